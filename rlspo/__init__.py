@@ -1,0 +1,6 @@
+"""Reinforcement learning for noisy, hostile and plannable worlds, for people who know stable-baselines3."""
+
+from rlspo.ppo import PPO
+
+__version__ = "0.1.0"
+__all__ = ["PPO", "__version__"]

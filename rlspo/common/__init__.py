@@ -1,0 +1,1 @@
+"""What all agents share: rollouts, the compiled update, schedules, adapters and the agent registry."""

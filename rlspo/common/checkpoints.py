@@ -1,0 +1,60 @@
+"""Reading model files: one clear error for a file that cannot be what was asked for."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import zipfile
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from rlspo.common.errors import IncompatibleModelError
+
+Model = TypeVar("Model")
+
+
+def saved_agent(path: str | pathlib.Path) -> str | None:
+    """The name of the agent that wrote a model file; None where the file does not say (one of SB3's).
+
+    :raises IncompatibleModelError: for a file that is no model, or is truncated
+    """
+    file = pathlib.Path(path)
+    if not file.exists() and file.suffix != ".zip":
+        file = file.with_name(file.name + ".zip")
+    if not file.exists():
+        raise FileNotFoundError(f"There is no model file {file}.")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            broken = archive.testzip()
+            if broken is not None:
+                raise zipfile.BadZipFile(f"{broken} is damaged")
+            data = json.loads(archive.read("data"))
+    except (zipfile.BadZipFile, KeyError, EOFError, ValueError) as error:
+        raise IncompatibleModelError(
+            f"{file} is not a readable model file ({error}). It is truncated, damaged, or was not written by model.save(); "
+            "use another checkpoint of the run, or copy the file again."
+        ) from error
+    return data.get("_agent")
+
+
+def load_checked(agent: str, path: Any, load: Callable[[], Model]) -> Model:
+    """Run ``load``, after and with checks that give one clear error.
+
+    :param agent: name of the agent class that is loading
+    :param path: file path; an open file is passed to ``load`` as it is
+    :param load: reads the file
+    :raises IncompatibleModelError: where the file belongs to another agent or does not fit this one
+    """
+    if isinstance(path, str | pathlib.Path):
+        owner = saved_agent(path)
+        if owner is not None and owner != agent:
+            raise IncompatibleModelError(
+                f"{path} was saved by {owner}, not by {agent}. Load it with rlspo.{owner}.load({str(path)!r})."
+            )
+    try:
+        return load()
+    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
+        raise IncompatibleModelError(
+            f"{path} could not be loaded as a {agent} model: {type(error).__name__}: {error}. Was it saved by another "
+            "agent, or with a policy class that is not importable here?"
+        ) from error

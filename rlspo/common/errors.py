@@ -1,0 +1,94 @@
+"""The errors that rlspo raises on purpose, and the checks that raise them."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+import numpy as np
+
+from rlspo.common.trees import ArrayTree
+
+
+class InvalidRolloutError(RuntimeError):
+    """The environment returned NaN or infinite values, or raised: training stopped before these could reach the weights."""
+
+
+class IncompatibleModelError(ValueError):
+    """A model file cannot be read, or belongs to another agent."""
+
+
+def _first_bad_env(array: np.ndarray) -> int | None:
+    """Index along the first axis of the first entry that is not finite, or None."""
+    if not np.issubdtype(array.dtype, np.floating) or np.isfinite(array).all():
+        return None
+    return int(np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))[0])
+
+
+def check_finite(observations: ArrayTree, rewards: np.ndarray, step: int) -> None:
+    """Stop on the first NaN or infinite observation or reward.
+
+    :param observations: ``(n_envs, *obs_shape)``, or a dictionary of such arrays
+    :param rewards: ``(n_envs,)``
+    :param step: environment steps that each environment has taken so far, for the message
+    :raises InvalidRolloutError: with the environment's index and step
+    """
+    named = observations.items() if isinstance(observations, dict) else [("", observations)]
+    for what, array in [*((f"observation {key}".rstrip(), value) for key, value in named), ("reward", rewards)]:
+        index = _first_bad_env(array)
+        if index is not None:
+            raise InvalidRolloutError(
+                f"Environment {index} returned a {what} that is NaN or infinite at step {step}: {array[index]}. "
+                "The weights are as they were after the last update. Mend the environment, or clip its output; "
+                "if the simulation itself diverged, ending the episode there usually helps."
+            )
+
+
+def env_failure(error: Exception, step: int) -> InvalidRolloutError:
+    """Explain an exception that came out of ``env.step``.
+
+    :param error: what was raised
+    :param step: environment steps that each environment had taken
+    """
+    index = _failing_env_index(error)
+    where = "An environment" if index is None else f"Environment {index}"
+    return InvalidRolloutError(
+        f"{where} raised {type(error).__name__} at step {step}: {error}. The unfinished rollout was dropped and the "
+        "weights are as they were after the last update; the environment's own traceback stands above."
+    )
+
+
+def _failing_env_index(error: Exception) -> int | None:
+    """SB3's DummyVecEnv keeps the index of the environment it is stepping in a local variable of that name."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_name == "step_wait" and "env_idx" in frame.f_locals:
+            return int(frame.f_locals["env_idx"])
+    return None
+
+
+def check_positive_fraction(name: str, value: Any, allow_zero: bool = True) -> float:
+    """A number in [0, 1]; ``name`` is used in the message."""
+    number = check_number(name, value, minimum=0.0)
+    if number > 1 or (number == 0 and not allow_zero):
+        raise ValueError(f"{name} is {value!r}; it must be a fraction between 0 and 1.")
+    return number
+
+
+def check_number(name: str, value: Any, minimum: float = 0.0) -> float:
+    """A finite real number of at least ``minimum``.
+
+    :raises TypeError: for anything that is not a number, strings and booleans included
+    :raises ValueError: for NaN, infinity or a number under ``minimum``
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name} is {value!r} of type {type(value).__name__}; it must be a number, such as {name}=0.1.")
+    if not np.isfinite(value) or value < minimum:
+        raise ValueError(f"{name} is {value!r}; it must be a finite number of at least {minimum}.")
+    return float(value)
+
+
+def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
+    """One of ``allowed``."""
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, allowed))}.")
+    return str(value)

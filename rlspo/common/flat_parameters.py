@@ -1,0 +1,109 @@
+"""All parameters of a module in one vector, with its Adam moments in two more of the same length.
+
+One vector instead of a dozen tensors makes the optimiser one kernel and a compiled call cheap to enter. The module's own
+parameters, and the optimiser's state, become views of these vectors: ``state_dict``, ``load_state_dict``, SB3's
+``get_parameters`` and a plain forward pass see the same numbers at no cost.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+Tensor = torch.Tensor
+
+
+class FlatParameters:
+    """Lay the parameters of ``module`` out in one vector and point the module and its optimiser at it.
+
+    :param module: its parameters are moved into the vector; all must be float32 and live on one device
+    :param optimizer: the optimiser of exactly these parameters
+    """
+
+    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        named = [(name, parameter) for name, parameter in module.named_parameters()]
+        self.names = [name for name, _ in named]
+        self.parameters = [parameter for _, parameter in named]
+        self.shapes = [parameter.shape for parameter in self.parameters]
+        self.sizes = [parameter.numel() for parameter in self.parameters]
+        self.optimizer = optimizer
+        self.values = torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters])
+        for parameter, view in zip(self.parameters, self._views(self.values), strict=True):
+            parameter.data = view
+        self.first_moment = torch.zeros_like(self.values)
+        self.second_moment = torch.zeros_like(self.values)
+        # float64: 1 - 0.999**t cancels in float32 while t is small.
+        self.steps = torch.zeros((), dtype=torch.float64, device=self.values.device)
+        self.adopt_optimizer_state()
+
+    def _views(self, vector: Tensor) -> list[Tensor]:
+        return [part.view(shape) for part, shape in zip(vector.split(self.sizes), self.shapes, strict=True)]
+
+    def named(self, vector: Tensor) -> dict[str, Tensor]:
+        """Read ``vector`` as parameters by name; differentiable."""
+        return dict(zip(self.names, self._views(vector), strict=True))
+
+    def flatten(self, named: dict[str, Tensor]) -> Tensor:
+        """The inverse of :meth:`named`."""
+        return torch.cat([named[name].reshape(-1) for name in self.names])
+
+    def adopt_optimizer_state(self) -> None:
+        """Take over what the optimiser holds (after a load) and make its Adam moments views of the vectors."""
+        if not is_plain_adam(self.optimizer):
+            return
+        moments = zip(self.parameters, self._views(self.first_moment), self._views(self.second_moment), strict=True)
+        for parameter, first, second in moments:
+            state = self.optimizer.state[parameter]
+            for view, key in ((first, "exp_avg"), (second, "exp_avg_sq")):
+                if key in state and state[key].data_ptr() != view.data_ptr():
+                    view.copy_(state[key])
+                elif key not in state:
+                    view.zero_()
+                state[key] = view
+            state["step"] = torch.tensor(float(state.get("step", 0.0)))
+        self.steps.fill_(float(self.optimizer.state[self.parameters[0]]["step"]))
+
+    def publish_steps(self) -> None:
+        """Write the number of steps taken to the optimiser's state, where ``state_dict`` looks for it."""
+        if is_plain_adam(self.optimizer):
+            steps = float(self.steps)
+            for parameter in self.parameters:
+                self.optimizer.state[parameter]["step"] = torch.tensor(steps)
+
+
+def is_plain_adam(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether :func:`adam_step` does exactly what this optimiser does."""
+    if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW) or len(optimizer.param_groups) != 1:
+        return False
+    group = optimizer.param_groups[0]
+    return not (group["amsgrad"] or group["maximize"] or isinstance(group["lr"], Tensor))
+
+
+def adam_step(
+    optimizer: torch.optim.Optimizer,
+    values: Tensor,
+    gradient: Tensor,
+    first_moment: Tensor,
+    second_moment: Tensor,
+    steps: Tensor,
+    learning_rate: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One step of Adam (Kingma & Ba 2015) or AdamW, without side effects.
+
+    :param optimizer: its betas, epsilon and weight decay are used; its state is not touched
+    :return: the new values, first moment, second moment and step count
+    """
+    group = optimizer.param_groups[0]
+    beta1, beta2 = group["betas"]
+    decay = group["weight_decay"]
+    if decay and isinstance(optimizer, torch.optim.AdamW):
+        values = values * (1 - learning_rate * decay)
+    elif decay:
+        gradient = gradient + decay * values
+    steps = steps + 1
+    first_moment = first_moment + (1 - beta1) * (gradient - first_moment)
+    second_moment = beta2 * second_moment + (1 - beta2) * gradient * gradient
+    step_size = (learning_rate / (1 - beta1**steps)).to(values.dtype)
+    correction = torch.sqrt(1 - beta2**steps).to(values.dtype)
+    values = values - step_size * first_moment / (second_moment.sqrt() / correction + group["eps"])
+    return values, first_moment, second_moment, steps

@@ -1,0 +1,362 @@
+"""The engine of on-policy agents: SB3's contract outside, batched collection and a whole-update function inside."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterable
+from typing import Any, ClassVar, TypeVar
+
+import gymnasium as gym
+import numpy as np
+import torch
+from stable_baselines3.common.buffers import RolloutBuffer as SB3RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import HParam
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.utils import explained_variance
+from stable_baselines3.common.vec_env import VecEnv
+
+from rlspo.common.checkpoints import load_checked
+from rlspo.common.collector import Actor, TimeLimits, env_actions, evaluate_in_batches, torch_actor
+from rlspo.common.compilation import should_compile
+from rlspo.common.errors import check_finite, env_failure
+from rlspo.common.precision import convolution_dtype
+from rlspo.common.randomness import Randomness
+from rlspo.common.reward_scaling import RewardScaler
+from rlspo.common.rollout_buffer import Field, RolloutBuffer
+from rlspo.common.trees import tree_map
+from rlspo.common.update import MINIBATCH_FIELDS, Minibatch, Parameters, Update
+from rlspo.common.vector_env import GymnasiumVecEnv
+
+Tensor = torch.Tensor
+SelfAgent = TypeVar("SelfAgent", bound="OnPolicyAgent")
+
+
+class OnPolicyAgent(OnPolicyAlgorithm):
+    """Collect, estimate advantages, update: the loop around :meth:`loss`.
+
+    A subclass gives the loss and may override the other hooks in the section "What an agent may change"; it copies
+    neither :meth:`train` nor :meth:`collect_rollouts`. The arguments are SB3's, documented at :class:`rlspo.PPO`.
+    """
+
+    rollout_buffer: RolloutBuffer
+    policy: Any
+    #: Rollout fields recorded beyond the usual ones, by name.
+    extra_fields: ClassVar[dict[str, Field]] = {}
+
+    def __init__(
+        self,
+        *args: Any,
+        batch_size: int,
+        n_epochs: int,
+        target_kl: float | None,
+        normalize_observations: bool,
+        normalize_rewards: bool,
+        compile: str | bool,
+        precision: str,
+        policy_kwargs: dict[str, Any] | None,
+        **kwargs: Any,
+    ) -> None:
+        if compile not in ("auto", True, False):
+            raise ValueError(f"compile is {compile!r}; it must be 'auto', True or False.")
+        if normalize_observations:
+            policy_kwargs = {**(policy_kwargs or {}), "normalize_observations": True}
+        super().__init__(*args, policy_kwargs=policy_kwargs, _init_setup_model=False, **kwargs)
+        self.batch_size = batch_size
+        self.n_epochs = n_epochs
+        self.target_kl = target_kl
+        self.normalize_observations = normalize_observations
+        self.normalize_rewards = normalize_rewards
+        self.compile = compile
+        self.precision = precision
+        self.reward_scaler: RewardScaler | None = None
+
+    # What an agent may change.
+
+    def loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scalar to minimise and scalar statistics (``approx_kl`` among them): pure, so that it compiles.
+
+        :param parameters: of the policy, by name
+        :param batch: see :class:`~rlspo.common.update.Minibatch`
+        """
+        raise TypeError(f"{type(self).__name__} defines no loss.")
+
+    def hyper(self) -> dict[str, float]:
+        """Scalars that the loss needs and that change during training; ``learning_rate`` is added by the engine."""
+        return {}
+
+    def draw_noise(self, batch_size: int) -> Any:
+        """Random numbers for one minibatch's loss, from ``self.randomness.torch``."""
+        return None
+
+    def observe(self, observations: Any) -> Any:
+        """What the policy acts on, given the environment's observations."""
+        return observations
+
+    def after_update(self, data: dict[str, Any], hyper: dict[str, Tensor]) -> None:
+        """Called at the end of :meth:`train`, for diagnostics.
+
+        :param data: flat rollout fields
+        :param hyper: what the loss got
+        """
+
+    # Construction.
+
+    @staticmethod
+    def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        if isinstance(env, gym.vector.VectorEnv):
+            env = GymnasiumVecEnv(env)
+        return OnPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+
+    def _setup_model(self) -> None:
+        self._check_batch_size()
+        stock = self.rollout_buffer_class is None or self.rollout_buffer_class.__module__ == SB3RolloutBuffer.__module__
+        self.rollout_buffer_class = RolloutBuffer if stock else self.rollout_buffer_class
+        if not issubclass(self.rollout_buffer_class, RolloutBuffer):
+            raise TypeError(
+                f"rollout_buffer_class is {self.rollout_buffer_class}; it must be a subclass of "
+                "rlspo.common.rollout_buffer.RolloutBuffer, which has all of a rollout's fields by name."
+            )
+        self.rollout_buffer_kwargs = {**self.rollout_buffer_kwargs, "extra_fields": self.extra_fields}
+        with Randomness.fork(self.seed):
+            super()._setup_model()
+        self.policy.convolution_dtype = convolution_dtype(self.precision, self.policy, self.device)
+        if self.normalize_rewards and self.reward_scaler is None:
+            self.reward_scaler = RewardScaler(self.gamma, self.n_envs)
+        self.update = Update(self.loss, self.policy, self.policy.optimizer, self.max_grad_norm, self.target_kl)
+
+    def _check_batch_size(self) -> None:
+        rollout = self.n_steps * self.n_envs
+        if rollout % self.batch_size == 0:
+            return
+        divisors = [size for size in range(1, rollout + 1) if rollout % size == 0]
+        nearest = sorted(sorted(divisors, key=lambda size: abs(size - self.batch_size))[:3])
+        raise ValueError(
+            f"batch_size is {self.batch_size}, which does not divide the rollout of n_steps * n_envs = "
+            f"{self.n_steps} * {self.n_envs} = {rollout} into whole minibatches (the compiled update has one shape). "
+            f"Use batch_size={', '.join(map(str, nearest[:-1]))} or {nearest[-1]}, or change n_steps."
+            if len(nearest) > 1
+            else f"batch_size is {self.batch_size}, but a rollout has only n_steps * n_envs = {rollout} steps."
+        )
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seed the agent's own generators, the action space and the environment; global generators are left alone."""
+        self.randomness = Randomness(seed, self.device)
+        if seed is not None:
+            self.action_space.seed(seed)
+            if self.env is not None:
+                self.env.seed(seed)
+
+    # Collecting.
+
+    def _actor(self) -> Actor:
+        fast = self.policy.fast_actor(self.randomness.numpy)
+        if fast is None:
+            return torch_actor(self.policy, self.randomness.torch)
+        return lambda observations: (fast(observations), None, None)
+
+    def _step_env(self, env: VecEnv, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        step = self.num_timesteps // env.num_envs
+        try:
+            new_obs, rewards, dones, infos = env.step(actions)
+        except Exception as error:
+            raise env_failure(error, step) from error
+        check_finite(new_obs, rewards, step)
+        return new_obs, rewards, dones, infos
+
+    def collect_rollouts(
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: SB3RolloutBuffer, n_rollout_steps: int
+    ) -> bool:
+        """Fill the buffer with ``n_rollout_steps`` steps per environment and their advantages.
+
+        :return: False where a callback asked to stop; the rollout is then incomplete
+        """
+        buffer = self.rollout_buffer
+        observations: Any = self._last_obs
+        episode_starts: Any = self._last_episode_starts
+        if self.num_timesteps == 0:
+            check_finite(observations, np.zeros(env.num_envs), 0)
+        self.policy.set_training_mode(False)
+        buffer.reset()
+        if self.use_sde:
+            self._reset_noise(env.num_envs)
+        callback.on_rollout_start()
+        act = self._actor()
+        time_limits = TimeLimits()
+
+        for n_steps in range(n_rollout_steps):
+            if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
+                self._reset_noise(env.num_envs)
+            acted_on = self.observe(observations)
+            actions, values, log_probs = act(acted_on)
+            clipped_actions = env_actions(actions, self.policy, self.action_space)
+            new_obs, rewards, dones, infos = self._step_env(env, clipped_actions)
+            self.num_timesteps += env.num_envs
+            callback.update_locals(locals())
+            if not callback.on_step():
+                return False
+            self._update_info_buffer(infos, dones)
+            time_limits.note(n_steps, dones, infos)
+            fields = {"observations": observations, "actions": actions, "rewards": rewards, "episode_starts": episode_starts}
+            if "acted_on" in self.extra_fields:
+                fields["acted_on"] = acted_on
+            if values is not None:
+                fields |= {"values": values, "log_probs": log_probs}
+            buffer.add(**fields)
+            for index, info in enumerate(infos):
+                if "autoreset" in info:  # the environment only reset: nothing was decided in this step
+                    buffer.data["valid"][n_steps, index] = False
+            self._last_obs = observations = new_obs
+            self._last_episode_starts = episode_starts = dones
+
+        self._evaluate_rollout(buffer, time_limits, observations, dones, evaluated=values is not None)
+        callback.update_locals(locals())
+        callback.on_rollout_end()
+        return True
+
+    def _reset_noise(self, n_envs: int) -> None:
+        with Randomness.fork(int(self.randomness.numpy.integers(2**31))):
+            self.policy.reset_noise(n_envs)
+
+    def _evaluate_rollout(
+        self, buffer: RolloutBuffer, time_limits: TimeLimits, last_obs: Any, dones: np.ndarray, evaluated: bool
+    ) -> None:
+        """Values, log-probabilities, reward scaling, time-limit bootstrap and advantages of a full buffer."""
+        if not evaluated:
+            values, log_probs = evaluate_in_batches(self.policy, buffer.flat("observations"), buffer.flat("actions"))
+            buffer.data["values"][:] = values.reshape(buffer.data["values"].shape)
+            buffer.data["log_probs"][:] = log_probs.reshape(buffer.data["log_probs"].shape)
+        rewards = buffer.data["rewards"]
+        if self.reward_scaler is not None:
+            ended = np.concatenate([buffer.data["episode_starts"][1:], np.asarray(dones, np.float32)[None]])
+            self.reward_scaler.update(rewards, ended)
+            rewards = self.reward_scaler(rewards)
+        rewards = time_limits.bootstrap(rewards, self.gamma, self.policy)
+        last_values, _ = evaluate_in_batches(self.policy, last_obs, None)
+        buffer.compute_returns_and_advantage(last_values, dones, rewards)
+
+    # Learning.
+
+    def minibatches(self) -> np.ndarray:
+        """Row numbers of one epoch's minibatches, ``(n_minibatches, batch_size)``, in random order."""
+        valid = np.flatnonzero(self.rollout_buffer.flat("valid"))
+        whole = len(valid) // self.batch_size * self.batch_size
+        return self.randomness.numpy.permutation(valid)[:whole].reshape(-1, self.batch_size)
+
+    def train(self) -> None:
+        """Update the policy from the rollout in the buffer."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        learning_rate = self.policy.optimizer.param_groups[0]["lr"]
+        scalars = {"learning_rate": learning_rate, **self.hyper()}
+        hyper = {name: torch.tensor(value, dtype=torch.float32, device=self.device) for name, value in scalars.items()}
+        data = self.rollout_buffer.tensors((*MINIBATCH_FIELDS, *self.extra_fields))
+        reports: list[Tensor] = []
+        self.update.begin()
+        for epoch in range(self.n_epochs):
+            first = len(reports)
+            for indices in torch.as_tensor(self.minibatches(), device=self.device):
+                reports.append(self.update(data, indices, hyper, self.draw_noise(self.batch_size)))
+            self._n_updates += 1
+            if self.target_kl is not None and not self.update.active:
+                if self.verbose >= 1:
+                    print(f"Early stopping at epoch {epoch}: approx_kl exceeded 1.5 * target_kl = {1.5 * self.target_kl:.4f}")
+                break
+        self._record(torch.stack(reports).cpu().numpy(), first)
+        self.after_update(data, hyper)
+        if self.normalize_observations:
+            valid = self.rollout_buffer.flat("valid")
+            self.policy.preprocess.update(tree_map(lambda rows: rows[valid], self.rollout_buffer.flat("observations")))
+
+    def _record(self, reports: np.ndarray, last_epoch: int) -> None:
+        """Log the statistics of one :meth:`train`, ``(n_minibatches, 1 + n_stats + 1)``, read from the device at once."""
+        active = reports[:, -1] > 0
+        used, last = reports[active], reports[last_epoch:][active[last_epoch:]]
+        for column, name in enumerate(self.update.stat_names, start=1):
+            # SB3's approx_kl is that of the last epoch, its other statistics are means over all epochs.
+            self.logger.record(f"train/{name}", float((last if name == "approx_kl" else used)[:, column].mean()))
+        buffer = self.rollout_buffer
+        self.logger.record("train/loss", float(used[-1, 0]))
+        explained = explained_variance(buffer.flat("values"), buffer.flat("returns"))
+        self.logger.record("train/explained_variance", float(explained))
+        if hasattr(self.policy, "log_std"):
+            self.logger.record("train/std", torch.exp(self.policy.log_std).mean().item())
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        for name, value in self.hyper().items():
+            self.logger.record(f"train/{name}", value)
+
+    def learn(
+        self: SelfAgent,
+        total_timesteps: float,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfAgent:
+        """Train for ``total_timesteps`` environment steps, over all environments; whole rollouts are collected.
+
+        Arguments as in SB3; ``total_timesteps`` may be a float (``1e6``).
+        """
+        rollout = self.n_steps * self.n_envs
+        n_updates = -(-int(total_timesteps) // rollout) * self.n_epochs * (rollout // self.batch_size)
+        compiled, reason = should_compile(self.compile, n_updates, self.device)
+        if compiled != self.update.compiled:
+            self.update.use_compiled(compiled)
+        if self.verbose >= 1:
+            print(f"{'Compiling the update' if compiled else 'Running the update eagerly'}: {reason}.")
+        return super().learn(
+            int(total_timesteps), callback, log_interval, tb_log_name or type(self).__name__, reset_num_timesteps, progress_bar
+        )
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        total_timesteps, callback = super()._setup_learn(*args, **kwargs)
+        metrics = {"rollout/ep_rew_mean": 0.0, "train/value_loss": 0.0}
+        self.logger.record("hparams", HParam(self.hyperparameters(), metrics), exclude=("stdout", "log", "json", "csv"))
+        return total_timesteps, callback
+
+    def hyperparameters(self) -> dict[str, bool | float | str]:
+        """The settings that can be shown in TensorBoard's HParams tab: scalars as they are, the rest as text."""
+        hidden = {"verbose", "num_timesteps", "n_envs", "start_time", "tensorboard_log"}
+        settings = {"algorithm": type(self).__name__, "n_envs": self.n_envs}
+        for name, value in vars(self).items():
+            if name in hidden or name.startswith("_"):
+                continue
+            if isinstance(value, bool | int | float | str):
+                settings[name] = value
+            elif name in ("learning_rate", "clip_range", "clip_range_vf", "policy_kwargs"):
+                settings[name] = str(value)
+        return settings
+
+    # Saving and loading.
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "update", "randomness"]
+
+    def get_parameters(self) -> dict[str, dict[str, Any]]:
+        """State dicts of policy and optimiser, in SB3's form."""
+        self.update.flat.publish_steps()
+        return super().get_parameters()
+
+    def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: Any = "auto") -> None:
+        """As SB3's; weights and optimiser state are copied into the update's vectors."""
+        super().set_parameters(load_path_or_dict, exact_match, device)
+        self.update.flat.adopt_optimizer_state()
+
+    def save(self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
+        """As SB3's; the state of the random generators and the agent's name are saved too."""
+        self._random_state = self.randomness.state()
+        self._agent = type(self).__name__
+        super().save(path, exclude, include)
+
+    @classmethod
+    def load(cls: type[SelfAgent], path: str | pathlib.Path | Any, *args: Any, **kwargs: Any) -> SelfAgent:
+        """As SB3's, from a file that this agent, or SB3's agent of the same name, has saved.
+
+        :raises IncompatibleModelError: for a file that is truncated, no model, or another agent's
+        """
+        model = load_checked(cls.__name__, path, lambda: super(OnPolicyAgent, cls).load(path, *args, **kwargs))
+        if hasattr(model, "_random_state"):
+            model.randomness.restore(model._random_state)
+        return model

@@ -1,0 +1,48 @@
+"""Every random number of an agent comes from its own generators, derived from one seed; global ones are left alone."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+
+class Randomness:
+    """A numpy and a torch generator from one seed.
+
+    :param seed: None draws fresh entropy from the operating system
+    :param device: where the torch generator lives
+    """
+
+    def __init__(self, seed: int | None, device: torch.device | str) -> None:
+        numpy_seed, torch_seed = np.random.SeedSequence(seed).spawn(2)
+        self.numpy = np.random.default_rng(numpy_seed)
+        self.torch = torch.Generator(device=device)
+        self.torch.manual_seed(int(torch_seed.generate_state(1, np.uint64)[0] >> 1))
+
+    def state(self) -> dict[str, Any]:
+        """What :meth:`restore` needs, picklable."""
+        return {"numpy": self.numpy.bit_generator.state, "torch": self.torch.get_state().numpy()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where :meth:`state` was taken."""
+        self.numpy.bit_generator.state = state["numpy"]
+        try:
+            self.torch.set_state(torch.as_tensor(state["torch"]))
+        except RuntimeError:
+            # Generators of a CPU and of a GPU have no common state: the stream is then a fresh one.
+            self.torch.seed()
+
+    @staticmethod
+    @contextlib.contextmanager
+    def fork(seed: int | None) -> Iterator[None]:
+        """Run code that draws from torch's global generator (network initialisation) without leaving a trace on it.
+
+        :param seed: for the generator inside; None draws fresh entropy
+        """
+        with torch.random.fork_rng():
+            torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+            yield

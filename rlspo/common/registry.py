@@ -1,0 +1,67 @@
+"""Finding agents by name, through the entry points of installed packages.
+
+A package adds an agent without touching rlspo by declaring, in its own metadata::
+
+    entry_points={"rlspo.agents": ["myagent=mypackage.myagent:MyAgent"]}
+
+and everything that goes by name (the zoo, the tests that run over all agents) finds it after ``pip install``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib.metadata import EntryPoint, entry_points
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+GROUP = "rlspo.agents"
+
+
+def agent_names() -> list[str]:
+    """Names of all agents that installed packages declare, in alphabetical order. Imports none of them.
+
+    >>> "barpo" in agent_names()
+    True
+    """
+    return sorted(_declared())
+
+
+def agent_class(name: str) -> type[BaseAlgorithm]:
+    """The class of an agent.
+
+    :param name: as declared, such as ``"barpo"``; upper and lower case are the same
+    :raises ValueError: for a name that nobody declares (the message gives the nearest and all names), and for an entry
+        that leads to something else than an agent
+    :raises ImportError: if the package that declares the agent cannot be imported
+    """
+    declared = _declared()
+    entry = declared.get(name.lower())
+    if entry is None:
+        if not declared:
+            raise ValueError("No agents are declared: rlspo itself is not installed. In a checkout: pip install -e .")
+        nearest = difflib.get_close_matches(name.lower(), declared, n=1)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        raise ValueError(f"There is no agent {name!r}.{hint} Agents: {', '.join(sorted(declared))}.")
+    try:
+        found = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise ImportError(f"Agent {name!r} is declared as {entry.value!r}, which cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, BaseAlgorithm)):
+        raise ValueError(
+            f"Agent {name!r} is declared as {entry.value!r}, which is no subclass of stable-baselines3's BaseAlgorithm."
+        )
+    return found
+
+
+def _declared() -> dict[str, EntryPoint]:
+    """Entry points by lower-case name.
+
+    :raises ValueError: if two packages declare different agents under one name: which one is meant cannot be guessed
+    """
+    declared: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=GROUP):
+        name = entry.name.lower()
+        known = declared.setdefault(name, entry)
+        if known.value != entry.value:
+            raise ValueError(f"Two agents are declared as {name!r}: {known.value!r} and {entry.value!r}. Uninstall one.")
+    return declared

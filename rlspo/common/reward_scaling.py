@@ -1,0 +1,47 @@
+"""Rewards in units of the spread of the discounted return, as VecNormalize scales them, but once per rollout."""
+
+from __future__ import annotations
+
+import numpy as np
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+
+
+class RewardScaler:
+    """Divide rewards by the running standard deviation of the discounted return, and clip.
+
+    One scale holds for a whole rollout, so sums and splits of rewards stay sums and splits.
+
+    :param gamma: discount factor of the return whose spread is measured
+    :param n_envs: parallel environments
+    :param clip: scaled rewards are clipped to [-clip, clip]
+    """
+
+    def __init__(self, gamma: float, n_envs: int, clip: float = 10.0) -> None:
+        self.gamma = gamma
+        self.clip = clip
+        self.statistics = RunningMeanStd(shape=())
+        self.running_return = np.zeros(n_envs)
+
+    def update(self, rewards: np.ndarray, dones: np.ndarray) -> None:
+        """Merge the discounted returns of a rollout into the statistics.
+
+        :param rewards: raw, ``(n_steps, n_envs)``
+        :param dones: whether the step ended its episode, same shape
+        """
+        returns = np.empty(rewards.shape)
+        if len(self.running_return) != rewards.shape[1]:
+            self.running_return = np.zeros(rewards.shape[1])
+        for step, (reward, done) in enumerate(zip(rewards, dones, strict=True)):
+            self.running_return = self.running_return * self.gamma + reward
+            returns[step] = self.running_return
+            self.running_return = self.running_return * (1 - done)
+        self.statistics.update(returns.reshape(-1))
+
+    @property
+    def scale(self) -> float:
+        """What one unit of scaled reward is worth in raw reward."""
+        return float(np.sqrt(self.statistics.var + 1e-8))
+
+    def __call__(self, rewards: np.ndarray) -> np.ndarray:
+        """Scaled and clipped rewards, float32."""
+        return np.clip(rewards / self.scale, -self.clip, self.clip).astype(np.float32)

@@ -1,0 +1,166 @@
+"""A rollout as named fields of declared shape, alike for every observation and action space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.buffers import BaseBuffer
+
+from rlspo.common.advantages import generalized_advantages
+from rlspo.common.trees import tree_map
+
+
+@dataclass(frozen=True)
+class Field:
+    """One recorded quantity: its shape per environment and step, and its type."""
+
+    shape: tuple[int, ...] = ()
+    dtype: Any = np.float32
+
+
+def observation_field(space: spaces.Space) -> Field:
+    """The field that holds observations of a (not Dict) ``space``: images stay bytes, other numbers become float32."""
+    if isinstance(space, spaces.Box):
+        return Field(space.shape, np.uint8 if space.dtype == np.uint8 else np.float32)
+    if isinstance(space, spaces.Discrete):
+        return Field((), np.int64)
+    if isinstance(space, spaces.MultiDiscrete):
+        return Field(space.shape, np.int64)
+    if isinstance(space, spaces.MultiBinary):
+        return Field(space.shape, np.float32)
+    raise TypeError(f"Observations of {space} are not supported; use Box, Discrete, MultiDiscrete, MultiBinary or a Dict of these.")
+
+
+def action_field(space: spaces.Space) -> Field:
+    """The field that holds actions of ``space``; a Box action is stored flat."""
+    if isinstance(space, spaces.Box):
+        return Field((int(np.prod(space.shape)),), np.float32)
+    if isinstance(space, spaces.Discrete):
+        return Field((), np.int64)
+    if isinstance(space, spaces.MultiDiscrete):
+        return Field(space.shape, np.int64)
+    if isinstance(space, spaces.MultiBinary):
+        return Field(space.shape, np.float32)
+    raise TypeError(f"Actions of {space} are not supported; use Box, Discrete, MultiDiscrete or MultiBinary.")
+
+
+class RolloutBuffer(BaseBuffer):
+    """``n_steps`` steps of ``n_envs`` environments, every field of shape ``(n_steps, n_envs, *field.shape)``.
+
+    Collected in numpy (environments speak numpy), read as tensors on the agent's device: without a copy on the CPU,
+    in one transfer per field and rollout elsewhere.
+
+    :param buffer_size: steps per environment
+    :param observation_space: of the environment
+    :param action_space: of the environment
+    :param device: where :meth:`tensors` puts the fields
+    :param gae_lambda: see :func:`~rlspo.common.advantages.generalized_advantages`
+    :param gamma: discount factor
+    :param n_envs: parallel environments
+    :param extra_fields: what an agent records beyond the usual, by name
+    """
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        device: torch.device | str = "auto",
+        gae_lambda: float = 1.0,
+        gamma: float = 0.99,
+        n_envs: int = 1,
+        extra_fields: dict[str, Field | dict[str, Field]] | None = None,
+    ) -> None:
+        super().__init__(buffer_size, observation_space, action_space, device, n_envs=n_envs)
+        self.gae_lambda = gae_lambda
+        self.gamma = gamma
+        observations: Field | dict[str, Field]
+        if isinstance(observation_space, spaces.Dict):
+            observations = {key: observation_field(space) for key, space in observation_space.spaces.items()}
+        else:
+            observations = observation_field(observation_space)
+        self.fields: dict[str, Any] = {
+            "observations": observations,
+            "actions": action_field(action_space),
+            "rewards": Field(),
+            "episode_starts": Field(),
+            "values": Field(),
+            "log_probs": Field(),
+            "advantages": Field(),
+            "returns": Field(),
+            "valid": Field((), np.bool_),
+            **(extra_fields or {}),
+        }
+        self.data: dict[str, Any] = {name: tree_map(self._allocate, field) for name, field in self.fields.items()}
+        self.reset()
+
+    def _allocate(self, field: Field) -> np.ndarray:
+        return np.zeros((self.buffer_size, self.n_envs, *field.shape), field.dtype)
+
+    def __getattr__(self, name: str) -> Any:
+        # Fields read like attributes (``buffer.returns``), as on SB3's buffers.
+        data = self.__dict__.get("data", {})
+        if name in data:
+            return data[name]
+        raise AttributeError(f"{type(self).__name__} has no field {name!r}; its fields are {', '.join(data)}.")
+
+    def reset(self) -> None:
+        """Empty the buffer; the memory is kept."""
+        super().reset()
+        self.data["valid"][:] = True
+
+    def add(self, *args: Any, **fields: Any) -> None:
+        """Record one step of all environments.
+
+        :param fields: by name, each of shape ``(n_envs, *field.shape)``
+        """
+        if self.pos >= self.buffer_size:
+            raise IndexError(f"The buffer holds {self.buffer_size} steps and is full; call reset() first.")
+        for name, value in fields.items():
+            store = self.data[name]
+            if isinstance(store, dict):
+                for key, array in store.items():
+                    array[self.pos] = value[key]
+            else:
+                store[self.pos] = value
+        self.pos += 1
+        self.full = self.pos == self.buffer_size
+
+    def flat(self, name: str) -> Any:
+        """A field with steps and environments merged, ``(n_steps * n_envs, *field.shape)``, as numpy views."""
+        return tree_map(lambda array: array.reshape(-1, *array.shape[2:]), self.data[name])
+
+    def tensors(self, names: tuple[str, ...]) -> dict[str, Any]:
+        """Fields as tensors on the device, steps and environments merged."""
+        return {name: tree_map(lambda array: torch.as_tensor(array, device=self.device), self.flat(name)) for name in names}
+
+    def compute_returns_and_advantage(
+        self, last_values: np.ndarray, dones: np.ndarray, rewards: np.ndarray | None = None
+    ) -> None:
+        """Fill ``advantages`` (GAE) and ``returns`` (advantage plus value, the TD(lambda) target).
+
+        :param last_values: V of the observation after the last step, ``(n_envs,)``
+        :param dones: whether the last step ended the episode, ``(n_envs,)``
+        :param rewards: ``(n_steps, n_envs)``, where they differ from the recorded ones (scaled, or bootstrapped)
+        """
+        starts = self.data["episode_starts"]
+        continues = 1.0 - np.concatenate([starts[1:], np.asarray(dones, np.float32)[None]])
+        self.data["advantages"][:] = generalized_advantages(
+            self.data["rewards"] if rewards is None else rewards,
+            self.data["values"],
+            np.asarray(last_values, np.float32),
+            continues,
+            self.gamma,
+            self.gae_lambda,
+        )
+        self.data["returns"][:] = self.data["advantages"] + self.data["values"]
+
+    def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> dict[str, Any]:
+        """The rows ``batch_inds`` of the merged fields, as tensors (SB3's buffer interface)."""
+        rows = {name: tree_map(lambda array: array[batch_inds], self.flat(name)) for name in self.fields}
+        return {name: tree_map(self.to_torch, tree) for name, tree in rows.items()}
+

@@ -1,0 +1,171 @@
+"""The update: gradient, clipping and optimiser step as one pure function of tensors, run eagerly or compiled as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from rlspo.common.compilation import compile_whole
+from rlspo.common.flat_parameters import FlatParameters, adam_step, is_plain_adam
+from rlspo.common.trees import tree_map
+
+Tensor = torch.Tensor
+Parameters = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """What a loss sees. ``B`` is the batch size; leaves of Dict observations are dictionaries by key.
+
+    :param observations: as the environment gave them, ``(B, *obs_shape)``
+    :param actions: ``(B, *action_shape)``, Box actions flat
+    :param old_values: V of the collecting weights, ``(B,)``
+    :param old_log_prob: log pi of the collecting weights, ``(B,)``
+    :param advantages: ``(B,)``, not normalised
+    :param returns: TD(lambda) targets, ``(B,)``
+    :param hyper: scalars that change during training (``clip_range``, ...), as tensors so that they do not recompile
+    :param noise: random numbers drawn for this minibatch (see ``draw_noise`` of the agent)
+    :param extra: fields that the agent declared beyond these
+    """
+
+    observations: Any
+    actions: Tensor
+    old_values: Tensor
+    old_log_prob: Tensor
+    advantages: Tensor
+    returns: Tensor
+    hyper: dict[str, Tensor]
+    noise: Any = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+#: Rollout fields, in the order of :class:`Minibatch`'s arguments.
+MINIBATCH_FIELDS = ("observations", "actions", "values", "log_probs", "advantages", "returns")
+Loss = Callable[[Parameters, Minibatch], tuple[Tensor, dict[str, Tensor]]]
+
+
+def gather(data: dict[str, Any], indices: Tensor, hyper: dict[str, Tensor], noise: Any) -> Minibatch:
+    """Pick the rows ``indices`` of flat rollout fields."""
+    rows = {name: tree_map(lambda tensor: tensor[indices], tree) for name, tree in data.items()}
+    usual = [rows.pop(name) for name in MINIBATCH_FIELDS]
+    return Minibatch(*usual, hyper=hyper, noise=noise, extra=rows)
+
+
+class Update:
+    """Minibatch steps on the parameters of a module.
+
+    :param loss: pure; returns a scalar and a dictionary of scalar statistics that contains ``approx_kl``
+    :param module: the policy; its parameters move into one vector (see :class:`FlatParameters`)
+    :param optimizer: Adam and AdamW become part of the function; any other optimiser steps outside it
+    :param max_grad_norm: clip the norm of the whole gradient to this
+    :param target_kl: once a minibatch's ``approx_kl`` exceeds 1.5 times this, it and all later ones leave the
+        parameters alone until :meth:`begin`; None for no limit
+    :param compiled: compile the function at its first call
+    """
+
+    def __init__(
+        self,
+        loss: Loss,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        max_grad_norm: float,
+        target_kl: float | None = None,
+        compiled: bool = False,
+    ) -> None:
+        self.loss = loss
+        self.flat = FlatParameters(module, optimizer)
+        self.optimizer = optimizer
+        self.max_grad_norm = max_grad_norm
+        self.target_kl = target_kl
+        self.device = self.flat.values.device
+        self.active = torch.ones((), dtype=torch.bool, device=self.device)
+        self.stat_names: list[str] = []
+        self.use_compiled(compiled)
+
+    def use_compiled(self, compiled: bool) -> None:
+        """Switch between the eager and the compiled path; both give the same numbers."""
+        self.compiled = compiled
+        self._in_graph = is_plain_adam(self.optimizer)
+        function = self._step if self._in_graph else self._clipped_gradient
+        self._function = compile_whole(function, self.device) if compiled else function
+
+    def begin(self) -> None:
+        """Start a round of minibatches: lift the stop that ``target_kl`` may have set."""
+        self.active.fill_(True)
+
+    def __call__(self, data: dict[str, Any], indices: Tensor, hyper: dict[str, Tensor], noise: Any) -> Tensor:
+        """Do one minibatch step in place.
+
+        :param data: flat rollout fields on the device
+        :param indices: ``(B,)``, which rows
+        :param hyper: scalars by name, ``learning_rate`` among them
+        :param noise: passed on to the loss
+        :return: the loss, then the statistics in the order of ``stat_names``, then whether this minibatch came before
+            any stop; a vector left on the device so that nothing waits for it
+        """
+        if not self.stat_names:
+            with torch.no_grad():
+                _, stats = self.loss(self.flat.named(self.flat.values), gather(data, indices, hyper, noise))
+            self.stat_names = [*stats]
+        flat = self.flat
+        with torch.no_grad():
+            if self._in_graph:
+                state = (flat.values, flat.first_moment, flat.second_moment, flat.steps, self.active)
+                return self._function(*state, data, indices, hyper, noise)
+            gradient, report = self._function(flat.values, self.active, data, indices, hyper, noise)
+            self._step_outside(gradient, report, hyper)
+            return report
+
+    def _clipped_gradient(
+        self, values: Tensor, active: Tensor, data: dict[str, Any], indices: Tensor, hyper: dict[str, Tensor], noise: Any
+    ) -> tuple[Tensor, Tensor]:
+        batch = gather(data, indices, hyper, noise)
+        compute = torch.func.grad_and_value(lambda parameters: self.loss(parameters, batch), has_aux=True)
+        named_gradient, (loss, stats) = compute(self.flat.named(values))
+        gradient = self.flat.flatten(named_gradient)
+        gradient = gradient * (self.max_grad_norm / (gradient.norm() + 1e-6)).clamp(max=1.0)
+        scalars = [loss, *stats.values(), active]
+        return gradient, torch.stack([scalar.detach().to(torch.float32) for scalar in scalars])
+
+    def _within_target(self, active: Tensor, report: Tensor) -> Tensor:
+        approx_kl = report[1 + self.stat_names.index("approx_kl")]
+        return active & (approx_kl <= 1.5 * self.target_kl) if self.target_kl is not None else active
+
+    def _step(
+        self,
+        values: Tensor,
+        first_moment: Tensor,
+        second_moment: Tensor,
+        steps: Tensor,
+        active: Tensor,
+        data: dict[str, Any],
+        indices: Tensor,
+        hyper: dict[str, Tensor],
+        noise: Any,
+    ) -> Tensor:
+        gradient, report = self._clipped_gradient(values, active, data, indices, hyper, noise)
+        state = (values, first_moment, second_moment, steps)
+        learning_rate = hyper["learning_rate"]
+        new_state = adam_step(self.optimizer, values, gradient, first_moment, second_moment, steps, learning_rate)
+        if self.target_kl is not None:
+            going_on = self._within_target(active, report)
+            new_state = tuple(torch.where(going_on, new, old) for new, old in zip(new_state, state, strict=True))
+            active.copy_(going_on)
+        for old, new in zip(state, new_state, strict=True):
+            old.copy_(new)
+        return report
+
+    def _step_outside(self, gradient: Tensor, report: Tensor, hyper: dict[str, Tensor]) -> None:
+        self.active.copy_(self._within_target(self.active, report))
+        if not self.active:
+            return
+        for group in self.optimizer.param_groups:
+            group["lr"] = float(hyper["learning_rate"])
+        for parameter, part in zip(self.flat.parameters, self.flat._views(gradient), strict=True):
+            parameter.grad = part
+        self.optimizer.step()
+        self.optimizer.zero_grad()

@@ -1,0 +1,302 @@
+"""Gymnasium's vectorised environments, seen as SB3's ``VecEnv``.
+
+SB3 resets an environment in the step that ends its episode and hands over the last observation in
+``info["terminal_observation"]``. Gymnasium knows three ways to do it, and every vectorised environment picks one:
+
+``SAME_STEP``
+    the same as SB3; the last observation and info are in ``final_obs`` and ``final_info``.
+``NEXT_STEP``
+    the step *after* the last one ignores its action and only resets. Such a step is no transition of the task: it is
+    marked ``info["autoreset"]``, and whoever learns from the rollout leaves it out.
+``DISABLED``
+    nobody resets; the adapter does, in the same step, as SB3 would.
+"""
+
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from stable_baselines3.common.env_util import is_wrapped
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+from rlspo.common.trees import tree_map
+
+ARRAY_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+
+
+class GymnasiumVecEnv(VecEnv):
+    """Adapter from :class:`gymnasium.vector.VectorEnv` to SB3's ``VecEnv``.
+
+    The statistics of each episode (``info["episode"]``: return ``r``, length ``l``, seconds since the reset ``t``) are
+    kept here unless the environment already gives them, so neither ``Monitor`` nor ``VecMonitor`` is needed, and the
+    adapter answers True when asked whether it is wrapped in ``Monitor``. Steps that only reset are not counted.
+
+    >>> env = GymnasiumVecEnv(gym.make_vec("CartPole-v1", num_envs=2, vectorization_mode="vector_entry_point"))
+    >>> env.reset().shape
+    (2, 4)
+    >>> observations, rewards, dones, infos = env.step(np.array([0, 1]))
+    >>> rewards
+    array([1., 1.], dtype=float32)
+
+    :param env: ``SyncVectorEnv``, ``AsyncVectorEnv``, ``ale_py``'s ``AtariVectorEnv``, or any other that says how it
+        resets. Observations are Box, Discrete, MultiDiscrete, MultiBinary, or a flat Dict of these.
+    :raises TypeError: if ``env`` is something else
+    :raises ValueError: if its spaces, its batch size or its autoreset mode cannot be expressed as a ``VecEnv``
+    """
+
+    def __init__(self, env: VectorEnv) -> None:
+        if not isinstance(env, VectorEnv):
+            raise TypeError(
+                f"GymnasiumVecEnv adapts a gymnasium.vector.VectorEnv, not {type(env).__name__}. A single environment "
+                "and an SB3 VecEnv need no adapter: give them to the agent as they are."
+            )
+        _check_spaces(env)
+        self.env = env
+        self.autoreset_mode = autoreset_mode(env)
+        self._begin_episodes(env.num_envs)
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+
+    def _begin_episodes(self, num_envs: int) -> None:
+        self._start = time.time()
+        self._returns = np.zeros(num_envs)
+        self._lengths = np.zeros(num_envs, dtype=np.int64)
+        self._resets_next = np.zeros(num_envs, dtype=bool)
+
+    def reset(self) -> VecEnvObs:
+        """Reset all environments; seeds and options set before are used once."""
+        options = self._options[0]
+        if any(other != options for other in self._options):
+            raise ValueError(
+                "The reset options differ between environments, but a gymnasium VectorEnv takes the same for all. "
+                "Call set_options with one dictionary."
+            )
+        # From one seed gymnasium counts up over the environments, just as SB3's `seed` does.
+        seed = self._seeds[0]
+        observations, vector_info = self.env.reset(seed=None if seed is None else int(seed), options=options or None)
+        self.reset_infos = split_infos(vector_info, self.num_envs)
+        self._begin_episodes(self.num_envs)
+        self._reset_seeds()
+        self._reset_options()
+        return tree_map(np.array, observations)
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Keep the actions, ``(n_envs, *action_shape)``, for :meth:`step_wait`."""
+        space = self.env.action_space
+        self._actions = np.asarray(actions, dtype=space.dtype).reshape(space.shape or (self.num_envs,))
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step all environments; the text of the module says what happens where an episode ends."""
+        observations, rewards, terminated, truncated, vector_info = self.env.step(self._actions)
+        # A copy, because a vectorised environment may write its next step into the same buffer.
+        observations = tree_map(np.array, observations)
+        infos = split_infos(vector_info, self.num_envs)
+        only_reset, ended = self._resets_next, np.logical_or(terminated, truncated)
+        dones = ended & ~only_reset
+        rewards = np.where(only_reset, 0.0, rewards)
+
+        for i in _where(only_reset):
+            self.reset_infos[i], infos[i] = infos[i], {"autoreset": True}
+        if self.autoreset_mode is AutoresetMode.SAME_STEP:
+            self._take_final(infos, dones)
+        else:
+            for i in _where(dones):
+                infos[i]["terminal_observation"] = _row(observations, i)
+            if self.autoreset_mode is AutoresetMode.NEXT_STEP:
+                self._resets_next = ended
+            elif dones.any():
+                self._reset_where(dones, observations)
+        for i, info in enumerate(infos):
+            info["TimeLimit.truncated"] = bool(dones[i] and truncated[i] and not terminated[i])
+        self._returns += rewards
+        self._lengths += ~only_reset
+        self._end_episodes(dones, infos)
+        return observations, rewards.astype(np.float32), dones, infos
+
+    def _take_final(self, infos: list[dict[str, Any]], dones: np.ndarray) -> None:
+        """Where an episode ended, the info is the new one's and holds the last one's inside: turn it round."""
+        for i, info in enumerate(infos):
+            final_observation, final_info = info.pop("final_obs", None), info.pop("final_info", {})
+            if dones[i]:
+                if final_observation is None:
+                    raise RuntimeError(
+                        f"{self.env} says that it resets in the same step, but environment {i} ended an episode "
+                        "without 'final_obs' in its info. Choose another autoreset_mode for it."
+                    )
+                self.reset_infos[i] = dict(info)
+                info.update(final_info, terminal_observation=tree_map(np.array, final_observation))
+
+    def _reset_where(self, dones: np.ndarray, observations: Any) -> None:
+        """Reset the environments that ended, and write where they start again into ``observations``."""
+        first, vector_info = self.env.reset(options={"reset_mask": dones.copy()})
+        reset_infos = split_infos(vector_info, self.num_envs)
+        for i in _where(dones):
+            self.reset_infos[i] = reset_infos[i]
+
+        def overwrite(array: np.ndarray, start: np.ndarray) -> None:
+            array[dones] = start[dones]
+
+        tree_map(overwrite, observations, first)
+
+    def _end_episodes(self, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
+        """Give the statistics that ``Monitor`` would give, and begin again."""
+        for i in _where(dones):
+            seconds = round(time.time() - self._start, 6)
+            episode = {"r": round(float(self._returns[i]), 6), "l": int(self._lengths[i]), "t": seconds}
+            infos[i].setdefault("episode", episode)
+        self._returns[dones] = 0.0
+        self._lengths[dones] = 0
+
+    def close(self) -> None:
+        """Close the vectorised environment, with its processes if it has any."""
+        self.env.close()
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        """One RGB frame per environment; None where it was not made with ``render_mode="rgb_array"``."""
+        if self.render_mode != "rgb_array":
+            warnings.warn(f"No frames: render_mode is {self.render_mode!r}, not 'rgb_array'.", stacklevel=2)
+            return [None] * self.num_envs
+        frames: Any = self.env.render()
+        return list(frames)
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """An attribute of each environment; of a natively vectorised one, its own attribute, repeated.
+
+        :raises AttributeError: if it does not exist
+        """
+        base = self.env.unwrapped
+        values: Sequence[Any]
+        if isinstance(base, SyncVectorEnv):
+            values = [env.get_wrapper_attr(attr_name) for env in base.envs]
+        elif isinstance(base, AsyncVectorEnv):
+            self._require_attr(base, attr_name)
+            values = base.call("get_wrapper_attr", attr_name)
+        else:
+            values = [getattr(base, attr_name)] * self.num_envs
+        return [values[i] for i in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Set an attribute of all environments; of a ``SyncVectorEnv``, of those in ``indices``."""
+        base = self.env.unwrapped
+        if isinstance(base, SyncVectorEnv):
+            for i in self._get_indices(indices):
+                base.envs[i].set_wrapper_attr(attr_name, value)
+            return
+        self._require_all(indices, f"set {attr_name!r}")
+        if isinstance(base, AsyncVectorEnv):
+            base.set_attr(attr_name, [value] * self.num_envs)
+        else:
+            setattr(base, attr_name, value)
+
+    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
+        """Call a method of all environments; of a ``SyncVectorEnv``, of those in ``indices``.
+
+        A natively vectorised environment is called once, and what it returns is repeated.
+        """
+        base = self.env.unwrapped
+        if isinstance(base, SyncVectorEnv):
+            methods = [base.envs[i].get_wrapper_attr(method_name) for i in self._get_indices(indices)]
+            return [method(*args, **kwargs) for method in methods]
+        self._require_all(indices, f"call {method_name!r}")
+        if isinstance(base, AsyncVectorEnv):
+            self._require_attr(base, method_name)
+            return list(base.call(method_name, *args, **kwargs))
+        return [getattr(base, method_name)(*args, **kwargs)] * self.num_envs
+
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
+        """Whether each environment is wrapped; always True for ``Monitor``, whose work is done here."""
+        base = self.env.unwrapped
+        if isinstance(base, AsyncVectorEnv) and wrapper_class is not Monitor:
+            raise RuntimeError(
+                "The environments of an AsyncVectorEnv live in other processes, so it cannot be seen whether they are "
+                f"wrapped in {wrapper_class.__name__}. Use a SyncVectorEnv to ask."
+            )
+        envs = base.envs if isinstance(base, SyncVectorEnv) else [None] * self.num_envs
+        wrapped = [wrapper_class is Monitor or (env is not None and is_wrapped(env, wrapper_class)) for env in envs]
+        return [wrapped[i] for i in self._get_indices(indices)]
+
+    def _require_attr(self, base: AsyncVectorEnv, name: str) -> None:
+        """Ask first: a worker process that is asked for what it has not dies of it."""
+        if not all(base.call("has_wrapper_attr", name)):
+            raise AttributeError(f"The environments inside {self.env} have no attribute {name!r}.")
+
+    def _require_all(self, indices: VecEnvIndices, action: str) -> None:
+        if sorted(self._get_indices(indices)) != list(range(self.num_envs)):
+            raise ValueError(
+                f"Cannot {action} for environments {indices} only: {self.env} acts on all of its {self.num_envs} "
+                "environments at once. Leave out indices, or use a SyncVectorEnv."
+            )
+
+
+def autoreset_mode(env: VectorEnv) -> AutoresetMode:
+    """How a vectorised environment resets the environments in it.
+
+    :param env: with ``autoreset_mode`` as an attribute or in its metadata
+    :raises ValueError: if it does not say, or says something unknown
+    """
+    # Some environments write into the metadata that all classes share, so what stands there is nobody's own.
+    metadata = {} if env.metadata is VectorEnv.metadata else env.metadata
+    mode = getattr(env.unwrapped, "autoreset_mode", None) or metadata.get("autoreset_mode")
+    try:
+        return AutoresetMode(mode)
+    except ValueError:
+        allowed = ", ".join(f"AutoresetMode.{known.name}" for known in AutoresetMode)
+        raise ValueError(
+            f"{env} does not say how it resets: its autoreset_mode is {mode!r}. Set "
+            f"env.metadata = {{'autoreset_mode': ...}} to one of {allowed} (from gymnasium.vector)."
+        ) from None
+
+
+def split_infos(vector_info: dict[str, Any], num_envs: int) -> list[dict[str, Any]]:
+    """One info dictionary per environment out of gymnasium's dictionary of arrays.
+
+    :param vector_info: ``key -> (n_envs, ...)``, with a mask ``_key`` where not every environment has it; dictionaries
+        nest, and a value that is not one per environment belongs to all of them
+    :param num_envs: number of environments
+    """
+    infos: list[dict[str, Any]] = [{} for _ in range(num_envs)]
+    for key, value in vector_info.items():
+        if key.startswith("_") and key[1:] in vector_info:
+            continue
+        if isinstance(value, dict):
+            rows: Sequence[Any] = split_infos(value, num_envs)
+        elif isinstance(value, np.ndarray) and value.shape[:1] == (num_envs,):
+            rows = list(value)
+        else:
+            rows = [value] * num_envs
+        for i in _where(vector_info.get(f"_{key}", np.ones(num_envs, dtype=bool))):
+            infos[i][key] = rows[i]
+    return infos
+
+
+def _check_spaces(env: VectorEnv) -> None:
+    observation, action = env.single_observation_space, env.single_action_space
+    leaves = observation.spaces.values() if isinstance(observation, spaces.Dict) else [observation]
+    if not all(isinstance(space, ARRAY_SPACES) for space in leaves):
+        raise ValueError(
+            f"Observation space {observation} is not supported: it must be Box, Discrete, MultiDiscrete, MultiBinary, "
+            "or a Dict of these without nesting (gymnasium.wrappers.FlattenObservation turns others into a Box)."
+        )
+    if not isinstance(action, ARRAY_SPACES):
+        raise ValueError(f"Action space {action} is not supported: use Box, Discrete, MultiDiscrete or MultiBinary.")
+    batch = (env.action_space.shape or (env.num_envs,))[0]
+    if batch != env.num_envs:
+        raise ValueError(
+            f"{env} steps {batch} of its {env.num_envs} environments at a time. Make it with batch_size=0, so that "
+            "every step is a step of every environment."
+        )
+
+
+def _where(mask: np.ndarray) -> list[int]:
+    return [int(i) for i in np.flatnonzero(mask)]
+
+
+def _row(observations: Any, index: int) -> Any:
+    """The observation of one environment, as arrays of its own."""
+    return tree_map(lambda array: np.array(array[index]), observations)

@@ -1,0 +1,209 @@
+"""SB3's actor-critic policies with a pure, functional side: parameters and inputs in, distribution and values out.
+
+The networks, their initialisation and the names in ``state_dict`` are SB3's, so weights move freely between the two. What
+is added: observation statistics inside the policy, distributions as values, low precision for convolutions, and methods
+that take the parameters as an argument and therefore differentiate and compile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common import policies as sb3
+from stable_baselines3.common.distributions import (
+    BernoulliDistribution,
+    DiagGaussianDistribution,
+    MultiCategoricalDistribution,
+    StateDependentNoiseDistribution,
+)
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import nn
+
+from rlspo.policies.distributions import Bernoulli, Categorical, Distribution, Gaussian, MultiCategorical, SquashedGaussian
+from rlspo.policies.numpy_actor import numpy_actor
+from rlspo.policies.preprocessing import Preprocessing
+
+Tensor = torch.Tensor
+Parameters = dict[str, Tensor]
+
+
+class _Methods(nn.Module):
+    """Lets ``torch.func.functional_call``, which calls ``forward`` only, reach any method of a policy."""
+
+    def __init__(self, policy: nn.Module) -> None:
+        super().__init__()
+        self.policy = policy
+
+    def forward(self, method: str, inputs: Any) -> Any:
+        return getattr(self.policy, method)(inputs)
+
+
+class ActorCriticPolicy(sb3.ActorCriticPolicy):
+    """Actor and critic for vectors ("MlpPolicy").
+
+    All arguments of SB3's ``ActorCriticPolicy``, and:
+
+    :param normalize_observations: keep running mean and variance of Box observations (not images) inside the policy;
+        the network then sees ``(observation - mean) / std`` clipped to +-``clip_observations``
+    :param clip_observations: in standard deviations; usual range 5 to 10
+
+    *Inputs* below are what :meth:`preprocess` returns: what the network sees, in the units in which an adversary's
+    radius is measured.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        *args: Any,
+        normalize_observations: bool = False,
+        clip_observations: float = 10.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
+        self.normalize_observations = normalize_observations
+        self.clip_observations = clip_observations
+        #: Run the features extractor under autocast to this type; None for float32. Set by the agent (``precision``).
+        self.convolution_dtype: torch.dtype | None = None
+        self.preprocess = Preprocessing(observation_space, self.normalize_images, normalize_observations, clip_observations)
+        # Not a submodule (it would contain its own parent), hence past nn.Module's registration.
+        self.__dict__["_methods"] = _Methods(self)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            **super()._get_constructor_parameters(),
+            "normalize_observations": self.normalize_observations,
+            "clip_observations": self.clip_observations,
+        }
+
+    # What SB3's own methods (forward, predict, evaluate_actions, ...) build on.
+
+    def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
+        """Preprocess, then extract features: one tensor, or one each for actor and critic where they do not share."""
+        inputs = self.preprocess(obs)
+        if features_extractor is not None:
+            return self._features(inputs, features_extractor)
+        if self.share_features_extractor:
+            return self._features(inputs, self.features_extractor)
+        return self._features(inputs, self.pi_features_extractor), self._features(inputs, self.vf_features_extractor)
+
+    def get_distribution(self, obs: PyTorchObs) -> Any:
+        """SB3's distribution object at ``obs``, for code written against SB3."""
+        features = self.extract_features(obs, self.pi_features_extractor)
+        return self._get_action_dist_from_latent(self.mlp_extractor.forward_actor(features))
+
+    def predict_values(self, obs: PyTorchObs) -> Tensor:
+        """V at ``obs``, ``(B, 1)``."""
+        features = self.extract_features(obs, self.vf_features_extractor)
+        return self.value_net(self.mlp_extractor.forward_critic(features))
+
+    def fast_actor(self, generator: np.random.Generator) -> Callable[[np.ndarray], np.ndarray] | None:
+        """See :func:`~rlspo.policies.numpy_actor.numpy_actor`."""
+        return numpy_actor(self, generator)
+
+    # The pure side, with the module's own parameters.
+
+    def distribution_of(self, inputs: Any) -> Distribution:
+        """pi(. | inputs)."""
+        return self._distribution(self.mlp_extractor.forward_actor(self._features(inputs, self.pi_features_extractor)))
+
+    def values_of(self, inputs: Any) -> Tensor:
+        """V(inputs), ``(B,)``."""
+        return self._values(self.mlp_extractor.forward_critic(self._features(inputs, self.vf_features_extractor)))
+
+    def evaluation_of(self, inputs: Any) -> tuple[Distribution, Tensor]:
+        """pi(. | inputs) and V(inputs), sharing the features where actor and critic do."""
+        actor_features = self._features(inputs, self.pi_features_extractor)
+        shared = self.share_features_extractor
+        critic_features = actor_features if shared else self._features(inputs, self.vf_features_extractor)
+        distribution = self._distribution(self.mlp_extractor.forward_actor(actor_features))
+        return distribution, self._values(self.mlp_extractor.forward_critic(critic_features))
+
+    # The pure side, with parameters as an argument.
+
+    def action_distribution(self, parameters: Parameters, inputs: Any) -> Distribution:
+        """pi(. | inputs) with ``parameters`` (by name, as in ``named_parameters``) instead of the module's own."""
+        return self._with(parameters, "distribution_of", inputs)
+
+    def values(self, parameters: Parameters, inputs: Any) -> Tensor:
+        """V(inputs) with ``parameters``, ``(B,)``."""
+        return self._with(parameters, "values_of", inputs)
+
+    def evaluate(self, parameters: Parameters, inputs: Any) -> tuple[Distribution, Tensor]:
+        """:meth:`evaluation_of` with ``parameters``."""
+        return self._with(parameters, "evaluation_of", inputs)
+
+    def _with(self, parameters: Parameters, method: str, inputs: Any) -> Any:
+        renamed = {f"policy.{name}": tensor for name, tensor in parameters.items()}
+        return torch.func.functional_call(self._methods, renamed, (method, inputs))
+
+    # Parts.
+
+    def _features(self, inputs: Any, extractor: nn.Module) -> Tensor:
+        if self.convolution_dtype is None:
+            return extractor(inputs)
+        # The cache of casted weights must stay off: functional calls swap the weights under it.
+        with torch.autocast(self.device.type, self.convolution_dtype, cache_enabled=False):
+            return extractor(inputs).float()
+
+    def _values(self, latent: Tensor) -> Tensor:
+        return self.value_net(latent).squeeze(-1)
+
+    def _distribution(self, latent: Tensor) -> Distribution:
+        head = self.action_net(latent)
+        kind = self.action_dist
+        if isinstance(kind, DiagGaussianDistribution):
+            return Gaussian(head, self.log_std)
+        if isinstance(kind, StateDependentNoiseDistribution):
+            # gSDE (arXiv 2005.05719): the noise is linear in the latent, which it must not shape.
+            variance = latent.detach() ** 2 @ kind.get_std(self.log_std) ** 2
+            log_std = 0.5 * torch.log(variance + kind.epsilon)
+            return Gaussian(head, log_std) if kind.bijector is None else SquashedGaussian(head, log_std)
+        if isinstance(kind, MultiCategoricalDistribution):
+            return MultiCategorical(head, tuple(int(size) for size in kind.action_dims))
+        return Bernoulli(head) if isinstance(kind, BernoulliDistribution) else Categorical(head)
+
+
+class ActorCriticCnnPolicy(ActorCriticPolicy):
+    """Actor and critic for images ("CnnPolicy"): Mnih et al.'s convolutions (SB3's ``NatureCNN``)."""
+
+    def __init__(self, *args: Any, features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN, **kwargs: Any) -> None:
+        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+
+
+class MultiInputActorCriticPolicy(ActorCriticPolicy):
+    """Actor and critic for Dict observations ("MultiInputPolicy"): SB3's ``CombinedExtractor``."""
+
+    def __init__(
+        self, *args: Any, features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+
+
+_TWINS = {
+    sb3.ActorCriticPolicy: ActorCriticPolicy,
+    sb3.ActorCriticCnnPolicy: ActorCriticCnnPolicy,
+    sb3.MultiInputActorCriticPolicy: MultiInputActorCriticPolicy,
+}
+
+
+def functional_policy_class(policy_class: type) -> type[ActorCriticPolicy]:
+    """The class to build for ``policy_class``: itself, or our twin of a stock SB3 policy.
+
+    :raises TypeError: for a class without the functional side
+    """
+    if policy_class in _TWINS:
+        return _TWINS[policy_class]
+    if isinstance(policy_class, type) and issubclass(policy_class, ActorCriticPolicy):
+        return policy_class
+    raise TypeError(
+        f"policy is {policy_class!r}; it must be 'MlpPolicy', 'CnnPolicy', 'MultiInputPolicy' or a subclass of "
+        "rlspo.policies.ActorCriticPolicy. For a policy written for SB3, change its base class to that one: the "
+        "constructor and the methods to override are the same."
+    )

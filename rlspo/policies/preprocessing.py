@@ -1,0 +1,136 @@
+"""From the environment's observation to the network's input: bytes to [0, 1], integers to one-hot, numbers normalised."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
+from torch import nn
+from torch.nn import functional as F
+
+from rlspo.common.trees import ArrayTree, Tensor, tree_map
+
+
+class RunningNormalizer(nn.Module):
+    """Running mean and variance of one vector-valued input, as buffers: they are saved and loaded with the weights.
+
+    Statistics change only in :meth:`update` (once per rollout), never while acting, learning or evaluating.
+
+    :param shape: of one observation
+    :param clip: normalised values are clipped to [-clip, clip]
+    """
+
+    mean: Tensor
+    variance: Tensor
+    count: Tensor
+
+    def __init__(self, shape: tuple[int, ...], clip: float = 10.0) -> None:
+        super().__init__()
+        self.clip = clip
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("variance", torch.ones(shape))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Normalise ``(B, *shape)``."""
+        return ((observations - self.mean) * torch.rsqrt(self.variance + 1e-8)).clamp(-self.clip, self.clip)
+
+    @torch.no_grad()
+    def update(self, observations: np.ndarray) -> None:
+        """Merge a batch ``(N, *shape)`` into the statistics (Chan et al. 1979, in float64)."""
+        batch_mean = observations.mean(axis=0, dtype=np.float64)
+        batch_variance = observations.var(axis=0, dtype=np.float64)
+        count, added = float(self.count), len(observations)
+        total = count + added
+        mean, variance = (tensor.cpu().numpy().astype(np.float64) for tensor in (self.mean, self.variance))
+        delta = batch_mean - mean
+        squares = variance * count + batch_variance * added + delta**2 * count * added / total
+        self.mean.copy_(torch.as_tensor(mean + delta * added / total))
+        self.variance.copy_(torch.as_tensor(squares / total))
+        self.count.fill_(total)
+
+
+class SpaceInput(nn.Module):
+    """Preprocess one (not Dict) space, with the arithmetic of SB3's ``preprocess_obs``.
+
+    :param space: Box, Discrete, MultiDiscrete or MultiBinary
+    :param normalize_images: divide byte images by 255
+    :param normalize: keep running statistics of Box observations that are not images, and normalise by them
+    :param clip: see :class:`RunningNormalizer`
+    """
+
+    def __init__(self, space: spaces.Space, normalize_images: bool, normalize: bool, clip: float) -> None:
+        super().__init__()
+        image = isinstance(space, spaces.Box) and is_image_space(space)
+        self.scale = 1 / 255.0 if image and normalize_images else 1.0
+        self.sizes: tuple[int, ...] = ()
+        if isinstance(space, spaces.Discrete):
+            self.sizes = (int(space.n),)
+        elif isinstance(space, spaces.MultiDiscrete):
+            self.sizes = tuple(int(n) for n in space.nvec)
+        vector = isinstance(space, spaces.Box) and not image
+        self.normalizer = RunningNormalizer(space.shape or (), clip) if normalize and vector else None
+        self.continuous = isinstance(space, spaces.Box)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """``(B, *space.shape)`` to float32 network input."""
+        if self.sizes:
+            columns = observations.long().reshape(len(observations), -1)
+            return torch.cat([F.one_hot(columns[:, i], size).float() for i, size in enumerate(self.sizes)], dim=-1)
+        inputs = observations.float()
+        if self.normalizer is not None:
+            return self.normalizer(inputs)
+        return inputs / 255.0 if self.scale != 1.0 else inputs
+
+
+class Preprocessing(nn.Module):
+    """:class:`SpaceInput` for a whole observation space, a Dict space key by key.
+
+    :param space: of the environment
+    :param normalize_images: see :class:`SpaceInput`
+    :param normalize: see :class:`SpaceInput`
+    :param clip: see :class:`RunningNormalizer`
+    """
+
+    def __init__(self, space: spaces.Space, normalize_images: bool, normalize: bool, clip: float) -> None:
+        super().__init__()
+        self.nested = isinstance(space, spaces.Dict)
+        parts = space.spaces if isinstance(space, spaces.Dict) else {"observation": space}
+        self.parts = nn.ModuleDict({key: SpaceInput(part, normalize_images, normalize, clip) for key, part in parts.items()})
+
+    def forward(self, observations: Any) -> Any:
+        """Observations as the environment gives them, to network inputs of the same nesting."""
+        if self.nested:
+            return {key: part(observations[key]) for key, part in self.parts.items()}
+        return self.parts["observation"](observations)
+
+    def update(self, observations: ArrayTree) -> None:
+        """Merge a rollout's observations, ``(N, *obs_shape)``, into the running statistics."""
+        for key, part in self.parts.items():
+            if part.normalizer is not None:
+                part.normalizer.update(observations[key] if self.nested else observations)
+
+    def continuous_keys(self) -> list[str] | None:
+        """Keys of the Dict space whose inputs are continuous; None where the space is not a Dict."""
+        return [key for key, part in self.parts.items() if part.continuous] if self.nested else None
+
+    def bounds(self, space: spaces.Space) -> tuple[Any, Any]:
+        """Lower and upper bounds of the space in units of the network input, shaped for broadcasting over a batch.
+
+        :param space: the Box or Dict space given at construction
+        :return: two trees; for parts that are not Box, bounds of the one-hot input
+        """
+        parts = space.spaces if isinstance(space, spaces.Dict) else space
+
+        def bound(which: str) -> Any:
+            def one(part: spaces.Space) -> Tensor:
+                if isinstance(part, spaces.Box):
+                    return torch.as_tensor(np.asarray(getattr(part, which))[None].astype(np.float32))
+                return torch.zeros(1) if which == "low" else torch.ones(1)
+
+            return tree_map(one, parts)
+
+        return bound("low"), bound("high")

@@ -1,0 +1,10 @@
+"""The command line of rlspo: everything that trains, and what training leaves behind.
+
+Nothing in the library imports this package.
+"""
+
+from importlib.util import find_spec
+
+_MISSING = [name for name in ("matplotlib", "pydantic", "rich", "tqdm", "yaml") if find_spec(name) is None]
+if _MISSING:
+    raise ModuleNotFoundError(f"The command line of rlspo needs {', '.join(_MISSING)}: pip install 'rlspo[zoo]'")

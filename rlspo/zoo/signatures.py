@@ -1,0 +1,176 @@
+"""What a class or function can be given, read from its signature, and whether plain data fits it.
+
+This is what turns a misspelt or mistyped setting into an error message before anything runs: the agent's constructor
+is the only list of the agent's settings, so a new argument is known here without being written down twice.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+
+from rlspo.zoo.errors import UserError, did_you_mean
+
+_STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One named parameter.
+
+    :param annotation: its resolved type, ``Any`` where none is given
+    :param default: its default value, ``inspect.Parameter.empty`` where it has none
+    """
+
+    name: str
+    annotation: Any
+    default: Any
+
+
+@dataclass(frozen=True)
+class Signature:
+    """All parameters that can be given by name.
+
+    :param open_ended: True if any further name is accepted too (``**kwargs`` that lead nowhere we can read)
+    """
+
+    parameters: Mapping[str, Parameter]
+    open_ended: bool
+
+    def without(self, names: Iterable[str]) -> Signature:
+        """The same without some parameters."""
+        left_out = set(names)
+        return Signature({k: v for k, v in self.parameters.items() if k not in left_out}, self.open_ended)
+
+
+def signature_of(target: Callable[..., Any]) -> Signature:
+    """Parameters of a function, or of a class's constructor.
+
+    Where a constructor takes ``**kwargs``, they are taken to be for the next class in line, as ``super().__init__``
+    would pass them.
+
+    :param target: a class or a function
+    """
+    found: dict[str, Parameter] = {}
+    if not isinstance(target, type):
+        return Signature(found, _collect(target, found))
+    constructors = [vars(cls)["__init__"] for cls in target.__mro__[:-1] if "__init__" in vars(cls)]
+    open_ended = False
+    for constructor in constructors:
+        open_ended = _collect(constructor, found)
+        if not open_ended:
+            break
+    found.pop("self", None)
+    return Signature(found, open_ended)
+
+
+def _collect(function: Callable[..., Any], found: dict[str, Parameter]) -> bool:
+    """Add a function's named parameters to those found so far; True if it takes ``**kwargs``."""
+    try:
+        hints = typing.get_type_hints(function)
+    except Exception:  # annotations may hold anything, or names that exist for type checkers only
+        hints = {}
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(function).parameters.values()
+    for parameter in parameters:
+        if parameter.kind in named:
+            annotation = hints.get(parameter.name, Any)
+            found.setdefault(parameter.name, Parameter(parameter.name, annotation, parameter.default))
+    return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def check_names(given: Iterable[str], allowed: Iterable[str], where: str) -> None:
+    """Refuse names that do not exist.
+
+    :param where: what the message begins with: the file and block, or the flag
+    :raises UserError: naming each unknown name and the nearest that exists
+    """
+    names = set(allowed)
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        raise UserError("\n".join(f"{where}: there is no key {name!r}. {did_you_mean(name, names)}" for name in unknown))
+
+
+def check_value(key: str, value: Any, annotation: Any, where: str) -> Any:
+    """Refuse a value of the wrong type: text is no number, and true is none either.
+
+    :param annotation: the type that is wanted
+    :param where: what the message begins with
+    :return: the value; a whole number given where a float is wanted comes back as a float
+    :raises UserError: naming the key, the value and what is allowed
+    """
+    try:
+        adapter = TypeAdapter[Any](annotation, config=_STRICT)
+    except PydanticSchemaGenerationError:
+        return value  # a type that cannot be checked from outside
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        message = f"{where}: {key} is {value!r}, but must be {describe(annotation)}."
+        if isinstance(value, str) and value.lstrip().startswith(("dict(", "{", "[", "lambda")):
+            message += " Python expressions are not read: write a YAML mapping or list, without quotes."
+        raise UserError(message) from error
+
+
+def admits(annotation: Any, kind: Any) -> bool:
+    """Whether a type is, or as a union contains, ``kind``.
+
+    >>> admits(float | Callable[[float], float], Callable), admits(type[int] | None, type), admits(int | None, str)
+    (True, True, False)
+    """
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return any(admits(option, kind) for option in typing.get_args(annotation))
+    return annotation is kind or origin is kind or (kind is Callable and origin is typing.get_origin(Callable[..., Any]))
+
+
+def describe(annotation: Any) -> str:
+    """A type in words.
+
+    >>> describe(int | None)
+    'a whole number or null'
+    >>> describe(float | Callable[[float], float])
+    "a number or a schedule such as 'lin_3e-4'"
+    >>> describe(typing.Literal["linf", "l2"])
+    "'linf' or 'l2'"
+    """
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(describe(option) for option in arguments))
+    if origin is typing.Literal:
+        return " or ".join(repr(option) for option in arguments)
+    if origin is typing.Annotated:
+        limits = ", ".join(_describe_limit(limit) for limit in arguments[1:] if _describe_limit(limit))
+        return describe(arguments[0]) + (f" {limits}" if limits else "")
+    if origin in (list, tuple) and arguments:
+        return f"a list of {_PLURALS.get(arguments[0], describe(arguments[0]))}"
+    if origin is not None:
+        annotation = origin
+    return _WORDS.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _describe_limit(limit: Any) -> str:
+    """``Gt(gt=0)`` as ``above 0``."""
+    words = {"gt": "above", "ge": "of at least", "lt": "below", "le": "of at most"}
+    return " and ".join(f"{word} {getattr(limit, key)}" for key, word in words.items() if hasattr(limit, key))
+
+
+_WORDS: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    dict: "a mapping",
+    list: "a list",
+    tuple: "a list",
+    type: "a class, by name or dotted path",
+    type(None): "null",
+    typing.get_origin(Callable[..., Any]): "a schedule such as 'lin_3e-4'",
+}
+_PLURALS: dict[Any, str] = {int: "whole numbers", float: "numbers", str: "texts"}

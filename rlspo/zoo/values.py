@@ -1,0 +1,121 @@
+"""From the plain data of a YAML file or flag to what agents and environments take, and back."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from stable_baselines3.common.utils import LinearSchedule
+from torch import nn
+
+from rlspo.zoo.errors import UserError, did_you_mean
+from rlspo.zoo.signatures import Signature, admits, check_names, check_value
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "leaky_relu": nn.LeakyReLU,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+_LINEAR = "lin_"
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes``; mappings inside are merged key by key, anything else is replaced.
+
+    >>> merged({"gamma": 0.9, "policy_kwargs": {"net_arch": [8], "ortho_init": True}}, {"policy_kwargs": {"net_arch": [4]}})
+    {'gamma': 0.9, 'policy_kwargs': {'net_arch': [4], 'ortho_init': True}}
+    """
+    result = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def arguments(values: Mapping[str, Any], signature: Signature, where: Callable[[str], str]) -> dict[str, Any]:
+    """Arguments for a call, from plain data: names checked, types checked, schedules and classes built.
+
+    :param signature: of what will be called
+    :param where: where a key was written, for messages: ``"file F, block B"`` or ``"-params"``
+    :raises UserError: for a name that does not exist or a value of the wrong type
+    """
+    if not signature.open_ended:
+        for key in values:
+            check_names([key], signature.parameters, where(key))
+    converted = {}
+    for key, value in values.items():
+        annotation = signature.parameters[key].annotation if key in signature.parameters else Any
+        converted[key] = check_value(key, _convert(key, value, annotation, where(key)), annotation, where(key))
+    return converted
+
+
+def _convert(key: str, value: Any, annotation: Any, where: str) -> Any:
+    """Build what YAML cannot hold: schedules, classes and tuples."""
+    if isinstance(value, str) and admits(annotation, Callable):
+        return linear_schedule(key, value, where) if value.startswith(_LINEAR) else value
+    if isinstance(value, str) and admits(annotation, type) and not admits(annotation, str):
+        return _class(key, value, where)
+    if isinstance(value, list) and admits(annotation, tuple) and not admits(annotation, list):
+        return tuple(value)
+    return value
+
+
+def linear_schedule(key: str, text: str, where: str) -> LinearSchedule:
+    """``lin_3e-4``: falling from 3e-4 at the start of training to 0 at its end, in a straight line."""
+    try:
+        return LinearSchedule(float(text.removeprefix(_LINEAR)), 0.0, 1.0)
+    except ValueError as error:
+        raise UserError(f"{where}: {key} is {text!r}; a schedule is lin_ and a number, such as 'lin_3e-4'.") from error
+
+
+def _class(key: str, text: str, where: str) -> Any:
+    """A class by its short name (activation functions) or dotted path."""
+    if "." in text:
+        return imported(text, f"{where}: {key}")
+    if key == "activation_fn":
+        if text.lower() not in ACTIVATIONS:
+            raise UserError(f"{where}: activation_fn is {text!r}. {did_you_mean(text, ACTIVATIONS)}")
+        return ACTIVATIONS[text.lower()]
+    raise UserError(f"{where}: {key} is {text!r}, but must be the dotted path of a class, such as 'package.module.Class'.")
+
+
+def imported(path: str, where: str) -> Any:
+    """What a dotted path names.
+
+    >>> imported("stable_baselines3.common.atari_wrappers.AtariWrapper", "here").__name__
+    'AtariWrapper'
+
+    :raises UserError: if it cannot be imported
+    """
+    module_name, _, name = path.rpartition(".")
+    if not module_name:
+        raise UserError(f"{where}: {path!r} is no dotted path; write it as 'package.module.Name'.")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UserError(f"{where}: cannot import {module_name!r}: {error}.") from error
+    if not hasattr(module, name):
+        raise UserError(f"{where}: module {module_name!r} has no {name!r}. {did_you_mean(name, vars(module))}")
+    return getattr(module, name)
+
+
+def plain(value: Any) -> Any:
+    """The nearest plain data to a value, for the record that a run keeps of its settings.
+
+    >>> plain({"net_arch": (64, 64), "activation_fn": nn.Tanh})
+    {'net_arch': [64, 64], 'activation_fn': 'torch.nn.modules.activation.Tanh'}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if inspect.isclass(value) or inspect.isroutine(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    return str(value)

@@ -1,0 +1,62 @@
+"""Packaging of rlspo: metadata, dependency ranges and the data folders that travel inside the wheel."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+EXTRAS = {
+    "mujoco": ["mujoco>=3.2", "imageio>=2.34", "imageio-ffmpeg>=0.5"],
+    "atari": ["ale-py>=0.11", "opencv-python-headless>=4.8"],
+    "zoo": ["matplotlib>=3.8", "pydantic>=2.6,<3", "PyYAML>=6", "rich>=13", "tqdm>=4.66"],
+}
+DEVELOPMENT = [
+    "coverage>=7.4",
+    "furo>=2024.1",
+    "hypothesis>=6.100",
+    "import-linter>=2.0",
+    "mypy>=1.10",
+    "myst-parser>=3",
+    "pytest>=8",
+    "pytest-cov>=5",
+    "ruff>=0.5",
+    "sphinx>=7.2",
+    "types-PyYAML>=6",
+]
+
+setup(
+    name="rlspo",
+    version="0.1.0",
+    description="Reinforcement learning for noisy, hostile and plannable worlds, for people who know stable-baselines3",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["rlspo", "rlspo.*"]), "rlspo.hyperparams"],
+    # Hyperparameter files are data at the top of the checkout and `rlspo/hyperparams/` inside the wheel.
+    package_dir={"rlspo.hyperparams": "hyperparams"},
+    package_data={"rlspo": ["py.typed"], "rlspo.hyperparams": ["*.yml"]},
+    install_requires=[
+        "gymnasium>=1.1,<2",
+        "numpy>=1.26,<3",
+        "stable-baselines3>=2.9,<3",
+        "tensorboard>=2.16",
+        "torch>=2.8,<3",
+    ],
+    extras_require={
+        **EXTRAS,
+        "all": sorted({requirement for group in EXTRAS.values() for requirement in group}),
+        "dev": sorted({requirement for group in EXTRAS.values() for requirement in group} | set(DEVELOPMENT)),
+    },
+    entry_points={
+        "console_scripts": ["rlspo=rlspo.zoo.cli:main"],
+        "rlspo.agents": ["ppo=rlspo.ppo:PPO", "arpo=rlspo.arpo:ARPO", "barpo=rlspo.arpo:BARPO"],
+    },
+    classifiers=[
+        "License :: OSI Approved :: MIT License",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+)

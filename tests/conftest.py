@@ -1,0 +1,18 @@
+"""What all tests share."""
+
+import pytest
+import torch
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> str:
+    """Every device of this machine in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Small networks run fastest, and sums come out in the same order, on a single thread."""
+    torch.set_num_threads(1)
