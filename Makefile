@@ -36,9 +36,10 @@ $(BIN)/python:
 
 # torch comes first and alone: it is by far the largest package, and nothing may pull another version of it.
 $(STAMP): setup.py constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@echo "Installing rlspo and its tools into $(VENV) (once; minutes, most of them for torch)"
+	$(BIN)/python -m pip install -qq --upgrade pip
+	$(BIN)/python -m pip install -qq $(TORCH)
+	$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev]'
 	@touch $@
 
 train: $(STAMP) ## train an agent with a progress bar, then attack it and film it

@@ -41,7 +41,7 @@ setup(
         "numpy>=1.26,<3",
         "stable-baselines3>=2.9,<3",
         "tensorboard>=2.16",
-        "torch>=2.8,<3",
+        "torch>=2.13,<3",
     ],
     extras_require={
         **EXTRAS,
@@ -53,7 +53,6 @@ setup(
         "rlspo.agents": ["ppo=rlspo.ppo:PPO", "arpo=rlspo.arpo:ARPO", "barpo=rlspo.arpo:BARPO"],
     },
     classifiers=[
-        "License :: OSI Approved :: MIT License",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",

@@ -1,6 +1,7 @@
 """Reinforcement learning for noisy, hostile and plannable worlds, for people who know stable-baselines3."""
 
+from rlspo.arpo import ARPO, BARPO
 from rlspo.ppo import PPO
 
 __version__ = "0.1.0"
-__all__ = ["PPO", "__version__"]
+__all__ = ["ARPO", "BARPO", "PPO", "__version__"]

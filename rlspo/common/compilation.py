@@ -43,4 +43,5 @@ def should_compile(choice: str | bool, n_updates: int, device: torch.device) -> 
 def compile_whole(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
     """Compile ``function`` as one graph of static shapes; on the CPU its wrapper is C++ too, which makes calls cheap."""
     options: dict[str, Any] = {"cpp_wrapper": True} if device.type == "cpu" else {}
-    return torch.compile(function, fullgraph=True, dynamic=False, options=options)
+    # Isolated: torch counts compilations per line of code, and many agents may live in one process.
+    return torch.compile(function, fullgraph=True, dynamic=False, options=options, isolate_recompiles=True)

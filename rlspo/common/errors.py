@@ -66,10 +66,10 @@ def _failing_env_index(error: Exception) -> int | None:
     return None
 
 
-def check_positive_fraction(name: str, value: Any, allow_zero: bool = True) -> float:
+def check_fraction(name: str, value: Any) -> float:
     """A number in [0, 1]; ``name`` is used in the message."""
     number = check_number(name, value, minimum=0.0)
-    if number > 1 or (number == 0 and not allow_zero):
+    if number > 1:
         raise ValueError(f"{name} is {value!r}; it must be a fraction between 0 and 1.")
     return number
 

@@ -7,6 +7,8 @@ parameters, and the optimiser's state, become views of these vectors: ``state_di
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 
@@ -27,6 +29,7 @@ class FlatParameters:
         self.shapes = [parameter.shape for parameter in self.parameters]
         self.sizes = [parameter.numel() for parameter in self.parameters]
         self.optimizer = optimizer
+        self.adam = Adam.of(optimizer)
         self.values = torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters])
         for parameter, view in zip(self.parameters, self._views(self.values), strict=True):
             parameter.data = view
@@ -49,7 +52,7 @@ class FlatParameters:
 
     def adopt_optimizer_state(self) -> None:
         """Take over what the optimiser holds (after a load) and make its Adam moments views of the vectors."""
-        if not is_plain_adam(self.optimizer):
+        if self.adam is None:
             return
         moments = zip(self.parameters, self._views(self.first_moment), self._views(self.second_moment), strict=True)
         for parameter, first, second in moments:
@@ -65,45 +68,51 @@ class FlatParameters:
 
     def publish_steps(self) -> None:
         """Write the number of steps taken to the optimiser's state, where ``state_dict`` looks for it."""
-        if is_plain_adam(self.optimizer):
+        if self.adam is not None:
             steps = float(self.steps)
             for parameter in self.parameters:
                 self.optimizer.state[parameter]["step"] = torch.tensor(steps)
 
 
-def is_plain_adam(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether :func:`adam_step` does exactly what this optimiser does."""
-    if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW) or len(optimizer.param_groups) != 1:
-        return False
-    group = optimizer.param_groups[0]
-    return not (group["amsgrad"] or group["maximize"] or isinstance(group["lr"], Tensor))
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019) as a function without side effects.
 
-
-def adam_step(
-    optimizer: torch.optim.Optimizer,
-    values: Tensor,
-    gradient: Tensor,
-    first_moment: Tensor,
-    second_moment: Tensor,
-    steps: Tensor,
-    learning_rate: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One step of Adam (Kingma & Ba 2015) or AdamW, without side effects.
-
-    :param optimizer: its betas, epsilon and weight decay are used; its state is not touched
-    :return: the new values, first moment, second moment and step count
+    :param betas: decay of the two moments
+    :param eps: added to the root of the second moment
+    :param weight_decay: of the values; 0 for none
+    :param decoupled: decay the values (AdamW) rather than add to the gradient
     """
-    group = optimizer.param_groups[0]
-    beta1, beta2 = group["betas"]
-    decay = group["weight_decay"]
-    if decay and isinstance(optimizer, torch.optim.AdamW):
-        values = values * (1 - learning_rate * decay)
-    elif decay:
-        gradient = gradient + decay * values
-    steps = steps + 1
-    first_moment = first_moment + (1 - beta1) * (gradient - first_moment)
-    second_moment = beta2 * second_moment + (1 - beta2) * gradient * gradient
-    step_size = (learning_rate / (1 - beta1**steps)).to(values.dtype)
-    correction = torch.sqrt(1 - beta2**steps).to(values.dtype)
-    values = values - step_size * first_moment / (second_moment.sqrt() / correction + group["eps"])
-    return values, first_moment, second_moment, steps
+
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    decoupled: bool
+
+    @classmethod
+    def of(cls, optimizer: torch.optim.Optimizer) -> Adam | None:
+        """The function that does what ``optimizer`` does, or None where it is another method."""
+        if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW) or len(optimizer.param_groups) != 1:
+            return None
+        group = optimizer.param_groups[0]
+        if group["amsgrad"] or group["maximize"] or isinstance(group["lr"], Tensor):
+            return None
+        decoupled = isinstance(optimizer, torch.optim.AdamW)
+        return cls(tuple(group["betas"]), group["eps"], group["weight_decay"], decoupled)
+
+    def step(
+        self, values: Tensor, gradient: Tensor, first_moment: Tensor, second_moment: Tensor, steps: Tensor, rate: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The new values, first moment, second moment and step count, at learning rate ``rate``."""
+        beta1, beta2 = self.betas
+        if self.weight_decay and self.decoupled:
+            values = values * (1 - rate * self.weight_decay)
+        elif self.weight_decay:
+            gradient = gradient + self.weight_decay * values
+        steps = steps + 1
+        first_moment = first_moment + (1 - beta1) * (gradient - first_moment)
+        second_moment = beta2 * second_moment + (1 - beta2) * gradient * gradient
+        step_size = (rate / (1 - beta1**steps)).to(values.dtype)
+        correction = torch.sqrt(1 - beta2**steps).to(values.dtype)
+        values = values - step_size * first_moment / (second_moment.sqrt() / correction + self.eps)
+        return values, first_moment, second_moment, steps

@@ -90,9 +90,12 @@ class OnPolicyAgent(OnPolicyAlgorithm):
         """Random numbers for one minibatch's loss, from ``self.randomness.torch``."""
         return None
 
-    def observe(self, observations: Any) -> Any:
-        """What the policy acts on, given the environment's observations."""
-        return observations
+    def make_actor(self) -> Actor:
+        """What chooses the actions of the coming rollout."""
+        fast = self.policy.fast_actor(self.randomness.numpy)
+        if fast is None:
+            return torch_actor(self.policy, self.randomness.torch)
+        return lambda observations: (fast(observations), None, None)
 
     def after_update(self, data: dict[str, Any], hyper: dict[str, Tensor]) -> None:
         """Called at the end of :meth:`train`, for diagnostics.
@@ -150,12 +153,6 @@ class OnPolicyAgent(OnPolicyAlgorithm):
 
     # Collecting.
 
-    def _actor(self) -> Actor:
-        fast = self.policy.fast_actor(self.randomness.numpy)
-        if fast is None:
-            return torch_actor(self.policy, self.randomness.torch)
-        return lambda observations: (fast(observations), None, None)
-
     def _step_env(self, env: VecEnv, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         step = self.num_timesteps // env.num_envs
         try:
@@ -182,14 +179,13 @@ class OnPolicyAgent(OnPolicyAlgorithm):
         if self.use_sde:
             self._reset_noise(env.num_envs)
         callback.on_rollout_start()
-        act = self._actor()
+        act = self.make_actor()
         time_limits = TimeLimits()
 
         for n_steps in range(n_rollout_steps):
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                 self._reset_noise(env.num_envs)
-            acted_on = self.observe(observations)
-            actions, values, log_probs = act(acted_on)
+            actions, values, log_probs = act(observations)
             clipped_actions = env_actions(actions, self.policy, self.action_space)
             new_obs, rewards, dones, infos = self._step_env(env, clipped_actions)
             self.num_timesteps += env.num_envs
@@ -199,8 +195,6 @@ class OnPolicyAgent(OnPolicyAlgorithm):
             self._update_info_buffer(infos, dones)
             time_limits.note(n_steps, dones, infos)
             fields = {"observations": observations, "actions": actions, "rewards": rewards, "episode_starts": episode_starts}
-            if "acted_on" in self.extra_fields:
-                fields["acted_on"] = acted_on
             if values is not None:
                 fields |= {"values": values, "log_probs": log_probs}
             buffer.add(**fields)
@@ -275,7 +269,8 @@ class OnPolicyAgent(OnPolicyAlgorithm):
         used, last = reports[active], reports[last_epoch:][active[last_epoch:]]
         for column, name in enumerate(self.update.stat_names, start=1):
             # SB3's approx_kl is that of the last epoch, its other statistics are means over all epochs.
-            self.logger.record(f"train/{name}", float((last if name == "approx_kl" else used)[:, column].mean()))
+            key = name if "/" in name else f"train/{name}"
+            self.logger.record(key, float((last if name == "approx_kl" else used)[:, column].mean()))
         buffer = self.rollout_buffer
         self.logger.record("train/loss", float(used[-1, 0]))
         explained = explained_variance(buffer.flat("values"), buffer.flat("returns"))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from rlspo.common.compilation import compile_whole
-from rlspo.common.flat_parameters import FlatParameters, adam_step, is_plain_adam
+from rlspo.common.flat_parameters import FlatParameters
 from rlspo.common.trees import tree_map
 
 Tensor = torch.Tensor
@@ -89,8 +89,7 @@ class Update:
     def use_compiled(self, compiled: bool) -> None:
         """Switch between the eager and the compiled path; both give the same numbers."""
         self.compiled = compiled
-        self._in_graph = is_plain_adam(self.optimizer)
-        function = self._step if self._in_graph else self._clipped_gradient
+        function = self._step if self.flat.adam else self._clipped_gradient
         self._function = compile_whole(function, self.device) if compiled else function
 
     def begin(self) -> None:
@@ -113,7 +112,7 @@ class Update:
             self.stat_names = [*stats]
         flat = self.flat
         with torch.no_grad():
-            if self._in_graph:
+            if flat.adam:
                 state = (flat.values, flat.first_moment, flat.second_moment, flat.steps, self.active)
                 return self._function(*state, data, indices, hyper, noise)
             gradient, report = self._function(flat.values, self.active, data, indices, hyper, noise)
@@ -150,7 +149,8 @@ class Update:
         gradient, report = self._clipped_gradient(values, active, data, indices, hyper, noise)
         state = (values, first_moment, second_moment, steps)
         learning_rate = hyper["learning_rate"]
-        new_state = adam_step(self.optimizer, values, gradient, first_moment, second_moment, steps, learning_rate)
+        assert self.flat.adam is not None
+        new_state = self.flat.adam.step(values, gradient, first_moment, second_moment, steps, learning_rate)
         if self.target_kl is not None:
             going_on = self._within_target(active, report)
             new_state = tuple(torch.where(going_on, new, old) for new, old in zip(new_state, state, strict=True))

@@ -113,9 +113,9 @@ class Preprocessing(nn.Module):
             if part.normalizer is not None:
                 part.normalizer.update(observations[key] if self.nested else observations)
 
-    def continuous_keys(self) -> list[str] | None:
-        """Keys of the Dict space whose inputs are continuous; None where the space is not a Dict."""
-        return [key for key, part in self.parts.items() if part.continuous] if self.nested else None
+    def continuous_keys(self) -> list[str]:
+        """The keys whose inputs are continuous (Box); ``["observation"]`` or nothing where the space is not a Dict."""
+        return [key for key, part in self.parts.items() if part.continuous]
 
     def bounds(self, space: spaces.Space) -> tuple[Any, Any]:
         """Lower and upper bounds of the space in units of the network input, shaped for broadcasting over a batch.

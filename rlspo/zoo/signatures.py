@@ -72,17 +72,27 @@ def signature_of(target: Callable[..., Any]) -> Signature:
 
 def _collect(function: Callable[..., Any], found: dict[str, Parameter]) -> bool:
     """Add a function's named parameters to those found so far; True if it takes ``**kwargs``."""
-    try:
-        hints = typing.get_type_hints(function)
-    except Exception:  # annotations may hold anything, or names that exist for type checkers only
-        hints = {}
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     parameters = inspect.signature(function).parameters.values()
     for parameter in parameters:
         if parameter.kind in named:
-            annotation = hints.get(parameter.name, Any)
+            annotation = _resolved(parameter, getattr(function, "__globals__", {}))
             found.setdefault(parameter.name, Parameter(parameter.name, annotation, parameter.default))
     return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def _resolved(parameter: inspect.Parameter, names: dict[str, Any]) -> Any:
+    """A parameter's type, with what is written as text looked up; ``Any`` where there is none or it cannot be found.
+
+    One parameter at a time: a single name that exists for type checkers only must not hide the types of all others.
+    """
+    if parameter.annotation is inspect.Parameter.empty:
+        return Any
+    holder = types.SimpleNamespace(__annotations__={"it": parameter.annotation})
+    try:
+        return typing.get_type_hints(holder, globalns=names)["it"]
+    except (NameError, AttributeError, TypeError, SyntaxError):
+        return Any
 
 
 def check_names(given: Iterable[str], allowed: Iterable[str], where: str) -> None:

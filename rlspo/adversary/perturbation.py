@@ -1,0 +1,96 @@
+"""The adversary of one policy: which inputs it may change, by how much, within which bounds, and how it searches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from gymnasium import spaces
+
+from rlspo.adversary.ball import Ball
+from rlspo.adversary.objectives import Objective
+from rlspo.adversary.solvers import Solver
+from rlspo.common.trees import Tensor, tree_map
+from rlspo.policies.preprocessing import Preprocessing
+
+
+class Perturbation:
+    """``perturb(observation, objective, ball) -> observation'`` for the inputs of one policy.
+
+    :param preprocess: of the policy; its output is what is perturbed
+    :param observation_space: of the environment
+    :param solver: the search
+    :param norm: ``"linf"`` or ``"l2"``, see :class:`~rlspo.adversary.Ball`
+    :param clip_to_space: keep perturbed inputs within the bounds of the observation space
+    :param keys: of a Dict observation space, which to perturb; None: all continuous ones
+    :raises TypeError: where the observation space has nothing continuous
+    :raises ValueError: for keys that do not exist or are not continuous
+    """
+
+    def __init__(
+        self,
+        preprocess: Preprocessing,
+        observation_space: spaces.Space,
+        solver: Solver,
+        norm: str = "linf",
+        clip_to_space: bool = False,
+        keys: list[str] | None = None,
+    ) -> None:
+        self.preprocess = preprocess
+        self.solver = solver
+        self.norm = norm
+        self.keys = _chosen_keys(preprocess, observation_space, keys)
+        self._bounds = preprocess.bounds(observation_space) if clip_to_space else None
+        Ball(norm, torch.zeros(()))  # checks the norm
+
+    def part(self, inputs: Any) -> Any:
+        """What may be perturbed of ``inputs``."""
+        return {key: inputs[key] for key in self.keys} if isinstance(inputs, dict) else inputs
+
+    def ball(self, radius: Tensor) -> Ball:
+        """The ball of this radius, with the bounds in units of the network input where they are asked for."""
+        if self._bounds is None:
+            return Ball(self.norm, radius)
+        low, high = (
+            self.part(self.preprocess(tree_map(lambda b: b.to(radius.device), bound))) for bound in self._bounds
+        )
+        return Ball(self.norm, radius, low, high)
+
+    def draw(self, inputs: Any, generator: torch.Generator) -> Any:
+        """The random numbers that one call needs, for a batch shaped like ``inputs``."""
+        return self.solver.draw(Ball(self.norm, torch.ones(())), self.part(inputs), generator)
+
+    def __call__(self, objective: Objective, inputs: Any, radius: Tensor, noise: Any) -> Any:
+        """The inputs that maximise ``objective``, detached.
+
+        :param objective: of complete inputs, ``(B,)``
+        :param inputs: clean network inputs, ``(B, *shape)`` or a dictionary of these
+        :param radius: a tensor without dimensions
+        :param noise: from :meth:`draw`
+        """
+        found = self.solver(self._of_part(objective, inputs), self.part(inputs), self.ball(radius), noise)
+        return {**inputs, **found} if isinstance(inputs, dict) else found
+
+    def random_point(self, inputs: Any, radius: Tensor, noise: Any, corner: bool = False) -> Any:
+        """The point of the ball that ``noise`` says, without any search; or the extreme point in its direction."""
+        ball = self.ball(radius)
+        unit = ball.steepest(noise["start"]) if corner else noise["start"]
+        found = ball.shift(self.part(inputs), unit)
+        return {**inputs, **found} if isinstance(inputs, dict) else found
+
+    @staticmethod
+    def _of_part(objective: Objective, inputs: Any) -> Objective:
+        return (lambda part: objective({**inputs, **part})) if isinstance(inputs, dict) else objective
+
+
+def _chosen_keys(preprocess: Preprocessing, space: spaces.Space, keys: list[str] | None) -> list[str]:
+    continuous = preprocess.continuous_keys()
+    if not continuous:
+        raise TypeError(
+            f"The observation space {space} has no continuous (Box) part whose values an adversary could shift. Use "
+            "epsilon=0 (plain PPO), or an environment with Box observations."
+        )
+    unknown = [key for key in keys or [] if key not in continuous]
+    if unknown:
+        raise ValueError(f"adversary_keys names {unknown}; the continuous keys of the observation are {continuous}.")
+    return keys or continuous

@@ -1,0 +1,167 @@
+"""Adversarially robust policy optimisation (arXiv 2512.01228)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.utils import LinearSchedule
+
+from rlspo.adversary import NORMS, Objective, Perturbation, Solver, detach, negative, ramped_radius
+from rlspo.arpo.attacked_rollouts import attacked_actor
+from rlspo.common.collector import Actor
+from rlspo.common.errors import check_choice, check_fraction, check_number
+from rlspo.common.trees import to_tensor, tree_map
+from rlspo.common.update import Minibatch, Parameters, gather
+from rlspo.policies import ActorCriticPolicy, Distribution
+from rlspo.ppo import PPO
+
+Tensor = torch.Tensor
+#: Published relatives let the learning rate fall to zero over training.
+FALLING_LEARNING_RATE = LinearSchedule(3e-4, 0.0, 1.0)
+
+
+class ARPO(PPO):
+    """Adversarially robust policy optimisation.
+
+    max_theta min_nu V(pi_theta o nu),   |nu(s) - s| <= epsilon                                     (arXiv 2512.01228)
+
+    on PPO: in each minibatch the inner problem finds the observation s' in the ball around s that minimises the clipped
+    surrogate; the outer step follows the surrogate at s', held fixed, mixed with the one at s ("guidance"):
+
+    L_policy = (L(s') + guidance L(s)) / (1 + guidance),   L(x) = -E[min(r A, clip(r) A)],   r = pi(a|x) / pi_old(a|s)
+
+    The paper adds ``guidance * L(s)`` to ``L(s')``; the common factor keeps the weight of the value loss and of gradient
+    clipping what it is in PPO, so that ``epsilon=0`` *is* PPO. The value function is that of the clean observation.
+
+    Arguments as in :class:`rlspo.PPO` (observation and reward normalisation, and a learning rate that falls to zero, are
+    the defaults here), and:
+
+    :param epsilon: radius of the ball, in units of the network's input: standard deviations where the policy normalises
+        (the default), [0, 1] for images, raw units otherwise. More is more robust and costs natural return; published
+        for MuJoCo: 0.05 to 0.15
+    :param epsilon_ramp: fraction of training over which the radius rises linearly from 0; 0: constant
+    :param norm: ``"linf"`` or ``"l2"``
+    :param solver: ``"pgd"`` (sign gradient), ``"langevin"`` (SGLD) or ``"random"``; see :class:`rlspo.adversary.Solver`
+    :param adversary_steps: gradient steps of the inner problem; the cost of the update grows in proportion (5 to 20)
+    :param step_size: of the inner problem, in units of the radius; None: ``1 / adversary_steps``
+    :param temperature: of the Langevin noise
+    :param guidance: weight of the clean surrogate; 0: the adversary's alone, growing: towards PPO
+    :param rollouts: ``"clean"``: act on true observations (as the released relatives do); ``"attacked"``: act on
+        perturbed ones
+    :param clip_to_space: keep perturbed observations within the bounds of the observation space
+    :param adversary_keys: the keys of a Dict observation that are perturbed; None: all continuous ones
+    :raises TypeError: for an epsilon that is no number, or an observation space with nothing continuous in it
+    :raises ValueError: for values out of range
+    """
+
+    def __init__(
+        self,
+        policy: str | type[ActorCriticPolicy],
+        env: Any,
+        learning_rate: float | Schedule = FALLING_LEARNING_RATE,
+        *args: Any,
+        epsilon: float = 0.075,
+        epsilon_ramp: float = 0.75,
+        norm: str = "linf",
+        solver: str = "pgd",
+        adversary_steps: int = 10,
+        step_size: float | None = None,
+        temperature: float = 1e-5,
+        guidance: float = 1.0,
+        rollouts: str = "clean",
+        clip_to_space: bool = False,
+        adversary_keys: list[str] | None = None,
+        normalize_observations: bool = True,
+        normalize_rewards: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        self.epsilon = check_number("epsilon", epsilon)
+        self.epsilon_ramp = check_fraction("epsilon_ramp", epsilon_ramp)
+        self.norm = check_choice("norm", norm, NORMS)
+        self.solver = solver
+        self.adversary_steps = adversary_steps
+        self.step_size = None if step_size is None else check_number("step_size", step_size)
+        self.temperature = check_number("temperature", temperature)
+        self.guidance = check_number("guidance", guidance)
+        self.rollouts = check_choice("rollouts", rollouts, ("clean", "attacked"))
+        self.clip_to_space = clip_to_space
+        self.adversary_keys = adversary_keys
+        normalization = {"normalize_observations": normalize_observations, "normalize_rewards": normalize_rewards}
+        super().__init__(policy, env, learning_rate, *args, **normalization, **kwargs)
+
+    # The paper.
+
+    def adversary_objective(self, parameters: Parameters, batch: Minibatch, clean: Distribution) -> Objective:
+        """The inner problem maximises minus the surrogate at the perturbed inputs."""
+        return negative(lambda inputs: self.surrogate(self.policy.action_distribution(parameters, inputs), batch)[0])
+
+    def rollout_objective(self, parameters: Parameters, clean: Distribution) -> Objective:
+        """While acting there is no advantage yet; the adversary of attacked rollouts lowers the value instead."""
+        return negative(lambda inputs: self.policy.values(parameters, inputs))
+
+    def loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.epsilon == 0:
+            return super().loss(parameters, batch)
+        inputs = self.policy.preprocess(batch.observations)
+        clean, values = self.policy.evaluate(parameters, inputs)
+        fixed = detach(parameters)
+        objective = self.adversary_objective(fixed, batch, clean)
+        perturbed = self.perturb(objective, inputs, batch.hyper["epsilon"], batch.noise)  # held fixed below
+        attacked = self.policy.action_distribution(parameters, perturbed)
+
+        clean_loss, stats = self.clipped_surrogate(clean, batch)
+        robust_loss = -self.surrogate(attacked, batch)[0].mean()
+        policy_loss = (robust_loss + self.guidance * clean_loss) / (1 + self.guidance)
+        stats |= {
+            "policy_gradient_loss": policy_loss,
+            "adversary/inner_kl": clean.kl(attacked).mean(),
+            "adversary/surrogate_gap": robust_loss - clean_loss,
+        }
+        return self.total_loss(policy_loss, attacked, values, batch, stats)
+
+    # Around it.
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        solver = Solver(self.solver, self.adversary_steps, self.step_size, self.temperature)
+        self.perturb: Perturbation | None = None
+        if self.epsilon > 0:
+            where = (self.policy.preprocess, self.observation_space)
+            self.perturb = Perturbation(*where, solver, self.norm, self.clip_to_space, self.adversary_keys)
+            example = self.observation_space.sample()
+            batch = tree_map(lambda leaf: np.stack([leaf] * self.batch_size), example)
+            self.compiled_search: Any = None
+            with torch.no_grad():
+                self._example_inputs = self.policy.preprocess(to_tensor(batch, self.device))
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "perturb", "compiled_search", "_example_inputs"]
+
+    def hyper(self) -> dict[str, float]:
+        radius = ramped_radius(self.epsilon, self.epsilon_ramp, self._current_progress_remaining)
+        return {**super().hyper(), "epsilon": radius}
+
+    def draw_noise(self, batch_size: int) -> Any:
+        return self.perturb.draw(self._example_inputs, self.randomness.torch) if self.perturb else None
+
+    def make_actor(self) -> Actor:
+        if self.rollouts == "clean" or self.perturb is None:
+            return super().make_actor()
+        return attacked_actor(self)
+
+    def after_update(self, data: dict[str, Any], hyper: dict[str, Tensor]) -> None:
+        """Log what the search gains over a random corner of the ball, on one minibatch."""
+        if self.perturb is None:
+            return
+        rows = torch.arange(self.batch_size, device=self.device)
+        batch = gather(data, rows, hyper, self.draw_noise(self.batch_size))
+        parameters = detach(dict(self.policy.named_parameters()))
+        with torch.no_grad():
+            inputs = self.policy.preprocess(batch.observations)
+            objective = self.adversary_objective(parameters, batch, self.policy.distribution_of(inputs))
+            found = objective(self.perturb(objective, inputs, hyper["epsilon"], batch.noise))
+            corner = objective(self.perturb.random_point(inputs, hyper["epsilon"], batch.noise, corner=True))
+        self.logger.record("adversary/gain_over_random_corner", float((found - corner).mean()))

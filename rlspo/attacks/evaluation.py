@@ -1,0 +1,135 @@
+"""Episodes of an agent whose every observation is perturbed: random, critic and MAD attacks (arXiv 2003.08938, appendix D).
+
+The policy acts deterministically by default. The perturbation is measured in units of the policy's own (normalised) input,
+so equal radii are not equal physical disturbances across policies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy as SB3ActorCriticPolicy
+from stable_baselines3.common.vec_env import VecEnv
+
+from rlspo.adversary import Objective, Perturbation, Solver, kl_to_clean, negative
+from rlspo.common.collector import env_actions
+from rlspo.common.errors import check_choice, check_number
+from rlspo.common.trees import to_tensor
+from rlspo.policies import ActorCriticPolicy, Distribution, functional_policy_class
+
+Tensor = torch.Tensor
+
+#: ``random``: a uniform point of the ball; ``critic``: lower V(s'); ``mad``: maximise KL(pi(.|s) || pi(.|s')) by Langevin
+#: steps of temperature 1 (maximal action difference, weighted by the policy's own covariance).
+ATTACKS = ("random", "critic", "mad")
+
+
+def attacked_evaluation(
+    model: BaseAlgorithm,
+    env: VecEnv,
+    attack: str | None,
+    epsilon: float,
+    n_eval_episodes: int = 50,
+    steps: int = 10,
+    seed: int = 0,
+    deterministic: bool = True,
+    norm: str = "linf",
+) -> np.ndarray:
+    """Returns of an actor-critic agent under attack.
+
+    :param model: an agent of rlspo, or SB3's A2C or PPO
+    :param env: as many copies as should run side by side; episodes are shared out evenly, so that short ones do not count
+        more often
+    :param attack: one of :data:`ATTACKS`; None for the natural return
+    :param epsilon: radius in units of the policy's input: standard deviations where the policy normalises observations
+    :param n_eval_episodes: how many
+    :param steps: gradient steps of the attack, each of length ``epsilon / steps``
+    :param seed: of the environments and the attack
+    :param deterministic: act by the mode of the policy, not by samples
+    :param norm: ``"linf"`` or ``"l2"``
+    :return: undiscounted, unscaled returns, ``(n_eval_episodes,)``
+    :raises ValueError: for an unknown attack or a negative radius
+    :raises TypeError: for a model whose policy is no actor-critic
+    """
+    epsilon = check_number("epsilon", epsilon)
+    if attack is not None:
+        check_choice("attack", attack, ATTACKS)
+    policy = _functional_policy(model)
+    generator = torch.Generator(device=policy.device).manual_seed(seed)
+    perturb = None if attack is None else _adversary(policy, attack, epsilon, steps, norm, generator)
+
+    @torch.no_grad()
+    def act(observations: Any) -> np.ndarray:
+        inputs = policy.preprocess(to_tensor(observations, policy.device))
+        distribution = policy.distribution_of(inputs if perturb is None else perturb(inputs))
+        actions = distribution.mode() if deterministic else distribution.sample(generator)
+        return env_actions(actions.cpu().numpy(), policy, policy.action_space)
+
+    policy.set_training_mode(False)
+    env.seed(seed)
+    return run_episodes(act, env, n_eval_episodes)
+
+
+def run_episodes(act: Callable[[Any], np.ndarray], env: VecEnv, n_episodes: int) -> np.ndarray:
+    """Returns of ``n_episodes`` episodes, the first ones of each environment copy in equal shares.
+
+    :param act: observations ``(n_envs, *obs_shape)`` to actions
+    :return: ``(n_episodes,)``; a Monitor's raw return is used where there is one
+    """
+    quota = np.array([(n_episodes + index) // env.num_envs for index in range(env.num_envs)])
+    running = np.zeros(env.num_envs)
+    returns: list[float] = []
+    observations = env.reset()
+    while quota.any():
+        observations, rewards, dones, infos = env.step(act(observations))
+        running += rewards
+        for index in np.flatnonzero(dones):
+            if quota[index] > 0:
+                quota[index] -= 1
+                returns.append(float(infos[index].get("episode", {"r": running[index]})["r"]))
+            running[index] = 0
+    return np.array(returns)
+
+
+def _adversary(
+    policy: ActorCriticPolicy, attack: str, epsilon: float, steps: int, norm: str, generator: torch.Generator
+) -> Callable[[Any], Any]:
+    """A function from clean to perturbed network inputs."""
+    solver = Solver("langevin", steps, temperature=1.0) if attack == "mad" else Solver("pgd", steps)
+    perturbation = Perturbation(policy.preprocess, policy.observation_space, solver, norm)
+    radius = torch.tensor(epsilon, device=policy.device)
+    parameters = {name: parameter.detach() for name, parameter in policy.named_parameters()}
+
+    def action_distribution(inputs: Any) -> Distribution:
+        return policy.action_distribution(parameters, inputs)
+
+    def objective(inputs: Any) -> Objective:
+        if attack == "critic":
+            return negative(lambda perturbed: policy.values(parameters, perturbed))
+        return kl_to_clean(action_distribution, action_distribution(inputs))
+
+    def perturb(inputs: Any) -> Any:
+        noise = perturbation.draw(inputs, generator)
+        if attack == "random":
+            return perturbation.random_point(inputs, radius, noise)
+        return perturbation(objective(inputs), inputs, radius, noise)
+
+    return perturb
+
+
+def _functional_policy(model: BaseAlgorithm) -> ActorCriticPolicy:
+    """The model's policy, or for SB3's a twin with the same weights and the functional methods that attacks need."""
+    policy = model.policy
+    if isinstance(policy, ActorCriticPolicy):
+        return policy
+    if not isinstance(policy, SB3ActorCriticPolicy):
+        raise TypeError(
+            f"The model's policy is a {type(policy).__name__}; these attacks need an actor-critic policy (PPO, A2C, ARPO, BARPO)."
+        )
+    twin = functional_policy_class(type(policy))(**policy._get_constructor_parameters()).to(policy.device)
+    twin.load_state_dict(policy.state_dict())
+    return twin

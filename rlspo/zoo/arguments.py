@@ -1,0 +1,251 @@
+"""The command line of `rlspo train`: its flags, and the help that teaches them."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from rlspo.common.registry import agent_names
+from rlspo.zoo import yaml_io
+from rlspo.zoo.errors import UserError, nearest
+
+_DESCRIPTION = """\
+Train an agent, evaluate it while it learns, and attack it when it is done.
+
+The settings come from YAML, hyperparams/ALGO.yml, with one block for each environment; flags change single settings.
+Everything that a run makes lies in one folder: logs/ALGO/ENV_N/."""
+
+_EXAMPLES = """\
+examples:
+  the standard run, with a progress bar
+      rlspo train --algo barpo --env Hopper-v5 -P
+  shorter, with a seed, on another environment
+      rlspo train --algo ppo --env CartPole-v1 -n 2e4 --seed 0
+  other hyperparameters (values are YAML; quote what holds spaces)
+      rlspo train --algo barpo --env Walker2d-v5 -params epsilon:0.1 learning_rate:lin_1e-4 \\
+          'policy_kwargs:{net_arch: [256, 256], activation_fn: relu}'
+  a changed world, in training and in evaluation
+      rlspo train --algo barpo --env Hopper-v5 --env-kwargs reset_noise_scale:0.1
+  your own environment and your own file of hyperparameters
+      rlspo train --algo barpo --env MyEnv-v0 --gym-packages my_package --conf-file my_settings.yml
+  eight environments, each in a process of its own
+      rlspo train --algo ppo --env ALE/Pong-v5 --vec-env subproc
+  go on training a saved agent for another million steps
+      rlspo train --algo barpo --env Hopper-v5 -i logs/barpo/Hopper-v5_1/last_model.zip -n 1e6
+
+a file of hyperparameters looks like this (arguments of the agent stand beside the keys of the zoo):
+  MyEnv-v0:
+    n_timesteps: 1e6
+    policy: MlpPolicy
+    n_envs: 4
+    learning_rate: lin_3e-4        # falls from 3e-4 to 0 in a straight line
+    policy_kwargs:
+      net_arch: [128, 128]
+      activation_fn: relu
+
+Ctrl-C or SIGTERM stops after the current step and saves the agent. Exit code: 0 done, 1 training failed,
+2 a mistake in what was given, 130 stopped by Ctrl-C, 143 stopped by SIGTERM."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors as :class:`UserError`, with the nearest flag for one that does not exist."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}\nAll flags, with examples: rlspo train --help")
+
+
+class _Pairs(argparse.Action):
+    """Collects ``key:value`` words into a mapping; values are YAML."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        pairs = dict(getattr(namespace, self.dest))
+        for word in values or ():
+            key, colon, text = str(word).partition(":")
+            if not colon or not key.strip():
+                raise UserError(f"{option_string}: {word!r} is not of the form key:value, such as learning_rate:3e-4.")
+            try:
+                pairs[key.strip()] = yaml_io.parse(text)
+            except yaml.YAMLError as error:
+                raise UserError(f"{option_string}: the value of {key!r} is not YAML: {text!r}.") from error
+        setattr(namespace, self.dest, pairs)
+
+
+def whole_number(text: str) -> int:
+    """A whole number, also written as ``1e6``."""
+    try:
+        number = float(text.replace("_", ""))
+        if number.is_integer():
+            return int(number)
+    except (ValueError, OverflowError):
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, such as 100000 or 1e5")
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    number = whole_number(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be at least 1")
+    return number
+
+
+def seed(text: str) -> int:
+    """A whole number from 0 to 2^31 - 1."""
+    number = whole_number(text)
+    if not 0 <= number < 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} must be from 0 to {2**31 - 1}; leave --seed out to have one drawn")
+    return number
+
+
+def radius(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, such as 0.075")
+    return number
+
+
+def draw_seed() -> int:
+    """A seed for a run that was given none."""
+    return secrets.randbelow(2**31)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All flags of ``rlspo train``."""
+    parser = _Parser(
+        prog="rlspo train",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        usage="rlspo train --algo ALGO --env ENV [-n STEPS] [-P] [...]",
+    )
+    _add_task(parser)
+    _add_settings(parser)
+    _add_evaluation(parser)
+    _add_output(parser)
+    _add_machine(parser)
+    return parser
+
+
+def _add_task(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what to train")
+    names = ", ".join(agent_names())
+    group.add_argument("--algo", required=True, metavar="ALGO", help=f"the agent: {names}, or any that a package adds")
+    group.add_argument("--env", required=True, metavar="ENV", help="environment id, such as Hopper-v5")
+    group.add_argument(
+        "-n", "--n-timesteps", type=positive, metavar="STEPS", help="steps to train, such as 1e6 (default: the block's)"
+    )
+    group.add_argument("--seed", type=seed, metavar="N", help="of everything random (default: drawn, and recorded)")
+    group.add_argument(
+        "-i", "--trained-agent", type=Path, metavar="ZIP", help="go on training this agent; it keeps its own settings"
+    )
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("settings (key:value words, values are YAML)")
+    pairs: dict[str, Any] = {"action": _Pairs, "nargs": "+", "default": {}, "metavar": "K:V"}
+    group.add_argument("-params", "--hyperparams", help="change keys of the block", **pairs)
+    group.add_argument("--env-kwargs", help="arguments of the environment, for training and evaluation", **pairs)
+    group.add_argument("--eval-env-kwargs", help="further arguments of the evaluation environment only", **pairs)
+    group.add_argument(
+        "-conf", "--conf-file", type=Path, metavar="YML", help="a file of hyperparameters to use instead of the agent's"
+    )
+    group.add_argument(
+        "--gym-packages", nargs="+", default=[], metavar="MODULE", help="modules to import: they register environments"
+    )
+
+
+def _add_evaluation(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("judging the agent")
+    group.add_argument(
+        "--eval-freq",
+        type=whole_number,
+        default=25_000,
+        metavar="STEPS",
+        help="steps between evaluations; the best agent is kept; -1 for none (default: %(default)s)",
+    )
+    group.add_argument(
+        "--eval-episodes", type=positive, default=5, metavar="N", help="episodes per evaluation (default: %(default)s)"
+    )
+    group.add_argument(
+        "--n-eval-envs", type=positive, default=1, metavar="N", help="environments side by side (default: %(default)s)"
+    )
+    group.add_argument(
+        "--attack-epsilon",
+        type=radius,
+        metavar="EPS",
+        help="radius of the attacks after training, in units of the normalised observation "
+        "(default: the agent's own epsilon, else 0.075; images, in units of [0, 1]: 1/255)",
+    )
+    group.add_argument("--no-report", action="store_true", help="after training: no attacks and no video")
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what is written")
+    group.add_argument(
+        "-f", "--log-folder", type=Path, default=Path("logs"), metavar="DIR", help="of all runs (default: %(default)s)"
+    )
+    group.add_argument(
+        "-tb", "--tensorboard-log", type=Path, metavar="DIR", help="for TensorBoard (default: inside the run folder)"
+    )
+    group.add_argument(
+        "--save-freq", type=whole_number, default=-1, metavar="STEPS", help="steps between checkpoints (default: none)"
+    )
+    group.add_argument("-P", "--progress", action="store_true", help="show a progress bar")
+    group.add_argument(
+        "--verbose", type=int, choices=(0, 1, 2), help="0: no tables while training (default: 1, or 0 with -P)"
+    )
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("where it runs")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
+    group.add_argument(
+        "--vec-env",
+        choices=("dummy", "subproc"),
+        default="dummy",
+        help="environments in this process, or one process each (default: %(default)s)",
+    )
+    group.add_argument("--num-threads", type=positive, metavar="N", help="threads of PyTorch (default: PyTorch's)")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read a command line.
+
+    :raises UserError: for flags that do not exist or have values of the wrong form
+    :raises SystemExit: after ``--help``
+    """
+    parser = build_parser()
+    if not arguments:
+        raise UserError("give an agent and an environment, such as: rlspo train --algo barpo --env Hopper-v5 -P")
+    args, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        guess = nearest(unknown[0].partition("=")[0], flags) if unknown[0].startswith("-") else None
+        hint = f" Did you mean {guess}?" if guess else ""
+        parser.error(f"there is no flag {unknown[0]!r}.{hint}" if unknown[0].startswith("-") else _stray(unknown[0]))
+    if args.verbose is None:
+        args.verbose = 0 if args.progress else 1
+    return args
+
+
+def _stray(word: str) -> str:
+    """What to say about a word that belongs to no flag."""
+    hint = " Hyperparameters go after -params." if re.match(r"\w+:", word) else ""
+    return f"{word!r} belongs to no flag.{hint}"

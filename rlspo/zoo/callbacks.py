@@ -1,0 +1,136 @@
+"""What happens during training: stopping when asked to, evaluating, and saving."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+from rlspo.zoo.run_folder import RunFolder
+from rlspo.zoo.stopping import StopSignal
+
+
+def save_model(model: BaseAlgorithm, file: Path, folder: RunFolder) -> None:
+    """Save an agent, with the statistics of ``VecNormalize`` where the run uses it.
+
+    The file is written beside its place and then moved there, so an interruption never leaves half a model.
+
+    :param file: the model's zip file
+    """
+    partial = file.with_name(f"partial_{file.name}")
+    model.save(partial)
+    os.replace(partial, file)
+    statistics = model.get_vec_normalize_env()
+    if statistics is not None:
+        statistics.save(str(folder.statistics_of(file)))
+
+
+class StopWhenAsked(BaseCallback):
+    """Ends training at the step after a signal."""
+
+    def __init__(self, stop: StopSignal) -> None:
+        super().__init__()
+        self.stop = stop
+
+    def _on_step(self) -> bool:
+        return self.stop.received is None
+
+
+class SaveBetweenRollouts(BaseCallback):
+    """Saves the agent every ``save_freq`` steps, at the first moment when all steps counted have been learned from.
+
+    SB3's ``CheckpointCallback`` fires within a rollout: what it saves has counted steps whose update never comes.
+
+    :param save_freq: environment steps, over all environments together
+    :param folder: of the run; files are ``checkpoints/rl_model_<steps>_steps.zip``
+    """
+
+    def __init__(self, save_freq: int, folder: RunFolder) -> None:
+        super().__init__()
+        self.save_freq = save_freq
+        self.folder = folder
+        self._saved_at = 0
+
+    def _on_training_start(self) -> None:
+        self._saved_at = self.model.num_timesteps
+
+    def _on_rollout_start(self) -> None:
+        if self.model.num_timesteps - self._saved_at >= self.save_freq:
+            self._saved_at = self.model.num_timesteps
+            self.folder.checkpoints.mkdir(exist_ok=True)
+            file = self.folder.checkpoints / f"rl_model_{self._saved_at}_steps.zip"
+            save_model(self.model, file, self.folder)
+
+    def _on_step(self) -> bool:
+        return True
+
+
+class _EvaluationCutShort(Exception):
+    """A signal came during an evaluation."""
+
+
+class _SaveBest(BaseCallback):
+    """Saves the agent when an evaluation was better than all before."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def _on_step(self) -> bool:
+        save_model(self.model, self.folder.best_model, self.folder)
+        return True
+
+
+class Evaluate(EvalCallback):
+    """SB3's evaluation during training, with three additions.
+
+    The last agent is evaluated too, however many steps are left over; a signal cuts an evaluation short; and the best
+    agent is saved whole or not at all.
+
+    :param eval_env: environments of their own, wrapped like those of training
+    :param eval_freq: environment steps between evaluations, over all training environments together
+    :param folder: of the run
+    """
+
+    def __init__(
+        self, eval_env: VecEnv, eval_freq: int, n_eval_episodes: int, folder: RunFolder, stop: StopSignal, verbose: int
+    ) -> None:
+        super().__init__(
+            eval_env,
+            callback_on_new_best=_SaveBest(folder),
+            n_eval_episodes=n_eval_episodes,
+            eval_freq=eval_freq,
+            log_path=str(folder.path),
+            deterministic=True,
+            verbose=verbose,
+        )
+        self.stop = stop
+        self._evaluated_at = -1
+
+    def _init_callback(self) -> None:
+        super()._init_callback()
+        # SB3 counts calls, one for each step of all environments at once.
+        self.eval_freq = max(self.eval_freq // self.training_env.num_envs, 1)
+
+    def _on_step(self) -> bool:
+        if self.n_calls % self.eval_freq != 0:
+            return True
+        try:
+            self._evaluated_at = self.num_timesteps
+            return super()._on_step()
+        except _EvaluationCutShort:
+            return False
+
+    def _log_success_callback(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
+        if self.stop.received is not None:
+            raise _EvaluationCutShort
+        super()._log_success_callback(locals_, globals_)
+
+    def _on_training_end(self) -> None:
+        if self.stop.received is None and self._evaluated_at != self.num_timesteps:
+            self.eval_freq = 1  # due at any call
+            self._on_step()

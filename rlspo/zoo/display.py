@@ -1,0 +1,94 @@
+"""What the user sees: headings, warnings, errors and the summary of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+_LABEL = 16  # width of the labels on the left
+
+
+def out() -> Console:
+    """Standard output, as it is now."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def err() -> Console:
+    """Standard error, as it is now."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def error(message: str) -> None:
+    """One clear message on standard error."""
+    console = err()
+    console.print(Text("error: ", style="bold red"), Text(message), sep="")
+
+
+def note(message: str) -> None:
+    """One line on standard error that is worth knowing but stops nothing."""
+    err().print(Text(message, style="yellow"))
+
+
+def warning(title: str, message: str) -> None:
+    """A box on standard error that cannot be overlooked."""
+    panel = Panel(Text(message), title=f"[bold]{escape(title)}[/bold]", border_style="bold red", padding=(0, 1))
+    Console(stderr=True, highlight=False).print(panel)
+
+
+def heading(text: str) -> None:
+    """A title over what follows."""
+    out().print(Text(f"\n{text}", style="bold"))
+
+
+def facts(pairs: Sequence[tuple[str, str]]) -> None:
+    """Labels and values, one to a line; values are never broken, so that paths and commands can be copied."""
+    console = out()
+    for label, value in pairs:
+        console.print(Text(f"  {label:<{_LABEL}}", style="cyan"), Text(value), sep="")
+
+
+def returns(rows: Mapping[str, np.ndarray], title: str, caption: str) -> None:
+    """A table of returns: mean and standard deviation over episodes, and the worst of the attacks."""
+    table = Table(title=Text(title, style="bold"), title_justify="left", caption=caption, caption_justify="left")
+    table.add_column("observations")
+    for column in ("mean return", "std", "lowest", "of natural"):
+        table.add_column(column, justify="right")
+    attacks = {name: float(episodes.mean()) for name, episodes in rows.items() if name != "natural"}
+    worst = min(attacks, key=attacks.__getitem__) if attacks else None
+    natural = float(rows["natural"].mean())
+    for name, episodes in rows.items():
+        label = name if name == "natural" else f"{_ATTACKS.get(name, name)} attack"
+        share = f"{episodes.mean() / natural:.0%}" if natural > 0 else "-"
+        table.add_row(
+            label + (" (worst)" if name == worst else ""),
+            f"{episodes.mean():,.1f}",
+            f"{episodes.std():,.1f}",
+            f"{episodes.min():,.1f}",
+            share,
+            style="bold" if name in ("natural", worst) else "",
+            end_section=name == "natural",
+        )
+    Console(highlight=False).print(table)
+
+
+_ATTACKS = {"mad": "MAD"}
+
+
+def duration(seconds: float) -> str:
+    """A span of time for people.
+
+    >>> duration(9.7), duration(306), duration(7384)
+    ('10 s', '5 min 06 s', '2 h 03 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

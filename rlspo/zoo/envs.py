@@ -1,0 +1,231 @@
+"""Environments by id: finding them, checking what they are given, and building them vectorised and wrapped."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import multiprocessing
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    SubprocVecEnv,
+    VecEnv,
+    VecFrameStack,
+    VecNormalize,
+    VecTransposeImage,
+)
+
+from rlspo.zoo.config import Pieces, Settings
+from rlspo.zoo.errors import UserError, nearest
+from rlspo.zoo.signatures import check_names, signature_of
+from rlspo.zoo.values import arguments, imported
+
+#: Classes and the arguments that follow the thing they are put around.
+Layers = tuple[tuple[Any, dict[str, Any]], ...]
+
+
+def find_spec(env_id: str, gym_packages: Sequence[str] = ()) -> EnvSpec:
+    """The registered environment of this id.
+
+    :param env_id: such as ``Hopper-v5``, ``ALE/Pong-v5`` or ``my_package:MyEnv-v0``
+    :param gym_packages: modules to import first, because they register environments
+    :raises UserError: if no such environment is registered, with the nearest id that is
+    """
+    register(env_id, gym_packages)
+    name = env_id.rpartition(":")[2]
+    try:
+        return gym.spec(name)
+    except gym.error.Error as error:
+        guess = nearest(name, gym.registry)
+        hint = f"Did you mean {guess!r}? " if guess else ""
+        raise UserError(
+            f"--env: there is no environment {name!r}. {hint}"
+            "If it is your own, name the module that registers it: --gym-packages my_package"
+            + (" (Atari games need: pip install ale-py)" if name.startswith("ALE/") else "")
+            + f"\nGymnasium says: {error}"
+        ) from error
+
+
+def register(env_id: str, gym_packages: Sequence[str] = ()) -> None:
+    """Import the modules that register the environment; those of Atari games by themselves, where installed."""
+    prefix, _, name = env_id.rpartition(":")
+    for package in [*gym_packages, *([prefix] if prefix else [])]:
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise UserError(f"--gym-packages: cannot import {package!r}: {error}.") from error
+    if name not in gym.registry and importlib.util.find_spec("ale_py"):
+        importlib.import_module("ale_py")
+
+
+def is_atari(spec: EnvSpec) -> bool:
+    """Whether the environment is a game of the Arcade Learning Environment."""
+    return isinstance(spec.entry_point, str) and spec.entry_point.startswith("ale_py.")
+
+
+def check_env_kwargs(spec: EnvSpec, env_kwargs: dict[str, Any], where: str) -> None:
+    """Refuse arguments that the environment does not know, where its constructor can be read.
+
+    :raises UserError: naming the nearest argument that exists
+    """
+    try:
+        creator = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
+    except (ImportError, AttributeError):
+        return  # making the environment says what is missing
+    if creator is None:
+        return
+    known = signature_of(creator)
+    if not known.open_ended:
+        of_make = signature_of(gym.make).without(["id"]).parameters
+        check_names(env_kwargs, [*known.parameters, *of_make, "render_mode"], where)
+
+
+def layers(pieces: Pieces | None, key: str, around: str, where: str) -> Layers:
+    """Read a list of classes with arguments, as ``env_wrapper`` and ``callback`` hold it.
+
+    :param key: the key it stands under
+    :param around: name of the parameter that each class fills itself, such as ``env``; empty for none
+    :raises UserError: for a path that cannot be imported or an argument that does not exist or is of the wrong type
+    """
+    listed = [] if pieces is None else pieces if isinstance(pieces, list) else [pieces]
+    found = []
+    for piece in listed:
+        for path, given in (piece.items() if isinstance(piece, dict) else [(piece, {})]):
+            cls = imported(path, f"{where}: {key}")
+            inside = f"{where}: {key}: {path}"
+            signature = signature_of(cls).without([around])
+            found.append((cls, arguments(given or {}, signature, lambda _, inside=inside: inside)))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes one environment, in this process or in a worker."""
+
+    env_id: str
+    gym_packages: tuple[str, ...]
+
+    def __call__(self, **env_kwargs: Any) -> gym.Env:
+        if multiprocessing.parent_process() is not None:
+            # Ctrl-C reaches every process of a terminal; only the main one decides when to stop.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        register(self.env_id, self.gym_packages)
+        return gym.make(self.env_id.rpartition(":")[2], **env_kwargs)
+
+
+@dataclass(frozen=True)
+class _Wrap:
+    """Puts wrappers around one environment, innermost first."""
+
+    wrappers: Layers
+
+    def __call__(self, env: gym.Env) -> gym.Env:
+        for cls, given in self.wrappers:
+            env = cls(env, **given)
+        return env
+
+
+@dataclass(frozen=True)
+class EnvRecipe:
+    """How the environments of a run are built: the same for training, evaluation, attacks and video.
+
+    :param env_kwargs: arguments of the environment
+    :param vec_env: ``"dummy"``: in this process, one after the other; ``"subproc"``: one process each
+    :param normalize: arguments of ``VecNormalize``, None for none
+    """
+
+    env_id: str
+    gym_packages: tuple[str, ...] = ()
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    monitor_kwargs: dict[str, Any] = field(default_factory=dict)
+    env_wrappers: Layers = ()
+    vec_env_wrappers: Layers = ()
+    normalize: dict[str, Any] | None = None
+    frame_stack: int | None = None
+    vec_env: str = "dummy"
+
+    @classmethod
+    def from_settings(cls, settings: Settings, env_id: str, where: str, **others: Any) -> EnvRecipe:
+        """Read what a block says about environments.
+
+        :param where: where the block stands, for messages
+        :param others: ``gym_packages``, ``env_kwargs`` and ``vec_env``
+        :raises UserError: for wrappers or arguments that do not exist
+        """
+
+        def of(key: str) -> str:
+            return f"{where}: {key}"
+
+        normalize = settings.normalize if isinstance(settings.normalize, dict) else {} if settings.normalize else None
+        if normalize is not None:
+            normalize = arguments(normalize, signature_of(VecNormalize).without(["venv", "training"]), lambda _: of("normalize"))
+        return cls(
+            env_id=env_id,
+            monitor_kwargs=arguments(
+                settings.monitor_kwargs,
+                signature_of(Monitor).without(["env", "filename"]),
+                lambda _: of("monitor_kwargs"),
+            ),
+            env_wrappers=layers(settings.env_wrapper, "env_wrapper", "env", where),
+            vec_env_wrappers=layers(settings.vec_env_wrapper, "vec_env_wrapper", "venv", where),
+            normalize=normalize,
+            frame_stack=settings.frame_stack,
+            **others,
+        )
+
+    def build(
+        self, n_envs: int, seed: int | None, training: bool, monitor_folder: Path | None = None, **env_kwargs: Any
+    ) -> VecEnv:
+        """Make the environments.
+
+        :param seed: of the first one; the others count up from it
+        :param training: False freezes the statistics of ``VecNormalize`` and leaves rewards as they are
+        :param monitor_folder: where ``k.monitor.csv`` of each environment goes; None for nowhere
+        :param env_kwargs: further arguments of the environment, over those of the recipe
+        """
+        in_processes = self.vec_env == "subproc" and n_envs > 1
+        env: VecEnv = make_vec_env(
+            _Maker(self.env_id, self.gym_packages),
+            n_envs=n_envs,
+            seed=seed,
+            monitor_dir=None if monitor_folder is None else str(monitor_folder),
+            wrapper_class=_Wrap(self.env_wrappers),
+            env_kwargs={**self.env_kwargs, **env_kwargs},
+            vec_env_cls=SubprocVecEnv if in_processes else DummyVecEnv,
+            monitor_kwargs=self.monitor_kwargs,
+        )
+        for cls, given in self.vec_env_wrappers:
+            env = cls(env, **given)
+        if self.normalize is not None:
+            frozen = {} if training else {"training": False, "norm_reward": False}
+            env = VecNormalize(env, **{**self.normalize, **frozen})
+        if self.frame_stack is not None and self.frame_stack > 1:
+            env = VecFrameStack(env, self.frame_stack)
+        space = env.observation_space
+        if is_image_space(space) and not is_image_space_channels_first(space):
+            env = VecTransposeImage(env)
+        return env
+
+    def probe(self) -> None:
+        """Make one environment and close it: whatever is missing or wrong shows here, before anything is created.
+
+        :raises UserError: with what the environment said, and what to install where it says so
+        """
+        try:
+            self.build(n_envs=1, seed=None, training=False).close()
+        except gym.error.DependencyNotInstalled as error:
+            raise UserError(f"--env {self.env_id} needs something that is not installed. {error}") from error
+        except Exception as error:  # anything may come out of somebody's environment
+            text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            given = f" with env_kwargs {self.env_kwargs}" if self.env_kwargs else ""
+            raise UserError(f"--env {self.env_id} cannot be made{given}. {text}") from error

@@ -1,0 +1,160 @@
+"""Finding an agent's YAML file of hyperparameters, choosing the block for an environment, and checking every key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+
+from rlspo.zoo import yaml_io
+from rlspo.zoo.config import Settings
+from rlspo.zoo.errors import UserError, did_you_mean
+from rlspo.zoo.signatures import check_names, check_value, signature_of
+from rlspo.zoo.values import arguments, imported, merged
+
+#: Arguments of every agent that flags set, and the flag.
+BY_FLAG = {"device": "--device", "seed": "--seed", "tensorboard_log": "--tensorboard-log", "verbose": "--verbose"}
+_NOT_SETTINGS = ("policy", "env", "_init_setup_model", *BY_FLAG)
+_GIVEN_BY_AGENT = ("observation_space", "action_space", "lr_schedule", "use_sde")
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """What a run is trained with.
+
+    :param file: the YAML file they came from
+    :param block: the block in it
+    :param settings: the keys that the zoo reads
+    :param agent: arguments of the agent as they stood, plain data
+    :param agent_arguments: the same, ready for the call: schedules and classes built
+    :param where: from a key to the place where it was written, for messages
+    """
+
+    file: Path
+    block: str
+    settings: Settings
+    agent: dict[str, Any]
+    agent_arguments: dict[str, Any]
+    where: Callable[[str], str]
+
+
+def find_file(algo: str, cls: type[BaseAlgorithm], conf_file: Path | None = None) -> Path:
+    """The YAML file of an agent.
+
+    A file named by the user comes first. Otherwise the agent's own package brings it, as ``hyperparams/<algo>.yml``
+    inside the package (an installed wheel) or beside it (a checkout).
+
+    :param algo: the agent's name
+    :param cls: the agent
+    :param conf_file: the user's file
+    :raises UserError: if there is none
+    """
+    if conf_file is not None:
+        if not conf_file.is_file():
+            raise UserError(f"--conf-file: there is no file {conf_file}.")
+        return conf_file
+    package = Path(str(resources.files(cls.__module__.partition(".")[0])))
+    candidates = [folder / "hyperparams" / f"{algo}.yml" for folder in (package, package.parent)]
+    for candidate in candidates:
+        if candidate.is_file():
+            return _relative(candidate)
+    looked = " and ".join(str(_relative(candidate)) for candidate in candidates)
+    raise UserError(f"Agent {algo!r} brings no hyperparameters (looked for {looked}). Give a file: --conf-file my.yml")
+
+
+def choose_block(file: Path, blocks: Mapping[str, Any], env_id: str, is_atari: bool) -> str:
+    """The block for an environment: its own, else ``atari`` for a game of the ALE, else ``default``.
+
+    :raises UserError: if there is none of these
+    """
+    for name in [env_id, *(["atari"] if is_atari else []), "default"]:
+        if name in blocks:
+            if not isinstance(blocks[name], dict):
+                raise UserError(f"{file}, block {name!r} must be a mapping from keys to values, not {blocks[name]!r}.")
+            return name
+    raise UserError(f"{file} has no block {env_id!r} and no block 'default'. {did_you_mean(env_id, blocks)}")
+
+
+def other_versions(blocks: Mapping[str, Any], env_id: str) -> list[str]:
+    """Blocks for other versions of the same environment, such as ``Hopper-v5`` for ``Hopper-v4``."""
+    stem = env_id.rpartition("-v")[0]
+    return [name for name in blocks if stem and name != env_id and name.rpartition("-v")[0] == stem]
+
+
+def resolve(
+    cls: type[BaseAlgorithm], file: Path, env_id: str, is_atari: bool, overrides: Mapping[str, tuple[Any, str]]
+) -> Hyperparameters:
+    """Read, override and check the hyperparameters of a run.
+
+    :param cls: the agent
+    :param file: its YAML file
+    :param overrides: key to the value that replaces it and the flag that says so; mappings are merged key by key
+    :raises UserError: for a key that does not exist or a value of the wrong type, naming file, block and key
+    """
+    blocks = yaml_io.read_mapping(file)
+    block = choose_block(file, blocks, env_id, is_atari)
+
+    def where(key: str) -> str:
+        return overrides[key][1] if key in overrides else f"{file}, block {block!r}"
+
+    values = merged(blocks[block], {key: value for key, (value, _) in overrides.items()})
+    agent_signature = signature_of(cls).without(_NOT_SETTINGS)
+    setting_types = Settings.annotations()
+    _check_keys(values, [*setting_types, *agent_signature.parameters], agent_signature.open_ended, where)
+    settings = {
+        key: check_value(key, values[key], annotation, where(key))
+        for key, annotation in setting_types.items()
+        if key in values
+    }
+    for required, flag in (("n_timesteps", "-n"), ("policy", "-params policy:MlpPolicy")):
+        if required not in settings:
+            raise UserError(f"{file}, block {block!r}: the key {required!r} is missing; add it, or give {flag}.")
+    agent = {key: value for key, value in values.items() if key not in setting_types}
+    agent_arguments = arguments(agent, agent_signature, where)
+    policy = policy_class(cls, settings["policy"], where("policy"))
+    if agent_arguments.get("policy_kwargs"):
+        signature = signature_of(policy).without(_GIVEN_BY_AGENT)
+        inside = f"{where('policy_kwargs')}: policy_kwargs"
+        agent_arguments["policy_kwargs"] = arguments(agent_arguments["policy_kwargs"], signature, lambda _: inside)
+    return Hyperparameters(file, block, Settings(**settings), agent, agent_arguments, where)
+
+
+def policy_class(cls: type[BaseAlgorithm], name: str, where: str) -> type[BasePolicy]:
+    """The policy of an agent by its short name or dotted path.
+
+    :raises UserError: for a name that the agent does not have
+    """
+    found = imported(name, f"{where}: policy") if "." in name else cls.policy_aliases.get(name)
+    if found is None:
+        raise UserError(f"{where}: {cls.__name__} has no policy {name!r}. {did_you_mean(name, cls.policy_aliases)}")
+    if not (isinstance(found, type) and issubclass(found, BasePolicy)):
+        raise UserError(f"{where}: policy {name!r} is no policy class.")
+    return found
+
+
+def agent_defaults(cls: type[BaseAlgorithm]) -> dict[str, Any]:
+    """Defaults of the arguments of an agent that a block may set."""
+    parameters = signature_of(cls).without(_NOT_SETTINGS).parameters
+    return {name: parameter.default for name, parameter in parameters.items()}
+
+
+def _check_keys(values: Mapping[str, Any], allowed: list[str], open_ended: bool, where: Callable[[str], str]) -> None:
+    """Refuse keys that neither the zoo nor the agent knows, and those that belong to a flag."""
+    for key in values:
+        if key in BY_FLAG:
+            raise UserError(f"{where(key)}: {key!r} is no hyperparameter; give {BY_FLAG[key]} on the command line.")
+        if not open_ended:
+            check_names([key], allowed, where(key))
+
+
+def _relative(path: Path) -> Path:
+    """A path as short as it can be written from here."""
+    try:
+        return path.relative_to(Path.cwd())
+    except ValueError:
+        return path

@@ -1,0 +1,167 @@
+"""Everything that can be checked before a run begins: from a command line to a plan, with nothing on disk yet."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from rlspo.common.registry import agent_class
+from rlspo.zoo import yaml_io
+from rlspo.zoo.arguments import draw_seed
+from rlspo.zoo.config import RunConfig, Seeds, Settings, Source
+from rlspo.zoo.envs import EnvRecipe, Layers, check_env_kwargs, find_spec, is_atari, layers
+from rlspo.zoo.errors import UserError
+from rlspo.zoo.hyperparams import agent_defaults, find_file, other_versions, resolve
+from rlspo.zoo.values import merged, plain
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run, checked and ready.
+
+    :param config: every setting, as the run folder will record it
+    :param cls: the agent
+    :param agent_arguments: of the agent, as the block and the command line gave them
+    :param recipe: of the training environments
+    :param callbacks: of the block
+    :param warnings: what the user must know before the run: title and text
+    """
+
+    config: RunConfig
+    cls: type[BaseAlgorithm]
+    agent_arguments: dict[str, Any]
+    recipe: EnvRecipe
+    callbacks: Layers
+    warnings: tuple[tuple[str, str], ...]
+
+    @property
+    def settings(self) -> Settings:
+        """The keys of the block that the zoo reads."""
+        return self.config.settings
+
+
+def evaluation_recipe(config: RunConfig) -> EnvRecipe:
+    """How the environments that judge a run's agent are built: like those of training, with ``eval_env_kwargs`` on top."""
+    return _recipe(config, merged(config.settings.env_kwargs, config.eval_env_kwargs), "config")
+
+
+def make_plan(args: argparse.Namespace) -> Plan:
+    """Read, choose and check everything a run needs.
+
+    :param args: the parsed command line
+    :raises UserError: for anything that does not exist, does not fit or is not installed
+    """
+    cls = _agent(args.algo)
+    algo = args.algo.lower()
+    spec = find_spec(args.env, args.gym_packages)
+    check_env_kwargs(spec, args.env_kwargs, "--env-kwargs")
+    check_env_kwargs(spec, args.eval_env_kwargs, "--eval-env-kwargs")
+    _check_device(args.device)
+    file = find_file(algo, cls, args.conf_file)
+    found = resolve(cls, file, spec.id, is_atari(spec), _overrides(args))
+    check_env_kwargs(spec, found.settings.env_kwargs, f"{found.where('env_kwargs')}: env_kwargs")
+    _check_trained_agent(args)
+    config = RunConfig(
+        algo=algo,
+        env=args.env,
+        seeds=Seeds.from_one(draw_seed() if args.seed is None else args.seed),
+        source=Source(file=str(found.file), block=found.block, overridden=sorted(_overrides(args))),
+        settings=found.settings,
+        agent=plain({**agent_defaults(cls), **found.agent}),
+        eval_env_kwargs=args.eval_env_kwargs,
+        gym_packages=args.gym_packages,
+        trained_agent=None if args.trained_agent is None else str(args.trained_agent),
+        vec_env=args.vec_env,
+        device=args.device,
+    )
+    where = f"{found.file}, block {found.block!r}"
+    recipe = _recipe(config, found.settings.env_kwargs, where)
+    recipe.probe()
+    if args.eval_env_kwargs:
+        evaluation_recipe(config).probe()
+    return Plan(
+        config=config,
+        cls=cls,
+        agent_arguments=found.agent_arguments,
+        recipe=recipe,
+        callbacks=layers(found.settings.callback, "callback", "", where),
+        warnings=_warnings(file, found.block, spec),
+    )
+
+
+def _recipe(config: RunConfig, env_kwargs: Mapping[str, Any], where: str) -> EnvRecipe:
+    return EnvRecipe.from_settings(
+        config.settings,
+        config.env,
+        where,
+        env_kwargs=dict(env_kwargs),
+        gym_packages=tuple(config.gym_packages),
+        vec_env=config.vec_env,
+    )
+
+
+def _agent(name: str) -> type[BaseAlgorithm]:
+    try:
+        return agent_class(name)
+    except (ValueError, ImportError) as error:
+        raise UserError(f"--algo: {error}") from error
+
+
+def _overrides(args: argparse.Namespace) -> dict[str, tuple[Any, str]]:
+    """Keys that the command line changes, and the flag that does."""
+    changes = {key: (value, "-params") for key, value in args.hyperparams.items()}
+    if args.env_kwargs:
+        changes["env_kwargs"] = (merged(args.hyperparams.get("env_kwargs") or {}, args.env_kwargs), "--env-kwargs")
+    if args.n_timesteps is not None:
+        changes["n_timesteps"] = (args.n_timesteps, "-n")
+    return changes
+
+
+def _check_device(name: str) -> None:
+    """Refuse a device that this machine does not have; SB3 would silently take the CPU."""
+    if name == "auto":
+        return
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"--device: {name!r} cannot be used here: {reason}. Try 'auto' or 'cpu'.") from error
+
+
+def _check_trained_agent(args: argparse.Namespace) -> None:
+    """Refuse a model that is not there, and arguments that a saved agent brings itself."""
+    if args.trained_agent is None:
+        return
+    if not args.trained_agent.is_file():
+        raise UserError(f"--trained-agent: there is no file {args.trained_agent}.")
+    own = [key for key in args.hyperparams if key == "policy" or key not in Settings.model_fields]
+    if own:
+        raise UserError(
+            f"-params: {', '.join(own)} cannot change with --trained-agent: the saved agent keeps its own settings."
+        )
+
+
+def _warnings(file: Path, block: str, spec: gym.envs.registration.EnvSpec) -> tuple[tuple[str, str], ...]:
+    """An environment that has no block of its own is worth a loud word."""
+    if block != "default":
+        return ()
+    others = other_versions(yaml_io.read_mapping(file), spec.id)
+    hint = f"There is one for {', '.join(others)}, another version: its returns do not compare.\n" if others else ""
+    text = (
+        f"{file} has no block for {spec.id}: training with the block 'default', which is not tuned for it.\n{hint}"
+        f"To tune it, copy that block to a file of yours, call it {spec.id!r}, and give --conf-file {_example(spec.id)}."
+    )
+    return ((f"NO SETTINGS FOR {spec.id}", text),)
+
+
+def _example(env_id: str) -> str:
+    """A file name for an environment."""
+    return env_id.replace("/", "-").lower().replace(os.sep, "-") + ".yml"

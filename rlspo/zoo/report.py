@@ -1,0 +1,87 @@
+"""Judging an agent after training: its natural return and its return under attack."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
+
+from rlspo.attacks import ATTACKS, attacked_evaluation
+
+_VECTOR_RADIUS = 0.075
+_IMAGE_RADIUS = 1 / 255
+INNER_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Report:
+    """Returns of one agent.
+
+    :param epsilon: radius of the attacks, in units of the normalised observation (images: of [0, 1])
+    :param returns: ``"natural"`` and each attack, to the returns of single episodes ``(n_episodes,)``
+    :param skipped: why there are no attacks, or empty
+    """
+
+    epsilon: float
+    returns: dict[str, np.ndarray]
+    skipped: str = ""
+
+    def write(self, file: Path, about: Mapping[str, object]) -> None:
+        """Write as JSON.
+
+        :param about: what stands beside the returns: the model, the steps, the seed
+        """
+        episodes = {name: [float(value) for value in values] for name, values in self.returns.items()}
+        summary = {name: {"mean": float(values.mean()), "std": float(values.std())} for name, values in self.returns.items()}
+        data = {**about, "epsilon": self.epsilon, "inner_steps": INNER_STEPS, "summary": summary, "returns": episodes}
+        file.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+
+def radius(model: BaseAlgorithm, asked: float | None) -> float:
+    """Radius of the attacks: as asked for, else what the agent was trained against, else 0.075 (images: 1/255).
+
+    :param asked: from the command line
+    """
+    if asked is not None:
+        return asked
+    own = getattr(model, "epsilon", None)
+    if isinstance(own, int | float) and own > 0:
+        return float(own)
+    return _IMAGE_RADIUS if _has_images(model.observation_space) else _VECTOR_RADIUS
+
+
+def judge(model: BaseAlgorithm, env: VecEnv, n_episodes: int, epsilon: float, seed: int) -> Report:
+    """Natural return and return under each attack, all from the same starts.
+
+    :param model: the agent
+    :param env: environments to judge it in; ``VecNormalize`` takes its statistics from the agent's own
+    :param n_episodes: for each row of the report
+    """
+    if model.get_vec_normalize_env() is not None:
+        sync_envs_normalization(model.get_env(), env)  # type: ignore[arg-type]
+    returns: dict[str, np.ndarray] = {}
+    for attack in (None, *ATTACKS):
+        env.seed(seed)
+        try:
+            returns[attack or "natural"] = attacked_evaluation(
+                model, env, attack, epsilon, n_eval_episodes=n_episodes, steps=INNER_STEPS, seed=seed
+            )
+        except (ValueError, TypeError) as error:
+            if attack is None:
+                raise
+            return Report(epsilon, returns, skipped=str(error))
+    return Report(epsilon, returns)
+
+
+def _has_images(space: spaces.Space) -> bool:
+    """Whether an observation is, or holds, an image."""
+    if isinstance(space, spaces.Dict):
+        return any(_has_images(part) for part in space.values())
+    return is_image_space(space)
