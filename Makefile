@@ -3,8 +3,8 @@
 PYTHON ?= python3
 ALGO ?= barpo
 ENV ?= Hopper-v5
-# About five minutes on two cores with the default agent and environment.
-STEPS ?= 1000000
+# About five minutes on two cores; any other agent or environment trains as long as its settings say.
+STEPS ?= $(if $(filter barpo/Hopper-v5,$(ALGO)/$(ENV)),1000000)
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -74,7 +74,9 @@ class Perturbation:
     def random_point(self, inputs: Any, radius: Tensor, noise: Any, corner: bool = False) -> Any:
         """The point of the ball that ``noise`` says, without any search; or the extreme point in its direction."""
         ball = self.ball(radius)
-        unit = ball.steepest(noise["start"]) if corner else noise["start"]
+        start = noise["start"]
+        unit = start[0] if isinstance(start, list) else start
+        unit = ball.steepest(unit) if corner else unit
         found = ball.shift(self.part(inputs), unit)
         return {**inputs, **found} if isinstance(inputs, dict) else found
 

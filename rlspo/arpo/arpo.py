@@ -44,10 +44,12 @@ class ARPO(PPO):
         for MuJoCo: 0.05 to 0.15
     :param epsilon_ramp: fraction of training over which the radius rises linearly from 0; 0: constant
     :param norm: ``"linf"`` or ``"l2"``
-    :param solver: ``"pgd"`` (sign gradient), ``"langevin"`` (SGLD) or ``"random"``; see :class:`rlspo.adversary.Solver`
-    :param adversary_steps: gradient steps of the inner problem; the cost of the update grows in proportion (5 to 20)
-    :param step_size: of the inner problem, in units of the radius; None: ``1 / adversary_steps``
+    :param solver: ``"power"`` (restarted jumps to the boundary), ``"pgd"`` (sign gradient), ``"langevin"`` (SGLD) or
+        ``"random"``; see :class:`rlspo.adversary.Solver`
+    :param adversary_steps: gradients of the inner problem; the cost of the update grows in proportion (5 to 20)
+    :param step_size: of ``pgd`` and ``langevin``, in units of the radius; None: ``1 / adversary_steps``
     :param temperature: of the Langevin noise
+    :param restarts: of ``power``
     :param guidance: weight of the clean surrogate; 0: the adversary's alone, growing: towards PPO
     :param rollouts: ``"clean"``: act on true observations (as the released relatives do); ``"attacked"``: act on
         perturbed ones
@@ -66,10 +68,11 @@ class ARPO(PPO):
         epsilon: float = 0.075,
         epsilon_ramp: float = 0.75,
         norm: str = "linf",
-        solver: str = "pgd",
+        solver: str = "power",
         adversary_steps: int = 10,
         step_size: float | None = None,
         temperature: float = 1e-5,
+        restarts: int = 5,
         guidance: float = 1.0,
         rollouts: str = "clean",
         clip_to_space: bool = False,
@@ -85,6 +88,7 @@ class ARPO(PPO):
         self.adversary_steps = adversary_steps
         self.step_size = None if step_size is None else check_number("step_size", step_size)
         self.temperature = check_number("temperature", temperature)
+        self.restarts = restarts
         self.guidance = check_number("guidance", guidance)
         self.rollouts = check_choice("rollouts", rollouts, ("clean", "attacked"))
         self.clip_to_space = clip_to_space
@@ -126,7 +130,7 @@ class ARPO(PPO):
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        solver = Solver(self.solver, self.adversary_steps, self.step_size, self.temperature)
+        solver = Solver(self.solver, self.adversary_steps, self.step_size, self.temperature, self.restarts)
         self.perturb: Perturbation | None = None
         if self.epsilon > 0:
             where = (self.policy.preprocess, self.observation_space)

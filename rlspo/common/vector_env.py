@@ -74,8 +74,7 @@ class GymnasiumVecEnv(VecEnv):
         options = self._options[0]
         if any(other != options for other in self._options):
             raise ValueError(
-                "The reset options differ between environments, but a gymnasium VectorEnv takes the same for all. "
-                "Call set_options with one dictionary."
+                "The reset options differ between environments; a gymnasium VectorEnv takes one set for all."
             )
         # From one seed gymnasium counts up over the environments, just as SB3's `seed` does.
         seed = self._seeds[0]
@@ -171,9 +170,8 @@ class GymnasiumVecEnv(VecEnv):
         :raises AttributeError: if it does not exist
         """
         base = self.env.unwrapped
-        values: Sequence[Any]
         if isinstance(base, SyncVectorEnv):
-            values = [env.get_wrapper_attr(attr_name) for env in base.envs]
+            values: Sequence[Any] = [env.get_wrapper_attr(attr_name) for env in base.envs]
         elif isinstance(base, AsyncVectorEnv):
             self._require_attr(base, attr_name)
             values = base.call("get_wrapper_attr", attr_name)
@@ -298,5 +296,4 @@ def _where(mask: np.ndarray) -> list[int]:
 
 
 def _row(observations: Any, index: int) -> Any:
-    """The observation of one environment, as arrays of its own."""
     return tree_map(lambda array: np.array(array[index]), observations)

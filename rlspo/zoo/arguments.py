@@ -190,8 +190,8 @@ def _add_evaluation(parser: argparse.ArgumentParser) -> None:
         "--attack-epsilon",
         type=radius,
         metavar="EPS",
-        help="radius of the attacks after training, in units of the normalised observation "
-        "(default: the agent's own epsilon, else 0.075; images, in units of [0, 1]: 1/255)",
+        help="radius of the attacks after training, in units of the network's input, that is, of standard deviations "
+        "where the agent normalises observations (default: the agent's own epsilon, else 0.075; images: 1/255)",
     )
     group.add_argument("--no-report", action="store_true", help="after training: no attacks and no video")
 

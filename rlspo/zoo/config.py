@@ -68,6 +68,10 @@ class Source(BaseModel):
     block: str
     overridden: list[str] = Field(default_factory=list)
 
+    def __str__(self) -> str:
+        changes = f", changed by flags: {', '.join(self.overridden)}" if self.overridden else ""
+        return f"{self.file}, block {self.block!r}{changes}"
+
 
 class Seeds(BaseModel):
     """One seed, and what follows from it.
@@ -99,7 +103,8 @@ class RunConfig(BaseModel):
     :param trained_agent: model file that the run continued from
     :param device: as asked for
     :param settings: the block's keys that the zoo reads
-    :param agent: all arguments of the agent, those left at their defaults included
+    :param agent: all arguments of the agent, those left at their defaults included; empty where ``trained_agent``
+        brings its own
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

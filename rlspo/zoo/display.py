@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -47,15 +48,20 @@ def heading(text: str) -> None:
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> None:
-    """Labels and values, one to a line; values are never broken, so that paths and commands can be copied."""
+    """Labels and values, one to a line; only sentences are broken, so that paths and commands can be copied."""
     console = out()
     for label, value in pairs:
+        indent = " " * (_LABEL + 2)
+        if value.endswith("."):
+            value = textwrap.fill(
+                value, max(console.width, 60), initial_indent=indent, subsequent_indent=indent
+            ).lstrip()
         console.print(Text(f"  {label:<{_LABEL}}", style="cyan"), Text(value), sep="")
 
 
-def returns(rows: Mapping[str, np.ndarray], title: str, caption: str) -> None:
+def returns(rows: Mapping[str, np.ndarray], caption: str) -> None:
     """A table of returns: mean and standard deviation over episodes, and the worst of the attacks."""
-    table = Table(title=Text(title, style="bold"), title_justify="left", caption=caption, caption_justify="left")
+    table = Table()
     table.add_column("observations")
     for column in ("mean return", "std", "lowest", "of natural"):
         table.add_column(column, justify="right")
@@ -75,6 +81,7 @@ def returns(rows: Mapping[str, np.ndarray], title: str, caption: str) -> None:
             end_section=name == "natural",
         )
     Console(highlight=False).print(table)
+    out().print(Text(caption, style="dim"))
 
 
 _ATTACKS = {"mad": "MAD"}
@@ -83,10 +90,12 @@ _ATTACKS = {"mad": "MAD"}
 def duration(seconds: float) -> str:
     """A span of time for people.
 
-    >>> duration(9.7), duration(306), duration(7384)
-    ('10 s', '5 min 06 s', '2 h 03 min')
+    >>> duration(0.42), duration(9.7), duration(306), duration(7384)
+    ('0.4 s', '10 s', '5 min 06 s', '2 h 03 min')
     """
     whole = round(seconds)
+    if seconds < 9.5:
+        return f"{seconds:.1f} s"
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:

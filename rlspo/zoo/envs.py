@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import multiprocessing
+import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -80,14 +82,14 @@ def check_env_kwargs(spec: EnvSpec, env_kwargs: dict[str, Any], where: str) -> N
     """
     try:
         creator = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
-    except (ImportError, AttributeError):
+    except (ImportError, AttributeError, gym.error.Error):
         return  # making the environment says what is missing
     if creator is None:
         return
     known = signature_of(creator)
     if not known.open_ended:
         of_make = signature_of(gym.make).without(["id"]).parameters
-        check_names(env_kwargs, [*known.parameters, *of_make, "render_mode"], where)
+        check_names(env_kwargs, [*known.parameters, *of_make, "render_mode"], functools.partial(_always, where))
 
 
 def layers(pieces: Pieces | None, key: str, around: str, where: str) -> Layers:
@@ -100,12 +102,21 @@ def layers(pieces: Pieces | None, key: str, around: str, where: str) -> Layers:
     listed = [] if pieces is None else pieces if isinstance(pieces, list) else [pieces]
     found = []
     for piece in listed:
-        for path, given in (piece.items() if isinstance(piece, dict) else [(piece, {})]):
+        for path, given in piece.items() if isinstance(piece, dict) else [(piece, {})]:
             cls = imported(path, f"{where}: {key}")
             inside = f"{where}: {key}: {path}"
             signature = signature_of(cls).without([around])
-            found.append((cls, arguments(given or {}, signature, lambda _, inside=inside: inside)))
+            converted = arguments(given or {}, signature, functools.partial(_always, inside))
+            missing = [name for name in signature.required if name not in converted]
+            if missing:
+                raise UserError(f"{inside} also needs {', '.join(missing)}: {key}: {{{path}: {{{missing[0]}: ...}}}}")
+            found.append((cls, converted))
     return tuple(found)
+
+
+def _always(text: str, key: str) -> str:
+    """The same place for every key."""
+    return text
 
 
 @dataclass(frozen=True)
@@ -163,18 +174,16 @@ class EnvRecipe:
         :raises UserError: for wrappers or arguments that do not exist
         """
 
-        def of(key: str) -> str:
-            return f"{where}: {key}"
-
         normalize = settings.normalize if isinstance(settings.normalize, dict) else {} if settings.normalize else None
         if normalize is not None:
-            normalize = arguments(normalize, signature_of(VecNormalize).without(["venv", "training"]), lambda _: of("normalize"))
+            known = signature_of(VecNormalize).without(["venv", "training"])
+            normalize = arguments(normalize, known, functools.partial(_always, f"{where}: normalize"))
         return cls(
             env_id=env_id,
             monitor_kwargs=arguments(
                 settings.monitor_kwargs,
                 signature_of(Monitor).without(["env", "filename"]),
-                lambda _: of("monitor_kwargs"),
+                functools.partial(_always, f"{where}: monitor_kwargs"),
             ),
             env_wrappers=layers(settings.env_wrapper, "env_wrapper", "env", where),
             vec_env_wrappers=layers(settings.vec_env_wrapper, "vec_env_wrapper", "venv", where),
@@ -212,7 +221,7 @@ class EnvRecipe:
         if self.frame_stack is not None and self.frame_stack > 1:
             env = VecFrameStack(env, self.frame_stack)
         space = env.observation_space
-        if is_image_space(space) and not is_image_space_channels_first(space):
+        if isinstance(space, gym.spaces.Box) and is_image_space(space) and not is_image_space_channels_first(space):
             env = VecTransposeImage(env)
         return env
 
@@ -228,4 +237,6 @@ class EnvRecipe:
         except Exception as error:  # anything may come out of somebody's environment
             text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             given = f" with env_kwargs {self.env_kwargs}" if self.env_kwargs else ""
-            raise UserError(f"--env {self.env_id} cannot be made{given}. {text}") from error
+            renderer = os.environ.get("MUJOCO_GL")
+            hint = f"\nMUJOCO_GL is set to {renderer!r}; unset it if that renderer is not there." if renderer else ""
+            raise UserError(f"--env {self.env_id} cannot be made{given}. {text}{hint}") from error

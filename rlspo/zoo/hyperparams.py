@@ -30,6 +30,7 @@ class Hyperparameters:
     :param file: the YAML file they came from
     :param block: the block in it
     :param settings: the keys that the zoo reads
+    :param policy: the policy, by short name or as a class
     :param agent: arguments of the agent as they stood, plain data
     :param agent_arguments: the same, ready for the call: schedules and classes built
     :param where: from a key to the place where it was written, for messages
@@ -38,6 +39,7 @@ class Hyperparameters:
     file: Path
     block: str
     settings: Settings
+    policy: str | type[BasePolicy]
     agent: dict[str, Any]
     agent_arguments: dict[str, Any]
     where: Callable[[str], str]
@@ -77,7 +79,7 @@ def choose_block(file: Path, blocks: Mapping[str, Any], env_id: str, is_atari: b
             if not isinstance(blocks[name], dict):
                 raise UserError(f"{file}, block {name!r} must be a mapping from keys to values, not {blocks[name]!r}.")
             return name
-    raise UserError(f"{file} has no block {env_id!r} and no block 'default'. {did_you_mean(env_id, blocks)}")
+    raise UserError(f"{file} has neither a block {env_id!r} nor a block 'default'; its blocks: {', '.join(blocks)}.")
 
 
 def other_versions(blocks: Mapping[str, Any], env_id: str) -> list[str]:
@@ -121,7 +123,15 @@ def resolve(
         signature = signature_of(policy).without(_GIVEN_BY_AGENT)
         inside = f"{where('policy_kwargs')}: policy_kwargs"
         agent_arguments["policy_kwargs"] = arguments(agent_arguments["policy_kwargs"], signature, lambda _: inside)
-    return Hyperparameters(file, block, Settings(**settings), agent, agent_arguments, where)
+    return Hyperparameters(
+        file=file,
+        block=block,
+        settings=Settings(**settings),
+        policy=policy if "." in settings["policy"] else settings["policy"],
+        agent=agent,
+        agent_arguments=agent_arguments,
+        where=where,
+    )
 
 
 def policy_class(cls: type[BaseAlgorithm], name: str, where: str) -> type[BasePolicy]:
@@ -148,8 +158,8 @@ def _check_keys(values: Mapping[str, Any], allowed: list[str], open_ended: bool,
     for key in values:
         if key in BY_FLAG:
             raise UserError(f"{where(key)}: {key!r} is no hyperparameter; give {BY_FLAG[key]} on the command line.")
-        if not open_ended:
-            check_names([key], allowed, where(key))
+    if not open_ended:
+        check_names(values, allowed, where)
 
 
 def _relative(path: Path) -> Path:

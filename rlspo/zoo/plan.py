@@ -12,12 +12,14 @@ from typing import Any
 import gymnasium as gym
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import BasePolicy
 
 from rlspo.common.registry import agent_class
 from rlspo.zoo import yaml_io
 from rlspo.zoo.arguments import draw_seed
 from rlspo.zoo.config import RunConfig, Seeds, Settings, Source
-from rlspo.zoo.envs import EnvRecipe, Layers, check_env_kwargs, find_spec, is_atari, layers
+from rlspo.zoo.envs import EnvRecipe, check_env_kwargs, find_spec, is_atari, layers
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.hyperparams import agent_defaults, find_file, other_versions, resolve
 from rlspo.zoo.values import merged, plain
@@ -29,6 +31,7 @@ class Plan:
 
     :param config: every setting, as the run folder will record it
     :param cls: the agent
+    :param policy: its policy, by short name or as a class
     :param agent_arguments: of the agent, as the block and the command line gave them
     :param recipe: of the training environments
     :param callbacks: of the block
@@ -37,19 +40,15 @@ class Plan:
 
     config: RunConfig
     cls: type[BaseAlgorithm]
+    policy: str | type[BasePolicy]
     agent_arguments: dict[str, Any]
     recipe: EnvRecipe
-    callbacks: Layers
+    callbacks: tuple[BaseCallback, ...]
     warnings: tuple[tuple[str, str], ...]
-
-    @property
-    def settings(self) -> Settings:
-        """The keys of the block that the zoo reads."""
-        return self.config.settings
 
 
 def evaluation_recipe(config: RunConfig) -> EnvRecipe:
-    """How the environments that judge a run's agent are built: like those of training, with ``eval_env_kwargs`` on top."""
+    """How the environments that judge a run's agent are built: as for training, with ``eval_env_kwargs`` on top."""
     return _recipe(config, merged(config.settings.env_kwargs, config.eval_env_kwargs), "config")
 
 
@@ -75,7 +74,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         seeds=Seeds.from_one(draw_seed() if args.seed is None else args.seed),
         source=Source(file=str(found.file), block=found.block, overridden=sorted(_overrides(args))),
         settings=found.settings,
-        agent=plain({**agent_defaults(cls), **found.agent}),
+        agent={} if args.trained_agent else plain({**agent_defaults(cls), **found.agent}),
         eval_env_kwargs=args.eval_env_kwargs,
         gym_packages=args.gym_packages,
         trained_agent=None if args.trained_agent is None else str(args.trained_agent),
@@ -90,9 +89,10 @@ def make_plan(args: argparse.Namespace) -> Plan:
     return Plan(
         config=config,
         cls=cls,
+        policy=found.policy,
         agent_arguments=found.agent_arguments,
         recipe=recipe,
-        callbacks=layers(found.settings.callback, "callback", "", where),
+        callbacks=_callbacks(found.settings, where),
         warnings=_warnings(file, found.block, spec),
     )
 
@@ -106,6 +106,23 @@ def _recipe(config: RunConfig, env_kwargs: Mapping[str, Any], where: str) -> Env
         gym_packages=tuple(config.gym_packages),
         vec_env=config.vec_env,
     )
+
+
+def _callbacks(settings: Settings, where: str) -> tuple[BaseCallback, ...]:
+    """The callbacks that the block asks for.
+
+    :raises UserError: for one that does not exist, is no callback, or refuses its arguments
+    """
+    built = []
+    for cls, given in layers(settings.callback, "callback", "", where):
+        try:
+            callback = cls(**given)
+        except (TypeError, ValueError, AssertionError) as error:
+            raise UserError(f"{where}: callback: {cls.__name__} refuses its arguments: {error}") from error
+        if not isinstance(callback, BaseCallback):
+            raise UserError(f"{where}: callback: {cls.__name__} is no subclass of stable-baselines3's BaseCallback.")
+        built.append(callback)
+    return tuple(built)
 
 
 def _agent(name: str) -> type[BaseAlgorithm]:
@@ -157,7 +174,7 @@ def _warnings(file: Path, block: str, spec: gym.envs.registration.EnvSpec) -> tu
     hint = f"There is one for {', '.join(others)}, another version: its returns do not compare.\n" if others else ""
     text = (
         f"{file} has no block for {spec.id}: training with the block 'default', which is not tuned for it.\n{hint}"
-        f"To tune it, copy that block to a file of yours, call it {spec.id!r}, and give --conf-file {_example(spec.id)}."
+        f"To tune it, copy that block to a file of yours, name it {spec.id}, and give --conf-file {_example(spec.id)}"
     )
     return ((f"NO SETTINGS FOR {spec.id}", text),)
 

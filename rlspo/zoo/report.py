@@ -24,12 +24,14 @@ INNER_STEPS = 10
 class Report:
     """Returns of one agent.
 
-    :param epsilon: radius of the attacks, in units of the normalised observation (images: of [0, 1])
+    :param epsilon: radius of the attacks
+    :param units: what the radius is measured in
     :param returns: ``"natural"`` and each attack, to the returns of single episodes ``(n_episodes,)``
     :param skipped: why there are no attacks, or empty
     """
 
     epsilon: float
+    units: str
     returns: dict[str, np.ndarray]
     skipped: str = ""
 
@@ -39,8 +41,9 @@ class Report:
         :param about: what stands beside the returns: the model, the steps, the seed
         """
         episodes = {name: [float(value) for value in values] for name, values in self.returns.items()}
-        summary = {name: {"mean": float(values.mean()), "std": float(values.std())} for name, values in self.returns.items()}
-        data = {**about, "epsilon": self.epsilon, "inner_steps": INNER_STEPS, "summary": summary, "returns": episodes}
+        summary = {name: {"mean": float(np.mean(of)), "std": float(np.std(of))} for name, of in episodes.items()}
+        attack = {"epsilon": self.epsilon, "units": self.units, "inner_steps": INNER_STEPS}
+        data = {**about, "attack": attack, "summary": summary, "returns": episodes}
         file.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 
 
@@ -67,6 +70,7 @@ def judge(model: BaseAlgorithm, env: VecEnv, n_episodes: int, epsilon: float, se
     if model.get_vec_normalize_env() is not None:
         sync_envs_normalization(model.get_env(), env)  # type: ignore[arg-type]
     returns: dict[str, np.ndarray] = {}
+    units = _units(model)
     for attack in (None, *ATTACKS):
         env.seed(seed)
         try:
@@ -76,8 +80,16 @@ def judge(model: BaseAlgorithm, env: VecEnv, n_episodes: int, epsilon: float, se
         except (ValueError, TypeError) as error:
             if attack is None:
                 raise
-            return Report(epsilon, returns, skipped=str(error))
-    return Report(epsilon, returns)
+            return Report(epsilon, units, returns, skipped=str(error))
+    return Report(epsilon, units, returns)
+
+
+def _units(model: BaseAlgorithm) -> str:
+    """What the radius is measured in: the input of the policy's network."""
+    if _has_images(model.observation_space):
+        return "of the full range of a pixel"
+    normalised = getattr(model, "normalize_observations", False) or model.get_vec_normalize_env() is not None
+    return "standard deviations of the observation" if normalised else "in raw units of the observation"
 
 
 def _has_images(space: spaces.Space) -> bool:

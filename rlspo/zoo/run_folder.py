@@ -146,7 +146,7 @@ def command_line(arguments: Sequence[str]) -> str:
 
 
 def environment_record() -> dict[str, Any]:
-    """Versions, platform and git commits, as plain data. A package that is not installed, or code outside git, is None."""
+    """Versions, platform and git commits, as plain data; None for what is not installed or not in git."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -17,6 +17,7 @@ from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, Val
 
 from rlspo.zoo.errors import UserError, did_you_mean
 
+_CALLABLE = typing.get_origin(Callable[..., Any])
 _STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
 
@@ -42,6 +43,11 @@ class Signature:
 
     parameters: Mapping[str, Parameter]
     open_ended: bool
+
+    @property
+    def required(self) -> list[str]:
+        """Names without a default."""
+        return [name for name, parameter in self.parameters.items() if parameter.default is inspect.Parameter.empty]
 
     def without(self, names: Iterable[str]) -> Signature:
         """The same without some parameters."""
@@ -95,16 +101,18 @@ def _resolved(parameter: inspect.Parameter, names: dict[str, Any]) -> Any:
         return Any
 
 
-def check_names(given: Iterable[str], allowed: Iterable[str], where: str) -> None:
+def check_names(given: Iterable[str], allowed: Iterable[str], where: Callable[[str], str]) -> None:
     """Refuse names that do not exist.
 
-    :param where: what the message begins with: the file and block, or the flag
+    :param where: from a name to the place where it was written: the file and block, or the flag
     :raises UserError: naming each unknown name and the nearest that exists
     """
     names = set(allowed)
     unknown = [name for name in given if name not in names]
     if unknown:
-        raise UserError("\n".join(f"{where}: there is no key {name!r}. {did_you_mean(name, names)}" for name in unknown))
+        raise UserError(
+            "\n".join(f"{where(name)}: there is no key {name!r}. {did_you_mean(name, names)}" for name in unknown)
+        )
 
 
 def check_value(key: str, value: Any, annotation: Any, where: str) -> Any:
@@ -137,7 +145,7 @@ def admits(annotation: Any, kind: Any) -> bool:
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
         return any(admits(option, kind) for option in typing.get_args(annotation))
-    return annotation is kind or origin is kind or (kind is Callable and origin is typing.get_origin(Callable[..., Any]))
+    return annotation is kind or origin is kind or (kind is Callable and origin is _CALLABLE)
 
 
 def describe(annotation: Any) -> str:
@@ -181,6 +189,6 @@ _WORDS: dict[Any, str] = {
     tuple: "a list",
     type: "a class, by name or dotted path",
     type(None): "null",
-    typing.get_origin(Callable[..., Any]): "a schedule such as 'lin_3e-4'",
+    _CALLABLE: "a schedule such as 'lin_3e-4'",
 }
 _PLURALS: dict[Any, str] = {int: "whole numbers", float: "numbers", str: "texts"}

@@ -12,7 +12,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(BaseException):
-    """A second signal, or one that came where there is nothing to finish first. Like KeyboardInterrupt, no Exception."""
+    """A second signal, or one that came where there is nothing to finish first; as KeyboardInterrupt, no Exception."""
 
 
 class StopSignal:
@@ -55,4 +55,6 @@ class StopSignal:
         if not (first and self.patient):
             raise Stopped(self.name)
         # Not print(): a signal handler must not touch a stream that the interrupted code may be writing to.
-        os.write(2, f"\n{self.name}: stopping at the next step and saving the model; once more stops at once.\n".encode())
+        os.write(
+            2, f"\n{self.name}: stopping at the next step and saving the model; once more stops at once.\n".encode()
+        )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
-import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,33 +15,16 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from rlspo.zoo import display, learning_curve, video
+from rlspo.zoo import display, summary
 from rlspo.zoo.arguments import parse
 from rlspo.zoo.callbacks import Evaluate, SaveBetweenRollouts, StopWhenAsked, save_model
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.plan import Plan, evaluation_recipe, make_plan
-from rlspo.zoo.report import judge, radius
 from rlspo.zoo.run_folder import RunFolder, command_line
 from rlspo.zoo.stopping import Stopped, StopSignal
+from rlspo.zoo.summary import Run
 
 DONE, FAILED, USER_ERROR = 0, 1, 2
-_REPORT_ENVS = 10  # side by side: attacks are computed for all of them at once
-
-
-@dataclass
-class Run:
-    """One run under way.
-
-    :param model: the agent
-    :param seconds: that training took
-    """
-
-    args: argparse.Namespace
-    plan: Plan
-    folder: RunFolder
-    stop: StopSignal
-    model: BaseAlgorithm
-    seconds: float = 0.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,20 +68,23 @@ def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:
     except BaseException:
         folder.discard()
         raise
-    run = Run(args, plan, folder, stop, model)
-    _announce(run)
+    run = Run(args, plan.config, folder, model, before=model.num_timesteps)
+    summary.announce(run)
     stop.patient = True
-    failure = _learn(run)
-    _save_last(run)
+    failure = _learn(run, plan, stop)
+    try:
+        save_model(model, folder.last_model, folder)
+    except OSError as error:
+        display.error(f"cannot save {folder.last_model}: {error.strerror}")
+        return FAILED
+    stop.patient = False  # all that matters is on disk: a signal may end what follows at once
     if failure is not None:
-        return _explain_failure(run, failure)
+        summary.explain_failure(run, failure)
+        return FAILED
     if stop.received is not None:
-        _draw(run)
-        display.heading(f"Stopped by {stop.name} after {model.num_timesteps:,} steps; the agent is saved")
-        display.facts(_places(run))
+        summary.explain_stop(run, stop.name)
         return stop.exit_code
-    stop.patient = False  # all is saved: a signal may end what follows at once
-    _conclude(run)
+    summary.conclude(run)
     return DONE
 
 
@@ -107,19 +93,17 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
 
     :raises UserError: for settings that the agent refuses, or a saved agent that cannot go on here
     """
-    settings, seed = plan.settings, plan.config.seeds.seed
-    env = plan.recipe.build(settings.n_envs, seed, training=True, monitor_folder=folder.path)
+    seed = plan.config.seeds.seed
+    env = plan.recipe.build(plan.config.settings.n_envs, seed, training=True, monitor_folder=folder.path)
     common: dict[str, Any] = {
         "tensorboard_log": str(folder.tensorboard),
         "verbose": args.verbose,
         "device": args.device,
         "seed": seed,
     }
-    source = plan.config.source
     try:
         if args.trained_agent is None:
-            # Policies are named by alias or dotted path; the plan has checked the name.
-            return plan.cls(settings.policy, env, **common, **plan.agent_arguments)
+            return plan.cls(plan.policy, env, **common, **plan.agent_arguments)
         model = plan.cls.load(args.trained_agent, env=env, **common)
         model.set_random_seed(seed)
         return model
@@ -127,43 +111,52 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
         env.close()
         if args.trained_agent is not None:
             raise UserError(f"--trained-agent {args.trained_agent}: {error}") from error
-        raise UserError(f"{source.file}, block {source.block!r}: {plan.cls.__name__} says: {error}") from error
+        raise UserError(f"{plan.cls.__name__} refuses its settings. {error}\nSettings: {plan.config.source}") from error
 
 
-def _learn(run: Run) -> Exception | None:
+def _learn(run: Run, plan: Plan, stop: StopSignal) -> Exception | None:
     """Train until the steps are done, a signal comes or something fails.
 
     :return: what failed, or None
     """
-    args, plan = run.args, run.plan
-    callbacks: list[BaseCallback] = [StopWhenAsked(run.stop)]
+    args = run.args
+    callbacks: list[BaseCallback] = [StopWhenAsked(stop)]
     eval_env: VecEnv | None = None
     if args.eval_freq > 0:
         eval_env = evaluation_recipe(plan.config).build(args.n_eval_envs, plan.config.seeds.evaluation, training=False)
-        callbacks.append(
-            Evaluate(eval_env, args.eval_freq, args.eval_episodes, run.folder, run.stop, verbose=args.verbose)
-        )
+        callbacks.append(Evaluate(eval_env, args.eval_freq, args.eval_episodes, run.folder, stop, args.verbose))
     if args.save_freq > 0:
         callbacks.append(SaveBetweenRollouts(args.save_freq, run.folder))
-    callbacks += [cls(**given) for cls, given in plan.callbacks]
+    callbacks += plan.callbacks
     bar = ProgressBarCallback() if args.progress else None
     started = time.monotonic()
     try:
         run.model.learn(
-            plan.settings.n_timesteps,
+            plan.config.settings.n_timesteps,
             callback=[*callbacks, *([bar] if bar else [])],
             tb_log_name=plan.config.algo,
             reset_num_timesteps=args.trained_agent is None,
         )
     except Stopped:
-        pass
+        pass  # the second signal: whatever was under way is dropped, the weights are kept
     except Exception as error:
-        if run.stop.received is None:  # else it is a consequence of the signal, such as a compiler that it ended
+        if stop.received is None:  # else it is a consequence of the signal, such as a compiler that it ended
             return error
     finally:
         run.seconds = time.monotonic() - started
         if bar is not None and hasattr(bar, "pbar"):
             bar.pbar.close()
         for env in (run.model.get_env(), eval_env):
-            _close(env)
+            if env is not None:
+                with contextlib.suppress(OSError, EOFError):  # of workers that are gone already
+                    env.close()
     return None
+
+
+def _plain_args(args: argparse.Namespace) -> dict[str, Any]:
+    """The parsed command line as plain data."""
+    return {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -27,8 +27,8 @@ _LINEAR = "lin_"
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """``base`` with ``changes``; mappings inside are merged key by key, anything else is replaced.
 
-    >>> merged({"gamma": 0.9, "policy_kwargs": {"net_arch": [8], "ortho_init": True}}, {"policy_kwargs": {"net_arch": [4]}})
-    {'gamma': 0.9, 'policy_kwargs': {'net_arch': [4], 'ortho_init': True}}
+    >>> merged({"gamma": 0.9, "env_kwargs": {"g": 10, "mass": 1}}, {"env_kwargs": {"g": 5}})
+    {'gamma': 0.9, 'env_kwargs': {'g': 5, 'mass': 1}}
     """
     result = dict(base)
     for key, value in changes.items():
@@ -45,8 +45,7 @@ def arguments(values: Mapping[str, Any], signature: Signature, where: Callable[[
     :raises UserError: for a name that does not exist or a value of the wrong type
     """
     if not signature.open_ended:
-        for key in values:
-            check_names([key], signature.parameters, where(key))
+        check_names(values, signature.parameters, where)
     converted = {}
     for key, value in values.items():
         annotation = signature.parameters[key].annotation if key in signature.parameters else Any
@@ -81,7 +80,9 @@ def _class(key: str, text: str, where: str) -> Any:
         if text.lower() not in ACTIVATIONS:
             raise UserError(f"{where}: activation_fn is {text!r}. {did_you_mean(text, ACTIVATIONS)}")
         return ACTIVATIONS[text.lower()]
-    raise UserError(f"{where}: {key} is {text!r}, but must be the dotted path of a class, such as 'package.module.Class'.")
+    raise UserError(
+        f"{where}: {key} is {text!r}, but must be the dotted path of a class, such as 'package.module.Class'."
+    )
 
 
 def imported(path: str, where: str) -> Any:
@@ -116,6 +117,8 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, LinearSchedule) and (value.end, value.end_fraction) == (0.0, 1.0):
+        return f"{_LINEAR}{value.start}"
     if inspect.isclass(value) or inspect.isroutine(value):
         return f"{value.__module__}.{value.__qualname__}"
     return str(value)

@@ -20,7 +20,7 @@ from rlspo.zoo.run_folder import RunFolder
 
 _MAX_STEPS = 1000
 _MIN_SECONDS = 8  # episodes of a young agent are short: show several
-_MAX_FPS = 60
+_MAX_FPS = 30  # drawing without a graphics card takes about 0.1 s for each picture
 _MIN_HEIGHT = 400  # pixels; smaller pictures are enlarged
 _TIMEOUT = 300.0  # seconds
 # Exit codes of the filming process; a crash has others, and another renderer may help there too.
@@ -28,8 +28,8 @@ _NO_OTHER_RENDERER_HELPS = 3
 _ANOTHER_RENDERER_MAY_HELP = 4
 
 INSTALL_RENDERER = (
-    "no off-screen renderer works here; install EGL or OSMesa (Debian, Ubuntu: apt-get install libegl1 libgl1-mesa-dri, "
-    "or libosmesa6)"
+    "no off-screen renderer works here; install EGL or OSMesa "
+    "(Debian, Ubuntu: apt-get install libegl1 libgl1-mesa-dri, or libosmesa6)"
 )
 
 
@@ -55,7 +55,8 @@ def film(folder: RunFolder) -> str | None:
             return None
         if done.returncode == _NO_OTHER_RENDERER_HELPS:
             return done.stdout.strip().splitlines()[-1]
-    return INSTALL_RENDERER
+    chosen = os.environ.get("MUJOCO_GL")
+    return INSTALL_RENDERER + (f"; tried only MUJOCO_GL={chosen}, which is set" if chosen else "")
 
 
 def _renderers() -> list[str | None]:
@@ -77,15 +78,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except gym.error.DependencyNotInstalled as error:
         print(" ".join(str(error).split()))
         return _NO_OTHER_RENDERER_HELPS
-    except ModuleNotFoundError as error:
-        print(f"{error.name} is not installed: pip install imageio imageio-ffmpeg")
-        return _NO_OTHER_RENDERER_HELPS
     except _NoPictures:
         print(f"{config.env} has no render mode 'rgb_array'")
         return _NO_OTHER_RENDERER_HELPS
     except Exception as error:  # anything may come out of somebody's environment or of a graphics driver
+        if isinstance(error, ModuleNotFoundError) and str(error.name).startswith("imageio"):
+            print("imageio is not installed: pip install imageio imageio-ffmpeg")
+            return _NO_OTHER_RENDERER_HELPS
         print(f"{type(error).__name__}: {' '.join(str(error).split())}")
-        return _ANOTHER_RENDERER_MAY_HELP if "mujoco" in sys.modules else _NO_OTHER_RENDERER_HELPS
+        draws_with_opengl = "mujoco" in sys.modules or "OpenGL" in sys.modules
+        return _ANOTHER_RENDERER_MAY_HELP if draws_with_opengl else _NO_OTHER_RENDERER_HELPS
     return 0
 
 
@@ -137,11 +139,7 @@ def _write(file: Path, frames: list[np.ndarray], fps: float) -> None:
     import imageio.v2 as imageio
 
     partial = file.with_name(f"partial_{file.name}")
-    with imageio.get_writer(
-        partial, format="FFMPEG", fps=fps, codec="libx264", macro_block_size=2, ffmpeg_log_level="error"
-    ) as writer:
-        for frame in frames:
-            writer.append_data(frame)
+    imageio.mimwrite(partial, [*frames], fps=fps, codec="libx264", macro_block_size=2, ffmpeg_log_level="error")
     os.replace(partial, file)
 
 

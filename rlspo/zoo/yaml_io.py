@@ -22,14 +22,24 @@ class _Loader(yaml.SafeLoader):
         value = float(self.construct_yaml_float(node))
         return int(value) if _EXPONENT.match(str(node.value)) and value.is_integer() else value
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """Refuse a key that stands twice: PyYAML would silently keep the last one."""
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        for key in keys:
-            if keys.count(key) > 1 and not getattr(node, "checked", False):
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
-        node.checked = True  # merging (`<<`) rewrites the node and constructs it again, with legitimate repetitions
-        return dict(super().construct_mapping(node, deep))
+        node = super().compose_mapping_node(anchor)
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        repeated = [key for key in keys if keys.count(key) > 1]
+        if repeated:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {repeated[0]!r} stands twice", node.start_mark
+            )
+        return node
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, writing equal values twice rather than as anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Never."""
+        return True
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
@@ -44,7 +54,7 @@ def parse(text: str) -> Any:
 
     :raises yaml.YAMLError: if it is not YAML, holds a tag that would build a Python object, or a key twice
     """
-    return yaml.load(text, _Loader)  # noqa: S506 - a subclass of SafeLoader
+    return yaml.load(text, _Loader)  # a subclass of SafeLoader
 
 
 def read_mapping(file: Path) -> dict[str, Any]:
@@ -59,7 +69,9 @@ def read_mapping(file: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is not plain YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
-        raise UserError(f"{file} must hold a mapping from names to settings, such as `CartPole-v1: {{n_timesteps: 1e5}}`.")
+        raise UserError(
+            f"{file} must hold a mapping from names to settings, such as `CartPole-v1: {{n_timesteps: 1e5}}`."
+        )
     return data
 
 
@@ -69,4 +81,5 @@ def write(file: Path, data: Any, comment: str = "") -> None:
     :param comment: one line to stand above the data
     """
     head = f"# {comment}\n" if comment else ""
-    file.write_text(head + yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120), encoding="utf-8")
+    text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    file.write_text(head + text, encoding="utf-8")

@@ -1,0 +1,149 @@
+"""Training speed of rlspo against SB3: the same environments and hyperparameters, in turn, in one run.
+
+    python benchmarks/throughput.py                          # all cases, prints a table
+    python benchmarks/throughput.py --cases hopper cartpole --repeats 5 --json speed.json
+    python benchmarks/throughput.py --device cuda
+
+Both libraries train with one thread (``--threads``) on copies of the same environments. Each repeat runs SB3, then rlspo;
+a case's figures are medians over the repeats, its ratio the median of the repeats' ratios. Compilation happens in an
+untimed first round and is reported apart. "BARPO" is compared with SB3's plain PPO: ten inner steps against none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ale_py
+import gymnasium as gym
+import stable_baselines3
+import torch
+from rich.console import Console
+from rich.table import Table
+from stable_baselines3.common.env_util import make_atari_env, make_vec_env
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
+
+import rlspo
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison.
+
+    :param env: environment id
+    :param n_envs: copies side by side
+    :param n_steps: per copy and rollout
+    :param batch_size: of minibatches
+    :param rollouts: timed in each repeat
+    """
+
+    env: str
+    n_envs: int
+    n_steps: int
+    batch_size: int
+    rollouts: int
+    n_epochs: int = 10
+    policy: str = "MlpPolicy"
+    agent: str = "PPO"
+    ours: dict[str, Any] = field(default_factory=dict)
+
+    def make_env(self) -> VecEnv:
+        if self.env.startswith("ALE/"):
+            return VecFrameStack(make_atari_env(self.env, self.n_envs, seed=0), 4)
+        return make_vec_env(self.env, self.n_envs, seed=0)
+
+    @property
+    def steps(self) -> int:
+        return self.rollouts * self.n_steps * self.n_envs
+
+
+CASES = {
+    "hopper": Case("Hopper-v5", 1, 2048, 64, 6),
+    "halfcheetah": Case("HalfCheetah-v5", 8, 512, 64, 3),
+    "cartpole": Case("CartPole-v1", 8, 256, 64, 6),
+    # rl-zoo's Atari settings for epochs; sticky actions and frame skip 4 by the ALE, then SB3's AtariWrapper.
+    "breakout": Case("ALE/Breakout-v5", 8, 128, 256, 3, 4, "CnnPolicy", ours={"precision": "auto"}),
+    "hopper-barpo": Case("Hopper-v5", 1, 2048, 64, 6, agent="BARPO"),
+}
+#: The cases that compare like with like; their geometric mean is the headline.
+PPO_CASES = [name for name, case in CASES.items() if case.agent == "PPO"]
+
+
+def timed(model: Any, steps: int) -> float:
+    """Seconds that ``steps`` more steps of training take."""
+    start = time.perf_counter()
+    model.learn(steps, reset_num_timesteps=False)
+    if model.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def measure(name: str, case: Case, repeats: int, device: str) -> dict[str, Any]:
+    """Train both in turn and compare."""
+    settings = {"n_steps": case.n_steps, "batch_size": case.batch_size, "n_epochs": case.n_epochs, "device": device, "seed": 0}
+    theirs = stable_baselines3.PPO(case.policy, case.make_env(), **settings)
+    ours = getattr(rlspo, case.agent)(case.policy, case.make_env(), compile=True, **case.ours, **settings)
+    rollout = case.n_steps * case.n_envs
+    timed(theirs, rollout)
+    first = timed(ours, rollout)
+    second = timed(ours, rollout)
+    pairs = [(timed(theirs, case.steps), timed(ours, case.steps)) for _ in range(repeats)]
+    for model in (theirs, ours):
+        model.env.close()
+    return {
+        "case": name,
+        "env": f"{case.env}, {case.n_envs} x {case.n_steps}, batch {case.batch_size}",
+        "agent": case.agent,
+        "sb3_steps_per_second": round(statistics.median(case.steps / seconds for seconds, _ in pairs)),
+        "rlspo_steps_per_second": round(statistics.median(case.steps / seconds for _, seconds in pairs)),
+        "ratio": round(statistics.median(sb3 / mine for sb3, mine in pairs), 2),
+        "ratios": [round(sb3 / mine, 2) for sb3, mine in pairs],
+        "compile_seconds": round(max(first - second, 0.0), 1),
+    }
+
+
+def show(results: list[dict[str, Any]]) -> None:
+    """Print the table."""
+    table = Table("case", "environment", "rlspo agent", "SB3 PPO steps/s", "rlspo steps/s", "ratio (each)", "compile s")
+    for row in results:
+        ratio = f"{row['ratio']:.2f} ({', '.join(map(str, row['ratios']))})"
+        speeds = [f"{row[library + '_steps_per_second']}" for library in ("sb3", "rlspo")]
+        table.add_row(row["case"], row["env"], row["agent"], *speeds, ratio, f"{row['compile_seconds']}")
+    console = Console(width=150)
+    console.print(table)
+    ratios = [row["ratio"] for row in results if row["case"] in PPO_CASES]
+    if len(ratios) == len(PPO_CASES):
+        console.print(f"PPO: geometric mean of the ratios {statistics.geometric_mean(ratios):.2f}, smallest {min(ratios):.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--repeats", type=int, default=3, help="alternations; at least 3 for figures to quote")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="write the results to this file too")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    gym.register_envs(ale_py)
+    results = [measure(name, CASES[name], args.repeats, args.device) for name in args.cases]
+    show(results)
+    if args.json:
+        versions = {
+            "rlspo": rlspo.__version__,
+            "stable_baselines3": stable_baselines3.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        }
+        machine = {"device": args.device, "threads": args.threads, "processor": torch.cpu.get_capabilities()["architecture"]}
+        args.json.write_text(json.dumps({"versions": versions, "machine": machine, "results": results}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

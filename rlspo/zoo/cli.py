@@ -1,0 +1,57 @@
+"""The command ``rlspo``: a list of its commands, and the way to each."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+
+from rlspo.zoo.errors import did_you_mean
+
+#: Command to the module whose ``main`` runs it, and what it does.
+COMMANDS = {"train": ("rlspo.zoo.train", "train an agent, evaluate it while it learns, attack it when it is done")}
+
+_HELP = """\
+usage: rlspo COMMAND [...]
+
+Reinforcement learning for noisy, hostile and plannable worlds.
+
+commands:
+{commands}
+
+start here:
+  rlspo train --algo barpo --env Hopper-v5 -P          train, with a progress bar
+  rlspo train --algo ppo --env CartPole-v1 -n 2e4      a run of half a minute
+  rlspo train --help                                   every flag, with examples
+
+  rlspo --version                                      the installed version"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command of rlspo.
+
+    :param argv: the arguments; None for those of this process
+    :return: exit code; 2 for a command that does not exist
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    if not given or given[0] in ("-h", "--help", "help"):
+        width = max(map(len, COMMANDS)) + 2
+        print(_HELP.format(commands="\n".join(f"  {name:<{width}}{text}" for name, (_, text) in COMMANDS.items())))
+        return 0
+    if given[0] in ("-V", "--version"):
+        from importlib.metadata import version
+
+        print(f"rlspo {version('rlspo')}")
+        return 0
+    if given[0] not in COMMANDS:
+        what = "flag" if given[0].startswith("-") else "command"
+        hint = did_you_mean(given[0], COMMANDS) if what == "command" else f"Commands: {', '.join(COMMANDS)}."
+        print(f"error: rlspo has no {what} {given[0]!r}. {hint} See: rlspo --help", file=sys.stderr)
+        return 2
+    # Only now, so that no command waits for what another needs.
+    command: Callable[[Sequence[str]], int] = importlib.import_module(COMMANDS[given[0]][0]).main
+    return command(given[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

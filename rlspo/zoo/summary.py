@@ -1,0 +1,154 @@
+"""What a run says about itself: before training, and when it is over, stopped or failed."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import traceback
+from dataclasses import dataclass
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from rlspo.zoo import display, learning_curve, video
+from rlspo.zoo.config import RunConfig
+from rlspo.zoo.plan import evaluation_recipe
+from rlspo.zoo.report import INNER_STEPS, judge, radius
+from rlspo.zoo.run_folder import RunFolder
+
+_SIDE_BY_SIDE = 10  # environments of the report: attacks are computed for all of them at once
+
+
+@dataclass
+class Run:
+    """One run under way or over.
+
+    :param model: the agent
+    :param before: steps that the agent had behind it when the run began
+    :param seconds: that training took
+    """
+
+    args: argparse.Namespace
+    config: RunConfig
+    folder: RunFolder
+    model: BaseAlgorithm
+    before: int = 0
+    seconds: float = 0.0
+
+    @property
+    def title(self) -> str:
+        """Agent and environment."""
+        return f"{type(self.model).__name__} on {self.config.env}"
+
+
+def announce(run: Run) -> None:
+    """Say what is about to be trained, and with what."""
+    config = run.config
+    display.heading(run.title)
+    display.facts(
+        [
+            ("steps", f"{config.settings.n_timesteps:,}"),
+            ("environments", f"{config.settings.n_envs} ({config.vec_env})"),
+            ("seed", str(config.seeds.seed)),
+            ("device", str(run.model.device)),
+            ("settings", str(config.source)),
+            ("provenance", config.settings.provenance or "not stated"),
+            ("run folder", str(run.folder.path)),
+            ("TensorBoard", f"tensorboard --logdir {run.folder.tensorboard}"),
+        ]
+    )
+    display.out().print()
+
+
+def explain_failure(run: Run, failure: Exception) -> None:
+    """Say what ended training and what is saved."""
+    run.folder.traceback.write_text("".join(traceback.format_exception(failure)), encoding="utf-8")
+    _draw(run)
+    display.error(f"training failed after {run.model.num_timesteps:,} steps: {type(failure).__name__}: {failure}")
+    display.facts([*_places(run), ("traceback", str(run.folder.traceback))])
+
+
+def explain_stop(run: Run, by: str) -> None:
+    """Say what is saved after a signal."""
+    _draw(run)
+    display.heading(f"{run.title}: stopped by {by} after {run.model.num_timesteps:,} steps, the agent is saved")
+    display.facts([*_places(run), ("go on with", f"-i {run.folder.last_model}")])
+
+
+def conclude(run: Run) -> None:
+    """Judge the agent, draw, film, and say where everything lies.
+
+    Nothing here can spoil the run: the agent is saved already, and whatever fails is one line.
+    """
+    steps = run.model.num_timesteps - run.before
+    speed = f"{steps / run.seconds:,.0f} steps/s" if run.seconds > 0 else ""
+    display.heading(f"{run.title}: {steps:,} steps in {display.duration(run.seconds)} ({speed})")
+    _draw(run)
+    if not run.args.no_report:
+        try:
+            _judge(run)
+        except Exception as error:  # of somebody's environment or policy, which the attacks call in their own way
+            display.note(f"report skipped: {type(error).__name__}: {error}")
+        reason = video.film(run.folder)
+        if reason is not None:
+            display.note(f"video skipped: {reason}")
+    display.facts(_places(run))
+
+
+def _judge(run: Run) -> None:
+    """Print and keep the returns, natural and under attack."""
+    episodes = 2 * run.args.eval_episodes
+    recipe = dataclasses.replace(evaluation_recipe(run.config), vec_env="dummy")
+    env = recipe.build(min(episodes, _SIDE_BY_SIDE), run.config.seeds.report, training=False)
+    try:
+        report = judge(run.model, env, episodes, radius(run.model, run.args.attack_epsilon), run.config.seeds.report)
+    finally:
+        env.close()
+    report.write(
+        run.folder.report,
+        about={
+            "algo": run.config.algo,
+            "env": run.config.env,
+            "model": run.folder.last_model.name,
+            "num_timesteps": run.model.num_timesteps,
+            "deterministic": True,
+            "episodes": episodes,
+            "seed": run.config.seeds.report,
+        },
+    )
+    caption = f"last model, deterministic, {episodes} episodes each"
+    if len(report.returns) > 1:
+        caption += f"; attacks: epsilon {report.epsilon:.4g} {report.units}, {INNER_STEPS} inner steps"
+    display.returns(report.returns, caption)
+    if report.skipped:
+        display.note(f"attacks skipped: {report.skipped}")
+
+
+def _draw(run: Run) -> None:
+    """Draw the learning curve, if there is anything to draw."""
+    try:
+        learning_curve.draw(run.folder.path, f"{run.title}, seed {run.config.seeds.seed}", run.folder.learning_curve)
+    except (OSError, ValueError) as error:
+        display.note(f"learning curve skipped: {error}")
+
+
+def _places(run: Run) -> list[tuple[str, str]]:
+    """Where everything that was made lies."""
+    folder = run.folder
+    best = ""
+    if folder.evaluations.is_file():
+        with np.load(folder.evaluations) as data:
+            means = data["results"].mean(axis=1)
+            best = f"  (mean return {means.max():,.1f} at step {data['timesteps'][means.argmax()]:,})"
+    files = [
+        ("last model", folder.last_model, ""),
+        ("best model", folder.best_model, best),
+        ("checkpoints", folder.checkpoints, ""),
+        ("learning curve", folder.learning_curve, ""),
+        ("video", folder.video, ""),
+    ]
+    return [
+        ("run folder", str(folder.path)),
+        *((label, f"{path}{more}") for label, path, more in files if path.exists()),
+        ("TensorBoard", f"tensorboard --logdir {folder.tensorboard}"),
+    ]
