@@ -49,7 +49,11 @@ def run_cell(env_id: str, steps: int, agent: str, seed: int) -> None:
 
     name, overrides = AGENTS[agent]
     epsilon = EPSILON[env_id]
-    settings = {"normalize_observations": True, "normalize_rewards": True, "learning_rate": LinearSchedule(3e-4, 0.0, 1.0)}
+    settings = {
+        "normalize_observations": True,
+        "normalize_rewards": True,
+        "learning_rate": LinearSchedule(3e-4, 0.0, 1.0),
+    }
     if name != "PPO":
         settings |= {"epsilon": epsilon, **overrides}
     env = make_vec_env(env_id, n_envs=1, seed=seed)

@@ -86,7 +86,13 @@ def timed(model: Any, steps: int) -> float:
 
 def measure(name: str, case: Case, repeats: int, device: str) -> dict[str, Any]:
     """Train both in turn and compare."""
-    settings = {"n_steps": case.n_steps, "batch_size": case.batch_size, "n_epochs": case.n_epochs, "device": device, "seed": 0}
+    settings = {
+        "n_steps": case.n_steps,
+        "batch_size": case.batch_size,
+        "n_epochs": case.n_epochs,
+        "device": device,
+        "seed": 0,
+    }
     theirs = stable_baselines3.PPO(case.policy, case.make_env(), **settings)
     ours = getattr(rlspo, case.agent)(case.policy, case.make_env(), compile=True, **case.ours, **settings)
     rollout = case.n_steps * case.n_envs
@@ -141,7 +147,11 @@ def main() -> None:
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
-        machine = {"device": args.device, "threads": args.threads, "processor": torch.cpu.get_capabilities()["architecture"]}
+        machine = {
+            "device": args.device,
+            "threads": args.threads,
+            "processor": torch.cpu.get_capabilities()["architecture"],
+        }
         args.json.write_text(json.dumps({"versions": versions, "machine": machine, "results": results}, indent=1) + "\n")
 
 

@@ -6,4 +6,15 @@ from rlspo.adversary.perturbation import Perturbation
 from rlspo.adversary.radius import ramped_radius
 from rlspo.adversary.solvers import SOLVERS, Solver, detach
 
-__all__ = ["NORMS", "SOLVERS", "Ball", "Objective", "Perturbation", "Solver", "detach", "kl_to_clean", "negative", "ramped_radius"]
+__all__ = [
+    "NORMS",
+    "SOLVERS",
+    "Ball",
+    "Objective",
+    "Perturbation",
+    "Solver",
+    "detach",
+    "kl_to_clean",
+    "negative",
+    "ramped_radius",
+]

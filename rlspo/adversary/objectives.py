@@ -26,7 +26,7 @@ def kl_to_clean(policy: Policy, clean: Distribution) -> Objective:
     :param policy: inputs to pi(.|inputs), with parameters held fixed
     :param clean: pi(.|s)
     """
-    fixed = clean.detach()
+    fixed: Any = clean.detach()
     return lambda inputs: fixed.kl(policy(inputs))
 
 

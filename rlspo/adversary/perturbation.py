@@ -51,9 +51,7 @@ class Perturbation:
         """The ball of this radius, with the bounds in units of the network input where they are asked for."""
         if self._bounds is None:
             return Ball(self.norm, radius)
-        low, high = (
-            self.part(self.preprocess(tree_map(lambda b: b.to(radius.device), bound))) for bound in self._bounds
-        )
+        low, high = (self.part(self.preprocess(tree_map(lambda b: b.to(radius.device), bound))) for bound in self._bounds)
         return Ball(self.norm, radius, low, high)
 
     def draw(self, inputs: Any, generator: torch.Generator) -> Any:

@@ -56,8 +56,7 @@ class Solver:
         noise: dict[str, Any] = {"start": ball.draw(like, generator)}
         if self.kind == "langevin":
             noise["steps"] = [
-                tree_map(lambda x: torch.randn(x.shape, generator=generator, device=x.device), like)
-                for _ in range(self.steps)
+                tree_map(lambda x: torch.randn(x.shape, generator=generator, device=x.device), like) for _ in range(self.steps)
             ]
         return noise
 
@@ -76,7 +75,7 @@ class Solver:
         return detach(search(objective, gradient, clean, ball, noise))
 
     def _power(self, objective: Objective, gradient: Objective, clean: Any, ball: Ball, noise: dict[str, Any]) -> Any:
-        best = best_value = None
+        best: Any = None
         for start in noise["start"]:
             inputs = ball.shift(clean, start)
             for _ in range(self.steps // len(noise["start"])):
@@ -93,13 +92,13 @@ class Solver:
         size = 1 / self.steps if self.step_size is None else self.step_size
         # Steps of radius / steps that start farther out could not reach the opposite corner any more.
         start = noise["start"] if self.kind == "pgd" else ball.steepest(noise["start"])
-        inputs = ball.shift(clean, tree_map(lambda unit: size * unit, start))
+        inputs: Any = ball.shift(clean, tree_map(lambda unit: size * unit, start))
         for step in range(self.steps):
-            slope = gradient(inputs)
+            slope: Any = gradient(inputs)
             if self.kind == "langevin":
                 spread = torch.sqrt(2 * size * ball.radius * self.temperature) / (step + 2)
                 slope = tree_map(lambda g, xi, spread=spread: g + spread * xi, slope, noise["steps"][step])
-            moved = tree_map(lambda x, d: x + size * ball.radius * d, inputs, ball.steepest(slope))
+            moved: Any = tree_map(lambda x, d: x + size * ball.radius * d, inputs, ball.steepest(slope))
             inputs = ball.project(moved, clean)
         return inputs
 

@@ -26,12 +26,17 @@ FALLING_LEARNING_RATE = LinearSchedule(3e-4, 0.0, 1.0)
 class ARPO(PPO):
     """Adversarially robust policy optimisation.
 
-    max_theta min_nu V(pi_theta o nu),   |nu(s) - s| <= epsilon                                     (arXiv 2512.01228)
+    ::
+
+        max_theta min_nu V(pi_theta o nu),   |nu(s) - s| <= epsilon                                 (arXiv 2512.01228)
 
     on PPO: in each minibatch the inner problem finds the observation s' in the ball around s that minimises the clipped
     surrogate; the outer step follows the surrogate at s', held fixed, mixed with the one at s ("guidance"):
 
-    L_policy = (L(s') + guidance L(s)) / (1 + guidance),   L(x) = -E[min(r A, clip(r) A)],   r = pi(a|x) / pi_old(a|s)
+    ::
+
+        L_policy = (L(s') + guidance L(s)) / (1 + guidance)
+        L(x) = -E[min(r A, clip(r) A)],   r = pi(a|x) / pi_old(a|s)
 
     The paper adds ``guidance * L(s)`` to ``L(s')``; the common factor keeps the weight of the value loss and of gradient
     clipping what it is in PPO, so that ``epsilon=0`` *is* PPO. The value function is that of the clean observation.
@@ -64,7 +69,32 @@ class ARPO(PPO):
         policy: str | type[ActorCriticPolicy],
         env: Any,
         learning_rate: float | Schedule = FALLING_LEARNING_RATE,
-        *args: Any,
+        n_steps: int = 2048,
+        batch_size: int = 64,
+        n_epochs: int = 10,
+        gamma: float = 0.99,
+        gae_lambda: float = 0.95,
+        clip_range: float | Schedule = 0.2,
+        clip_range_vf: float | Schedule | None = None,
+        normalize_advantage: bool = True,
+        ent_coef: float = 0.0,
+        vf_coef: float = 0.5,
+        max_grad_norm: float = 0.5,
+        use_sde: bool = False,
+        sde_sample_freq: int = -1,
+        rollout_buffer_class: type[Any] | None = None,
+        rollout_buffer_kwargs: dict[str, Any] | None = None,
+        target_kl: float | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        normalize_observations: bool = True,
+        normalize_rewards: bool = True,
+        compile: str | bool = "auto",
+        precision: str = "float32",
         epsilon: float = 0.075,
         epsilon_ramp: float = 0.75,
         norm: str = "linf",
@@ -77,9 +107,7 @@ class ARPO(PPO):
         rollouts: str = "clean",
         clip_to_space: bool = False,
         adversary_keys: list[str] | None = None,
-        normalize_observations: bool = True,
-        normalize_rewards: bool = True,
-        **kwargs: Any,
+        _init_setup_model: bool = True,
     ) -> None:
         self.epsilon = check_number("epsilon", epsilon)
         self.epsilon_ramp = check_fraction("epsilon_ramp", epsilon_ramp)
@@ -93,8 +121,38 @@ class ARPO(PPO):
         self.rollouts = check_choice("rollouts", rollouts, ("clean", "attacked"))
         self.clip_to_space = clip_to_space
         self.adversary_keys = adversary_keys
-        normalization = {"normalize_observations": normalize_observations, "normalize_rewards": normalize_rewards}
-        super().__init__(policy, env, learning_rate, *args, **normalization, **kwargs)
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            n_steps,
+            batch_size,
+            n_epochs,
+            gamma,
+            gae_lambda,
+            clip_range,
+            clip_range_vf,
+            normalize_advantage,
+            ent_coef,
+            vf_coef,
+            max_grad_norm,
+            use_sde,
+            sde_sample_freq,
+            rollout_buffer_class,
+            rollout_buffer_kwargs,
+            target_kl,
+            stats_window_size,
+            tensorboard_log,
+            policy_kwargs,
+            verbose,
+            seed,
+            device,
+            normalize_observations,
+            normalize_rewards,
+            compile,
+            precision,
+            _init_setup_model,
+        )
 
     # The paper.
 
@@ -109,6 +167,7 @@ class ARPO(PPO):
     def loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
         if self.epsilon == 0:
             return super().loss(parameters, batch)
+        assert self.perturb is not None
         inputs = self.policy.preprocess(batch.observations)
         clean, values = self.policy.evaluate(parameters, inputs)
         fixed = detach(parameters)

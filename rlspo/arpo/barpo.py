@@ -11,7 +11,9 @@ from rlspo.policies import Distribution
 class BARPO(ARPO):
     """Bilevel adversarially robust policy optimisation.
 
-    max_theta V(pi_theta o nu)   with   nu = argmax_nu KL(pi_theta(.|s) || pi_theta(.|nu(s))),   |nu(s) - s| <= epsilon
+    ::
+
+        max_theta V(pi_theta o nu)   with   nu = argmax_nu KL(pi_theta(.|s) || pi_theta(.|nu(s))),   |nu(s) - s| <= epsilon
 
     The adversary looks for the observation that changes the policy's behaviour most, not for the one that costs it most:
     a milder opponent, which does not cut the promising but still fragile policies off (arXiv 2512.01228). The outer step

@@ -128,7 +128,8 @@ def _functional_policy(model: BaseAlgorithm) -> ActorCriticPolicy:
         return policy
     if not isinstance(policy, SB3ActorCriticPolicy):
         raise TypeError(
-            f"The model's policy is a {type(policy).__name__}; these attacks need an actor-critic policy (PPO, A2C, ARPO, BARPO)."
+            f"The model's policy is a {type(policy).__name__}; these attacks need an actor-critic policy "
+            "(PPO, A2C, ARPO, BARPO)."
         )
     twin = functional_policy_class(type(policy))(**policy._get_constructor_parameters()).to(policy.device)
     twin.load_state_dict(policy.state_dict())

@@ -15,7 +15,9 @@ def generalized_advantages(
 ) -> np.ndarray:
     """Advantages of a rollout.
 
-    delta_t = r_t + gamma c_t V(s_{t+1}) - V(s_t),   A_t = delta_t + gamma lambda c_t A_{t+1}
+    ::
+
+        delta_t = r_t + gamma c_t V(s_{t+1}) - V(s_t),   A_t = delta_t + gamma lambda c_t A_{t+1}
 
     :param rewards: ``(n_steps, n_envs)``; a time limit's bootstrap value is already in them
     :param values: V(s_t), ``(n_steps, n_envs)``

@@ -44,4 +44,5 @@ def compile_whole(function: Callable[..., Any], device: torch.device) -> Callabl
     """Compile ``function`` as one graph of static shapes; on the CPU its wrapper is C++ too, which makes calls cheap."""
     options: dict[str, Any] = {"cpp_wrapper": True} if device.type == "cpu" else {}
     # Isolated: torch counts compilations per line of code, and many agents may live in one process.
-    return torch.compile(function, fullgraph=True, dynamic=False, options=options, isolate_recompiles=True)
+    compiler: Callable[..., Any] = torch.compile
+    return compiler(function, fullgraph=True, dynamic=False, options=options, isolate_recompiles=True)

@@ -31,20 +31,22 @@ class FlatParameters:
         self.optimizer = optimizer
         self.adam = Adam.of(optimizer)
         self.values = torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters])
-        for parameter, view in zip(self.parameters, self._views(self.values), strict=True):
+        for parameter, view in zip(self.parameters, self.views(self.values), strict=True):
             parameter.data = view
         self.first_moment = torch.zeros_like(self.values)
         self.second_moment = torch.zeros_like(self.values)
-        # float64: 1 - 0.999**t cancels in float32 while t is small.
-        self.steps = torch.zeros((), dtype=torch.float64, device=self.values.device)
+        # float64: 1 - 0.999**t cancels in float32 while t is small. One dimension: compiled code on the CPU treats tensors
+        # without dimensions as numbers, and what it writes to them is lost.
+        self.steps = torch.zeros(1, dtype=torch.float64, device=self.values.device)
         self.adopt_optimizer_state()
 
-    def _views(self, vector: Tensor) -> list[Tensor]:
+    def views(self, vector: Tensor) -> list[Tensor]:
+        """``vector`` cut into tensors of the parameters' shapes."""
         return [part.view(shape) for part, shape in zip(vector.split(self.sizes), self.shapes, strict=True)]
 
     def named(self, vector: Tensor) -> dict[str, Tensor]:
         """Read ``vector`` as parameters by name; differentiable."""
-        return dict(zip(self.names, self._views(vector), strict=True))
+        return dict(zip(self.names, self.views(vector), strict=True))
 
     def flatten(self, named: dict[str, Tensor]) -> Tensor:
         """The inverse of :meth:`named`."""
@@ -54,7 +56,7 @@ class FlatParameters:
         """Take over what the optimiser holds (after a load) and make its Adam moments views of the vectors."""
         if self.adam is None:
             return
-        moments = zip(self.parameters, self._views(self.first_moment), self._views(self.second_moment), strict=True)
+        moments = zip(self.parameters, self.views(self.first_moment), self.views(self.second_moment), strict=True)
         for parameter, first, second in moments:
             state = self.optimizer.state[parameter]
             for view, key in ((first, "exp_avg"), (second, "exp_avg_sq")):

@@ -40,7 +40,8 @@ class OnPolicyAgent(OnPolicyAlgorithm):
     neither :meth:`train` nor :meth:`collect_rollouts`. The arguments are SB3's, documented at :class:`rlspo.PPO`.
     """
 
-    rollout_buffer: RolloutBuffer
+    rollout_buffer: Any
+    rollout_buffer_class: Any
     policy: Any
     #: Rollout fields recorded beyond the usual ones, by name.
     extra_fields: ClassVar[dict[str, Field]] = {}
@@ -62,7 +63,7 @@ class OnPolicyAgent(OnPolicyAlgorithm):
             raise ValueError(f"compile is {compile!r}; it must be 'auto', True or False.")
         if normalize_observations:
             policy_kwargs = {**(policy_kwargs or {}), "normalize_observations": True}
-        super().__init__(*args, policy_kwargs=policy_kwargs, _init_setup_model=False, **kwargs)
+        super().__init__(*args, **{**kwargs, "policy_kwargs": policy_kwargs, "_init_setup_model": False})
         self.batch_size = batch_size
         self.n_epochs = n_epochs
         self.target_kl = target_kl
@@ -71,6 +72,8 @@ class OnPolicyAgent(OnPolicyAlgorithm):
         self.compile = compile
         self.precision = precision
         self.reward_scaler: RewardScaler | None = None
+        if self.env is not None:
+            self._check_batch_size()
 
     # What an agent may change.
 
@@ -113,7 +116,6 @@ class OnPolicyAgent(OnPolicyAlgorithm):
         return OnPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     def _setup_model(self) -> None:
-        self._check_batch_size()
         stock = self.rollout_buffer_class is None or self.rollout_buffer_class.__module__ == SB3RolloutBuffer.__module__
         self.rollout_buffer_class = RolloutBuffer if stock else self.rollout_buffer_class
         if not issubclass(self.rollout_buffer_class, RolloutBuffer):
@@ -133,14 +135,12 @@ class OnPolicyAgent(OnPolicyAlgorithm):
         rollout = self.n_steps * self.n_envs
         if rollout % self.batch_size == 0:
             return
-        divisors = [size for size in range(1, rollout + 1) if rollout % size == 0]
+        divisors = [size for size in range(2, rollout + 1) if rollout % size == 0]
         nearest = sorted(sorted(divisors, key=lambda size: abs(size - self.batch_size))[:3])
         raise ValueError(
-            f"batch_size is {self.batch_size}, which does not divide the rollout of n_steps * n_envs = "
-            f"{self.n_steps} * {self.n_envs} = {rollout} into whole minibatches (the compiled update has one shape). "
-            f"Use batch_size={', '.join(map(str, nearest[:-1]))} or {nearest[-1]}, or change n_steps."
-            if len(nearest) > 1
-            else f"batch_size is {self.batch_size}, but a rollout has only n_steps * n_envs = {rollout} steps."
+            f"batch_size is {self.batch_size}, which does not divide the rollout of n_steps * n_envs = {self.n_steps} * "
+            f"{self.n_envs} = {rollout} into whole minibatches (the compiled update has one shape). The nearest that do: "
+            f"{', '.join(map(str, nearest))}. Choose one of these, or change n_steps."
         )
 
     def set_random_seed(self, seed: int | None = None) -> None:
@@ -155,6 +155,7 @@ class OnPolicyAgent(OnPolicyAlgorithm):
 
     def _step_env(self, env: VecEnv, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         step = self.num_timesteps // env.num_envs
+        new_obs: Any
         try:
             new_obs, rewards, dones, infos = env.step(actions)
         except Exception as error:
@@ -169,7 +170,7 @@ class OnPolicyAgent(OnPolicyAlgorithm):
 
         :return: False where a callback asked to stop; the rollout is then incomplete
         """
-        buffer = self.rollout_buffer
+        buffer: RolloutBuffer = self.rollout_buffer
         observations: Any = self._last_obs
         episode_starts: Any = self._last_episode_starts
         if self.num_timesteps == 0:
@@ -194,7 +195,12 @@ class OnPolicyAgent(OnPolicyAlgorithm):
                 return False
             self._update_info_buffer(infos, dones)
             time_limits.note(n_steps, dones, infos)
-            fields = {"observations": observations, "actions": actions, "rewards": rewards, "episode_starts": episode_starts}
+            fields = {
+                "observations": observations,
+                "actions": actions,
+                "rewards": rewards,
+                "episode_starts": episode_starts,
+            }
             if values is not None:
                 fields |= {"values": values, "log_probs": log_probs}
             buffer.add(**fields)
@@ -204,7 +210,7 @@ class OnPolicyAgent(OnPolicyAlgorithm):
             self._last_obs = observations = new_obs
             self._last_episode_starts = episode_starts = dones
 
-        self._evaluate_rollout(buffer, time_limits, observations, dones, evaluated=values is not None)
+        self._evaluate_rollout(buffer, time_limits, observations, dones, acted_by_torch=values is not None)
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
@@ -214,13 +220,13 @@ class OnPolicyAgent(OnPolicyAlgorithm):
             self.policy.reset_noise(n_envs)
 
     def _evaluate_rollout(
-        self, buffer: RolloutBuffer, time_limits: TimeLimits, last_obs: Any, dones: np.ndarray, evaluated: bool
+        self, buffer: RolloutBuffer, time_limits: TimeLimits, last_obs: Any, dones: np.ndarray, acted_by_torch: bool
     ) -> None:
         """Values, log-probabilities, reward scaling, time-limit bootstrap and advantages of a full buffer."""
-        if not evaluated:
-            values, log_probs = evaluate_in_batches(self.policy, buffer.flat("observations"), buffer.flat("actions"))
-            buffer.data["values"][:] = values.reshape(buffer.data["values"].shape)
-            buffer.data["log_probs"][:] = log_probs.reshape(buffer.data["log_probs"].shape)
+        if not acted_by_torch:
+            evaluated = evaluate_in_batches(self.policy, buffer.flat("observations"), buffer.flat("actions"))
+            for name, column in zip(("values", "log_probs"), evaluated, strict=True):
+                buffer.flat(name)[:] = column
         rewards = buffer.data["rewards"]
         if self.reward_scaler is not None:
             ended = np.concatenate([buffer.data["episode_starts"][1:], np.asarray(dones, np.float32)[None]])
@@ -245,7 +251,7 @@ class OnPolicyAgent(OnPolicyAlgorithm):
         learning_rate = self.policy.optimizer.param_groups[0]["lr"]
         scalars = {"learning_rate": learning_rate, **self.hyper()}
         hyper = {name: torch.tensor(value, dtype=torch.float32, device=self.device) for name, value in scalars.items()}
-        data = self.rollout_buffer.tensors((*MINIBATCH_FIELDS, *self.extra_fields))
+        data = self.rollout_buffer.tensors((*MINIBATCH_FIELDS.values(), *self.extra_fields))
         reports: list[Tensor] = []
         self.update.begin()
         for epoch in range(self.n_epochs):
@@ -294,6 +300,7 @@ class OnPolicyAgent(OnPolicyAlgorithm):
 
         Arguments as in SB3; ``total_timesteps`` may be a float (``1e6``).
         """
+        self._check_batch_size()
         rollout = self.n_steps * self.n_envs
         n_updates = -(-int(total_timesteps) // rollout) * self.n_epochs * (rollout // self.batch_size)
         compiled, reason = should_compile(self.compile, n_updates, self.device)
@@ -302,7 +309,12 @@ class OnPolicyAgent(OnPolicyAlgorithm):
         if self.verbose >= 1:
             print(f"{'Compiling the update' if compiled else 'Running the update eagerly'}: {reason}.")
         return super().learn(
-            int(total_timesteps), callback, log_interval, tb_log_name or type(self).__name__, reset_num_timesteps, progress_bar
+            int(total_timesteps),
+            callback,
+            log_interval,
+            tb_log_name or type(self).__name__,
+            reset_num_timesteps,
+            progress_bar,
         )
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
@@ -314,7 +326,7 @@ class OnPolicyAgent(OnPolicyAlgorithm):
     def hyperparameters(self) -> dict[str, bool | float | str]:
         """The settings that can be shown in TensorBoard's HParams tab: scalars as they are, the rest as text."""
         hidden = {"verbose", "num_timesteps", "n_envs", "start_time", "tensorboard_log"}
-        settings = {"algorithm": type(self).__name__, "n_envs": self.n_envs}
+        settings: dict[str, bool | float | str] = {"algorithm": type(self).__name__, "n_envs": self.n_envs}
         for name, value in vars(self).items():
             if name in hidden or name.startswith("_"):
                 continue

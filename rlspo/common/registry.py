@@ -45,9 +45,7 @@ def agent_class(name: str) -> type[BaseAlgorithm]:
     try:
         found = entry.load()
     except (ImportError, AttributeError) as error:
-        raise ImportError(
-            f"Agent {name!r} is declared as {entry.value!r}, which cannot be imported: {error}"
-        ) from error
+        raise ImportError(f"Agent {name!r} is declared as {entry.value!r}, which cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, BaseAlgorithm)):
         raise ValueError(
             f"Agent {name!r} is declared as {entry.value!r}, which is no subclass of stable-baselines3's BaseAlgorithm."
@@ -65,7 +63,5 @@ def _declared() -> dict[str, EntryPoint]:
         name = entry.name.lower()
         known = declared.setdefault(name, entry)
         if known.value != entry.value:
-            raise ValueError(
-                f"Two agents are declared as {name!r}: {known.value!r} and {entry.value!r}. Uninstall one."
-            )
+            raise ValueError(f"Two agents are called {name!r}: {known.value!r} and {entry.value!r}. Uninstall one.")
     return declared

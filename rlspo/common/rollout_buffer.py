@@ -32,7 +32,9 @@ def observation_field(space: spaces.Space) -> Field:
         return Field(space.shape, np.int64)
     if isinstance(space, spaces.MultiBinary):
         return Field(space.shape, np.float32)
-    raise TypeError(f"Observations of {space} are not supported; use Box, Discrete, MultiDiscrete, MultiBinary or a Dict of these.")
+    raise TypeError(
+        f"Observations of {space} are not supported; use Box, Discrete, MultiDiscrete, MultiBinary or a Dict of these."
+    )
 
 
 def action_field(space: spaces.Space) -> Field:
@@ -159,8 +161,7 @@ class RolloutBuffer(BaseBuffer):
         )
         self.data["returns"][:] = self.data["advantages"] + self.data["values"]
 
-    def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> dict[str, Any]:
+    def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:
         """The rows ``batch_inds`` of the merged fields, as tensors (SB3's buffer interface)."""
         rows = {name: tree_map(lambda array: array[batch_inds], self.flat(name)) for name in self.fields}
         return {name: tree_map(self.to_torch, tree) for name, tree in rows.items()}
-

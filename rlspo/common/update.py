@@ -43,16 +43,23 @@ class Minibatch:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-#: Rollout fields, in the order of :class:`Minibatch`'s arguments.
-MINIBATCH_FIELDS = ("observations", "actions", "values", "log_probs", "advantages", "returns")
+#: The arguments of :class:`Minibatch` that are rollout fields, and the names of these.
+MINIBATCH_FIELDS = {
+    "observations": "observations",
+    "actions": "actions",
+    "old_values": "values",
+    "old_log_prob": "log_probs",
+    "advantages": "advantages",
+    "returns": "returns",
+}
 Loss = Callable[[Parameters, Minibatch], tuple[Tensor, dict[str, Tensor]]]
 
 
 def gather(data: dict[str, Any], indices: Tensor, hyper: dict[str, Tensor], noise: Any) -> Minibatch:
     """Pick the rows ``indices`` of flat rollout fields."""
-    rows = {name: tree_map(lambda tensor: tensor[indices], tree) for name, tree in data.items()}
-    usual = [rows.pop(name) for name in MINIBATCH_FIELDS]
-    return Minibatch(*usual, hyper=hyper, noise=noise, extra=rows)
+    rows: dict[str, Any] = {name: tree_map(lambda tensor: tensor[indices], tree) for name, tree in data.items()}
+    usual = {argument: rows.pop(name) for argument, name in MINIBATCH_FIELDS.items()}
+    return Minibatch(**usual, hyper=hyper, noise=noise, extra=rows)
 
 
 class Update:
@@ -82,14 +89,14 @@ class Update:
         self.max_grad_norm = max_grad_norm
         self.target_kl = target_kl
         self.device = self.flat.values.device
-        self.active = torch.ones((), dtype=torch.bool, device=self.device)
+        self.active = torch.ones(1, dtype=torch.bool, device=self.device)
         self.stat_names: list[str] = []
         self.use_compiled(compiled)
 
     def use_compiled(self, compiled: bool) -> None:
         """Switch between the eager and the compiled path; both give the same numbers."""
         self.compiled = compiled
-        function = self._step if self.flat.adam else self._clipped_gradient
+        function: Callable[..., Any] = self._step if self.flat.adam else self._clipped_gradient
         self._function = compile_whole(function, self.device) if compiled else function
 
     def begin(self) -> None:
@@ -120,7 +127,13 @@ class Update:
             return report
 
     def _clipped_gradient(
-        self, values: Tensor, active: Tensor, data: dict[str, Any], indices: Tensor, hyper: dict[str, Tensor], noise: Any
+        self,
+        values: Tensor,
+        active: Tensor,
+        data: dict[str, Any],
+        indices: Tensor,
+        hyper: dict[str, Tensor],
+        noise: Any,
     ) -> tuple[Tensor, Tensor]:
         batch = gather(data, indices, hyper, noise)
         compute = torch.func.grad_and_value(lambda parameters: self.loss(parameters, batch), has_aux=True)
@@ -128,7 +141,7 @@ class Update:
         gradient = self.flat.flatten(named_gradient)
         gradient = gradient * (self.max_grad_norm / (gradient.norm() + 1e-6)).clamp(max=1.0)
         scalars = [loss, *stats.values(), active]
-        return gradient, torch.stack([scalar.detach().to(torch.float32) for scalar in scalars])
+        return gradient, torch.cat([scalar.detach().reshape(1).to(torch.float32) for scalar in scalars])
 
     def _within_target(self, active: Tensor, report: Tensor) -> Tensor:
         approx_kl = report[1 + self.stat_names.index("approx_kl")]
@@ -147,10 +160,12 @@ class Update:
         noise: Any,
     ) -> Tensor:
         gradient, report = self._clipped_gradient(values, active, data, indices, hyper, noise)
-        state = (values, first_moment, second_moment, steps)
+        state: tuple[Tensor, ...] = (values, first_moment, second_moment, steps)
         learning_rate = hyper["learning_rate"]
         assert self.flat.adam is not None
-        new_state = self.flat.adam.step(values, gradient, first_moment, second_moment, steps, learning_rate)
+        new_state: tuple[Tensor, ...] = self.flat.adam.step(
+            values, gradient, first_moment, second_moment, steps, learning_rate
+        )
         if self.target_kl is not None:
             going_on = self._within_target(active, report)
             new_state = tuple(torch.where(going_on, new, old) for new, old in zip(new_state, state, strict=True))
@@ -165,7 +180,7 @@ class Update:
             return
         for group in self.optimizer.param_groups:
             group["lr"] = float(hyper["learning_rate"])
-        for parameter, part in zip(self.flat.parameters, self.flat._views(gradient), strict=True):
+        for parameter, part in zip(self.flat.parameters, self.flat.views(gradient), strict=True):
             parameter.grad = part
         self.optimizer.step()
         self.optimizer.zero_grad()

@@ -73,9 +73,7 @@ class GymnasiumVecEnv(VecEnv):
         """Reset all environments; seeds and options set before are used once."""
         options = self._options[0]
         if any(other != options for other in self._options):
-            raise ValueError(
-                "The reset options differ between environments; a gymnasium VectorEnv takes one set for all."
-            )
+            raise ValueError("The reset options differ between environments; a gymnasium VectorEnv takes one set for all.")
         # From one seed gymnasium counts up over the environments, just as SB3's `seed` does.
         seed = self._seeds[0]
         observations, vector_info = self.env.reset(seed=None if seed is None else int(seed), options=options or None)

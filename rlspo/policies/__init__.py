@@ -6,7 +6,14 @@ from rlspo.policies.actor_critic import (
     MultiInputActorCriticPolicy,
     functional_policy_class,
 )
-from rlspo.policies.distributions import Bernoulli, Categorical, Distribution, Gaussian, MultiCategorical, SquashedGaussian
+from rlspo.policies.distributions import (
+    Bernoulli,
+    Categorical,
+    Distribution,
+    Gaussian,
+    MultiCategorical,
+    SquashedGaussian,
+)
 
 __all__ = [
     "ActorCriticCnnPolicy",

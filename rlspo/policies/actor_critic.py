@@ -25,7 +25,14 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
 from rlspo.common.trees import tree_map
-from rlspo.policies.distributions import Bernoulli, Categorical, Distribution, Gaussian, MultiCategorical, SquashedGaussian
+from rlspo.policies.distributions import (
+    Bernoulli,
+    Categorical,
+    Distribution,
+    Gaussian,
+    MultiCategorical,
+    SquashedGaussian,
+)
 from rlspo.policies.numpy_actor import numpy_actor
 from rlspo.policies.preprocessing import Preprocessing
 
@@ -80,6 +87,7 @@ class ActorCriticPolicy(sb3.ActorCriticPolicy):
         self.preprocess = Preprocessing(observation_space, self.normalize_images, normalize_observations, clip_observations)
         owners = [id(parameter) for module in self.modules() for parameter in module.parameters(recurse=False)]
         self._tied = len(owners) != len(set(owners))
+        self._methods: nn.Module
         # Not a submodule (it would contain its own parent), hence past nn.Module's registration.
         self.__dict__["_methods"] = _Methods(self)
 

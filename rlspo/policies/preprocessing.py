@@ -110,8 +110,8 @@ class Preprocessing(nn.Module):
     def update(self, observations: ArrayTree) -> None:
         """Merge a rollout's observations, ``(N, *obs_shape)``, into the running statistics."""
         for key, part in self.parts.items():
-            if part.normalizer is not None:
-                part.normalizer.update(observations[key] if self.nested else observations)
+            if isinstance(part.normalizer, RunningNormalizer):
+                part.normalizer.update(observations[key] if isinstance(observations, dict) else observations)
 
     def continuous_keys(self) -> list[str]:
         """The keys whose inputs are continuous (Box); ``["observation"]`` or nothing where the space is not a Dict."""

@@ -26,8 +26,10 @@ Tensor = torch.Tensor
 class PPO(OnPolicyAgent):
     """Proximal policy optimisation with the clipped surrogate.
 
-    L = -E[min(r A, clip(r, 1 - clip_range, 1 + clip_range) A)] + vf_coef E[(V(s) - R)^2] - ent_coef E[H(pi(.|s))],
-    r = pi(a|s) / pi_old(a|s)                                                            (arXiv 1707.06347, eq. 7 and 9)
+    ::
+
+        L = -E[min(r A, clip(r, 1 - clip_range, 1 + clip_range) A)] + vf_coef E[(V(s) - R)^2] - ent_coef E[H(pi(.|s))]
+        r = pi(a|s) / pi_old(a|s)                                                        (arXiv 1707.06347, eq. 7 and 9)
 
     Same arguments, defaults, logs and numbers as SB3's PPO, several times faster.
 
@@ -144,8 +146,8 @@ class PPO(OnPolicyAgent):
             raise ValueError(f"batch_size is {batch_size}; normalize_advantage needs at least 2 samples to a minibatch.")
         if isinstance(clip_range_vf, float | int) and clip_range_vf <= 0:
             raise ValueError(f"clip_range_vf is {clip_range_vf}; it must be positive, or None for no clipping.")
-        self.clip_range = clip_range
-        self.clip_range_vf = clip_range_vf
+        self.clip_range: Any = clip_range
+        self.clip_range_vf: Any = clip_range_vf
         self.normalize_advantage = normalize_advantage
         if _init_setup_model:
             self._setup_model()
@@ -201,7 +203,12 @@ class PPO(OnPolicyAgent):
         return (batch.returns - values).square().mean()
 
     def total_loss(
-        self, policy_loss: Tensor, distribution: Distribution, values: Tensor, batch: Minibatch, stats: dict[str, Tensor]
+        self,
+        policy_loss: Tensor,
+        distribution: Distribution,
+        values: Tensor,
+        batch: Minibatch,
+        stats: dict[str, Tensor],
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Policy loss, value loss and entropy bonus (estimated by -log pi where it has no closed form) together."""
         entropy = distribution.entropy()

@@ -208,9 +208,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         "--save-freq", type=whole_number, default=-1, metavar="STEPS", help="steps between checkpoints (default: none)"
     )
     group.add_argument("-P", "--progress", action="store_true", help="show a progress bar")
-    group.add_argument(
-        "--verbose", type=int, choices=(0, 1, 2), help="0: no tables while training (default: 1, or 0 with -P)"
-    )
+    group.add_argument("--verbose", type=int, choices=(0, 1, 2), help="0: no tables while training (default: 1, or 0 with -P)")
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:

@@ -53,9 +53,7 @@ def facts(pairs: Sequence[tuple[str, str]]) -> None:
     for label, value in pairs:
         indent = " " * (_LABEL + 2)
         if value.endswith("."):
-            value = textwrap.fill(
-                value, max(console.width, 60), initial_indent=indent, subsequent_indent=indent
-            ).lstrip()
+            value = textwrap.fill(value, max(console.width, 60), initial_indent=indent, subsequent_indent=indent).lstrip()
         console.print(Text(f"  {label:<{_LABEL}}", style="cyan"), Text(value), sep="")
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
-import importlib.util
 import multiprocessing
 import os
 import signal
@@ -66,8 +66,9 @@ def register(env_id: str, gym_packages: Sequence[str] = ()) -> None:
             importlib.import_module(package)
         except ImportError as error:
             raise UserError(f"--gym-packages: cannot import {package!r}: {error}.") from error
-    if name not in gym.registry and importlib.util.find_spec("ale_py"):
-        importlib.import_module("ale_py")
+    if name not in gym.registry:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("ale_py")
 
 
 def is_atari(spec: EnvSpec) -> bool:

@@ -177,9 +177,7 @@ def _git_state(path: Path) -> dict[str, Any] | None:
 def _git(folder: Path, *arguments: str) -> str | None:
     """What git says, or None where it fails or is not there."""
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True
-        )
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

@@ -20,12 +20,14 @@ class StopSignal:
 
     The first signal only sets :attr:`received`, which training looks at after every step. A second one raises
     :class:`Stopped` wherever the program is, for when a step hangs; so does the first once :attr:`patient` is False.
-    Outside the main thread, where Python allows no handlers, it does nothing.
+    While :attr:`deaf`, as the agent is being saved, signals are only noted. Outside the main thread, where Python allows
+    no handlers, it does nothing.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self.patient = True
+        self.deaf = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignal:
@@ -33,9 +35,7 @@ class StopSignal:
             self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -52,9 +52,9 @@ class StopSignal:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         first = self.received is None
         self.received = number
+        if self.deaf:
+            return
         if not (first and self.patient):
             raise Stopped(self.name)
         # Not print(): a signal handler must not touch a stream that the interrupted code may be writing to.
-        os.write(
-            2, f"\n{self.name}: stopping at the next step and saving the model; once more stops at once.\n".encode()
-        )
+        os.write(2, f"\n{self.name}: stopping at the next step and saving the model; once more stops at once.\n".encode())

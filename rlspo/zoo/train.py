@@ -72,12 +72,13 @@ def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:
     summary.announce(run)
     stop.patient = True
     failure = _learn(run, plan, stop)
+    stop.deaf = True
     try:
         save_model(model, folder.last_model, folder)
     except OSError as error:
         display.error(f"cannot save {folder.last_model}: {error.strerror}")
         return FAILED
-    stop.patient = False  # all that matters is on disk: a signal may end what follows at once
+    stop.deaf, stop.patient = False, False  # all that matters is on disk: a signal may end what follows at once
     if failure is not None:
         summary.explain_failure(run, failure)
         return FAILED

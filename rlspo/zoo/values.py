@@ -80,9 +80,7 @@ def _class(key: str, text: str, where: str) -> Any:
         if text.lower() not in ACTIVATIONS:
             raise UserError(f"{where}: activation_fn is {text!r}. {did_you_mean(text, ACTIVATIONS)}")
         return ACTIVATIONS[text.lower()]
-    raise UserError(
-        f"{where}: {key} is {text!r}, but must be the dotted path of a class, such as 'package.module.Class'."
-    )
+    raise UserError(f"{where}: {key} is {text!r}, but must be the dotted path of a class, such as 'package.module.Class'.")
 
 
 def imported(path: str, where: str) -> Any:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import load_env_creator
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
 from rlspo.common.registry import agent_class
 from rlspo.zoo.config import RunConfig
+from rlspo.zoo.envs import find_spec
 from rlspo.zoo.plan import evaluation_recipe
 from rlspo.zoo.run_folder import RunFolder
 
@@ -97,6 +99,10 @@ class _NoPictures(Exception):
 
 def _play(config: RunConfig, folder: RunFolder) -> tuple[list[np.ndarray], float]:
     """Let the agent act, deterministically, and collect pictures ``(height, width, 3)``."""
+    creator = find_spec(config.env, config.gym_packages).entry_point
+    kind = load_env_creator(creator) if isinstance(creator, str) else creator
+    if "rgb_array" not in getattr(kind, "metadata", {}).get("render_modes", ["rgb_array"]):
+        raise _NoPictures
     env = evaluation_recipe(config).build(1, config.seeds.report, training=False, render_mode="rgb_array")
     try:
         _restore_statistics(env, folder)

@@ -28,9 +28,7 @@ class _Loader(yaml.SafeLoader):
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         repeated = [key for key in keys if keys.count(key) > 1]
         if repeated:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {repeated[0]!r} stands twice", node.start_mark
-            )
+            raise yaml.constructor.ConstructorError(None, None, f"the key {repeated[0]!r} stands twice", node.start_mark)
         return node
 
 
@@ -69,9 +67,7 @@ def read_mapping(file: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is not plain YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
-        raise UserError(
-            f"{file} must hold a mapping from names to settings, such as `CartPole-v1: {{n_timesteps: 1e5}}`."
-        )
+        raise UserError(f"{file} must hold a mapping from names to settings, such as `CartPole-v1: {{n_timesteps: 1e5}}`.")
     return data
 
 
@@ -81,5 +77,5 @@ def write(file: Path, data: Any, comment: str = "") -> None:
     :param comment: one line to stand above the data
     """
     head = f"# {comment}\n" if comment else ""
-    text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=120)
     file.write_text(head + text, encoding="utf-8")

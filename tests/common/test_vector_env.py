@@ -25,9 +25,7 @@ class Counting(gym.Env):
     action_space: spaces.Space = spaces.Discrete(3)
     metadata: ClassVar = {"render_modes": ["rgb_array"]}
 
-    def __init__(
-        self, length: int, ends: str = "terminated", kind: str = "box", render_mode: str | None = None
-    ) -> None:
+    def __init__(self, length: int, ends: str = "terminated", kind: str = "box", render_mode: str | None = None) -> None:
         box = spaces.Box(-np.inf, np.inf, (2,), np.float32)
         self.observation_space = {
             "box": box,
@@ -41,9 +39,7 @@ class Counting(gym.Env):
     def _observation(self) -> Any:
         counts = np.array([self.episode, self.t], dtype=np.float32)
         discrete = np.int64(100 * self.episode + self.t)
-        return {"box": counts, "dict": {"counts": counts, "parity": np.int64(self.t % 2)}, "discrete": discrete}[
-            self.kind
-        ]
+        return {"box": counts, "dict": {"counts": counts, "parity": np.int64(self.t % 2)}, "discrete": discrete}[self.kind]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
@@ -293,9 +289,7 @@ def test_evaluate_policy_reports_true_returns(mode: AutoresetMode) -> None:
 
 def test_sb3_trains_and_logs_on_it() -> None:
     env = vectorised(AutoresetMode.SAME_STEP, 4, 4, kind="dict")
-    model = PPO(
-        "MultiInputPolicy", VecNormalize(env, norm_obs_keys=["counts"]), n_steps=8, batch_size=8, n_epochs=1
-    ).learn(16)
+    model = PPO("MultiInputPolicy", VecNormalize(env, norm_obs_keys=["counts"]), n_steps=8, batch_size=8, n_epochs=1).learn(16)
     assert np.mean([episode["r"] for episode in model.ep_info_buffer]) == 1 + 2 + 3 + 4
 
 

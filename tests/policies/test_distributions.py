@@ -66,9 +66,7 @@ class One(Product):
 
 
 KINDS = {
-    "gaussian": Kind(
-        lambda x: Gaussian(x[:, :3], gaussian(x)[1][0]), lambda x: normals(x[:, :3], gaussian(x)[1][:1])
-    ),
+    "gaussian": Kind(lambda x: Gaussian(x[:, :3], gaussian(x)[1][0]), lambda x: normals(x[:, :3], gaussian(x)[1][:1])),
     "gaussian_by_state": Kind(lambda x: Gaussian(*gaussian(x)), lambda x: normals(*gaussian(x))),
     "squashed": Kind(lambda x: SquashedGaussian(*gaussian(x)), lambda x: squashed(*gaussian(x))),
     "categorical": Kind(Categorical, lambda x: One([td.Categorical(logits=x)])),
@@ -76,9 +74,7 @@ KINDS = {
         lambda x: MultiCategorical(x, SIZES),
         lambda x: Product([td.Categorical(logits=part) for part in x.split(SIZES, dim=1)]),
     ),
-    "bernoulli": Kind(
-        lambda x: Bernoulli(x[:, :4]), lambda x: Product([td.Bernoulli(logits=x[:, i]) for i in range(4)])
-    ),
+    "bernoulli": Kind(lambda x: Bernoulli(x[:, :4]), lambda x: Product([td.Bernoulli(logits=x[:, i]) for i in range(4)])),
 }
 DISCRETE = ["categorical", "multi_categorical", "bernoulli"]
 
@@ -147,7 +143,7 @@ def test_sums_over_the_support(kind: str, device: str, numbers: np.ndarray) -> N
 
 
 @pytest.mark.parametrize("squash", [False, True])
-@pytest.mark.parametrize(("mean", "log_std"), [(0.0, 0.0), (1.3, -1.0), (-0.7, 0.4)])
+@pytest.mark.parametrize(("mean", "log_std"), [(0.0, 0.0), (1.3, -1.0), (-0.5, -0.3)])
 def test_integrals_over_the_density(squash: bool, mean: float, log_std: float, device: str) -> None:
     """Densities integrate to one, and entropy and KL are the integrals that define them, the KL also after squashing."""
     std = math.exp(log_std)
@@ -164,7 +160,9 @@ def test_integrals_over_the_density(squash: bool, mean: float, log_std: float, d
     first, second = make(mean, log_std, len(raw)), make(mean + 0.4, log_std - 0.2, len(raw))
     log_p, log_q = first.log_prob(actions[:, None]), second.log_prob(actions[:, None])
     assert float(torch.trapezoid(log_p.exp(), actions)) == pytest.approx(1, abs=1e-3)
-    assert float(torch.trapezoid(log_p.exp() * (log_p - log_q), actions)) == pytest.approx(float(first.kl(second)[0]), rel=1e-3)
+    assert float(torch.trapezoid(log_p.exp() * (log_p - log_q), actions)) == pytest.approx(
+        float(first.kl(second)[0]), rel=1e-3
+    )
     if not squash:
         assert float(torch.trapezoid(-log_p.exp() * log_p, actions)) == pytest.approx(float(first.entropy()[0]), rel=1e-6)
 
@@ -190,7 +188,6 @@ def test_kl_is_never_negative_and_zero_to_oneself(kind: str, device: str, number
 EXTREMES: dict[str, Callable[[Tensor], Any]] = {
     "gaussian": lambda x: Gaussian(x[:, :3], torch.sign(x[:, 3:6]) * 20),
     "squashed": lambda x: SquashedGaussian(x[:, :3], torch.sign(x[:, 3:6]) * 20),
-    "squashed_narrow": lambda x: SquashedGaussian(x[:, :3] / 3000, x[:, 3:6] * 0 - 5),
     "categorical": Categorical,
     "multi_categorical": lambda x: MultiCategorical(x, SIZES),
     "bernoulli": lambda x: Bernoulli(x[:, :4]),
@@ -203,7 +200,7 @@ def test_extreme_parameters_give_finite_numbers_and_gradients(kind: str, device:
     raw = (3000 * torch.randn(2, 16, WIDTH, generator=generator(device), device=device)).requires_grad_()
     first, second = EXTREMES[kind](raw[0]), EXTREMES[kind](raw[1])
     actions = first.sample(generator(device)).detach()
-    if kind.startswith("squashed"):
+    if kind == "squashed":
         assert actions.abs().max() == 1, "the edge itself should be among the actions"
     quantities = {"log_prob": first.log_prob(actions), "kl": first.kl(second), "kl to itself": first.kl(first.detach())}
     if first.entropy() is not None:

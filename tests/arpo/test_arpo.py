@@ -1,0 +1,247 @@
+"""ARPO and BARPO: limits in which they are something known, and what their losses do."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.utils import configure_logger
+
+from rlspo import ARPO, BARPO, PPO
+from rlspo.common.update import MINIBATCH_FIELDS, gather
+from tests.spaces import SpacesEnv, policy_name
+
+SMALL: dict[str, Any] = {"n_steps": 64, "batch_size": 32, "n_epochs": 3, "seed": 5}
+BASE: dict[str, Any] = {"learning_rate": 3e-4, "normalize_observations": True, "normalize_rewards": True}
+
+
+def parameters(model: PPO) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.policy.parameters()])
+
+
+def batch_and_hyper(model: Any, epsilon: float = 0.1) -> tuple[Any, dict[str, torch.Tensor]]:
+    """A minibatch of the model's last rollout, with a radius of our choice."""
+    hyper = {name: torch.tensor(value, device=model.device) for name, value in model.hyper().items()}
+    hyper["epsilon"] = torch.tensor(epsilon, device=model.device)
+    data = model.rollout_buffer.tensors(tuple(MINIBATCH_FIELDS.values()))
+    rows = torch.arange(model.batch_size, device=model.device)
+    return gather(data, rows, hyper, model.draw_noise(model.batch_size)), hyper
+
+
+@pytest.mark.parametrize("agent", [ARPO, BARPO])
+@pytest.mark.parametrize("guidance", [0.0, 1.0, 7.0])
+@pytest.mark.parametrize("action", ["box", "discrete"])
+def test_epsilon_zero_is_ppo_exactly(agent: type[ARPO], guidance: float, action: str, device: str) -> None:
+    reference = PPO("MlpPolicy", SpacesEnv("box", action), **SMALL, **BASE, device=device).learn(192)
+    robust = agent("MlpPolicy", SpacesEnv("box", action), **SMALL, **BASE, device=device, epsilon=0, guidance=guidance).learn(192)
+    assert torch.equal(parameters(reference), parameters(robust))
+
+
+@pytest.mark.parametrize("agent", [ARPO, BARPO])
+def test_growing_guidance_recovers_ppo(agent: type[ARPO]) -> None:
+    reference = PPO("MlpPolicy", SpacesEnv(), **SMALL, **BASE).learn(192)
+    robust = agent("MlpPolicy", SpacesEnv(), **SMALL, **BASE, epsilon=0.3, epsilon_ramp=0, guidance=1e7).learn(192)
+    torch.testing.assert_close(parameters(robust), parameters(reference), rtol=1e-3, atol=1e-5)
+    adversarial = agent("MlpPolicy", SpacesEnv(), **SMALL, **BASE, epsilon=0.3, epsilon_ramp=0, guidance=0).learn(192)
+    assert (parameters(adversarial) - parameters(reference)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("agent", [ARPO, BARPO])
+def test_vanishing_adversary_recovers_ppo(agent: type[ARPO]) -> None:
+    """As the radius goes to zero, both surrogates become the clean one, whatever the guidance."""
+    reference = PPO("MlpPolicy", SpacesEnv(), **SMALL, **BASE).learn(64)
+    robust = agent("MlpPolicy", SpacesEnv(), **SMALL, **BASE, epsilon=1e-7, epsilon_ramp=0, guidance=0.5).learn(64)
+    torch.testing.assert_close(parameters(robust), parameters(reference), rtol=1e-3, atol=1e-4)
+
+
+def test_the_variants_differ_only_in_the_adversary_and_the_guidance() -> None:
+    """The loss is the mix of the surrogates at the perturbed and the clean observation."""
+    model = BARPO("MlpPolicy", SpacesEnv(), **SMALL, ent_coef=0.01, guidance=3.0, epsilon=0.2).learn(64)
+    batch, hyper = batch_and_hyper(model)
+    weights = dict(model.policy.named_parameters())
+    loss, stats = model.loss(weights, batch)
+    inputs = model.policy.preprocess(batch.observations)
+    clean, values = model.policy.evaluate(weights, inputs)
+    perturbed = model.perturb(model.adversary_objective(weights, batch, clean), inputs, hyper["epsilon"], batch.noise)
+    attacked = model.policy.action_distribution(weights, perturbed)
+    robust, natural = (-model.surrogate(distribution, batch)[0].mean() for distribution in (attacked, clean))
+    expected = (robust + 3 * natural) / 4 + 0.5 * model.value_loss(values, batch) - 0.01 * attacked.entropy().mean()
+    torch.testing.assert_close(loss, expected)
+    assert float(stats["adversary/surrogate_gap"].detach()) == pytest.approx(float((robust - natural).detach()), abs=1e-6)
+    assert float(stats["adversary/inner_kl"].detach()) == pytest.approx(float(clean.kl(attacked).mean().detach()), abs=1e-6)
+
+
+def test_gradient_holds_the_inner_solution_fixed() -> None:
+    model = BARPO("MlpPolicy", SpacesEnv(), **SMALL, guidance=0.0, epsilon=0.2).learn(64)
+    batch, hyper = batch_and_hyper(model)
+    weights = dict(model.policy.named_parameters())
+    loss, _ = model.loss(weights, batch)
+    gradient = torch.autograd.grad(loss, list(weights.values()))
+    inputs = model.policy.preprocess(batch.observations)
+    clean, values = model.policy.evaluate(weights, inputs)
+    with torch.no_grad():
+        perturbed = model.perturb(model.adversary_objective(weights, batch, clean), inputs, hyper["epsilon"], batch.noise)
+    attacked = model.policy.action_distribution(weights, perturbed)
+    by_hand = -model.surrogate(attacked, batch)[0].mean() + 0.5 * model.value_loss(values, batch)
+    for mine, theirs in zip(gradient, torch.autograd.grad(by_hand, list(weights.values())), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_arpo_lowers_the_surrogate_and_barpo_changes_the_policy_more() -> None:
+    """Each adversary is best at its own objective."""
+    kwargs = {**SMALL, "batch_size": 64, "epsilon": 0.3}
+    arpo = ARPO("MlpPolicy", SpacesEnv(), **kwargs).learn(64 * 4)
+    barpo = BARPO("MlpPolicy", SpacesEnv(), **kwargs)
+    barpo.set_parameters(arpo.get_parameters())
+    batch, hyper = batch_and_hyper(arpo, 0.3)
+    weights = {name: parameter.detach() for name, parameter in arpo.policy.named_parameters()}
+    inputs = arpo.policy.preprocess(batch.observations)
+    clean = arpo.policy.action_distribution(weights, inputs)
+    at = {}
+    for name, model in (("arpo", arpo), ("barpo", barpo)):
+        found = arpo.perturb(model.adversary_objective(weights, batch, clean), inputs, hyper["epsilon"], batch.noise)
+        distribution = arpo.policy.action_distribution(weights, found)
+        at[name] = (float(arpo.surrogate(distribution, batch)[0].mean()), float(clean.kl(distribution).mean()))
+    assert at["arpo"][0] < at["barpo"][0]
+    assert at["barpo"][1] > at["arpo"][1]
+
+
+@pytest.mark.parametrize("agent", [ARPO, BARPO])
+@pytest.mark.parametrize("observation", ["box", "dict", "image"])
+@pytest.mark.parametrize("rollouts", ["clean", "attacked"])
+def test_trains_on_every_observation_and_logs_the_adversary(
+    agent: type[ARPO], observation: str, rollouts: str, device: str
+) -> None:
+    env = SpacesEnv(observation, "discrete")
+    options = {"rollouts": rollouts, "epsilon": 0.05, "epsilon_ramp": 0.0, "adversary_steps": 4, "clip_to_space": True}
+    model = agent(policy_name(observation), env, **{**SMALL, "n_epochs": 1}, **options, device=device)
+    model.set_logger(configure_logger(verbose=0))
+    before = parameters(model).clone()
+    recorded: dict[str, float] = {}
+    model.logger.dump = lambda step=0: recorded.update(model.logger.name_to_value)  # type: ignore[method-assign]
+    model.learn(192)
+    assert torch.isfinite(parameters(model)).all()
+    assert not torch.equal(before, parameters(model))
+    assert {"adversary/inner_kl", "adversary/surrogate_gap", "adversary/gain_over_random_corner"} <= recorded.keys()
+    assert recorded["adversary/inner_kl"] > 0
+    assert recorded["train/epsilon"] == pytest.approx(0.05)
+
+
+def test_radius_ramps_during_training() -> None:
+    model = BARPO("MlpPolicy", SpacesEnv(), **SMALL, epsilon=0.4, epsilon_ramp=0.5)
+    seen = []
+    model.after_update = lambda data, hyper: seen.append(float(hyper["epsilon"]))  # type: ignore[method-assign]
+    model.learn(64 * 8)
+    np.testing.assert_allclose(seen, [0.1, 0.2, 0.3, 0.4, 0.4, 0.4, 0.4, 0.4], atol=1e-6)
+
+
+def test_attacked_rollouts_record_what_the_policy_saw() -> None:
+    """Old log-probabilities are those of the perturbed observation, values those of the true one."""
+    model = BARPO("MlpPolicy", SpacesEnv(), **SMALL, rollouts="attacked", epsilon=0.5, epsilon_ramp=0)
+    _, callback = model._setup_learn(64)
+    model.collect_rollouts(model.env, callback, model.rollout_buffer, 64)
+    buffer = model.rollout_buffer
+    with torch.no_grad():
+        inputs = model.policy.preprocess(torch.as_tensor(buffer.flat("observations")))
+        distribution, values = model.policy.evaluation_of(inputs)
+        clean = distribution.log_prob(torch.as_tensor(buffer.flat("actions")))
+    np.testing.assert_allclose(values, buffer.flat("values"), atol=1e-5)
+    assert np.abs(clean.numpy() - buffer.flat("log_probs")).max() > 1e-4
+
+
+@pytest.mark.parametrize(("norm", "solver", "tolerance"), [("l2", "pgd", 1e-5), ("linf", "power", 1e-3)])
+def test_compiled_equals_eager(norm: str, solver: str, tolerance: float) -> None:
+    """Where signs and the choice among restarts break near-ties differently, the parameters may differ a little more."""
+    kwargs = {**SMALL, "epsilon": 0.2, "epsilon_ramp": 0.0, "adversary_steps": 4, "restarts": 2, "solver": solver, "norm": norm}
+    eager, compiled = (BARPO("MlpPolicy", SpacesEnv(), compile=choice, **kwargs).learn(128) for choice in (False, True))
+    assert compiled.update.compiled and not eager.update.compiled
+    start = parameters(BARPO("MlpPolicy", SpacesEnv(), **kwargs))
+    difference = (parameters(compiled) - parameters(eager)).norm() / (parameters(eager) - start).norm()
+    print(difference)
+    assert difference < tolerance
+
+
+def test_epsilon_on_a_discrete_observation_space() -> None:
+    with pytest.raises(TypeError, match=r"Discrete\(4\) has no continuous .* epsilon=0"):
+        BARPO("MlpPolicy", SpacesEnv("discrete"), **SMALL)
+    BARPO("MlpPolicy", SpacesEnv("discrete"), **SMALL, epsilon=0).learn(64)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("epsilon", -0.1, ValueError),
+        ("epsilon", "0.1", TypeError),
+        ("epsilon", float("nan"), ValueError),
+        ("epsilon", True, TypeError),
+        ("epsilon_ramp", 1.5, ValueError),
+        ("guidance", -1, ValueError),
+        ("norm", "l1", ValueError),
+        ("solver", "fgsm", ValueError),
+        ("rollouts", "perturbed", ValueError),
+        ("adversary_steps", 0, ValueError),
+        ("restarts", 0, ValueError),
+        ("step_size", "big", TypeError),
+    ],
+)
+def test_bad_arguments_are_named(name: str, value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=f"{name} is {value!r}"):
+        BARPO("MlpPolicy", SpacesEnv(), **SMALL, **{name: value})
+
+
+def test_save_and_load_keep_the_adversary(tmp_path: Any) -> None:
+    model = BARPO("MlpPolicy", SpacesEnv(), **SMALL, epsilon=0.2, guidance=0.5, solver="langevin").learn(64)
+    model.save(tmp_path / "model")
+    loaded = BARPO.load(tmp_path / "model", env=SpacesEnv())
+    assert (loaded.epsilon, loaded.guidance, loaded.solver) == (0.2, 0.5, "langevin")
+    assert torch.equal(parameters(loaded), parameters(model))
+    loaded.learn(64)
+
+
+class OneStepBandit(gym.Env[np.ndarray, np.ndarray]):
+    """Reward is higher the nearer the action is to the sign of the first observation; the second is a distractor."""
+
+    observation_space = spaces.Box(-1, 1, (2,), np.float32)
+    action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.target = self.np_random.choice([-1.0, 1.0])
+        return np.array([self.target * 0.8, self.np_random.normal(0, 0.05)], np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        reward = -abs(float(action[0]) - self.target)
+        return np.zeros(2, np.float32), reward, True, False, {}
+
+
+def test_barpo_learns_a_policy_that_perturbations_move_less_than_ppos() -> None:
+    """Same return on the true observations, and a smaller worst-case change of the policy."""
+    kwargs = {"n_steps": 32, "batch_size": 64, "n_epochs": 5, "seed": 0, "device": "cpu", "learning_rate": 1e-3}
+    radius = torch.tensor(0.7)
+    change, reward = {}, {}
+    for name, agent, options in (
+        ("ppo", PPO, {"normalize_observations": True, "normalize_rewards": True}),
+        ("barpo", BARPO, {"epsilon": 0.7, "epsilon_ramp": 0.3, "guidance": 0.0}),
+    ):
+        env = make_vec_env(OneStepBandit, n_envs=8, seed=0)
+        model = agent("MlpPolicy", env, **kwargs, **options).learn(20_000)
+        observations = np.array([[0.8, 0.0], [-0.8, 0.0]] * 16, np.float32)
+        actions, _ = model.predict(observations, deterministic=True)
+        reward[name] = float(np.mean(np.abs(actions[:, 0] - np.sign(observations[:, 0]))))
+        probe = model if name == "barpo" else BARPO("MlpPolicy", OneStepBandit(), **{**kwargs, "n_steps": 64})
+        with torch.no_grad():
+            inputs = model.policy.preprocess(torch.as_tensor(observations))
+            clean = model.policy.distribution_of(inputs)
+            weights = dict(model.policy.named_parameters())
+            worst = probe.perturb(
+                lambda x, m=model, c=clean, w=weights: c.kl(m.policy.action_distribution(w, x)),
+                inputs,
+                radius,
+                probe.perturb.draw(inputs, torch.Generator().manual_seed(0)),
+            )
+            change[name] = float((model.policy.distribution_of(worst).mean - clean.mean).abs().mean())
+    assert max(reward.values()) < 0.3
+    assert change["barpo"] < 0.7 * change["ppo"], change

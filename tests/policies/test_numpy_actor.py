@@ -1,0 +1,163 @@
+"""Acting in numpy is acting with the torch policy: the same distribution, the weights of the moment, and only where it can."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from torch import nn
+
+from rlspo import PPO
+from rlspo.common.trees import to_tensor
+from rlspo.policies import ActorCriticPolicy, Bernoulli, Categorical, Distribution, Gaussian, MultiCategorical
+from tests.spaces import OBSERVATIONS, SpacesEnv, policy_name
+
+
+def make(observation: str = "box", action: str = "box", policy: Any = None, **kwargs: Any) -> PPO:
+    kwargs = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "seed": 0, "device": "cpu", **kwargs}
+    return PPO(policy or policy_name(observation), SpacesEnv(observation, action), **kwargs)
+
+
+def some_observations(model: PPO, size: int = 7) -> np.ndarray:
+    space = model.observation_space
+    return np.random.default_rng(0).normal(0, 3, (size, *space.shape)).astype(space.dtype)
+
+
+def distribution_at(model: PPO, observations: np.ndarray) -> Distribution:
+    with torch.no_grad():
+        return model.policy.distribution_of(model.policy.preprocess(to_tensor(observations, model.device))).detach()
+
+
+def perturb_weights(model: PPO) -> None:
+    """Large weights, so that different observations get clearly different distributions."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.policy.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"activation_fn": nn.ReLU},
+        {"net_arch": []},
+        {"net_arch": {"pi": [8, 16, 4], "vf": [5]}},
+        {"share_features_extractor": False, "log_std_init": -1.0},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("observation", ["box", "box64"])
+def test_gaussian_actions_are_the_mean_plus_the_noise(observation: str, normalize: bool, options: dict[str, Any]) -> None:
+    model = make(observation, normalize_observations=normalize, policy_kwargs=options)
+    perturb_weights(model)
+    observations = some_observations(model)
+    if normalize:
+        model.policy.preprocess.update(5 + 3 * observations)
+    distribution = distribution_at(model, observations)
+    actor = model.policy.fast_actor(np.random.default_rng(3))
+    noise = np.random.default_rng(3).standard_normal(distribution.mean.shape, dtype=np.float32)
+    expected = distribution.mean.numpy() + distribution.log_std.exp().numpy() * noise
+    got = actor(observations)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("action", "kind"),
+    [("discrete", Categorical), ("multi_discrete", MultiCategorical), ("multi_binary", Bernoulli)],
+)
+def test_frequencies_are_the_probabilities(action: str, kind: type) -> None:
+    model = make(action=action)
+    perturb_weights(model)
+    actor = model.policy.fast_actor(np.random.default_rng(0))
+    for observation in some_observations(model, 4):
+        distribution = distribution_at(model, observation[None])
+        assert isinstance(distribution, kind)
+        samples, counts = np.unique(actor(np.repeat(observation[None], 20_000, axis=0)), axis=0, return_counts=True)
+        rows = torch.as_tensor(samples)
+        logits = distribution.logits.expand(len(rows), -1)
+        repeated = MultiCategorical(logits, distribution.sizes) if kind is MultiCategorical else kind(logits)
+        probabilities = repeated.log_prob(rows).exp().numpy()
+        assert probabilities.sum() > 0.999, "an action that has a chance never came"
+        expected = 20_000 * probabilities
+        statistic = ((counts - expected) ** 2 / expected)[expected > 5].sum()
+        assert statistic < 40, f"chi-square {statistic:.0f} with at most 5 degrees of freedom"
+
+
+def test_sees_the_weights_of_the_moment() -> None:
+    """Changed in place, by an update or by a load, at the next rollout."""
+    model = make()
+    observations = some_observations(model)
+
+    def gap(which: PPO) -> float:
+        """Between what the agent's next rollout would do and what its torch policy says."""
+        which.randomness.numpy = np.random.default_rng(3)
+        noise = np.random.default_rng(3).standard_normal((len(observations), 2), dtype=np.float32)
+        actions, values, log_probs = which.make_actor()(observations)
+        assert values is None
+        assert log_probs is None
+        distribution = distribution_at(which, observations)
+        return float(np.abs(actions - distribution.mean.numpy() - distribution.log_std.exp().numpy() * noise).max())
+
+    before = model.make_actor()(observations)[0]
+    perturb_weights(model)
+    assert gap(model) < 1e-5
+    assert np.abs(model.make_actor()(observations)[0] - before).max() > 0.1
+    model.learn(32)
+    assert gap(model) < 1e-5
+    other = make(seed=5)
+    other.set_parameters(model.get_parameters())
+    assert gap(other) < 1e-5
+    np.testing.assert_allclose(distribution_at(other, observations).mean, distribution_at(model, observations).mean)
+
+
+class OtherDistribution(ActorCriticPolicy):
+    def distribution_of(self, inputs: Any) -> Distribution:
+        return Gaussian(torch.zeros(len(inputs), 2), self.log_std)
+
+
+class OtherHead(ActorCriticPolicy):
+    def _distribution(self, latent: torch.Tensor) -> Distribution:
+        return Gaussian(torch.tanh(self.action_net(latent)), self.log_std)
+
+
+class OtherFeatures(ActorCriticPolicy):
+    def _features(self, inputs: Any, extractor: nn.Module) -> torch.Tensor:
+        return -super()._features(inputs, extractor)
+
+
+class DoublingExtractor(FlattenExtractor):
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(observations)
+
+
+@pytest.mark.parametrize(
+    ("observation", "options"),
+    [
+        ("image", {}),
+        ("dict", {}),
+        ("discrete", {}),
+        ("multi_binary", {}),
+        ("box", {"use_sde": True}),
+        ("box", {"policy": OtherDistribution}),
+        ("box", {"policy": OtherHead}),
+        ("box", {"policy": OtherFeatures}),
+        ("box", {"policy_kwargs": {"features_extractor_class": DoublingExtractor}}),
+        ("box", {"policy_kwargs": {"activation_fn": nn.ELU}}),
+    ],
+    ids=str,
+)
+def test_leaves_to_torch_what_it_does_not_know(observation: str, options: dict[str, Any]) -> None:
+    model = make(observation, **options)
+    assert model.policy.fast_actor(np.random.default_rng(0)) is None
+    OBSERVATIONS[observation].seed(0)
+    actions, values, log_probs = model.make_actor()(model.env.reset())
+    assert len(actions) == len(values) == len(log_probs) == 1
+
+
+def test_is_for_the_cpu_alone(device: str) -> None:
+    model = make(device=device)
+    assert (model.policy.fast_actor(np.random.default_rng(0)) is not None) == (device == "cpu")

@@ -1,0 +1,32 @@
+"""A folder of one's own to run in, with the worlds of the tests at hand."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rlspo.zoo.train import main
+
+#: A run of a moment, on a world that only the tests know.
+QUICK = ["--gym-packages", "zoo_worlds", "--verbose", "0", "--seed", "0"]
+SMALL = ["n_steps:16", "batch_size:16", "n_epochs:1", "n_timesteps:64"]
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder of a test; modules beside the tests can be imported, in child processes too."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    return tmp_path
+
+
+@pytest.fixture
+def train(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run ``rlspo train`` on the test's own world; gives exit code, output and errors."""
+
+    def run(*flags: str, algo: str = "ppo", env: str = "Ledger-v0", params: list[str] = SMALL) -> tuple[int, str, str]:
+        code = main(["--algo", algo, "--env", env, *QUICK, "-params", *params, *flags])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

@@ -1,0 +1,102 @@
+"""Environments are found, checked, and built alike for training and evaluation."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize, unwrap_vec_normalize
+
+from rlspo.zoo.config import Settings
+from rlspo.zoo.envs import EnvRecipe, check_env_kwargs, find_spec, is_atari, layers
+from rlspo.zoo.errors import UserError
+
+
+def recipe(env_kwargs: dict | None = None, **settings) -> EnvRecipe:
+    return EnvRecipe.from_settings(
+        Settings(n_timesteps=1, policy="MlpPolicy", **settings),
+        "Ledger-v0",
+        "file F, block B",
+        env_kwargs=env_kwargs or {},
+        gym_packages=("zoo_worlds",),
+    )
+
+
+def test_unknown_environment_gets_the_nearest():
+    with pytest.raises(UserError, match=r"no environment 'CartPol-v1'. Did you mean 'CartPole-v1'\?.*--gym-packages"):
+        find_spec("CartPol-v1")
+    with pytest.raises(UserError, match="--gym-packages: cannot import 'nowhere'"):
+        find_spec("CartPole-v1", ["nowhere"])
+
+
+def test_packages_register_their_environments():
+    assert find_spec("Ledger-v0", ["zoo_worlds"]).id == "Ledger-v0"
+    assert find_spec("zoo_worlds:Ledger-v0").id == "Ledger-v0"
+
+
+def test_games_of_the_ale_are_known_as_such():
+    pytest.importorskip("ale_py")
+    assert is_atari(find_spec("ALE/Pong-v5"))
+    assert not is_atari(find_spec("CartPole-v1"))
+
+
+def test_unknown_arguments_of_an_environment_are_refused():
+    spec = find_spec("Ledger-v0", ["zoo_worlds"])
+    check_env_kwargs(spec, {"pay": 1, "max_episode_steps": 5}, "--env-kwargs")
+    with pytest.raises(UserError, match=r"--env-kwargs: there is no key 'pya'. Did you mean 'pay'\?"):
+        check_env_kwargs(spec, {"pya": 1}, "--env-kwargs")
+
+
+def test_environment_that_cannot_be_made_says_why(monkeypatch):
+    def broken(**kwargs):
+        raise gym.error.DependencyNotInstalled('run `pip install "thing"`')
+
+    monkeypatch.setitem(gym.registry, "Broken-v0", gym.envs.registration.EnvSpec("Broken-v0", broken))
+    with pytest.raises(UserError, match=r"Broken-v0 needs something that is not installed. run `pip install .thing.`"):
+        EnvRecipe("Broken-v0").probe()
+    with pytest.raises(UserError, match=r"cannot be made with env_kwargs {'nonsense': 1}. TypeError"):
+        EnvRecipe("Pendulum-v1", env_kwargs={"nonsense": 1}).probe()
+
+
+def test_wrappers_stand_in_the_order_given():
+    env = recipe(env_wrapper=[{"zoo_worlds.Shift": {"by": 10.0}}, "gymnasium.wrappers.FlattenObservation"]).build(2, 0, True)
+    assert (env.reset() > 8).all()
+    assert env.env_is_wrapped(gym.wrappers.FlattenObservation) == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "message"),
+    [
+        ("zoo_worlds.Shiftt", r"env_wrapper: module 'zoo_worlds' has no 'Shiftt'. Did you mean 'Shift'\?"),
+        ({"zoo_worlds.Shift": {"bye": 1.0}}, r"zoo_worlds.Shift: there is no key 'bye'. Did you mean 'by'\?"),
+        ({"zoo_worlds.Shift": {"by": "far"}}, "zoo_worlds.Shift: by is 'far', but must be a number"),
+        ("zoo_worlds.Shift", "zoo_worlds.Shift also needs by"),
+    ],
+)
+def test_wrapper_that_does_not_fit_is_explained(wrapper, message):
+    with pytest.raises(UserError, match=f"file F, block B: {message}" if "module" in message else message):
+        layers(wrapper, "env_wrapper", "env", "file F, block B")
+
+
+def test_statistics_are_frozen_outside_training():
+    of = recipe(normalize={"norm_reward": True, "clip_obs": 5.0}, env_kwargs={"pay": 3.0})
+    training, judging = of.build(1, 0, training=True), of.build(1, 0, training=False)
+    assert isinstance(training, VecNormalize) and isinstance(judging, VecNormalize)
+    assert (training.training, training.norm_reward, training.clip_obs) == (True, True, 5.0)
+    assert (judging.training, judging.norm_reward, judging.clip_obs) == (False, False, 5.0)
+    judging.reset()
+    assert judging.step(np.array([0]))[1] == pytest.approx(3.0)
+    with pytest.raises(UserError, match=r"normalize: there is no key 'norm_ob'. Did you mean 'norm_obs'"):
+        recipe(normalize={"norm_ob": True})
+
+
+def test_frames_are_stacked_over_normalisation():
+    env = recipe(normalize=True, frame_stack=3).build(2, 0, training=True)
+    assert isinstance(env, VecFrameStack)
+    assert unwrap_vec_normalize(env) is not None
+    assert env.observation_space.shape == (6,)
+
+
+def test_seed_sets_every_environment_apart():
+    first, again, other = (recipe().build(2, seed, True).reset() for seed in (7, 7, 8))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first[0], first[1])
+    assert not np.array_equal(first, other)

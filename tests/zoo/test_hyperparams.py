@@ -1,0 +1,132 @@
+"""The files of hyperparameters fit the agents, and a file that does not is explained before anything runs."""
+
+from pathlib import Path
+
+import pytest
+
+from rlspo import BARPO, PPO
+from rlspo.common.registry import agent_class
+from rlspo.zoo import yaml_io
+from rlspo.zoo.errors import UserError
+from rlspo.zoo.hyperparams import choose_block, find_file, other_versions, resolve
+
+OWN = ("ppo", "arpo", "barpo")
+ENVS = ("Hopper-v5", "Walker2d-v5", "HalfCheetah-v5", "Ant-v5", "Humanoid-v5", "Pendulum-v1", "CartPole-v1")
+
+
+def blocks_of(algo: str) -> dict:
+    return yaml_io.read_mapping(find_file(algo, agent_class(algo)))
+
+
+def resolved(block: str | dict, env_id: str = "CartPole-v1", cls=PPO, **overrides):
+    """Resolve a block written as YAML."""
+    text = block if isinstance(block, str) else ""
+    file = Path("mine.yml")
+    file.write_text(f"CartPole-v1: {{n_timesteps: 1e3, policy: MlpPolicy, {text}}}\n")
+    return resolve(cls, file, env_id, False, {key: (value, "-params") for key, value in overrides.items()})
+
+
+@pytest.mark.parametrize("algo", OWN)
+def test_every_own_block_fits_its_agent_and_says_where_it_comes_from(algo):
+    cls, file = agent_class(algo), find_file(algo, agent_class(algo))
+    blocks = blocks_of(algo)
+    assert {*ENVS, "atari", "default"} <= set(blocks)
+    assert file.read_text().count("\n  provenance:") == len(blocks), "a provenance was inherited from another block"
+    for name in blocks:
+        found = resolve(cls, file, name, False, {})
+        assert found.block == name
+        assert len(found.settings.provenance) > 20
+        rollout = found.settings.n_envs * found.agent.get("n_steps", 2048)
+        assert rollout % found.agent.get("batch_size", 64) == 0
+
+
+@pytest.mark.parametrize("algo", ["arpo", "barpo"])
+def test_radii_are_those_of_the_papers(algo):
+    radii = {name: blocks_of(algo)[name]["epsilon"] for name in ENVS[:5]}
+    expected = {"Hopper": 0.075, "Walker2d": 0.05, "HalfCheetah": 0.15, "Ant": 0.15, "Humanoid": 0.075}
+    assert radii == {f"{name}-v5": radius for name, radius in expected.items()}
+
+
+def test_robust_agents_share_the_substrate_of_ppo():
+    for name in ENVS[:5]:
+        ppo, arpo, barpo = ({**blocks_of(algo)[name], "provenance": ""} for algo in OWN)
+        assert arpo == barpo
+        assert ppo == {key: value for key, value in barpo.items() if key != "epsilon"}
+
+
+def test_own_block_then_atari_then_default():
+    blocks = {"ALE/Pong-v5": {}, "atari": {}, "default": {}}
+    assert choose_block(Path("f"), blocks, "ALE/Pong-v5", is_atari=True) == "ALE/Pong-v5"
+    assert choose_block(Path("f"), blocks, "ALE/Tennis-v5", is_atari=True) == "atari"
+    assert choose_block(Path("f"), blocks, "CartPole-v1", is_atari=False) == "default"
+    with pytest.raises(UserError, match="neither a block 'CartPole-v1' nor a block 'default'; its blocks: A-v1"):
+        choose_block(Path("f"), {"A-v1": {}}, "CartPole-v1", is_atari=False)
+
+
+def test_other_versions_of_an_environment():
+    assert other_versions({"Hopper-v5": {}, "Ant-v5": {}, "default": {}}, "Hopper-v4") == ["Hopper-v5"]
+
+
+def test_users_file_comes_first_and_a_package_brings_its_own(workplace, monkeypatch):
+    package = workplace / "elsewhere"
+    (package / "hyperparams").mkdir(parents=True)
+    (package / "__init__.py").write_text("from rlspo import PPO\nclass Cautious(PPO):\n    pass\n")
+    brought = package / "hyperparams" / "cautious.yml"
+    brought.write_text("default: {n_timesteps: 1e3, policy: MlpPolicy}\n")
+    monkeypatch.syspath_prepend(str(workplace))
+    from elsewhere import Cautious
+
+    assert find_file("cautious", Cautious).samefile(brought)
+    mine = workplace / "mine.yml"
+    mine.write_text("{}")
+    assert find_file("cautious", Cautious, mine) == mine
+    assert find_file("ppo", PPO, mine) == mine
+    with pytest.raises(UserError, match=r"'other' brings no hyperparameters .*other\.yml.* --conf-file"):
+        find_file("other", Cautious)
+    with pytest.raises(UserError, match=r"--conf-file: there is no file .*gone\.yml"):
+        find_file("ppo", PPO, Path("gone.yml"))
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ("lerning_rate: 1e-3", r"there is no key 'lerning_rate'. Did you mean 'learning_rate'\?"),
+        ("n_env: 2", r"there is no key 'n_env'. Did you mean 'n_envs'\?"),
+        ("n_steps: many", "n_steps is 'many', but must be a whole number"),
+        ("n_envs: 0", "n_envs is 0, but must be a whole number above 0"),
+        ("n_envs: 2.0", "n_envs is 2.0, but must be a whole number"),
+        ("frame_stack: four", "frame_stack is 'four'"),
+        ("env_wrapper: 3", "env_wrapper is 3"),
+        ("policy_kwargs: 'dict(net_arch=[8])'", "Python expressions are not read"),
+        ("policy_kwargs: {net_arc: [8]}", r"policy_kwargs: there is no key 'net_arc'. Did you mean 'net_arch'\?"),
+        ("policy_kwargs: {log_std_init: low}", "policy_kwargs: log_std_init is 'low', but must be a number"),
+        ("seed: 3", "'seed' is no hyperparameter; give --seed"),
+    ],
+)
+def test_mistakes_name_file_block_key_and_remedy(entries, message):
+    with pytest.raises(UserError, match=rf"mine\.yml, block 'CartPole-v1'.*{message}"):
+        resolved(entries)
+
+
+def test_mistakes_of_the_command_line_name_the_flag():
+    with pytest.raises(UserError, match=r"^-params: there is no key 'gama'"):
+        resolved("", gama=0.9)
+    with pytest.raises(UserError, match=r"^-params: PPO has no policy 'MlpPolcy'. Did you mean 'MlpPolicy'"):
+        resolved("", policy="MlpPolcy")
+
+
+def test_an_agents_own_arguments_are_keys_of_its_blocks_only():
+    assert resolved("epsilon: 0.1", cls=BARPO).agent_arguments["epsilon"] == 0.1
+    with pytest.raises(UserError, match="there is no key 'epsilon'"):
+        resolved("epsilon: 0.1", cls=PPO)
+
+
+def test_missing_steps_are_asked_for():
+    Path("mine.yml").write_text("default: {policy: MlpPolicy}\n")
+    with pytest.raises(UserError, match="'n_timesteps' is missing; add it, or give -n"):
+        resolve(PPO, Path("mine.yml"), "CartPole-v1", False, {})
+
+
+def test_policy_by_dotted_path():
+    found = resolved("", policy="rlspo.policies.ActorCriticPolicy")
+    assert found.policy is PPO.policy_aliases["MlpPolicy"]

@@ -1,0 +1,51 @@
+"""The first signal asks, the second insists."""
+
+import signal
+import threading
+
+import pytest
+
+from rlspo.zoo.stopping import Stopped, StopSignal
+
+
+@pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
+def test_first_signal_is_noted_and_second_raises(number, code, name):
+    before = signal.getsignal(number)
+    with StopSignal() as stop:
+        assert stop.exit_code == 0
+        signal.raise_signal(number)
+        assert (stop.received, stop.exit_code, stop.name) == (number, code, name)
+        with pytest.raises(Stopped):
+            signal.raise_signal(number)
+    assert signal.getsignal(number) is before
+
+
+def test_first_signal_raises_where_nothing_is_to_be_finished():
+    with StopSignal() as stop:
+        stop.patient = False
+        with pytest.raises(Stopped):
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_nothing_interrupts_saving():
+    with StopSignal() as stop:
+        stop.deaf = True
+        for _ in range(3):
+            signal.raise_signal(signal.SIGINT)
+        assert stop.exit_code == 130
+
+
+def test_code_that_catches_exceptions_does_not_catch_it():
+    assert not issubclass(Stopped, Exception)
+
+
+def test_other_threads_are_left_alone():
+    before = signal.getsignal(signal.SIGINT)
+
+    def enter() -> None:
+        with StopSignal():
+            assert signal.getsignal(signal.SIGINT) is before
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
