@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 import gymnasium as gym
 import numpy as np
 import torch
+from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import RolloutBuffer as SB3RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import HParam
@@ -111,6 +112,8 @@ class OnPolicyAgent(OnPolicyAlgorithm):
 
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        if isinstance(env, str):
+            env = maybe_make_env(env, verbose)
         if isinstance(env, gym.vector.VectorEnv):
             env = GymnasiumVecEnv(env)
         return OnPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)

@@ -21,7 +21,7 @@ commands:
 
 start here:
   rlspo train --algo barpo --env Hopper-v5 -P          train, with a progress bar
-  rlspo train --algo ppo --env CartPole-v1 -n 2e4      a run of half a minute
+  rlspo train --algo ppo --env CartPole-v1 -n 2e4      a first run, in seconds
   rlspo train --help                                   every flag, with examples
 
   rlspo --version                                      the installed version"""

@@ -36,7 +36,9 @@ def batch_and_hyper(model: Any, epsilon: float = 0.1) -> tuple[Any, dict[str, to
 @pytest.mark.parametrize("action", ["box", "discrete"])
 def test_epsilon_zero_is_ppo_exactly(agent: type[ARPO], guidance: float, action: str, device: str) -> None:
     reference = PPO("MlpPolicy", SpacesEnv("box", action), **SMALL, **BASE, device=device).learn(192)
-    robust = agent("MlpPolicy", SpacesEnv("box", action), **SMALL, **BASE, device=device, epsilon=0, guidance=guidance).learn(192)
+    robust = agent("MlpPolicy", SpacesEnv("box", action), **SMALL, **BASE, device=device, epsilon=0, guidance=guidance).learn(
+        192
+    )
     assert torch.equal(parameters(reference), parameters(robust))
 
 
@@ -155,7 +157,15 @@ def test_attacked_rollouts_record_what_the_policy_saw() -> None:
 @pytest.mark.parametrize(("norm", "solver", "tolerance"), [("l2", "pgd", 1e-5), ("linf", "power", 1e-3)])
 def test_compiled_equals_eager(norm: str, solver: str, tolerance: float) -> None:
     """Where signs and the choice among restarts break near-ties differently, the parameters may differ a little more."""
-    kwargs = {**SMALL, "epsilon": 0.2, "epsilon_ramp": 0.0, "adversary_steps": 4, "restarts": 2, "solver": solver, "norm": norm}
+    kwargs = {
+        **SMALL,
+        "epsilon": 0.2,
+        "epsilon_ramp": 0.0,
+        "adversary_steps": 4,
+        "restarts": 2,
+        "solver": solver,
+        "norm": norm,
+    }
     eager, compiled = (BARPO("MlpPolicy", SpacesEnv(), compile=choice, **kwargs).learn(128) for choice in (False, True))
     assert compiled.update.compiled and not eager.update.compiled
     start = parameters(BARPO("MlpPolicy", SpacesEnv(), **kwargs))

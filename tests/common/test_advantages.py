@@ -43,9 +43,7 @@ def by_definition(data: Rollout, gamma: float, gae_lambda: float) -> np.ndarray:
     ending=st.sampled_from([0.0, 0.2, 1.0]),
     seed=st.integers(0, 10_000),
 )
-def test_equals_the_definition(
-    n_steps: int, n_envs: int, gamma: float, gae_lambda: float, ending: float, seed: int
-) -> None:
+def test_equals_the_definition(n_steps: int, n_envs: int, gamma: float, gae_lambda: float, ending: float, seed: int) -> None:
     data = rollout(n_steps, n_envs, seed, ending)
     got = generalized_advantages(*data, gamma, gae_lambda)
     assert got.dtype == np.float32

@@ -80,7 +80,9 @@ def test_holds_what_was_added(observation: str, action: str, device: str) -> Non
     for step, (observations, actions) in enumerate(added):
         for env in range(ENVS):
             row = step * ENVS + env
-            np.testing.assert_array_equal(rows["actions"][row].cpu(), np.asarray(actions[env]).reshape(rows["actions"][row].shape))
+            np.testing.assert_array_equal(
+                rows["actions"][row].cpu(), np.asarray(actions[env]).reshape(rows["actions"][row].shape)
+            )
             assert rows["rewards"][row] == step
 
             def same(leaf: torch.Tensor, expected: Array, row: int = row, env: int = env) -> None:

@@ -235,3 +235,10 @@ def test_another_packages_agent_is_trained_by_name(train, workplace, monkeypatch
     assert "Cautious on Ledger-v0" in output
     assert RunConfig.read(Path("logs/cautious/Ledger-v0_1/config.yml")).agent["caution"] == 0.75
     assert "Did you mean 'caution'" in train(algo="cautious", params=["cautin:1.0"])[2]
+
+
+def test_signal_before_training_leaves_nothing(train, monkeypatch):
+    monkeypatch.setattr("rlspo.zoo.train._build", lambda *args: signal.raise_signal(signal.SIGTERM))
+    code, _, errors = train()
+    assert (code, "Stopped by SIGTERM" in errors) == (143, True)
+    assert not Path("logs").exists()

@@ -1,0 +1,124 @@
+"""When the update is compiled, and what the user is told."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from rlspo import PPO
+from rlspo.common import compilation, update
+from rlspo.common.compilation import UPDATES_THAT_PAY, compiler_available, should_compile
+from tests.spaces import SpacesEnv
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture(autouse=True)
+def forget_what_was_found() -> Iterator[None]:
+    compiler_available.cache_clear()
+    yield
+    compiler_available.cache_clear()
+
+
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The programs that this machine seems to have."""
+    found: set[str] = set()
+    monkeypatch.setattr(compilation.shutil, "which", lambda name: f"/bin/{name}" if name in found else None)
+    monkeypatch.delenv("CXX", raising=False)
+    return found
+
+
+@pytest.mark.parametrize("choice", [True, False])
+@pytest.mark.parametrize("n_updates", [0, 10**9])
+def test_what_was_asked_for_is_done(choice: bool, n_updates: int, programs: set[str]) -> None:
+    decision, reason = should_compile(choice, n_updates, CPU)
+    assert decision is choice
+    assert str(choice) in reason
+
+
+def test_auto_compiles_where_it_pays(programs: set[str]) -> None:
+    programs.add("g++")
+    short, why_not = should_compile("auto", UPDATES_THAT_PAY - 1, CPU)
+    assert not short
+    assert str(UPDATES_THAT_PAY - 1) in why_not
+    assert "too few" in why_not
+    assert should_compile("auto", UPDATES_THAT_PAY, CPU)[0]
+
+
+def test_auto_without_a_compiler_says_what_to_install(programs: set[str]) -> None:
+    decision, reason = should_compile("auto", 10 * UPDATES_THAT_PAY, CPU)
+    assert not decision
+    assert "install g++ or set CXX" in reason
+
+
+@pytest.mark.parametrize("name", ["g++", "clang++", "c++"])
+def test_any_usual_compiler_will_do(name: str, programs: set[str]) -> None:
+    programs.add(name)
+    assert compiler_available("cpu")
+
+
+def test_cxx_is_respected(programs: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    programs.add("icpx")
+    assert not compiler_available("cpu")
+    compiler_available.cache_clear()
+    monkeypatch.setenv("CXX", "icpx")
+    assert compiler_available("cpu")
+
+
+@pytest.mark.parametrize("triton", [True, False])
+def test_cuda_needs_triton_and_no_compiler(triton: bool, programs: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.utils._triton.has_triton", lambda: triton)
+    decision, reason = should_compile("auto", UPDATES_THAT_PAY, CUDA)
+    assert decision is triton
+    assert triton or "Triton" in reason
+
+
+@pytest.fixture
+def compilations(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The functions that were given to the compiler, which here returns them as they are."""
+    seen: list[Any] = []
+
+    def compile_nothing(function: Any, device: torch.device) -> Any:
+        seen.append(function)
+        return function
+
+    monkeypatch.setattr(update, "compile_whole", compile_nothing)
+    return seen
+
+
+def agent(choice: Any) -> PPO:
+    options = {"n_steps": 16, "batch_size": 8, "n_epochs": 2, "device": "cpu", "verbose": 1}
+    return PPO("MlpPolicy", SpacesEnv(), **options, compile=choice)
+
+
+def test_agent_counts_the_updates_of_the_run(
+    compilations: list[Any], programs: set[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """33 steps are three rollouts of two epochs of two minibatches."""
+    programs.add("g++")
+    monkeypatch.setattr(compilation, "UPDATES_THAT_PAY", 12)
+    model = agent("auto")
+    capsys.readouterr()
+    model.learn(32)
+    assert "eagerly: 8 updates are too few" in capsys.readouterr().out
+    assert not compilations
+    model.learn(33.0)
+    assert capsys.readouterr().out.count("Compiling the update: 12 updates pay") == 1
+    assert len(compilations) == 1
+    model.learn(33)
+    assert len(compilations) == 1, "a second run uses what the first compiled"
+
+
+def test_agent_does_as_it_is_told(compilations: list[Any]) -> None:
+    agent(False).learn(16)
+    assert not compilations
+    agent(True).learn(16)
+    assert len(compilations) == 1
+
+
+@pytest.mark.parametrize("choice", ["yes", "True", None, 2])
+def test_other_choices_are_refused_at_construction(choice: Any) -> None:
+    with pytest.raises(ValueError, match=r"compile is .*must be 'auto', True or False"):
+        agent(choice)

@@ -1,0 +1,114 @@
+"""What bad input gets: one clear error, and nothing lost."""
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from rlspo import BARPO, PPO
+from rlspo.common.errors import IncompatibleModelError, InvalidRolloutError
+from tests.spaces import SpacesEnv
+
+SMALL: dict[str, Any] = {"n_steps": 16, "batch_size": 8, "n_epochs": 1, "seed": 1}
+
+
+class Sick(SpacesEnv):
+    """Fails at a given step of its life."""
+
+    def __init__(self, when: int, what: str) -> None:
+        super().__init__()
+        self.when, self.what, self.age = when, what, 0
+
+    def step(self, action: Any) -> Any:
+        observation, reward, terminated, truncated, info = super().step(action)
+        self.age += 1
+        if self.age == self.when:
+            if self.what == "raise":
+                raise RuntimeError("the simulator fell over")
+            if self.what == "observation":
+                observation = np.array([0, np.nan, 0, 0, 0], np.float32)
+            else:
+                reward = float(self.what)
+        return observation, reward, terminated, truncated, info
+
+
+@pytest.mark.parametrize(
+    ("what", "message"), [("observation", "observation.*NaN"), ("nan", "reward"), ("inf", "reward"), ("raise", "fell over")]
+)
+@pytest.mark.parametrize("sick_index", [0, 2])
+def test_a_sick_environment_stops_training_and_leaves_the_weights(what: str, message: str, sick_index: int) -> None:
+    def make(index: int) -> Any:
+        return lambda: Sick(20 if index == sick_index else 10**9, what)
+
+    model = PPO("MlpPolicy", DummyVecEnv([make(i) for i in range(3)]), **SMALL)
+    with pytest.raises(InvalidRolloutError, match=message) as error:
+        model.learn(1000)
+    assert f"nvironment {sick_index} " in str(error.value)
+    assert "step 19" in str(error.value)
+    assert model._n_updates == 1, "the first rollout of 16 steps was learned from"
+    assert all(torch.isfinite(parameter).all() for parameter in model.policy.parameters())
+
+
+def test_nan_where_a_time_limit_cuts_the_episode() -> None:
+    """This observation reaches the agent only through the bootstrap value."""
+
+    class Cut(SpacesEnv):
+        def step(self, action: Any) -> Any:
+            self.steps += 1
+            cut = self.steps == 5
+            return np.full(5, np.nan if cut else 0.0, np.float32), 0.0, False, cut, {}
+
+    model = PPO("MlpPolicy", Cut(), **SMALL)
+    with pytest.raises(InvalidRolloutError, match="Environment 0 .*NaN"):
+        model.learn(16)
+    assert all(torch.isfinite(parameter).all() for parameter in model.policy.parameters())
+
+
+def test_nan_in_the_very_first_observation() -> None:
+    class Broken(SpacesEnv):
+        def reset(self, **kwargs: Any) -> Any:
+            return np.full(5, np.inf, np.float32), {}
+
+    with pytest.raises(InvalidRolloutError, match="Environment 0 .* step 0"):
+        PPO("MlpPolicy", Broken(), **SMALL).learn(16)
+
+
+@pytest.mark.parametrize("batch_size", [10, 17, 100])
+def test_batch_size_that_does_not_fit(batch_size: int) -> None:
+    with pytest.raises(ValueError, match=rf"batch_size is {batch_size}.*16 \* 1 = 16.*8, 16"):
+        PPO("MlpPolicy", SpacesEnv(), **{**SMALL, "batch_size": batch_size})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("compile", "yes"), ("precision", "float16"), ("clip_range_vf", -1.0), ("batch_size", 1)]
+)
+def test_other_bad_arguments(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=name):
+        PPO("MlpPolicy", SpacesEnv(), **{**SMALL, name: value})
+
+
+def test_model_files(tmp_path: Path) -> None:
+    model = BARPO("MlpPolicy", SpacesEnv(), **SMALL)
+    model.save(tmp_path / "barpo")
+    whole = (tmp_path / "barpo.zip").read_bytes()
+    (tmp_path / "half.zip").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.zip").write_text("not a model")
+    with pytest.raises(IncompatibleModelError, match=r"truncated.*another checkpoint"):
+        BARPO.load(tmp_path / "half.zip")
+    with pytest.raises(IncompatibleModelError, match="not a readable model"):
+        BARPO.load(tmp_path / "text")
+    with pytest.raises(IncompatibleModelError, match=r"saved by BARPO, not by PPO.*rlspo\.BARPO\.load"):
+        PPO.load(tmp_path / "barpo")
+    with pytest.raises(FileNotFoundError, match=r"nothing\.zip"):
+        PPO.load(tmp_path / "nothing")
+    assert (tmp_path / "barpo.zip").read_bytes() == whole
+
+
+def test_another_environment_at_load(tmp_path: Path) -> None:
+    PPO("MlpPolicy", SpacesEnv(), **SMALL).save(tmp_path / "model")
+    with pytest.raises(ValueError, match="spaces do not match"):
+        PPO.load(tmp_path / "model", env=gym.make("CartPole-v1"))
