@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.policies import ActorCriticPolicy as SB3ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -78,8 +79,10 @@ def run_episodes(act: Callable[[Any], np.ndarray], env: VecEnv, n_episodes: int)
     """Returns of ``n_episodes`` episodes, the first ones of each environment copy in equal shares.
 
     :param act: observations ``(n_envs, *obs_shape)`` to actions
-    :return: ``(n_episodes,)``; a Monitor's raw return is used where there is one
+    :return: ``(n_episodes,)``; where there is a Monitor, its raw returns and its episodes (wrappers above it may cut these
+        into pieces or scale rewards)
     """
+    monitored = env.env_is_wrapped(Monitor)[0]
     quota = np.array([(n_episodes + index) // env.num_envs for index in range(env.num_envs)])
     running = np.zeros(env.num_envs)
     returns: list[float] = []
@@ -88,9 +91,11 @@ def run_episodes(act: Callable[[Any], np.ndarray], env: VecEnv, n_episodes: int)
         observations, rewards, dones, infos = env.step(act(observations))
         running += rewards
         for index in np.flatnonzero(dones):
+            if monitored and "episode" not in infos[index]:
+                continue
             if quota[index] > 0:
                 quota[index] -= 1
-                returns.append(float(infos[index].get("episode", {"r": running[index]})["r"]))
+                returns.append(float(infos[index]["episode"]["r"] if monitored else running[index]))
             running[index] = 0
     return np.array(returns)
 

@@ -307,10 +307,12 @@ class OnPolicyAgent(OnPolicyAlgorithm):
         rollout = self.n_steps * self.n_envs
         n_updates = -(-int(total_timesteps) // rollout) * self.n_epochs * (rollout // self.batch_size)
         compiled, reason = should_compile(self.compile, n_updates, self.device)
+        if compiled and not self.update.compiled:
+            print(f"Compiling the update, which takes 10 to 25 s before the first one: {reason}.", flush=True)
+        elif not compiled and self.verbose >= 1:
+            print(f"Running the update eagerly: {reason}.")
         if compiled != self.update.compiled:
             self.update.use_compiled(compiled)
-        if self.verbose >= 1:
-            print(f"{'Compiling the update' if compiled else 'Running the update eagerly'}: {reason}.")
         return super().learn(
             int(total_timesteps),
             callback,

@@ -131,7 +131,7 @@ def test_bad_first_observation_of_a_new_environment() -> None:
     model = PPO("MlpPolicy", SpacesEnv("box", "discrete"), n_steps=4, batch_size=4, seed=0).learn(4)
     weights = model.update.flat.values.clone()
     model.set_env(BadStart("box", "discrete"))
-    with pytest.raises(InvalidRolloutError, match="Environment 0 .*observation"):
+    with pytest.raises(InvalidRolloutError, match=r"Environment 0 .*observation"):
         model.learn(4, reset_num_timesteps=False)
     assert torch.equal(model.update.flat.values, weights)
 

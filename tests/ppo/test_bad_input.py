@@ -63,7 +63,7 @@ def test_nan_where_a_time_limit_cuts_the_episode() -> None:
             return np.full(5, np.nan if cut else 0.0, np.float32), 0.0, False, cut, {}
 
     model = PPO("MlpPolicy", Cut(), **SMALL)
-    with pytest.raises(InvalidRolloutError, match="Environment 0 .*NaN"):
+    with pytest.raises(InvalidRolloutError, match=r"Environment 0 .*NaN"):
         model.learn(16)
     assert all(torch.isfinite(parameter).all() for parameter in model.policy.parameters())
 
@@ -73,7 +73,7 @@ def test_nan_in_the_very_first_observation() -> None:
         def reset(self, **kwargs: Any) -> Any:
             return np.full(5, np.inf, np.float32), {}
 
-    with pytest.raises(InvalidRolloutError, match="Environment 0 .* step 0"):
+    with pytest.raises(InvalidRolloutError, match=r"Environment 0 .* step 0"):
         PPO("MlpPolicy", Broken(), **SMALL).learn(16)
 
 

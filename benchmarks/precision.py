@@ -1,0 +1,110 @@
+"""Does bfloat16 in the convolutions learn as well as float32?
+
+    python benchmarks/precision.py --json precision.json
+
+PPO with CnnPolicy on a small image task (find the bright square: four actions, 36 x 36 pixels, reward 1 where it is the
+right one), both precisions, several seeds, in turn. Prints the mean reward over training (area under the curve) and at the
+end, with the difference between the precisions and its 95 % bootstrap interval over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+
+from rlspo import PPO
+
+
+class BrightSquare(gym.Env[np.ndarray, int]):
+    """Noise with one quadrant a little brighter; name the quadrant. Sixteen pictures to an episode."""
+
+    observation_space = spaces.Box(0, 255, (1, 36, 36), np.uint8)
+    action_space = spaces.Discrete(4)
+
+    def _picture(self) -> np.ndarray:
+        self.quadrant = int(self.np_random.integers(4))
+        image = self.np_random.integers(0, 160, (1, 36, 36), dtype=np.uint8)
+        row, column = divmod(self.quadrant, 2)
+        image[:, row * 18 : row * 18 + 18, column * 18 : column * 18 + 18] += 55
+        return image
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.age = 0
+        return self._picture(), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.age += 1
+        reward = float(action == self.quadrant)
+        return self._picture(), reward, self.age == 16, False, {}
+
+
+class Curve(BaseCallback):
+    """Mean reward of each rollout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rewards: list[float] = []
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self.rewards.append(float(self.model.rollout_buffer.rewards.mean()))
+
+
+def run(precision: str, seed: int, steps: int) -> list[float]:
+    """The learning curve of one agent."""
+    env = make_vec_env(BrightSquare, 8, seed=seed)
+    settings = {"n_steps": 64, "batch_size": 128, "n_epochs": 4, "learning_rate": 2.5e-4, "device": "cpu"}
+    curve = Curve()
+    PPO("CnnPolicy", env, seed=seed, precision=precision, **settings).learn(steps, callback=curve)
+    return curve.rewards
+
+
+def interval(differences: np.ndarray) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean."""
+    draws = np.random.default_rng(0).choice(differences, (10_000, len(differences))).mean(axis=1)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=20_480)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    curves: dict[str, list[list[float]]] = {"float32": [], "bfloat16": []}
+    for seed in range(args.seeds):
+        for precision, collected in curves.items():
+            collected.append(run(precision, seed, args.steps))
+            print(
+                f"{precision} seed {seed}: mean {np.mean(collected[-1]):.3f}, end {np.mean(collected[-1][-4:]):.3f}",
+                flush=True,
+            )
+    single, half = (np.array(curves[precision]) for precision in ("float32", "bfloat16"))
+    for what, a, b in (
+        ("area", single.mean(axis=1), half.mean(axis=1)),
+        ("end", single[:, -4:].mean(axis=1), half[:, -4:].mean(axis=1)),
+    ):
+        low, high = interval(b - a)
+        print(
+            f"{what}: float32 {a.mean():.3f}, bfloat16 {b.mean():.3f}, difference {(b - a).mean():+.3f} ({low:+.3f} to {high:+.3f})"
+        )
+    if args.json:
+        args.json.write_text(json.dumps(curves) + "\n")
+
+
+if __name__ == "__main__":
+    main()
