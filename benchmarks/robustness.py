@@ -18,6 +18,8 @@ import sys
 import time
 from pathlib import Path
 
+from stable_baselines3.common.callbacks import BaseCallback
+
 ROOT = Path(__file__).resolve().parents[1]
 #: Radius by environment, as in the SA-MDP family of papers (arXiv 2003.08938).
 EPSILON = {"Hopper-v5": 0.075, "Walker2d-v5": 0.05, "HalfCheetah-v5": 0.15, "Ant-v5": 0.15, "Humanoid-v5": 0.075}
@@ -29,7 +31,30 @@ AGENTS = {
     "barpo": ("BARPO", {"guidance": 0.0}),
     "barpo-guided": ("BARPO", {"guidance": 1.0}),
 }
+#: What was tried for the defaults; not part of the main table.
+TRIALS = {
+    f"barpo-{solver}{name}": ("BARPO", {"solver": solver, "guidance": guidance})
+    for solver in ("pgd", "langevin", "power")
+    for name, guidance in (("", 0.0), ("-guided", 1.0))
+}
+ALL = {**AGENTS, **TRIALS}
 EPISODES = 50
+
+
+class Curve(BaseCallback):
+    """The mean return of the last 100 training episodes, about fifty times during training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.points: list[tuple[int, float]] = []
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        episodes = self.model.ep_info_buffer
+        if episodes and self.num_timesteps // (self.model._total_timesteps // 50) >= len(self.points):
+            self.points.append((self.num_timesteps, round(sum(episode["r"] for episode in episodes) / len(episodes), 1)))
 
 
 def cell_file(env: str, steps: int, agent: str, seed: int) -> Path:
@@ -47,7 +72,7 @@ def run_cell(env_id: str, steps: int, agent: str, seed: int) -> None:
     import rlspo
     from rlspo.attacks import ATTACKS, attacked_evaluation
 
-    name, overrides = AGENTS[agent]
+    name, overrides = ALL[agent]
     epsilon = EPSILON[env_id]
     settings = {
         "normalize_observations": True,
@@ -59,7 +84,8 @@ def run_cell(env_id: str, steps: int, agent: str, seed: int) -> None:
     env = make_vec_env(env_id, n_envs=1, seed=seed)
     model = getattr(rlspo, name)("MlpPolicy", env, seed=seed, device="cpu", **settings)
     started = time.time()
-    model.learn(steps)
+    curve = Curve()
+    model.learn(steps, callback=curve)
     trained = time.time()
     test_env = make_vec_env(env_id, n_envs=EPISODES // 2)
     returns = {
@@ -76,6 +102,7 @@ def run_cell(env_id: str, steps: int, agent: str, seed: int) -> None:
         "epsilon": epsilon,
         "steps_per_second": round(model.num_timesteps / (trained - started)),
         "versions": {"rlspo": rlspo.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        "curve": curve.points,
         "returns": {attack: [round(value, 2) for value in values] for attack, values in returns.items()},
     }
     partial = file.with_suffix(".part")
@@ -105,7 +132,7 @@ def main() -> None:
     parser.add_argument("command", choices=["train", "cell", "report"])
     parser.add_argument("--env", default="Hopper-v5", choices=EPSILON)
     parser.add_argument("--steps", type=lambda text: int(float(text)), default=1_000_000)
-    parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=AGENTS)
+    parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=ALL)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=1, help="cells that run at once")
     args = parser.parse_args()

@@ -55,7 +55,8 @@ class Case:
 
     def make_env(self) -> VecEnv:
         if self.env.startswith("ALE/"):
-            return VecFrameStack(make_atari_env(self.env, self.n_envs, seed=0), 4)
+            # SB3's AtariWrapper skips the frames
+            return VecFrameStack(make_atari_env(self.env, self.n_envs, seed=0, env_kwargs={"frameskip": 1}), 4)
         return make_vec_env(self.env, self.n_envs, seed=0)
 
     @property
@@ -67,7 +68,7 @@ CASES = {
     "hopper": Case("Hopper-v5", 1, 2048, 64, 6),
     "halfcheetah": Case("HalfCheetah-v5", 8, 512, 64, 3),
     "cartpole": Case("CartPole-v1", 8, 256, 64, 6),
-    # rl-zoo's Atari settings for epochs; sticky actions and frame skip 4 by the ALE, then SB3's AtariWrapper.
+    # rl-zoo's number of epochs for Atari; sticky actions by the ALE, the rest by SB3's AtariWrapper.
     "breakout": Case("ALE/Breakout-v5", 8, 128, 256, 3, 4, "CnnPolicy", ours={"precision": "auto"}),
     "hopper-barpo": Case("Hopper-v5", 1, 2048, 64, 6, agent="BARPO"),
 }

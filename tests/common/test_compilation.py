@@ -102,10 +102,13 @@ def test_agent_counts_the_updates_of_the_run(
     model = agent("auto")
     capsys.readouterr()
     model.learn(32)
-    assert "eagerly: 8 updates are too few" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "eagerly" in said
+    assert "8 updates are too few" in said
     assert not compilations
     model.learn(33.0)
-    assert capsys.readouterr().out.count("Compiling the update: 12 updates pay") == 1
+    said = capsys.readouterr().out
+    assert said.count("Compiling the update") == said.count("12 updates pay") == 1
     assert len(compilations) == 1
     model.learn(33)
     assert len(compilations) == 1, "a second run uses what the first compiled"
