@@ -94,14 +94,11 @@ def main() -> None:
                 flush=True,
             )
     single, half = (np.array(curves[precision]) for precision in ("float32", "bfloat16"))
-    for what, a, b in (
-        ("area", single.mean(axis=1), half.mean(axis=1)),
-        ("end", single[:, -4:].mean(axis=1), half[:, -4:].mean(axis=1)),
-    ):
+    for what, part in (("area", slice(None)), ("end", slice(-4, None))):
+        a, b = single[:, part].mean(axis=1), half[:, part].mean(axis=1)
         low, high = interval(b - a)
-        print(
-            f"{what}: float32 {a.mean():.3f}, bfloat16 {b.mean():.3f}, difference {(b - a).mean():+.3f} ({low:+.3f} to {high:+.3f})"
-        )
+        difference = f"difference {(b - a).mean():+.3f} ({low:+.3f} to {high:+.3f})"
+        print(f"{what}: float32 {a.mean():.3f}, bfloat16 {b.mean():.3f}, {difference}")
     if args.json:
         args.json.write_text(json.dumps(curves) + "\n")
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import spaces
 
 from rlspo.adversary.ball import Ball
 from rlspo.adversary.objectives import Objective
 from rlspo.adversary.solvers import Solver
-from rlspo.common.trees import Tensor, tree_map
+from rlspo.common.trees import Tensor
 from rlspo.policies.preprocessing import Preprocessing
 
 
@@ -40,7 +41,7 @@ class Perturbation:
         self.solver = solver
         self.norm = norm
         self.keys = _chosen_keys(preprocess, observation_space, keys)
-        self._bounds = preprocess.bounds(observation_space) if clip_to_space else None
+        self._bounds = _space_bounds(observation_space, self.keys) if clip_to_space else None
         Ball(norm, torch.zeros(()))  # checks the norm
 
     def part(self, inputs: Any) -> Any:
@@ -51,7 +52,11 @@ class Perturbation:
         """The ball of this radius, with the bounds in units of the network input where they are asked for."""
         if self._bounds is None:
             return Ball(self.norm, radius)
-        low, high = (self.part(self.preprocess(tree_map(lambda b: b.to(radius.device), bound))) for bound in self._bounds)
+        low, high = (
+            {key: self.preprocess.parts[key](bound.to(radius.device)) for key, bound in side.items()} for side in self._bounds
+        )
+        if not self.preprocess.nested:
+            return Ball(self.norm, radius, low["observation"], high["observation"])
         return Ball(self.norm, radius, low, high)
 
     def draw(self, inputs: Any, generator: torch.Generator) -> Any:
@@ -94,3 +99,12 @@ def _chosen_keys(preprocess: Preprocessing, space: spaces.Space, keys: list[str]
     if unknown:
         raise ValueError(f"adversary_keys names {unknown}; the continuous keys of the observation are {continuous}.")
     return keys or continuous
+
+
+def _space_bounds(space: spaces.Space, keys: list[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Lower and upper bounds by key, in the space's own units, shaped ``(1, *shape)`` for broadcasting over a batch."""
+    parts = space.spaces if isinstance(space, spaces.Dict) else {"observation": space}
+    low, high = (
+        {key: torch.as_tensor(getattr(parts[key], side).astype(np.float32))[None] for key in keys} for side in ("low", "high")
+    )
+    return low, high

@@ -13,8 +13,8 @@ from rlspo.common.errors import IncompatibleModelError
 Model = TypeVar("Model")
 
 
-def saved_agent(path: str | pathlib.Path) -> str | None:
-    """The name of the agent that wrote a model file; None where the file does not say (one of SB3's).
+def read_settings(path: str | pathlib.Path) -> dict[str, Any]:
+    """The settings in a model file, as JSON.
 
     :raises IncompatibleModelError: for a file that is no model, or is truncated
     """
@@ -28,28 +28,36 @@ def saved_agent(path: str | pathlib.Path) -> str | None:
             broken = archive.testzip()
             if broken is not None:
                 raise zipfile.BadZipFile(f"{broken} is damaged")
-            data = json.loads(archive.read("data"))
+            settings = json.loads(archive.read("data"))
+            if not isinstance(settings, dict):
+                raise ValueError("its data is no mapping")
     except (zipfile.BadZipFile, KeyError, EOFError, ValueError) as error:
         raise IncompatibleModelError(
             f"{file} is not a readable model file ({error}). It is truncated, damaged, or was not written by model.save(); "
             "use another checkpoint of the run, or copy the file again."
         ) from error
-    return data.get("_agent")
+    return settings
 
 
-def load_checked(agent: str, path: Any, load: Callable[[], Model]) -> Model:
+def load_checked(agent: str, needs: set[str], path: Any, load: Callable[[], Model]) -> Model:
     """Run ``load``, after and with checks that give one clear error.
 
     :param agent: name of the agent class that is loading
+    :param needs: settings that every model file of this kind of agent has; a file of SB3's does not name its agent
     :param path: file path; an open file is passed to ``load`` as it is
     :param load: reads the file
     :raises IncompatibleModelError: where the file belongs to another agent or does not fit this one
     """
     if isinstance(path, str | pathlib.Path):
-        owner = saved_agent(path)
+        settings = read_settings(path)
+        owner = settings.get("_agent")
         if owner is not None and owner != agent:
             raise IncompatibleModelError(
                 f"{path} was saved by {owner}, not by {agent}. Load it with rlspo.{owner}.load({str(path)!r})."
+            )
+        if not needs <= settings.keys():
+            raise IncompatibleModelError(
+                f"{path} is another agent's model, not {agent}'s: it has no {', '.join(sorted(needs - settings.keys()))}."
             )
     try:
         return load()

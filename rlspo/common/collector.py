@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from rlspo.common.errors import check_finite
 from rlspo.common.trees import ArrayTree, to_tensor, tree_leaves, tree_map
 
 #: Observations evaluated in one forward pass; bounds the memory that images take.
@@ -88,14 +87,10 @@ class TimeLimits:
         self.observations: list[Any] = []
 
     def note(self, step: int, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
-        """Look for time limits among the episodes that ended at ``step`` of the rollout.
-
-        :raises InvalidRolloutError: for a terminal observation that is NaN or infinite
-        """
+        """Look for time limits among the episodes that ended at ``step`` of the rollout."""
         for index in np.flatnonzero(dones):
             info = infos[index]
             if info.get("TimeLimit.truncated", False) and info.get("terminal_observation") is not None:
-                check_finite(stack_observations([info["terminal_observation"]]), np.zeros(1), step, int(index))
                 self.where.append((step, int(index)))
                 self.observations.append(info["terminal_observation"])
 

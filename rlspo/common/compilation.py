@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.utils._triton
 
 #: Minibatch updates after which compilation has paid for itself: it costs 10 to 25 s and saves about 1 ms an update.
 UPDATES_THAT_PAY = 20_000

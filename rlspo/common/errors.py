@@ -35,11 +35,11 @@ def check_finite(observations: ArrayTree, rewards: np.ndarray, step: int, index:
     :raises InvalidRolloutError: with the environment's index and step
     """
     named = observations.items() if isinstance(observations, dict) else [("", observations)]
-    for what, array in [*((f"observation {key}".rstrip(), value) for key, value in named), ("reward", rewards)]:
+    for what, array in [*((f"an observation {key}".rstrip(), value) for key, value in named), ("a reward", rewards)]:
         row = _first_bad_env(array)
         if row is not None:
             raise InvalidRolloutError(
-                f"Environment {row if index is None else index} returned a {what} that is NaN or infinite at step {step}: "
+                f"Environment {row if index is None else index} returned {what} that is NaN or infinite at step {step}: "
                 f"{array[row]}. The weights are as they were after the last update. Mend the environment, or clip its "
                 "output; if the simulation itself diverged, ending the episode there usually helps."
             )

@@ -16,14 +16,15 @@ Tensor = torch.Tensor
 
 
 class FlatParameters:
-    """Lay the parameters of ``module`` out in one vector and point the module and its optimiser at it.
+    """Lay the trainable parameters of ``module`` out in one vector and point the module and its optimiser at it.
 
-    :param module: its parameters are moved into the vector; all must be float32 and live on one device
+    :param module: its parameters that require a gradient are moved into the vector; all must be float32 and live on one
+        device
     :param optimizer: the optimiser of exactly these parameters
     """
 
     def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        named = [(name, parameter) for name, parameter in module.named_parameters()]
+        named = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
         self.names = [name for name, _ in named]
         self.parameters = [parameter for _, parameter in named]
         self.shapes = [parameter.shape for parameter in self.parameters]
@@ -99,7 +100,7 @@ class Adam:
         group = optimizer.param_groups[0]
         if group["amsgrad"] or group["maximize"] or isinstance(group["lr"], Tensor):
             return None
-        decoupled = isinstance(optimizer, torch.optim.AdamW)
+        decoupled = group.get("decoupled_weight_decay", isinstance(optimizer, torch.optim.AdamW))
         return cls(tuple(group["betas"]), group["eps"], group["weight_decay"], decoupled)
 
     def step(

@@ -19,7 +19,7 @@ from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.common.checkpoints import load_checked
-from rlspo.common.collector import Actor, TimeLimits, env_actions, evaluate_in_batches, torch_actor
+from rlspo.common.collector import Actor, TimeLimits, env_actions, evaluate_in_batches, stack_observations, torch_actor
 from rlspo.common.compilation import should_compile
 from rlspo.common.errors import check_finite, env_failure
 from rlspo.common.precision import convolution_dtype
@@ -129,10 +129,14 @@ class OnPolicyAgent(OnPolicyAlgorithm):
         self.rollout_buffer_kwargs = {**self.rollout_buffer_kwargs, "extra_fields": self.extra_fields}
         with Randomness.fork(self.seed):
             super()._setup_model()
+        self.policy.generator = self.randomness.predict
         self.policy.convolution_dtype = convolution_dtype(self.precision, self.policy, self.device)
         if self.normalize_rewards and self.reward_scaler is None:
             self.reward_scaler = RewardScaler(self.gamma, self.n_envs)
-        self.update = Update(self.loss, self.policy, self.policy.optimizer, self.max_grad_norm, self.target_kl)
+        self.update = self._new_update()
+
+    def _new_update(self) -> Update:
+        return Update(self.loss, self.policy, self.policy.optimizer, self.max_grad_norm, self.target_kl)
 
     def _check_batch_size(self) -> None:
         rollout = self.n_steps * self.n_envs
@@ -164,6 +168,9 @@ class OnPolicyAgent(OnPolicyAlgorithm):
         except Exception as error:
             raise env_failure(error, step) from error
         check_finite(new_obs, rewards, step)
+        for index in np.flatnonzero(dones):  # a time limit's last observation reaches the update as a bootstrap value
+            if infos[index].get("TimeLimit.truncated", False) and "terminal_observation" in infos[index]:
+                check_finite(stack_observations([infos[index]["terminal_observation"]]), np.zeros(1), step, int(index))
         return new_obs, rewards, dones, infos
 
     def collect_rollouts(
@@ -176,8 +183,7 @@ class OnPolicyAgent(OnPolicyAlgorithm):
         buffer: RolloutBuffer = self.rollout_buffer
         observations: Any = self._last_obs
         episode_starts: Any = self._last_episode_starts
-        if self.num_timesteps == 0:
-            check_finite(observations, np.zeros(env.num_envs), 0)
+        check_finite(observations, np.zeros(env.num_envs), self.num_timesteps // env.num_envs)
         self.policy.set_training_mode(False)
         buffer.reset()
         if self.use_sde:
@@ -243,9 +249,10 @@ class OnPolicyAgent(OnPolicyAlgorithm):
 
     def minibatches(self) -> np.ndarray:
         """Row numbers of one epoch's minibatches, ``(n_minibatches, batch_size)``, in random order."""
-        valid = np.flatnonzero(self.rollout_buffer.flat("valid"))
-        whole = len(valid) // self.batch_size * self.batch_size
-        return self.randomness.numpy.permutation(valid)[:whole].reshape(-1, self.batch_size)
+        order = self.randomness.numpy.permutation(np.flatnonzero(self.rollout_buffer.flat("valid")))
+        # Where resets leave too little for one whole minibatch, rows are used twice.
+        whole = max(len(order) // self.batch_size, 1) * self.batch_size
+        return np.resize(order, whole).reshape(-1, self.batch_size)
 
     def train(self) -> None:
         """Update the policy from the rollout in the buffer."""
@@ -268,8 +275,8 @@ class OnPolicyAgent(OnPolicyAlgorithm):
                 break
         self._record(torch.stack(reports).cpu().numpy(), first)
         self.after_update(data, hyper)
-        if self.normalize_observations:
-            valid = self.rollout_buffer.flat("valid")
+        valid = self.rollout_buffer.flat("valid")
+        if valid.any():
             self.policy.preprocess.update(tree_map(lambda rows: rows[valid], self.rollout_buffer.flat("observations")))
 
     def _record(self, reports: np.ndarray, last_epoch: int) -> None:
@@ -304,6 +311,8 @@ class OnPolicyAgent(OnPolicyAlgorithm):
         Arguments as in SB3; ``total_timesteps`` may be a float (``1e6``).
         """
         self._check_batch_size()
+        if self.update.flat.names != [name for name, part in self.policy.named_parameters() if part.requires_grad]:
+            self.update = self._new_update()  # parameters were frozen or freed since
         rollout = self.n_steps * self.n_envs
         n_updates = -(-int(total_timesteps) // rollout) * self.n_epochs * (rollout // self.batch_size)
         compiled, reason = should_compile(self.compile, n_updates, self.device)
@@ -368,7 +377,9 @@ class OnPolicyAgent(OnPolicyAlgorithm):
 
         :raises IncompatibleModelError: for a file that is truncated, no model, or another agent's
         """
-        model = load_checked(cls.__name__, path, lambda: super(OnPolicyAgent, cls).load(path, *args, **kwargs))
+        model = load_checked(
+            cls.__name__, {"n_epochs", "batch_size"}, path, lambda: super(OnPolicyAgent, cls).load(path, *args, **kwargs)
+        )
         if hasattr(model, "_random_state"):
             model.randomness.restore(model._random_state)
         return model

@@ -11,17 +11,20 @@ import torch
 
 
 class Randomness:
-    """A numpy and a torch generator from one seed.
+    """Generators from one seed: ``numpy`` and ``torch`` for training, ``predict`` for samples that users ask for (so that
+    evaluating an agent on the way does not change how it learns).
 
     :param seed: None draws fresh entropy from the operating system
     :param device: where the torch generator lives
     """
 
     def __init__(self, seed: int | None, device: torch.device | str) -> None:
-        numpy_seed, torch_seed = np.random.SeedSequence(seed).spawn(2)
+        numpy_seed, *torch_seeds = np.random.SeedSequence(seed).spawn(3)
         self.numpy = np.random.default_rng(numpy_seed)
-        self.torch = torch.Generator(device=device)
-        self.torch.manual_seed(int(torch_seed.generate_state(1, np.uint64)[0] >> 1))
+        self.torch, self.predict = (
+            torch.Generator(device=device).manual_seed(int(child.generate_state(1, np.uint64)[0] >> 1))
+            for child in torch_seeds
+        )
 
     def state(self) -> dict[str, Any]:
         """What :meth:`restore` needs, picklable."""

@@ -120,6 +120,8 @@ class RolloutBuffer(BaseBuffer):
 
         :param fields: by name, each of shape ``(n_envs, *field.shape)``
         """
+        if args:
+            raise TypeError("Fields are recorded by name: add(observations=..., actions=..., rewards=..., ...).")
         if self.pos >= self.buffer_size:
             raise IndexError(f"The buffer holds {self.buffer_size} steps and is full; call reset() first.")
         for name, value in fields.items():

@@ -82,6 +82,8 @@ class ActorCriticPolicy(sb3.ActorCriticPolicy):
         super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
         self.normalize_observations = normalize_observations
         self.clip_observations = clip_observations
+        #: Source of the samples of ``predict(deterministic=False)``; None: torch's global generator. Set by the agent.
+        self.generator: torch.Generator | None = None
         #: Run the features extractor under autocast to this type; None for float32. Set by the agent (``precision``).
         self.convolution_dtype: torch.dtype | None = None
         self.preprocess = Preprocessing(observation_space, self.normalize_images, normalize_observations, clip_observations)
@@ -113,6 +115,11 @@ class ActorCriticPolicy(sb3.ActorCriticPolicy):
         """SB3's distribution object at ``obs``, for code written against SB3."""
         features = self.extract_features(obs, self.pi_features_extractor)
         return self._get_action_dist_from_latent(self.mlp_extractor.forward_actor(features))
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+        if deterministic or self.use_sde:
+            return super()._predict(observation, deterministic)
+        return self.distribution_of(self.preprocess(observation)).sample(self.generator)
 
     def predict_values(self, obs: PyTorchObs) -> Tensor:
         """V at ``obs``, ``(B, 1)``."""
@@ -223,6 +230,6 @@ def functional_policy_class(policy_class: type) -> type[ActorCriticPolicy]:
         return policy_class
     raise TypeError(
         f"policy is {policy_class!r}; it must be 'MlpPolicy', 'CnnPolicy', 'MultiInputPolicy' or a subclass of "
-        "rlspo.policies.ActorCriticPolicy. For a policy written for SB3, change its base class to that one: the "
-        "constructor and the methods to override are the same."
+        "rlspo.policies.ActorCriticPolicy. For a policy written for SB3, change its base class to that one; the constructor "
+        "is the same, and networks are built in the same methods (_build, _build_mlp_extractor, make_features_extractor)."
     )

@@ -34,8 +34,10 @@ def _layers(policy: Any) -> list[Layer] | None:
         type(policy.features_extractor) is FlattenExtractor
         and type(policy.mlp_extractor) is MlpExtractor
         and type(policy.action_net) is nn.Linear
-        and type(policy).distribution_of.__module__ == "rlspo.policies.actor_critic"
-        and type(policy)._distribution.__module__ == "rlspo.policies.actor_critic"
+        and all(
+            getattr(type(policy), method).__module__ == "rlspo.policies.actor_critic"
+            for method in ("distribution_of", "_distribution", "_features")
+        )
     )
     if part is None or not plain_vector or not stock or policy.use_sde or policy.device.type != "cpu":
         return None

@@ -11,7 +11,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from torch import nn
 from torch.nn import functional as F
 
-from rlspo.common.trees import ArrayTree, Tensor, tree_map
+from rlspo.common.trees import ArrayTree, Tensor
 
 
 class RunningNormalizer(nn.Module):
@@ -116,21 +116,3 @@ class Preprocessing(nn.Module):
     def continuous_keys(self) -> list[str]:
         """The keys whose inputs are continuous (Box); ``["observation"]`` or nothing where the space is not a Dict."""
         return [key for key, part in self.parts.items() if part.continuous]
-
-    def bounds(self, space: spaces.Space) -> tuple[Any, Any]:
-        """Lower and upper bounds of the space in units of the network input, shaped for broadcasting over a batch.
-
-        :param space: the Box or Dict space given at construction
-        :return: two trees; for parts that are not Box, bounds of the one-hot input
-        """
-        parts = space.spaces if isinstance(space, spaces.Dict) else space
-
-        def bound(which: str) -> Any:
-            def one(part: spaces.Space) -> Tensor:
-                if isinstance(part, spaces.Box):
-                    return torch.as_tensor(np.asarray(getattr(part, which))[None].astype(np.float32))
-                return torch.zeros(1) if which == "low" else torch.ones(1)
-
-            return tree_map(one, parts)
-
-        return bound("low"), bound("high")

@@ -114,7 +114,7 @@ def test_bad_arguments() -> None:
     model, env = perfect_agent(), make_vec_env(Tracking, 1)
     with pytest.raises(ValueError, match=r"attack is 'fgsm'.*random.*critic.*mad"):
         attacked_evaluation(model, env, "fgsm", 0.1)
-    with pytest.raises(TypeError, match="epsilon is '0.1'"):
+    with pytest.raises(TypeError, match=r"epsilon is '0.1'"):
         attacked_evaluation(model, env, "mad", "0.1")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="actor-critic"):
         attacked_evaluation(stable_baselines3.SAC("MlpPolicy", "Pendulum-v1"), env, "mad", 0.1)

@@ -12,7 +12,7 @@ import stable_baselines3
 import torch
 
 from rlspo import BARPO, PPO
-from rlspo.common.checkpoints import saved_agent
+from rlspo.common.checkpoints import read_settings
 from rlspo.common.errors import IncompatibleModelError
 from rlspo.common.trees import tree_map
 from tests.spaces import ACTIONS, OBSERVATIONS, SpacesEnv, policy_name
@@ -80,7 +80,7 @@ def test_an_open_file_will_do(saved: Path) -> None:
 @pytest.mark.parametrize("name", ["model", "model.zip"])
 @pytest.mark.parametrize("kind", [str, Path])
 def test_suffix_may_be_left_out(name: str, kind: type, saved: Path) -> None:
-    assert saved_agent(kind(saved.parent / name)) == "PPO"
+    assert read_settings(kind(saved.parent / name))["_agent"] == "PPO"
     PPO.load(kind(saved.parent / name))
 
 
@@ -89,7 +89,7 @@ def test_reads_what_sb3_wrote(observation: str, action: str, tmp_path: Path) -> 
     env = SpacesEnv(observation, action)
     reference = stable_baselines3.PPO(policy_name(observation), env, **SMALL, clip_range_vf=0.3).learn(32)
     reference.save(tmp_path / "theirs")
-    assert saved_agent(tmp_path / "theirs") is None
+    assert "_agent" not in read_settings(tmp_path / "theirs")
     ours = PPO.load(tmp_path / "theirs", env=env)
     np.testing.assert_allclose(decisions(ours, observation), decisions(reference, observation), atol=1e-5)
     assert ours.num_timesteps == 32
