@@ -49,8 +49,8 @@ class ARPO(PPO):
         for MuJoCo: 0.05 to 0.15
     :param epsilon_ramp: fraction of training over which the radius rises linearly from 0; 0: constant
     :param norm: ``"linf"`` or ``"l2"``
-    :param solver: ``"power"`` (restarted jumps to the boundary), ``"pgd"`` (sign gradient), ``"langevin"`` (SGLD) or
-        ``"random"``; see :class:`rlspo.adversary.Solver`
+    :param solver: ``"langevin"`` (SGLD, the paper's), ``"pgd"`` (sign gradient), ``"power"`` (restarted jumps to the
+        boundary: the strongest) or ``"random"``; see :class:`rlspo.adversary.Solver`
     :param adversary_steps: gradients of the inner problem; the cost of the update grows in proportion (5 to 20)
     :param step_size: of ``pgd`` and ``langevin``, in units of the radius; None: ``1 / adversary_steps``
     :param temperature: of the Langevin noise
@@ -98,7 +98,7 @@ class ARPO(PPO):
         epsilon: float = 0.075,
         epsilon_ramp: float = 0.75,
         norm: str = "linf",
-        solver: str = "power",
+        solver: str = "langevin",
         adversary_steps: int = 10,
         step_size: float | None = None,
         temperature: float = 1e-5,
