@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from rlspo import PPO
 from rlspo.adversary import Ball, Solver, kl_to_clean
@@ -36,6 +35,7 @@ def main() -> None:
     parser.add_argument("--env", default="Hopper-v5")
     parser.add_argument("--steps", type=int, default=102_400)
     parser.add_argument("--epsilon", type=float, default=0.075)
+    parser.add_argument("--markdown", type=Path, help="write the table to this file too")
     args = parser.parse_args()
     torch.set_num_threads(1)
     model = PPO("MlpPolicy", args.env, seed=0, normalize_observations=True, normalize_rewards=True, device="cpu")
@@ -49,13 +49,17 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     exact = values.amax(dim=0)
     best_of_100 = values[torch.randint(len(corners), (100,), generator=generator)].amax(dim=0)
-    table = Table("search", "of the worst corner", "of the best of 100 random corners", "states where it beats these")
+    header = ["search", "of the worst corner", "of the best of 100 random corners", "states where it beats these"]
+    rows = []
     for name, solver in SOLVERS.items():
         found = objective(solver(objective, clean, ball, solver.draw(ball, clean, generator)))
         shares = (found.mean() / exact.mean(), found.mean() / best_of_100.mean(), (found >= best_of_100).float().mean())
-        table.add_row(name, *(f"{float(share):.0%}" for share in shares))
-    table.add_row("best of 100 random corners", f"{float(best_of_100.mean() / exact.mean()):.0%}", "100%", "")
-    Console(width=110).print(table)
+        rows.append([name, *(f"{float(share):.0%}" for share in shares)])
+    rows.append(["best of 100 random corners", f"{float(best_of_100.mean() / exact.mean()):.0%}", "100%", ""])
+    text = "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * 4, *rows])
+    print(text)
+    if args.markdown:
+        args.markdown.write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -31,10 +31,10 @@ AGENTS = {
     "barpo": ("BARPO", {"guidance": 0.0}),
     "barpo-guided": ("BARPO", {"guidance": 1.0}),
 }
-#: What was tried for the defaults; not part of the main table.
+#: The other inner solvers, tried for the default (Langevin); not part of the main table.
 TRIALS = {
     f"barpo-{solver}{name}": ("BARPO", {"solver": solver, "guidance": guidance})
-    for solver in ("pgd", "langevin", "power")
+    for solver in ("pgd", "power")
     for name, guidance in (("", 0.0), ("-guided", 1.0))
 }
 ALL = {**AGENTS, **TRIALS}

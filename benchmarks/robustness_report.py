@@ -23,17 +23,24 @@ LABELS = {
     "barpo": "BARPO, unguided",
     "barpo-guided": "BARPO, guided",
 }
+TRIALS = {
+    "barpo": "Langevin, unguided",
+    "barpo-guided": "Langevin, guided",
+    "barpo-pgd": "pgd, unguided",
+    "barpo-pgd-guided": "pgd, guided",
+    "barpo-power": "power, unguided",
+    "barpo-power-guided": "power, guided",
+}
 RESAMPLES = 10_000
 
 
 def read(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Result files by agent, in the order of ``LABELS``, then others by name."""
+    """Result files by agent, in the order of the labels."""
     cells: dict[str, list[dict[str, Any]]] = {}
     for file in sorted(folder.glob("*.json")):
         cell = json.loads(file.read_text())
         cells.setdefault(cell["agent"], []).append(cell)
-    order = [*LABELS, *sorted(set(cells) - set(LABELS))]
-    return {agent: cells[agent] for agent in order if agent in cells}
+    return {agent: cells[agent] for agent in [*LABELS, *TRIALS] if agent in cells}
 
 
 def seed_means(cells: list[dict[str, Any]], measure: str) -> np.ndarray:
@@ -59,10 +66,31 @@ def interval(cells: list[dict[str, Any]], measure: str) -> tuple[float, float]:
 
 
 def report(env: str, steps: int) -> None:
-    """Write ``zoo/results/robustness_ENV_STEPS.csv`` and the docs' table and picture, and print the table."""
+    """Write ``zoo/results/robustness_ENV_STEPS.csv``, the docs' tables and picture, and print the tables."""
     name = f"robustness_{env}_{steps}"
-    agents = read(ROOT / "zoo" / "results" / name)
-    rows = [
+    everything = read(ROOT / "zoo" / "results" / name)
+    docs = ROOT / "docs"
+    (docs / "_results").mkdir(exist_ok=True)
+    rows = summary(everything)
+    with (ROOT / "zoo" / "results" / f"{name}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    for labels, file_name in ((LABELS, name), (TRIALS, "robustness_trials")):
+        table = markdown(rows, {agent: label for agent, label in labels.items() if agent in everything})
+        (docs / "_results" / f"{file_name}.md").write_text(table)
+        print(table)
+    picture(
+        rows,
+        {agent: everything[agent] for agent in LABELS if agent in everything},
+        docs / "_static" / f"{name}.png",
+        f"{env}, {steps:.0e} steps".replace("e+0", "e"),
+    )
+
+
+def summary(agents: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per agent and measure."""
+    return [
         {
             "agent": agent,
             "seeds": len(cells),
@@ -76,28 +104,17 @@ def report(env: str, steps: int) -> None:
         for measure in MEASURES
         for bounds in [interval(cells, measure)]
     ]
-    with (ROOT / "zoo" / "results" / f"{name}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    table = markdown(rows, agents)
-    docs = ROOT / "docs"
-    (docs / "_results").mkdir(exist_ok=True)
-    (docs / "_results" / f"{name}.md").write_text(table)
-    picture(rows, agents, docs / "_static" / f"{name}.png", f"{env}, {steps:.0e} steps".replace("e+0", "e"))
-    print(table)
 
 
-def markdown(rows: list[dict[str, Any]], agents: dict[str, Any]) -> str:
+def markdown(rows: list[dict[str, Any]], labels: dict[str, str]) -> str:
     """The table, one agent to a line: mean over seeds, interval, and each seed's worst-of-three."""
     lines = [
         "| agent | seeds | natural | random | critic | MAD | worst of three | worst, per seed |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for agent in agents:
+    for agent, label in labels.items():
         mine = {row["measure"]: row for row in rows if row["agent"] == agent}
         cells = [f"{mine[m]['mean']:.0f} ({mine[m]['low']:.0f} to {mine[m]['high']:.0f})" for m in MEASURES]
-        label = LABELS.get(agent, agent)
         lines.append(f"| {label} | {mine['natural']['seeds']} | {' | '.join(cells)} | {mine['worst']['per_seed']} |")
     return "\n".join(lines) + "\n"
 
@@ -117,7 +134,7 @@ def picture(rows: list[dict[str, Any]], agents: dict[str, Any], file: Path, titl
         for index, agent in enumerate(agents):
             seeds = seed_means(agents[agent], measure)
             axes.plot([places[index]] * len(seeds), seeds, "k.", markersize=3)
-    axes.set_xticks(np.arange(len(agents)), [LABELS.get(agent, agent) for agent in agents])
+    axes.set_xticks(np.arange(len(agents)), [LABELS[agent] for agent in agents])
     axes.set_ylabel("return, mean of 50 episodes")
     axes.set_title(f"{title}: bars are means over seeds with 95 % intervals, dots are seeds", fontsize=10)
     axes.legend(ncols=4, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.1), frameon=False)

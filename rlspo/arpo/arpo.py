@@ -103,7 +103,7 @@ class ARPO(PPO):
         step_size: float | None = None,
         temperature: float = 1e-5,
         restarts: int = 5,
-        guidance: float = 1.0,
+        guidance: float = 0.0,
         rollouts: str = "clean",
         clip_to_space: bool = False,
         adversary_keys: list[str] | None = None,

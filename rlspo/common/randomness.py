@@ -28,16 +28,16 @@ class Randomness:
 
     def state(self) -> dict[str, Any]:
         """What :meth:`restore` needs, picklable."""
-        return {"numpy": self.numpy.bit_generator.state, "torch": self.torch.get_state().numpy()}
+        torch_states = {name: getattr(self, name).get_state().numpy() for name in ("torch", "predict")}
+        return {"numpy": self.numpy.bit_generator.state, **torch_states}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where :meth:`state` was taken."""
         self.numpy.bit_generator.state = state["numpy"]
-        try:
-            self.torch.set_state(torch.as_tensor(state["torch"]))
-        except RuntimeError:
-            # Generators of a CPU and of a GPU have no common state: the stream is then a fresh one.
-            self.torch.seed()
+        for name in ("torch", "predict"):
+            # Generators of a CPU and of a GPU have no common state: from one to the other the stream is a new one.
+            with contextlib.suppress(RuntimeError):
+                getattr(self, name).set_state(torch.as_tensor(state[name]))
 
     @staticmethod
     @contextlib.contextmanager

@@ -22,32 +22,24 @@ class Field:
     dtype: Any = np.float32
 
 
-def observation_field(space: spaces.Space) -> Field:
-    """The field that holds observations of a (not Dict) ``space``: images stay bytes, other numbers become float32."""
+def space_field(space: spaces.Space) -> Field:
+    """The field that holds elements of a (not Dict) ``space``: images stay bytes, choices integers, the rest is float32."""
     if isinstance(space, spaces.Box):
         return Field(space.shape, np.uint8 if space.dtype == np.uint8 else np.float32)
-    if isinstance(space, spaces.Discrete):
-        return Field((), np.int64)
-    if isinstance(space, spaces.MultiDiscrete):
-        return Field(space.shape, np.int64)
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        return Field(space.shape or (), np.int64)
     if isinstance(space, spaces.MultiBinary):
         return Field(space.shape, np.float32)
     raise TypeError(
-        f"Observations of {space} are not supported; use Box, Discrete, MultiDiscrete, MultiBinary or a Dict of these."
+        f"{space} is not supported; use Box, Discrete, MultiDiscrete, MultiBinary or, to observe, a Dict of these."
     )
 
 
 def action_field(space: spaces.Space) -> Field:
-    """The field that holds actions of ``space``; a Box action is stored flat."""
+    """The field that holds actions of ``space``; a Box action is stored flat, as the distributions see it."""
     if isinstance(space, spaces.Box):
         return Field((int(np.prod(space.shape)),), np.float32)
-    if isinstance(space, spaces.Discrete):
-        return Field((), np.int64)
-    if isinstance(space, spaces.MultiDiscrete):
-        return Field(space.shape, np.int64)
-    if isinstance(space, spaces.MultiBinary):
-        return Field(space.shape, np.float32)
-    raise TypeError(f"Actions of {space} are not supported; use Box, Discrete, MultiDiscrete or MultiBinary.")
+    return space_field(space)
 
 
 class RolloutBuffer(BaseBuffer):
@@ -82,9 +74,9 @@ class RolloutBuffer(BaseBuffer):
         self.gamma = gamma
         observations: Field | dict[str, Field]
         if isinstance(observation_space, spaces.Dict):
-            observations = {key: observation_field(space) for key, space in observation_space.spaces.items()}
+            observations = {key: space_field(space) for key, space in observation_space.spaces.items()}
         else:
-            observations = observation_field(observation_space)
+            observations = space_field(observation_space)
         self.fields: dict[str, Any] = {
             "observations": observations,
             "actions": action_field(action_space),

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import DictRolloutBuffer
 from stable_baselines3.common.buffers import RolloutBuffer as SB3RolloutBuffer
 
-from rlspo.common.rollout_buffer import Field, RolloutBuffer, action_field, observation_field
+from rlspo.common.rollout_buffer import Field, RolloutBuffer, action_field, space_field
 from rlspo.common.trees import tree_map
 from tests.spaces import ACTIONS, OBSERVATIONS
 
@@ -44,7 +44,7 @@ def batch(space: spaces.Space) -> Any:
     ids=str,
 )
 def test_observation_fields(space: spaces.Space, shape: tuple[int, ...], dtype: Any) -> None:
-    assert observation_field(space) == Field(shape, dtype)
+    assert space_field(space) == Field(shape, dtype)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_action_fields(space: spaces.Space, shape: tuple[int, ...], dtype: Any) 
 
 
 def test_other_spaces_are_refused() -> None:
-    for field in (observation_field, action_field):
+    for field in (space_field, action_field):
         with pytest.raises(TypeError, match=r"Text.*not supported; use Box"):
             field(spaces.Text(3))
 
