@@ -60,7 +60,12 @@ class Ball:
         inside = tree_map(onto, inputs, centre)
         if self.low is None:
             return inside
-        return tree_map(lambda x, low, high: torch.minimum(torch.maximum(x, low), high), inside, self.low, self.high)
+
+        def within(point: Tensor, middle: Tensor, low: Tensor, high: Tensor) -> Tensor:
+            # A true observation that lies outside of the bounds stays where it is rather than leave the ball.
+            return torch.minimum(torch.maximum(point, torch.minimum(low, middle)), torch.maximum(high, middle))
+
+        return tree_map(within, inside, centre, self.low, self.high)
 
     def shift(self, centre: Any, unit: Any) -> Any:
         """``centre`` moved by ``radius`` times a point ``unit`` of the unit ball, kept within the bounds."""

@@ -95,6 +95,8 @@ def _chosen_keys(preprocess: Preprocessing, space: spaces.Space, keys: list[str]
             f"The observation space {space} has no continuous (Box) part whose values an adversary could shift. Use "
             "epsilon=0 (plain PPO), or an environment with Box observations."
         )
+    if keys is not None and (isinstance(keys, str) or not keys):
+        raise ValueError(f"adversary_keys is {keys!r}; it must be a list with some of {continuous}, or None for all of these.")
     unknown = [key for key in keys or [] if key not in continuous]
     if unknown:
         raise ValueError(f"adversary_keys names {unknown}; the continuous keys of the observation are {continuous}.")

@@ -10,7 +10,7 @@ import torch
 
 from rlspo.adversary.ball import Ball
 from rlspo.adversary.objectives import Objective
-from rlspo.common.errors import check_choice
+from rlspo.common.errors import check_choice, check_count
 from rlspo.common.trees import Tensor, tree_map
 
 SOLVERS = ("power", "pgd", "langevin", "random")
@@ -33,7 +33,7 @@ class Solver:
     :param restarts: of ``power``; each gets ``steps // restarts`` gradients (at least one)
     """
 
-    kind: str = "power"
+    kind: str = "langevin"
     steps: int = 10
     step_size: float | None = None
     temperature: float = 1e-5
@@ -41,9 +41,8 @@ class Solver:
 
     def __post_init__(self) -> None:
         check_choice("solver", self.kind, SOLVERS)
-        for name, value in (("adversary_steps", self.steps), ("restarts", self.restarts)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1.")
+        check_count("adversary_steps", self.steps)
+        check_count("restarts", self.restarts)
 
     def draw(self, ball: Ball, like: Any, generator: torch.Generator) -> dict[str, Any]:
         """The random numbers of one search: ``start`` points of the unit ball, and for Langevin normal ones per step.

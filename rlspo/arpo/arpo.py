@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -64,6 +64,8 @@ class ARPO(PPO):
     :raises ValueError: for values out of range
     """
 
+    saved_settings: ClassVar[set[str]] = PPO.saved_settings | {"epsilon", "guidance"}
+
     def __init__(
         self,
         policy: str | type[ActorCriticPolicy],
@@ -114,11 +116,13 @@ class ARPO(PPO):
         self.norm = check_choice("norm", norm, NORMS)
         self.solver = solver
         self.adversary_steps = adversary_steps
-        self.step_size = None if step_size is None else check_number("step_size", step_size)
+        self.step_size = None if step_size is None else check_number("step_size", step_size, positive=True)
         self.temperature = check_number("temperature", temperature)
         self.restarts = restarts
         self.guidance = check_number("guidance", guidance)
         self.rollouts = check_choice("rollouts", rollouts, ("clean", "attacked"))
+        if use_sde and rollouts == "attacked":
+            raise ValueError("rollouts is 'attacked' and use_sde is True; state-dependent noise needs rollouts='clean'.")
         self.clip_to_space = clip_to_space
         self.adversary_keys = adversary_keys
         super().__init__(

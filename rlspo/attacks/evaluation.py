@@ -6,15 +6,17 @@ so equal radii are not equal physical disturbances across policies.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.policies import ActorCriticPolicy as SB3ActorCriticPolicy
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.utils import check_for_correct_spaces
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from rlspo.adversary import Objective, Perturbation, Solver, kl_to_clean, negative
 from rlspo.common.collector import env_actions
@@ -31,7 +33,7 @@ ATTACKS = ("random", "critic", "mad")
 
 def attacked_evaluation(
     model: BaseAlgorithm,
-    env: VecEnv,
+    env: Any,
     attack: str | None,
     epsilon: float,
     n_eval_episodes: int = 50,
@@ -43,8 +45,9 @@ def attacked_evaluation(
     """Returns of an actor-critic agent under attack.
 
     :param model: an agent of rlspo, or SB3's A2C or PPO
-    :param env: as many copies as should run side by side; episodes are shared out evenly, so that short ones do not count
-        more often
+    :param env: an id, a gymnasium environment, or a VecEnv with as many copies as should run side by side; episodes are
+        shared out evenly, so that short ones do not count more often. Statistics of a VecNormalize are left alone; an
+        environment that the model trains on is reset at its next ``learn``.
     :param attack: one of :data:`ATTACKS`; None for the natural return
     :param epsilon: radius in units of the policy's input: standard deviations where the policy normalises observations
     :param n_eval_episodes: how many
@@ -71,8 +74,28 @@ def attacked_evaluation(
         return env_actions(actions.cpu().numpy(), policy, policy.action_space)
 
     policy.set_training_mode(False)
-    env.seed(seed)
-    return run_episodes(act, env, n_eval_episodes)
+    venv: VecEnv = model._wrap_env(maybe_make_env(env, verbose=0), verbose=0)
+    check_for_correct_spaces(venv, model.observation_space, model.action_space)
+    if venv is model.env:
+        model._last_obs = None
+    venv.seed(seed)
+    with frozen_statistics(venv):
+        return run_episodes(act, venv, n_eval_episodes)
+
+
+@contextlib.contextmanager
+def frozen_statistics(env: VecEnv) -> Iterator[None]:
+    """Keep a VecNormalize around ``env`` from learning anything."""
+    normalize = unwrap_vec_normalize(env)
+    if normalize is None:
+        yield
+        return
+    before = normalize.training, normalize.norm_reward
+    normalize.training = normalize.norm_reward = False
+    try:
+        yield
+    finally:
+        normalize.training, normalize.norm_reward = before
 
 
 def run_episodes(act: Callable[[Any], np.ndarray], env: VecEnv, n_episodes: int) -> np.ndarray:

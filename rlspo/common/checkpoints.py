@@ -8,6 +8,8 @@ import zipfile
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
+
 from rlspo.common.errors import IncompatibleModelError
 
 Model = TypeVar("Model")
@@ -48,12 +50,13 @@ def load_checked(agent: str, needs: set[str], path: Any, load: Callable[[], Mode
     :param load: reads the file
     :raises IncompatibleModelError: where the file belongs to another agent or does not fit this one
     """
+    hint = "Was it saved by another agent, or with a policy class that is not importable here?"
     if isinstance(path, str | pathlib.Path):
         settings = read_settings(path)
         owner = settings.get("_agent")
         if owner is not None and owner != agent:
             raise IncompatibleModelError(
-                f"{path} was saved by {owner}, not by {agent}. Load it with rlspo.{owner}.load({str(path)!r})."
+                f"{path} was saved by {owner}, not by {agent}. Load it with {owner}.load({str(path)!r})."
             )
         if not needs <= settings.keys():
             raise IncompatibleModelError(
@@ -61,8 +64,7 @@ def load_checked(agent: str, needs: set[str], path: Any, load: Callable[[], Mode
             )
     try:
         return load()
-    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
-        raise IncompatibleModelError(
-            f"{path} could not be loaded as a {agent} model: {type(error).__name__}: {error}. Was it saved by another "
-            "agent, or with a policy class that is not importable here?"
-        ) from error
+    except torch.OutOfMemoryError:
+        raise
+    except (KeyError, RuntimeError, AttributeError) as error:
+        raise IncompatibleModelError(f"{path} could not be loaded as a {agent} model: {error}. {hint}") from error

@@ -67,25 +67,37 @@ def _failing_env_index(error: Exception) -> int | None:
     return None
 
 
-def check_fraction(name: str, value: Any) -> float:
-    """A number in [0, 1]; ``name`` is used in the message."""
-    number = check_number(name, value, minimum=0.0)
-    if number > 1:
-        raise ValueError(f"{name} is {value!r}; it must be a fraction between 0 and 1.")
-    return number
+def check_number(name: str, value: Any, minimum: float = 0.0, maximum: float = float("inf"), positive: bool = False) -> float:
+    """A finite real number between ``minimum`` and ``maximum``.
 
-
-def check_number(name: str, value: Any, minimum: float = 0.0) -> float:
-    """A finite real number of at least ``minimum``.
-
+    :param positive: zero is not allowed either
     :raises TypeError: for anything that is not a number, strings and booleans included
-    :raises ValueError: for NaN, infinity or a number under ``minimum``
+    :raises ValueError: for NaN, infinity or a number out of range
     """
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{name} is {value!r} of type {type(value).__name__}; it must be a number, such as {name}=0.1.")
-    if not np.isfinite(value) or value < minimum:
-        raise ValueError(f"{name} is {value!r}; it must be a finite number of at least {minimum}.")
+    if not np.isfinite(value) or not minimum <= value <= maximum or (positive and value == 0):
+        allowed = f"between {minimum} and {maximum}" if np.isfinite(maximum) else f"of at least {minimum}"
+        raise ValueError(f"{name} is {value!r}; it must be a finite number {'above 0' if positive else allowed}.")
     return float(value)
+
+
+def check_fraction(name: str, value: Any) -> float:
+    """A number in [0, 1]."""
+    return check_number(name, value, maximum=1.0)
+
+
+def check_count(name: str, value: Any) -> int:
+    """A whole number of at least 1.
+
+    :raises TypeError: for anything that is not an integer, ``64.0`` and ``"64"`` included
+    :raises ValueError: for zero or less
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} is {value!r} of type {type(value).__name__}; it must be a whole number, such as {name}=64.")
+    if value < 1:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1.")
+    return int(value)
 
 
 def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:

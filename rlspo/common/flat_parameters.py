@@ -30,6 +30,7 @@ class FlatParameters:
         self.shapes = [parameter.shape for parameter in self.parameters]
         self.sizes = [parameter.numel() for parameter in self.parameters]
         self.optimizer = optimizer
+        self._adopt_new_parameters(module)
         self.adam = Adam.of(optimizer)
         self.values = torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters])
         for parameter, view in zip(self.parameters, self.views(self.values), strict=True):
@@ -40,6 +41,28 @@ class FlatParameters:
         # without dimensions as numbers, and what it writes to them is lost.
         self.steps = torch.zeros(1, dtype=torch.float64, device=self.values.device)
         self.adopt_optimizer_state()
+
+    def _adopt_new_parameters(self, module: nn.Module) -> None:
+        """Give the optimiser the parameters of layers that came since it was made, and take those that left away."""
+        groups = self.optimizer.param_groups
+        present, known = list(module.parameters()), {id(p) for group in groups for p in group["params"]}
+        kept = {id(p) for p in present}
+        for group in groups:
+            group["params"] = [p for p in group["params"] if id(p) in kept]
+        groups[0]["params"] += [p for p in present if id(p) not in known]
+        for parameter in [p for p in self.optimizer.state if id(p) not in kept]:
+            del self.optimizer.state[parameter]
+
+    def holds(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether the module's trainable parameters still are views of the vector, and the optimiser still is ours.
+
+        Replacing a layer, freezing one, ``deepcopy`` and SB3's ``load_from_vector`` all end that.
+        """
+        trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        if optimizer is not self.optimizer or len(trainable) != len(self.parameters):
+            return False
+        pairs = zip(trainable, self.parameters, self.views(self.values), strict=True)
+        return all(new is old and new.data_ptr() == view.data_ptr() for new, old, view in pairs)
 
     def views(self, vector: Tensor) -> list[Tensor]:
         """``vector`` cut into tensors of the parameters' shapes."""

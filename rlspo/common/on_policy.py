@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import RolloutBuffer as SB3RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
@@ -21,11 +22,11 @@ from stable_baselines3.common.vec_env import VecEnv
 from rlspo.common.checkpoints import load_checked
 from rlspo.common.collector import Actor, TimeLimits, env_actions, evaluate_in_batches, stack_observations, torch_actor
 from rlspo.common.compilation import should_compile
-from rlspo.common.errors import check_finite, env_failure
+from rlspo.common.errors import check_count, check_finite, check_fraction, check_number, env_failure
 from rlspo.common.precision import convolution_dtype
 from rlspo.common.randomness import Randomness
 from rlspo.common.reward_scaling import RewardScaler
-from rlspo.common.rollout_buffer import Field, RolloutBuffer
+from rlspo.common.rollout_buffer import Field, RolloutBuffer, space_field
 from rlspo.common.trees import tree_map
 from rlspo.common.update import MINIBATCH_FIELDS, Minibatch, Parameters, Update
 from rlspo.common.vector_env import GymnasiumVecEnv
@@ -46,6 +47,8 @@ class OnPolicyAgent(OnPolicyAlgorithm):
     policy: Any
     #: Rollout fields recorded beyond the usual ones, by name.
     extra_fields: ClassVar[dict[str, Field]] = {}
+    #: Settings by which a model file of this agent is known; SB3's files do not name theirs.
+    saved_settings: ClassVar[set[str]] = {"n_epochs", "batch_size"}
 
     def __init__(
         self,
@@ -62,6 +65,15 @@ class OnPolicyAgent(OnPolicyAlgorithm):
     ) -> None:
         if compile not in ("auto", True, False):
             raise ValueError(f"compile is {compile!r}; it must be 'auto', True or False.")
+        for name, count in (("n_steps", kwargs["n_steps"]), ("batch_size", batch_size), ("n_epochs", n_epochs)):
+            check_count(name, count)
+        for name in ("gamma", "gae_lambda"):
+            check_fraction(name, kwargs[name])
+        for name in ("ent_coef", "vf_coef"):
+            check_number(name, kwargs[name])
+        check_number("max_grad_norm", kwargs["max_grad_norm"], positive=True)
+        if target_kl is not None:
+            check_number("target_kl", target_kl, positive=True)
         if normalize_observations:
             policy_kwargs = {**(policy_kwargs or {}), "normalize_observations": True}
         super().__init__(*args, **{**kwargs, "policy_kwargs": policy_kwargs, "_init_setup_model": False})
@@ -73,7 +85,11 @@ class OnPolicyAgent(OnPolicyAlgorithm):
         self.compile = compile
         self.precision = precision
         self.reward_scaler: RewardScaler | None = None
+        self._planned_updates = 0
         if self.env is not None:
+            space = self.observation_space
+            for part in space.spaces.values() if isinstance(space, spaces.Dict) else [space]:
+                space_field(part)
             self._check_batch_size()
 
     # What an agent may change.
@@ -135,8 +151,10 @@ class OnPolicyAgent(OnPolicyAlgorithm):
             self.reward_scaler = RewardScaler(self.gamma, self.n_envs)
         self.update = self._new_update()
 
-    def _new_update(self) -> Update:
-        return Update(self.loss, self.policy, self.policy.optimizer, self.max_grad_norm, self.target_kl)
+    def _new_update(self, compiled: bool = False) -> Update:
+        update = Update(self.loss, self.policy, self.policy.optimizer, self.max_grad_norm, self.target_kl)
+        update.use_compiled(compiled, or_eager=self.compile == "auto")
+        return update
 
     def _check_batch_size(self) -> None:
         rollout = self.n_steps * self.n_envs
@@ -153,6 +171,8 @@ class OnPolicyAgent(OnPolicyAlgorithm):
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed the agent's own generators, the action space and the environment; global generators are left alone."""
         self.randomness = Randomness(seed, self.device)
+        if hasattr(self, "policy"):
+            self.policy.generator = self.randomness.predict
         if seed is not None:
             self.action_space.seed(seed)
             if self.env is not None:
@@ -180,7 +200,7 @@ class OnPolicyAgent(OnPolicyAlgorithm):
 
         :return: False where a callback asked to stop; the rollout is then incomplete
         """
-        buffer: RolloutBuffer = self.rollout_buffer
+        buffer: Any = rollout_buffer
         observations: Any = self._last_obs
         episode_starts: Any = self._last_episode_starts
         check_finite(observations, np.zeros(env.num_envs), self.num_timesteps // env.num_envs)
@@ -257,6 +277,9 @@ class OnPolicyAgent(OnPolicyAlgorithm):
     def train(self) -> None:
         """Update the policy from the rollout in the buffer."""
         self.policy.set_training_mode(True)
+        if not self.update.flat.holds(self.policy, self.policy.optimizer):
+            self.update.flat.publish_steps()
+            self.update = self._new_update(self.update.compiled)
         self._update_learning_rate(self.policy.optimizer)
         learning_rate = self.policy.optimizer.param_groups[0]["lr"]
         scalars = {"learning_rate": learning_rate, **self.hyper()}
@@ -289,7 +312,8 @@ class OnPolicyAgent(OnPolicyAlgorithm):
             self.logger.record(key, float((last if name == "approx_kl" else used)[:, column].mean()))
         buffer = self.rollout_buffer
         self.logger.record("train/loss", float(used[-1, 0]))
-        explained = explained_variance(buffer.flat("values"), buffer.flat("returns"))
+        valid = buffer.flat("valid")
+        explained = explained_variance(buffer.flat("values")[valid], buffer.flat("returns")[valid])
         self.logger.record("train/explained_variance", float(explained))
         if hasattr(self.policy, "log_std"):
             self.logger.record("train/std", torch.exp(self.policy.log_std).mean().item())
@@ -311,17 +335,17 @@ class OnPolicyAgent(OnPolicyAlgorithm):
         Arguments as in SB3; ``total_timesteps`` may be a float (``1e6``).
         """
         self._check_batch_size()
-        if self.update.flat.names != [name for name, part in self.policy.named_parameters() if part.requires_grad]:
-            self.update = self._new_update()  # parameters were frozen or freed since
         rollout = self.n_steps * self.n_envs
         n_updates = -(-int(total_timesteps) // rollout) * self.n_epochs * (rollout // self.batch_size)
-        compiled, reason = should_compile(self.compile, n_updates, self.device)
+        self._planned_updates += n_updates  # training in slices pays in the end, too
+        compiled, reason = should_compile(self.compile, self._planned_updates, self.device)
         if compiled and not self.update.compiled:
             print(f"Compiling the update, which takes 10 to 25 s before the first one: {reason}.", flush=True)
+            self.update.use_compiled(True, or_eager=self.compile == "auto")
         elif not compiled and self.verbose >= 1:
             print(f"Running the update eagerly: {reason}.")
-        if compiled != self.update.compiled:
-            self.update.use_compiled(compiled)
+        if self.compile is False:
+            self.update.use_compiled(False)
         return super().learn(
             int(total_timesteps),
             callback,
@@ -373,12 +397,12 @@ class OnPolicyAgent(OnPolicyAlgorithm):
 
     @classmethod
     def load(cls: type[SelfAgent], path: str | pathlib.Path | Any, *args: Any, **kwargs: Any) -> SelfAgent:
-        """As SB3's, from a file that this agent, or SB3's agent of the same name, has saved.
+        """As SB3's, from a file that this agent has saved (for :class:`rlspo.PPO` also one of SB3's PPO).
 
         :raises IncompatibleModelError: for a file that is truncated, no model, or another agent's
         """
         model = load_checked(
-            cls.__name__, {"n_epochs", "batch_size"}, path, lambda: super(OnPolicyAgent, cls).load(path, *args, **kwargs)
+            cls.__name__, cls.saved_settings, path, lambda: super(OnPolicyAgent, cls).load(path, *args, **kwargs)
         )
         if hasattr(model, "_random_state"):
             model.randomness.restore(model._random_state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,9 +94,14 @@ class Update:
         self.stat_names: list[str] = []
         self.use_compiled(compiled)
 
-    def use_compiled(self, compiled: bool) -> None:
-        """Switch between the eager and the compiled path; both give the same numbers."""
+    def use_compiled(self, compiled: bool, or_eager: bool = False) -> None:
+        """Switch between the eager and the compiled path; both give the same numbers.
+
+        :param compiled: compile at the next call
+        :param or_eager: where compilation fails (no working compiler, no Python headers), say so and go on eagerly
+        """
         self.compiled = compiled
+        self._or_eager = compiled and or_eager
         function: Callable[..., Any] = self._step if self.flat.adam else self._clipped_gradient
         self._function = compile_whole(function, self.device) if compiled else function
 
@@ -121,10 +127,24 @@ class Update:
         with torch.no_grad():
             if flat.adam:
                 state = (flat.values, flat.first_moment, flat.second_moment, flat.steps, self.active)
-                return self._function(*state, data, indices, hyper, noise)
-            gradient, report = self._function(flat.values, self.active, data, indices, hyper, noise)
+                return self._call(*state, data, indices, hyper, noise)
+            gradient, report = self._call(flat.values, self.active, data, indices, hyper, noise)
             self._step_outside(gradient, report, hyper)
             return report
+
+    def _call(self, *arguments: Any) -> Any:
+        if not self._or_eager:
+            return self._function(*arguments)
+        self._or_eager = False
+        try:
+            return self._function(*arguments)
+        except Exception as error:  # whatever compilers raise; an error of the loss itself comes again just below
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            warnings.warn(
+                f"Compiling the update failed ({reason}); training goes on without, several times slower.", stacklevel=2
+            )
+            self.use_compiled(False)
+            return self._function(*arguments)
 
     def _clipped_gradient(
         self,

@@ -89,6 +89,7 @@ class ActorCriticPolicy(sb3.ActorCriticPolicy):
         self.preprocess = Preprocessing(observation_space, self.normalize_images, normalize_observations, clip_observations)
         owners = [id(parameter) for module in self.modules() for parameter in module.parameters(recurse=False)]
         self._tied = len(owners) != len(set(owners))
+        self._choices = tuple(map(int, action_space.nvec)) if isinstance(action_space, spaces.MultiDiscrete) else ()
         self._methods: nn.Module
         # Not a submodule (it would contain its own parent), hence past nn.Module's registration.
         self.__dict__["_methods"] = _Methods(self)
@@ -192,7 +193,7 @@ class ActorCriticPolicy(sb3.ActorCriticPolicy):
             log_std = 0.5 * torch.log(variance + kind.epsilon)
             return Gaussian(head, log_std) if kind.bijector is None else SquashedGaussian(head, log_std)
         if isinstance(kind, MultiCategoricalDistribution):
-            return MultiCategorical(head, tuple(int(size) for size in kind.action_dims))
+            return MultiCategorical(head, self._choices)
         return Bernoulli(head) if isinstance(kind, BernoulliDistribution) else Categorical(head)
 
 

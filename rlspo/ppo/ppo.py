@@ -10,6 +10,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import FloatSchedule
 
+from rlspo.common.errors import check_number
 from rlspo.common.on_policy import OnPolicyAgent
 from rlspo.common.update import Minibatch, Parameters
 from rlspo.policies import (
@@ -35,8 +36,7 @@ class PPO(OnPolicyAgent):
 
     :param policy: ``"MlpPolicy"`` (vectors), ``"CnnPolicy"`` (images), ``"MultiInputPolicy"`` (Dict observations), or a
         subclass of :class:`rlspo.policies.ActorCriticPolicy`
-    :param env: environment id, gymnasium environment, SB3 VecEnv or gymnasium VectorEnv; None to load a model for
-        prediction only
+    :param env: environment id, gymnasium environment, SB3 VecEnv or gymnasium VectorEnv
     :param learning_rate: of Adam, or a function of the remaining progress (1 to 0); lower it when ``approx_kl`` or the
         return jump, usual range 3e-5 to 1e-3
     :param n_steps: steps per environment and rollout; more gives better advantages and fewer, larger updates (128 to 4096)
@@ -144,8 +144,9 @@ class PPO(OnPolicyAgent):
         )
         if normalize_advantage and batch_size < 2:
             raise ValueError(f"batch_size is {batch_size}; normalize_advantage needs at least 2 samples to a minibatch.")
-        if isinstance(clip_range_vf, float | int) and clip_range_vf <= 0:
-            raise ValueError(f"clip_range_vf is {clip_range_vf}; it must be positive, or None for no clipping.")
+        for name, value in (("clip_range", clip_range), ("clip_range_vf", clip_range_vf)):
+            if value is not None and not callable(value):
+                check_number(name, value, positive=True)
         self.clip_range: Any = clip_range
         self.clip_range_vf: Any = clip_range_vf
         self.normalize_advantage = normalize_advantage

@@ -17,7 +17,14 @@ def generator(device: str, seed: int = 0) -> torch.Generator:
     return torch.Generator(device=device).manual_seed(seed)
 
 
-def solve(objective, clean, ball, kind="power", steps=10, step_size=None, seed=0):  # type: ignore[no-untyped-def]
+#: Solvers that search; ``"random"`` only draws a corner.
+GRADIENT_SOLVERS = ("power", "pgd", "langevin")
+#: In units of the radius: ten such steps cross the ball from anywhere, ten of the default 1 / 10 just reach its boundary.
+LONG_STEP = 0.2
+every_gradient_solver = pytest.mark.parametrize("kind", GRADIENT_SOLVERS)
+
+
+def solve(objective, clean, ball, kind, steps=10, step_size=None, seed=0):  # type: ignore[no-untyped-def]
     solver = Solver(kind, steps, step_size)
     return solver(objective, clean, ball, solver.draw(ball, clean, generator(str(clean.device), seed)))
 
@@ -35,13 +42,14 @@ def test_perturbation_stays_in_the_ball(norm: str, kind: str, shape: tuple[int, 
     assert (size >= 0.25).all(), "the search should have left the inside of the ball"
 
 
-@pytest.mark.parametrize("kind", ["power", "pgd", "langevin"])
+@every_gradient_solver
 def test_linear_objective_has_a_closed_form_in_both_norms(kind: str, device: str) -> None:
     """max w.x over the ball: w.s + eps |w|_1 in linf, w.s + eps |w|_2 in l2 (with steps long enough to get there)."""
     weights = torch.randn(6, generator=generator(device, 1), device=device)
     clean = torch.randn(16, 6, generator=generator(device), device=device)
     for norm, dual in (("linf", weights.abs().sum()), ("l2", weights.norm())):
-        found = solve(lambda x: x @ weights, clean, Ball(norm, torch.tensor(0.2, device=device)), kind, step_size=0.2)
+        ball = Ball(norm, torch.tensor(0.2, device=device))
+        found = solve(lambda x, w=weights: x @ w, clean, ball, kind, step_size=LONG_STEP)
         torch.testing.assert_close(found @ weights, clean @ weights + 0.2 * dual, rtol=1e-3, atol=2e-3)
 
 
@@ -49,29 +57,40 @@ def linear_gaussian(weight: torch.Tensor):  # type: ignore[no-untyped-def]
     return lambda inputs: Gaussian(inputs @ weight.T, torch.zeros(len(weight), device=weight.device))
 
 
-def test_worst_corner_of_a_linear_policy(device: str) -> None:
+@every_gradient_solver
+def test_worst_corner_of_a_linear_policy(kind: str, device: str) -> None:
     """For one action, KL = (w.d)^2 / 2 / sigma^2 is largest at d = +-eps sign(w): (eps |w|_1)^2 / 2."""
     weight = torch.randn(1, 7, generator=generator(device, 2), device=device)
     clean = torch.randn(64, 7, generator=generator(device), device=device)
     policy = linear_gaussian(weight)
     objective = kl_to_clean(policy, policy(clean))
-    found = objective(solve(objective, clean, Ball("linf", torch.tensor(0.1, device=device)), step_size=0.2))
+    ball = Ball("linf", torch.tensor(0.1, device=device))
+    found = objective(solve(objective, clean, ball, kind, step_size=LONG_STEP))
     exact = 0.5 * (0.1 * weight.abs().sum()) ** 2
     torch.testing.assert_close(found, exact.expand(64), rtol=1e-3, atol=0)
 
 
-def test_worst_l2_perturbation_of_a_linear_policy_is_the_top_singular_direction(device: str) -> None:
+@every_gradient_solver
+def test_worst_l2_perturbation_of_a_linear_policy_is_the_top_singular_direction(kind: str, device: str) -> None:
     weight = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]], device=device)
     clean = torch.zeros(8, 3, device=device)
     policy = linear_gaussian(weight)
     objective = kl_to_clean(policy, policy(clean))
-    found = solve(objective, clean, Ball("l2", torch.tensor(0.5, device=device)), steps=20)
-    torch.testing.assert_close(objective(found), torch.full((8,), 0.5 * (2.0 * 0.5) ** 2, device=device), rtol=1e-2, atol=0)
+    found = solve(objective, clean, Ball("l2", torch.tensor(0.5, device=device)), kind, steps=20, step_size=LONG_STEP)
+    exact = torch.full((8,), 0.5 * (2.0 * 0.5) ** 2, device=device)
+    torch.testing.assert_close(objective(found), exact, rtol=2e-2, atol=0)
 
 
 @pytest.mark.parametrize("discrete", [False, True])
-def test_inner_kl_beats_the_best_of_100_random_corners(discrete: bool, device: str) -> None:
-    """With ten gradients in eleven dimensions; the largest of all 2048 corners is the exact answer."""
+@every_gradient_solver
+def test_inner_kl_beats_the_best_of_100_random_corners(kind: str, discrete: bool, device: str) -> None:
+    """With ten gradients in eleven dimensions; the largest of all 2048 corners is the exact answer.
+
+    A single walk ends in the local maximum nearest to its start, ``power`` chooses among five. Fractions of the exact
+    answer, Gaussian / categorical: a random corner 0.23 / 0.16, the best of 100 0.79 / 0.75; ``power`` 0.98 / 0.99; steps
+    of 0.2: ``pgd`` 0.86 / 0.91, ``langevin`` 0.86 / 0.91; steps of the default 0.1: ``pgd`` 0.82 / 0.87, ``langevin``
+    0.76 / 0.83, so that ``langevin`` is then no better than the best of 100 where the policy is Gaussian.
+    """
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(11, 64), torch.nn.Tanh(), torch.nn.Linear(64, 3)).to(device)
 
@@ -83,29 +102,37 @@ def test_inner_kl_beats_the_best_of_100_random_corners(discrete: bool, device: s
     ball = Ball("linf", torch.tensor(0.075, device=device))
     with torch.no_grad():
         objective = kl_to_clean(policy, policy(clean))
-        found = objective(solve(objective, clean, ball))
+        found = objective(solve(objective, clean, ball, kind, step_size=LONG_STEP))
+        default = objective(solve(objective, clean, ball, kind))
         corners = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=11)), device=device)
         values = torch.stack([objective(ball.shift(clean, corner.expand(64, 11))) for corner in corners])
-        picks = torch.randint(2048, (100,), generator=generator("cpu", 5))
-        exact, best_of_100 = values.amax(dim=0), values[picks].amax(dim=0)
-    assert (found >= best_of_100).float().mean() > 0.9
-    assert found.mean() > 1.1 * best_of_100.mean()
-    assert found.mean() > 0.93 * exact.mean()
+        # Each observation has its own hundred: a hundred for all of them would be good or bad for all at once.
+        picks = torch.randint(2048, (100, 64), generator=generator("cpu", 5)).to(device)
+        exact, best_of_100 = values.amax(dim=0), values.gather(0, picks).amax(dim=0)
+    assert found.mean() > best_of_100.mean()
+    assert default.mean() > max(0.65 * exact.mean(), 2.5 * values.mean())
+    if kind == "power":
+        assert (found >= best_of_100).float().mean() > 0.9
+        assert found.mean() > 1.1 * best_of_100.mean()
+        assert found.mean() > 0.93 * exact.mean()
     assert (found <= exact * (1 + 1e-4)).all()
 
 
-def test_negative_minimises(device: str) -> None:
+@every_gradient_solver
+def test_negative_minimises(kind: str, device: str) -> None:
     clean = torch.zeros(4, 2, device=device)
     value = lambda x: x.sum(dim=1)  # noqa: E731
-    found = solve(negative(value), clean, Ball("linf", torch.tensor(1.0, device=device)))
-    torch.testing.assert_close(found, -torch.ones(4, 2, device=device), atol=0.15, rtol=0)
+    ball = Ball("linf", torch.tensor(1.0, device=device))
+    found = solve(negative(value), clean, ball, kind, step_size=LONG_STEP)
+    torch.testing.assert_close(found, -torch.ones(4, 2, device=device))
 
 
-def test_bounds_are_kept() -> None:
+@every_gradient_solver
+def test_bounds_are_kept(kind: str) -> None:
     low, high = torch.tensor([[-0.1, 0.0]]), torch.tensor([[0.1, 1.0]])
     ball = Ball("linf", torch.tensor(0.5), low, high)
-    found = solve(lambda x: x.sum(dim=1), torch.zeros(4, 2), ball)
-    torch.testing.assert_close(found, torch.tensor([0.1, 0.5]).expand(4, 2), atol=0.06, rtol=0)
+    found = solve(lambda x: x.sum(dim=1), torch.zeros(4, 2), ball, kind, step_size=LONG_STEP)
+    torch.testing.assert_close(found, torch.tensor([0.1, 0.5]).expand(4, 2))
     assert (found[:, 0] <= 0.1).all()
 
 
@@ -138,9 +165,10 @@ class TestPerturbation:
     def inputs(self, preprocess: Preprocessing) -> dict[str, torch.Tensor]:
         return preprocess({"speed": torch.zeros(5, 3), "place": torch.ones(5, 2), "gear": torch.zeros(5, dtype=torch.int64)})
 
-    def test_only_the_chosen_keys_move(self) -> None:
+    @every_gradient_solver
+    def test_only_the_chosen_keys_move(self, kind: str) -> None:
         preprocess = Preprocessing(self.space, True, False, 10.0)
-        perturb = Perturbation(preprocess, self.space, Solver(), keys=["speed"])
+        perturb = Perturbation(preprocess, self.space, Solver(kind), keys=["speed"])
         inputs = self.inputs(preprocess)
         noise = perturb.draw(inputs, generator("cpu"))
         found = perturb(lambda x: x["speed"].sum(dim=1) + x["place"].sum(dim=1), inputs, torch.tensor(0.1), noise)
@@ -152,19 +180,21 @@ class TestPerturbation:
         preprocess = Preprocessing(self.space, True, False, 10.0)
         assert Perturbation(preprocess, self.space, Solver()).keys == ["place", "speed"]
 
-    def test_clip_to_space(self) -> None:
+    @every_gradient_solver
+    def test_clip_to_space(self, kind: str) -> None:
         preprocess = Preprocessing(self.space, True, False, 10.0)
-        perturb = Perturbation(preprocess, self.space, Solver(), clip_to_space=True)
+        perturb = Perturbation(preprocess, self.space, Solver(kind), clip_to_space=True)
         inputs = self.inputs(preprocess)
         noise = perturb.draw(inputs, generator("cpu"))
         found = perturb(lambda x: x["place"].sum(dim=1) + x["speed"].sum(dim=1), inputs, torch.tensor(0.3), noise)
         assert torch.equal(found["place"], inputs["place"]), "these are at the upper bound already"
         assert (found["speed"] > 0.25).all()
 
-    def test_image_units_are_zero_to_one(self) -> None:
+    @every_gradient_solver
+    def test_image_units_are_zero_to_one(self, kind: str) -> None:
         space = spaces.Box(0, 255, (1, 36, 36), np.uint8)
         preprocess = Preprocessing(space, True, False, 10.0)
-        perturb = Perturbation(preprocess, space, Solver(), clip_to_space=True)
+        perturb = Perturbation(preprocess, space, Solver(kind), clip_to_space=True)
         inputs = preprocess(torch.full((2, 1, 36, 36), 254, dtype=torch.uint8))
         noise = perturb.draw(inputs, generator("cpu"))
         found = perturb(lambda x: x.flatten(1).sum(dim=1), inputs, torch.tensor(8 / 255), noise)
@@ -183,8 +213,12 @@ class TestPerturbation:
 
 @pytest.mark.parametrize("steps", [0, -1, 2.5, True, "10"])
 def test_bad_number_of_steps(steps: object) -> None:
-    with pytest.raises(ValueError, match="adversary_steps"):
+    with pytest.raises((ValueError, TypeError), match="adversary_steps"):
         Solver(steps=steps)  # type: ignore[arg-type]
+
+
+def test_the_default_solver_is_the_papers() -> None:
+    assert Solver().kind == "langevin"
 
 
 def test_bad_norm_and_solver() -> None:

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.atari_wrappers import EpisodicLifeEnv
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from rlspo import BARPO, PPO
 from rlspo.attacks import ATTACKS, attacked_evaluation
@@ -108,6 +109,76 @@ def test_a_lost_life_is_not_an_episode() -> None:
     returns = attacked_evaluation(model, env, "random", 0.1, 4)
     assert len(returns) == 4
     assert returns.min() >= 5, "whole episodes, not single lives"
+
+
+@pytest.mark.parametrize("attack", [None, "random", "critic", "mad"])
+@pytest.mark.parametrize("library", [PPO, stable_baselines3.PPO])
+def test_env_may_be_an_environment(library: Any, attack: str | None) -> None:
+    model = perfect_agent(library)
+    expected = attacked_evaluation(model, make_vec_env(Tracking, 1), attack, 0.3, 6, seed=3)
+    np.testing.assert_array_equal(attacked_evaluation(model, Tracking(), attack, 0.3, 6, seed=3), expected)
+    assert (expected < 0).all() if attack else (expected == 0).all()
+
+
+@pytest.mark.parametrize("library", [PPO, stable_baselines3.PPO])
+def test_env_may_be_an_id(library: Any) -> None:
+    model = library("MlpPolicy", "CartPole-v1", **SMALL)
+    expected = attacked_evaluation(model, make_vec_env("CartPole-v1", 1), "mad", 0.3, 4, seed=3)
+    assert len(set(expected)) > 1, "episodes that are all alike would show nothing"
+    np.testing.assert_array_equal(attacked_evaluation(model, "CartPole-v1", "mad", 0.3, 4, seed=3), expected)
+
+
+def test_an_environment_of_other_spaces_is_refused() -> None:
+    with pytest.raises(ValueError, match="spaces do not match"):
+        attacked_evaluation(perfect_agent(), "CartPole-v1", "mad", 0.1, 1)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_statistics_of_vec_normalize_do_not_move(training: bool) -> None:
+    env = VecNormalize(make_vec_env(Tracking, 4))
+    model = PPO("MlpPolicy", env, **SMALL).learn(256)
+    env.training = training
+
+    def statistics() -> list[Any]:
+        return [np.copy(value) for rms in (env.obs_rms, env.ret_rms) for value in (rms.mean, rms.var, rms.count)]
+
+    before = statistics()
+    for attack in (None, "mad"):
+        attacked_evaluation(model, env, attack, 0.2, 8)
+    assert env.training == training
+    for old, new in zip(before, statistics(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_statistics_are_freed_again_after_a_failure() -> None:
+    class Failing(Tracking):
+        def step(self, action: np.ndarray) -> Any:
+            raise RuntimeError("the simulator fell over")
+
+    env = VecNormalize(make_vec_env(Failing, 1), norm_obs=False)
+    with pytest.raises(RuntimeError, match="fell over"):
+        attacked_evaluation(perfect_agent(), env, "mad", 0.2, 1)
+    assert env.training
+
+
+@pytest.mark.parametrize("monitored", [True, False])
+def test_returns_are_raw_whatever_vec_normalize_makes_of_rewards(monitored: bool) -> None:
+    def make() -> Any:
+        return make_vec_env(Tracking, 4) if monitored else DummyVecEnv([Tracking] * 4)
+
+    scaled = VecNormalize(make(), norm_obs=False, norm_reward=True)
+    scaled.ret_rms.var = np.array(100.0)
+    expected = attacked_evaluation(perfect_agent(), make(), "mad", 0.3, 8, seed=3)
+    np.testing.assert_allclose(attacked_evaluation(perfect_agent(), scaled, "mad", 0.3, 8, seed=3), expected, rtol=1e-5)
+    assert scaled.norm_reward
+
+
+def test_training_goes_on_with_new_episodes_after_an_evaluation_on_the_same_environment() -> None:
+    model = PPO("MlpPolicy", make_vec_env(Tracking, 2), **SMALL).learn(128)
+    attacked_evaluation(model, model.get_env(), "mad", 0.2, 5)
+    model.learn(128, reset_num_timesteps=False)
+    assert (model.rollout_buffer.data["episode_starts"][0] == 1).all()
+    assert model.num_timesteps == 256
 
 
 def test_bad_arguments() -> None:

@@ -83,6 +83,47 @@ def test_batch_size_that_does_not_fit(batch_size: int) -> None:
         PPO("MlpPolicy", SpacesEnv(), **{**SMALL, "batch_size": batch_size})
 
 
+BAD_NUMBERS: list[tuple[str, Any]] = [
+    *(("batch_size", value) for value in (0, -64, "64", 32.0, True, None)),
+    *(("n_steps", value) for value in (0, 64.0)),
+    *(("n_epochs", value) for value in (0, 2.5)),
+    *((name, value) for name in ("gamma", "gae_lambda") for value in (1.5, -1, "0.9", float("nan"))),
+    *(("clip_range", value) for value in (-0.2, 0.0)),
+    *(("clip_range_vf", value) for value in (-0.2, "0.2")),
+    *(("target_kl", value) for value in (-1, 0, "0.01")),
+    *(("max_grad_norm", value) for value in (None, 0, -0.5)),
+    *((name, value) for name in ("vf_coef", "ent_coef") for value in ("x", -0.1, None, float("inf"))),
+]
+
+
+@pytest.mark.parametrize("agent", [PPO, BARPO])
+@pytest.mark.parametrize(("name", "value"), BAD_NUMBERS)
+def test_numbers_out_of_range_are_named_at_construction(agent: type[PPO], name: str, value: Any) -> None:
+    with pytest.raises((ValueError, TypeError)) as error:
+        agent("MlpPolicy", SpacesEnv(), **{**SMALL, name: value})
+    assert str(error.value).startswith(f"{name} is {value!r}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("gamma", 1),
+        ("gamma", 0.0),
+        ("gae_lambda", 1.0),
+        ("vf_coef", 0),
+        ("ent_coef", np.float32(0.01)),
+        ("n_epochs", np.int64(2)),
+        ("clip_range", lambda remaining: 0.1 + 0.1 * remaining),
+        ("target_kl", None),
+        ("clip_range_vf", None),
+        ("max_grad_norm", 1),
+    ],
+)
+def test_numbers_in_range_are_taken(name: str, value: Any) -> None:
+    model = PPO("MlpPolicy", SpacesEnv(), **{**SMALL, name: value}).learn(16)
+    assert all(torch.isfinite(parameter).all() for parameter in model.policy.parameters())
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("compile", "yes"), ("precision", "float16"), ("clip_range_vf", -1.0), ("batch_size", 1)]
 )
@@ -101,7 +142,7 @@ def test_model_files(tmp_path: Path) -> None:
         BARPO.load(tmp_path / "half.zip")
     with pytest.raises(IncompatibleModelError, match="not a readable model"):
         BARPO.load(tmp_path / "text")
-    with pytest.raises(IncompatibleModelError, match=r"saved by BARPO, not by PPO.*rlspo\.BARPO\.load"):
+    with pytest.raises(IncompatibleModelError, match=r"saved by BARPO, not by PPO.*BARPO\.load"):
         PPO.load(tmp_path / "barpo")
     with pytest.raises(FileNotFoundError, match=r"nothing\.zip"):
         PPO.load(tmp_path / "nothing")

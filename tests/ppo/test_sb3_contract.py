@@ -105,13 +105,22 @@ def test_callbacks(agent: type[PPO], tmp_path: Path) -> None:
     model = agent("MlpPolicy", "CartPole-v1", **SMALL)
     checkpoint = CheckpointCallback(64, str(tmp_path / "checkpoints"))
     evaluation = EvalCallback(
-        make_vec_env("CartPole-v1", 1), eval_freq=64, n_eval_episodes=2, best_model_save_path=str(tmp_path), verbose=0
+        make_vec_env("CartPole-v1", 1),
+        eval_freq=64,
+        n_eval_episodes=2,
+        best_model_save_path=str(tmp_path),
+        log_path=str(tmp_path),
+        verbose=0,
     )
     every = EveryNTimesteps(100, CheckpointCallback(1, str(tmp_path / "every")))
     model.learn(256, callback=[checkpoint, evaluation, every])
     assert len(list((tmp_path / "checkpoints").glob("*.zip"))) == 4
     assert len(list((tmp_path / "every").glob("*.zip"))) == 2
-    assert len(evaluation.evaluations_results) == 0 or evaluation.n_calls == 256
+    assert evaluation.evaluations_timesteps == [64, 128, 192, 256]
+    saved = np.load(tmp_path / "evaluations.npz")
+    np.testing.assert_array_equal(saved["timesteps"], [64, 128, 192, 256])
+    assert saved["results"].shape == (4, 2)
+    assert evaluation.best_mean_reward == saved["results"].mean(axis=1).max()
     best = agent.load(tmp_path / "best_model")
     assert best.predict(np.zeros(4, np.float32))[0] in (0, 1)
 
@@ -131,11 +140,32 @@ def test_callbacks_stop_training() -> None:
     assert model.num_timesteps < 500
 
 
-def test_evaluate_policy_and_monitor() -> None:
+def test_evaluate_policy() -> None:
+    """SB3's evaluation of our agent is what stepping the environment by hand gives."""
     model = PPO("MlpPolicy", "CartPole-v1", **SMALL).learn(128)
-    mean, _ = evaluate_policy(model, model.env, n_eval_episodes=3)
-    assert 1 <= mean <= 500
-    assert model.ep_info_buffer is not None and model.ep_info_buffer[0]["l"] > 0
+    returns, lengths = evaluate_policy(model, make_vec_env("CartPole-v1", 1, seed=11), 3, return_episode_rewards=True)
+    env = gym.make("CartPole-v1")
+    by_hand = []
+    for episode in range(3):
+        observation, _ = env.reset(seed=11 if episode == 0 else None)
+        total, over = 0.0, False
+        while not over:
+            action, _ = model.predict(observation, deterministic=True)
+            observation, reward, terminated, truncated, _ = env.step(action)
+            total, over = total + float(reward), terminated or truncated
+        by_hand.append(total)
+    assert returns == lengths == by_hand
+
+
+def test_monitor() -> None:
+    """Episode lengths and returns in the agent's buffer are those that the rollout shows."""
+    model = PPO("MlpPolicy", "CartPole-v1", **{**SMALL, "n_steps": 128}).learn(128)
+    assert model.ep_info_buffer
+    recorded = [(info["l"], info["r"]) for info in model.ep_info_buffer]
+    starts = np.append(model.rollout_buffer.data["episode_starts"], model._last_episode_starts)
+    seen = np.diff(np.flatnonzero(starts))
+    assert len(seen) > 1
+    assert recorded == [(length, float(length)) for length in seen]
 
 
 @pytest.mark.parametrize("wrapper", [VecNormalize, lambda env: VecFrameStack(env, 2)])
@@ -209,15 +239,15 @@ def test_policy_classes() -> None:
         PPO("MlpPolicy", SpacesEnv("dict"), **SMALL)
 
 
-def test_observation_statistics_travel_with_the_policy(tmp_path: Path) -> None:
-    model = PPO("MlpPolicy", SpacesEnv(), **SMALL, normalize_observations=True).learn(256)
+def test_observation_statistics_travel_with_the_policy(tmp_path: Path, device: str) -> None:
+    model = PPO("MlpPolicy", SpacesEnv(), **SMALL, normalize_observations=True, device=device).learn(256)
     normalizer = model.policy.preprocess.parts["observation"].normalizer
     seen = model.rollout_buffer.flat("observations")
     assert float(normalizer.count) == 256
-    np.testing.assert_allclose(normalizer.mean, seen.mean(axis=0), atol=0.5)
+    np.testing.assert_allclose(normalizer.mean.cpu(), seen.mean(axis=0), atol=0.5)
     before = normalizer.mean.clone()
     model.predict(np.full(5, 100.0, np.float32))
     assert torch.equal(before, normalizer.mean), "predicting must not move the statistics"
     model.policy.save(tmp_path / "policy")
-    policy = ActorCriticPolicy.load(tmp_path / "policy")
+    policy = ActorCriticPolicy.load(tmp_path / "policy", device=device)
     assert torch.equal(policy.preprocess.parts["observation"].normalizer.mean, before)

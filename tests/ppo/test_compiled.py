@@ -1,0 +1,41 @@
+"""The compiled update does what the eager one does, for every kind of action."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from rlspo import PPO
+from rlspo.common.update import MINIBATCH_FIELDS
+from tests.spaces import ACTIONS, SpacesEnv
+
+
+def one_step(model: PPO, state: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The report of one minibatch step from ``state`` and how it moved the parameters."""
+    flat = model.update.flat
+    for vector, value in zip((flat.values, flat.first_moment, flat.second_moment, flat.steps), state, strict=True):
+        vector.copy_(value)
+    scalars = {"learning_rate": 1e-3, **model.hyper()}
+    hyper = {name: torch.tensor(value, device=model.device) for name, value in scalars.items()}
+    data = model.rollout_buffer.tensors(tuple(MINIBATCH_FIELDS.values()))
+    rows = torch.arange(model.batch_size, device=model.device)
+    model.update.begin()
+    report = model.update(data, rows, hyper, model.draw_noise(model.batch_size)).clone()
+    return report, flat.values - state[0]
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_compiled_equals_eager(action: str, device: str) -> None:
+    options: dict[str, Any] = {"n_steps": 32, "batch_size": 16, "n_epochs": 2, "seed": 2, "policy_kwargs": {"net_arch": [8]}}
+    options |= {"clip_range_vf": 0.2, "ent_coef": 0.01, "compile": False, "device": device}
+    model = PPO("MlpPolicy", SpacesEnv("box", action), **options).learn(32)
+    flat = model.update.flat
+    state = [vector.clone() for vector in (flat.values, flat.first_moment, flat.second_moment, flat.steps)]
+    report, movement = one_step(model, state)
+    model.update.use_compiled(True)
+    compiled_report, compiled_movement = one_step(model, state)
+    assert model.update.compiled
+    assert movement.norm() > 1e-3
+    torch.testing.assert_close(compiled_report, report, rtol=1e-4, atol=1e-6)
+    assert (compiled_movement - movement).norm() < 1e-4 * movement.norm()
+    assert float(flat.steps) == float(state[3]) + 1
