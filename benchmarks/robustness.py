@@ -3,8 +3,8 @@
     python benchmarks/robustness.py train --jobs 2          # trains what is missing, one result file per agent and seed
     python benchmarks/robustness.py report                  # CSV, Markdown table and plot from what is there
 
-One command line option, ``--agents``, ``--seeds``, ``--env`` or ``--steps``, narrows or widens the grid; results of a cell
-that exists are never computed again.
+``--agents``, ``--seeds``, ``--env`` and ``--steps`` narrow or widen the grid. A cell that has a result file is not computed
+again: remove the file after a change of the agent.
 """
 
 from __future__ import annotations
@@ -61,6 +61,12 @@ def cell_file(env: str, steps: int, agent: str, seed: int) -> Path:
     return ROOT / "zoo" / "results" / f"robustness_{env}_{steps}" / f"{agent}_{seed}.json"
 
 
+def commit() -> str:
+    """The commit of this checkout, marked where it has been changed since."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
 def run_cell(env_id: str, steps: int, agent: str, seed: int) -> None:
     """Train one agent with one seed, evaluate it, write its result file."""
     import torch
@@ -101,6 +107,8 @@ def run_cell(env_id: str, steps: int, agent: str, seed: int) -> None:
         "steps": model.num_timesteps,
         "epsilon": epsilon,
         "steps_per_second": round(model.num_timesteps / (trained - started)),
+        "settings": model.hyperparameters(),
+        "commit": commit(),
         "versions": {"rlspo": rlspo.__version__, "torch": torch.__version__, "python": platform.python_version()},
         "curve": curve.points,
         "returns": {attack: [round(value, 2) for value in values] for attack, values in returns.items()},
@@ -118,13 +126,17 @@ def train(args: argparse.Namespace) -> None:
     missing = [cell for cell in cells if not cell_file(args.env, args.steps, *cell).exists()]
     running: list[subprocess.Popen[bytes]] = []
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    failures = 0
     while missing or running:
+        failures += sum(process.poll() not in (None, 0) for process in running)
         running = [process for process in running if process.poll() is None]
         while missing and len(running) < args.jobs:
             agent, seed = missing.pop(0)
             command = [sys.executable, __file__, "cell", "--env", args.env, "--steps", str(args.steps)]
             running.append(subprocess.Popen([*command, "--agents", agent, "--seeds", str(seed)], env=environment))
         time.sleep(1)
+    if failures:
+        sys.exit(f"{failures} cells failed; the same command tries them again.")
 
 
 def main() -> None:

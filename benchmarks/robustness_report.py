@@ -31,7 +31,7 @@ TRIALS = {
     "barpo-power": "power, unguided",
     "barpo-power-guided": "power, guided",
 }
-RESAMPLES = 10_000
+RESAMPLES = 2_000
 
 
 def read(folder: Path) -> dict[str, list[dict[str, Any]]]:
@@ -55,7 +55,7 @@ def interval(cells: list[dict[str, Any]], measure: str) -> tuple[float, float]:
     rng = np.random.default_rng(0)
     attacks = ("random", "critic", "mad") if measure == "worst" else (measure,)
     draws = []
-    for _ in range(RESAMPLES // 10):
+    for _ in range(RESAMPLES):
         means = []
         for index in rng.integers(len(cells), size=len(cells)):
             episodes = [np.asarray(cells[index]["returns"][attack]) for attack in attacks]

@@ -4,9 +4,10 @@
     python benchmarks/throughput.py --cases hopper cartpole --repeats 5 --json speed.json
     python benchmarks/throughput.py --device cuda
 
-Both libraries train with one thread (``--threads``) on copies of the same environments. Each repeat runs SB3, then rlspo;
-a case's figures are medians over the repeats, its ratio the median of the repeats' ratios. Compilation happens in an
-untimed first round and is reported apart. "BARPO" is compared with SB3's plain PPO: ten inner steps against none.
+Both libraries train with one thread (``--threads``) on copies of the same environments. Each repeat runs both, and the one
+that ran last goes first in the next; a case's figures are medians over the repeats, its ratio the median of the repeats'
+ratios. Compilation happens in an untimed first round and is reported apart. "BARPO" is compared with SB3's plain PPO: ten
+inner steps against none.
 """
 
 from __future__ import annotations
@@ -97,10 +98,15 @@ def measure(name: str, case: Case, repeats: int, device: str) -> dict[str, Any]:
     theirs = stable_baselines3.PPO(case.policy, case.make_env(), **settings)
     ours = getattr(rlspo, case.agent)(case.policy, case.make_env(), compile=True, **case.ours, **settings)
     rollout = case.n_steps * case.n_envs
-    timed(theirs, rollout)
+    for _ in range(2):
+        timed(theirs, rollout)
     first = timed(ours, rollout)
     second = timed(ours, rollout)
-    pairs = [(timed(theirs, case.steps), timed(ours, case.steps)) for _ in range(repeats)]
+    pairs = []
+    for repeat in range(repeats):
+        order = (theirs, ours) if repeat % 2 == 0 else (ours, theirs)
+        seconds = {id(model): timed(model, case.steps) for model in order}
+        pairs.append((seconds[id(theirs)], seconds[id(ours)]))
     for model in (theirs, ours):
         model.env.close()
     return {
@@ -151,7 +157,7 @@ def main() -> None:
         machine = {
             "device": args.device,
             "threads": args.threads,
-            "processor": torch.cpu.get_capabilities()["architecture"],
+            "processor": torch.cpu.get_capabilities()["cpu_name"],
         }
         args.json.write_text(json.dumps({"versions": versions, "machine": machine, "results": results}, indent=1) + "\n")
 
