@@ -17,12 +17,14 @@ import json
 import platform
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ale_py
 import gymnasium as gym
+import numpy as np
 import stable_baselines3
 import torch
 from rich.console import Console
@@ -86,6 +88,32 @@ def timed(model: Any, steps: int) -> float:
     return time.perf_counter() - start
 
 
+def env_alone(case: Case) -> float:
+    """Steps per second of the environments with random actions: what a learner that costs nothing would reach."""
+    env = case.make_env()
+    env.reset()
+    actions = [np.stack([env.action_space.sample() for _ in range(case.n_envs)]) for _ in range(100)]
+    steps = case.steps // case.n_envs
+    start = time.perf_counter()
+    for step in range(steps):
+        env.step(actions[step % 100])
+    seconds = time.perf_counter() - start
+    env.close()
+    return case.steps / seconds
+
+
+class Stopwatch:
+    """Wraps a method and adds up the seconds spent in it."""
+
+    def __init__(self, method: Callable[[], None]) -> None:
+        self.method, self.seconds = method, 0.0
+
+    def __call__(self) -> None:
+        start = time.perf_counter()
+        self.method()
+        self.seconds += time.perf_counter() - start
+
+
 def measure(name: str, case: Case, repeats: int, device: str) -> dict[str, Any]:
     """Train both in turn and compare."""
     settings = {
@@ -102,6 +130,7 @@ def measure(name: str, case: Case, repeats: int, device: str) -> dict[str, Any]:
         timed(theirs, rollout)
     first = timed(ours, rollout)
     second = timed(ours, rollout)
+    ours.train = watch = Stopwatch(ours.train)
     pairs = []
     for repeat in range(repeats):
         order = (theirs, ours) if repeat % 2 == 0 else (ours, theirs)
@@ -117,18 +146,22 @@ def measure(name: str, case: Case, repeats: int, device: str) -> dict[str, Any]:
         "rlspo_steps_per_second": round(statistics.median(case.steps / seconds for _, seconds in pairs)),
         "ratio": round(statistics.median(sb3 / mine for sb3, mine in pairs), 2),
         "ratios": [round(sb3 / mine, 2) for sb3, mine in pairs],
+        "env_alone_steps_per_second": round(env_alone(case)),
+        "rlspo_share_of_update": round(watch.seconds / sum(seconds for _, seconds in pairs), 2),
         "compile_seconds": round(max(first - second, 0.0), 1),
     }
 
 
 def show(results: list[dict[str, Any]]) -> None:
     """Print the table."""
-    table = Table("case", "environment", "rlspo agent", "SB3 PPO steps/s", "rlspo steps/s", "ratio (each)", "compile s")
+    header = ["SB3 PPO steps/s", "rlspo steps/s", "ratio (each)", "env alone", "update share", "compile s"]
+    table = Table("case", "environment", "rlspo agent", *header)
     for row in results:
         ratio = f"{row['ratio']:.2f} ({', '.join(map(str, row['ratios']))})"
         speeds = [f"{row[library + '_steps_per_second']}" for library in ("sb3", "rlspo")]
-        table.add_row(row["case"], row["env"], row["agent"], *speeds, ratio, f"{row['compile_seconds']}")
-    console = Console(width=150)
+        rest = [f"{row['env_alone_steps_per_second']}", f"{row['rlspo_share_of_update']:.0%}", f"{row['compile_seconds']}"]
+        table.add_row(row["case"], row["env"], row["agent"], *speeds, ratio, *rest)
+    console = Console(width=170)
     console.print(table)
     ratios = [row["ratio"] for row in results if row["case"] in PPO_CASES]
     if len(ratios) == len(PPO_CASES):
