@@ -77,7 +77,7 @@ def check_number(name: str, value: Any, minimum: float = 0.0, maximum: float = f
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{name} is {value!r} of type {type(value).__name__}; it must be a number, such as {name}=0.1.")
     if not np.isfinite(value) or not minimum <= value <= maximum or (positive and value == 0):
-        allowed = f"between {minimum} and {maximum}" if np.isfinite(maximum) else f"of at least {minimum}"
+        allowed = f"between {minimum:g} and {maximum:g}" if np.isfinite(maximum) else f"of at least {minimum:g}"
         raise ValueError(f"{name} is {value!r}; it must be a finite number {'above 0' if positive else allowed}.")
     return float(value)
 

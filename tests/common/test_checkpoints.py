@@ -149,7 +149,7 @@ def test_another_agents_file(saved: Path, tmp_path: Path) -> None:
     BARPO("MlpPolicy", SpacesEnv(), **SMALL).save(tmp_path / "barpo")
     with pytest.raises(IncompatibleModelError, match=r"saved by BARPO, not by PPO.*BARPO\.load"):
         PPO.load(tmp_path / "barpo")
-    with pytest.raises(IncompatibleModelError, match=r"saved by PPO, not by BARPO.*rlspo\.PPO\.load"):
+    with pytest.raises(IncompatibleModelError, match=r"saved by PPO, not by BARPO.*PPO\.load"):
         BARPO.load(saved)
     assert isinstance(BARPO.load(tmp_path / "barpo"), BARPO)
 
