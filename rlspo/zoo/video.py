@@ -106,6 +106,7 @@ def _play(config: RunConfig, folder: RunFolder) -> tuple[list[np.ndarray], float
     env = evaluation_recipe(config).build(1, config.seeds.report, training=False, render_mode="rgb_array")
     try:
         _restore_statistics(env, folder)
+        _follow_the_body(env)
         model = agent_class(config.algo).load(folder.last_model, device="cpu")
         fps = float(env.get_attr("metadata")[0].get("render_fps", 30))
         stride = math.ceil(fps / _MAX_FPS)
@@ -121,6 +122,16 @@ def _play(config: RunConfig, folder: RunFolder) -> tuple[list[np.ndarray], float
         return frames, fps / stride
     finally:
         env.close()
+
+
+def _follow_the_body(env: VecEnv) -> None:
+    """Look through the camera that a MuJoCo model has for the purpose; gymnasium's own stays where the body started."""
+    renderer = getattr(env.get_attr("unwrapped")[0], "mujoco_renderer", None)
+    if renderer is None or renderer.camera_id != -1:
+        return
+    import mujoco
+
+    renderer.camera_id = mujoco.mj_name2id(renderer.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
 
 
 def _frame(env: VecEnv) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from stable_baselines3.common.env_util import make_vec_env
 
 from rlspo.zoo import video
 from rlspo.zoo.run_folder import RunFolder
@@ -63,3 +64,14 @@ def test_renderers_are_tried_in_turn(monkeypatch):
     assert video._renderers() == ["egl", "osmesa", "glfw"]
     monkeypatch.setenv("MUJOCO_GL", "osmesa")
     assert video._renderers() == [None]  # the user's choice is inherited
+
+
+def test_the_camera_follows_a_mujoco_body():
+    """Gymnasium's free camera stays where the body started, and the film would show an empty floor."""
+    mujoco = pytest.importorskip("mujoco")
+    env = make_vec_env("Hopper-v5", 1, env_kwargs={"render_mode": "rgb_array"})
+    video._follow_the_body(env)
+    renderer = env.get_attr("unwrapped")[0].mujoco_renderer
+    name = mujoco.mj_id2name(renderer.model, mujoco.mjtObj.mjOBJ_CAMERA, renderer.camera_id)
+    assert name == "track"
+    video._follow_the_body(make_vec_env("CartPole-v1", 1))
