@@ -55,7 +55,8 @@ class ARPO(PPO):
     :param step_size: of ``pgd`` and ``langevin``, in units of the radius; None: ``1 / adversary_steps``
     :param temperature: of the Langevin noise
     :param restarts: of ``power``
-    :param guidance: weight of the clean surrogate; 0: the adversary's alone, growing: towards PPO
+    :param guidance: weight of the clean surrogate; 0: the adversary's alone, growing: towards PPO. On Hopper, ARPO needs
+        it (1 is good) and BARPO does not
     :param rollouts: ``"clean"``: act on true observations (as the released relatives do); ``"attacked"``: act on
         perturbed ones
     :param clip_to_space: keep perturbed observations within the bounds of the observation space
