@@ -9,7 +9,6 @@ from typing import Any, ClassVar, TypeVar
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import RolloutBuffer as SB3RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
@@ -22,11 +21,12 @@ from stable_baselines3.common.vec_env import VecEnv
 from rlspo.common.checkpoints import load_checked
 from rlspo.common.collector import Actor, TimeLimits, env_actions, evaluate_in_batches, stack_observations, torch_actor
 from rlspo.common.compilation import should_compile
-from rlspo.common.errors import check_count, check_finite, check_fraction, check_number, env_failure
+from rlspo.common.errors import check_finite, env_failure
 from rlspo.common.precision import convolution_dtype
 from rlspo.common.randomness import Randomness
 from rlspo.common.reward_scaling import RewardScaler
-from rlspo.common.rollout_buffer import Field, RolloutBuffer, space_field
+from rlspo.common.rollout_buffer import Field, RolloutBuffer, observation_fields
+from rlspo.common.settings import check_batch_size, check_settings
 from rlspo.common.trees import tree_map
 from rlspo.common.update import MINIBATCH_FIELDS, Minibatch, Parameters, Update
 from rlspo.common.vector_env import GymnasiumVecEnv
@@ -63,17 +63,13 @@ class OnPolicyAgent(OnPolicyAlgorithm):
         policy_kwargs: dict[str, Any] | None,
         **kwargs: Any,
     ) -> None:
-        if compile not in ("auto", True, False):
-            raise ValueError(f"compile is {compile!r}; it must be 'auto', True or False.")
-        for name, count in (("n_steps", kwargs["n_steps"]), ("batch_size", batch_size), ("n_epochs", n_epochs)):
-            check_count(name, count)
-        for name in ("gamma", "gae_lambda"):
-            check_fraction(name, kwargs[name])
-        for name in ("ent_coef", "vf_coef"):
-            check_number(name, kwargs[name])
-        check_number("max_grad_norm", kwargs["max_grad_norm"], positive=True)
-        if target_kl is not None:
-            check_number("target_kl", target_kl, positive=True)
+        check_settings(
+            **{name: kwargs[name] for name in ("n_steps", "gamma", "gae_lambda", "ent_coef", "vf_coef", "max_grad_norm")},
+            batch_size=batch_size,
+            n_epochs=n_epochs,
+            target_kl=target_kl,
+            compile=compile,
+        )
         if normalize_observations:
             policy_kwargs = {**(policy_kwargs or {}), "normalize_observations": True}
         super().__init__(*args, **{**kwargs, "policy_kwargs": policy_kwargs, "_init_setup_model": False})
@@ -87,10 +83,8 @@ class OnPolicyAgent(OnPolicyAlgorithm):
         self.reward_scaler: RewardScaler | None = None
         self._planned_updates = 0
         if self.env is not None:
-            space = self.observation_space
-            for part in space.spaces.values() if isinstance(space, spaces.Dict) else [space]:
-                space_field(part)
-            self._check_batch_size()
+            observation_fields(self.observation_space)
+            check_batch_size(self.batch_size, self.n_steps, self.n_envs)
 
     # What an agent may change.
 
@@ -155,18 +149,6 @@ class OnPolicyAgent(OnPolicyAlgorithm):
         update = Update(self.loss, self.policy, self.policy.optimizer, self.max_grad_norm, self.target_kl)
         update.use_compiled(compiled, or_eager=self.compile == "auto")
         return update
-
-    def _check_batch_size(self) -> None:
-        rollout = self.n_steps * self.n_envs
-        if rollout % self.batch_size == 0:
-            return
-        divisors = [size for size in range(2, rollout + 1) if rollout % size == 0]
-        nearest = sorted(sorted(divisors, key=lambda size: abs(size - self.batch_size))[:3])
-        raise ValueError(
-            f"batch_size is {self.batch_size}, which does not divide the rollout of n_steps * n_envs = {self.n_steps} * "
-            f"{self.n_envs} = {rollout} into whole minibatches (the compiled update has one shape). The nearest that do: "
-            f"{', '.join(map(str, nearest))}. Choose one of these, or change n_steps."
-        )
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed the agent's own generators, the action space and the environment; global generators are left alone."""
@@ -334,7 +316,7 @@ class OnPolicyAgent(OnPolicyAlgorithm):
 
         Arguments as in SB3; ``total_timesteps`` may be a float (``1e6``).
         """
-        self._check_batch_size()
+        check_batch_size(self.batch_size, self.n_steps, self.n_envs)
         rollout = self.n_steps * self.n_envs
         n_updates = -(-int(total_timesteps) // rollout) * self.n_epochs * (rollout // self.batch_size)
         self._planned_updates += n_updates  # training in slices pays in the end, too

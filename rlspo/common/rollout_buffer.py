@@ -35,6 +35,16 @@ def space_field(space: spaces.Space) -> Field:
     )
 
 
+def observation_fields(space: spaces.Space) -> Field | dict[str, Field]:
+    """The field that holds observations of ``space``, or one field per key of a Dict space.
+
+    :raises TypeError: for a space that is not supported
+    """
+    if isinstance(space, spaces.Dict):
+        return {key: space_field(part) for key, part in space.spaces.items()}
+    return space_field(space)
+
+
 def action_field(space: spaces.Space) -> Field:
     """The field that holds actions of ``space``; a Box action is stored flat, as the distributions see it."""
     if isinstance(space, spaces.Box):
@@ -72,13 +82,8 @@ class RolloutBuffer(BaseBuffer):
         super().__init__(buffer_size, observation_space, action_space, device, n_envs=n_envs)
         self.gae_lambda = gae_lambda
         self.gamma = gamma
-        observations: Field | dict[str, Field]
-        if isinstance(observation_space, spaces.Dict):
-            observations = {key: space_field(space) for key, space in observation_space.spaces.items()}
-        else:
-            observations = space_field(observation_space)
         self.fields: dict[str, Any] = {
-            "observations": observations,
+            "observations": observation_fields(observation_space),
             "actions": action_field(action_space),
             "rewards": Field(),
             "episode_starts": Field(),
