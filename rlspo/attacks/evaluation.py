@@ -159,6 +159,13 @@ def _functional_policy(model: BaseAlgorithm) -> ActorCriticPolicy:
             f"The model's policy is a {type(policy).__name__}; these attacks need an actor-critic policy "
             "(PPO, A2C, ARPO, BARPO)."
         )
-    twin = functional_policy_class(type(policy))(**policy._get_constructor_parameters()).to(policy.device)
+    try:
+        twin_class = functional_policy_class(type(policy))
+    except TypeError as error:
+        raise TypeError(
+            f"The model's policy is a {type(policy).__name__}, a class of its own; attacks know SB3's three stock actor-critic "
+            "policies and subclasses of rlspo.policies.ActorCriticPolicy."
+        ) from error
+    twin = twin_class(**policy._get_constructor_parameters()).to(policy.device)
     twin.load_state_dict(policy.state_dict())
     return twin
