@@ -163,8 +163,8 @@ def _functional_policy(model: BaseAlgorithm) -> ActorCriticPolicy:
         twin_class = functional_policy_class(type(policy))
     except TypeError as error:
         raise TypeError(
-            f"The model's policy is a {type(policy).__name__}, a class of its own; attacks know SB3's three stock actor-critic "
-            "policies and subclasses of rlspo.policies.ActorCriticPolicy."
+            f"The model's policy is a {type(policy).__name__}, a class of its own; attacks know SB3's three stock "
+            "actor-critic policies and subclasses of rlspo.policies.ActorCriticPolicy."
         ) from error
     twin = twin_class(**policy._get_constructor_parameters()).to(policy.device)
     twin.load_state_dict(policy.state_dict())
