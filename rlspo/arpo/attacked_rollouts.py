@@ -35,7 +35,7 @@ def attacked_actor(agent: ARPO) -> Actor:
 
     if agent.update.compiled:
         if agent.compiled_search is None:
-            agent.compiled_search = compile_whole(search, agent.device)
+            agent.compiled_search = compile_whole(search, agent.device, or_eager=agent.compile == "auto")
         search = agent.compiled_search
     parameters = detach(dict(policy.named_parameters()))
     radius = torch.tensor(agent.hyper()["epsilon"], device=agent.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -41,9 +42,41 @@ def should_compile(choice: str | bool, n_updates: int, device: torch.device) -> 
     return True, f"{n_updates} updates pay for about 15 s of compilation"
 
 
-def compile_whole(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
-    """Compile ``function`` as one graph of static shapes; on the CPU its wrapper is C++ too, which makes calls cheap."""
+class CompiledOrEager:
+    """A compiled function that turns into the plain one where its first call, in which it is compiled, fails.
+
+    :param function: the plain one
+    :param compiled: the same, compiled at its first call
+    """
+
+    def __init__(self, function: Callable[..., Any], compiled: Callable[..., Any]) -> None:
+        self.function = function
+        self.in_use = compiled
+        self.failed = False
+        self._tried = False
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self._tried:
+            return self.in_use(*arguments)
+        self._tried = True
+        try:
+            return self.in_use(*arguments)
+        except Exception as error:  # whatever compilers raise; an error of the function itself comes again just below
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            warnings.warn(f"Compiling failed ({reason}); training goes on without, several times slower.", stacklevel=2)
+            self.in_use, self.failed = self.function, True
+            return self.function(*arguments)
+
+
+def compile_whole(function: Callable[..., Any], device: torch.device, or_eager: bool = False) -> Callable[..., Any]:
+    """Compile ``function`` as one graph of static shapes; on the CPU its wrapper is C++ too, which makes calls cheap.
+
+    :param function: compiled at its first call
+    :param device: of its tensors
+    :param or_eager: where compilation fails (no working compiler, no Python headers), say so and go on eagerly
+    """
     options: dict[str, Any] = {"cpp_wrapper": True} if device.type == "cpu" else {}
     # Isolated: torch counts compilations per line of code, and many agents may live in one process.
     compiler: Callable[..., Any] = torch.compile
-    return compiler(function, fullgraph=True, dynamic=False, options=options, isolate_recompiles=True)
+    compiled = compiler(function, fullgraph=True, dynamic=False, options=options, isolate_recompiles=True)
+    return CompiledOrEager(function, compiled) if or_eager else compiled

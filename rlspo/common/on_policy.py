@@ -321,7 +321,7 @@ class OnPolicyAgent(OnPolicyAlgorithm):
         n_updates = -(-int(total_timesteps) // rollout) * self.n_epochs * (rollout // self.batch_size)
         self._planned_updates += n_updates  # training in slices pays in the end, too
         compiled, reason = should_compile(self.compile, self._planned_updates, self.device)
-        if compiled and not self.update.compiled:
+        if compiled and not self.update.asked_to_compile:
             print(f"Compiling the update, which takes 10 to 25 s before the first one: {reason}.", flush=True)
             self.update.use_compiled(True, or_eager=self.compile == "auto")
         elif not compiled and self.verbose >= 1:

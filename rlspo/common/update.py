@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,12 +97,16 @@ class Update:
         """Switch between the eager and the compiled path; both give the same numbers.
 
         :param compiled: compile at the next call
-        :param or_eager: where compilation fails (no working compiler, no Python headers), say so and go on eagerly
+        :param or_eager: see :func:`~rlspo.common.compilation.compile_whole`
         """
-        self.compiled = compiled
-        self._or_eager = compiled and or_eager
+        self.asked_to_compile = compiled
         function: Callable[..., Any] = self._step if self.flat.adam else self._clipped_gradient
-        self._function = compile_whole(function, self.device) if compiled else function
+        self._function = compile_whole(function, self.device, or_eager) if compiled else function
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the compiled path is in use: asked for, and not given up because compilation failed."""
+        return self.asked_to_compile and not getattr(self._function, "failed", False)
 
     def begin(self) -> None:
         """Start a round of minibatches: lift the stop that ``target_kl`` may have set."""
@@ -127,24 +130,10 @@ class Update:
         with torch.no_grad():
             if flat.adam:
                 state = (flat.values, flat.first_moment, flat.second_moment, flat.steps, self.active)
-                return self._call(*state, data, indices, hyper, noise)
-            gradient, report = self._call(flat.values, self.active, data, indices, hyper, noise)
+                return self._function(*state, data, indices, hyper, noise)
+            gradient, report = self._function(flat.values, self.active, data, indices, hyper, noise)
             self._step_outside(gradient, report, hyper)
             return report
-
-    def _call(self, *arguments: Any) -> Any:
-        if not self._or_eager:
-            return self._function(*arguments)
-        self._or_eager = False
-        try:
-            return self._function(*arguments)
-        except Exception as error:  # whatever compilers raise; an error of the loss itself comes again just below
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            warnings.warn(
-                f"Compiling the update failed ({reason}); training goes on without, several times slower.", stacklevel=2
-            )
-            self.use_compiled(False)
-            return self._function(*arguments)
 
     def _clipped_gradient(
         self,

@@ -67,8 +67,9 @@ def judge(model: BaseAlgorithm, env: VecEnv, n_episodes: int, epsilon: float, se
     :param env: environments to judge it in; ``VecNormalize`` takes its statistics from the agent's own
     :param n_episodes: for each row of the report
     """
-    if model.get_vec_normalize_env() is not None:
-        sync_envs_normalization(model.get_env(), env)  # type: ignore[arg-type]
+    trained_in = model.get_env()
+    if trained_in is not None and model.get_vec_normalize_env() is not None:
+        sync_envs_normalization(trained_in, env)
     returns: dict[str, np.ndarray] = {}
     units = _units(model)
     for attack in (None, *ATTACKS):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -111,11 +112,11 @@ def _play(config: RunConfig, folder: RunFolder) -> tuple[list[np.ndarray], float
         fps = float(env.get_attr("metadata")[0].get("render_fps", 30))
         stride = math.ceil(fps / _MAX_FPS)
         frames: list[np.ndarray] = []
-        observations = env.reset()
+        observations: Any = env.reset()
         for step in range(_MAX_STEPS):
             if step % stride == 0:
                 frames.append(_frame(env))
-            actions, _ = model.predict(observations, deterministic=True)  # type: ignore[arg-type]
+            actions, _ = model.predict(observations, deterministic=True)
             observations, _, dones, _ = env.step(actions)
             if dones[0] and step >= _MIN_SECONDS * fps:
                 break

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from rlspo import PPO
+from rlspo import BARPO, PPO
 from rlspo.common import compilation, update
 from rlspo.common.compilation import UPDATES_THAT_PAY, compiler_available, should_compile
 from tests.spaces import SpacesEnv
@@ -80,7 +80,7 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The functions that were given to the compiler, which here returns them as they are."""
     seen: list[Any] = []
 
-    def compile_nothing(function: Any, device: torch.device) -> Any:
+    def compile_nothing(function: Any, device: torch.device, or_eager: bool = False) -> Any:
         seen.append(function)
         return function
 
@@ -125,3 +125,29 @@ def test_agent_does_as_it_is_told(compilations: list[Any]) -> None:
 def test_other_choices_are_refused_at_construction(choice: Any) -> None:
     with pytest.raises(ValueError, match=r"compile is .*must be 'auto', True or False"):
         agent(choice)
+
+
+@pytest.mark.parametrize("rollouts", ["clean", "attacked"])
+def test_a_compiler_that_fails_costs_speed_and_nothing_else(rollouts: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under ``auto`` training goes on eagerly, in the update and in attacked rollouts; ``True`` insists."""
+
+    def broken(function: Any, **options: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            raise RuntimeError("no working compiler")
+
+        return call
+
+    def trained(choice: str | bool) -> BARPO:
+        settings = {"n_steps": 16, "batch_size": 8, "n_epochs": 1, "seed": 0, "device": "cpu", "adversary_steps": 2}
+        return BARPO("MlpPolicy", "Pendulum-v1", **settings, rollouts=rollouts, compile=choice).learn(32)
+
+    monkeypatch.setattr(torch, "compile", broken)
+    monkeypatch.setattr(compilation, "UPDATES_THAT_PAY", 1)
+    monkeypatch.setattr(compilation, "compiler_available", lambda device: True)
+    with pytest.warns(UserWarning, match=r"Compiling failed \(no working compiler\)"):
+        fallen_back = trained("auto")
+    assert not fallen_back.update.compiled
+    eager = trained(False)
+    assert torch.equal(fallen_back.update.flat.values, eager.update.flat.values)
+    with pytest.raises(RuntimeError, match="no working compiler"):
+        trained(True)
