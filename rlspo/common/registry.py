@@ -10,6 +10,7 @@ and everything that goes by name (the zoo, the tests that run over all agents) f
 from __future__ import annotations
 
 import difflib
+import importlib
 from importlib.metadata import EntryPoint, entry_points
 
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -29,11 +30,17 @@ def agent_names() -> list[str]:
 def agent_class(name: str) -> type[BaseAlgorithm]:
     """The class of an agent.
 
-    :param name: as declared, such as ``"barpo"``; upper and lower case are the same
+    >>> agent_class("stable_baselines3.PPO").__module__
+    'stable_baselines3.ppo.ppo'
+
+    :param name: as declared, such as ``"barpo"``; upper and lower case are the same. A dotted path names any other class
+        that extends SB3's, such as ``"sb3_contrib.MaskablePPO"``
     :raises ValueError: for a name that nobody declares (the message gives the nearest and all names), and for an entry
         that leads to something else than an agent
     :raises ImportError: if the package that declares the agent cannot be imported
     """
+    if "." in name:
+        return _checked(name, *_imported(name))
     declared = _declared()
     entry = declared.get(name.lower())
     if entry is None:
@@ -46,11 +53,23 @@ def agent_class(name: str) -> type[BaseAlgorithm]:
         found = entry.load()
     except (ImportError, AttributeError) as error:
         raise ImportError(f"Agent {name!r} is declared as {entry.value!r}, which cannot be imported: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, BaseAlgorithm)):
-        raise ValueError(
-            f"Agent {name!r} is declared as {entry.value!r}, which is no subclass of stable-baselines3's BaseAlgorithm."
-        )
-    return found
+    return _checked(name, found, f"is declared as {entry.value!r}, which")
+
+
+def _imported(path: str) -> tuple[object, str]:
+    """What a dotted path names, and the words that lead to it in a message."""
+    module, _, attribute = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute), ""
+    except (ImportError, AttributeError) as error:
+        raise ImportError(f"Agent {path!r} cannot be imported: {error}") from error
+
+
+def _checked(name: str, found: object, leads: str) -> type[BaseAlgorithm]:
+    """Refuse what is no agent."""
+    if isinstance(found, type) and issubclass(found, BaseAlgorithm):
+        return found
+    raise ValueError(" ".join(f"Agent {name!r} {leads} is no subclass of stable-baselines3's BaseAlgorithm.".split()))
 
 
 def _declared() -> dict[str, EntryPoint]:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import re
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
-
-import yaml
+from typing import Any
 
 from rlspo.common.registry import agent_names
-from rlspo.zoo import yaml_io
-from rlspo.zoo.errors import UserError, nearest
+from rlspo.zoo.errors import UserError
+from rlspo.zoo.parser import Pairs, Parser, positive, radius, seed, whole_number
 
 _DESCRIPTION = """\
 Train an agent, evaluate it while it learns, and attack it when it is done.
@@ -53,88 +49,9 @@ Ctrl-C or SIGTERM stops after the current step and saves the agent. Exit code: 0
 2 a mistake in what was given, 130 stopped by Ctrl-C, 143 stopped by SIGTERM."""
 
 
-class _Parser(argparse.ArgumentParser):
-    """Errors as :class:`UserError`, with the nearest flag for one that does not exist."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}\nAll flags, with examples: rlspo train --help")
-
-
-class _Pairs(argparse.Action):
-    """Collects ``key:value`` words into a mapping; values are YAML."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        pairs = dict(getattr(namespace, self.dest))
-        for word in values or ():
-            key, colon, text = str(word).partition(":")
-            if not colon or not key.strip():
-                raise UserError(f"{option_string}: {word!r} is not of the form key:value, such as learning_rate:3e-4.")
-            try:
-                pairs[key.strip()] = yaml_io.parse(text)
-            except yaml.YAMLError as error:
-                raise UserError(f"{option_string}: the value of {key!r} is not YAML: {text!r}.") from error
-        setattr(namespace, self.dest, pairs)
-
-
-def whole_number(text: str) -> int:
-    """A whole number, also written as ``1e6``."""
-    try:
-        number = float(text.replace("_", ""))
-        if number.is_integer():
-            return int(number)
-    except (ValueError, OverflowError):
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, such as 100000 or 1e5")
-
-
-def positive(text: str) -> int:
-    """A whole number above 0."""
-    number = whole_number(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be at least 1")
-    return number
-
-
-def seed(text: str) -> int:
-    """A whole number from 0 to 2^31 - 1."""
-    number = whole_number(text)
-    if not 0 <= number < 2**31:
-        raise argparse.ArgumentTypeError(f"{text!r} must be from 0 to {2**31 - 1}; leave --seed out to have one drawn")
-    return number
-
-
-def radius(text: str) -> float:
-    """A finite number above 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, such as 0.075")
-    return number
-
-
-def draw_seed() -> int:
-    """A seed for a run that was given none."""
-    return secrets.randbelow(2**31)
-
-
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """All flags of ``rlspo train``."""
-    parser = _Parser(
-        prog="rlspo train",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-        usage="rlspo train --algo ALGO --env ENV [-n STEPS] [-P] [...]",
-    )
+    parser = Parser("train", _DESCRIPTION, _EXAMPLES, "train --algo ALGO --env ENV [-n STEPS] [-P] [...]")
     _add_task(parser)
     _add_settings(parser)
     _add_evaluation(parser)
@@ -146,7 +63,12 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_task(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what to train")
     names = ", ".join(agent_names())
-    group.add_argument("--algo", required=True, metavar="ALGO", help=f"the agent: {names}, or any that a package adds")
+    group.add_argument(
+        "--algo",
+        required=True,
+        metavar="ALGO",
+        help=f"the agent: {names}, or a class, stable_baselines3.SAC",
+    )
     group.add_argument("--env", required=True, metavar="ENV", help="environment id, such as Hopper-v5")
     group.add_argument(
         "-n", "--n-timesteps", type=positive, metavar="STEPS", help="steps to train, such as 1e6 (default: the block's)"
@@ -159,7 +81,7 @@ def _add_task(parser: argparse.ArgumentParser) -> None:
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("settings (key:value words, values are YAML)")
-    pairs: dict[str, Any] = {"action": _Pairs, "nargs": "+", "default": {}, "metavar": "K:V"}
+    pairs: dict[str, Any] = {"action": Pairs, "nargs": "+", "default": {}, "metavar": "K:V"}
     group.add_argument("-params", "--hyperparams", help="change keys of the block", **pairs)
     group.add_argument("--env-kwargs", help="arguments of the environment, for training and evaluation", **pairs)
     group.add_argument("--eval-env-kwargs", help="further arguments of the evaluation environment only", **pairs)
@@ -202,6 +124,9 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         "-f", "--log-folder", type=Path, default=Path("logs"), metavar="DIR", help="of all runs (default: %(default)s)"
     )
     group.add_argument(
+        "--run-folder", type=Path, metavar="DIR", help="of this run, new or empty (default: the next one in the log folder)"
+    )
+    group.add_argument(
         "-tb", "--tensorboard-log", type=Path, metavar="DIR", help="for TensorBoard (default: inside the run folder)"
     )
     group.add_argument(
@@ -229,21 +154,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     :raises UserError: for flags that do not exist or have values of the wrong form
     :raises SystemExit: after ``--help``
     """
-    parser = build_parser()
     if not arguments:
         raise UserError("give an agent and an environment, such as: rlspo train --algo barpo --env Hopper-v5 -P")
-    args, unknown = parser.parse_known_args(arguments)
-    if unknown:
-        flags = [flag for action in parser._actions for flag in action.option_strings]
-        guess = nearest(unknown[0].partition("=")[0], flags) if unknown[0].startswith("-") else None
-        hint = f" Did you mean {guess}?" if guess else ""
-        parser.error(f"there is no flag {unknown[0]!r}.{hint}" if unknown[0].startswith("-") else _stray(unknown[0]))
+    args = build_parser().read(arguments)
     if args.verbose is None:
         args.verbose = 0 if args.progress else 1
     return args
-
-
-def _stray(word: str) -> str:
-    """What to say about a word that belongs to no flag."""
-    hint = " Hyperparameters go after -params." if re.match(r"\w+:", word) else ""
-    return f"{word!r} belongs to no flag.{hint}"

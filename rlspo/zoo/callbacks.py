@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,47 @@ class StopWhenAsked(BaseCallback):
 
     def _on_step(self) -> bool:
         return self.stop.received is None
+
+
+class Status(BaseCallback):
+    """Keeps ``status.json`` true: how far the run is, at most once a second, for whoever watches from outside.
+
+    It holds ``state`` (running, done, failed, stopped), ``num_timesteps``, ``total``, ``mean_return`` (of the last training
+    episodes, null before the first) and ``seconds``.
+
+    :param folder: of the run
+    :param total: environment steps at which training ends
+    """
+
+    def __init__(self, folder: RunFolder, total: int) -> None:
+        super().__init__()
+        self.folder = folder
+        self.total = total
+        self._started = self._written = 0.0
+
+    def _on_training_start(self) -> None:
+        self._started = time.monotonic()
+        self.write("running")
+
+    def _on_step(self) -> bool:
+        if time.monotonic() - self._written > 1.0:
+            self.write("running")
+        return True
+
+    def write(self, state: str) -> None:
+        """Write the file beside its place and move it there, so that nobody reads half of it."""
+        self._written = time.monotonic()
+        returns = [episode["r"] for episode in self.model.ep_info_buffer or ()]
+        status = {
+            "state": state,
+            "num_timesteps": self.model.num_timesteps,
+            "total": self.total,
+            "mean_return": sum(returns) / len(returns) if returns else None,
+            "seconds": round(self._written - self._started, 1),
+        }
+        partial = self.folder.status.with_suffix(".part")
+        partial.write_text(json.dumps(status) + "\n", encoding="utf-8")
+        os.replace(partial, self.folder.status)
 
 
 class SaveBetweenRollouts(BaseCallback):

@@ -19,6 +19,8 @@ from rlspo.zoo.values import arguments, imported, merged
 
 #: Arguments of every agent that flags set, and the flag.
 BY_FLAG = {"device": "--device", "seed": "--seed", "tensorboard_log": "--tensorboard-log", "verbose": "--verbose"}
+#: Stands for the file where there is none.
+COMMAND_LINE = "the command line"
 _NOT_SETTINGS = ("policy", "env", "_init_setup_model", *BY_FLAG)
 _GIVEN_BY_AGENT = ("observation_space", "action_space", "lr_schedule", "use_sde")
 
@@ -27,7 +29,7 @@ _GIVEN_BY_AGENT = ("observation_space", "action_space", "lr_schedule", "use_sde"
 class Hyperparameters:
     """What a run is trained with.
 
-    :param file: the YAML file they came from
+    :param file: the YAML file they came from; None for a class without one, where all comes from the command line
     :param block: the block in it
     :param settings: the keys that the zoo reads
     :param policy: the policy, by short name or as a class
@@ -36,7 +38,7 @@ class Hyperparameters:
     :param where: from a key to the place where it was written, for messages
     """
 
-    file: Path
+    file: Path | None
     block: str
     settings: Settings
     policy: str | type[BasePolicy]
@@ -45,11 +47,11 @@ class Hyperparameters:
     where: Callable[[str], str]
 
 
-def find_file(algo: str, cls: type[BaseAlgorithm], conf_file: Path | None = None) -> Path:
+def find_file(algo: str, cls: type[BaseAlgorithm], conf_file: Path | None = None) -> Path | None:
     """The YAML file of an agent.
 
     A file named by the user comes first. Otherwise the agent's own package brings it, as ``hyperparams/<algo>.yml``
-    inside the package (an installed wheel) or beside it (a checkout).
+    inside the package (an installed wheel) or beside it (a checkout). A class named by its dotted path needs none.
 
     :param algo: the agent's name
     :param cls: the agent
@@ -65,6 +67,8 @@ def find_file(algo: str, cls: type[BaseAlgorithm], conf_file: Path | None = None
     for candidate in candidates:
         if candidate.is_file():
             return _relative(candidate)
+    if "." in algo:
+        return None
     looked = " and ".join(str(_relative(candidate)) for candidate in candidates)
     raise UserError(f"Agent {algo!r} brings no hyperparameters (looked for {looked}). Give a file: --conf-file my.yml")
 
@@ -89,20 +93,21 @@ def other_versions(blocks: Mapping[str, Any], env_id: str) -> list[str]:
 
 
 def resolve(
-    cls: type[BaseAlgorithm], file: Path, env_id: str, is_atari: bool, overrides: Mapping[str, tuple[Any, str]]
+    cls: type[BaseAlgorithm], file: Path | None, env_id: str, is_atari: bool, overrides: Mapping[str, tuple[Any, str]]
 ) -> Hyperparameters:
     """Read, override and check the hyperparameters of a run.
 
     :param cls: the agent
-    :param file: its YAML file
+    :param file: its YAML file; None for an empty block
     :param overrides: key to the value that replaces it and the flag that says so; mappings are merged key by key
     :raises UserError: for a key that does not exist or a value of the wrong type, naming file, block and key
     """
-    blocks = yaml_io.read_mapping(file)
-    block = choose_block(file, blocks, env_id, is_atari)
+    blocks = {env_id: {}} if file is None else yaml_io.read_mapping(file)
+    block = choose_block(file or Path(), blocks, env_id, is_atari)
+    place = COMMAND_LINE if file is None else f"{file}, block {block!r}"
 
     def where(key: str) -> str:
-        return overrides[key][1] if key in overrides else f"{file}, block {block!r}"
+        return overrides[key][1] if key in overrides else place
 
     values = merged(blocks[block], {key: value for key, (value, _) in overrides.items()})
     agent_signature = signature_of(cls).without(_NOT_SETTINGS)
@@ -115,8 +120,9 @@ def resolve(
     }
     for required, flag in (("n_timesteps", "-n"), ("policy", "-params policy:MlpPolicy")):
         if required not in settings:
-            raise UserError(f"{file}, block {block!r}: the key {required!r} is missing; add it, or give {flag}.")
+            raise UserError(f"{place}: the key {required!r} is missing; add it, or give {flag}.")
     agent = {key: value for key, value in values.items() if key not in setting_types}
+    settings["normalize"] = _with_gamma(settings.get("normalize", False), agent.get("gamma"))
     agent_arguments = arguments(agent, agent_signature, where)
     policy = policy_class(cls, settings["policy"], where("policy"))
     if agent_arguments.get("policy_kwargs"):
@@ -132,6 +138,13 @@ def resolve(
         agent_arguments=agent_arguments,
         where=where,
     )
+
+
+def _with_gamma(normalize: bool | dict[str, Any], gamma: Any) -> bool | dict[str, Any]:
+    """``VecNormalize`` scales rewards by discounted returns: it takes the agent's discount unless it was given one."""
+    if not normalize or gamma is None:
+        return normalize
+    return {"gamma": gamma, **(normalize if isinstance(normalize, dict) else {})}
 
 
 def policy_class(cls: type[BaseAlgorithm], name: str, where: str) -> type[BasePolicy]:

@@ -17,11 +17,11 @@ from stable_baselines3.common.policies import BasePolicy
 
 from rlspo.common.registry import agent_class
 from rlspo.zoo import yaml_io
-from rlspo.zoo.arguments import draw_seed
 from rlspo.zoo.config import RunConfig, Seeds, Settings, Source
 from rlspo.zoo.envs import EnvRecipe, check_env_kwargs, find_spec, is_atari, layers
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.hyperparams import agent_defaults, find_file, other_versions, resolve
+from rlspo.zoo.hyperparams import COMMAND_LINE, agent_defaults, find_file, other_versions, resolve
+from rlspo.zoo.parser import draw_seed
 from rlspo.zoo.values import merged, plain
 
 
@@ -59,7 +59,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     :raises UserError: for anything that does not exist, does not fit or is not installed
     """
     cls = _agent(args.algo)
-    algo = args.algo.lower()
+    algo = args.algo if "." in args.algo else args.algo.lower()
     spec = find_spec(args.env, args.gym_packages)
     check_env_kwargs(spec, args.env_kwargs, "--env-kwargs")
     check_env_kwargs(spec, args.eval_env_kwargs, "--eval-env-kwargs")
@@ -72,7 +72,11 @@ def make_plan(args: argparse.Namespace) -> Plan:
         algo=algo,
         env=args.env,
         seeds=Seeds.from_one(draw_seed() if args.seed is None else args.seed),
-        source=Source(file=str(found.file), block=found.block, overridden=sorted(_overrides(args))),
+        source=Source(
+            file=COMMAND_LINE if found.file is None else str(found.file),
+            block=found.block,
+            overridden=sorted(_overrides(args)),
+        ),
         settings=found.settings,
         agent={} if args.trained_agent else plain({**agent_defaults(cls), **found.agent}),
         eval_env_kwargs=args.eval_env_kwargs,
@@ -81,7 +85,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         vec_env=args.vec_env,
         device=args.device,
     )
-    where = f"{found.file}, block {found.block!r}"
+    where = found.where("")
     recipe = _recipe(config, found.settings.env_kwargs, where)
     recipe.probe()
     if args.eval_env_kwargs:
@@ -166,9 +170,9 @@ def _check_trained_agent(args: argparse.Namespace) -> None:
         )
 
 
-def _warnings(file: Path, block: str, spec: gym.envs.registration.EnvSpec) -> tuple[tuple[str, str], ...]:
+def _warnings(file: Path | None, block: str, spec: gym.envs.registration.EnvSpec) -> tuple[tuple[str, str], ...]:
     """An environment that has no block of its own is worth a loud word."""
-    if block != "default":
+    if file is None or block != "default":
         return ()
     others = other_versions(yaml_io.read_mapping(file), spec.id)
     hint = f"There is one for {', '.join(others)}, another version: its returns do not compare.\n" if others else ""

@@ -63,6 +63,27 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"--log-folder: cannot make a folder in {parent}: {error.strerror}.") from error
 
+    @classmethod
+    def at(cls, path: Path, tensorboard: Path | None = None) -> RunFolder:
+        """Make exactly this folder.
+
+        :raises UserError: if it cannot be made, or holds anything already
+        """
+        made = tuple(parent for parent in path.parents if not parent.exists())
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            taken = any(path.iterdir())
+        except OSError as error:
+            raise UserError(f"--run-folder: cannot make {path}: {error.strerror}.") from error
+        if taken:
+            raise UserError(f"--run-folder: {path} is not empty; nothing is overwritten. Name another, or remove it.")
+        return cls(path, tensorboard if tensorboard is not None else path / "tensorboard", made)
+
+    @classmethod
+    def existing(cls, path: Path) -> RunFolder:
+        """The folder of a run that is under way or over."""
+        return cls(path, path / "tensorboard")
+
     def discard(self) -> None:
         """Remove the folder of a run that never began to train."""
         shutil.rmtree(self.path, ignore_errors=True)
@@ -74,6 +95,11 @@ class RunFolder:
     def config(self) -> Path:
         """Every setting."""
         return self.path / "config.yml"
+
+    @property
+    def status(self) -> Path:
+        """How far the run is, for other programs."""
+        return self.path / "status.json"
 
     @property
     def last_model(self) -> Path:

@@ -17,14 +17,13 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.zoo import display, summary
 from rlspo.zoo.arguments import parse
-from rlspo.zoo.callbacks import Evaluate, SaveBetweenRollouts, StopWhenAsked, save_model
+from rlspo.zoo.callbacks import Evaluate, SaveBetweenRollouts, Status, StopWhenAsked, save_model
+from rlspo.zoo.command import DONE, FAILED, USER_ERROR
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.plan import Plan, evaluation_recipe, make_plan
 from rlspo.zoo.run_folder import RunFolder, command_line
 from rlspo.zoo.stopping import Stopped, StopSignal
 from rlspo.zoo.summary import Run
-
-DONE, FAILED, USER_ERROR = 0, 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,7 +60,7 @@ def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:
     plan = make_plan(args)
     for title, text in plan.warnings:
         display.warning(title, text)
-    folder = RunFolder.create(args.log_folder, plan.config.algo, plan.config.env, args.tensorboard_log)
+    folder = _folder(args, plan)
     try:
         model = _build(args, plan, folder)
         folder.record(plan.config, _plain_args(args), command)
@@ -71,10 +70,12 @@ def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:
     run = Run(args, plan.config, folder, model, before=model.num_timesteps)
     summary.announce(run)
     stop.patient = True
-    failure = _learn(run, plan, stop)
+    status = Status(folder, total=model.num_timesteps + plan.config.settings.n_timesteps)
+    failure = _learn(run, plan, stop, status)
     stop.deaf = True
     try:
         save_model(model, folder.last_model, folder)
+        status.write("failed" if failure else "stopped" if stop.received is not None else "done")
     except OSError as error:
         display.error(f"cannot save {folder.last_model}: {error.strerror}")
         return FAILED
@@ -87,6 +88,13 @@ def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:
         return stop.exit_code
     summary.conclude(run)
     return DONE
+
+
+def _folder(args: argparse.Namespace, plan: Plan) -> RunFolder:
+    """The folder of the run, as asked for or the next free one."""
+    if args.run_folder is not None:
+        return RunFolder.at(args.run_folder, args.tensorboard_log)
+    return RunFolder.create(args.log_folder, plan.config.algo, plan.config.env, args.tensorboard_log)
 
 
 def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgorithm:
@@ -115,13 +123,13 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
         raise UserError(f"{plan.cls.__name__} refuses its settings. {error}\nSettings: {plan.config.source}") from error
 
 
-def _learn(run: Run, plan: Plan, stop: StopSignal) -> Exception | None:
+def _learn(run: Run, plan: Plan, stop: StopSignal, status: Status) -> Exception | None:
     """Train until the steps are done, a signal comes or something fails.
 
     :return: what failed, or None
     """
     args = run.args
-    callbacks: list[BaseCallback] = [StopWhenAsked(stop)]
+    callbacks: list[BaseCallback] = [StopWhenAsked(stop), status]
     eval_env: VecEnv | None = None
     if args.eval_freq > 0:
         eval_env = evaluation_recipe(plan.config).build(args.n_eval_envs, plan.config.seeds.evaluation, training=False)

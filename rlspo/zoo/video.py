@@ -73,7 +73,7 @@ def _renderers() -> list[str | None]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Film the agent of one run folder; the last line of the output says what is missing, if anything is."""
     path = Path((sys.argv[1:] if argv is None else argv)[0])
-    folder = RunFolder(path, path / "tensorboard")
+    folder = RunFolder.existing(path)
     config = RunConfig.read(folder.config)
     try:
         frames, fps = _play(config, folder)

@@ -1,0 +1,119 @@
+"""What the command lines of the zoo have in common: their parser, the types of their values, and how mistakes are told."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import secrets
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import yaml
+
+from rlspo.zoo import yaml_io
+from rlspo.zoo.errors import UserError, nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """Help as it is written, no abbreviated flags, and errors as :class:`UserError` with the nearest flag that exists.
+
+    :param command: such as ``"train"``
+    :param description: what the command does
+    :param examples: shown below the flags
+    :param usage: the line that begins the help, without ``rlspo``
+    """
+
+    def __init__(self, command: str, description: str, examples: str, usage: str) -> None:
+        super().__init__(
+            prog=f"rlspo {command}",
+            description=description,
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            usage=f"rlspo {usage}",
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what was wrong, and say where to read more."""
+        raise UserError(f"{message}\nAll flags, with examples: {self.prog} --help")
+
+    def read(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Read a command line.
+
+        :raises UserError: for flags that do not exist or have values of the wrong form
+        :raises SystemExit: after ``--help``
+        """
+        args, unknown = self.parse_known_args(arguments)
+        if not unknown:
+            return args
+        if not unknown[0].startswith("-"):
+            hint = " Hyperparameters go after -params." if re.match(r"\w+:", unknown[0]) else ""
+            self.error(f"{unknown[0]!r} belongs to no flag.{hint}")
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        guess = nearest(unknown[0].partition("=")[0], flags)
+        self.error(f"there is no flag {unknown[0]!r}." + (f" Did you mean {guess}?" if guess else ""))
+
+
+class Pairs(argparse.Action):
+    """Collects ``key:value`` words into a mapping; values are YAML."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        pairs = dict(getattr(namespace, self.dest))
+        for word in values or ():
+            key, colon, text = str(word).partition(":")
+            if not colon or not key.strip():
+                raise UserError(f"{option_string}: {word!r} is not of the form key:value, such as learning_rate:3e-4.")
+            try:
+                pairs[key.strip()] = yaml_io.parse(text)
+            except yaml.YAMLError as error:
+                raise UserError(f"{option_string}: the value of {key!r} is not YAML: {text!r}.") from error
+        setattr(namespace, self.dest, pairs)
+
+
+def whole_number(text: str) -> int:
+    """A whole number, also written as ``1e6``."""
+    try:
+        number = float(text.replace("_", ""))
+        if number.is_integer():
+            return int(number)
+    except (ValueError, OverflowError):
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, such as 100000 or 1e5")
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    number = whole_number(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be at least 1")
+    return number
+
+
+def seed(text: str) -> int:
+    """A whole number from 0 to 2^31 - 1."""
+    number = whole_number(text)
+    if not 0 <= number < 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} must be from 0 to {2**31 - 1}; leave --seed out to have one drawn")
+    return number
+
+
+def radius(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, such as 0.075")
+    return number
+
+
+def draw_seed() -> int:
+    """A seed for a run that was given none."""
+    return secrets.randbelow(2**31)
