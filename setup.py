@@ -6,10 +6,25 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 EXTRAS = {
-    "mujoco": ["mujoco>=3.2", "imageio>=2.34", "imageio-ffmpeg>=0.5"],
+    "mujoco": ["mujoco>=3.2"],
     "atari": ["ale-py>=0.11", "opencv-python-headless>=4.8"],
-    "zoo": ["matplotlib>=3.8", "pydantic>=2.6,<3", "PyYAML>=6", "rich>=13", "tqdm>=4.66"],
+    "zoo": [
+        "cmaes>=0.11",
+        "gymnasium[classic-control]",
+        "imageio>=2.34",
+        "imageio-ffmpeg>=0.5",
+        "matplotlib>=3.8",
+        "optuna>=4.2,<6",
+        "pydantic>=2.6,<3",
+        "PyYAML>=6",
+        "rich>=13",
+        "scipy>=1.11",
+        "tqdm>=4.66",
+    ],
+    "track": ["wandb>=0.18"],
 }
+#: Only to compare our statistics with, in the tests.
+PEERS = ["rliable>=1.2"]
 DEVELOPMENT = [
     "coverage>=7.4",
     "furo>=2024.1",
@@ -46,7 +61,7 @@ setup(
     extras_require={
         **EXTRAS,
         "all": sorted({requirement for group in EXTRAS.values() for requirement in group}),
-        "dev": sorted({requirement for group in EXTRAS.values() for requirement in group} | set(DEVELOPMENT)),
+        "dev": sorted({requirement for group in EXTRAS.values() for requirement in group} | {*DEVELOPMENT, *PEERS}),
     },
     entry_points={
         "console_scripts": ["rlspo=rlspo.zoo.cli:main"],

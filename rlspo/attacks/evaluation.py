@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,23 @@ Tensor = torch.Tensor
 #: ``random``: a uniform point of the ball; ``critic``: lower V(s'); ``mad``: maximise KL(pi(.|s) || pi(.|s')) by Langevin
 #: steps of temperature 1 (maximal action difference, weighted by the policy's own covariance).
 ATTACKS = ("random", "critic", "mad")
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """What whole episodes came to, environment copy by environment copy, in the order they were played.
+
+    :param returns: undiscounted, unscaled sums of rewards, ``(n_episodes,)``
+    :param lengths: steps, ``(n_episodes,)``
+    :param successes: 1 where the environment said ``is_success`` at the end, 0 where it denied it, NaN where it said nothing,
+        ``(n_episodes,)``
+    :param copies: which copy of the environment each was played in, ``(n_episodes,)``
+    """
+
+    returns: np.ndarray
+    lengths: np.ndarray
+    successes: np.ndarray
+    copies: np.ndarray
 
 
 def attacked_evaluation(
@@ -59,6 +77,25 @@ def attacked_evaluation(
     :raises ValueError: for an unknown attack or a negative radius
     :raises TypeError: for a model whose policy is no actor-critic
     """
+    return attacked_episodes(model, env, attack, epsilon, n_eval_episodes, steps, seed, deterministic, norm).returns
+
+
+def attacked_episodes(
+    model: BaseAlgorithm,
+    env: Any,
+    attack: str | None,
+    epsilon: float,
+    n_eval_episodes: int = 50,
+    steps: int = 10,
+    seed: int = 0,
+    deterministic: bool = True,
+    norm: str = "linf",
+    on_episode: Callable[[], None] | None = None,
+) -> Episodes:
+    """Episodes of an actor-critic agent under attack: as :func:`attacked_evaluation`, with all there is to know of each.
+
+    :param on_episode: called after each one
+    """
     epsilon = check_number("epsilon", epsilon)
     if attack is not None:
         check_choice("attack", attack, ATTACKS)
@@ -67,7 +104,7 @@ def attacked_evaluation(
     perturb = None if attack is None else _adversary(policy, attack, epsilon, steps, norm, generator)
 
     @torch.no_grad()
-    def act(observations: Any) -> np.ndarray:
+    def act(observations: Any, starts: np.ndarray) -> np.ndarray:
         inputs = policy.preprocess(to_tensor(observations, policy.device))
         distribution = policy.distribution_of(inputs if perturb is None else perturb(inputs))
         actions = distribution.mode() if deterministic else distribution.sample(generator)
@@ -80,7 +117,7 @@ def attacked_evaluation(
         model._last_obs = None
     venv.seed(seed)
     with frozen_statistics(venv):
-        return run_episodes(act, venv, n_eval_episodes)
+        return play(act, venv, n_eval_episodes, on_episode)
 
 
 @contextlib.contextmanager
@@ -99,28 +136,52 @@ def frozen_statistics(env: VecEnv) -> Iterator[None]:
 
 
 def run_episodes(act: Callable[[Any], np.ndarray], env: VecEnv, n_episodes: int) -> np.ndarray:
-    """Returns of ``n_episodes`` episodes, the first ones of each environment copy in equal shares.
+    """Returns of ``n_episodes`` episodes, shared out as :func:`play` does.
 
     :param act: observations ``(n_envs, *obs_shape)`` to actions
-    :return: ``(n_episodes,)``; where there is a Monitor, its raw returns and its episodes (wrappers above it may cut these
-        into pieces or scale rewards)
+    :return: ``(n_episodes,)``
+    """
+    return play(lambda observations, starts: act(observations), env, n_episodes).returns
+
+
+def play(
+    act: Callable[[Any, np.ndarray], np.ndarray],
+    env: VecEnv,
+    n_episodes: int,
+    on_episode: Callable[[], None] | None = None,
+) -> Episodes:
+    """Play ``n_episodes`` episodes from their beginning to their end: the first ones of each environment copy, in shares
+    that are fixed before and differ by at most one.
+
+    Stopping after the first ``n_episodes`` to end, in whichever copy, would count short episodes more often.
+
+    :param act: from observations ``(n_envs, *obs_shape)`` and whether each begins an episode ``(n_envs,)`` to actions
+    :param on_episode: called after each episode that counts
+    :return: where there is a Monitor, its raw returns and its episodes (wrappers above it may cut these into pieces or
+        scale rewards)
     """
     monitored = env.env_is_wrapped(Monitor)[0]
     quota = np.array([(n_episodes + index) // env.num_envs for index in range(env.num_envs)])
-    running = np.zeros(env.num_envs)
-    returns: list[float] = []
-    observations = env.reset()
+    running, steps = np.zeros(env.num_envs), np.zeros(env.num_envs, dtype=int)
+    played: list[list[tuple[float, int, float]]] = [[] for _ in range(env.num_envs)]
+    observations, dones = env.reset(), np.ones(env.num_envs, dtype=bool)
     while quota.any():
-        observations, rewards, dones, infos = env.step(act(observations))
+        observations, rewards, dones, infos = env.step(act(observations, dones))
         running += rewards
+        steps += 1
         for index in np.flatnonzero(dones):
             if monitored and "episode" not in infos[index]:
                 continue
             if quota[index] > 0:
                 quota[index] -= 1
-                returns.append(float(infos[index]["episode"]["r"] if monitored else running[index]))
-            running[index] = 0
-    return np.array(returns)
+                whole = infos[index]["episode"] if monitored else {"r": running[index], "l": steps[index]}
+                played[index].append((whole["r"], whole["l"], infos[index].get("is_success", np.nan)))
+                if on_episode is not None:
+                    on_episode()
+            running[index] = steps[index] = 0
+    returns, lengths, successes = np.array([episode for copy in played for episode in copy], dtype=float).reshape(-1, 3).T
+    copies = np.repeat(np.arange(env.num_envs), [len(copy) for copy in played])
+    return Episodes(returns, lengths.astype(int), successes, copies)
 
 
 def _adversary(

@@ -9,6 +9,7 @@ from typing import Any
 
 from rlspo.common.registry import agent_names
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.logbook import FORMATS
 from rlspo.zoo.parser import Pairs, Parser, positive, radius, seed, whole_number
 
 _DESCRIPTION = """\
@@ -32,6 +33,8 @@ examples:
       rlspo train --algo barpo --env MyEnv-v0 --gym-packages my_package --conf-file my_settings.yml
   eight environments, each in a process of its own
       rlspo train --algo ppo --env ALE/Pong-v5 --vec-env subproc
+  also a table of all numbers, a clip of the agent in TensorBoard, and a page at Weights & Biases
+      rlspo train --algo ppo --env Pendulum-v1 --log-format tensorboard csv --tensorboard-video --track
   go on training a saved agent for another million steps
       rlspo train --algo barpo --env Hopper-v5 -i logs/barpo/Hopper-v5_1/last_model.zip -n 1e6
 
@@ -56,6 +59,7 @@ def build_parser() -> Parser:
     _add_settings(parser)
     _add_evaluation(parser)
     _add_output(parser)
+    _add_tracking(parser)
     _add_machine(parser)
     return parser
 
@@ -127,13 +131,42 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         "--run-folder", type=Path, metavar="DIR", help="of this run, new or empty (default: the next one in the log folder)"
     )
     group.add_argument(
-        "-tb", "--tensorboard-log", type=Path, metavar="DIR", help="for TensorBoard (default: inside the run folder)"
+        "-tb",
+        "--tensorboard-log",
+        type=Path,
+        metavar="DIR",
+        help="for TensorBoard, of several runs: this one is DIR/ALGO/RUN_FOLDER (default: inside the run folder)",
+    )
+    group.add_argument(
+        "--tensorboard-video", action="store_true", help="after training: a clip of the agent, in the tab of images"
+    )
+    group.add_argument(
+        "--log-format",
+        nargs="+",
+        choices=FORMATS,
+        default=["tensorboard"],
+        metavar="FORMAT",
+        help="of the log, any of tensorboard, csv (progress.csv), json (progress.json) and log (log.txt), in the run folder "
+        "(default: tensorboard)",
     )
     group.add_argument(
         "--save-freq", type=whole_number, default=-1, metavar="STEPS", help="steps between checkpoints (default: none)"
     )
     group.add_argument("-P", "--progress", action="store_true", help="show a progress bar")
     group.add_argument("--verbose", type=int, choices=(0, 1, 2), help="0: no tables while training (default: 1, or 0 with -P)")
+
+
+def _add_tracking(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("Weights & Biases (pip install 'rlspo[track]')")
+    group.add_argument("--track", action="store_true", help="send settings and numbers there; WANDB_MODE=offline is heeded")
+    group.add_argument(
+        "--wandb-project",
+        "--wandb-project-name",
+        metavar="NAME",
+        help="the project (default: WANDB_PROJECT, else rlspo)",
+    )
+    group.add_argument("--wandb-entity", metavar="NAME", help="the user or team (default: who is logged in)")
+    group.add_argument("-tags", "--wandb-tags", nargs="+", metavar="TAG", help="labels of the run")
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
@@ -159,4 +192,19 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     args = build_parser().read(arguments)
     if args.verbose is None:
         args.verbose = 0 if args.progress else 1
+    _check_together(args)
     return args
+
+
+def _check_together(args: argparse.Namespace) -> None:
+    """Refuse flags that would do nothing without another."""
+    if "tensorboard" not in args.log_format:
+        for flag, given in (("--tensorboard-log", args.tensorboard_log), ("--tensorboard-video", args.tensorboard_video)):
+            if given:
+                raise UserError(
+                    f"{flag}: --log-format leaves tensorboard out; give --log-format tensorboard ... to have both."
+                )
+    if not args.track:
+        for flag in ("wandb_project", "wandb_entity", "wandb_tags"):
+            if getattr(args, flag) is not None:
+                raise UserError(f"--{flag.replace('_', '-')} needs --track, which sends the run to Weights & Biases.")

@@ -12,6 +12,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from rlspo.zoo.phases import Stopwatch
 from rlspo.zoo.run_folder import RunFolder
 from rlspo.zoo.stopping import StopSignal
 
@@ -137,10 +138,18 @@ class Evaluate(EvalCallback):
     :param eval_env: environments of their own, wrapped like those of training
     :param eval_freq: environment steps between evaluations, over all training environments together
     :param folder: of the run
+    :param stopwatch: counts the time as that of evaluations
     """
 
     def __init__(
-        self, eval_env: VecEnv, eval_freq: int, n_eval_episodes: int, folder: RunFolder, stop: StopSignal, verbose: int
+        self,
+        eval_env: VecEnv,
+        eval_freq: int,
+        n_eval_episodes: int,
+        folder: RunFolder,
+        stop: StopSignal,
+        verbose: int,
+        stopwatch: Stopwatch | None = None,
     ) -> None:
         super().__init__(
             eval_env,
@@ -152,6 +161,7 @@ class Evaluate(EvalCallback):
             verbose=verbose,
         )
         self.stop = stop
+        self.stopwatch = stopwatch or Stopwatch()
         self._evaluated_at = -1
 
     def _init_callback(self) -> None:
@@ -164,7 +174,8 @@ class Evaluate(EvalCallback):
             return True
         try:
             self._evaluated_at = self.num_timesteps
-            return super()._on_step()
+            with self.stopwatch.aside("evaluate"):
+                return super()._on_step()
         except _EvaluationCutShort:
             return False
 

@@ -9,7 +9,15 @@ from collections.abc import Callable, Sequence
 from rlspo.zoo.errors import did_you_mean
 
 #: Command to the module whose ``main`` runs it, and what it does.
-COMMANDS = {"train": ("rlspo.zoo.train", "train an agent, evaluate it while it learns, attack it when it is done")}
+COMMANDS = {
+    "train": ("rlspo.zoo.train", "train an agent, evaluate it while it learns, attack it when it is done"),
+    "evaluate": ("rlspo.zoo.evaluate", "judge a saved agent by many episodes, with intervals"),
+    "enjoy": ("rlspo.zoo.enjoy", "watch a saved agent in a window"),
+    "record": ("rlspo.zoo.record", "film a saved agent, or its checkpoints side by side"),
+    "tune": ("rlspo.zoo.tune.command", "search for hyperparameters that reproduce"),
+    "benchmark": ("rlspo.zoo.benchmark.command", "train and judge a grid of agents, environments and seeds"),
+    "plot": ("rlspo.zoo.plot.command", "draw learning curves, bars and profiles"),
+}
 
 _HELP = """\
 usage: rlspo COMMAND [...]
@@ -22,7 +30,8 @@ commands:
 start here:
   rlspo train --algo barpo --env Hopper-v5 -P          train, with a progress bar
   rlspo train --algo ppo --env CartPole-v1 -n 2e4      a first run, in seconds
-  rlspo train --help                                   every flag, with examples
+  rlspo evaluate logs/ppo/CartPole-v1_1                judge what came out; enjoy and record show it
+  rlspo train --help                                   every flag, with examples; so for every command
 
   rlspo --version                                      the installed version"""
 

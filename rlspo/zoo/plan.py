@@ -63,7 +63,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     spec = find_spec(args.env, args.gym_packages)
     check_env_kwargs(spec, args.env_kwargs, "--env-kwargs")
     check_env_kwargs(spec, args.eval_env_kwargs, "--eval-env-kwargs")
-    _check_device(args.device)
+    check_device(args.device)
     file = find_file(algo, cls, args.conf_file)
     found = resolve(cls, file, spec.id, is_atari(spec), _overrides(args))
     check_env_kwargs(spec, found.settings.env_kwargs, f"{found.where('env_kwargs')}: env_kwargs")
@@ -146,8 +146,11 @@ def _overrides(args: argparse.Namespace) -> dict[str, tuple[Any, str]]:
     return changes
 
 
-def _check_device(name: str) -> None:
-    """Refuse a device that this machine does not have; SB3 would silently take the CPU."""
+def check_device(name: str) -> None:
+    """Refuse a device that this machine does not have; SB3 would silently take the CPU.
+
+    :raises UserError: with what PyTorch says
+    """
     if name == "auto":
         return
     try:

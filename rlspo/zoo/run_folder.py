@@ -159,7 +159,7 @@ class RunFolder:
         (self.path / "versions.json").write_text(versions + "\n", encoding="utf-8")
 
 
-def command_line(arguments: Sequence[str]) -> str:
+def command_line(arguments: Sequence[str], command: str = "train") -> str:
     """The command, quoted for a shell: as typed where the arguments were typed, else one that does the same.
 
     >>> command_line(["--env", "My Env-v0"])
@@ -168,7 +168,7 @@ def command_line(arguments: Sequence[str]) -> str:
     given = list(arguments)
     if given and sys.orig_argv[-len(given) :] == given:
         return shlex.join(sys.orig_argv)
-    return shlex.join(["python", "-m", "rlspo.zoo.train", *given])
+    return shlex.join(["python", "-m", f"rlspo.zoo.{command}", *given])
 
 
 def environment_record() -> dict[str, Any]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from rlspo.zoo import display, learning_curve, video
 from rlspo.zoo.config import RunConfig
+from rlspo.zoo.logbook import Logbook
+from rlspo.zoo.phases import PhaseTimes, Stopwatch
 from rlspo.zoo.plan import evaluation_recipe
-from rlspo.zoo.report import INNER_STEPS, judge, radius
+from rlspo.zoo.report import INNER_STEPS, Report, judge, radius
 from rlspo.zoo.run_folder import RunFolder
 
 _SIDE_BY_SIDE = 10  # environments of the report: attacks are computed for all of them at once
@@ -24,21 +26,32 @@ class Run:
     """One run under way or over.
 
     :param model: the agent
+    :param log: where its numbers go
     :param before: steps that the agent had behind it when the run began
     :param seconds: that training took
+    :param phases: what it took them for
+    :param report: returns after training, once they are known
     """
 
     args: argparse.Namespace
     config: RunConfig
     folder: RunFolder
     model: BaseAlgorithm
+    log: Logbook
     before: int = 0
     seconds: float = 0.0
+    phases: PhaseTimes = field(default_factory=lambda: PhaseTimes(Stopwatch()))
+    report: Report | None = None
 
     @property
     def title(self) -> str:
         """Agent and environment."""
         return f"{type(self.model).__name__} on {self.config.env}"
+
+    @property
+    def speed(self) -> float:
+        """Environment steps per second, evaluations included; 0 before training."""
+        return (self.model.num_timesteps - self.before) / self.seconds if self.seconds > 0 else 0.0
 
 
 def announce(run: Run) -> None:
@@ -54,7 +67,7 @@ def announce(run: Run) -> None:
             ("settings", str(config.source)),
             ("provenance", config.settings.provenance or "not stated"),
             ("run folder", str(run.folder.path)),
-            ("TensorBoard", f"tensorboard --logdir {run.folder.tensorboard}"),
+            *_shown(run),
         ]
     )
     display.out().print()
@@ -81,17 +94,15 @@ def conclude(run: Run) -> None:
     Nothing here can spoil the run: the agent is saved already, and whatever fails is one line.
     """
     steps = run.model.num_timesteps - run.before
-    speed = f"{steps / run.seconds:,.0f} steps/s" if run.seconds > 0 else ""
-    display.heading(f"{run.title}: {steps:,} steps in {display.duration(run.seconds)} ({speed})")
+    display.heading(f"{run.title}: {steps:,} steps in {display.duration(run.seconds)} ({run.speed:,.0f} steps/s)")
     _draw(run)
     if not run.args.no_report:
         try:
             _judge(run)
         except Exception as error:  # of somebody's environment or policy, which the attacks call in their own way
             display.note(f"report skipped: {type(error).__name__}: {error}")
-        reason = video.film(run.folder)
-        if reason is not None:
-            display.note(f"video skipped: {reason}")
+    if run.args.tensorboard_video or not run.args.no_report:
+        _film(run)
     display.facts(_places(run))
 
 
@@ -104,6 +115,7 @@ def _judge(run: Run) -> None:
         report = judge(run.model, env, episodes, radius(run.model, run.args.attack_epsilon), run.config.seeds.report)
     finally:
         env.close()
+    run.report = report
     report.write(
         run.folder.report,
         about={
@@ -122,6 +134,45 @@ def _judge(run: Run) -> None:
     display.returns(report.returns, caption)
     if report.skipped:
         display.note(f"attacks skipped: {report.skipped}")
+
+
+def _film(run: Run) -> None:
+    """Film the agent, and show the film in TensorBoard where asked to."""
+    reason = video.film(run.folder)
+    if reason is not None:
+        display.note(f"video skipped: {reason}")
+    elif run.args.tensorboard_video:
+        try:
+            run.log.show_clip(run.folder.video, run.model.num_timesteps)
+        except Exception as error:  # whatever decoding a film may raise
+            display.note(f"clip skipped: {type(error).__name__}: {error}")
+
+
+def final_metrics(run: Run) -> dict[str, float]:
+    """What is known of an agent once its run is over, by tag.
+
+    TensorBoard's table shows the first five metrics in the order of their tags, and capitals come first.
+    """
+    metrics = {"steps_per_second": run.speed}
+    if run.model.ep_info_buffer:
+        metrics["train_return"] = float(np.mean([episode["r"] for episode in run.model.ep_info_buffer]))
+    if run.folder.evaluations.is_file():
+        with np.load(run.folder.evaluations) as data:
+            means = data["results"].mean(axis=1)
+        metrics |= {"eval_return": float(means[-1]), "best_eval_return": float(means.max())}
+    if run.report is not None:
+        returns = {name: float(episodes.mean()) for name, episodes in run.report.returns.items()}
+        metrics["natural_return"] = returns.pop("natural")
+        metrics |= {f"under_{name}_attack": value for name, value in returns.items()}
+        if returns:
+            metrics["attacked_return"] = min(returns.values())
+    return {**run.phases.totals(), **{f"Result/{name}": value for name, value in metrics.items()}}
+
+
+def _shown(run: Run) -> list[tuple[str, str]]:
+    """Where the numbers can be looked at."""
+    shown = [("TensorBoard", f"tensorboard --logdir {run.folder.tensorboard}")] if "tensorboard" in run.args.log_format else []
+    return [*shown, *([("W&B", run.log.tracker.where)] if run.log.tracker is not None else [])]
 
 
 def _draw(run: Run) -> None:
@@ -150,5 +201,5 @@ def _places(run: Run) -> list[tuple[str, str]]:
     return [
         ("run folder", str(folder.path)),
         *((label, f"{path}{more}") for label, path, more in files if path.exists()),
-        ("TensorBoard", f"tensorboard --logdir {folder.tensorboard}"),
+        *_shown(run),
     ]

@@ -15,11 +15,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from rlspo.zoo import display, summary
+from rlspo.zoo import display, summary, tracking
 from rlspo.zoo.arguments import parse
 from rlspo.zoo.callbacks import Evaluate, SaveBetweenRollouts, Status, StopWhenAsked, save_model
 from rlspo.zoo.command import DONE, FAILED, USER_ERROR
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.logbook import Logbook
 from rlspo.zoo.plan import Plan, evaluation_recipe, make_plan
 from rlspo.zoo.run_folder import RunFolder, command_line
 from rlspo.zoo.stopping import Stopped, StopSignal
@@ -57,6 +58,8 @@ def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:
     if args.num_threads is not None:
         torch.set_num_threads(args.num_threads)
     stop.patient = False  # nothing to save yet
+    if args.track:
+        tracking.check_installed()
     plan = make_plan(args)
     for title, text in plan.warnings:
         display.warning(title, text)
@@ -64,10 +67,28 @@ def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:
     try:
         model = _build(args, plan, folder)
         folder.record(plan.config, _plain_args(args), command)
+        log = Logbook.open(args, plan.config, folder, model)
     except BaseException:
         folder.discard()
         raise
-    run = Run(args, plan.config, folder, model, before=model.num_timesteps)
+    run = Run(args, plan.config, folder, model, log, before=model.num_timesteps)
+    code = FAILED
+    try:
+        code = _train_and_judge(run, plan, stop)
+    except Stopped:
+        code = stop.exit_code
+        raise
+    finally:
+        _close(run, code)
+    return code
+
+
+def _train_and_judge(run: Run, plan: Plan, stop: StopSignal) -> int:
+    """From the first step to the report.
+
+    :return: exit code
+    """
+    model, folder = run.model, run.folder
     summary.announce(run)
     stop.patient = True
     status = Status(folder, total=model.num_timesteps + plan.config.settings.n_timesteps)
@@ -90,6 +111,14 @@ def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:
     return DONE
 
 
+def _close(run: Run, code: int) -> None:
+    """End the log with what is known now; the agent is saved, so nothing here can spoil the run."""
+    try:
+        run.log.close(code, run.model.num_timesteps, summary.final_metrics(run))
+    except Exception as error:  # of a disk that is full, a library, somebody's environment
+        display.note(f"log cut short: {type(error).__name__}: {error}")
+
+
 def _folder(args: argparse.Namespace, plan: Plan) -> RunFolder:
     """The folder of the run, as asked for or the next free one."""
     if args.run_folder is not None:
@@ -105,7 +134,6 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
     seed = plan.config.seeds.seed
     env = plan.recipe.build(plan.config.settings.n_envs, seed, training=True, monitor_folder=folder.path)
     common: dict[str, Any] = {
-        "tensorboard_log": str(folder.tensorboard),
         "verbose": args.verbose,
         "device": args.device,
         "seed": seed,
@@ -129,21 +157,23 @@ def _learn(run: Run, plan: Plan, stop: StopSignal, status: Status) -> Exception 
     :return: what failed, or None
     """
     args = run.args
-    callbacks: list[BaseCallback] = [StopWhenAsked(stop), status]
+    stopwatch = run.phases.stopwatch
+    callbacks: list[BaseCallback] = [StopWhenAsked(stop), status, run.phases]
     eval_env: VecEnv | None = None
     if args.eval_freq > 0:
         eval_env = evaluation_recipe(plan.config).build(args.n_eval_envs, plan.config.seeds.evaluation, training=False)
-        callbacks.append(Evaluate(eval_env, args.eval_freq, args.eval_episodes, run.folder, stop, args.verbose))
+        evaluate = Evaluate(eval_env, args.eval_freq, args.eval_episodes, run.folder, stop, args.verbose, stopwatch)
+        callbacks.append(evaluate)
     if args.save_freq > 0:
         callbacks.append(SaveBetweenRollouts(args.save_freq, run.folder))
     callbacks += plan.callbacks
     bar = ProgressBarCallback() if args.progress else None
+    run.model.set_logger(run.log.logger)
     started = time.monotonic()
     try:
         run.model.learn(
             plan.config.settings.n_timesteps,
             callback=[*callbacks, *([bar] if bar else [])],
-            tb_log_name=plan.config.algo,
             reset_num_timesteps=args.trained_agent is None,
         )
     except Stopped:
@@ -153,6 +183,7 @@ def _learn(run: Run, plan: Plan, stop: StopSignal, status: Status) -> Exception 
             return error
     finally:
         run.seconds = time.monotonic() - started
+        stopwatch.start(None)
         if bar is not None and hasattr(bar, "pbar"):
             bar.pbar.close()
         for env in (run.model.get_env(), eval_env):

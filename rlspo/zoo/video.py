@@ -1,34 +1,30 @@
-"""A film of the agent, made in a process of its own: a broken graphics driver can end that process, but not the run."""
+"""A film of agents, made in a process of its own: a broken graphics driver can end that process, but not this one."""
 
 from __future__ import annotations
 
-import math
+import contextlib
+import dataclasses
+import json
 import os
+import pickle
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
-import numpy as np
-from gymnasium.envs.registration import load_env_creator
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from rlspo.common.registry import agent_class
-from rlspo.zoo.config import RunConfig
-from rlspo.zoo.envs import find_spec
-from rlspo.zoo.plan import evaluation_recipe
+from rlspo.zoo import display
+from rlspo.zoo.errors import UserError
+from rlspo.zoo.film import Film, Footage
+from rlspo.zoo.filming import CANNOT, FAILED, FILMED
 from rlspo.zoo.run_folder import RunFolder
+from rlspo.zoo.saved import find_agent
+from rlspo.zoo.screen import no_screen
 
-_MAX_STEPS = 1000
-_MIN_SECONDS = 8  # episodes of a young agent are short: show several
-_MAX_FPS = 30  # drawing without a graphics card takes about 0.1 s for each picture
-_MIN_HEIGHT = 400  # pixels; smaller pictures are enlarged
-_TIMEOUT = 300.0  # seconds
-# Exit codes of the filming process; a crash has others, and another renderer may help there too.
-_NO_OTHER_RENDERER_HELPS = 3
-_ANOTHER_RENDERER_MAY_HELP = 4
+_SILENCE = 180.0  # seconds without a sign of life after which an attempt is given up
 
 INSTALL_RENDERER = (
     "no off-screen renderer works here; install EGL or OSMesa "
@@ -36,130 +32,125 @@ INSTALL_RENDERER = (
 )
 
 
-def film(folder: RunFolder) -> str | None:
-    """Film the last agent of a run.
+class CannotFilm(UserError):
+    """Something that filming needs is not there; the text is one line that says what."""
+
+
+class FilmingFailed(Exception):
+    """The environment or the agent failed while it was filmed; the text is one line."""
+
+
+def film(
+    folder: RunFolder, model_file: Path | None = None, file: Path | None = None, max_steps: int | None = None
+) -> str | None:
+    """Film an agent of a run.
+
+    :param folder: of the run
+    :param model_file: the agent's file, in that folder; None for the last one
+    :param file: where the film goes, ``.mp4`` or ``.gif``; None for ``folder.video``
+    :param max_steps: film so many steps; None for whole episodes until eight seconds are full, at most 1000 steps
+    :return: None if the film has been made, else one line that says why not and what to install
+    """
+    try:
+        agent = find_agent(model_file or folder.last_model)
+        seed = agent.config.seeds.report if agent.config else 0
+        shoot(Film((agent,), file or folder.video, seed, steps=max_steps))
+    except (UserError, FilmingFailed, OSError) as error:
+        return " ".join(str(error).split())
+    return None
+
+
+def shoot(film: Film) -> Footage:
+    """Make a film, with a progress bar on standard error where that is a terminal.
 
     MuJoCo draws through EGL or OSMesa where there is no screen. Which of them works is found by trying: each attempt
     is a process of its own, because one that does not work may crash the interpreter or hang.
 
-    :param folder: of a run that is over
-    :return: None if ``folder.video`` has been made, else one line that says why not and what to install
+    :return: what there is to see; ``film.file`` has been written
+    :raises CannotFilm: if something is not there that filming needs
+    :raises FilmingFailed: if the environment or the agent failed
+    :raises OSError: if the file cannot be written. In no case is anything left behind
     """
-    for renderer in _renderers():
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        if renderer is not None:
-            environment["MUJOCO_GL"] = renderer
-        command = [sys.executable, "-m", "rlspo.zoo.video", str(folder.path)]
-        try:
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT)
-        except (OSError, subprocess.TimeoutExpired):
-            continue
-        if done.returncode == 0:
-            return None
-        if done.returncode == _NO_OTHER_RENDERER_HELPS:
-            return done.stdout.strip().splitlines()[-1]
-    chosen = os.environ.get("MUJOCO_GL")
-    return INSTALL_RENDERER + (f"; tried only MUJOCO_GL={chosen}, which is set" if chosen else "")
+    partial = film.file.with_name(f"partial_{film.file.name}")
+    order = pickle.dumps(dataclasses.replace(film, file=partial))
+    tried: list[str] = []
+    partial.write_bytes(b"")  # a place that cannot be written to is found out at once
+    try:
+        with bar(f"filming {film.file.name}") as progressed:
+            for renderer in _renderers():
+                code, told = _attempt(order, renderer, progressed)
+                if code == FILMED:
+                    os.replace(partial, film.file)
+                    return Footage.read(told["footage"])
+                if code == CANNOT:
+                    raise CannotFilm(told["reason"])
+                if code == FAILED:
+                    raise FilmingFailed(told["reason"])
+                tried.append(f"{renderer or os.environ.get('MUJOCO_GL', 'default')}: {told.get('reason', 'crashed')}")
+    finally:
+        partial.unlink(missing_ok=True)
+    only = "only MUJOCO_GL, which is set, " if os.environ.get("MUJOCO_GL") else ""
+    raise CannotFilm(f"{INSTALL_RENDERER}; tried {only}{'; '.join(tried)}")
 
 
 def _renderers() -> list[str | None]:
     """Values of MUJOCO_GL to try, the user's own choice alone where there is one."""
     if os.environ.get("MUJOCO_GL") or not sys.platform.startswith("linux"):
         return [None]
-    screen = ["glfw"] if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") else []
-    return ["egl", "osmesa", *screen]
+    return ["egl", "osmesa", *(["glfw"] if no_screen() is None else [])]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Film the agent of one run folder; the last line of the output says what is missing, if anything is."""
-    path = Path((sys.argv[1:] if argv is None else argv)[0])
-    folder = RunFolder.existing(path)
-    config = RunConfig.read(folder.config)
-    try:
-        frames, fps = _play(config, folder)
-        _write(folder.video, frames, fps)
-    except gym.error.DependencyNotInstalled as error:
-        print(" ".join(str(error).split()))
-        return _NO_OTHER_RENDERER_HELPS
-    except _NoPictures:
-        print(f"{config.env} has no render mode 'rgb_array'")
-        return _NO_OTHER_RENDERER_HELPS
-    except Exception as error:  # anything may come out of somebody's environment or of a graphics driver
-        if isinstance(error, ModuleNotFoundError) and str(error.name).startswith("imageio"):
-            print("imageio is not installed: pip install imageio imageio-ffmpeg")
-            return _NO_OTHER_RENDERER_HELPS
-        print(f"{type(error).__name__}: {' '.join(str(error).split())}")
-        draws_with_opengl = "mujoco" in sys.modules or "OpenGL" in sys.modules
-        return _ANOTHER_RENDERER_MAY_HELP if draws_with_opengl else _NO_OTHER_RENDERER_HELPS
-    return 0
+def _attempt(order: bytes, renderer: str | None, progressed: Callable[[float], None]) -> tuple[int, dict[str, Any]]:
+    """One process that tries to make the film.
+
+    :param order: the film, pickled
+    :param renderer: value of MUJOCO_GL; None leaves it as it is
+    :return: its exit code, and the last thing that it told
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    if renderer is not None:
+        environment["MUJOCO_GL"] = renderer
+    command = [sys.executable, "-m", "rlspo.zoo.filming"]
+    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+    told: dict[str, Any] = {}
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=nowhere) as process:
+        assert process.stdin is not None and process.stdout is not None
+        watchdog = _watch(process)
+        try:
+            with contextlib.suppress(BrokenPipeError):  # of a process that is gone already
+                process.stdin.write(order)
+                process.stdin.close()
+            for line in process.stdout:
+                watchdog.cancel()
+                watchdog = _watch(process)
+                told = json.loads(line)
+                progressed(told.get("share", 1.0))
+        except BaseException:  # Ctrl-C, for instance: nobody waits for the film any more
+            process.kill()
+            raise
+        finally:
+            watchdog.cancel()
+    return process.returncode, told
 
 
-class _NoPictures(Exception):
-    """The environment cannot be drawn."""
+def _watch(process: subprocess.Popen[bytes]) -> threading.Timer:
+    """End a process that hangs."""
+    timer = threading.Timer(_SILENCE, process.kill)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
-def _play(config: RunConfig, folder: RunFolder) -> tuple[list[np.ndarray], float]:
-    """Let the agent act, deterministically, and collect pictures ``(height, width, 3)``."""
-    creator = find_spec(config.env, config.gym_packages).entry_point
-    kind = load_env_creator(creator) if isinstance(creator, str) else creator
-    if "rgb_array" not in getattr(kind, "metadata", {}).get("render_modes", ["rgb_array"]):
-        raise _NoPictures
-    env = evaluation_recipe(config).build(1, config.seeds.report, training=False, render_mode="rgb_array")
-    try:
-        _restore_statistics(env, folder)
-        _follow_the_body(env)
-        model = agent_class(config.algo).load(folder.last_model, device="cpu")
-        fps = float(env.get_attr("metadata")[0].get("render_fps", 30))
-        stride = math.ceil(fps / _MAX_FPS)
-        frames: list[np.ndarray] = []
-        observations: Any = env.reset()
-        for step in range(_MAX_STEPS):
-            if step % stride == 0:
-                frames.append(_frame(env))
-            actions, _ = model.predict(observations, deterministic=True)
-            observations, _, dones, _ = env.step(actions)
-            if dones[0] and step >= _MIN_SECONDS * fps:
-                break
-        return frames, fps / stride
-    finally:
-        env.close()
+@contextlib.contextmanager
+def bar(title: str) -> Iterator[Callable[[float], None]]:
+    """A bar on standard error with the time left; nothing where that is no terminal.
 
-
-def _follow_the_body(env: VecEnv) -> None:
-    """Look through the camera that a MuJoCo model has for the purpose; gymnasium's own stays where the body started."""
-    renderer = getattr(env.get_attr("unwrapped")[0], "mujoco_renderer", None)
-    if renderer is None or renderer.camera_id != -1:
-        return
-    import mujoco
-
-    renderer.camera_id = mujoco.mj_name2id(renderer.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
-
-
-def _frame(env: VecEnv) -> np.ndarray:
-    """One picture, large enough to look at, with even sides as video coding wants them."""
-    image = env.get_images()[0]
-    if image is None:
-        raise _NoPictures
-    scale = max(1, math.ceil(_MIN_HEIGHT / image.shape[0]))
-    image = image.repeat(scale, axis=0).repeat(scale, axis=1)
-    return np.ascontiguousarray(image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2])
-
-
-def _restore_statistics(env: VecEnv, folder: RunFolder) -> None:
-    """Give ``VecNormalize``, where the run uses it, the statistics saved with the agent."""
-    normalize = unwrap_vec_normalize(env)
-    if normalize is not None:
-        normalize.obs_rms = VecNormalize.load(str(folder.statistics_of(folder.last_model)), normalize.venv).obs_rms
-
-
-def _write(file: Path, frames: list[np.ndarray], fps: float) -> None:
-    """Write an MP4 that browsers play; a file that could not be finished is not left behind."""
-    import imageio.v2 as imageio
-
-    partial = file.with_name(f"partial_{file.name}")
-    imageio.mimwrite(partial, [*frames], fps=fps, codec="libx264", macro_block_size=2, ffmpeg_log_level="error")
-    os.replace(partial, file)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    :return: to be told the share that is done
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    console = display.err()
+    off = not console.is_terminal
+    # What is printed meanwhile appears above the bar, unless it goes to a file.
+    with Progress(*columns, console=console, transient=True, disable=off, redirect_stdout=sys.stdout.isatty()) as progress:
+        task = progress.add_task(title, total=1.0)
+        yield lambda share: progress.update(task, completed=share)

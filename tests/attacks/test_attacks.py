@@ -11,10 +11,12 @@ from gymnasium import spaces
 from stable_baselines3.common.atari_wrappers import EpisodicLifeEnv
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from rlspo import BARPO, PPO
 from rlspo.attacks import ATTACKS, attacked_evaluation
+from rlspo.attacks.evaluation import attacked_episodes
 
 SMALL: dict[str, Any] = {"n_steps": 64, "batch_size": 32, "n_epochs": 2, "seed": 0, "device": "cpu"}
 
@@ -171,6 +173,34 @@ def test_returns_are_raw_whatever_vec_normalize_makes_of_rewards(monitored: bool
     expected = attacked_evaluation(perfect_agent(), make(), "mad", 0.3, 8, seed=3)
     np.testing.assert_allclose(attacked_evaluation(perfect_agent(), scaled, "mad", 0.3, 8, seed=3), expected, rtol=1e-5)
     assert scaled.norm_reward
+
+
+@pytest.mark.parametrize("monitored", [True, False])
+def test_lengths_copies_and_successes_of_episodes(monitored: bool) -> None:
+    """The first copy plays episodes of one step, the second of two, and only the second says how they went."""
+
+    class Steps(Tracking):
+        def __init__(self, length: int) -> None:
+            self.length = length
+
+        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            first = super().reset(seed=seed)
+            self.left = self.length
+            return first
+
+        def step(self, action: np.ndarray) -> Any:
+            state, _, over, truncated, _ = super().step(action)
+            return state, 10.0, over, truncated, {"is_success": True} if over and self.length == 2 else {}
+
+    makers = [lambda length=length: Steps(length) for length in (1, 2)]
+    env = DummyVecEnv([lambda make=make: Monitor(make()) for make in makers] if monitored else makers)
+    counted: list[None] = []
+    episodes = attacked_episodes(perfect_agent(), env, "random", 0.1, 5, on_episode=lambda: counted.append(None))
+    assert list(episodes.copies) == [0, 0, 1, 1, 1]
+    assert list(episodes.lengths) == [1, 1, 2, 2, 2]
+    assert list(episodes.returns) == [10, 10, 20, 20, 20]
+    np.testing.assert_array_equal(episodes.successes, [np.nan, np.nan, 1, 1, 1])
+    assert len(counted) == 5
 
 
 def test_training_goes_on_with_new_episodes_after_an_evaluation_on_the_same_environment() -> None:

@@ -24,7 +24,7 @@ def test_unknown_command_gets_the_nearest(capsys):
     assert cli.main(["trian"]) == 2
     assert "no command 'trian'. Did you mean 'train'? See: rlspo --help" in capsys.readouterr().err
     assert cli.main(["--algo", "ppo"]) == 2
-    assert "no flag '--algo'. Commands: train." in capsys.readouterr().err
+    assert "no flag '--algo'. Commands: train, evaluate, " in capsys.readouterr().err
 
 
 def test_version(capsys):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import stable_baselines3
 
 import rlspo
 from rlspo.zoo import summary, video
@@ -38,12 +39,16 @@ def test_a_run_leaves_a_folder_that_explains_itself(train):
         "last_model.zip",
         "learning_curve.png",
         "report.json",
+        "status.json",
         "tensorboard",
         "versions.json",
     }
     assert {path.name for path in run.iterdir()} == expected
     assert list(run.glob("tensorboard/barpo_1/events.*"))
     assert rlspo.BARPO.load(run / "last_model.zip").num_timesteps == 64
+    status = json.loads((run / "status.json").read_text())
+    assert status.pop("seconds") >= 0
+    assert status == {"state": "done", "num_timesteps": 64, "total": 64, "mean_return": 10.0}
     report = json.loads((run / "report.json").read_text())
     assert list(report["returns"]) == ["natural", "random", "critic", "mad"]
     assert report["attack"]["epsilon"] == 0.075
@@ -235,6 +240,43 @@ def test_another_packages_agent_is_trained_by_name(train, workplace, monkeypatch
     assert "Cautious on Ledger-v0" in output
     assert RunConfig.read(Path("logs/cautious/Ledger-v0_1/config.yml")).agent["caution"] == 0.75
     assert "Did you mean 'caution'" in train(algo="cautious", params=["cautin:1.0"])[2]
+
+
+def test_run_folder_is_exactly_the_one_named(train):
+    assert train("--no-report", "--run-folder", "runs/first")[0] == 0
+    first = Path("runs/first")
+    before = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
+    assert first / "last_model.zip" in before
+    assert not Path("logs").exists()
+    code, _, errors = train("--no-report", "--run-folder", "runs/first")
+    assert (code, "runs/first is not empty" in errors) == (2, True)
+    assert {path: path.stat().st_mtime_ns for path in first.rglob("*")} == before
+
+
+def test_an_agent_of_stable_baselines3_is_trained_by_its_class(train):
+    algo = "stable_baselines3.PPO"
+    settings = ["policy:MlpPolicy", "n_steps:16", "batch_size:16", "n_timesteps:32", "gamma:0.5", "normalize:true"]
+    code, output, errors = train("--eval-freq", "16", algo=algo, params=settings)
+    assert code == 0
+    run = Path("logs/stable_baselines3.PPO/Ledger-v0_1")
+    config = RunConfig.read(run / "config.yml")
+    assert config.settings.normalize == {"gamma": 0.5}  # the normaliser discounts as the agent does
+    assert config.agent["gamma"] == 0.5
+    model = stable_baselines3.PPO.load(run / "last_model.zip")
+    assert (type(model), model.num_timesteps, model.gamma) == (stable_baselines3.PPO, 32, 0.5)
+    assert (run / "last_model_vecnormalize.pkl").is_file()
+    report = json.loads((run / "report.json").read_text())
+    assert list(report["summary"]) == ["natural", "random", "critic", "mad"]
+    assert report["summary"]["natural"]["mean"] == 10
+    assert report["attack"]["units"] == "standard deviations of the observation"
+    assert "PPO on Ledger-v0: 32 steps" in output
+    assert "attacks skipped" not in errors
+
+
+def test_a_class_has_no_policy_of_its_own_accord(train):
+    code, _, errors = train(algo="stable_baselines3.PPO", params=["n_timesteps:32"])
+    assert (code, "the key 'policy' is missing" in errors) == (2, True)
+    assert not Path("logs").exists()
 
 
 def test_signal_before_training_leaves_nothing(train, monkeypatch):

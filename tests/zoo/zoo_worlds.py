@@ -61,6 +61,24 @@ class Ledger(gym.Env):
         return self.np_random.uniform(-1, 1, 2).astype(np.float32)
 
 
+class Lever(Ledger):
+    """Pays for action 1 only, which the observation does not tell: a few updates are enough to learn it.
+
+    :param kill_file: the first process that steps while this file exists removes it and is killed, as by a lack of memory
+    """
+
+    def __init__(self, kill_file: str = "", **others: Any) -> None:
+        super().__init__(**others)
+        self.kill_file = kill_file
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        if self.kill_file and os.path.exists(self.kill_file):
+            os.remove(self.kill_file)
+            os.kill(os.getpid(), signal.SIGKILL)
+        observation, _, done, truncated, info = super().step(action)
+        return observation, float(action), done, truncated, info
+
+
 class Blind(Ledger):
     """Cannot be drawn."""
 
@@ -90,6 +108,6 @@ class Shift(gym.ObservationWrapper):
         return observation + np.float32(self.by)
 
 
-for _cls in (Ledger, Blind, Halls):
+for _cls in (Ledger, Lever, Blind, Halls):
     if f"{_cls.__name__}-v0" not in gym.registry:
         gym.register(f"{_cls.__name__}-v0", entry_point=f"{__name__}:{_cls.__name__}")

@@ -1,0 +1,77 @@
+"""Letting any agent act: with memory, with masked actions, and with random numbers of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+
+class Actor:
+    """An agent acting in vectorised environments, through its own ``predict``.
+
+    What recurrent agents remember is carried from step to step and dropped where an episode begins; agents that take
+    ``action_masks`` (sb3-contrib's MaskablePPO) are given those of the environments, where there are any.
+
+    :param env: the environments that it will act in
+    :param deterministic: take the likeliest action, not a sample
+    """
+
+    def __init__(self, model: BaseAlgorithm, env: VecEnv, deterministic: bool = True) -> None:
+        self.model = model
+        self.env = env
+        self.deterministic = deterministic
+        self._memory: Any = None
+        self._masked = "action_masks" in inspect.signature(model.predict).parameters and env.has_attr("action_masks")
+        if model.use_sde and not deterministic:
+            # Its noise is drawn ahead of the steps, and else would be what the constructor drew.
+            noisy: Any = getattr(model, "actor", model.policy)
+            noisy.reset_noise(env.num_envs)
+
+    def __call__(self, observations: Any, starts: np.ndarray) -> np.ndarray:
+        """Choose actions.
+
+        :param observations: ``(n_envs, *obs_shape)``
+        :param starts: which of them begin an episode, ``(n_envs,)``
+        :return: ``(n_envs, *action_shape)``
+        """
+        masks: dict[str, Any] = {"action_masks": np.stack(self.env.env_method("action_masks"))} if self._masked else {}
+        actions, self._memory = self.model.predict(
+            observations, state=self._memory, episode_start=starts, deterministic=self.deterministic, **masks
+        )
+        return actions
+
+
+@contextlib.contextmanager
+def own_randomness(model: BaseAlgorithm, seed: int) -> Iterator[None]:
+    """Let an agent draw its actions from one seed, and leave the global generators as they were.
+
+    The agents of rlspo have a generator of their own; those of stable-baselines3 draw from torch's and, for DQN, NumPy's.
+    """
+    generator = getattr(model.policy, "generator", None)
+    with generators_kept():
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        model.action_space.seed(seed)
+        if isinstance(generator, torch.Generator):
+            generator.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
+def generators_kept() -> Iterator[None]:
+    """Leave the global generators of Python, NumPy and torch as they were."""
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            random.setstate(of_python)
+            np.random.set_state(of_numpy)

@@ -1,0 +1,1 @@
+"""``rlspo benchmark``: grids of agents, environments and seeds, trained, judged and summed up in tables."""

@@ -1,0 +1,267 @@
+"""``rlspo benchmark``: the command."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import shutil
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import yaml
+
+from rlspo.zoo import command, display, yaml_io
+from rlspo.zoo.benchmark import results, summing_up
+from rlspo.zoo.benchmark.cells import Cell, read_json
+from rlspo.zoo.benchmark.grid import Grid, read_grid
+from rlspo.zoo.benchmark.planning import Planned, plan_cells
+from rlspo.zoo.benchmark.progress import Progress
+from rlspo.zoo.benchmark.runner import Runner, only_one
+from rlspo.zoo.benchmark.table import watching
+from rlspo.zoo.command import DONE, FAILED
+from rlspo.zoo.errors import UserError
+from rlspo.zoo.parser import Parser, positive
+
+_DESCRIPTION = """\
+Train and judge every agent of a grid on every environment with every seed, and compare them.
+
+What is done already is kept: call again after an interruption, or with more agents, seeds or evaluations in the file.
+Everything lies in one folder, logs/benchmark/NAME/: a folder for each cell, results.csv, curves.csv, episodes.json,
+summary.json and tables.md."""
+
+_EXAMPLES = """\
+examples:
+  run a grid, two cells at a time
+      rlspo benchmark zoo/grids/quick_cartpole.yml --jobs 2
+  what is done and what is missing, without starting anything
+      rlspo benchmark zoo/grids/quick_cartpole.yml --dry-run
+  only some cells: AGENT/ENV/SEED, with * for any
+      rlspo benchmark zoo/grids/quick_cartpole.yml --only 'ppo/*/0' 'ppo/*/1'
+  more seeds than the file says
+      rlspo benchmark zoo/grids/quick_cartpole.yml --seeds 5
+  tables from what is there, also while the grid is running elsewhere
+      rlspo benchmark zoo/grids/quick_cartpole.yml --report
+  keep the small files, without models and logs
+      rlspo benchmark zoo/grids/quick_cartpole.yml --report --export zoo/results/quick_cartpole
+
+a grid file looks like this:
+  agents:
+    ppo:                            # the agent of this name, with its own settings
+    ppo-wide:
+      algo: ppo
+      params: {policy_kwargs: {net_arch: [256, 256]}}
+    sb3-ppo:
+      algo: stable_baselines3.PPO   # any class that extends SB3's
+      params: {policy: MlpPolicy}
+  envs: [CartPole-v1]
+  seeds: 3                          # 0, 1 and 2; or a list
+  n_timesteps: 5e4
+  evaluations:
+    natural:
+    mad: {attack: mad, epsilon: 0.075}
+
+Exit code: 0 all done, 1 some cells failed, 2 a mistake in what was given, 130 stopped by Ctrl-C, 143 by SIGTERM."""
+
+
+def build_parser() -> Parser:
+    """All flags of ``rlspo benchmark``."""
+    parser = Parser("benchmark", _DESCRIPTION, _EXAMPLES, "benchmark GRID.yml [--jobs N] [-o DIR] [...]")
+    parser.add_argument("grid", type=Path, metavar="GRID.yml", help="the grid")
+    parser.add_argument(
+        "-j", "--jobs", type=positive, default=1, metavar="N", help="cells that run at once (default: %(default)s)"
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="the folder (default: logs/benchmark/NAME)")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="PATTERN", help="run only these cells, AGENT/ENV/SEED with * for any"
+    )
+    parser.add_argument("--seeds", metavar="SEEDS", help="instead of the file's: how many, or a list, such as '[3, 4]'")
+    parser.add_argument("--redo", action="store_true", help="do again what was done with other settings than the file's")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, start nothing")
+    parser.add_argument("--report", action="store_true", help="make the tables from what is there, start nothing")
+    parser.add_argument("--export", type=Path, metavar="DIR", help="copy the tables to another folder, to be kept")
+    parser.add_argument("--json", action="store_true", help="the summary as JSON on standard output")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: %(default)s)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a grid as the command line says.
+
+    :param argv: the arguments; None for those of this process
+    :return: exit code: 0 all done, 1 some cells failed, 2 a mistake in what was given, 130 and 143 after signals
+    """
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return command.run(_benchmark, argv)
+    except SystemExit as stop:
+        if stop.code != 128 + signal.SIGTERM:
+            raise
+        display.note("Stopped by SIGTERM.")
+        return 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """Unwind on SIGTERM, so that the cells under way are ended."""
+    raise SystemExit(128 + number)
+
+
+def _benchmark(arguments: list[str]) -> int:
+    """Check, run what is missing, sum up."""
+    if not arguments:
+        raise UserError("give a grid file, such as: rlspo benchmark zoo/grids/quick_cartpole.yml --jobs 2")
+    args = build_parser().read(arguments)
+    grid = read_grid(args.grid, _seeds(args.seeds))
+    folder: Path = args.output or Path("logs/benchmark") / grid.name
+    planned = plan_cells(grid, args.grid, folder, args.device)
+    chosen = _chosen(planned.cells, args.only)
+    if args.dry_run:
+        return _dry_run(chosen, args.json)
+    if args.report:
+        _refuse_stale(planned.cells)
+        return _report(grid, planned.cells, folder, args, {})
+    _make(folder)
+    with only_one(folder) as lock:
+        if args.redo:
+            _clear_stale(chosen)
+        _refuse_stale(planned.cells)
+        shutil.copyfile(args.grid, folder / "grid.yml")
+        failed = _run(planned, chosen, args, lock)
+        return _report(grid, planned.cells, folder, args, failed)
+
+
+def _seeds(text: str | None) -> Any:
+    """What the grid file would hold."""
+    if text is None:
+        return None
+    try:
+        return yaml_io.parse(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--seeds: {text!r} is neither a number nor a list, such as '[3, 4]'.") from error
+
+
+def _chosen(cells: Sequence[Cell], patterns: Sequence[str]) -> list[Cell]:
+    """The cells that a pattern names; all without patterns."""
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(cell.key, pattern) for cell in cells):
+            raise UserError(f"--only: no cell is called {pattern!r}. The first is {cells[0].key}; * stands for anything.")
+    return [cell for cell in cells if not patterns or any(fnmatch.fnmatchcase(cell.key, each) for each in patterns)]
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output: cannot make {folder}: {error.strerror}.") from error
+
+
+def _refuse_stale(cells: Sequence[Cell]) -> None:
+    """Never mix results of different settings.
+
+    :raises UserError: naming the cells and what has changed
+    """
+    stale = {cell.key: cell.standing().stale for cell in cells}
+    stale = {key: changes for key, changes in stale.items() if changes}
+    if stale:
+        listed = "\n".join(
+            f"  {key}: {'; '.join(changes[:3])}{' ...' if len(changes) > 3 else ''}" for key, changes in stale.items()
+        )
+        raise UserError(
+            f"{len(stale)} cells were done with other settings than the grid asks for now:\n{listed}\n"
+            "Do them again with --redo, which removes what they hold; or name another folder: -o DIR"
+        )
+
+
+def _clear_stale(cells: Sequence[Cell]) -> None:
+    """Remove what is stale: the whole cell where the training is, else single evaluations."""
+    for cell in cells:
+        record = read_json(cell.folder.record)
+        if record is None:
+            continue
+        if cell.training_changes(record):
+            cell.folder.clear()
+            continue
+        for name in cell.evaluations:
+            done = read_json(cell.folder.evaluation(name))
+            if done is not None and cell.evaluation_changes(name, done):
+                cell.folder.evaluation(name).unlink()
+
+
+def _dry_run(cells: Sequence[Cell], as_json: bool) -> int:
+    """Say what would be done."""
+    rows = [(cell, cell.standing()) for cell in cells]
+    if as_json:
+        data = [
+            {
+                "agent": cell.agent,
+                "env": cell.env,
+                "seed": cell.seed,
+                "state": standing.word,
+                "missing": list(standing.missing),
+                "stale": list(standing.stale),
+                "n_timesteps": cell.n_timesteps,
+                "folder": str(cell.folder.path),
+                "command": ["rlspo", "train", *cell.command],
+            }
+            for cell, standing in rows
+        ]
+        print(json.dumps({"cells": data}, indent=2))
+        return DONE
+    for cell, standing in rows:
+        more = f" (without {', '.join(standing.missing)})" if standing.word == "trained" else ""
+        display.out().print(f"{cell.key:<40} {standing.word}{more}")
+    steps = sum(cell.n_timesteps for cell, standing in rows if not standing.trained)
+    display.out().print(f"{len(rows)} cells, {sum(s.complete for _, s in rows)} done; {steps:,} steps to train")
+    return DONE
+
+
+def _run(planned: Planned, chosen: Sequence[Cell], args: argparse.Namespace, lock: int) -> dict[str, str]:
+    """Run what is missing.
+
+    :return: the cells that failed, and why
+    """
+    progress = {cell.key: Progress() for cell in planned.cells}
+    missing = []
+    for cell in planned.cells:
+        standing = cell.standing()
+        if standing.trained:
+            progress[cell.key].read(cell)
+        if standing.complete:
+            progress[cell.key].state = "done"
+        elif cell in chosen:
+            missing.append(cell)
+    if missing:
+        for title, text in planned.warnings:
+            display.warning(title, text)
+        with watching(planned.cells, missing, progress, args.jobs) as watcher:
+            Runner(missing, progress, watcher, lock, args.device).run(args.jobs)
+    failed = {cell.key: progress[cell.key].reason for cell in missing if progress[cell.key].state == "failed"}
+    for key, reason in failed.items():
+        display.error(f"{key} failed: {reason}")
+    if failed:
+        display.note(f"{len(failed)} of {len(missing)} cells failed; the same command tries them again.")
+    return failed
+
+
+def _report(grid: Grid, cells: Sequence[Cell], folder: Path, args: argparse.Namespace, failed: dict[str, str]) -> int:
+    """Write the tables and show them.
+
+    :param failed: cells that failed in this call, and why
+    """
+    complete = [cell for cell in cells if cell.standing().complete]
+    if not complete:
+        display.note(f"{folder}: no cell is done yet, so there is nothing to report.")
+        return FAILED
+    summary = summing_up.write(grid, complete, len(cells), folder)
+    if args.export is not None:
+        results.export(folder, args.export)
+    if args.json:
+        print(json.dumps({**summary, "failed": failed}, indent=2))
+    else:
+        summing_up.show(summary, folder)
+    return FAILED if failed else DONE

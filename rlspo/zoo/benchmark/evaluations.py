@@ -1,0 +1,94 @@
+"""How a trained agent is judged: the kinds of evaluation that a grid may ask for.
+
+A kind is one class here and one entry in :data:`KINDS`; the grid file, the worker and the tables know kinds only by these.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Annotated, Any, Literal
+
+from annotated_types import Gt
+from gymnasium import spaces
+from pydantic import BaseModel, ConfigDict
+
+from rlspo.policies import functional_policy_class
+from rlspo.zoo import evaluation
+from rlspo.zoo.errors import UserError
+from rlspo.zoo.hyperparams import policy_class
+from rlspo.zoo.plan import Plan
+from rlspo.zoo.saved import SavedAgent
+
+
+class Evaluation(BaseModel, ABC):
+    """One way to judge an agent; its fields are the keys of the grid file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @abstractmethod
+    def judge(self, agent: SavedAgent, n_episodes: int, device: str) -> evaluation.Evaluation:
+        """Play whole episodes, deterministically, from the starts that ``rlspo evaluate`` gives to all agents."""
+
+    def check(self, plan: Plan) -> None:
+        """Refuse an agent that cannot be judged this way, before any training.
+
+        :param plan: of the training
+        :raises UserError: with the reason
+        """
+
+
+class Natural(Evaluation):
+    """The environment as it is."""
+
+    def judge(self, agent: SavedAgent, n_episodes: int, device: str) -> evaluation.Evaluation:
+        """Play with true observations."""
+        return evaluation.evaluate(agent, n_episodes, device=device)
+
+
+class Attack(Evaluation):
+    """Every observation perturbed by an adversary.
+
+    :param attack: one of :data:`rlspo.attacks.ATTACKS`
+    :param epsilon: radius, in units of the network's input. It is the same for all agents of a grid, whatever they were
+        trained against
+    """
+
+    attack: Literal["random", "critic", "mad"]
+    epsilon: Annotated[float, Gt(0)]
+
+    def judge(self, agent: SavedAgent, n_episodes: int, device: str) -> evaluation.Evaluation:
+        """Play with perturbed observations."""
+        return evaluation.evaluate(agent, n_episodes, attack=self.attack, epsilon=self.epsilon, device=device)
+
+    def check(self, plan: Plan) -> None:
+        """Attacks need a policy that they can differentiate, and observations that they can shift."""
+        policy = plan.policy if isinstance(plan.policy, type) else policy_class(plan.cls, plan.policy, "")
+        try:
+            functional_policy_class(policy)
+        except TypeError as error:
+            raise UserError(
+                f"the {self.attack} attack needs an actor-critic policy that rlspo knows, as PPO and A2C have; "
+                f"{plan.cls.__name__} has {policy.__name__}. Say how this agent is judged: evaluations: [natural]"
+            ) from error
+        env = plan.recipe.build(n_envs=1, seed=None, training=False)
+        env.close()
+        space = env.observation_space
+        parts = space.values() if isinstance(space, spaces.Dict) else [space]
+        if not any(isinstance(part, spaces.Box) for part in parts):
+            raise UserError(
+                f"the {self.attack} attack has nothing to shift: observations are {space}. "
+                "Say how agents are judged there: evaluations: [natural]"
+            )
+
+
+#: The key that only this kind has, and the kind. Without any of these keys an evaluation is natural.
+KINDS: dict[str, type[Evaluation]] = {"attack": Attack}
+
+
+def kind_of(settings: dict[str, Any]) -> type[Evaluation]:
+    """The kind of evaluation that a mapping describes.
+
+    >>> kind_of({}).__name__, kind_of({"attack": "mad"}).__name__
+    ('Natural', 'Attack')
+    """
+    return next((kind for key, kind in KINDS.items() if key in settings), Natural)

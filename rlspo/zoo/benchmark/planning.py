@@ -1,0 +1,139 @@
+"""From a grid file to cells: every training planned and checked as ``rlspo train`` would, before any of them begins."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlspo.zoo.arguments import parse
+from rlspo.zoo.benchmark.cells import Cell, CellFolder
+from rlspo.zoo.benchmark.grid import Grid, folder_name
+from rlspo.zoo.config import Seeds, Settings
+from rlspo.zoo.errors import UserError
+from rlspo.zoo.hyperparams import agent_defaults
+from rlspo.zoo.plan import Plan, make_plan
+from rlspo.zoo.values import merged, plain
+
+#: What of a run's record does not change its result: where values come from, and the machine.
+_NOT_FINGERPRINTED = {"source", "vec_env", "device", "trained_agent"}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A grid, checked.
+
+    :param cells: all seeds of the first kind before any of the second, so that an unfinished grid compares fairly
+    :param warnings: what the user must know before it runs: title and text
+    """
+
+    cells: tuple[Cell, ...]
+    warnings: tuple[tuple[str, str], ...]
+
+
+def plan_cells(grid: Grid, file: Path, folder: Path, device: str = "auto") -> Planned:
+    """Plan every cell.
+
+    :param grid: read from ``file``
+    :param folder: where the cells lie
+    :param device: to train on
+    :raises UserError: for whatever ``rlspo train`` would refuse, naming agent and environment
+    """
+    cells: list[Cell] = []
+    warnings: dict[tuple[str, str], None] = {}
+    for env in grid.envs:
+        for agent in grid.agents:
+            where = f"{file}: {agent} on {env}"
+            try:
+                command = _command(grid, agent, env, file.parent, device)
+                plan = make_plan(parse([*command, "--seed", "0"]))
+                evaluations = grid.evaluations_of(agent, env)
+                for evaluation in evaluations.values():
+                    evaluation.check(plan)
+            except UserError as error:
+                raise UserError(f"{where}: {error}") from error
+            warnings |= dict.fromkeys(plan.warnings)
+            defaults = {"agent": plain(agent_defaults(plan.cls)), "settings": _setting_defaults()}
+            judging = {"model": grid.model, "episodes": grid.episodes, "deterministic": True}
+            for seed in grid.seeds:
+                cells.append(
+                    Cell(
+                        agent=agent,
+                        env=env,
+                        seed=seed,
+                        folder=CellFolder(folder / agent / folder_name(env) / f"seed_{seed}"),
+                        command=(*command, "--seed", str(seed)),
+                        settings=_settings(plan, seed, grid),
+                        evaluations={name: {**judging, **each.model_dump()} for name, each in evaluations.items()},
+                        n_timesteps=plan.config.settings.n_timesteps,
+                        defaults=defaults,
+                    )
+                )
+    cells.sort(key=lambda cell: grid.seeds.index(cell.seed))  # stable: environments and agents stay in order
+    return Planned(tuple(cells), tuple(warnings))
+
+
+def _command(grid: Grid, agent: str, env: str, beside: Path, device: str) -> list[str]:
+    """Arguments of ``rlspo train``, without the seed and the folder."""
+    spec, world = grid.agents[agent], grid.envs[env]
+    params = merged(world.params, spec.params)
+    steps = params.pop("n_timesteps", grid.n_timesteps)
+    words = ["--algo", spec.algo or agent, "--env", world.id or env]
+    if steps is not None:
+        words += ["-n", str(steps)]
+    if spec.conf_file is not None:
+        words += ["--conf-file", os.path.relpath(beside / spec.conf_file)]
+    if world.gym_packages:
+        words += ["--gym-packages", *world.gym_packages]
+    if world.env_kwargs:
+        words += ["--env-kwargs", *_pairs(world.env_kwargs)]
+    if params:
+        words += ["-params", *_pairs(params)]
+    words += ["--eval-freq", str(grid.eval_freq), "--eval-episodes", str(grid.eval_episodes)]
+    return [*words, *(["--device", device] if device != "auto" else []), "--no-report", "--verbose", "0"]
+
+
+def _pairs(values: Mapping[str, Any]) -> list[str]:
+    """Words such as ``gamma:0.9``, which the command line reads as these very values."""
+    return [f"{key}:{flow(value)}" for key, value in values.items()]
+
+
+def flow(value: Any) -> str:
+    """Plain data as YAML in one line.
+
+    >>> flow({"net_arch": [64, 64], "act": "relu", "text": "1e6", "limit": float("inf")})
+    '{net_arch: [64, 64], act: relu, text: "1e6", limit: .inf}'
+    """
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{flow(key)}: {flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
+        return value
+    return json.dumps(value)
+
+
+#: Text that YAML reads as text without quotes: it begins with two letters, so that it is no number, and is none of _WORDS.
+_PLAIN = re.compile(r"[A-Za-z]{2}[\w./-]*")
+_WORDS = {"yes", "no", "on", "off", "true", "false", "null"}
+
+
+def _settings(plan: Plan, seed: int, grid: Grid) -> dict[str, Any]:
+    """Everything that decides what a training gives."""
+    config = plan.config.model_copy(update={"seeds": Seeds.from_one(seed)})
+    settings = config.model_dump(mode="json", exclude=_NOT_FINGERPRINTED)
+    settings["settings"].pop("provenance")
+    return {**settings, "eval_freq": grid.eval_freq, "eval_episodes": grid.eval_episodes}
+
+
+def _setting_defaults() -> dict[str, Any]:
+    """Defaults of the keys that the zoo reads, as :func:`_settings` writes them."""
+    data = Settings(n_timesteps=1, policy="").model_dump(mode="json", exclude={"provenance", "n_timesteps", "policy"})
+    return data

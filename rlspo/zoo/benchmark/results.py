@@ -1,0 +1,209 @@
+"""From the folders of cells to the files that are kept: every number with what it takes to get it again."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlspo.zoo.benchmark.cells import Cell, read_json, write_json
+from rlspo.zoo.errors import UserError
+from rlspo.zoo.run_folder import RunFolder
+from rlspo.zoo.statistics import area_under_curve, iqm
+
+#: What is worth keeping of a grid: small, without models and logs.
+FILES = ("grid.yml", "results.csv", "curves.csv", "episodes.json", "summary.json", "tables.md")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One evaluation of one cell.
+
+    :param cell: that was evaluated
+    :param evaluation: its name
+    :param returns: of the episodes, ``(n_episodes,)``
+    :param lengths: their steps, ``(n_episodes,)``
+    :param area: under the learning curve of the cell, divided by the steps; None without a curve
+    :param record: ``cell.json``
+    :param judged: ``evaluation_NAME.json``
+    """
+
+    cell: Cell
+    evaluation: str
+    returns: np.ndarray
+    lengths: np.ndarray
+    area: float | None
+    record: dict[str, Any]
+    judged: dict[str, Any]
+
+    def row(self) -> dict[str, Any]:
+        """One line of ``results.csv``."""
+        packages = self.record["versions"]["packages"]
+        commit = (self.record["versions"]["git"] or {}).get("rlspo") or {}
+        return {
+            "agent": self.cell.agent,
+            "env": self.cell.env,
+            "seed": self.cell.seed,
+            "evaluation": self.evaluation,
+            "n_timesteps": self.record["n_timesteps"],
+            "mean": self.returns.mean(),
+            "std": self.returns.std(),
+            "median": np.median(self.returns),
+            "iqm": iqm(self.returns),
+            "min": self.returns.min(),
+            "max": self.returns.max(),
+            "mean_length": self.lengths.mean(),
+            "episodes": len(self.returns),
+            "area_under_curve": self.area,
+            "seconds": self.record["seconds"],
+            "steps_per_second": self.record["n_timesteps"] / max(self.record["seconds"], 1e-9),
+            "finished": self.record["finished"],
+            "fingerprint": self.record["fingerprint"],
+            "evaluation_settings": json.dumps(self.judged["settings"]),
+            "evaluation_seed": self.judged["seed"],
+            "python": self.record["versions"]["python"],
+            **{package.replace("-", "_"): version for package, version in packages.items()},
+            "commit": f"{commit['commit']}{'-dirty' if commit['dirty'] else ''}" if commit else None,
+            "command": self.record["command"],
+        }
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The evaluations during the training of one cell.
+
+    :param cell: that was trained
+    :param steps: at which the agent was evaluated, ``(n,)``
+    :param seconds: since training began, ``(n,)``; NaN where unknown
+    :param returns: of the episodes, ``(n, n_episodes)``
+    """
+
+    cell: Cell
+    steps: np.ndarray
+    seconds: np.ndarray
+    returns: np.ndarray
+
+    @classmethod
+    def of(cls, cell: Cell) -> Curve | None:
+        """The curve of a cell, None if the grid asks for none."""
+        file = RunFolder.existing(cell.folder.run).evaluations
+        if not file.is_file():
+            return None
+        with np.load(file) as data:
+            steps, returns = data["timesteps"], data["results"]
+        return cls(cell, steps, _seconds_at(steps, cell.folder.run), returns)
+
+    @property
+    def area(self) -> float:
+        """Under the mean returns, divided by the steps: the mean return over the course of training."""
+        return area_under_curve(self.steps, self.returns.mean(axis=1))
+
+    def rows(self) -> Iterable[dict[str, Any]]:
+        """Lines of ``curves.csv``."""
+        for step, seconds, returns in zip(self.steps, self.seconds, self.returns, strict=True):
+            yield {
+                "agent": self.cell.agent,
+                "env": self.cell.env,
+                "seed": self.cell.seed,
+                "step": int(step),
+                "seconds": None if np.isnan(seconds) else round(float(seconds), 1),
+                "mean": returns.mean(),
+                "std": returns.std(),
+                "episodes": len(returns),
+            }
+
+
+def _seconds_at(steps: np.ndarray, run: Path) -> np.ndarray:
+    """When training had come this far, by the clock of the training episodes."""
+    ends: list[tuple[float, int]] = []
+    for file in run.glob("*.monitor.csv"):
+        with file.open(newline="", encoding="utf-8") as lines:
+            next(lines, None)  # a comment with the start time
+            ends += [(float(row["t"]), int(row["l"])) for row in csv.DictReader(lines)]
+    if not ends:
+        return np.full(len(steps), np.nan)
+    times, lengths = np.array(sorted(ends)).T
+    return np.interp(steps, np.cumsum(lengths), times)
+
+
+def read_results(cells: Sequence[Cell]) -> tuple[list[Result], list[Curve]]:
+    """Everything that complete cells hold."""
+    results, curves = [], []
+    for cell in cells:
+        record = read_json(cell.folder.record)
+        curve = Curve.of(cell)
+        if curve is not None:
+            curves.append(curve)
+        for name in cell.evaluations:
+            judged = read_json(cell.folder.evaluation(name))
+            episodes = judged["episodes"]
+            results.append(
+                Result(
+                    cell=cell,
+                    evaluation=name,
+                    returns=np.array([episode["return"] for episode in episodes]),
+                    lengths=np.array([episode["length"] for episode in episodes]),
+                    area=None if curve is None else curve.area,
+                    record=record,
+                    judged=judged,
+                )
+            )
+    return results, curves
+
+
+def write_results(results: Sequence[Result], curves: Sequence[Curve], folder: Path) -> None:
+    """Write ``results.csv``, ``curves.csv`` and ``episodes.json``."""
+    _write_csv(folder / "results.csv", [result.row() for result in results])
+    _write_csv(folder / "curves.csv", [row for curve in curves for row in curve.rows()])
+    episodes = [
+        {
+            "agent": result.cell.agent,
+            "env": result.cell.env,
+            "seed": result.cell.seed,
+            "evaluation": result.evaluation,
+            "returns": result.returns.tolist(),
+            "lengths": result.lengths.tolist(),
+        }
+        for result in results
+    ]
+    write_json(folder / "episodes.json", episodes)
+
+
+def _write_csv(file: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write a table whole or not at all; numbers with ten digits, nothing for what is unknown."""
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(
+            {key: f"{value:.10g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows
+        )
+    write_text(file, text.getvalue())
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = file.with_name(f"{file.name}.part")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, file)
+
+
+def export(folder: Path, to: Path) -> None:
+    """Copy what is worth keeping.
+
+    :raises UserError: if it cannot be written there
+    """
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            shutil.copyfile(folder / name, to / name)
+    except OSError as error:
+        raise UserError(f"--export: cannot write to {to}: {error.strerror}.") from error

@@ -1,0 +1,156 @@
+"""The statistics of a grid: one score for each training, and what the trainings of an agent come to together.
+
+The score of a training in an evaluation is the mean return of its episodes. What is uncertain is which agent another seed
+would have given, so intervals come from drawing trainings again, for each environment on its own (a stratified bootstrap), as
+rliable does (arXiv 2108.13264).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from rlspo.zoo.benchmark.grid import AREA, WORST, Grid
+from rlspo.zoo.benchmark.results import Curve, Result
+from rlspo.zoo.statistics import (
+    Estimate,
+    Statistic,
+    interval,
+    iqm,
+    mean,
+    median,
+    optimality_gap,
+    probability_of_improvement_interval,
+)
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+
+#: Measure, environment, agent and seed, to the score.
+Scores = dict[str, dict[str, dict[str, dict[int, float]]]]
+STATISTICS: dict[str, Statistic] = {"mean": mean, "median": median, "iqm": iqm}
+
+
+def scores_of(grid: Grid, results: Sequence[Result], curves: Sequence[Curve]) -> Scores:
+    """The score of every training in every measure."""
+    scores: Scores = {name: {} for name in grid.evaluations}
+    for result in results:
+        cell = result.cell
+        scores[result.evaluation].setdefault(cell.env, {}).setdefault(cell.agent, {})[cell.seed] = float(result.returns.mean())
+    if len(grid.attacks) > 1:
+        scores[WORST] = _worst([scores[name] for name in grid.attacks])
+    if curves:
+        scores[AREA] = {}
+        for curve in curves:
+            scores[AREA].setdefault(curve.cell.env, {}).setdefault(curve.cell.agent, {})[curve.cell.seed] = curve.area
+    return {name: envs for name, envs in scores.items() if envs}
+
+
+def _worst(attacks: Sequence[dict[str, dict[str, dict[int, float]]]]) -> dict[str, dict[str, dict[int, float]]]:
+    """The lowest of several measures, for the trainings that have them all."""
+    worst: dict[str, dict[str, dict[int, float]]] = {}
+    for env, agents in attacks[0].items():
+        for agent, seeds in agents.items():
+            others = [measure.get(env, {}).get(agent, {}) for measure in attacks]
+            lowest = {seed: min(other[seed] for other in others) for seed in seeds if all(seed in other for other in others)}
+            if lowest:
+                worst.setdefault(env, {})[agent] = lowest
+    return worst
+
+
+def summarise(grid: Grid, scores: Scores) -> dict[str, Any]:
+    """All statistics, plain: for each environment, and over all of them where ``normalize`` makes them comparable."""
+    summary: dict[str, Any] = {
+        "confidence": CONFIDENCE,
+        "resamples": RESAMPLES,
+        "attacks": grid.attacks,
+        "baseline": grid.baseline,
+        "envs": {},
+    }
+    for env in grid.envs:
+        measures = {}
+        for name, envs in scores.items():
+            if env in envs:
+                agents = {agent: envs[env][agent] for agent in grid.agents if agent in envs[env]}
+                measures[name] = {
+                    "agents": {agent: _describe(grid, env, seeds) for agent, seeds in agents.items()},
+                    "improvement": _improvement(grid, {agent: {env: _array(seeds)} for agent, seeds in agents.items()}),
+                }
+        if measures:
+            summary["envs"][env] = measures
+    if len(grid.envs) > 1 and grid.normalize:
+        overall = {name: _overall(grid, envs) for name, envs in scores.items()}
+        summary["overall"] = {name: measure for name, measure in overall.items() if measure["agents"]}
+    return summary
+
+
+def _describe(grid: Grid, env: str, seeds: Mapping[int, float]) -> dict[str, Any]:
+    """Statistics of one agent in one environment."""
+    values = _array(seeds)
+    found = {
+        "seeds": len(values),
+        "scores": {str(seed): value for seed, value in seeds.items()},
+        **{name: _interval({env: values}, statistic) for name, statistic in STATISTICS.items()},
+    }
+    if env in grid.normalize:
+        found["optimality_gap"] = _interval({env: _normalised(grid, env, values)}, _gap(grid))
+    return found
+
+
+def _overall(grid: Grid, envs: dict[str, dict[str, dict[int, float]]]) -> dict[str, Any]:
+    """Statistics of normalised scores over all environments, for the agents that have some in each."""
+    agents = {}
+    for agent in grid.agents:
+        if all(agent in envs.get(env, {}) for env in grid.envs):
+            agents[agent] = {env: _normalised(grid, env, _array(envs[env][agent])) for env in grid.envs}
+    statistics = {**STATISTICS, "optimality_gap": _gap(grid)}
+    return {
+        "agents": {
+            agent: {
+                "seeds": min(len(values) for values in each.values()),
+                **{name: _interval(each, statistic) for name, statistic in statistics.items()},
+            }
+            for agent, each in agents.items()
+        },
+        "improvement": _improvement(grid, agents),
+    }
+
+
+def _improvement(grid: Grid, agents: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, dict[str, Any]]:
+    """Probability that a training of one agent scores higher than one of another: for all pairs, or over the baseline."""
+    against = list(agents) if grid.baseline is None else [name for name in agents if name == grid.baseline]
+    return {
+        agent: {
+            other: _plain(probability_of_improvement_interval(agents[agent], agents[other], CONFIDENCE, n_resamples=RESAMPLES))
+            for other in against
+            if other != agent
+        }
+        for agent in agents
+    }
+
+
+def _interval(values: dict[str, np.ndarray], statistic: Statistic) -> dict[str, float | None]:
+    return _plain(interval(values, statistic, confidence=CONFIDENCE, n_resamples=RESAMPLES))
+
+
+def _plain(estimate: Estimate) -> dict[str, float | None]:
+    """As JSON has it: null for the ends of an interval that a single training does not have."""
+    return {key: None if math.isnan(value) else value for key, value in asdict(estimate).items()}
+
+
+def _gap(grid: Grid) -> Statistic:
+    return functools.partial(optimality_gap, target=grid.target)
+
+
+def _array(seeds: Mapping[int, float]) -> np.ndarray:
+    return np.array(list(seeds.values()))
+
+
+def _normalised(grid: Grid, env: str, values: np.ndarray) -> np.ndarray:
+    low, high = grid.normalize[env]
+    return (values - low) / (high - low)

@@ -1,0 +1,108 @@
+"""The process of one cell: it trains, judges, and writes each result when it is whole.
+
+It reads its job as one line of JSON from standard input and keeps that pipe open: when the parent ends, in whatever way, the
+pipe breaks and the cell ends too, so that no training goes on which nobody waits for.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from rlspo.zoo import train
+from rlspo.zoo.benchmark.cells import CellFolder, fingerprint, read_json, write_json
+from rlspo.zoo.benchmark.evaluations import kind_of
+from rlspo.zoo.command import DONE, run
+from rlspo.zoo.run_folder import RunFolder, command_line
+from rlspo.zoo.saved import find_agent
+
+
+class Job(BaseModel):
+    """What one process has to do.
+
+    :param folder: of the cell
+    :param command: arguments of ``rlspo train``, without the folder
+    :param settings: what decides the training's result, for the record
+    :param about: agent, environment and seed, for the record
+    :param evaluations: those still missing, by name
+    :param device: to train and judge on
+    """
+
+    folder: Path
+    command: list[str]
+    settings: dict[str, Any]
+    about: dict[str, Any]
+    evaluations: dict[str, dict[str, Any]]
+    device: str
+
+
+def main() -> int:
+    """Do the job on standard input.
+
+    :return: exit code: 0 done, otherwise that of the training, or 1
+    """
+    job = Job.model_validate_json(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    folder = CellFolder(job.folder)
+    if not folder.record.is_file():
+        code = train.main([*job.command, "--run-folder", str(folder.run)])
+        if code != DONE:
+            return code
+        write_json(folder.record, _record(job, RunFolder.existing(folder.run)))
+    return run(lambda _: _judge(job, folder), [])
+
+
+def _end_with_parent() -> None:
+    """Wait for the pipe to break, then end this process and all that it started."""
+    while os.read(0, 1):
+        pass
+    os.killpg(0, signal.SIGKILL)
+
+
+def _record(job: Job, run_folder: RunFolder) -> dict[str, Any]:
+    """What was trained, when the training is whole."""
+    status = read_json(run_folder.status)
+    return {
+        **job.about,
+        "fingerprint": fingerprint(job.settings),
+        "n_timesteps": status["num_timesteps"],
+        "seconds": status["seconds"],
+        "command": command_line(job.command),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": read_json(run_folder.path / "versions.json"),
+        "settings": job.settings,
+    }
+
+
+def _judge(job: Job, folder: CellFolder) -> int:
+    """Do the evaluations that are missing."""
+    for name, settings in job.evaluations.items():
+        started = time.monotonic()
+        kind = kind_of(settings)
+        evaluation = kind.model_validate({key: settings[key] for key in kind.model_fields})
+        print(f"evaluation {name}: {settings}", flush=True)
+        agent = find_agent(folder.run, which=settings["model"])
+        judged = evaluation.judge(agent, settings["episodes"], job.device)
+        data = {
+            "name": name,
+            **job.about,
+            "fingerprint": fingerprint(settings),
+            "settings": settings,
+            "seconds": round(time.monotonic() - started, 1),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            **judged.as_dict(),
+        }
+        write_json(folder.evaluation(name), data)
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

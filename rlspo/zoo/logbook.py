@@ -1,0 +1,87 @@
+"""All that a run logs while it trains, and the places where it goes: tables, TensorBoard, CSV, JSON, Weights & Biases."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import HumanOutputFormat, KVWriter, Logger, make_output_format
+
+from rlspo.zoo.config import RunConfig
+from rlspo.zoo.run_folder import RunFolder
+from rlspo.zoo.tensorboard import TensorBoardLog, claim_folder, release_folder, settings_of
+from rlspo.zoo.tracking import Tracker
+
+#: Formats of the log; each but TensorBoard is one file in the run folder, named as SB3 names it.
+FORMATS = ("tensorboard", "csv", "json", "log")
+
+
+class Logbook:
+    """The outputs of one run's logger, from before training until after the report.
+
+    :param folder: of the run
+    :param tables: on the terminal, while training
+    :param files: of SB3's own formats
+    :param tensorboard: None for none
+    :param tracker: None for none
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        tables: list[KVWriter],
+        files: list[KVWriter],
+        tensorboard: TensorBoardLog | None,
+        tracker: Tracker | None,
+    ) -> None:
+        self.tracker = tracker
+        self._shows = [output for output in (tensorboard, tracker) if output is not None]
+        self._kept: list[KVWriter] = [*files, *self._shows]
+        self.logger = Logger(str(folder.path), [*tables, *self._kept])
+
+    @classmethod
+    def open(cls, args: argparse.Namespace, config: RunConfig, folder: RunFolder, model: BaseAlgorithm) -> Logbook:
+        """Open every output that the command line asks for.
+
+        :param args: the parsed command line: ``log_format``, ``verbose``, ``track`` and W&B's own
+        :param model: the agent, not trained yet
+        :raises UserError: if an output cannot be opened; nothing of it is left then
+        """
+        events = claim_folder(folder, config.algo) if "tensorboard" in args.log_format else None
+        try:
+            tracker = Tracker.start(args, config, folder) if args.track else None
+        except BaseException:
+            if events is not None:
+                release_folder(events)
+            raise
+        return cls(
+            folder,
+            tables=[HumanOutputFormat(sys.stdout)] if args.verbose >= 1 else [],
+            files=[make_output_format(name, str(folder.path)) for name in args.log_format if name != "tensorboard"],
+            tensorboard=None if events is None else TensorBoardLog(events, settings_of(config, model)),
+            tracker=tracker,
+        )
+
+    def show_clip(self, video: Path, step: int) -> None:
+        """Put a video where one can be shown."""
+        for output in self._shows:
+            output.show_clip(video, step)
+
+    def close(self, exit_code: int, step: int, last: Mapping[str, float]) -> None:
+        """Write what is known only at the end, and end all outputs.
+
+        :param exit_code: of the run
+        :param step: at which it ended
+        :param last: final metrics, by tag
+        """
+        self.logger.output_formats = self._kept  # tables are over
+        for tag, value in last.items():
+            self.logger.record(tag, value)
+        self.logger.record("time/total_timesteps", step, exclude="tensorboard")  # as in SB3's own rows
+        self.logger.dump(step)  # with the statistics of the last update, which SB3 leaves unwritten
+        for output in self._shows:
+            output.finish(exit_code)
+        self.logger.close()

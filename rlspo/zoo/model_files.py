@@ -1,0 +1,78 @@
+"""What a model file says about itself, read without unpickling anything."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from rlspo.common.checkpoints import read_settings
+from rlspo.common.errors import IncompatibleModelError
+from rlspo.common.registry import agent_names
+from rlspo.zoo.errors import UserError
+
+# How the files of SB3 and sb3-contrib differ, which do not name their agent: the module of the policy, a setting that the
+# agent has, and the agent. The first line that fits counts. Where agents share a policy and all settings, they act alike.
+_SIGNS = (
+    ("stable_baselines3.dqn.", "", "stable_baselines3.DQN"),
+    ("stable_baselines3.sac.", "", "stable_baselines3.SAC"),
+    ("stable_baselines3.td3.", "", "stable_baselines3.TD3"),
+    ("stable_baselines3.", "clip_range", "stable_baselines3.PPO"),
+    ("stable_baselines3.", "cg_max_steps", "sb3_contrib.TRPO"),
+    ("stable_baselines3.", "gae_lambda", "stable_baselines3.A2C"),
+    ("sb3_contrib.common.maskable.", "", "sb3_contrib.MaskablePPO"),
+    ("sb3_contrib.common.recurrent.", "", "sb3_contrib.RecurrentPPO"),
+    ("sb3_contrib.qrdqn.", "", "sb3_contrib.QRDQN"),
+    ("sb3_contrib.tqc.", "", "sb3_contrib.TQC"),
+    ("sb3_contrib.crossq.", "", "sb3_contrib.CrossQ"),
+    ("sb3_contrib.ars.", "", "sb3_contrib.ARS"),
+)
+_CHECKPOINT = re.compile(r"_(\d+)_steps\.zip$")
+
+
+def settings_of(file: Path) -> dict[str, Any]:
+    """The settings in a model file; what is pickled there stays text.
+
+    :raises UserError: for a file that is no model
+    """
+    try:
+        return read_settings(file)
+    except (IncompatibleModelError, OSError) as error:
+        raise UserError(str(error)) from error
+
+
+def algo_of(settings: dict[str, Any]) -> str | None:
+    """The agent that wrote these settings: a name of the registry or a dotted path; None if nothing tells.
+
+    >>> algo_of({"_agent": "BARPO"})
+    'barpo'
+    >>> algo_of({"policy_class": {"__module__": "stable_baselines3.sac.policies"}})
+    'stable_baselines3.SAC'
+    """
+    own = str(settings.get("_agent", "")).lower()
+    if own in agent_names():
+        return own
+    policy = settings.get("policy_class")
+    module = str(policy.get("__module__", "")) if isinstance(policy, dict) else ""
+    for start, setting, agent in _SIGNS:
+        if module.startswith(start) and (not setting or setting in settings):
+            return agent
+    return None
+
+
+def was_normalised(settings: dict[str, Any]) -> bool:
+    """Whether it is certain that the agent was trained in a ``VecNormalize``.
+
+    On-policy agents keep an original observation only there; off-policy agents always do, so of these nothing is known.
+    """
+    return "replay_buffer_class" not in settings and settings.get("_last_original_obs") is not None
+
+
+def steps_in_name(file: Path) -> int | None:
+    """Steps of a checkpoint, by its name.
+
+    >>> steps_in_name(Path("checkpoints/rl_model_4096_steps.zip"))
+    4096
+    """
+    found = _CHECKPOINT.search(file.name)
+    return int(found[1]) if found else None

@@ -1,0 +1,161 @@
+"""The pictures of a film: one agent or several side by side, and above each who it is and how it fares."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+_LARGE_ENOUGH = {True: (480, 400), False: (300, 300)}  # of what an agent does: alone, and side by side; less is enlarged
+_GAP = 8  # pixels between agents
+_BACKGROUND, _BRIGHT, _FAINT = (18, 20, 26), (255, 255, 255), (186, 192, 204)
+_DIMMED = 0.4  # of the brightness, for an agent that has stopped
+
+
+@dataclass(frozen=True)
+class View:
+    """One agent at one moment.
+
+    :param image: what the environment draws, ``(height, width, 3)``, bytes
+    :param name: the first line above it
+    :param left: the second line, at its left
+    :param right: the second line, at its right
+    :param dimmed: the agent has stopped
+    """
+
+    image: np.ndarray
+    name: str = ""
+    left: str = ""
+    right: str = ""
+    dimmed: bool = False
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything stands; all numbers are pixels.
+
+    :param columns: agents in a row
+    :param rows: of agents
+    :param cell: width and height of what an agent does
+    :param letters: height of the letters; 0 for no words at all
+    :param titled: whether there is a title above everything
+    """
+
+    columns: int
+    rows: int
+    cell: tuple[int, int]
+    letters: int
+    titled: bool
+
+    @classmethod
+    def fitting(cls, n_views: int, width: int, height: int, largest: tuple[int, int], words: bool) -> Layout:
+        """The layout in which agents are seen largest.
+
+        :param n_views: agents
+        :param width: of what the environment draws
+        :param height: of what the environment draws
+        :param largest: width and height that the whole picture has at most, or little more
+        :param words: whether there are lines above each agent, and a title above several
+        """
+        least = _LARGE_ENOUGH[n_views == 1]
+        enlarged = max(1, math.ceil(max(least[0] / width, least[1] / height)))  # whole: pixels of games stay sharp
+        width, height = width * enlarged, height * enlarged
+
+        def scale(columns: int) -> float:
+            rows = math.ceil(n_views / columns)
+            return min(largest[0] / (columns * width), largest[1] / (rows * height))
+
+        columns = max(range(1, n_views + 1), key=scale)
+        smaller = min(1.0, scale(columns) * 0.85)  # what is left is for the words
+        cell = (max(1, round(width * smaller)), max(1, round(height * smaller)))
+        letters = min(26, max(13, round(cell[0] / 24))) if words else 0
+        return cls(columns, math.ceil(n_views / columns), cell, letters, titled=words and n_views > 1)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the picture, even as video coding wants them."""
+        width = self.columns * self.cell[0] + (self.columns - 1) * _GAP
+        height = self._title + self.rows * (self._caption + self.cell[1]) + (self.rows - 1) * _GAP
+        return width + width % 2, height + height % 2
+
+    def corner(self, index: int) -> tuple[int, int]:
+        """Left and top edge of what an agent does.
+
+        :param index: of the agent: row by row, from the left
+        """
+        row, column = divmod(index, self.columns)
+        top = self._title + row * (self._caption + self.cell[1] + _GAP) + self._caption
+        return column * (self.cell[0] + _GAP), top
+
+    @property
+    def _title(self) -> int:
+        """Height of the line above everything."""
+        return round(2.2 * self.letters) if self.titled else 0
+
+    @property
+    def _caption(self) -> int:
+        """Height of the two lines above an agent."""
+        return round(3.3 * self.letters)
+
+    def picture(self, views: Sequence[View], title: str = "") -> np.ndarray:
+        """All agents at one moment, as bytes ``(height, width, 3)``.
+
+        :param views: one for each agent; those of another shape than the first are fitted to its shape
+        :param title: shown above several agents
+        """
+        canvas = Image.new("RGB", self.size, _BACKGROUND)
+        draw = ImageDraw.Draw(canvas)
+        if self.titled:
+            room = self.size[0] - self.letters
+            draw.text((self.letters // 2, self._title // 2), title, _BRIGHT, _font(title, self.letters, room), anchor="lm")
+        for index, view in enumerate(views):
+            image = Image.fromarray(np.ascontiguousarray(view.image))
+            if image.size != self.cell:
+                whole = self.cell[0] % image.width == 0 and self.cell[1] % image.height == 0
+                image = image.resize(self.cell, Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS)
+            if view.dimmed:
+                image = image.point(_darker)
+            canvas.paste(image, self.corner(index))
+            if self.letters:
+                self._write(draw, view, *self.corner(index))
+        return np.asarray(canvas)
+
+    def _write(self, draw: ImageDraw.ImageDraw, view: View, x: int, y: int) -> None:
+        """Write the two lines above an agent, whose corner is at ``(x, y)``; long ones in smaller letters."""
+        margin = self.letters // 2
+        room = self.cell[0] - 2 * margin
+        first, second = y - round(2.35 * self.letters), y - round(0.95 * self.letters)
+        draw.text((x + margin, first), view.name, _BRIGHT, _font(view.name, self.letters, room), anchor="lm")
+        small = _font(f"{view.left}   {view.right}", round(0.9 * self.letters), room, bold=False)
+        draw.text((x + margin, second), view.left, _FAINT, small, anchor="lm")
+        draw.text((x + self.cell[0] - margin, second), view.right, _FAINT, small, anchor="rm")
+
+
+def _darker(brightness: float) -> float:
+    """Brightness of one pixel and colour where an agent has stopped."""
+    return brightness * _DIMMED
+
+
+def _font(text: str, size: int, room: int, bold: bool = True) -> ImageFont.FreeTypeFont:
+    """The font in which a text is as high as asked for, or lower where it would not fit.
+
+    :param size: height in pixels
+    :param room: width in pixels
+    """
+    while size > 8 and _face(size, bold).getlength(text) > room:
+        size -= 1
+    return _face(size, bold)
+
+
+@functools.cache
+def _face(size: int, bold: bool) -> ImageFont.FreeTypeFont:
+    """The font that comes with matplotlib, so that films look alike everywhere."""
+    import matplotlib
+
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)

@@ -1,0 +1,223 @@
+"""``rlspo plot``: the command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from rlspo.zoo import command, display
+from rlspo.zoo.command import DONE
+from rlspo.zoo.errors import UserError
+from rlspo.zoo.parser import Pairs, Parser, positive
+from rlspo.zoo.plot import bars, curves, improvement, profiles, style
+from rlspo.zoo.plot.picture import Options, Picture, write_csv
+from rlspo.zoo.plot.runs import Run, env_label
+from rlspo.zoo.plot.selection import choose, labelled, mixtures
+from rlspo.zoo.plot.sources import Found, find
+
+_DESCRIPTION = """\
+Draw runs: learning curves, final scores, performance profiles, probabilities of improvement.
+
+Runs of the same agent in the same environment are put together by the interquartile mean, with a 95 % bootstrap interval.
+A PATH is a run folder, a folder of run folders, the folder of a grid of `rlspo benchmark`, or one of its tables, results.csv
+or curves.csv. Run folders of rl-baselines3-zoo, and of SB3's EvalCallback and Monitor, are read as well."""
+
+_EXAMPLES = """\
+examples:
+  learning curves of everything under logs: a panel for each environment, a line for each agent
+      rlspo plot logs
+  against wall time, as PNG and SVG, with the numbers
+      rlspo plot logs/ppo logs/barpo -x time -o curves.png --svg --csv curves.csv
+  training episodes instead of evaluations, a moving mean of 100 of them
+      rlspo plot logs/ppo/CartPole-v1_1 --metric train --smooth 100
+  two variants of one agent, by names of your own
+      rlspo plot --labels narrow=logs/narrow wide=logs/wide
+  final scores of a grid, with true observations and under attack
+      rlspo plot zoo/results/robustness_hopper --kind bars
+  performance profiles, and how likely one agent beats another
+      rlspo plot logs/benchmark/quick_cartpole --kind profiles
+      rlspo plot logs/benchmark/quick_cartpole --kind improvement --baseline sb3-ppo
+
+Exit code: 0 done, 2 a mistake in what was given, 130 stopped by Ctrl-C."""
+
+KINDS: dict[str, Callable[[Sequence[Run], Options], Picture]] = {
+    "curves": curves.draw,
+    "bars": bars.draw,
+    "profiles": profiles.draw,
+    "improvement": improvement.draw,
+}
+#: Flags that only some kinds heed.
+_ONLY = {
+    "x": ("curves",),
+    "metric": ("curves",),
+    "smooth": ("curves",),
+    "evaluations": ("bars", "profiles", "improvement"),
+    "normalize": ("profiles",),
+    "baseline": ("improvement",),
+}
+_FORMATS = (".png", ".svg", ".pdf")
+
+
+def build_parser() -> Parser:
+    """All flags of ``rlspo plot``."""
+    parser = Parser("plot", _DESCRIPTION, _EXAMPLES, "plot PATH [PATH ...] [--kind KIND] [-o FILE] [...]")
+    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="run folders, folders of them, grids, tables")
+    parser.add_argument("--kind", choices=KINDS, help="what to draw (default: curves, or bars where there are none)")
+    group = parser.add_argument_group("which runs")
+    group.add_argument(
+        "--labels", nargs="+", default=[], metavar="NAME=PATH", help="more paths, with the name their agent is to have"
+    )
+    group.add_argument("--env", nargs="+", default=[], metavar="ENV", help="only these environments, in this order")
+    group.add_argument("--agents", nargs="+", default=[], metavar="AGENT", help="only these agents, in this order")
+    group.add_argument("--by", choices=("agent", "run"), default="agent", help="one line for each (default: %(default)s)")
+    group = parser.add_argument_group("learning curves")
+    group.add_argument("-x", choices=("steps", "time", "episodes"), help="the x-axis (default: steps)")
+    group.add_argument(
+        "--metric", choices=("eval", "train"), help="evaluations or training episodes (default: eval, where there are any)"
+    )
+    group.add_argument(
+        "--smooth", type=positive, metavar="N", help="moving mean of N evaluations (default: 1) or training episodes (20)"
+    )
+    group = parser.add_argument_group("final scores")
+    group.add_argument(
+        "--evaluations", nargs="+", metavar="NAME", help="only these, such as natural and mad; worst is the worst attack"
+    )
+    group.add_argument(
+        "--normalize",
+        nargs="+",
+        action=Pairs,
+        default={},
+        metavar="ENV:[LOW,HIGH]",
+        help="returns that count as 0 and 1 (default: as the grid says, else the lowest and highest score)",
+    )
+    group.add_argument("--baseline", metavar="AGENT", help="compare with this one only (default: as the grid says, else all)")
+    group = parser.add_argument_group("what is written")
+    group.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help=".png, .svg or .pdf (default: plots/KIND.png in the folder given)"
+    )
+    group.add_argument("--svg", action="store_true", help="an SVG file beside it")
+    group.add_argument("--title", metavar="TEXT", help="above the picture")
+    group.add_argument("--csv", type=Path, metavar="FILE", help="the numbers behind the picture")
+    group.add_argument("--json", action="store_true", help="what was drawn and written, as JSON on standard output")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw as the command line says.
+
+    :param argv: the arguments; None for those of this process
+    :return: exit code: 0 done, 2 a mistake in what was given, 130 stopped by Ctrl-C
+    """
+    return command.run(_work, argv)
+
+
+def _work(arguments: list[str]) -> int:
+    """Check, read, draw, write, tell."""
+    if not arguments:
+        raise UserError("give a folder of runs, such as: rlspo plot logs")
+    args = build_parser().read(arguments)
+    named = labelled(args.labels)
+    if not args.paths and not named:
+        raise UserError("give a folder of runs, such as: rlspo plot logs")
+    _check_places(args)
+    found = find(args.paths, named)
+    runs = choose(found.runs, args.env, args.agents, args.by == "run")
+    kind = args.kind or ("curves" if _have_curves(runs, args.metric) else "bars")
+    _check_flags(args, kind)
+    files = _files(args, kind)
+    with style.drawing():
+        picture = KINDS[kind](runs, _options(args, found))
+        for file in files:
+            style.save(picture.figure, file)
+    if args.csv is not None:
+        write_csv(picture.rows, args.csv)
+    notes = [*found.notes, *mixtures(runs), *picture.notes]
+    for note in notes:
+        display.note(note)
+    if args.json:
+        print(json.dumps(_summary(args, kind, runs, files, notes), indent=2))
+    else:
+        numbers = [] if args.csv is None else [("numbers", str(args.csv))]
+        display.facts([*(("picture", str(file)) for file in files), *numbers])
+    return DONE
+
+
+def _check_places(args: argparse.Namespace) -> None:
+    """Refuse what could not be written, before any time is spent."""
+    if args.output is not None and args.output.suffix not in _FORMATS:
+        raise UserError(f"--output {args.output}: the name must end in {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}.")
+    for flag, file in (("--output", args.output), ("--csv", args.csv)):
+        if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
+            raise UserError(f"{flag} {file}: " + ("is a folder." if file.is_dir() else f"there is no folder {file.parent}."))
+
+
+def _have_curves(runs: Sequence[Run], metric: str | None) -> bool:
+    """Whether there is a learning curve; reading them is what takes time."""
+    console = Console(stderr=True)
+    reading = track(runs, "reading runs", console=console, transient=True, disable=not console.is_terminal)
+    found = [run.evaluations is not None or (metric != "eval" and run.training is not None) for run in reading]
+    return any(found)
+
+
+def _check_flags(args: argparse.Namespace, kind: str) -> None:
+    """Refuse flags that this kind of picture would ignore."""
+    for name, kinds in _ONLY.items():
+        if getattr(args, name) and kind not in kinds:
+            flag = "-x" if name == "x" else f"--{name}"
+            raise UserError(f"{flag} is for --kind {' and '.join(kinds)}; this picture is of the kind {kind}.")
+
+
+def _options(args: argparse.Namespace, found: Found) -> Options:
+    """What is asked of the picture: on the command line, else by the grid."""
+    ranges = dict(found.normalize)
+    for env, pair in args.normalize.items():
+        low, high = pair if isinstance(pair, list) and len(pair) == 2 else (None, None)
+        if not (isinstance(low, int | float) and isinstance(high, int | float) and low < high):
+            raise UserError(f"--normalize: {env}:{pair} is not of the form ENV:[LOW,HIGH], such as 'CartPole-v1:[0, 500]'.")
+        ranges[env_label(env)] = (float(low), float(high))
+    agents = {run.agent for run in found.runs}
+    of_grid = found.baseline if found.baseline in agents and not args.agents and args.by == "agent" else None
+    return Options(
+        metric=args.metric,
+        along=args.x or "steps",
+        smooth=args.smooth,
+        evaluations=args.evaluations or (),
+        normalize=ranges,
+        baseline=args.baseline or of_grid,
+        title=args.title,
+    )
+
+
+def _files(args: argparse.Namespace, kind: str) -> list[Path]:
+    """Where the picture goes. The folder is made where the user named none."""
+    if args.output is not None:
+        first: Path = args.output
+    else:
+        single = args.paths[0] if len(args.paths) == 1 and not args.labels else Path()
+        first = (single if single.is_dir() else single.parent) / "plots" / f"{kind}.png"
+        try:
+            first.parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the folder {first.parent}: {error.strerror}. Name a file: -o FILE.png") from error
+    return list(dict.fromkeys([first, first.with_suffix(".svg")] if args.svg else [first]))
+
+
+def _summary(
+    args: argparse.Namespace, kind: str, runs: Sequence[Run], files: Sequence[Path], notes: list[str]
+) -> dict[str, Any]:
+    """What was drawn and written, plain."""
+    return {
+        "kind": kind,
+        "files": [str(file) for file in files],
+        "csv": None if args.csv is None else str(args.csv),
+        "envs": list(dict.fromkeys(run.env for run in runs)),
+        "agents": list(dict.fromkeys(run.agent for run in runs)),
+        "runs": [{"agent": run.agent, "env": run.env, "name": run.name, "source": str(run.source)} for run in runs],
+        "notes": notes,
+    }

@@ -1,0 +1,153 @@
+"""Learning curves: a panel for each environment, a line for each agent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from rlspo.zoo.errors import UserError
+from rlspo.zoo.plot import style
+from rlspo.zoo.plot.lines import Along, Line, axis_of, line_of
+from rlspo.zoo.plot.picture import Options, Picture
+from rlspo.zoo.plot.runs import Curve, Run
+
+#: Points of the moving mean, unless another number is asked for.
+WINDOWS = {"eval": 1, "train": 20}
+_HEIGHT = 4.3  # inches of a single panel
+_MARKS = 8  # on a line, at most
+_COLUMNS = {"steps": "step", "time": "seconds", "episodes": "episode"}
+_NAMES = {"steps": "steps", "time": "wall time", "episodes": "numbers of episodes"}
+
+
+def draw(runs: Sequence[Run], options: Options) -> Picture:
+    """Draw the learning curves of runs.
+
+    :raises UserError: if none of them has the curve that was asked for
+    """
+    metric = options.metric or _metric_of(runs)
+    window = options.smooth or WINDOWS[metric]
+    groups, left_out = _grouped(runs, metric, options.along)
+    lines = {
+        env: {agent: line_of(curves, options.along, window) for agent, curves in agents.items()}
+        for env, agents in groups.items()
+    }
+    notes = [f"Left out, without {_wanted(metric, options.along)}: {', '.join(left_out)}."] if left_out else []
+    for env, agents in lines.items():
+        notes += [f"{agent} on {env}: {_ends(line, options.along)}" for agent, line in agents.items() if not line.whole.all()]
+    rows = [
+        {"env": env, "agent": agent, _COLUMNS[options.along]: row.pop("x"), **row}
+        for env, agents in lines.items()
+        for agent, line in agents.items()
+        for row in line.rows()
+    ]
+    figure, axes = style.panels(list(lines), 7.4, _HEIGHT)
+    looks = style.looks(list(dict.fromkeys(agent for agents in lines.values() for agent in agents)))
+    unit, unit_name = _unit(lines, options.along)
+    for panel, agents in zip(axes, lines.values(), strict=True):
+        _draw_panel(panel, agents, looks, unit)
+        panel.set_xlabel(unit_name)
+        if options.along != "time":
+            style.steps_axis(panel)
+    what = "evaluation" if metric == "eval" else "training episode"
+    axes[0].set_ylabel(f"return of an {what}" if metric == "eval" else f"return of a {what}")
+    style.entitle(figure, axes, options.title)
+    style.caption(figure, _caption([line for agents in lines.values() for line in agents.values()], metric, window))
+    height = _HEIGHT if len(axes) == 1 else 0.78 * _HEIGHT
+    for panel, agents in zip(axes, lines.values(), strict=True):
+        differ = len({int(line.runs.max()) for line in agents.values()}) > 1
+        ends = [
+            (line.x[-1] / unit, line.values[-1], f"{agent} ({line.runs.max()})" if differ else agent, looks[agent].colour)
+            for agent, line in agents.items()
+        ]
+        style.label_ends(panel, ends, height)
+    return Picture(figure, rows, notes)
+
+
+def _metric_of(runs: Sequence[Run]) -> str:
+    """Evaluations where there are any, for they are of the agent as it will be used; else training episodes."""
+    return "eval" if any(run.evaluations is not None for run in runs) else "train"
+
+
+def _grouped(runs: Sequence[Run], metric: str, along: Along) -> tuple[dict[str, dict[str, list[Curve]]], list[str]]:
+    """Curves by environment and agent, and the runs that have none."""
+    groups: dict[str, dict[str, list[Curve]]] = {}
+    left_out = []
+    for run in runs:
+        curve = run.evaluations if metric == "eval" else run.training
+        if curve is None or np.isnan(axis_of(curve, along)).any():
+            left_out.append(f"{run.source} ({run.agent}, {run.env}, {run.name})")
+        else:
+            groups.setdefault(run.env, {}).setdefault(run.agent, []).append(curve)
+    if not groups:
+        hint = {"eval": "Training episodes: --metric train", "train": "Evaluations: --metric eval"}[metric]
+        raise UserError(f"None of the {len(runs)} runs has {_wanted(metric, along)}. {hint}; final scores: --kind bars")
+    return groups, left_out
+
+
+def _wanted(metric: str, along: Along) -> str:
+    """What a run must have to be drawn."""
+    curve = "evaluations during training" if metric == "eval" else "training episodes"
+    return curve if along == "steps" else f"{curve} with {_NAMES[along]}"
+
+
+def _draw_panel(axes: Axes, lines: Mapping[str, Line], looks: Mapping[str, style.Look], unit: float) -> None:
+    """The lines of one environment."""
+    for number, (agent, line) in enumerate(lines.items()):
+        look, x = looks[agent], line.x / unit
+        axes.fill_between(x, line.low, line.high, color=look.colour, alpha=0.16 if line.runs.max() > 1 else 0.08, linewidth=0)
+        every = max(1, math.ceil(len(x) / _MARKS))
+        style_of: dict[str, Any] = {"color": look.colour, "linewidth": 1.7, "zorder": 3 + number}
+        if not line.whole.all():
+            axes.plot(x, line.values, linestyle=look.dashes, alpha=0.35, **style_of)
+        axes.plot(
+            x,
+            np.where(line.whole, line.values, np.nan),
+            linestyle=look.dashes,
+            marker=look.marker,
+            markersize=5.5,
+            markeredgecolor="white",
+            markeredgewidth=0.7,
+            markevery=(min(number * every // max(len(lines), 1), len(x) - 1), every),
+            **style_of,
+        )
+    axes.set_xlim(left=0)
+    axes.margins(x=0.0, y=0.06)
+
+
+def _unit(lines: Mapping[str, Mapping[str, Line]], along: Along) -> tuple[float, str]:
+    """What the x-axis counts in, and its name."""
+    if along != "time":
+        return 1.0, {"steps": "environment steps", "episodes": "training episodes"}[along]
+    longest = max(float(line.x[-1]) for agents in lines.values() for line in agents.values())
+    for seconds, name in ((3600.0, "hours"), (60.0, "minutes")):
+        if longest > 2 * seconds:
+            return seconds, f"wall time, {name}"
+    return 1.0, "wall time, seconds"
+
+
+def _ends(line: Line, along: Along) -> str:
+    """That some runs are shorter than others."""
+    whole = line.x[line.whole]
+    unit = {"steps": " steps", "time": " s", "episodes": " episodes"}[along]
+    return f"all {line.runs.max()} runs are there from {whole[0]:,.0f} to {whole[-1]:,.0f}{unit}; the rest is drawn faint."
+
+
+def _caption(lines: Sequence[Line], metric: str, window: int) -> str:
+    """What lines and bands are."""
+    counts = sorted({int(line.runs.max()) for line in lines})
+    parts = []
+    if counts[-1] > 1:
+        several = [count for count in counts if count > 1]
+        number = f"{several[0]}" if len(several) == 1 else f"{several[0]} to {several[-1]}"
+        parts.append(f"Lines: interquartile mean of {number} runs; bands: 95 % bootstrap intervals.")
+    if counts[0] == 1:
+        parts.append("Single runs: bands are one standard deviation of their episodes.")
+    if window > 1:
+        parts.append(f"Moving mean of {window} {'evaluations' if metric == 'eval' else 'episodes'}.")
+    if not all(line.whole.all() for line in lines):
+        parts.append("Faint: not all runs are there.")
+    return " ".join(parts)

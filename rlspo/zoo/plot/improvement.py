@@ -1,0 +1,83 @@
+"""Probabilities of improvement: how often a run of one agent scores higher than a run of another."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from rlspo.zoo.errors import UserError, did_you_mean
+from rlspo.zoo.plot import style
+from rlspo.zoo.plot.picture import Options, Picture, ends
+from rlspo.zoo.plot.runs import Run
+from rlspo.zoo.plot.scores import Table, collect, shared_envs
+from rlspo.zoo.statistics import Estimate, probability_of_improvement_interval
+
+_ROW = 0.34  # inches of a pair
+
+
+def draw(runs: Sequence[Run], options: Options) -> Picture:
+    """Draw probabilities of improvement, a panel for each evaluation and a line for each pair of agents.
+
+    :raises UserError: for a single agent, or a baseline that is not there
+    """
+    scores = collect(runs, options.evaluations)
+    agents = scores.agents
+    if len(agents) < 2:
+        raise UserError(f"--kind improvement compares agents, and there is only {agents[0]}. Name more folders.")
+    if options.baseline is not None and options.baseline not in agents:
+        raise UserError(f"--baseline: there is no agent {options.baseline!r}. {did_you_mean(options.baseline, agents)}")
+    tables = {name: table for name, table in scores.tables.items() if len(table) > 1}
+    estimates = {name: dict(_compared(table, options.baseline)) for name, table in tables.items()}
+    pairs = list(dict.fromkeys(pair for found in estimates.values() for pair in found))
+    figure, axes = style.panels(
+        [scores.title(name) for name in tables], 7.4, 1.5 + _ROW * len(pairs), columns=2, sharey=True, sharex=True
+    )
+    for panel, found in zip(axes, estimates.values(), strict=True):
+        _draw_panel(panel, pairs, found)
+    rows = [
+        {"evaluation": name, "agent": ours, "over": theirs, "probability": estimate.value, **ends(estimate)}
+        for name, found in estimates.items()
+        for (ours, theirs), estimate in found.items()
+    ]
+    style.entitle(figure, axes, options.title)
+    envs = sorted({env for table in tables.values() for env in shared_envs(table, "improvement")})
+    where = envs[0] if len(envs) == 1 else f"{len(envs)} environments"
+    style.caption(figure, f"Probability that a run of the first agent scores higher, over {where}; 95 % bootstrap intervals.")
+    return Picture(figure, rows, scores.notes())
+
+
+def _compared(table: Table, baseline: str | None) -> Iterator[tuple[tuple[str, str], Estimate]]:
+    """Each pair of agents, or each agent and the baseline."""
+    envs = shared_envs(table, "improvement")
+    for one, other in itertools.combinations(table, 2):
+        if baseline in (None, one, other):
+            pair = (one, other) if other == baseline else (other, one)
+            ours, theirs = ({env: table[agent][env] for env in envs} for agent in pair)
+            yield pair, probability_of_improvement_interval(ours, theirs)
+
+
+def _draw_panel(axes: Axes, pairs: Sequence[tuple[str, str]], found: dict[tuple[str, str], Estimate]) -> None:
+    """Points with whiskers, the first pair at the top."""
+    axes.axvline(0.5, color=style.FAINT, linewidth=1.0, linestyle=(0, (4, 2)))
+    for place, pair in enumerate(pairs):
+        if pair not in found:
+            continue
+        estimate = found[pair]
+        sure = not np.isnan(estimate.low) and not estimate.low <= 0.5 <= estimate.high
+        if not np.isnan(estimate.low):
+            axes.plot([estimate.low, estimate.high], [place, place], color=style.INK, linewidth=2.0, solid_capstyle="butt")
+        axes.plot(
+            estimate.value, place, "o", markersize=7, markeredgecolor=style.INK, color="#0072B2" if sure else "white", zorder=3
+        )
+        axes.annotate(
+            f"{estimate.value:.0%}", (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=style.NORMAL
+        )
+    axes.set_yticks(range(len(pairs)), [f"{ours} over {theirs}" for ours, theirs in pairs])
+    axes.set_ylim(len(pairs) - 0.5, -0.5)
+    axes.set_xlim(-0.02, 1.02)
+    axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")

@@ -1,0 +1,68 @@
+"""A picture, the numbers behind it, and what the user asked of it."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from matplotlib.figure import Figure
+
+from rlspo.zoo.plot.lines import Along
+from rlspo.zoo.statistics import Estimate
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may be asked of a picture; every kind heeds what concerns it.
+
+    :param metric: whether curves show evaluations or training episodes; None for what there is
+    :param along: the x-axis of curves
+    :param smooth: points in the moving mean of curves; None for 20 training episodes or 1 evaluation
+    :param evaluations: names of the scores to show; empty for what there is
+    :param normalize: for each environment the returns that count as 0 and as 1
+    :param baseline: the agent that others are compared with; None to compare all with all
+    :param title: above the picture; None for the name of the environment
+    """
+
+    metric: Literal["eval", "train"] | None = None
+    along: Along = "steps"
+    smooth: int | None = None
+    evaluations: Sequence[str] = ()
+    normalize: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    baseline: str | None = None
+    title: str | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that is not yet a file.
+
+    :param figure: as drawn
+    :param rows: the numbers behind it, plain, all with the same keys
+    :param notes: what the user should know about it
+    """
+
+    figure: Figure
+    rows: Sequence[Mapping[str, Any]]
+    notes: Sequence[str] = ()
+
+
+def ends(estimate: Estimate) -> dict[str, float | None]:
+    """Of an interval, plain; None where it is unknown."""
+    known = not math.isnan(estimate.low)
+    return {"low": estimate.low if known else None, "high": estimate.high if known else None}
+
+
+def write_csv(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Write the numbers whole or not at all: as many digits as tell them apart, nothing for what is unknown."""
+    partial = file.with_name(f"{file.name}.part")
+    with partial.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(partial, file)

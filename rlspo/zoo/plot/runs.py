@@ -1,0 +1,229 @@
+"""What there is to draw: runs, with their learning curves and final scores, wherever they were read."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlspo.zoo.errors import UserError
+from rlspo.zoo.plot.monitor import Episodes, read_episodes
+
+#: Name of the score that is the mean return of the last evaluation during training, for runs that have no better one.
+LAST = "last evaluation"
+#: Name of the score that is the lowest of those under attack.
+WORST = "worst"
+NATURAL = "natural"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Returns in the course of one training; all arrays ``(n,)``.
+
+    :param steps: environment steps, not decreasing
+    :param seconds: since training began; NaN where unknown
+    :param episodes: training episodes until then; NaN where unknown
+    :param values: the return, or the mean return of some episodes
+    :param spread: standard deviation of the episodes behind each value; NaN where unknown
+    """
+
+    steps: np.ndarray
+    seconds: np.ndarray
+    episodes: np.ndarray
+    values: np.ndarray
+    spread: np.ndarray
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of one agent.
+
+    :param agent: what the line or bar of its like is called
+    :param env: the environment
+    :param name: what tells it from the others of its agent and environment, such as ``seed 0``
+    :param source: the folder or file it was read from
+    """
+
+    agent: str
+    env: str
+    name: str
+    source: Path
+
+    @property
+    def evaluations(self) -> Curve | None:
+        """Evaluations during training, None if there were none."""
+        return None
+
+    @property
+    def training(self) -> Curve | None:
+        """Every training episode, None if there are none."""
+        return None
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Mean return of the trained agent in each evaluation after training, by its name."""
+        return {}
+
+    @property
+    def attacks(self) -> frozenset[str]:
+        """Which of the scores were reached under attack."""
+        return frozenset()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All settings that runs of one agent in one environment should share, by path; empty where unknown."""
+        return {}
+
+
+@dataclass(frozen=True)
+class TableRun(Run):
+    """A run of which only lines in tables are left.
+
+    :param recorded: its evaluations during training
+    :param judged: its scores
+    :param attacked: names of scores reached under attack
+    """
+
+    recorded: Curve | None = None
+    judged: Mapping[str, float] = field(default_factory=dict)
+    attacked: frozenset[str] = frozenset()
+
+    @property
+    def evaluations(self) -> Curve | None:
+        """As recorded."""
+        return self.recorded
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """As recorded, and the end of the curve."""
+        return {**with_worst(self.judged, self.attacked), **last_of(self.recorded)}
+
+    @property
+    def attacks(self) -> frozenset[str]:
+        """As recorded."""
+        return self.attacked
+
+
+@dataclass(frozen=True)
+class FolderRun(Run):
+    """A run with its folder: of rlspo, rl-baselines3-zoo, or SB3's ``EvalCallback`` and ``Monitor``.
+
+    :param config: what the folder's record says of the settings, if anything
+    """
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def evaluations(self) -> Curve | None:
+        """From ``evaluations.npz``."""
+        file = self.source / "evaluations.npz"
+        if not file.is_file():
+            return None
+        try:
+            with np.load(file) as data:  # no pickles in it: numpy refuses them unless asked to take them
+                steps, returns = data["timesteps"].astype(float), data["results"].astype(float)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(f"{file} is no record of evaluations: {error}") from error
+        if len(steps) == 0:
+            return None
+        returns = returns.reshape(len(steps), -1)
+        played = self._episodes
+        return Curve(steps, played.seconds_at(steps), played.episodes_at(steps), returns.mean(axis=1), returns.std(axis=1))
+
+    @cached_property
+    def training(self) -> Curve | None:
+        """From the monitor files."""
+        played = self._episodes
+        count = len(played.steps)
+        if count == 0:
+            return None
+        return Curve(played.steps, played.seconds, np.arange(1.0, count + 1), played.returns, np.zeros(count))
+
+    @cached_property
+    def scores(self) -> dict[str, float]:
+        """From the evaluations of a grid's cell, or the report after training; and the last evaluation during training."""
+        judged, attacks = self._judged
+        means = {name: float(np.mean(returns)) for name, returns in judged.items()}
+        return {**with_worst(means, attacks), **last_of(self.evaluations)}
+
+    @cached_property
+    def attacks(self) -> frozenset[str]:
+        """Of the same."""
+        return self._judged[1]
+
+    @cached_property
+    def _judged(self) -> tuple[dict[str, list[float]], frozenset[str]]:
+        """Returns of single episodes by evaluation, and which evaluations are attacks."""
+        if self.source.name == "run":  # the run folder within a cell
+            files = sorted(self.source.parent.glob("evaluation_*.json"))
+            cell = {file.stem.removeprefix("evaluation_"): read_json(file) for file in files}
+            if cell:
+                returns = {name: [float(each["return"]) for each in data["episodes"]] for name, data in cell.items()}
+                return returns, frozenset(name for name, data in cell.items() if data.get("attack"))
+        report = self.source / "report.json"
+        returns = read_json(report).get("returns", {}) if report.is_file() else {}
+        return returns, frozenset(name for name in returns if name != NATURAL)
+
+    @cached_property
+    def _episodes(self) -> Episodes:
+        return read_episodes(self.source)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of the agent and its environment, without seeds and devices."""
+        return flat({key: self.config[key] for key in ("agent", "settings", "eval_env_kwargs") if key in self.config})
+
+
+def with_worst(scores: Mapping[str, float], attacks: frozenset[str]) -> dict[str, float]:
+    """Scores, and the lowest of those under attack where there are several.
+
+    >>> with_worst({"natural": 9.0, "random": 8.0, "mad": 3.0}, frozenset({"random", "mad"}))
+    {'natural': 9.0, 'random': 8.0, 'mad': 3.0, 'worst': 3.0}
+    """
+    hostile = [value for name, value in scores.items() if name in attacks]
+    return {**scores, WORST: min(hostile)} if len(hostile) > 1 and WORST not in scores else dict(scores)
+
+
+def last_of(curve: Curve | None) -> dict[str, float]:
+    """The score that a curve ends with."""
+    return {} if curve is None else {LAST: float(curve.values[-1])}
+
+
+def flat(data: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested settings by path.
+
+    >>> flat({"agent": {"gamma": 0.99, "policy_kwargs": {"net_arch": [64]}}})
+    {'agent.gamma': 0.99, 'agent.policy_kwargs.net_arch': [64]}
+    """
+    found: dict[str, Any] = {}
+    for key, value in data.items():
+        found |= flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
+    return found
+
+
+def env_label(env_id: str) -> str:
+    """The name of an environment, however a folder or an id writes it.
+
+    >>> env_label("ALE-Pong-v5"), env_label("my_package:Maze-v0")
+    ('ALE/Pong-v5', 'Maze-v0')
+    """
+    return re.sub("^ALE-", "ALE/", env_id.rpartition(":")[2])
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The mapping in a JSON file; empty for anything else.
+
+    :raises UserError: if it cannot be read
+    """
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read: {error}") from error
+    return data if isinstance(data, dict) else {}

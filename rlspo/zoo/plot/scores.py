@@ -1,0 +1,128 @@
+"""Final scores: chosen from the runs, and put on a common scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rlspo.zoo.errors import UserError, did_you_mean
+from rlspo.zoo.plot.runs import LAST, NATURAL, WORST, Run
+
+#: Agent and environment, to the score of each run.
+Table = dict[str, dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of some evaluations.
+
+    :param tables: by evaluation
+    :param attacks: which evaluations are attacks
+    :param left_out: runs that have none of the scores
+    """
+
+    tables: dict[str, Table]
+    attacks: frozenset[str]
+    left_out: list[str]
+
+    @property
+    def agents(self) -> list[str]:
+        """Of all evaluations, in order."""
+        return list(dict.fromkeys(agent for table in self.tables.values() for agent in table))
+
+    @property
+    def envs(self) -> list[str]:
+        """Of all evaluations and agents, in order."""
+        return list(dict.fromkeys(env for table in self.tables.values() for envs in table.values() for env in envs))
+
+    def notes(self) -> list[str]:
+        """What the user should know."""
+        return [f"Left out, without these scores: {', '.join(self.left_out)}."] if self.left_out else []
+
+    def title(self, evaluation: str) -> str:
+        """The name of an evaluation in words."""
+        if evaluation == NATURAL:
+            return "no attack" if self.attacks & self.tables.keys() or WORST in self.tables else NATURAL
+        if evaluation == WORST:
+            return "worst attack"
+        name = evaluation.upper() if evaluation == "mad" else evaluation
+        return f"{name} attack" if evaluation in self.attacks and "attack" not in name else name
+
+
+def collect(runs: Sequence[Run], wanted: Sequence[str]) -> Scores:
+    """Choose the evaluations, and gather what the runs scored.
+
+    :param wanted: evaluations to take; empty for all after training, or else the last one during it
+    :raises UserError: for an evaluation that no run has, or runs without any
+    """
+    chosen = _chosen(runs, wanted)
+    gathered: dict[str, dict[str, dict[str, list[float]]]] = {name: {} for name in chosen}
+    left_out = []
+    for run in runs:
+        names = [name for name in chosen if name in run.scores]
+        for name in names:
+            gathered[name].setdefault(run.agent, {}).setdefault(run.env, []).append(run.scores[name])
+        if not names:
+            left_out.append(f"{run.source} ({run.agent}, {run.env}, {run.name})")
+    tables = {
+        name: {agent: {env: np.array(values) for env, values in envs.items()} for agent, envs in table.items()}
+        for name, table in gathered.items()
+    }
+    return Scores(tables, frozenset().union(*(run.attacks for run in runs)), left_out)
+
+
+def _chosen(runs: Sequence[Run], wanted: Sequence[str]) -> list[str]:
+    """Names of evaluations."""
+    there = list(dict.fromkeys(name for run in runs for name in run.scores))
+    if not there:
+        raise UserError(
+            f"None of the {len(runs)} runs has a final score: a report of `rlspo train`, an evaluation of `rlspo benchmark`, "
+            "or evaluations during training. Training episodes can be drawn: --kind curves --metric train"
+        )
+    for name in wanted:
+        if name not in there:
+            raise UserError(f"--evaluations: no run has a score {name!r}. {did_you_mean(name, there)}")
+    if wanted:
+        return list(dict.fromkeys(wanted))
+    judged = [name for name in there if name not in (LAST, WORST)]
+    agents = {run.agent for run in runs}
+    if judged and {run.agent for run in runs if run.scores.keys() & {*judged}} == agents:
+        return judged
+    return [LAST] if LAST in there else judged
+
+
+def shared_envs(table: Table, kind: str) -> list[str]:
+    """Environments in which every agent has scores.
+
+    :param kind: of picture, for the message
+    :raises UserError: if there is none
+    """
+    envs = list(dict.fromkeys(env for each in table.values() for env in each))
+    shared = [env for env in envs if all(env in each for each in table.values())]
+    if not shared:
+        there = "; ".join(f"{agent}: {', '.join(each)}" for agent, each in table.items())
+        raise UserError(f"--kind {kind} compares agents in the same environments, and these share none: {there}")
+    return shared
+
+
+def normalised(scores: Scores, ranges: Mapping[str, tuple[float, float]]) -> Scores:
+    """Scores on a scale on which 0 and 1 mean the same in every environment.
+
+    :param ranges: returns that count as 0 and as 1; an environment that is not there has its lowest and highest score
+    """
+    spans = {}
+    for env in scores.envs:
+        values = np.concatenate([envs[env] for table in scores.tables.values() for envs in table.values() if env in envs])
+        spans[env] = ranges.get(env, (float(values.min()), float(values.max())))
+
+    def scaled(env: str, values: np.ndarray) -> np.ndarray:
+        low, high = spans[env]
+        return (values - low) / (high - low) if high > low else np.full(len(values), 0.5)
+
+    tables = {
+        name: {agent: {env: scaled(env, values) for env, values in envs.items()} for agent, envs in table.items()}
+        for name, table in scores.tables.items()
+    }
+    return Scores(tables, scores.attacks, scores.left_out)

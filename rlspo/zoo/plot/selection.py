@@ -1,0 +1,74 @@
+"""Which of the runs that were found are drawn, and what they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from rlspo.zoo.errors import UserError, did_you_mean
+from rlspo.zoo.plot.runs import Run, env_label
+
+_T = TypeVar("_T")
+
+
+def labelled(words: Sequence[str]) -> dict[str, Path]:
+    """Names and paths from ``NAME=PATH`` words.
+
+    :raises UserError: for a word of another form, or a name given twice
+    """
+    found: dict[str, Path] = {}
+    for word in words:
+        name, sign, path = word.partition("=")
+        if not (name and sign and path):
+            raise UserError(f"--labels: {word!r} is not of the form NAME=PATH. Paths without a name go before --labels.")
+        if name in found:
+            raise UserError(f"--labels: {name!r} is given twice. To put folders together, name the folder that holds them.")
+        found[name] = Path(path)
+    return found
+
+
+def choose(runs: Sequence[Run], envs: Sequence[str], agents: Sequence[str], by_run: bool) -> list[Run]:
+    """The runs of some environments and agents, in their order.
+
+    :param envs: empty for all
+    :param agents: empty for all
+    :param by_run: call every run an agent of its own
+    :raises UserError: for an environment or agent that no run has
+    """
+    envs = [env_label(env) for env in envs]
+    chosen = _ordered(runs, envs, [run.env for run in runs], "--env")
+    chosen = _ordered(chosen, agents, [run.agent for run in chosen], "--agents")
+    if by_run:
+        return [replace(run, agent=f"{run.agent} {run.name}") for run in chosen]
+    return chosen
+
+
+def _ordered(items: Sequence[_T], wanted: Sequence[str], names: Sequence[str], flag: str) -> list[_T]:
+    """Items whose name is wanted, in the order of what is wanted; all of them for nothing."""
+    for name in wanted:
+        if name not in names:
+            raise UserError(f"{flag}: there is no run of {name!r}. {did_you_mean(name, names)}")
+    if not wanted:
+        return list(items)
+    return [item for each in dict.fromkeys(wanted) for item, name in zip(items, names, strict=True) if name == each]
+
+
+def mixtures(runs: Iterable[Run]) -> list[str]:
+    """A warning for each line that puts runs together that differ in more than their seeds."""
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.agent, run.env), []).append(run)
+    notes = []
+    for (agent, env), members in groups.items():
+        settings = [run.settings for run in members if run.settings]
+        keys = sorted({key for each in settings for key in each})
+        differing = [key for key in keys if any(each.get(key) != settings[0].get(key) for each in settings)]
+        if differing:
+            named = ", ".join(differing[:4]) + (", ..." if len(differing) > 4 else "")
+            notes.append(
+                f"The {len(members)} runs of {agent} on {env} are put together, but differ in {named}. "
+                "To keep them apart: --by run, or --labels NAME=PATH for each."
+            )
+    return notes

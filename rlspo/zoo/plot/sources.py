@@ -1,0 +1,169 @@
+"""From the paths on the command line to runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rlspo.zoo import yaml_io
+from rlspo.zoo.errors import UserError
+from rlspo.zoo.plot.monitor import env_id, monitor_files
+from rlspo.zoo.plot.runs import FolderRun, Run, env_label
+from rlspo.zoo.plot.tables import read_tables
+
+_TABLES = ("results.csv", "curves.csv")
+_GRID = "grid.yml"
+#: Folders in which no run lies.
+_PASSED = {"checkpoints", "tensorboard", "wandb", "plots"}
+_NUMBERED = re.compile(r"(?P<env>.+)_\d+")
+_PACKAGES = {"stable_baselines3": "SB3", "sb3_contrib": "SB3"}
+
+
+@dataclass
+class Found:
+    """What the paths hold.
+
+    :param runs: in order
+    :param notes: what the user should know about them
+    :param normalize: for each environment the returns that count as 0 and as 1, where a grid says so
+    :param baseline: the agent that others are compared with, where a grid says so
+    """
+
+    runs: list[Run] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    normalize: dict[str, tuple[float, float]] = field(default_factory=dict)
+    baseline: str | None = None
+
+
+def find(paths: Sequence[Path], labelled: Mapping[str, Path]) -> Found:
+    """All runs under the paths.
+
+    :param paths: run folders, folders of such folders, grid folders, tables
+    :param labelled: more of them, with the name that their agent is to have
+    :raises UserError: for a path that does not exist, or that holds nothing to draw
+    """
+    found = Found()
+    seen: set[tuple[Path, str, str, str]] = set()
+    for label, path in [*((None, path) for path in paths), *labelled.items()]:
+        runs = list(_runs_at(path, found))
+        if not runs:
+            raise UserError(_nothing_at(path, found.notes))
+        several = len({run.agent for run in runs}) > 1
+        for run in runs:
+            key = (run.source.resolve(), run.agent, run.env, run.name)
+            if key not in seen:
+                seen.add(key)
+                agent = run.agent if label is None else f"{label} {run.agent}" if several else label
+                found.runs.append(replace(run, agent=agent))
+    return found
+
+
+def _runs_at(path: Path, found: Found) -> Iterator[Run]:
+    """The runs of one path; what else it tells goes into ``found``."""
+    if not path.exists():
+        raise UserError(f"{path} does not exist. Give a run folder, a folder of runs, a grid folder, or its results.csv.")
+    if path.is_file():
+        if path.suffix != ".csv":
+            raise UserError(f"{path} is no table. Give a folder, or the results.csv or curves.csv of a grid.")
+        _read_grid(path.parent, found)
+        yield from read_tables([path])
+    elif tables := [path / name for name in _TABLES if (path / name).is_file()]:
+        _read_grid(path, found)
+        newest = max(table.stat().st_mtime for table in tables)
+        if any(cell.stat().st_mtime > newest for cell in path.glob("*/*/seed_*/cell.json")):
+            found.notes.append(f"{path}: some cells are newer than the tables that were drawn. `rlspo benchmark` renews them.")
+        yield from read_tables(tables)
+    else:
+        _read_grid(path, found)
+        grids: list[Path] = []
+        yield from (_folder_run(folder) for folder in _run_folders(path, grids))
+        if grids:
+            listed = ", ".join(str(grid) for grid in grids)
+            found.notes.append(f"Left out the grids in there: {listed}. Name one to draw it.")
+
+
+def _run_folders(top: Path, grids: list[Path]) -> Iterator[Path]:
+    """Run folders, in natural order; grid folders below the top go into ``grids`` instead."""
+    for name, folders, files in os.walk(top):
+        folder = Path(name)
+        if "evaluations.npz" in files or monitor_files(folder):
+            folders.clear()
+            yield folder
+        elif folder != top and (_GRID in files or set(_TABLES) <= set(files)):
+            folders.clear()
+            grids.append(folder)
+        folders[:] = sorted((each for each in folders if each not in _PASSED and each[0] != "."), key=_natural)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts numbers in names as numbers.
+
+    >>> sorted(["E_10", "E_9"], key=_natural)
+    ['E_9', 'E_10']
+    """
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _folder_run(folder: Path) -> FolderRun:
+    """Who trained where: as ``config.yml`` says, else the names of folders (rl-baselines3-zoo), else the monitor files."""
+    config: dict[str, Any] = {}
+    if (folder / "config.yml").is_file():
+        with contextlib.suppress(UserError):  # a record of something else: the names of folders tell enough
+            config = yaml_io.read_mapping(folder / "config.yml")
+    if not {"algo", "env"} <= config.keys():
+        config = {}
+    absolute = folder.absolute()
+    cell = re.fullmatch(r"seed_(\d+)", absolute.parent.name) if absolute.name == "run" else None
+    if cell:
+        agent, env, name = absolute.parts[-4], absolute.parts[-3], f"seed {cell[1]}"
+    else:
+        agent, env, name = absolute.parent.name, _env_of(absolute), absolute.name
+    if config:
+        agent = agent if cell else _agent_label(str(config["algo"]))
+        env = str(config["env"])
+    return FolderRun(agent, env_label(env), name, folder, config)
+
+
+def _env_of(folder: Path) -> str:
+    """The environment of a run that has no record that can be read safely."""
+    inner = next((args.parent.name for args in sorted(folder.glob("*/args.yml"))), None)
+    numbered = _NUMBERED.fullmatch(folder.name)
+    return inner or (numbered["env"] if numbered else env_id(folder) or folder.name)
+
+
+def _agent_label(algo: str) -> str:
+    """A short name for an agent.
+
+    >>> _agent_label("ppo"), _agent_label("stable_baselines3.PPO"), _agent_label("my_package.agents.Mine")
+    ('ppo', 'SB3 PPO', 'Mine')
+    """
+    package, _, name = algo.rpartition(".")
+    short = _PACKAGES.get(package.partition(".")[0])
+    return f"{short} {name}" if short else name
+
+
+def _read_grid(folder: Path, found: Found) -> None:
+    """What the grid file says about scores, where it lies beside the tables."""
+    file = folder / _GRID
+    if not file.is_file():
+        return
+    grid = yaml_io.read_mapping(file)
+    ranges = grid.get("normalize")
+    for env, ends in ranges.items() if isinstance(ranges, dict) else ():
+        if isinstance(ends, list) and len(ends) == 2:
+            found.normalize[env_label(str(env))] = (float(ends[0]), float(ends[1]))
+    if isinstance(grid.get("baseline"), str):
+        found.baseline = grid["baseline"]
+
+
+def _nothing_at(path: Path, notes: Sequence[str]) -> str:
+    """What was looked for, in words."""
+    return (
+        f"{path} holds nothing to draw. Looked for, there and below: run folders, which hold evaluations.npz or monitor files "
+        f"such as 0.monitor.csv; and in a grid folder results.csv and curves.csv. {' '.join(notes)}"
+    ).strip()

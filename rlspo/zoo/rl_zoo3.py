@@ -1,0 +1,114 @@
+"""Run folders of rl-baselines3-zoo, read as data.
+
+Such a folder is ``logs/ALGO/ENV_N/`` with ``ENV.zip`` (the last agent), ``best_model.zip``, ``rl_model_<steps>_steps.zip`` and
+``ENV/{config.yml, args.yml, vecnormalize.pkl}``. Its YAML names Python objects. Those that only hold data are read as such,
+all others as nothing: no code of such a file is run.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rlspo.zoo.errors import UserError
+from rlspo.zoo.run_models import choose, numbered
+
+_STABLE = ("A2C", "DDPG", "DQN", "PPO", "SAC", "TD3")
+_CONTRIB = ("ARS", "CrossQ", "QRDQN", "TQC", "TRPO")
+#: Names of agents there, and the classes.
+ALGOS = {
+    **{name.lower(): f"stable_baselines3.{name}" for name in _STABLE},
+    **{name.lower(): f"sb3_contrib.{name}" for name in _CONTRIB},
+    "ppo_lstm": "sb3_contrib.RecurrentPPO",
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, for what rl-baselines3-zoo writes."""
+
+    def construct_ordered(self, node: yaml.SequenceNode) -> dict[Any, Any]:
+        """An ``OrderedDict``: a sequence of one sequence of pairs."""
+        pairs = self.construct_sequence(node, deep=True)
+        return dict(pairs[0]) if pairs else {}
+
+    def construct_tuple(self, node: yaml.SequenceNode) -> list[Any]:
+        """A tuple."""
+        return self.construct_sequence(node, deep=True)
+
+    def construct_nothing(self, suffix: str, node: yaml.Node) -> None:
+        """Any other Python object."""
+
+
+_PYTHON = "tag:yaml.org,2002:python/"
+_Loader.add_constructor(f"{_PYTHON}object/apply:collections.OrderedDict", _Loader.construct_ordered)
+_Loader.add_constructor(f"{_PYTHON}tuple", _Loader.construct_tuple)
+_Loader.add_multi_constructor(_PYTHON, _Loader.construct_nothing)
+
+
+def record_in(folder: Path) -> Path | None:
+    """The folder ``ENV`` with the records of the run, or None if this is no run folder of rl-baselines3-zoo."""
+    if (folder / "config.yml").is_file() or not any(folder.glob("*.zip")):
+        return None
+    return next((args.parent for args in folder.glob("*/args.yml") if (args.parent / "config.yml").is_file()), None)
+
+
+def choose_model(folder: Path, which: str) -> tuple[str, Path]:
+    """A model of a run: its kind and its file.
+
+    :param which: ``"last"``, ``"best"`` or steps
+    :raises UserError: if it is not there, with what is
+    """
+    record = record_in(folder)
+    assert record is not None
+    named = {"last": folder / f"{record.name}.zip", "best": folder / "best_model.zip"}
+    return choose(folder, named, numbered(folder), which)
+
+
+def description_of(folder: Path, wrapping: Sequence[str]) -> dict[str, Any]:
+    """What :func:`rlspo.zoo.saved.find_agent` needs to know beside a model file of this run, by the names of its parameters.
+
+    The statistics are those that the run wrote last: it keeps no others, neither for the best agent nor for checkpoints.
+
+    :param wrapping: keys of the hyperparameters that say how environments are wrapped
+    :raises UserError: for records that cannot be read
+    """
+    record = record_in(folder)
+    assert record is not None
+    args, config = (_read(record / name) for name in ("args.yml", "config.yml"))
+    algo = str(args.get("algo") or folder.parent.name)
+    statistics = record / "vecnormalize.pkl"
+    wrappers = {key: _literal(config[key], record, key) for key in wrapping if config.get(key)}
+    in_file = _literal(config.get("env_kwargs") or {}, record, "env_kwargs")
+    return {
+        "algo": ALGOS.get(algo, algo),
+        "env": str(args.get("env") or record.name),
+        "env_kwargs": {**in_file, **(args.get("env_kwargs") or {})},
+        "gym_packages": list(args.get("gym_packages") or []),
+        "vecnormalize": statistics if wrappers.get("normalize") and statistics.is_file() else None,
+        "wrapping": wrappers,
+    }
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        data = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # a subclass of SafeLoader
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
+    return data if isinstance(data, dict) else {}
+
+
+def _literal(value: Any, record: Path, key: str) -> Any:
+    """A value; of text that is Python only literals, such as ``"{'norm_obs': True}"`` or ``"dict(norm_obs=True)"``."""
+    if not isinstance(value, str) or not value.strip().startswith(("{", "[", "(", "dict(")):
+        return value
+    try:
+        node = ast.parse(value.strip(), mode="eval").body
+        if isinstance(node, ast.Call) and not node.args:
+            return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in node.keywords}
+        return ast.literal_eval(node)
+    except (ValueError, SyntaxError) as error:
+        raise UserError(f"{record / 'config.yml'}: {key} is Python code, which is not run: {value}") from error

@@ -1,0 +1,99 @@
+"""The models that a run has left, and finding the one that is meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rlspo.zoo.errors import UserError
+from rlspo.zoo.model_files import steps_in_name
+from rlspo.zoo.run_folder import RunFolder
+
+#: A checkpoint that lies this close to the steps asked for is taken: training saves between rollouts, not at round numbers.
+_CLOSE = 0.1
+
+
+def latest_run(log_folder: Path, algo: str, env_id: str, number: int) -> Path:
+    """A run by agent and environment, as ``logs/ALGO/ENV_N``.
+
+    :param number: N; 0 for the highest there is
+    :raises UserError: if it is not there, with the runs that are
+    """
+    parent = log_folder / (algo if "." in algo else algo.lower())
+    name = env_id.rpartition(":")[2].replace("/", "-")
+    numbers = [path.name.removeprefix(f"{name}_") for path in parent.glob(f"{name}_*") if path.is_dir()]
+    found = sorted(int(suffix) for suffix in numbers if suffix.isdecimal())
+    if number in found or (number == 0 and found):
+        return parent / f"{name}_{number or found[-1]}"
+    there = (
+        f"There are: {', '.join(f'{name}_{n}' for n in found)}." if found else "There is none of this agent and environment."
+    )
+    raise UserError(f"There is no run {parent / f'{name}_{number or 1}'}. {there}")
+
+
+def checkpoints_of(folder: Path) -> list[tuple[int, Path]]:
+    """Checkpoints of a run and the steps each was trained for, fewest first; empty where there are none."""
+    return numbered(RunFolder.existing(Path(folder)).checkpoints)
+
+
+def numbered(folder: Path) -> list[tuple[int, Path]]:
+    """Model files with steps in their names, fewest first."""
+    return sorted((steps, file) for file in folder.glob("*_steps.zip") if (steps := steps_in_name(file)) is not None)
+
+
+def choose_model(folder: Path, which: str) -> tuple[str, Path]:
+    """A model of a run folder.
+
+    :param which: ``"last"``, ``"best"`` or steps; of checkpoints the nearest one, if within a tenth of these steps
+    :return: its kind and its file
+    :raises UserError: if it is not there, with what is
+    """
+    run = RunFolder.existing(folder)
+    return choose(folder, {"last": run.last_model, "best": run.best_model}, checkpoints_of(folder), which)
+
+
+def choose(folder: Path, named: dict[str, Path], checkpoints: list[tuple[int, Path]], which: str) -> tuple[str, Path]:
+    """One of the models of a run, as :func:`choose_model`.
+
+    :param named: where the last and the best model would lie
+    :param checkpoints: steps and files
+    """
+    there = [name for name, file in named.items() if file.is_file()] + [str(steps) for steps, _ in checkpoints]
+    has = f"{folder} has: --which {', '.join(there)}" if there else f"{folder} has no models yet."
+    if which in named:
+        if not named[which].is_file():
+            raise UserError(f"--which {which}: there is no {named[which].name}. {has}")
+        return which, named[which]
+    try:
+        asked = float(which)
+    except ValueError:
+        raise UserError(f"--which {which}: give 'last', 'best' or a number of steps. {has}") from None
+    near = min(checkpoints, key=lambda checkpoint: abs(checkpoint[0] - asked), default=None)
+    if near is None or abs(near[0] - asked) > _CLOSE * asked:
+        raise UserError(f"--which {which}: there is no checkpoint near {asked:,.0f} steps. {has}")
+    return "checkpoint", near[1]
+
+
+def existing_file(path: Path) -> Path:
+    """The model file; ``.zip`` may be left out, as with ``model.save``.
+
+    :raises UserError: if it is not there
+    """
+    for file in (path, path.with_name(f"{path.name}.zip")):
+        if file.is_file():
+            return file
+    raise UserError(f"There is no run folder and no model file {path}.")
+
+
+def folder_of(model_file: Path) -> Path | None:
+    """The run folder that a model file lies in, if it lies in one."""
+    for folder in (model_file.parent, model_file.parent.parent):
+        inside = folder == model_file.parent or RunFolder.existing(folder).checkpoints == model_file.parent
+        if inside and RunFolder.existing(folder).config.is_file():
+            return folder
+    return None
+
+
+def kind_of(model_file: Path) -> str:
+    """``"last"``, ``"best"`` or ``"checkpoint"``, by the name that training gives; else ``"file"``."""
+    names = {"last_model.zip": "last", "best_model.zip": "best"}
+    return names.get(model_file.name, "file" if steps_in_name(model_file) is None else "checkpoint")

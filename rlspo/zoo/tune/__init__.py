@@ -1,0 +1,1 @@
+"""``rlspo tune``: a search for hyperparameters whose result reproduces, on Optuna."""

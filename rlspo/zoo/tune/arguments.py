@@ -1,0 +1,146 @@
+"""The command line of ``rlspo tune``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rlspo.attacks import ATTACKS
+from rlspo.common.registry import agent_names
+from rlspo.zoo.errors import UserError
+from rlspo.zoo.parser import Pairs, Parser, positive, radius, seed
+from rlspo.zoo.tune.samplers import PRUNERS, SAMPLERS
+
+_DESCRIPTION = """\
+Search for hyperparameters, and show on fresh seeds that they are better.
+
+Every trial trains several seeds. Its value is the mean of the seeds' scores, and a seed's score is the interquartile mean of
+the returns of fresh episodes at the end of its training. Trials that fall behind are given up. In the end the best trials and
+the untuned settings are trained again on seeds that the search has never seen; the winner is printed as a YAML block.
+
+The same command goes on with a study that was interrupted. Everything lies in one folder: logs/tune/STUDY/."""
+
+_EXAMPLES = """\
+examples:
+  forty trials in two processes
+      rlspo tune --algo ppo --env Pendulum-v1 --n-trials 40 --n-timesteps 5e4 --workers 2
+  go on with it until there are eighty
+      rlspo tune --algo ppo --env Pendulum-v1 --n-trials 80 --n-timesteps 5e4 --workers 2
+  what counts is the return under attack
+      rlspo tune --algo barpo --env Hopper-v5 --n-trials 20 --n-timesteps 2e5 --attack mad
+  your own search space, settings and environment
+      rlspo tune --algo ppo --env MyEnv-v0 --gym-packages my_package --conf-file my.yml --space my_space.yml
+  trials in a database, shared by several machines
+      rlspo tune --algo ppo --env Hopper-v5 --storage postgresql://user@host/studies --study-name hopper
+  put the winner into the file of hyperparameters
+      rlspo tune --algo ppo --env Pendulum-v1 --n-trials 40 --n-timesteps 5e4 --apply
+
+a search space looks like this (hyperparams/ALGO.space.yml):
+  default:
+    learning_rate: {low: 1e-5, high: 3e-3, log: true}
+    gamma: {low: 0.001, high: 0.1, log: true, one_minus: true}
+    n_steps: {choices: [512, 1024, 2048]}
+    policy_kwargs:
+      net_arch: {choices: {small: [64, 64], large: [256, 256]}}
+
+Exit code: 0 done, 1 no trial could be trained to its end, 2 a mistake in what was given,
+130 stopped by Ctrl-C, 143 stopped by SIGTERM."""
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read a command line.
+
+    :raises UserError: for flags that do not exist or have values of the wrong form
+    """
+    if not arguments:
+        raise UserError("give an agent and an environment, such as: rlspo tune --algo ppo --env Pendulum-v1 --n-trials 40")
+    parser = Parser("tune", _DESCRIPTION, _EXAMPLES, "tune --algo ALGO --env ENV [--n-trials N] [--workers N] [...]")
+    _add_task(parser)
+    _add_search(parser)
+    _add_judging(parser)
+    _add_output(parser)
+    return parser.read(arguments)
+
+
+def _add_task(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what to tune")
+    group.add_argument("--algo", required=True, metavar="ALGO", help=f"the agent: {', '.join(agent_names())}, or a class")
+    group.add_argument("--env", required=True, metavar="ENV", help="environment id, such as Hopper-v5")
+    group.add_argument(
+        "-n", "--n-timesteps", type=positive, metavar="STEPS", help="steps of one training (default: the block's)"
+    )
+    pairs: dict[str, Any] = {"action": Pairs, "nargs": "+", "default": {}, "metavar": "K:V"}
+    group.add_argument("-params", "--hyperparams", help="change keys of the block that the search begins from", **pairs)
+    group.add_argument("--env-kwargs", help="arguments of the environment, for training and evaluation", **pairs)
+    group.add_argument("--eval-env-kwargs", help="further arguments of the evaluation environment only", **pairs)
+    group.add_argument("-conf", "--conf-file", type=Path, metavar="YML", help="hyperparameters to begin from")
+    group.add_argument("--gym-packages", nargs="+", default=[], metavar="MODULE", help="modules that register environments")
+
+
+def _add_search(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the search")
+    group.add_argument(
+        "--n-trials",
+        type=positive,
+        default=50,
+        metavar="N",
+        help="of the study, earlier calls included (default: %(default)s)",
+    )
+    group.add_argument(
+        "--n-seeds", type=positive, default=3, metavar="N", help="trainings of every trial (default: %(default)s)"
+    )
+    group.add_argument("--sampler", choices=SAMPLERS, default="tpe", help="proposes settings (default: %(default)s)")
+    group.add_argument("--pruner", choices=PRUNERS, default="median", help="gives trials up (default: %(default)s)")
+    group.add_argument(
+        "--n-startup-trials",
+        type=positive,
+        default=10,
+        metavar="N",
+        help="random trials before the sampler learns from them, never given up (default: %(default)s)",
+    )
+    group.add_argument("--space", type=Path, metavar="YML", help="the search space (default: the agent's own)")
+    group.add_argument(
+        "--seed", type=seed, default=0, metavar="N", help="of the search and the first training (default: %(default)s)"
+    )
+
+
+def _add_judging(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("judging")
+    group.add_argument(
+        "--n-evaluations", type=positive, default=10, metavar="N", help="in each training (default: %(default)s)"
+    )
+    group.add_argument(
+        "--eval-episodes", type=positive, default=5, metavar="N", help="of each on the way (default: %(default)s)"
+    )
+    group.add_argument(
+        "--final-episodes", type=positive, default=20, metavar="N", help="of the one at the end (default: %(default)s)"
+    )
+    group.add_argument("--attack", choices=ATTACKS, help="judge by the return under this attack (default: none)")
+    group.add_argument(
+        "--attack-epsilon", type=radius, metavar="EPS", help="its radius (default: the agent's own, else 0.075)"
+    )
+    group.add_argument(
+        "--top", type=positive, default=3, metavar="N", help="trials that are validated on fresh seeds (default: %(default)s)"
+    )
+    group.add_argument(
+        "--validation-seeds", type=positive, default=5, metavar="N", help="fresh seeds for each (default: %(default)s)"
+    )
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("where it runs, and what is written")
+    group.add_argument("--workers", type=positive, default=1, metavar="N", help="processes (default: %(default)s)")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: %(default)s)")
+    group.add_argument(
+        "--storage",
+        metavar="URL|FILE",
+        help="of the trials: sqlite:///FILE, postgresql://..., or a journal (default: a journal)",
+    )
+    group.add_argument("--study-name", metavar="NAME", help="(default: ALGO_ENV)")
+    group.add_argument(
+        "-f", "--log-folder", type=Path, default=Path("logs"), metavar="DIR", help="of all runs (default: %(default)s)"
+    )
+    group.add_argument("--apply", action="store_true", help="put the winner into the file of hyperparameters")
+    group.add_argument("--json", action="store_true", help="print the report as JSON instead of tables")

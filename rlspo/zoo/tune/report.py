@@ -1,0 +1,172 @@
+"""What came out of a study: tables, files, and the winner as a block of YAML."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import json
+import math
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import TrialState
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rlspo.zoo import display
+from rlspo.zoo.statistics import Estimate
+from rlspo.zoo.tune.study import Study, duration_of, outcomes_of, reason_of
+from rlspo.zoo.tune.validation import DEFAULT, Judgement
+
+_PACKAGES = ("rlspo", "stable-baselines3", "torch", "gymnasium", "optuna")
+_SHOWN_REASONS = 5
+
+
+def winner(judgements: list[Judgement]) -> Judgement | None:
+    """The candidate with the highest mean on fresh seeds, among those that none of these made fail."""
+    whole = [each for each in judgements if each.scores and not each.failures]
+    return max(whole, key=lambda each: each.mean.value, default=None)
+
+
+def counts(study: Study) -> dict[str, int]:
+    """Trials by how they ended."""
+    found = Counter(trial.state.name.lower() for trial in study.trials)
+    return {name: found[name] for name in ("complete", "pruned", "fail") if found[name]}
+
+
+def write_trials(study: Study) -> None:
+    """All trials as a table, one row each, settings as columns."""
+    rows = []
+    for trial in study.trials:
+        outcomes = outcomes_of(trial)
+        rows.append(
+            {
+                "trial": trial.number,
+                "state": trial.state.name.lower(),
+                "value": trial.value if trial.state == TrialState.COMPLETE else "",
+                "seconds": round(duration_of(trial).total_seconds(), 1),
+                "scores": " ".join(f"{outcome.score:.6g}" for outcome in outcomes.values()),
+                "reason": reason_of(trial),
+                **trial.params,
+            }
+        )
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with study.folder.trials.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, columns)
+        table.writeheader()
+        table.writerows(rows)
+
+
+def as_data(study: Study, judgements: list[Judgement], command: str, block: dict[str, Any] | None) -> dict[str, Any]:
+    """The report as plain data."""
+    best = winner(judgements)
+    return {
+        "study": study.name,
+        "command": command,
+        "settings": study.settings.plain(),
+        "versions": {name: version(name) for name in _PACKAGES},
+        "trials": counts(study),
+        "seconds": round(sum(duration_of(trial).total_seconds() for trial in study.trials), 1),
+        "validation": [
+            {
+                "name": each.candidate.name,
+                "settings": each.candidate.overrides,
+                "searched": each.candidate.searched,
+                "scores": {str(seed): score for seed, score in each.scores.items()},
+                "mean": _plain(each.mean),
+                "gain": None if each.gain is None else _plain(each.gain),
+                "failures": {str(seed): reason for seed, reason in each.failures.items()},
+            }
+            for each in judgements
+        ],
+        "winner": None if best is None else best.candidate.name,
+        "block": block,
+    }
+
+
+def write(study: Study, data: dict[str, Any]) -> None:
+    """Write the report."""
+    study.folder.report.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+
+def provenance(study: Study, best: Judgement, judgements: list[Judgement], space: Path) -> str:
+    """Where a block comes from, in words: enough to do it again and to judge how far to trust it."""
+    settings = study.settings
+    default = next(each for each in judgements if each.candidate.name == DEFAULT)
+    seeds = list(best.scores)
+    judging = settings.judging
+    under = f", under the {judging.attack} attack" if judging.attack else ""
+    versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    gain = "" if best.gain is None else f", a gain of {interval_text(best.gain)}"
+    return (
+        f"rlspo tune, study {study.name}, {best.candidate.name} of {len(study.trials)}, space {space.name} "
+        f"({settings.space}), {settings.sampler} sampler, {settings.pruner} pruner, seeds {_range(settings.seeds)}, "
+        f"{settings.n_timesteps:g} steps each. Interquartile mean of {judging.final_episodes} fresh episodes{under}, mean "
+        f"over the fresh seeds {_range(seeds)}: {interval_text(best.mean)}; before: {interval_text(default.mean)}{gain} "
+        f"(95 % intervals). {versions}; {datetime.date.today().isoformat()}."
+    )
+
+
+def show_failures(study: Study) -> None:
+    """Say why trials failed, the commonest reasons first."""
+    reasons = Counter(reason_of(trial) for trial in study.trials if trial.state == TrialState.FAIL)
+    for reason, number in reasons.most_common(_SHOWN_REASONS):
+        display.note(f"{number} {'trial' if number == 1 else 'trials'} failed: {reason or 'no reason known'}")
+
+
+def show(study: Study, judgements: list[Judgement]) -> None:
+    """Print the table of the validation."""
+    table = Table()
+    for column in ("settings", "in the search", "on fresh seeds", "95 % interval", "gain over default", "seeds"):
+        table.add_column(column, justify="left" if column == "settings" else "right")
+    best = winner(judgements)
+    for each in judgements:
+        searched = each.candidate.searched
+        table.add_row(
+            each.candidate.name,
+            "" if searched is None else f"{searched:,.1f}",
+            f"{each.mean.value:,.1f}" if each.scores else "-",
+            f"{each.mean.low:,.1f} to {each.mean.high:,.1f}" if each.scores else "-",
+            "" if each.gain is None else f"{each.gain.value:+,.1f} ({each.gain.low:+,.1f} to {each.gain.high:+,.1f})",
+            str(len(each.scores)) + (f", {len(each.failures)} failed" if each.failures else ""),
+            style="bold" if each is best else "",
+        )
+    Console(highlight=False).print(table)
+    settings = study.settings
+    judging = settings.judging
+    under = f" under the {judging.attack} attack" if judging.attack else ""
+    caption = (
+        f"mean over seeds of the interquartile mean of {judging.final_episodes} fresh episodes{under}, after "
+        f"{settings.n_timesteps:,} steps"
+    )
+    display.out().print(Text(caption, style="dim"))
+    for each in judgements:
+        for seed, reason in each.failures.items():
+            display.note(f"{each.candidate.name}, seed {seed}: {reason}")
+
+
+def interval_text(estimate: Estimate) -> str:
+    """A figure and its interval.
+
+    >>> interval_text(Estimate(-151.234, -160.06, -140.0))
+    '-151.2 [-160.1, -140.0]'
+    """
+    return f"{estimate.value:.1f} [{estimate.low:.1f}, {estimate.high:.1f}]"
+
+
+def _range(seeds: Any) -> str:
+    """Seeds in short.
+
+    >>> _range((0, 1, 2)), _range([4])
+    ('0-2', '4')
+    """
+    found = list(seeds)
+    return f"{found[0]}-{found[-1]}" if len(found) > 1 else str(found[0])
+
+
+def _plain(estimate: Estimate) -> list[float | None]:
+    """Value, low and high; null for what is not known."""
+    return [value if math.isfinite(value) else None for value in (estimate.value, estimate.low, estimate.high)]

@@ -1,0 +1,81 @@
+"""Samplers and pruners of Optuna, with every option that matters set, so that its versions 4 and 5 behave alike."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+
+from rlspo.zoo.errors import UserError
+
+SAMPLERS = ("tpe", "gp", "cmaes", "random")
+PRUNERS = ("median", "hyperband", "wilcoxon", "none")
+
+
+def make_sampler(name: str, n_startup_trials: int, study_seed: int, position: int) -> BaseSampler:
+    """The sampler for one trial.
+
+    Every trial has a sampler of its own, seeded by the study's seed and the trial's place in it: a study that was
+    interrupted goes on as it would have gone on.
+
+    :param name: one of :data:`SAMPLERS`
+    :param n_startup_trials: random trials before the sampler learns from them
+    :param study_seed: of the study
+    :param position: how many trials came before
+    :raises UserError: if a package is missing that the sampler needs
+    """
+    seed = int(np.random.SeedSequence([study_seed, position]).generate_state(1)[0])
+    makers: dict[str, Callable[[], BaseSampler]] = {
+        "tpe": lambda: optuna.samplers.TPESampler(
+            n_startup_trials=n_startup_trials,
+            n_ei_candidates=24,
+            multivariate=True,
+            group=False,
+            constant_liar=True,
+            seed=seed,
+        ),
+        "gp": lambda: optuna.samplers.GPSampler(n_startup_trials=n_startup_trials, deterministic_objective=False, seed=seed),
+        "cmaes": lambda: optuna.samplers.CmaEsSampler(
+            n_startup_trials=n_startup_trials,
+            independent_sampler=optuna.samplers.RandomSampler(seed=seed + 1),
+            warn_independent_sampling=False,
+            seed=seed,
+        ),
+        "random": lambda: optuna.samplers.RandomSampler(seed=seed),
+    }
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return makers[name]()
+    except ImportError as error:
+        raise UserError(f"--sampler {name} needs a package that is not installed: {error}") from error
+
+
+def make_pruner(name: str, n_startup_trials: int, checkpoints: int, n_seeds: int) -> BasePruner:
+    """The pruner of a study, whose steps are the checkpoints of the first seed, then those of the second, and so on.
+
+    :param name: one of :data:`PRUNERS`
+    :param n_startup_trials: trials that are never pruned
+    :param checkpoints: evaluations in one training
+    :param n_seeds: trainings in one trial
+    """
+    # What an agent returns in the first third of a training says little about its end.
+    warm_up = checkpoints // 3
+    makers: dict[str, Callable[[], BasePruner]] = {
+        "median": lambda: optuna.pruners.MedianPruner(
+            n_startup_trials=n_startup_trials, n_warmup_steps=warm_up, interval_steps=1, n_min_trials=1
+        ),
+        "hyperband": lambda: optuna.pruners.HyperbandPruner(
+            min_resource=max(warm_up, 1), max_resource=checkpoints * n_seeds, reduction_factor=3, bootstrap_count=0
+        ),
+        "wilcoxon": lambda: optuna.pruners.WilcoxonPruner(p_threshold=0.1, n_startup_steps=max(warm_up, 2)),
+        "none": optuna.pruners.NopPruner,
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return makers[name]()

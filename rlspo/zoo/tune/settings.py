@@ -1,0 +1,96 @@
+"""What a study is: settings that must not change while it lasts, and the folder of what it leaves."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rlspo.zoo.tune.training import Judging
+
+#: Distance between the seeds of the trials and those of the validation.
+VALIDATION_OFFSET = 10_000
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """What makes two calls of ``rlspo tune`` calls for the same study.
+
+    :param algo: the agent
+    :param env: the environment
+    :param n_timesteps: of one training
+    :param seed: of the study
+    :param n_seeds: trainings in one trial; their seeds are the same in every trial
+    :param sampler: by name
+    :param pruner: by name
+    :param n_startup_trials: random trials at the beginning, never pruned
+    :param space: fingerprint of the search space
+    :param block: the settings that are not searched, as the agent's file and the flags give them
+    :param judging: how a training is judged
+    """
+
+    algo: str
+    env: str
+    n_timesteps: int
+    seed: int
+    n_seeds: int
+    sampler: str
+    pruner: str
+    n_startup_trials: int
+    space: str
+    block: dict[str, Any]
+    judging: Judging
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of the trainings of a trial."""
+        return tuple(range(self.seed, self.seed + self.n_seeds))
+
+    def validation_seeds(self, number: int) -> tuple[int, ...]:
+        """Seeds that no trial has used."""
+        first = self.seed + VALIDATION_OFFSET
+        return tuple(range(first, first + number))
+
+    def plain(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """Where everything that a study leaves lies.
+
+    :param path: the folder
+    """
+
+    path: Path
+
+    @property
+    def journal(self) -> Path:
+        """All trials, unless they are kept elsewhere; ``optuna-dashboard`` opens it."""
+        return self.path / "journal.log"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one program that works on the study from this folder."""
+        return self.path / "lock"
+
+    @property
+    def validation(self) -> Path:
+        """One file for each candidate and fresh seed."""
+        return self.path / "validation"
+
+    @property
+    def trials(self) -> Path:
+        """All trials as a table."""
+        return self.path / "trials.csv"
+
+    @property
+    def report(self) -> Path:
+        """What came out."""
+        return self.path / "report.json"
+
+    @property
+    def best(self) -> Path:
+        """The winner, as a block of a file of hyperparameters."""
+        return self.path / "best.yml"

@@ -1,0 +1,230 @@
+"""The study in Optuna: opening and resuming it, asking for trials, and telling what came of them.
+
+One process does all of this; workers only train. So nothing is asked, told or counted twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import platform
+import warnings
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from rlspo.zoo.errors import UserError
+from rlspo.zoo.tune.samplers import make_pruner, make_sampler
+from rlspo.zoo.tune.settings import StudyFolder, StudySettings
+from rlspo.zoo.tune.space import SearchSpace
+from rlspo.zoo.tune.training import Outcome
+
+_SETTINGS, _SPACE = "settings", "space"
+_OWNER, _INTERRUPTED, _RETRY_OF, _OUTCOMES, _REASON, _SETTINGS_OF_TRIAL = (
+    "owner",
+    "interrupted",
+    "retry_of",
+    "outcomes",
+    "reason",
+    "hyperparameters",
+)
+_MAX_INTERRUPTIONS = 3
+_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+@contextlib.contextmanager
+def only_one(folder: StudyFolder) -> Iterator[None]:
+    """Keep a second program out of a study's folder; the system frees the lock whatever ends the first one.
+
+    :raises UserError: if somebody works on it
+    """
+    with folder.lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"{folder.path}: another rlspo tune is at work on this study. For more speed give it more --workers; "
+                "for a second study, another --study-name."
+            ) from error
+        yield
+
+
+def open_storage(where: str | None, folder: StudyFolder) -> BaseStorage:
+    """The storage of trials.
+
+    :param where: a URL such as ``sqlite:///study.db`` or ``postgresql://...``, or the path of a journal file; None for the
+        folder's own journal
+    :raises UserError: if it cannot be opened
+    """
+    try:
+        if where is not None and "://" in where:
+            return RDBStorage(where)
+        path = folder.journal if where is None else Path(where)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return JournalStorage(JournalFileBackend(str(path)))
+    except Exception as error:  # of many kinds: drivers, servers, paths
+        text = str(error).strip().splitlines()
+        raise UserError(f"--storage {where}: cannot be opened: {text[0] if text else type(error).__name__}") from error
+
+
+class Study:
+    """A study of Optuna, with what rlspo asks of it.
+
+    :param name: of the study
+    :param storage: where its trials are kept
+    :param folder: of everything else
+    :param settings: must be those that the study began with
+    :param space: what is searched
+    :raises UserError: if a study of this name began with other settings
+    """
+
+    def __init__(
+        self, name: str, storage: BaseStorage, folder: StudyFolder, settings: StudySettings, space: SearchSpace
+    ) -> None:
+        self.name, self.folder, self.settings, self.space = name, folder, settings, space
+        self.owner = f"{platform.node()}:{folder.path.resolve()}"
+        judging = settings.judging
+        pruner = make_pruner(settings.pruner, settings.n_startup_trials, judging.checkpoints, settings.n_seeds)
+        self.optuna = optuna.create_study(
+            study_name=name, storage=storage, pruner=pruner, direction="maximize", load_if_exists=True
+        )
+        self._check_settings()
+        self._recover()
+
+    def _check_settings(self) -> None:
+        """A study is resumed as it was begun, or not at all: trials under different settings do not compare."""
+        now = json.loads(json.dumps(self.settings.plain()))
+        began = self.optuna.user_attrs.get(_SETTINGS)
+        if began is None:
+            if self.optuna.get_trials(deepcopy=False):
+                raise UserError(
+                    f"--study-name: the storage has a study {self.name!r} that rlspo tune did not make. Take another."
+                )
+            self.optuna.set_user_attr(_SETTINGS, now)
+            return
+        changed = [key for key in now if now[key] != began.get(key)]
+        if changed:
+            lines = "\n".join(f"  {key}: was {_short(began.get(key))}, is {_short(now[key])}" for key in changed)
+            raise UserError(
+                f"The study {self.name!r} began with other settings:\n{lines}\n"
+                "Give those again to go on with it, or another --study-name to begin a new one."
+            )
+
+    # ---- asking and telling
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """All trials that count: finished ones, and those under way; an interrupted one lives on in its second attempt."""
+        return [
+            trial
+            for trial in self.optuna.get_trials(deepcopy=False)
+            if trial.state != TrialState.WAITING and _INTERRUPTED not in trial.user_attrs
+        ]
+
+    def ask(self) -> tuple[Trial, dict[str, Any], dict[int, Outcome]]:
+        """A trial to run: one that was interrupted, or else a new one.
+
+        :return: the trial, its settings, and the seeds that are done already
+        """
+        settings = self.settings
+        self.optuna.sampler = make_sampler(
+            settings.sampler, settings.n_startup_trials, settings.seed, position=len(self.trials)
+        )
+        trial = self.optuna.ask()
+        trial.set_user_attr(_OWNER, self.owner)
+        chosen = self.space.sample(trial)
+        trial.set_user_attr(_SETTINGS_OF_TRIAL, chosen)
+        return trial, chosen, outcomes_of(self.frozen(trial))
+
+    def frozen(self, trial: Trial) -> FrozenTrial:
+        """The trial as it is stored."""
+        return self.optuna.get_trials(deepcopy=False)[trial.number]
+
+    def keep(self, trial: Trial, outcome: Outcome) -> None:
+        """Store what came of one seed: an interruption does not lose it."""
+        stored = self.frozen(trial).user_attrs.get(_OUTCOMES, {})
+        trial.set_user_attr(_OUTCOMES, {**stored, str(outcome.seed): outcome.plain()})
+
+    def tell_complete(self, trial: Trial) -> float:
+        """The trial is done: its value is the mean over seeds of each seed's score."""
+        value = float(np.mean([outcome.score for outcome in outcomes_of(self.frozen(trial)).values()]))
+        self.optuna.tell(trial, value)
+        return value
+
+    def tell_pruned(self, trial: Trial) -> None:
+        """The trial was given up as hopeless."""
+        self.optuna.tell(trial, state=TrialState.PRUNED)
+
+    def tell_failed(self, trial: Trial, reason: str) -> None:
+        """The trial's training raised something; the same settings are not tried again."""
+        trial.set_user_attr(_REASON, reason)
+        self.optuna.tell(trial, state=TrialState.FAIL)
+
+    # ---- interruptions
+
+    def interrupted(self, number: int, reason: str) -> bool:
+        """A trial's process is gone: queue the same settings again, with the seeds that were done.
+
+        The second attempt is queued before the first is given up, and only once: whatever happens in between, nothing is
+        lost or counted twice.
+
+        :return: False if it has been interrupted too often and counts as failed
+        """
+        trial = self.optuna.get_trials(deepcopy=False)[number]
+        attempts = trial.user_attrs.get("attempt", 1)
+        storage, trial_id = self.optuna._storage, trial._trial_id
+        if attempts >= _MAX_INTERRUPTIONS:
+            storage.set_trial_user_attr(trial_id, _REASON, f"{reason}, {attempts} times")
+            self.optuna.tell(number, state=TrialState.FAIL)
+            return False
+        known = [other.user_attrs.get(_RETRY_OF) for other in self.optuna.get_trials(deepcopy=False)]
+        if number not in known:
+            kept = {_OUTCOMES: trial.user_attrs.get(_OUTCOMES, {}), _RETRY_OF: number, "attempt": attempts + 1}
+            self.optuna.enqueue_trial(trial.params, user_attrs=kept)
+        storage.set_trial_user_attr(trial_id, _INTERRUPTED, reason)
+        self.optuna.tell(number, state=TrialState.FAIL)
+        return True
+
+    def _recover(self) -> None:
+        """Trials of this folder that are still running belong to a program that is gone: we hold its lock."""
+        for trial in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            # Without an owner it was asked for, but never begun.
+            if trial.user_attrs.get(_OWNER, self.owner) == self.owner:
+                self.interrupted(trial.number, "the study was stopped")
+
+
+def outcomes_of(trial: FrozenTrial) -> dict[int, Outcome]:
+    """Seeds of a trial that are done."""
+    return {int(seed): Outcome.from_plain(data) for seed, data in trial.user_attrs.get(_OUTCOMES, {}).items()}
+
+
+def settings_of(trial: FrozenTrial) -> dict[str, Any]:
+    """The hyperparameters that a trial was given."""
+    found: dict[str, Any] = trial.user_attrs.get(_SETTINGS_OF_TRIAL, {})
+    return found
+
+
+def reason_of(trial: FrozenTrial) -> str:
+    """Why a trial failed, or empty."""
+    return str(trial.user_attrs.get(_REASON, ""))
+
+
+def duration_of(trial: FrozenTrial) -> timedelta:
+    """How long a finished trial took."""
+    return trial.duration or timedelta()
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) < 100 else f"{text[:97]}..."

@@ -1,0 +1,151 @@
+"""One training of one seed, without a folder: evaluated on the way, and judged by fresh episodes at its end."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
+
+from rlspo.attacks import attacked_evaluation
+from rlspo.zoo.plan import evaluation_recipe, make_plan
+from rlspo.zoo.report import INNER_STEPS, radius
+from rlspo.zoo.statistics import iqm
+from rlspo.zoo.values import merged
+
+_SIDE_BY_SIDE = 10  # environments of an evaluation
+
+
+class Abandoned(Exception):
+    """Whoever watches a training wants no more of it."""
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How an agent is judged.
+
+    :param checkpoints: evaluations in one training, at equal distances; the last is the fresh one at the end
+    :param episodes: of each evaluation on the way
+    :param final_episodes: of the evaluation at the end, whose interquartile mean is the seed's score
+    :param attack: one of :data:`rlspo.attacks.ATTACKS`; None for true observations
+    :param epsilon: radius of the attack; None for the agent's own
+    """
+
+    checkpoints: int = 10
+    episodes: int = 5
+    final_episodes: int = 20
+    attack: str | None = None
+    epsilon: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one seed.
+
+    :param score: interquartile mean of the returns at the end
+    :param returns: of the fresh episodes at the end, ``(final_episodes,)``
+    :param curve: steps and mean return of each evaluation on the way
+    :param seconds: training and evaluations
+    """
+
+    seed: int
+    score: float
+    returns: list[float]
+    curve: list[tuple[int, float]]
+    seconds: float
+
+    def plain(self) -> dict[str, Any]:
+        """Plain data, with figures as short as they are meaningful."""
+        data = dataclasses.asdict(self)
+        data["returns"] = [round(value, 3) for value in self.returns]
+        return data
+
+    @classmethod
+    def from_plain(cls, data: dict[str, Any]) -> Outcome:
+        """What :meth:`plain` gave."""
+        return cls(**{**data, "curve": [(int(step), float(value)) for step, value in data["curve"]]})
+
+
+def train_seed(
+    base: dict[str, Any],
+    overrides: dict[str, Any],
+    seed: int,
+    judging: Judging,
+    on_step: Callable[[int], None],
+    on_evaluation: Callable[[int, float], None],
+) -> Outcome:
+    """Train an agent and judge it.
+
+    :param base: what ``rlspo train`` would have parsed
+    :param overrides: settings on top of it, merged key by key
+    :param on_step: called with the steps done, at every step of the environments
+    :param on_evaluation: called with the checkpoint, counted from 0, and the mean return there
+    :raises Abandoned: when a callback raised it
+    :raises UserError: for settings that the agent refuses
+    """
+    started = time.monotonic()
+    settings = merged(base["hyperparams"], overrides)
+    plan = make_plan(argparse.Namespace(**{**base, "hyperparams": settings, "seed": seed}))
+    config = plan.config
+    env = plan.recipe.build(config.settings.n_envs, seed, training=True)
+    recipe = dataclasses.replace(evaluation_recipe(config), vec_env="dummy")
+    test_env = recipe.build(min(max(judging.episodes, 1), _SIDE_BY_SIDE), config.seeds.evaluation, training=False)
+    fresh_env = recipe.build(min(judging.final_episodes, _SIDE_BY_SIDE), config.seeds.report, training=False)
+    try:
+        model = plan.cls(plan.policy, env, seed=seed, verbose=0, device=base["device"], **plan.agent_arguments)
+        total = config.settings.n_timesteps
+        watch = _Watch(test_env, total, judging, config.seeds.evaluation, on_step, on_evaluation)
+        model.learn(total, callback=[watch, *plan.callbacks])
+        returns = _returns(model, fresh_env, judging, judging.final_episodes, config.seeds.report)
+    finally:
+        for each in (env, test_env, fresh_env):
+            each.close()
+    return Outcome(seed, iqm(returns), returns.tolist(), watch.curve, time.monotonic() - started)
+
+
+class _Watch(BaseCallback):
+    """Evaluates at equal distances: at the same steps whatever the settings, so that trials compare."""
+
+    def __init__(
+        self,
+        env: VecEnv,
+        total: int,
+        judging: Judging,
+        seed: int,
+        on_step: Callable[[int], None],
+        on_evaluation: Callable[[int, float], None],
+    ) -> None:
+        super().__init__()
+        self.env, self.total, self.judging, self.seed = env, total, judging, seed
+        self.tell_steps, self.tell_evaluation = on_step, on_evaluation
+        self.curve: list[tuple[int, float]] = []
+
+    def _on_step(self) -> bool:
+        self.tell_steps(self.num_timesteps)
+        done = len(self.curve)
+        if done + 1 < self.judging.checkpoints and self.num_timesteps >= (done + 1) * self.total / self.judging.checkpoints:
+            returns = _returns(self.model, self.env, self.judging, self.judging.episodes, self.seed + done)
+            self.curve.append((self.num_timesteps, float(returns.mean())))
+            self.tell_evaluation(done, self.curve[-1][1])
+        return True
+
+
+def _returns(model: BaseAlgorithm, env: VecEnv, judging: Judging, n_episodes: int, seed: int) -> np.ndarray:
+    """Returns of whole episodes, in equal shares of the environments, deterministic."""
+    env.seed(seed)
+    training_env = model.get_env()
+    if training_env is not None and model.get_vec_normalize_env() is not None:
+        sync_envs_normalization(training_env, env)
+    if judging.attack is not None:
+        epsilon = radius(model, judging.epsilon)
+        return attacked_evaluation(model, env, judging.attack, epsilon, n_episodes, steps=INNER_STEPS, seed=seed)
+    returns, _ = evaluate_policy(model, env, n_episodes, return_episode_rewards=True, warn=False)
+    return np.array(returns)

@@ -1,0 +1,39 @@
+"""What the worker processes need, and a grid that is done."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rlspo.zoo.benchmark.command import main
+from tests.zoo.benchmark.tiny_grids import HERE, write_grid
+
+
+@pytest.fixture(autouse=True)
+def workers_find_the_worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells are processes of their own."""
+    monkeypatch.syspath_prepend(str(HERE))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parent)]))
+    monkeypatch.setenv("COUNT_TRAININGS", str(tmp_path / "trainings.txt"))
+
+
+@pytest.fixture
+def trainings(tmp_path: Path) -> Callable[[], list[str]]:
+    """The trainings that have begun so far."""
+    file = tmp_path / "trainings.txt"
+    return lambda: sorted(file.read_text().split()) if file.is_file() else []
+
+
+@pytest.fixture(scope="module")
+def done_grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A grid that has been run; its output in ``out/``."""
+    folder = tmp_path_factory.mktemp("done")
+    with pytest.MonkeyPatch.context() as patch:
+        for path in (HERE, HERE.parent):
+            patch.syspath_prepend(str(path))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parent)]))
+        patch.setenv("COUNT_TRAININGS", str(folder / "trainings.txt"))
+        patch.chdir(folder)
+        assert main([str(write_grid(folder)), "-o", "out", "--jobs", "2"]) == 0
+    yield folder

@@ -1,0 +1,222 @@
+"""`rlspo benchmark` from end to end, with real processes: resuming, failing, being killed."""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rlspo.zoo.benchmark.command import main
+from tests.zoo.benchmark.tiny_grids import TINY, cells_of, read, write_grid
+
+PPO = {"ppo": {"params": TINY}}
+NATURAL = {"natural": {}}
+
+
+@pytest.fixture
+def done(done_grid, workplace):
+    """A copy of the grid that is done, to be spoiled at will."""
+    shutil.copytree(done_grid / "out", "out")
+    return workplace
+
+
+def run(folder, *flags, **changes):
+    return main([str(write_grid(folder, **changes)), "-o", "out", *flags])
+
+
+def start(folder, *flags, **changes):
+    """A parent process of its own."""
+    command = [sys.executable, "-m", "rlspo.zoo.benchmark", str(write_grid(folder, **changes)), "-o", "out", *flags]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def until(condition, what):
+    """Wait for something that will surely come."""
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"waited in vain for {what}")
+
+
+def free(lock):
+    """Whether nobody holds the lock any more: no process of the grid lives."""
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+
+def test_a_grid_leaves_cells_and_tables(done_grid):
+    assert (done_grid / "trainings.txt").read_text().split() == ["PPO/0", "PPO/0"]
+    out = done_grid / "out"
+    assert {path.name for path in (out / "ppo/Ledger-v0/seed_0").iterdir()} == {
+        "cell.json", "evaluation_natural.json", "evaluation_random.json", "log.txt", "run"
+    }  # fmt: skip
+    record = read(out / "twin/Ledger-v0/seed_0/cell.json")
+    assert (record["agent"], record["env"], record["seed"], record["n_timesteps"]) == ("twin", "Ledger-v0", 0, 64)
+    assert record["settings"]["agent"]["gamma"] == 0.5
+    assert record["versions"]["omp_num_threads"] == "1"
+    assert "--env-kwargs pay:2.0" in record["command"] and "run-folder" not in record["command"]
+    natural = read(out / "summary.json")["envs"]["Ledger-v0"]["natural"]
+    assert natural["agents"]["ppo"]["mean"]["value"] == 20.0  # ten steps of two each
+    assert (out / "grid.yml").read_text() == (done_grid / "tiny.yml").read_text()
+
+
+def test_nothing_is_done_twice(done, trainings, capsys):
+    before = {path: path.read_bytes() for path in Path("out").rglob("*.json") if path.parent.name == "seed_0"}
+    assert run(done) == 0
+    assert trainings() == []
+    assert {path: path.read_bytes() for path in before} == before
+    captured = capsys.readouterr()
+    assert "Ledger-v0: interquartile mean" in captured.out and captured.err == ""
+
+
+def test_an_evaluation_added_later_needs_no_training(done, trainings, capsys):
+    added = {"natural": {}, "random": {"attack": "random", "epsilon": 0.1}, "critic": {"attack": "critic", "epsilon": 0.2}}
+    natural = Path("out/ppo/Ledger-v0/seed_0/evaluation_natural.json")
+    before = natural.read_bytes()
+    assert run(done, agents=PPO, evaluations=added) == 0
+    assert trainings() == []
+    assert natural.read_bytes() == before
+    assert "ppo/Ledger-v0/0 evaluating" in capsys.readouterr().err
+    critic = read(Path("out/ppo/Ledger-v0/seed_0/evaluation_critic.json"))
+    assert critic["attack"]["epsilon"] == 0.2 and len(critic["episodes"]) == 3
+    assert list(read(Path("out/summary.json"))["envs"]["Ledger-v0"]) == [*added, "worst", "area_under_curve"]
+
+
+def test_other_settings_are_never_mixed_in(done, trainings, capsys):
+    changed = {
+        "agents": {"ppo": {"params": {**TINY, "gamma": 0.7}}, "twin": {"algo": "ppo", "params": {**TINY, "gamma": 0.5}}}
+    }
+    for flags in ([], ["--report"]):
+        assert run(done, *flags, **changed) == 2
+        error = capsys.readouterr().err
+        assert "ppo/Ledger-v0/0: agent.gamma: 0.99 -> 0.7" in error and "--redo" in error and "twin" not in error
+    twin = Path("out/twin/Ledger-v0/seed_0/cell.json").read_bytes()
+    assert run(done, "--redo", **changed) == 0
+    assert trainings() == ["PPO/0"]
+    assert read(Path("out/ppo/Ledger-v0/seed_0/cell.json"))["settings"]["agent"]["gamma"] == 0.7
+    assert Path("out/twin/Ledger-v0/seed_0/cell.json").read_bytes() == twin
+
+
+def test_redo_of_an_evaluation_keeps_the_training(done, trainings, capsys):
+    assert run(done, episodes=4) == 2
+    assert "natural: episodes: 3 -> 4" in capsys.readouterr().err
+    assert run(done, "--redo", agents=PPO, episodes=4) == 0
+    assert trainings() == []
+    assert len(read(Path("out/ppo/Ledger-v0/seed_0/evaluation_natural.json"))["episodes"]) == 4
+
+
+def test_an_option_that_agents_got_later_makes_nothing_stale(done):
+    file = Path("out/ppo/Ledger-v0/seed_0/cell.json")
+    record = read(file)
+    del record["settings"]["agent"]["target_kl"], record["settings"]["settings"]["frame_stack"]
+    file.write_text(json.dumps(record))
+    assert run(done) == 0
+    record["settings"]["agent"]["target_kl"] = 0.1
+    file.write_text(json.dumps(record))
+    assert run(done) == 2
+
+
+def test_a_dry_run_starts_and_makes_nothing(workplace, trainings, capsys):
+    assert run(workplace, "--dry-run", seeds=2) == 0
+    assert "4 cells, 0 done; 256 steps to train" in capsys.readouterr().out
+    assert not Path("out").exists()
+    assert run(workplace, "--dry-run", "--json", "--only", "twin/*", seeds=2) == 0
+    cells = json.loads(capsys.readouterr().out)["cells"]
+    assert [(cell["agent"], cell["seed"], cell["state"]) for cell in cells] == [("twin", 0, "missing"), ("twin", 1, "missing")]
+    assert trainings() == []
+
+
+def test_standard_output_is_one_document(done, capsys):
+    assert run(done, "--json", "--only", "ppo/*", seeds=2) == 0
+    captured = capsys.readouterr()
+    summary = json.loads(captured.out)
+    assert summary["cells"] == {"complete": 3, "total": 4}  # the one of seed 1 that was asked for
+    assert summary["failed"] == {}
+    assert "[1/1] ppo/Ledger-v0/1 done: natural 20.0" in captured.err
+
+
+def test_what_is_worth_keeping_is_exported(done):
+    assert run(done, "--report", "--export", "kept") == 0
+    names = {path.name for path in Path("kept").iterdir()}
+    assert names == {"grid.yml", "results.csv", "curves.csv", "episodes.json", "summary.json", "tables.md"}
+
+
+def test_there_must_be_something_to_report(workplace, capsys):
+    assert run(workplace, "--report") == 1
+    assert "no cell is done yet" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
+def test_a_pattern_must_name_a_cell(workplace, capsys):
+    assert run(workplace, "--only", "ppo/Ledger") == 2
+    assert "--only: no cell is called 'ppo/Ledger'. The first is ppo/Ledger-v0/0" in capsys.readouterr().err
+
+
+def test_a_cell_that_fails_stops_no_other_and_is_tried_again(workplace, trainings, capsys):
+    Path("fail_0").touch()
+    assert run(workplace, "-j", "2", agents=PPO, seeds=2, evaluations=NATURAL) == 1
+    error = capsys.readouterr().err
+    assert "ppo/Ledger-v0/0 failed: exit code 1" in error and "the ledger is on fire" in error
+    assert not Path("out/ppo/Ledger-v0/seed_0/cell.json").exists()
+    assert read(Path("out/summary.json"))["cells"] == {"complete": 1, "total": 2}
+    Path("fail_0").unlink()
+    assert run(workplace, agents=PPO, seeds=2, evaluations=NATURAL) == 0
+    assert trainings() == ["PPO/0", "PPO/0", "PPO/1"]
+
+
+def test_killing_the_parent_ends_its_cells_and_loses_only_those(workplace, trainings, capsys):
+    grid = {"agents": PPO, "seeds": 2, "evaluations": NATURAL}
+    Path("hold").write_text("1")
+    parent = start(workplace, "-j", "2", **grid)
+    first, second = cells_of(Path("tiny.yml"), Path("out"))
+    until(lambda: first.standing().complete and Path("held").exists(), "the first cell, and the second to begin")
+    assert run(workplace, **grid) == 2
+    assert "another rlspo benchmark is at work" in capsys.readouterr().err
+    assert run(workplace, "--report", **grid) == 0  # looking is always allowed
+    parent.kill()
+    parent.wait()
+    until(lambda: free(Path("out/lock")), "the held cell to end with its parent")
+    assert not second.standing().trained
+    # Whatever lies in the run folder, it is not read: the training begins again, in an empty one.
+    assert second.folder.run.is_dir()
+    (second.folder.run / "last_model.zip").write_text("half a model")
+    Path("hold").unlink()
+    assert run(workplace, **grid) == 0
+    assert trainings() == ["PPO/0", "PPO/1", "PPO/1"]
+    assert read(Path("out/summary.json"))["cells"] == {"complete": 2, "total": 2}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_the_cells_too(workplace, number, code):
+    Path("hold").write_text("0")
+    parent = start(workplace, agents=PPO, evaluations=NATURAL)
+    until(Path("held").exists, "the cell to begin")
+    parent.send_signal(number)
+    assert parent.wait() == code
+    assert free(Path("out/lock"))
+    assert not Path("out/ppo/Ledger-v0/seed_0/cell.json").exists()
+
+
+def test_a_killed_cell_is_told_and_others_go_on(workplace, trainings):
+    grid = {"agents": PPO, "seeds": 2, "evaluations": NATURAL}
+    Path("hold").write_text("0")
+    parent = start(workplace, "--json", **grid)
+    until(Path("held").exists, "the first cell to begin")
+    children = subprocess.run(["pgrep", "-P", str(parent.pid)], capture_output=True, text=True, check=True).stdout.split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    output, errors = parent.communicate()
+    assert parent.returncode == 1
+    assert json.loads(output)["failed"]["ppo/Ledger-v0/0"].startswith("killed by SIGKILL")
+    assert "[1/2] ppo/Ledger-v0/0 failed: killed by SIGKILL" in errors
+    assert trainings() == ["PPO/0", "PPO/1"]

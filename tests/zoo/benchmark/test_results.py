@@ -1,0 +1,146 @@
+"""The numbers of a grid, against numbers worked out by hand."""
+
+import csv
+import json
+
+import pytest
+
+from rlspo.zoo import statistics
+from rlspo.zoo.benchmark import summing_up
+from rlspo.zoo.benchmark.grid import read_grid
+from rlspo.zoo.benchmark.results import FILES
+from rlspo.zoo.benchmark.sheets import Sheet, sheets
+from tests.zoo.benchmark.tiny_grids import TINY, cells_of, fake, read, write_grid
+
+AGENTS = {"ppo": {"params": TINY}, "twin": {"algo": "ppo", "params": TINY}}
+ATTACKS = {
+    "natural": {},
+    "random": {"attack": "random", "epsilon": 0.1},
+    "mad": {"attack": "mad", "epsilon": 0.1},
+}
+
+
+def rows(file):
+    with file.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def summed_up(folder, returns, curves=None, **changes):
+    """A grid whose cells hold these returns: cell key and evaluation to those of its episodes."""
+    file = write_grid(folder, agents=AGENTS, evaluations=ATTACKS, **changes)
+    grid, cells = read_grid(file), cells_of(file, folder / "out")
+    there = [cell for cell in cells if cell.key in returns]
+    for cell in there:
+        fake(cell, returns[cell.key], (curves or {}).get(cell.key))
+    return summing_up.write(grid, there, len(cells), folder / "out")
+
+
+def same(values):
+    """These returns in every evaluation."""
+    return dict.fromkeys(ATTACKS, values)
+
+
+def test_the_score_of_a_training_is_the_mean_of_its_episodes(workplace):
+    returns = {f"{agent}/Ledger-v0/{seed}": same([seed, seed + 2.0]) for agent in AGENTS for seed in range(4)}
+    returns["twin/Ledger-v0/0"] = same([9.0, 11.0])
+    summary = summed_up(workplace, returns, seeds=4)
+    natural = summary["envs"]["Ledger-v0"]["natural"]
+    ppo, twin = natural["agents"]["ppo"], natural["agents"]["twin"]
+    assert ppo["scores"] == {"0": 1, "1": 2, "2": 3, "3": 4}
+    assert (ppo["mean"]["value"], ppo["median"]["value"], ppo["iqm"]["value"]) == (2.5, 2.5, 2.5)
+    # Of 10, 2, 3 and 4: the middle two are 3 and 4.
+    assert (twin["mean"]["value"], twin["median"]["value"], twin["iqm"]["value"]) == (4.75, 3.5, 3.5)
+    # Of 16 pairs ppo wins (2 > nothing of 2, ...): 3 > 2, 4 > 2, 4 > 3, and ties in 2, 3 and 4.
+    assert natural["improvement"]["ppo"]["twin"]["value"] == (3 + 3 / 2) / 16
+    assert natural["improvement"]["twin"]["ppo"]["value"] == 1 - (3 + 3 / 2) / 16
+    expected = statistics.interval([10.0, 2.0, 3.0, 4.0], statistics.iqm, 0.95, 2000)
+    assert (twin["iqm"]["low"], twin["iqm"]["high"]) == (expected.low, expected.high)
+    assert json.loads((workplace / "out/summary.json").read_text()) == json.loads(json.dumps(summary))
+
+
+def test_the_worst_attack_is_chosen_training_by_training(workplace):
+    returns = {
+        "ppo/Ledger-v0/0": {"natural": [9.0], "random": [5.0], "mad": [1.0]},
+        "ppo/Ledger-v0/1": {"natural": [1.0], "random": [2.0], "mad": [6.0]},
+    }
+    summary = summed_up(workplace, returns, seeds=2)
+    assert summary["envs"]["Ledger-v0"]["worst"]["agents"]["ppo"]["scores"] == {"0": 1.0, "1": 2.0}
+    assert summary["cells"] == {"complete": 2, "total": 4}
+    assert (workplace / "out/tables.md").read_text().startswith("Not complete: 2 of 4 cells.")
+
+
+def test_the_area_under_a_curve_is_its_mean_over_the_steps(workplace):
+    curve = {10: [0.0, 2.0], 20: [3.0, 5.0], 40: [4.0, 4.0]}
+    summary = summed_up(workplace, {"ppo/Ledger-v0/0": same([1.0])}, {"ppo/Ledger-v0/0": curve})
+    # Means 1, 4, 4; trapezoids 25 and 80 over 30 steps.
+    assert summary["envs"]["Ledger-v0"]["area_under_curve"]["agents"]["ppo"]["mean"]["value"] == pytest.approx(105 / 30)
+    lines = rows(workplace / "out/curves.csv")
+    assert [(line["step"], line["mean"], line["std"], line["episodes"]) for line in lines] == [
+        ("10", "1", "1", "2"),
+        ("20", "4", "1", "2"),
+        ("40", "4", "0", "2"),
+    ]
+    assert [line["area_under_curve"] for line in rows(workplace / "out/results.csv")] == ["3.5"] * 3
+
+
+def test_scores_of_several_environments_are_normalised(workplace):
+    world = {"id": "Ledger-v0", "gym_packages": ["zoo_worlds"]}
+    returns = {
+        "ppo/easy/0": same([50.0]),
+        "ppo/easy/1": same([200.0]),
+        "ppo/hard/0": same([-5.0]),
+        "ppo/hard/1": same([0.0]),
+        "twin/easy/0": same([100.0]),
+    }
+    ranges = {"easy": [0, 100], "hard": [-10, 0]}
+    summary = summed_up(workplace, returns, envs={"easy": world, "hard": world}, normalize=ranges, seeds=2)
+    overall = summary["overall"]["natural"]["agents"]
+    assert list(overall) == ["ppo"]  # twin has nothing in one of them
+    # Scores 0.5 and 2, 0.5 and 1; to the target of 1 they lack 0.5, 0, 0.5 and 0.
+    assert overall["ppo"]["mean"]["value"] == 1.0
+    assert overall["ppo"]["iqm"]["value"] == 0.75
+    assert overall["ppo"]["optimality_gap"]["value"] == 0.25
+    assert summary["envs"]["easy"]["natural"]["agents"]["ppo"]["optimality_gap"]["value"] == 0.25
+    expected = statistics.interval({"easy": [0.5, 2.0], "hard": [0.5, 1.0]}, statistics.iqm, 0.95, 2000)
+    assert overall["ppo"]["iqm"] == {"value": expected.value, "low": expected.low, "high": expected.high}
+    assert "**All environments, normalised: interquartile mean" in (workplace / "out/tables.md").read_text()
+
+
+def test_rows_carry_what_it_takes_to_get_them_again(workplace):
+    summed_up(workplace, {"ppo/Ledger-v0/0": {"natural": [1.0, 2.0, 6.0], "random": [1.0], "mad": [1.0]}})
+    first, second, _ = rows(workplace / "out/results.csv")
+    assert (first["agent"], first["env"], first["seed"], first["evaluation"]) == ("ppo", "Ledger-v0", "0", "natural")
+    assert (first["mean"], first["median"], first["episodes"], first["steps_per_second"]) == ("3", "2", "3", "32")
+    assert (first["min"], first["max"], first["mean_length"]) == ("1", "6", "10")
+    assert first["std"] == "2.160246899"
+    assert first["command"].startswith("python -m rlspo.zoo.train")
+    assert first["rlspo"] and first["torch"] and first["stable_baselines3"] and first["python"]
+    assert json.loads(second["evaluation_settings"]) == {
+        "model": "last", "episodes": 3, "deterministic": True, "attack": "random", "epsilon": 0.1
+    }  # fmt: skip
+    assert read(workplace / "out/episodes.json")[0]["returns"] == [1.0, 2.0, 6.0]
+    assert {path.name for path in (workplace / "out").iterdir() if path.is_file()} == {*FILES} - {"grid.yml"}
+
+
+def test_a_single_seed_has_no_interval(workplace):
+    summary = summed_up(workplace, {"ppo/Ledger-v0/0": same([3.0])})
+    described = summary["envs"]["Ledger-v0"]["natural"]["agents"]["ppo"]
+    assert described["mean"] == {"value": 3.0, "low": None, "high": None}
+    assert "| ppo | 1 | 3.000 | 3.000 | 3.000 | 3.000 |" in (workplace / "out/tables.md").read_text()
+
+
+def test_against_a_baseline_one_column_for_each_measure(workplace):
+    returns = {f"{agent}/Ledger-v0/{seed}": same([seed + (agent == "twin")]) for agent in AGENTS for seed in range(2)}
+    summary = summed_up(workplace, returns, seeds=2, baseline="ppo")
+    improvement = summary["envs"]["Ledger-v0"]["natural"]["improvement"]
+    assert list(improvement["twin"]) == ["ppo"] and improvement["ppo"] == {}
+    (sheet,) = [sheet for sheet in sheets(summary) if "scoring higher than ppo" in sheet.title]
+    assert sheet.columns == ["agent", "natural", "random", "MAD", "worst attack"]
+    # 1 and 2 against 0 and 1: three wins and a tie of four pairs.
+    assert [row[0] for row in sheet.rows] == ["twin"] and sheet.rows[0][1].startswith("88% (")
+
+
+def test_tables_mark_the_best_and_keep_their_shape():
+    sheet = Sheet("Title", ["agent", "a|b"], [["x", "1 (0 to 2)"], ["y", "3"]], frozenset({(0, 1), (1, 1)}))
+    expected = "**Title**\n\n| agent | a\\|b |\n| --- | ---: |\n| x | **1** (0 to 2) |\n| y | **3** |\n"
+    assert sheet.markdown() == expected

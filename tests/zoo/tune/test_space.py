@@ -1,0 +1,255 @@
+"""Search spaces: what they give to an agent, what they refuse, and that the agents' own ones fit."""
+
+import itertools
+import math
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.trial import FixedTrial
+
+from rlspo import ARPO, PPO
+from rlspo.common.registry import agent_class
+from rlspo.zoo import yaml_io
+from rlspo.zoo.errors import UserError
+from rlspo.zoo.hyperparams import find_file, resolve
+from rlspo.zoo.tune.space import Range, SearchSpace, find_space
+from rlspo.zoo.values import merged
+
+OWN = ("ppo", "arpo", "barpo")
+ALL = """\
+learning_rate: {low: 1e-5, high: 3e-3, log: true, schedule: lin}
+n_epochs: {low: 3, high: 20, int: true}
+clip_range: {low: 0.1, high: 0.4, step: 0.1}
+gamma: {low: 0.001, high: 0.1, log: true, one_minus: true}
+n_steps: {choices: [512, 1024]}
+ent_coef: 0.0
+policy_kwargs:
+  net_arch: {choices: {small: [64, 64], split: {pi: [32], vf: [64]}}}
+  activation_fn: {choices: [tanh, relu]}
+  ortho_init: false
+"""
+CHOSEN = {
+    "learning_rate": 1.23456e-4,
+    "n_epochs": 7,
+    "clip_range": 0.30000000000000004,
+    "1-gamma": 0.0123456,
+    "n_steps": 1024,
+    "policy_kwargs.net_arch": "split",
+    "policy_kwargs.activation_fn": "relu",
+}
+
+
+@pytest.fixture
+def space(tmp_path):
+    """Reads a space from the lines of its one block."""
+
+    def read(lines: str) -> SearchSpace:
+        file = tmp_path / "mine.space.yml"
+        file.write_text("default:\n" + "".join(f"  {line}\n" for line in lines.splitlines()))
+        return SearchSpace.read(file, "default")
+
+    return read
+
+
+def random_trials(space, number):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    return [study.ask() for _ in range(number)], study
+
+
+def test_settings_are_nested_rounded_and_complete(space):
+    expected = {
+        "learning_rate": "lin_1.23e-4",
+        "n_epochs": 7,
+        "clip_range": 0.3,
+        "gamma": 0.9877,
+        "n_steps": 1024,
+        "ent_coef": 0.0,
+        "policy_kwargs": {"net_arch": {"pi": [32], "vf": [64]}, "activation_fn": "relu", "ortho_init": False},
+    }
+    read = space(ALL)
+    assert read.parameters == list(CHOSEN)
+    assert read.sample(FixedTrial(CHOSEN)) == expected
+    assert read.apply(CHOSEN) == expected
+    base = {"policy_kwargs": {"log_std_init": -1}, "gamma": 0.5}
+    assert merged(base, expected)["policy_kwargs"]["log_std_init"] == -1
+
+
+def test_samples_lie_within_and_are_rebuilt_from_what_is_stored(space):
+    read = space(ALL)
+    trials, study = random_trials(read, 50)
+    for trial in trials:
+        found = read.sample(trial)
+        assert 1e-5 <= float(found["learning_rate"].removeprefix("lin_")) <= 3e-3
+        assert found["n_epochs"] in range(3, 21)
+        assert found["clip_range"] in (0.1, 0.2, 0.3, 0.4)
+        assert 0.9 <= found["gamma"] <= 0.999
+        stored = study.get_trials()[trial.number]
+        assert read.apply(stored.params) == found
+        assert yaml_io.parse(str(found["gamma"])) == found["gamma"]
+    rates = sorted(trial.params["learning_rate"] for trial in trials)
+    assert rates[len(rates) // 2] < 5e-4, "the middle of a log range is its geometric mean"
+
+
+def test_the_order_in_the_file_changes_nothing(space):
+    forwards, backwards = (
+        space("a: {choices: [1, 2, 3]}\nb: {low: 0, high: 1}"),
+        space("b: {high: 1, low: 0}\na: {choices: [1, 2, 3]}"),
+    )
+    assert forwards.fingerprint() == backwards.fingerprint()
+    (first,), _ = random_trials(forwards, 1)
+    (second,), _ = random_trials(backwards, 1)
+    assert forwards.sample(first) == backwards.sample(second)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("high: 20", "high: 21"),
+        ("log: true, one", "one"),
+        ("[512, 1024]", "[1024, 512]"),
+        ("ent_coef: 0.0", "ent_coef: 0.1"),
+        ("[64, 64]", "[64, 32]"),
+        ("small", "tiny"),
+        (", schedule: lin", ""),
+    ],
+)
+def test_another_space_has_another_fingerprint(space, old, new):
+    assert old in ALL
+    before, spaced = space(ALL).fingerprint(), space(ALL.replace("{", "{ ")).fingerprint()
+    assert before == spaced
+    assert space(ALL.replace(old, new, 1)).fingerprint() != before
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    low=st.floats(-1e6, 1e6),
+    width=st.floats(1e-6, 1e6),
+    share=st.floats(0, 1),
+)
+def test_rounding_stays_inside_and_close(low, width, share):
+    high = low + width
+    number = min(low + share * width, high)
+    if low >= high:
+        return
+    value = Range(low=low, high=high).setting(number)
+    assert low <= value <= high
+    assert abs(value - number) <= 0.0051 * (high - low) + 1e-9
+
+
+@settings(deadline=None)
+@given(decade=st.floats(-5, -2))
+def test_rounding_keeps_three_digits_of_numbers_on_a_log_scale(decade):
+    number = 10.0**decade
+    value = Range(low=1e-5, high=1e-2, log=True).setting(number)
+    assert math.isclose(value, number, rel_tol=0.0051)
+    assert float(f"{value:.3g}") == value or value == round(value, 4)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("gamma: {low: 0.9}", r"gamma: high is missing\."),
+        ("gamma: {low: 0.9, high: 0.8}", "gamma: low is 0.9, high is 0.8; low must be below high"),
+        ("gamma: {low: 0.9, high: many}", "gamma: high is 'many'. Input should be a valid number"),
+        ("gamma: {low: true, high: 2}", "gamma: low is True"),
+        ("gamma: {low: 0, high: 1, log: true}", "with log: true it must be above 0"),
+        ("gamma: {low: 0, high: 1, shcedule: lin}", r"gamma: there is no option 'shcedule'. Did you mean 'schedule'\?"),
+        ("gamma: {low: 1, high: 2, log: true, step: 1}", "log and step exclude each other"),
+        ("gamma: {low: 0, high: 1, step: 0.3}", "from 0, steps of 0.3 do not reach 1"),
+        ("gamma: {low: 0, high: 1, step: -1}", "step is -1.0; it must be above 0"),
+        ("n_epochs: {low: 0.5, high: 3, int: true}", "int: true needs a low, a high and a step that are whole numbers"),
+        ("n_epochs: {low: 1, high: 3, int: true, schedule: lin}", "int: true and one_minus or schedule exclude each other"),
+        ("gamma: {low: 0, high: 1, schedule: cos}", "schedule is 'cos'. Input should be 'lin'"),
+        ("gamma: {choices: [0.9]}", "must be a list of at least two values, or a mapping"),
+        ("gamma: {choices: 0.9}", r"choices is 0\.9, but must be a list"),
+        ("gamma: {choices: [0.9, 0.9]}", "a choice stands twice"),
+        ("gamma: {choices: [0.9, 0.99], log: true}", "there is no option 'log'. Allowed: choices"),
+        ("policy_kwargs: {net_arch: {choices: [[64], [32]]}}", r"policy_kwargs.net_arch: lists and mappings .* need names"),
+        ("policy_kwargs: {net_arch: {choices: {64: [64], 32: [32]}}}", "the names of choices must be text, not 64, 32"),
+        ("gamma: 0.9", "nothing to search"),
+    ],
+)
+def test_mistakes_of_form_name_file_block_and_key(space, line, message):
+    with pytest.raises(UserError, match=rf"mine\.space\.yml, block 'default': .*{message}"):
+        space(line)
+
+
+def test_all_mistakes_of_a_key_are_told_at_once(space):
+    with pytest.raises(UserError, match=r"(?s)high is missing.*there is no option 'hihg'"):
+        space("gamma: {low: 0.9, hihg: 1}")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("lerning_rate: {low: 0, high: 1}", r"there is no key 'lerning_rate'. Did you mean 'learning_rate'\?"),
+        ("n_epochs: {low: 3, high: 20}", "n_epochs is 3.0, but must be a whole number. .*int: true"),
+        ("n_steps: {choices: [512, many]}", "n_steps is 'many', but must be a whole number"),
+        ("n_envs: {choices: [1, 0]}", "n_envs is 0, but must be a whole number above 0"),
+        (
+            "policy_kwargs: {net_arc: {choices: [a, b]}}",
+            r"policy_kwargs: there is no key 'net_arc'. Did you mean 'net_arch'\?",
+        ),
+        (
+            "policy_kwargs: {activation_fn: {choices: [tanh, thanh]}}",
+            r"policy_kwargs: activation_fn is 'thanh'. Did you mean 'tanh'\?",
+        ),
+        ("gamma: {choices: [0.9, 0.99]}\nent_coef: none", "ent_coef is 'none', but must be a number"),
+        ("epsilon: {low: 0, high: 1}", "there is no key 'epsilon'"),
+        ("seed: {low: 0, high: 9, int: true}", "'seed' is no hyperparameter; give --seed"),
+        ("n_timesteps: {low: 1, high: 9, int: true}", "'n_timesteps' cannot be searched: trials would not compare"),
+        ("gamma: {choices: [0.9, 0.99]}\nenv_kwargs: {g: 1}", "'env_kwargs' cannot be searched"),
+        (
+            "learning_rate: {lwo: 0, hihg: 1}\ngamma: {low: 0, high: 1}",
+            "learning_rate is {'lwo': 0, 'hihg': 1}, but must be a number",
+        ),
+    ],
+)
+def test_what_does_not_fit_the_agent_is_refused(space, line, message):
+    with pytest.raises(UserError, match=rf"mine\.space\.yml, block 'default': {message}"):
+        space(line).check(PPO, "MlpPolicy")
+
+
+def test_what_fits_passes(space):
+    space(ALL).check(PPO, "MlpPolicy")
+    space("epsilon: {low: 0, high: 1}\nn_envs: {choices: [1, 4]}").check(ARPO, "MlpPolicy")
+
+
+@pytest.mark.parametrize("algo", OWN)
+def test_own_spaces_fit_their_agents_and_all_that_is_searched_trains(algo):
+    cls = agent_class(algo)
+    file, settings_file = find_space(algo, cls), find_file(algo, cls)
+    blocks = yaml_io.read_mapping(file)
+    assert {"Hopper-v5", "Pendulum-v1", "CartPole-v1", "atari", "default"} <= set(blocks)
+    assert set(blocks) <= set(yaml_io.read_mapping(settings_file)), "a block that no settings go with"
+    for block in blocks:
+        space = SearchSpace.read(file, block)
+        base = resolve(cls, settings_file, block, False, {})
+        space.check(cls, base.settings.policy)
+        assert 5 <= len(space.parameters) <= 12
+        assert "epsilon" not in space.parameters, "the radius is part of the task"
+        options = {name: values.settings() for (name, *_), values in space.searched.items()}
+        n_envs = space.fixed.get(("n_envs",), base.settings.n_envs)
+        for n_steps, batch_size in itertools.product(options["n_steps"], options["batch_size"]):
+            assert n_steps * n_envs % batch_size == 0
+
+
+def test_a_package_brings_its_own_space_and_the_users_comes_first(workplace, monkeypatch):
+    package = workplace / "faraway"
+    (package / "hyperparams").mkdir(parents=True)
+    (package / "__init__.py").write_text("from rlspo import PPO\nclass Cautious(PPO):\n    pass\n")
+    brought = package / "hyperparams" / "cautious.space.yml"
+    brought.write_text("default: {gamma: {low: 0, high: 1}}\n")
+    monkeypatch.syspath_prepend(str(workplace))
+    from faraway import Cautious
+
+    assert find_space("cautious", Cautious).samefile(brought)
+    mine = workplace / "mine.yml"
+    mine.write_text("{}")
+    assert find_space("cautious", Cautious, mine) == mine
+    with pytest.raises(UserError, match=r"'other' brings no search space \(hyperparams/other\.space\.yml\).*--space"):
+        find_space("other", Cautious)
+    with pytest.raises(UserError, match=r"--space: there is no file .*gone\.yml"):
+        find_space("ppo", PPO, workplace / "gone.yml")

@@ -1,0 +1,124 @@
+"""Studies that are resumed, interrupted and protected."""
+
+import pytest
+from optuna.trial import TrialState
+
+from rlspo.zoo.errors import UserError
+from rlspo.zoo.tune.settings import StudyFolder
+from rlspo.zoo.tune.study import only_one, open_storage, outcomes_of, reason_of, settings_of
+
+from .conftest import outcome
+
+
+def run(study, number):
+    """Trials whose value is their learning rate."""
+    for _ in range(number):
+        trial, chosen, done = study.ask()
+        for seed in study.settings.seeds:
+            if seed not in done:
+                study.keep(trial, outcome(seed, chosen["learning_rate"]))
+        study.tell_complete(trial)
+
+
+def told(study):
+    return [(settings_of(trial), trial.value) for trial in study.trials if trial.state == TrialState.COMPLETE]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", "random"])
+def test_the_same_study_twice_is_the_same_in_one_go_or_in_pieces(open_study, tmp_path, sampler):
+    whole = open_study(storage=str(tmp_path / "whole.log"), sampler=sampler)
+    run(whole, 7)
+    for piece in (2, 4, 1):
+        pieces = open_study(storage=str(tmp_path / "pieces.log"), sampler=sampler)
+        run(pieces, piece)
+    assert told(pieces) == told(whole)
+    assert len({str(settings) for settings, _ in told(whole)}) > 5  # no sampler repeats one random draw
+
+
+@pytest.mark.parametrize("storage", ["journal", "sqlite"])
+def test_an_interrupted_trial_is_done_again_with_what_it_had(open_study, tmp_path, storage):
+    where = None if storage == "journal" else f"sqlite:///{tmp_path}/trials.db"
+    study = open_study(storage=where)
+    run(study, 3)
+    trial, chosen, _ = study.ask()
+    study.keep(trial, outcome(0, 7.0))
+    # Here the program is killed; the next one finds the trial still running.
+    again = open_study(storage=where)
+    assert [state.state for state in again.optuna.get_trials()].count(TrialState.RUNNING) == 0
+    assert len(again.trials) == 3
+    second, same, done = again.ask()
+    assert same == chosen
+    assert {seed: each.score for seed, each in done.items()} == {0: 7.0}
+    again.keep(second, outcome(1, 9.0))
+    assert again.tell_complete(second) == 8.0
+    assert len(again.trials) == 4
+    # A third call has nothing to mend.
+    assert len(open_study(storage=where).trials) == 4
+
+
+def test_an_interruption_does_not_change_the_trials_that_follow(open_study, tmp_path):
+    smooth = open_study(storage=str(tmp_path / "smooth.log"))
+    run(smooth, 8)
+    for _ in range(2):
+        rough = open_study(storage=str(tmp_path / "rough.log"))
+        run(rough, 2)
+        rough.ask()  # killed while it runs
+    rough = open_study(storage=str(tmp_path / "rough.log"))
+    run(rough, 4)
+    assert told(rough) == told(smooth)
+
+
+def test_a_second_attempt_is_queued_once_however_often_mending_is_interrupted(open_study, monkeypatch):
+    study = open_study()
+    trial, _, _ = study.ask()
+    monkeypatch.setattr(study.optuna, "tell", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # killed after the second attempt was queued, before the first was given up
+        study.interrupted(trial.number, "killed")
+    again = open_study()
+    assert [each.state for each in again.optuna.get_trials()] == [TrialState.FAIL, TrialState.WAITING]
+
+
+def test_settings_that_kill_their_process_again_and_again_count_as_failed(open_study):
+    study = open_study()
+    for attempt in range(3):
+        trial, _, _ = study.ask()
+        assert study.interrupted(trial.number, "its process ended with exit code -9") is (attempt < 2)
+    (failed,) = study.trials
+    assert failed.state == TrialState.FAIL
+    assert reason_of(failed) == "its process ended with exit code -9, 3 times"
+
+
+def test_a_trial_of_another_machine_is_left_alone(open_study):
+    study = open_study()
+    trial, _, _ = study.ask()
+    trial.set_user_attr("owner", "elsewhere:/studies")
+    again = open_study()
+    assert [each.state for each in again.trials] == [TrialState.RUNNING]
+
+
+def test_a_study_keeps_its_settings(open_study):
+    open_study()
+    with pytest.raises(UserError, match=r"n_seeds: was 2, is 3.*\n.*another --study-name") as caught:
+        open_study(n_seeds=3)
+    assert "sampler" not in str(caught.value)
+
+
+def test_seeds_that_are_done_come_back_whole(open_study):
+    study = open_study()
+    trial, _, _ = study.ask()
+    study.keep(trial, outcome(1, 2.5))
+    assert outcomes_of(study.frozen(trial)) == {1: outcome(1, 2.5)}
+
+
+def test_one_program_at_a_time(tmp_path):
+    folder = StudyFolder(tmp_path)
+    with only_one(folder), pytest.raises(UserError, match="another rlspo tune is at work"), only_one(folder):
+        pass
+    with only_one(folder):
+        pass
+
+
+@pytest.mark.parametrize("where", ["nodatabase://x", "sqlite:////no/such/folder/x.db"])
+def test_a_storage_that_cannot_be_opened(tmp_path, where):
+    with pytest.raises(UserError, match="cannot be opened"):
+        open_storage(where, StudyFolder(tmp_path))
