@@ -3,20 +3,12 @@
 import numpy as np
 from matplotlib.image import imread
 
-from rlspo.zoo.learning_curve import draw, training_returns
+from rlspo.zoo.learning_curve import draw
 
 
 def write_monitor(file, rows):
     lines = ['#{"t_start": 0.0, "env_id": "E"}', "r,l,t", *(f"{r},{length},{t}" for r, length, t in rows)]
     file.write_text("\n".join(lines) + "\n")
-
-
-def test_episodes_of_all_environments_are_merged_in_time(tmp_path):
-    write_monitor(tmp_path / "0.monitor.csv", [(1.0, 10, 0.1), (3.0, 10, 0.3)])
-    write_monitor(tmp_path / "1.monitor.csv", [(2.0, 20, 0.2)])
-    steps, returns = training_returns(tmp_path)
-    assert steps.tolist() == [10, 30, 40]
-    assert returns.tolist() == [1.0, 2.0, 3.0]
 
 
 def test_nothing_to_draw(tmp_path):

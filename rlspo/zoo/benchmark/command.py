@@ -172,7 +172,7 @@ def _refuse_stale(cells: Sequence[Cell]) -> None:
             f"  {key}: {'; '.join(changes[:3])}{' ...' if len(changes) > 3 else ''}" for key, changes in stale.items()
         )
         raise UserError(
-            f"{len(stale)} cells were done with other settings than the grid asks for now:\n{listed}\n"
+            f"{len(stale)} of {len(cells)} cells were done with other settings than the grid asks for now:\n{listed}\n"
             "Do them again with --redo, which removes what they hold; or name another folder: -o DIR"
         )
 

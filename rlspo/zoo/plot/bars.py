@@ -10,13 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from rlspo.zoo.plot import style
-from rlspo.zoo.plot.picture import Options, Picture, ends
-from rlspo.zoo.plot.runs import Run
+from rlspo.zoo.plot.numbers import ends
+from rlspo.zoo.plot.picture import Options, Picture
+from rlspo.zoo.plot.runs import NATURAL, Run
 from rlspo.zoo.plot.scores import Scores, collect
 from rlspo.zoo.statistics import Estimate, interval, iqm
 
-_GROUP = 0.84  # of the space between two agents
+_GROUP, _ALONE = 0.84, 0.6  # of the space between two agents, for several bars and for one
 _HEIGHT = 4.2  # inches of a single panel
+_LETTER = 0.085  # inches
 
 #: Environment, agent and evaluation.
 Key = tuple[str, str, str]
@@ -48,26 +50,35 @@ def draw(runs: Sequence[Run], options: Options) -> Picture:
     looks = style.looks(list(scores.tables) if several else scores.agents)
     bars = len(scores.agents) * len(scores.tables)
     width = float(np.clip(1.2 + 0.45 * bars, 4.6, 9.0))
-    figure, axes = style.panels(scores.envs, width, _HEIGHT, columns=2 if bars > 8 else 3)
+    columns = 2 if bars > 8 else 3
+    figure, axes = style.panels(scores.envs, width, _HEIGHT, columns)
     for panel, env in zip(axes, scores.envs, strict=True):
-        _draw_panel(panel, env, scores, estimates, looks)
+        _draw_panel(panel, env, scores, estimates, looks, figure.get_figwidth() / min(columns, len(axes)))
     axes[0].set_ylabel("return")
     if several:
         handles = [Patch(label=scores.title(name), **_fill(looks[name])) for name in scores.tables]
         style.legend(figure, handles)
-    else:
+    elif NATURAL not in scores.tables:
         axes[0].set_ylabel(f"return, {scores.title(next(iter(scores.tables)))}")
     style.entitle(figure, axes, options.title)
     style.caption(figure, _caption(rows))
-    return Picture(figure, rows, scores.notes())
+    return Picture(figure, rows, scores.notes)
 
 
 def _draw_panel(
-    axes: Axes, env: str, scores: Scores, estimates: Mapping[Key, Estimate], looks: Mapping[str, style.Look]
+    axes: Axes,
+    env: str,
+    scores: Scores,
+    estimates: Mapping[Key, Estimate],
+    looks: Mapping[str, style.Look],
+    inches: float,
 ) -> None:
-    """The bars of one environment."""
+    """The bars of one environment.
+
+    :param inches: width of the panel
+    """
     agents = [agent for agent in scores.agents if any((env, agent, name) in estimates for name in scores.tables)]
-    width = _GROUP / len(scores.tables)
+    width = _GROUP / len(scores.tables) if len(scores.tables) > 1 else _ALONE
     for place, agent in enumerate(agents):
         for number, name in enumerate(scores.tables):
             if (env, agent, name) not in estimates:
@@ -76,6 +87,8 @@ def _draw_panel(
             look = looks[name if len(scores.tables) > 1 else agent]
             _draw_bar(axes, x, width * 0.94, estimates[env, agent, name], scores.tables[name][agent][env], look)
     axes.set_xticks(range(len(agents)), agents, fontsize=style.NORMAL + 1)
+    if _LETTER * len("  ".join(agents)) > inches:
+        axes.tick_params(axis="x", labelrotation=20)
     axes.tick_params(axis="x", length=0)
     axes.grid(visible=False, axis="x")
     axes.axhline(0, color=style.INK, linewidth=0.8)
@@ -102,13 +115,13 @@ def _draw_bar(axes: Axes, x: float, width: float, estimate: Estimate, values: np
             )
     if len(values) > 1:
         order = np.argsort(np.argsort(values, kind="stable"), kind="stable")
-        shift = np.where(order % 2, 1, -1) * (0.16 + 0.1 * (order // 2 % 2)) * width
+        shift = np.where(order % 2, 1, -1) * (0.16 + 0.1 * (order // 2 % 2)) * min(width, _GROUP / 3)
         axes.scatter(x + shift, values, s=13, color="white", edgecolors=style.INK, linewidths=0.8, zorder=6)
 
 
 def _fill(look: style.Look) -> dict[str, Any]:
     """Of a bar, and of its entry in the legend."""
-    return {"facecolor": look.colour, "hatch": look.hatch, "edgecolor": style.INK, "linewidth": 0.8}
+    return {"facecolor": style.pale(look.colour), "hatch": look.hatch, "edgecolor": style.INK, "linewidth": 0.8}
 
 
 def _caption(rows: Sequence[Mapping[str, Any]]) -> str:

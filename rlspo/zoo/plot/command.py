@@ -16,7 +16,8 @@ from rlspo.zoo.command import DONE
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.parser import Pairs, Parser, positive
 from rlspo.zoo.plot import bars, curves, improvement, profiles, style
-from rlspo.zoo.plot.picture import Options, Picture, write_csv
+from rlspo.zoo.plot.numbers import write_csv
+from rlspo.zoo.plot.picture import Options, Picture
 from rlspo.zoo.plot.runs import Run, env_label
 from rlspo.zoo.plot.selection import choose, labelled, mixtures
 from rlspo.zoo.plot.sources import Found, find

@@ -52,17 +52,17 @@ def draw(runs: Sequence[Run], options: Options) -> Picture:
         panel.set_xlabel(unit_name)
         if options.along != "time":
             style.steps_axis(panel)
-    what = "evaluation" if metric == "eval" else "training episode"
-    axes[0].set_ylabel(f"return of an {what}" if metric == "eval" else f"return of a {what}")
+    axes[0].set_ylabel(f"return in {'evaluation' if metric == 'eval' else 'training'}")
     style.entitle(figure, axes, options.title)
     style.caption(figure, _caption([line for agents in lines.values() for line in agents.values()], metric, window))
     height = _HEIGHT if len(axes) == 1 else 0.78 * _HEIGHT
     for panel, agents in zip(axes, lines.values(), strict=True):
-        differ = len({int(line.runs.max()) for line in agents.values()}) > 1
-        ends = [
-            (line.x[-1] / unit, line.values[-1], f"{agent} ({line.runs.max()})" if differ else agent, looks[agent].colour)
-            for agent, line in agents.items()
-        ]
+        differ = len({line.total for line in agents.values()}) > 1
+        ends = []
+        for agent, line in agents.items():
+            last = np.flatnonzero(~np.isnan(line.values))[-1]
+            name = f"{agent} ({line.total})" if differ else agent
+            ends.append((line.x[last] / unit, line.values[last], name, looks[agent].colour))
         style.label_ends(panel, ends, height)
     return Picture(figure, rows, notes)
 
@@ -78,7 +78,7 @@ def _grouped(runs: Sequence[Run], metric: str, along: Along) -> tuple[dict[str, 
     left_out = []
     for run in runs:
         curve = run.evaluations if metric == "eval" else run.training
-        if curve is None or np.isnan(axis_of(curve, along)).any():
+        if curve is None or np.isnan(axis_of(curve, along)).any() or np.isnan(curve.values).all():
             left_out.append(f"{run.source} ({run.agent}, {run.env}, {run.name})")
         else:
             groups.setdefault(run.env, {}).setdefault(run.agent, []).append(curve)
@@ -98,7 +98,7 @@ def _draw_panel(axes: Axes, lines: Mapping[str, Line], looks: Mapping[str, style
     """The lines of one environment."""
     for number, (agent, line) in enumerate(lines.items()):
         look, x = looks[agent], line.x / unit
-        axes.fill_between(x, line.low, line.high, color=look.colour, alpha=0.16 if line.runs.max() > 1 else 0.08, linewidth=0)
+        axes.fill_between(x, line.low, line.high, color=look.colour, alpha=0.16 if line.total > 1 else 0.08, linewidth=0)
         every = max(1, math.ceil(len(x) / _MARKS))
         style_of: dict[str, Any] = {"color": look.colour, "linewidth": 1.7, "zorder": 3 + number}
         if not line.whole.all():
@@ -114,8 +114,8 @@ def _draw_panel(axes: Axes, lines: Mapping[str, Line], looks: Mapping[str, style
             markevery=(min(number * every // max(len(lines), 1), len(x) - 1), every),
             **style_of,
         )
-    axes.set_xlim(left=0)
-    axes.margins(x=0.0, y=0.06)
+    axes.set_xlim(0, 1.01 * max(line.x[-1] for line in lines.values()) / unit)
+    axes.margins(y=0.06)
 
 
 def _unit(lines: Mapping[str, Mapping[str, Line]], along: Along) -> tuple[float, str]:
@@ -132,13 +132,15 @@ def _unit(lines: Mapping[str, Mapping[str, Line]], along: Along) -> tuple[float,
 def _ends(line: Line, along: Along) -> str:
     """That some runs are shorter than others."""
     whole = line.x[line.whole]
+    if len(whole) == 0:
+        return f"its {line.total} runs are nowhere there together; the line is drawn faint."
     unit = {"steps": " steps", "time": " s", "episodes": " episodes"}[along]
-    return f"all {line.runs.max()} runs are there from {whole[0]:,.0f} to {whole[-1]:,.0f}{unit}; the rest is drawn faint."
+    return f"all {line.total} runs are there from {whole[0]:,.0f} to {whole[-1]:,.0f}{unit}; the rest is drawn faint."
 
 
 def _caption(lines: Sequence[Line], metric: str, window: int) -> str:
     """What lines and bands are."""
-    counts = sorted({int(line.runs.max()) for line in lines})
+    counts = sorted({line.total for line in lines})
     parts = []
     if counts[-1] > 1:
         several = [count for count in counts if count > 1]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from rlspo.zoo.errors import UserError, did_you_mean
 from rlspo.zoo.plot import style
-from rlspo.zoo.plot.picture import Options, Picture, ends
+from rlspo.zoo.plot.numbers import ends
+from rlspo.zoo.plot.picture import Options, Picture
 from rlspo.zoo.plot.runs import Run
-from rlspo.zoo.plot.scores import Table, collect, shared_envs
+from rlspo.zoo.plot.scores import Table, collect, shared
 from rlspo.zoo.statistics import Estimate, probability_of_improvement_interval
 
 _ROW = 0.34  # inches of a pair
@@ -23,18 +25,26 @@ def draw(runs: Sequence[Run], options: Options) -> Picture:
 
     :raises UserError: for a single agent, or a baseline that is not there
     """
-    scores = collect(runs, options.evaluations)
-    agents = scores.agents
+    collected = collect(runs, options.evaluations)
+    agents = collected.agents
     if len(agents) < 2:
         raise UserError(f"--kind improvement compares agents, and there is only {agents[0]}. Name more folders.")
     if options.baseline is not None and options.baseline not in agents:
         raise UserError(f"--baseline: there is no agent {options.baseline!r}. {did_you_mean(options.baseline, agents)}")
-    tables = {name: table for name, table in scores.tables.items() if len(table) > 1}
-    estimates = {name: dict(_compared(table, options.baseline)) for name, table in tables.items()}
+    judged = {
+        name: table
+        for name, table in collected.tables.items()
+        if len(table) > 1 and (options.baseline is None or options.baseline in table)
+    }
+    if not judged:
+        raise UserError(
+            f"--kind improvement: no evaluation has two agents to compare; {', '.join(collected.tables)} has one each."
+        )
+    scores = shared(replace(collected, tables=judged), "improvement")
+    estimates = {name: dict(_compared(table, options.baseline)) for name, table in scores.tables.items()}
     pairs = list(dict.fromkeys(pair for found in estimates.values() for pair in found))
-    figure, axes = style.panels(
-        [scores.title(name) for name in tables], 7.4, 1.5 + _ROW * len(pairs), columns=2, sharey=True, sharex=True
-    )
+    height = 1.5 + _ROW * len(pairs)
+    figure, axes = style.panels(scores.panel_titles(), 7.4, height, columns=2, sharex=True, sharey=True)
     for panel, found in zip(axes, estimates.values(), strict=True):
         _draw_panel(panel, pairs, found)
     rows = [
@@ -43,20 +53,17 @@ def draw(runs: Sequence[Run], options: Options) -> Picture:
         for (ours, theirs), estimate in found.items()
     ]
     style.entitle(figure, axes, options.title)
-    envs = sorted({env for table in tables.values() for env in shared_envs(table, "improvement")})
-    where = envs[0] if len(envs) == 1 else f"{len(envs)} environments"
+    where = scores.envs[0] if len(scores.envs) == 1 else f"{len(scores.envs)} environments"
     style.caption(figure, f"Probability that a run of the first agent scores higher, over {where}; 95 % bootstrap intervals.")
-    return Picture(figure, rows, scores.notes())
+    return Picture(figure, rows, scores.notes)
 
 
 def _compared(table: Table, baseline: str | None) -> Iterator[tuple[tuple[str, str], Estimate]]:
     """Each pair of agents, or each agent and the baseline."""
-    envs = shared_envs(table, "improvement")
     for one, other in itertools.combinations(table, 2):
         if baseline in (None, one, other):
             pair = (one, other) if other == baseline else (other, one)
-            ours, theirs = ({env: table[agent][env] for env in envs} for agent in pair)
-            yield pair, probability_of_improvement_interval(ours, theirs)
+            yield pair, probability_of_improvement_interval(table[pair[0]], table[pair[1]])
 
 
 def _draw_panel(axes: Axes, pairs: Sequence[tuple[str, str]], found: dict[tuple[str, str], Estimate]) -> None:

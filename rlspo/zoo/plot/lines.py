@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from rlspo.zoo.plot.numbers import plain
 from rlspo.zoo.plot.runs import Curve
 from rlspo.zoo.statistics import interval, iqm
 
 Along = Literal["steps", "time", "episodes"]
+_GOOD_PART = 0.95  # of a line, with which one is content if all runs are there
 _POINTS = 200  # of a line, where runs were not looked at in the same moments
 
 
@@ -25,6 +27,7 @@ class Line:
     :param low: lower end of the 95 % bootstrap interval; of a single run, its value less the standard deviation of episodes
     :param high: upper end, likewise
     :param runs: how many runs there are at each point
+    :param total: how many there are
     """
 
     x: np.ndarray
@@ -32,23 +35,17 @@ class Line:
     low: np.ndarray
     high: np.ndarray
     runs: np.ndarray
+    total: int
 
     @property
     def whole(self) -> np.ndarray:
         """Where all runs are there, ``(n,)`` of bool."""
-        return self.runs == self.runs.max()
+        return self.runs == self.total
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One mapping for each point, plain."""
         for x, value, low, high, runs in zip(self.x, self.values, self.low, self.high, self.runs, strict=True):
-            known = not math.isnan(low)
-            yield {
-                "x": float(x),
-                "value": float(value),
-                "low": float(low) if known else None,
-                "high": float(high) if known else None,
-                "runs": int(runs),
-            }
+            yield {"x": float(x), "value": plain(value), "low": plain(low), "high": plain(high), "runs": int(runs)}
 
 
 def line_of(curves: Sequence[Curve], along: Along, window: int) -> Line:
@@ -65,10 +62,22 @@ def line_of(curves: Sequence[Curve], along: Along, window: int) -> Line:
     counts = np.sum(~np.isnan(values), axis=0)
     if len(curves) == 1:
         spread = resampled(x, axes[0], smoothed[0].spread)
-        return Line(x, values[0], values[0] - spread, values[0] + spread, counts)
-    estimates = [interval(column[~np.isnan(column)], iqm) for column in values.T]
-    middle, low, high = np.array([(each.value, each.low, each.high) for each in estimates]).T
-    return Line(x, middle, low, high, counts)
+        return Line(x, values[0], values[0] - spread, values[0] + spread, counts, total=1)
+    whole = x[counts == len(curves)]
+    # Runs never end at the same second: a little that only some of them have is not worth a kink in the line.
+    if len(whole) and whole[-1] - whole[0] >= _GOOD_PART * (x[-1] - x[0]):
+        kept = (x >= whole[0]) & (x <= whole[-1])
+        x, values, counts = x[kept], values[:, kept], counts[kept]
+    middle, low, high = np.array([_summed_up(column[~np.isnan(column)]) for column in values.T]).T
+    return Line(x, middle, low, high, counts, len(curves))
+
+
+def _summed_up(values: np.ndarray) -> tuple[float, float, float]:
+    """Interquartile mean and interval of the runs at one point; NaN where there are none, in a gap between runs."""
+    if len(values) == 0:
+        return (math.nan, math.nan, math.nan)
+    estimate = interval(values, iqm)
+    return (estimate.value, estimate.low, estimate.high)
 
 
 def axis_of(curve: Curve, along: Along) -> np.ndarray:

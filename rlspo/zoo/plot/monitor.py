@@ -20,7 +20,7 @@ class Episodes:
 
     :param steps: over all environments at the end of each
     :param seconds: since training began
-    :param returns: undiscounted
+    :param returns: undiscounted; NaN for what is no finite number
     """
 
     steps: np.ndarray
@@ -79,7 +79,8 @@ def read_episodes(folder: Path) -> Episodes:
         return Episodes(*np.empty((3, 0)))
     table = np.concatenate(tables)
     table = table[np.lexsort((table[:, 1], table[:, 0]))]
-    return Episodes(table[:, 0], table[:, 1] - min(map(_began, files)), table[:, 2])
+    returns = np.where(np.isfinite(table[:, 2]), table[:, 2], np.nan)
+    return Episodes(table[:, 0], table[:, 1] - min(map(_began, files)), returns)
 
 
 def _header(file: Path) -> dict[str, object]:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from matplotlib.figure import Figure
 
 from rlspo.zoo.plot.lines import Along
-from rlspo.zoo.statistics import Estimate
 
 
 @dataclass(frozen=True)
@@ -50,19 +45,3 @@ class Picture:
     figure: Figure
     rows: Sequence[Mapping[str, Any]]
     notes: Sequence[str] = ()
-
-
-def ends(estimate: Estimate) -> dict[str, float | None]:
-    """Of an interval, plain; None where it is unknown."""
-    known = not math.isnan(estimate.low)
-    return {"low": estimate.low if known else None, "high": estimate.high if known else None}
-
-
-def write_csv(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Write the numbers whole or not at all: as many digits as tell them apart, nothing for what is unknown."""
-    partial = file.with_name(f"{file.name}.part")
-    with partial.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(partial, file)

@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from rlspo.zoo.plot import style
+from rlspo.zoo.plot.numbers import plain
 from rlspo.zoo.plot.picture import Options, Picture
 from rlspo.zoo.plot.runs import Run
-from rlspo.zoo.plot.scores import Table, collect, normalised, shared_envs
+from rlspo.zoo.plot.scores import Table, collect, normalised, shared
 from rlspo.zoo.statistics import performance_profile, performance_profile_band
 
 _POINTS = 201
@@ -21,40 +22,33 @@ _HEIGHT = 4.2  # inches of a single panel
 
 def draw(runs: Sequence[Run], options: Options) -> Picture:
     """Draw performance profiles of normalised scores, a panel for each evaluation."""
-    raw = collect(runs, options.evaluations)
-    scores = normalised(raw, options.normalize)
+    scores = normalised(shared(collect(runs, options.evaluations), "profiles"), options.normalize)
     looks = style.looks(scores.agents)
-    titles = [scores.title(name) for name in scores.tables]
-    figure, axes = style.panels(titles, 7.0, _HEIGHT, columns=2, sharey=True)
+    figure, axes = style.panels(scores.panel_titles(), 7.0, _HEIGHT, columns=2, sharex=True, sharey=True)
     rows: list[dict[str, Any]] = []
-    notes = scores.notes()
-    used: set[str] = set()
+    every = np.concatenate([values for table in scores.tables.values() for each in table.values() for values in each.values()])
+    margin = 0.03 * (float(np.ptp(every)) or 1.0)
+    thresholds = np.linspace(every.min() - margin, every.max() + margin, _POINTS)
     for panel, (name, table) in zip(axes, scores.tables.items(), strict=True):
-        envs = shared_envs(table, "profiles")
-        used |= {*envs}
-        rows += [{"evaluation": name, **row} for row in _draw_panel(panel, table, envs, looks)]
-    if left := [env for env in scores.envs if env not in used]:
-        notes.append(f"Left out, because not every agent has runs there: {', '.join(left)}.")
+        rows += [{"evaluation": name, **row} for row in _draw_panel(panel, table, thresholds, looks)]
     axes[0].set_ylabel("share of runs that score higher")
+    for panel in style.lowest(axes):
+        panel.set_xlabel("normalised score")
     handles = [
         Line2D([], [], color=look.colour, linestyle=look.dashes, linewidth=1.8, marker=look.marker, markersize=5, label=agent)
         for agent, look in looks.items()
     ]
     style.legend(figure, handles)
     style.entitle(figure, axes, options.title)
-    style.caption(figure, _caption(sorted(used), options.normalize))
-    return Picture(figure, rows, notes)
+    style.caption(figure, _caption(scores.envs, options.normalize))
+    return Picture(figure, rows, scores.notes)
 
 
-def _draw_panel(axes: Axes, table: Table, envs: list[str], looks: Mapping[str, style.Look]) -> list[dict[str, Any]]:
+def _draw_panel(axes: Axes, table: Table, thresholds: np.ndarray, looks: Mapping[str, style.Look]) -> list[dict[str, Any]]:
     """The profiles of one evaluation, and the numbers behind them."""
-    every = np.concatenate([table[agent][env] for agent in table for env in envs])
-    margin = 0.03 * (float(np.ptp(every)) or 1.0)
-    thresholds = np.linspace(every.min() - margin, every.max() + margin, _POINTS)
     rows = []
     for number, (agent, scores) in enumerate(table.items()):
-        shared = {env: scores[env] for env in envs}
-        shares, (low, high) = performance_profile(shared, thresholds), performance_profile_band(shared, thresholds)
+        shares, (low, high) = performance_profile(scores, thresholds), performance_profile_band(scores, thresholds)
         look = looks[agent]
         axes.plot(
             thresholds,
@@ -66,25 +60,17 @@ def _draw_panel(axes: Axes, table: Table, envs: list[str], looks: Mapping[str, s
             markersize=5,
             markeredgecolor="white",
             markeredgewidth=0.6,
-            markevery=(4 * number, 25),
+            markevery=(3 + 4 * number, 25),
+            drawstyle="steps-post",
             zorder=3 + number,
         )
-        axes.fill_between(thresholds, low, high, color=look.colour, alpha=0.15, linewidth=0)
+        axes.fill_between(thresholds, low, high, color=look.colour, alpha=0.13, linewidth=0, step="post")
         for threshold, share, below, above in zip(thresholds, shares, low, high, strict=True):
-            known = not np.isnan(below)
-            rows.append(
-                {
-                    "agent": agent,
-                    "score": float(threshold),
-                    "share": float(share),
-                    "low": float(below) if known else None,
-                    "high": float(above) if known else None,
-                }
-            )
+            numbers = {"score": float(threshold), "share": float(share), "low": plain(below), "high": plain(above)}
+            rows.append({"agent": agent, **numbers})
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlim(thresholds[0], thresholds[-1])
     axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    axes.set_xlabel("normalised score")
     return rows
 
 

@@ -133,7 +133,8 @@ class FolderRun(Run):
             raise UserError(f"{file} is no record of evaluations: {error}") from error
         if len(steps) == 0:
             return None
-        returns = returns.reshape(len(steps), -1)
+        # A return that is no number, of an agent that came apart, is a gap in the curve.
+        returns = np.where(np.isfinite(returns), returns, np.nan).reshape(len(steps), -1)
         played = self._episodes
         return Curve(steps, played.seconds_at(steps), played.episodes_at(steps), returns.mean(axis=1), returns.std(axis=1))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,12 +21,12 @@ class Scores:
 
     :param tables: by evaluation
     :param attacks: which evaluations are attacks
-    :param left_out: runs that have none of the scores
+    :param notes: what the user should know about the choice
     """
 
     tables: dict[str, Table]
     attacks: frozenset[str]
-    left_out: list[str]
+    notes: list[str]
 
     @property
     def agents(self) -> list[str]:
@@ -37,9 +38,11 @@ class Scores:
         """Of all evaluations and agents, in order."""
         return list(dict.fromkeys(env for table in self.tables.values() for envs in table.values() for env in envs))
 
-    def notes(self) -> list[str]:
-        """What the user should know."""
-        return [f"Left out, without these scores: {', '.join(self.left_out)}."] if self.left_out else []
+    def panel_titles(self) -> list[str]:
+        """For panels that show one evaluation each: their names, or of a natural one alone the environment."""
+        if list(self.tables) == [NATURAL]:
+            return [self.envs[0] if len(self.envs) == 1 else f"{len(self.envs)} environments"]
+        return [self.title(name) for name in self.tables]
 
     def title(self, evaluation: str) -> str:
         """The name of an evaluation in words."""
@@ -61,16 +64,34 @@ def collect(runs: Sequence[Run], wanted: Sequence[str]) -> Scores:
     gathered: dict[str, dict[str, dict[str, list[float]]]] = {name: {} for name in chosen}
     left_out = []
     for run in runs:
-        names = [name for name in chosen if name in run.scores]
+        names = [name for name in chosen if math.isfinite(run.scores.get(name, math.nan))]
         for name in names:
             gathered[name].setdefault(run.agent, {}).setdefault(run.env, []).append(run.scores[name])
         if not names:
             left_out.append(f"{run.source} ({run.agent}, {run.env}, {run.name})")
+    if not any(gathered.values()):
+        raise UserError(f"None of the scores is a finite number: {', '.join(chosen)}.")
     tables = {
         name: {agent: {env: np.array(values) for env, values in envs.items()} for agent, envs in table.items()}
         for name, table in gathered.items()
     }
-    return Scores(tables, frozenset().union(*(run.attacks for run in runs)), left_out)
+    notes = [f"Left out, without these scores: {', '.join(left_out)}."] if left_out else []
+    if LAST in chosen:
+        notes += _unequal_ends(runs)
+    return Scores(tables, frozenset().union(*(run.attacks for run in runs)), notes)
+
+
+def _unequal_ends(runs: Sequence[Run]) -> list[str]:
+    """That the last evaluations are of agents that were not trained for equally long, where that is so."""
+    ends: dict[str, list[float]] = {}
+    for run in runs:
+        if run.evaluations is not None:
+            ends.setdefault(run.env, []).append(float(run.evaluations.steps[-1]))
+    return [
+        f"{env}: the last evaluations lie between {min(steps):,.0f} and {max(steps):,.0f} steps."
+        for env, steps in ends.items()
+        if min(steps) < 0.95 * max(steps)
+    ]
 
 
 def _chosen(runs: Sequence[Run], wanted: Sequence[str]) -> list[str]:
@@ -93,18 +114,25 @@ def _chosen(runs: Sequence[Run], wanted: Sequence[str]) -> list[str]:
     return [LAST] if LAST in there else judged
 
 
-def shared_envs(table: Table, kind: str) -> list[str]:
-    """Environments in which every agent has scores.
+def shared(scores: Scores, kind: str) -> Scores:
+    """What can be compared: of each evaluation the environments in which every agent has scores.
 
     :param kind: of picture, for the message
-    :raises UserError: if there is none
+    :raises UserError: if there is nothing left
     """
-    envs = list(dict.fromkeys(env for each in table.values() for env in each))
-    shared = [env for env in envs if all(env in each for each in table.values())]
-    if not shared:
-        there = "; ".join(f"{agent}: {', '.join(each)}" for agent, each in table.items())
+    tables: dict[str, Table] = {}
+    lost: set[str] = set()
+    for name, table in scores.tables.items():
+        envs = list(dict.fromkeys(env for each in table.values() for env in each))
+        common = [env for env in envs if all(env in each for each in table.values())]
+        lost |= {*envs} - {*common}
+        if common:
+            tables[name] = {agent: {env: each[env] for env in common} for agent, each in table.items()}
+    if not tables:
+        there = "; ".join(f"{agent}: {', '.join(each)}" for agent, each in next(iter(scores.tables.values())).items())
         raise UserError(f"--kind {kind} compares agents in the same environments, and these share none: {there}")
-    return shared
+    notes = [f"Left out, because not every agent has runs there: {', '.join(sorted(lost))}."] if lost else []
+    return replace(scores, tables=tables, notes=[*scores.notes, *notes])
 
 
 def normalised(scores: Scores, ranges: Mapping[str, tuple[float, float]]) -> Scores:
@@ -125,4 +153,4 @@ def normalised(scores: Scores, ranges: Mapping[str, tuple[float, float]]) -> Sco
         name: {agent: {env: scaled(env, values) for env, values in envs.items()} for agent, envs in table.items()}
         for name, table in scores.tables.items()
     }
-    return Scores(tables, scores.attacks, scores.left_out)
+    return replace(scores, tables=tables)

@@ -94,7 +94,7 @@ def _run_folders(top: Path, grids: list[Path]) -> Iterator[Path]:
         if "evaluations.npz" in files or monitor_files(folder):
             folders.clear()
             yield folder
-        elif folder != top and (_GRID in files or set(_TABLES) <= set(files)):
+        elif folder != top and {_GRID, *_TABLES} & {*files}:
             folders.clear()
             grids.append(folder)
         folders[:] = sorted((each for each in folders if each not in _PASSED and each[0] != "."), key=_natural)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
@@ -55,6 +57,12 @@ def looks(names: Sequence[str]) -> dict[str, Look]:
     }
 
 
+def pale(colour: str) -> tuple[float, float, float]:
+    """A colour for surfaces, on which black and white marks are seen."""
+    red, green, blue = to_rgb(colour)
+    return (0.25 + 0.75 * red, 0.25 + 0.75 * green, 0.25 + 0.75 * blue)
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure, apart from matplotlib's global state.
 
@@ -84,7 +92,10 @@ def panels(names: Sequence[str], width: float, height: float, columns: int = 3, 
     for each, name in zip(axes, names, strict=False):
         plain(each)
         each.set_title(name, loc="left", fontsize=LARGE, color=INK)
-    return figure, axes[: len(names)]
+    axes = axes[: len(names)]
+    for each in lowest(axes):
+        each.tick_params(labelbottom=True)
+    return figure, axes
 
 
 def drawing() -> AbstractContextManager[None]:
@@ -105,6 +116,13 @@ def steps_axis(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
+def lowest(axes: Sequence[Axes]) -> Sequence[Axes]:
+    """The panels with none below them, which name and number a shared x-axis."""
+    place = axes[0].get_subplotspec()
+    columns = 1 if place is None else place.get_gridspec().ncols
+    return axes[-min(len(axes), columns) :]
+
+
 def entitle(figure: Figure, axes: Sequence[Axes], title: str | None) -> None:
     """A title of the user's own: over the only panel, instead of its name, or over all.
 
@@ -119,11 +137,11 @@ def entitle(figure: Figure, axes: Sequence[Axes], title: str | None) -> None:
 
 
 def legend(figure: Figure, handles: Sequence[Artist]) -> None:
-    """What colours and patterns stand for, below the panels."""
+    """What colours and patterns stand for, above the panels."""
     figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=6,
+        handles=list(handles),
+        loc="outside upper right",
+        ncols=5,
         frameon=False,
         fontsize=NORMAL,
         handlelength=2.6,
@@ -133,7 +151,8 @@ def legend(figure: Figure, handles: Sequence[Artist]) -> None:
 
 def caption(figure: Figure, text: str) -> None:
     """What lines, bars and bands are, below the picture."""
-    figure.supxlabel(text, fontsize=SMALL, color=FAINT, x=0.01, ha="left")
+    letters = int(figure.get_figwidth() * 72 / (0.56 * SMALL))  # that fit on a line
+    figure.supxlabel(textwrap.fill(text, letters), fontsize=SMALL, color=FAINT, x=0.01, ha="left", ma="left")
 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], row_height: float) -> None:

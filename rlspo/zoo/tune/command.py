@@ -138,7 +138,10 @@ def _announce(args: argparse.Namespace, plan: Plan, study: Study, space_file: Pa
         [
             ("trials", f"{args.n_trials}" + (f", {done} of them done or under way" if done else "")),
             ("each", f"{settings.n_seeds} seeds of {settings.n_timesteps:,} steps"),
-            ("search", f"{settings.sampler} sampler, {settings.pruner} pruner, {args.workers} processes"),
+            (
+                "search",
+                f"{settings.sampler} sampler, {settings.pruner} pruner, {args.workers} process" + "es" * (args.workers > 1),
+            ),
             ("space", f"{space_file}: {', '.join(study.space.parameters)}"),
             ("begins from", str(plan.config.source)),
             ("folder", str(study.folder.path)),

@@ -113,6 +113,8 @@ def provenance(study: Study, best: Judgement, judgements: list[Judgement], space
 def show_failures(study: Study) -> None:
     """Say why trials failed, the commonest reasons first."""
     reasons = Counter(reason_of(trial) for trial in study.trials if trial.state == TrialState.FAIL)
+    if reasons and study.folder.failures.is_dir():
+        display.note(f"Tracebacks of failed trials: {study.folder.failures}")
     for reason, number in reasons.most_common(_SHOWN_REASONS):
         display.note(f"{number} {'trial' if number == 1 else 'trials'} failed: {reason or 'no reason known'}")
 
@@ -120,7 +122,7 @@ def show_failures(study: Study) -> None:
 def show(study: Study, judgements: list[Judgement]) -> None:
     """Print the table of the validation."""
     table = Table()
-    for column in ("settings", "in the search", "on fresh seeds", "95 % interval", "gain over default", "seeds"):
+    for column in ("settings", "in search", "on fresh seeds", "gain over default"):
         table.add_column(column, justify="left" if column == "settings" else "right")
     best = winner(judgements)
     for each in judgements:
@@ -128,19 +130,18 @@ def show(study: Study, judgements: list[Judgement]) -> None:
         table.add_row(
             each.candidate.name,
             "" if searched is None else f"{searched:,.1f}",
-            f"{each.mean.value:,.1f}" if each.scores else "-",
-            f"{each.mean.low:,.1f} to {each.mean.high:,.1f}" if each.scores else "-",
-            "" if each.gain is None else f"{each.gain.value:+,.1f} ({each.gain.low:+,.1f} to {each.gain.high:+,.1f})",
-            str(len(each.scores)) + (f", {len(each.failures)} failed" if each.failures else ""),
+            interval_text(each.mean) if each.scores else "all failed",
+            "" if each.gain is None else interval_text(each.gain),
             style="bold" if each is best else "",
         )
     Console(highlight=False).print(table)
     settings = study.settings
     judging = settings.judging
     under = f" under the {judging.attack} attack" if judging.attack else ""
+    seeds = max(len(each.scores) for each in judgements)
     caption = (
-        f"mean over seeds of the interquartile mean of {judging.final_episodes} fresh episodes{under}, after "
-        f"{settings.n_timesteps:,} steps"
+        f"mean over seeds ({settings.n_seeds} in the search, {seeds} fresh ones) of the interquartile mean of "
+        f"{judging.final_episodes} fresh episodes{under},\nafter {settings.n_timesteps:,} steps; 95 % bootstrap intervals"
     )
     display.out().print(Text(caption, style="dim"))
     for each in judgements:

@@ -95,7 +95,8 @@ class Search:
                 worker.answer(not running.pruned)
             case Finished():
                 self.watcher.ended(number, self._finish(running), counts=True)
-            case Failed(reason):
+            case Failed(reason, trace):
+                self.study.folder.keep_traceback(number, trace)
                 self.study.tell_failed(running.trial, reason)
                 self.watcher.ended(number, f"failed: {reason}", counts=True)
             case Died(code):

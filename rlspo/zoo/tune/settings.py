@@ -81,6 +81,17 @@ class StudyFolder:
         return self.path / "validation"
 
     @property
+    def failures(self) -> Path:
+        """What Python said where trainings failed, one file for each trial."""
+        return self.path / "failures"
+
+    def keep_traceback(self, number: int, trace: str) -> None:
+        """Write down where the training of a trial failed; empty where the reason says it all."""
+        if trace:
+            self.failures.mkdir(exist_ok=True)
+            (self.failures / f"trial_{number}.txt").write_text(trace, encoding="utf-8")
+
+    @property
     def trials(self) -> Path:
         """All trials as a table."""
         return self.path / "trials.csv"

@@ -14,6 +14,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+import torch
+
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.tune.training import Abandoned, Judging, Outcome, train_seed
 
@@ -21,7 +23,7 @@ _REPORT_EVERY = 0.5  # seconds between messages about progress
 # Workers are forked, where that is possible, from a server that has imported everything and done nothing: they begin in no
 # time, alike, and without the threads and locks of the program that searches.
 if "forkserver" in multiprocessing.get_all_start_methods():
-    multiprocessing.set_forkserver_preload(["rlspo.zoo.tune.command"])
+    multiprocessing.set_forkserver_preload(["rlspo.zoo.tune.command", "torch._dynamo"])
     _START: Callable[..., BaseProcess] = multiprocessing.get_context("forkserver").Process
 else:
     _START = multiprocessing.get_context("spawn").Process
@@ -92,10 +94,9 @@ Message = Progress | Evaluated | Outcome | Failed | Died | Finished
 def _work(job: Job, pipe: Connection) -> None:
     """The life of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent decides
-    parent = multiprocessing.parent_process()
-    import torch
-
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # bars are being drawn, and --json is to be one document
     torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
     told = time.monotonic()
 
     def on_step(steps: int) -> None:

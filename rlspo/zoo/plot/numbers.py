@@ -1,0 +1,35 @@
+"""Numbers for the tables behind pictures: plain, with nothing for what is unknown."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlspo.zoo.statistics import Estimate
+
+
+def plain(value: float) -> float | None:
+    """A number, None for NaN."""
+    return None if math.isnan(value) else float(value)
+
+
+def ends(estimate: Estimate) -> dict[str, float | None]:
+    """Of an interval; None where it is unknown."""
+    return {"low": plain(estimate.low), "high": plain(estimate.high)}
+
+
+def write_csv(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Write a table whole or not at all: as many digits as tell numbers apart, nothing for None.
+
+    :param rows: at least one, all with the same keys
+    """
+    partial = file.with_name(f"{file.name}.part")
+    with partial.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(partial, file)

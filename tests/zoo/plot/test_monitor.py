@@ -1,0 +1,63 @@
+"""Episodes are put where they ended, by steps and by the clock."""
+
+import numpy as np
+import pytest
+
+from rlspo.zoo.plot.monitor import env_id, monitor_files, read_episodes
+
+
+def test_environments_step_together(tmp_path, monitor):
+    # Two environments: when one has made 10 steps, both have made 20.
+    monitor(tmp_path / "0.monitor.csv", [(1.0, 10, 0.1), (3.0, 20, 0.3)])
+    monitor(tmp_path / "1.monitor.csv", [(2.0, 20, 0.2)])
+    episodes = read_episodes(tmp_path)
+    assert episodes.steps.tolist() == [20, 40, 60]
+    assert episodes.returns.tolist() == [1.0, 2.0, 3.0]
+    assert episodes.seconds.tolist() == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_each_file_has_a_clock_of_its_own(tmp_path, monitor):
+    monitor(tmp_path / "0.monitor.csv", [(1.0, 10, 5.0)], t_start=1000.0)
+    monitor(tmp_path / "1.monitor.csv", [(2.0, 20, 4.5)], t_start=1002.0)
+    assert read_episodes(tmp_path).seconds.tolist() == [5.0, 6.5]
+
+
+def test_moments_between_and_beyond_episodes(tmp_path, monitor):
+    monitor(tmp_path / "0.monitor.csv", [(1.0, 10, 2.0), (1.0, 30, 10.0)])
+    episodes = read_episodes(tmp_path)
+    assert episodes.seconds_at(np.array([5, 10, 25, 60])).tolist() == [1.0, 2.0, 6.0, 15.0]
+    assert episodes.episodes_at(np.array([9, 10, 39, 60])).tolist() == [0, 1, 1, 2]
+
+
+def test_a_moment_at_which_several_episodes_ended_is_the_last_of_them(tmp_path, monitor):
+    monitor(tmp_path / "0.monitor.csv", [(1.0, 10, 2.0)])
+    monitor(tmp_path / "1.monitor.csv", [(1.0, 10, 2.5)])
+    assert read_episodes(tmp_path).seconds_at(np.array([20])).tolist() == [2.5]
+
+
+def test_lines_that_are_no_episodes_are_left_out(tmp_path):
+    lines = ["#{not json", "r,l,t,is_success", "1.0,10,0.1,True", "nonsense,10,0.2,True", "5.0,10,0.3,False", "7.0,1"]
+    (tmp_path / "0.monitor.csv").write_text("\n".join(lines))
+    assert read_episodes(tmp_path).returns.tolist() == [1.0, 5.0]
+
+
+def test_a_return_that_is_no_number_is_nan(tmp_path, monitor):
+    monitor(tmp_path / "0.monitor.csv", [(1.0, 10, 0.1), (float("inf"), 10, 0.2)])
+    assert np.isnan(read_episodes(tmp_path).returns).tolist() == [False, True]
+
+
+def test_folders_without_episodes(tmp_path, monitor):
+    assert len(read_episodes(tmp_path).steps) == 0
+    assert env_id(tmp_path) is None
+    monitor(tmp_path / "0.monitor.csv", [])
+    episodes = read_episodes(tmp_path)
+    assert len(episodes.steps) == 0
+    assert np.isnan(episodes.seconds_at(np.array([5.0]))).all()
+    assert np.isnan(episodes.episodes_at(np.array([5.0]))).all()
+
+
+def test_which_files_are_of_training(tmp_path, monitor):
+    for name in ("monitor.csv", "eval.monitor.csv", "10.monitor.csv"):
+        monitor(tmp_path / name, [], env_id="Maze-v0")
+    assert [file.name for file in monitor_files(tmp_path)] == ["10.monitor.csv", "monitor.csv"]
+    assert env_id(tmp_path) == "Maze-v0"

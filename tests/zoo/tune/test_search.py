@@ -1,0 +1,109 @@
+"""What the search does with what its workers tell, without any worker."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from optuna.trial import TrialState
+
+from rlspo.zoo.tune.search import Search
+from rlspo.zoo.tune.workers import Died, Evaluated, Failed, Finished
+
+from .conftest import outcome
+
+
+class Log:
+    def __init__(self):
+        self.lines = []
+
+    def began(self, number):
+        self.lines.append(f"{number} began")
+
+    def progressed(self, number, share):
+        self.lines.append(f"{number} {share:.2f}")
+
+    def ended(self, number, text, counts):
+        self.lines.append(f"{number} {text}{'' if counts else ' (again)'}")
+
+
+@dataclass
+class FakeWorker:
+    key: object
+    answers: list[bool] = field(default_factory=list)
+
+    def answer(self, go_on):
+        self.answers.append(go_on)
+
+
+@pytest.fixture
+def search(open_study):
+    return Search(open_study(n_startup_trials=1), base={}, n_trials=3, watcher=Log())
+
+
+def play(search, messages):
+    """One trial whose worker tells this; gives the worker and the trial as stored."""
+    running, job = search._next()
+    worker = FakeWorker(running)
+    for message in messages:
+        search._handle(worker, message)
+    return worker, job, search.study.frozen(running.trial)
+
+
+def whole(first, second):
+    """Both seeds: an evaluation half-way, and the fresh one."""
+    return [
+        message
+        for seed, value in enumerate((first, second))
+        for message in (Evaluated(seed, 0, value / 2), outcome(seed, value))
+    ]
+
+
+def test_reported_is_the_mean_over_seeds_at_the_same_checkpoint(search):
+    worker, job, trial = play(search, [*whole(8.0, 4.0), Finished()])
+    assert job.seeds == (0, 1)
+    # Seed 0 half-way and at its end; then the mean of both seeds half-way and at the end.
+    assert trial.intermediate_values == {0: 4.0, 1: 8.0, 2: 3.0, 3: 6.0}
+    assert trial.value == 6.0
+    assert worker.answers == [True] * 4
+
+
+def test_the_wilcoxon_pruner_gets_single_evaluations(open_study):
+    search = Search(open_study(pruner="wilcoxon"), base={}, n_trials=3, watcher=Log())
+    _, _, trial = play(search, [*whole(8.0, 4.0), Finished()])
+    assert trial.intermediate_values == {0: 4.0, 1: 8.0, 2: 2.0, 3: 4.0}
+
+
+def test_a_hopeless_trial_is_stopped_between_seeds(search):
+    play(search, [*whole(8.0, 8.0), Finished()])
+    worker, _, trial = play(search, [Evaluated(0, 0, 1.0), outcome(0, 1.0), Finished()])
+    assert False in worker.answers
+    assert trial.state == TrialState.PRUNED
+    assert search.watcher.lines[-1] == "1 pruned in seed 1 of 2"
+
+
+def test_after_the_last_seed_nothing_is_pruned(search):
+    play(search, [*whole(8.0, 8.0), Finished()])
+    # Better half-way and after one seed; the second seed ruins it at the very end.
+    messages = [Evaluated(0, 0, 9.0), outcome(0, 9.0), Evaluated(1, 0, 9.0), outcome(1, -50.0), Finished()]
+    worker, _, trial = play(search, messages)
+    assert worker.answers == [True] * 4
+    assert trial.state == TrialState.COMPLETE
+    assert trial.value == -20.5
+
+
+def test_failures_and_deaths(search):
+    _, _, failed = play(search, [Failed("ValueError: no", "traceback")])
+    assert failed.state == TrialState.FAIL
+    _, _, died = play(search, [outcome(0, 5.0), Died(-9)])
+    assert died.state == TrialState.FAIL
+    assert search.watcher.lines[-1] == "1 its process was killed; queued again (again)"
+    _, job, again = play(search, [*whole(5.0, 7.0)[2:], Finished()])
+    assert job.seeds == (1,)  # what the killed process had finished is kept
+    assert again.value == 6.0
+    assert again.intermediate_values == {0: 2.5, 1: 5.0, 2: 3.0, 3: 6.0}
+    assert len(search.study.trials) == 2
+
+
+def test_it_stops_at_the_number_of_trials_asked_for(search):
+    for _ in range(3):
+        play(search, [*whole(1.0, 1.0), Finished()])
+    assert search._next() is None
