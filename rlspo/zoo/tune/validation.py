@@ -96,7 +96,7 @@ def validate(
         candidate, seed = worker.key
         match message:
             case Progress(_, steps):
-                progressed(candidate, seed, min(steps / study.settings.n_timesteps, 1.0))
+                progressed(candidate, seed, min(steps / study.settings.n_timesteps, 0.99))  # until it is judged
             case Outcome():
                 _write(folder, candidate, message)
                 worker.answer(True)

@@ -1,6 +1,7 @@
 """What black and white leaves of a picture is enough."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
@@ -30,4 +31,4 @@ def test_labels_keep_their_order_and_do_not_overlap(wanted, gap):
 
 
 def test_labels_that_have_room_stay_where_they_are():
-    assert spread(np.array([0.9, 0.1, 0.5]), 0.1).tolist() == [0.9, 0.1, 0.5]
+    assert spread(np.array([0.9, 0.1, 0.5]), 0.1) == pytest.approx([0.9, 0.1, 0.5])
