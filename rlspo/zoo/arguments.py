@@ -10,7 +10,7 @@ from typing import Any
 from rlspo.common.registry import agent_names
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.logbook import FORMATS
-from rlspo.zoo.parser import Pairs, Parser, positive, radius, seed, whole_number
+from rlspo.zoo.parser import Pairs, Parser, drawn_seed, positive, radius, threads, whole_number
 
 _DESCRIPTION = """\
 Train an agent, evaluate it while it learns, and attack it when it is done.
@@ -77,7 +77,7 @@ def _add_task(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-n", "--n-timesteps", type=positive, metavar="STEPS", help="steps to train, such as 1e6 (default: the block's)"
     )
-    group.add_argument("--seed", type=seed, metavar="N", help="of everything random (default: drawn, and recorded)")
+    group.add_argument("--seed", type=drawn_seed, metavar="N", help="of everything random (default: drawn, and recorded)")
     group.add_argument(
         "-i", "--trained-agent", type=Path, metavar="ZIP", help="go on training this agent; it keeps its own settings"
     )
@@ -166,6 +166,7 @@ def _add_tracking(parser: argparse.ArgumentParser) -> None:
         help="the project (default: WANDB_PROJECT, else rlspo)",
     )
     group.add_argument("--wandb-entity", metavar="NAME", help="the user or team (default: who is logged in)")
+    group.add_argument("--wandb-group", metavar="NAME", help="the group of runs that this one belongs to")
     group.add_argument("-tags", "--wandb-tags", nargs="+", metavar="TAG", help="labels of the run")
 
 
@@ -178,7 +179,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         default="dummy",
         help="environments in this process, or one process each (default: %(default)s)",
     )
-    group.add_argument("--num-threads", type=positive, metavar="N", help="threads of PyTorch (default: PyTorch's)")
+    group.add_argument("--num-threads", type=threads, metavar="N", help="threads of PyTorch (default: PyTorch's)")
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -205,6 +206,6 @@ def _check_together(args: argparse.Namespace) -> None:
                     f"{flag}: --log-format leaves tensorboard out; give --log-format tensorboard ... to have both."
                 )
     if not args.track:
-        for flag in ("wandb_project", "wandb_entity", "wandb_tags"):
+        for flag in ("wandb_project", "wandb_entity", "wandb_group", "wandb_tags"):
             if getattr(args, flag) is not None:
                 raise UserError(f"--{flag.replace('_', '-')} needs --track, which sends the run to Weights & Biases.")

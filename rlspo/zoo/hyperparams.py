@@ -93,13 +93,19 @@ def other_versions(blocks: Mapping[str, Any], env_id: str) -> list[str]:
 
 
 def resolve(
-    cls: type[BaseAlgorithm], file: Path | None, env_id: str, is_atari: bool, overrides: Mapping[str, tuple[Any, str]]
+    cls: type[BaseAlgorithm],
+    file: Path | None,
+    env_id: str,
+    is_atari: bool,
+    overrides: Mapping[str, tuple[Any, str]],
+    needs_policy: bool = True,
 ) -> Hyperparameters:
     """Read, override and check the hyperparameters of a run.
 
     :param cls: the agent
     :param file: its YAML file; None for an empty block
     :param overrides: key to the value that replaces it and the flag that says so; mappings are merged key by key
+    :param needs_policy: False for a saved agent, which has its own: the block may leave it out
     :raises UserError: for a key that does not exist or a value of the wrong type, naming file, block and key
     """
     blocks = {env_id: {}} if file is None else yaml_io.read_mapping(file)
@@ -118,6 +124,8 @@ def resolve(
         for key, annotation in setting_types.items()
         if key in values
     }
+    if not needs_policy:
+        settings.setdefault("policy", next(iter(cls.policy_aliases)))
     for required, flag in (("n_timesteps", "-n"), ("policy", "-params policy:MlpPolicy")):
         if required not in settings:
             raise UserError(f"{place}: the key {required!r} is missing; add it, or give {flag}.")

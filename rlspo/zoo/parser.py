@@ -103,6 +103,16 @@ def seed(text: str) -> int:
     return number
 
 
+def drawn_seed(text: str) -> int | None:
+    """As :func:`seed`, and -1 for one that is to be drawn."""
+    return None if text.strip() == "-1" else seed(text)
+
+
+def threads(text: str) -> int | None:
+    """As :func:`positive`, and -1 for as many as PyTorch wants."""
+    return None if text.strip() == "-1" else positive(text)
+
+
 def radius(text: str) -> float:
     """A finite number above 0."""
     try:

@@ -65,7 +65,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     check_env_kwargs(spec, args.eval_env_kwargs, "--eval-env-kwargs")
     check_device(args.device)
     file = find_file(algo, cls, args.conf_file)
-    found = resolve(cls, file, spec.id, is_atari(spec), _overrides(args))
+    found = resolve(cls, file, spec.id, is_atari(spec), _overrides(args), needs_policy=args.trained_agent is None)
     check_env_kwargs(spec, found.settings.env_kwargs, f"{found.where('env_kwargs')}: env_kwargs")
     _check_trained_agent(args)
     config = RunConfig(

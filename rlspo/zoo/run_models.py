@@ -32,7 +32,8 @@ def latest_run(log_folder: Path, algo: str, env_id: str, number: int) -> Path:
 
 def checkpoints_of(folder: Path) -> list[tuple[int, Path]]:
     """Checkpoints of a run and the steps each was trained for, fewest first; empty where there are none."""
-    return numbered(RunFolder.existing(Path(folder)).checkpoints)
+    folder = Path(folder)
+    return numbered(RunFolder.existing(folder).checkpoints) or numbered(folder)  # the latter as rl-zoo3 has it
 
 
 def numbered(folder: Path) -> list[tuple[int, Path]]:
@@ -63,10 +64,12 @@ def choose(folder: Path, named: dict[str, Path], checkpoints: list[tuple[int, Pa
         if not named[which].is_file():
             raise UserError(f"--which {which}: there is no {named[which].name}. {has}")
         return which, named[which]
+    if which == "checkpoint" and checkpoints:
+        return which, checkpoints[-1][1]
     try:
         asked = float(which)
     except ValueError:
-        raise UserError(f"--which {which}: give 'last', 'best' or a number of steps. {has}") from None
+        raise UserError(f"--which {which}: give 'last', 'best', 'checkpoint' or a number of steps. {has}") from None
     near = min(checkpoints, key=lambda checkpoint: abs(checkpoint[0] - asked), default=None)
     if near is None or abs(near[0] - asked) > _CLOSE * asked:
         raise UserError(f"--which {which}: there is no checkpoint near {asked:,.0f} steps. {has}")

@@ -109,17 +109,7 @@ class SavedAgent:
             raise
         if self.statistics is None:
             return env
-        try:
-            normalize = unwrap_vec_normalize(env)
-            assert normalize is not None
-            saved = VecNormalize.load(str(self.statistics), normalize.venv)
-            for name in _STATISTICS:
-                setattr(normalize, name, getattr(saved, name))
-        except Exception as error:  # anything may come out of a pickle
-            env.close()
-            raise UserError(
-                f"{self.statistics} holds no statistics for {self.env}. {type(error).__name__}: {error}"
-            ) from error
+        adopt_statistics(env, self.statistics)
         return env
 
     def check_fit(self, model: BaseAlgorithm, env: VecEnv) -> None:
@@ -290,14 +280,36 @@ def _statistics(model_file: Path, recipe: EnvRecipe, given: str | Path | None, c
     return beside
 
 
+def adopt_statistics(env: VecEnv, file: Path) -> None:
+    """Give the ``VecNormalize`` around environments the statistics of a file.
+
+    :raises UserError: if the file holds none for these environments, which are closed then
+    """
+    try:
+        normalize = unwrap_vec_normalize(env)
+        assert normalize is not None
+        saved = VecNormalize.load(str(file), normalize.venv)
+        for name in _STATISTICS:
+            setattr(normalize, name, getattr(saved, name))
+    except Exception as error:  # anything may come out of a pickle
+        env.close()
+        raise UserError(f"{file} holds no statistics for these environments. {type(error).__name__}: {error}") from error
+
+
 def add_agent_flags(parser: argparse.ArgumentParser) -> None:
     """The flags that name a saved agent; :func:`agent_from` reads them."""
     group = parser.add_argument_group("which agent")
     pairs: dict[str, Any] = {"action": Pairs, "nargs": "+", "default": {}, "metavar": "K:V"}
     group.add_argument("path", nargs="?", type=Path, metavar="PATH", help="a run folder, or a model file (.zip)")
     group.add_argument(
-        "--which", metavar="WHICH", help="of a run folder: last, best, or steps of a checkpoint (default: last)"
+        "--which",
+        metavar="WHICH",
+        help="of a run: last, best, checkpoint (the latest), or steps of one (default: last)",
     )
+    for flag, chosen in (("--load-best", "best"), ("--load-last-checkpoint", "checkpoint")):
+        help_text = f"the same as --which {chosen}"
+        group.add_argument(flag, dest="which", action="store_const", const=chosen, help=help_text)
+    group.add_argument("--load-checkpoint", dest="which", metavar="STEPS", help="the same as --which STEPS")
     group.add_argument("--algo", metavar="ALGO", help="for a file alone that does not tell, such as stable_baselines3.DDPG")
     group.add_argument("--env", metavar="ENV", help="for a file alone; for a run, another environment than its own")
     group.add_argument("--env-kwargs", help="arguments of the environment, on top of those of the run", **pairs)

@@ -128,6 +128,8 @@ def check_value(key: str, value: Any, annotation: Any, where: str) -> Any:
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
+        if isinstance(value, float) and value.is_integer():  # 50000.0, as some files have it for a whole number
+            return check_value(key, int(value), annotation, where)
         message = f"{where}: {key} is {value!r}, but must be {describe(annotation)}."
         if isinstance(value, str) and value.lstrip().startswith(("dict(", "{", "[", "lambda")):
             message += " Python expressions are not read: write a YAML mapping or list, without quotes."

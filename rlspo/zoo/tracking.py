@@ -54,6 +54,7 @@ class Tracker(KVWriter):
             run = wandb.init(
                 project=args.wandb_project or os.environ.get("WANDB_PROJECT") or _PROJECT,
                 entity=args.wandb_entity,
+                group=args.wandb_group,
                 tags=args.wandb_tags,
                 name=f"{config.algo}/{name}",
                 dir=str(folder.path),

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from rlspo.zoo import display, summary, tracking
 from rlspo.zoo.arguments import parse
@@ -23,6 +23,8 @@ from rlspo.zoo.errors import UserError
 from rlspo.zoo.logbook import Logbook
 from rlspo.zoo.plan import Plan, evaluation_recipe, make_plan
 from rlspo.zoo.run_folder import RunFolder, command_line
+from rlspo.zoo.run_models import folder_of
+from rlspo.zoo.saved import adopt_statistics
 from rlspo.zoo.stopping import Stopped, StopSignal
 from rlspo.zoo.summary import Run
 
@@ -141,6 +143,7 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
     try:
         if args.trained_agent is None:
             return plan.cls(plan.policy, env, **common, **plan.agent_arguments)
+        _adopt_statistics(env, args.trained_agent)
         model = plan.cls.load(args.trained_agent, env=env, **common)
         model.set_random_seed(seed)
         return model
@@ -149,6 +152,24 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
         if args.trained_agent is not None:
             raise UserError(f"--trained-agent {args.trained_agent}: {error}") from error
         raise UserError(f"{plan.cls.__name__} refuses its settings. {error}\nSettings: {plan.config.source}") from error
+
+
+def _adopt_statistics(env: VecEnv, model_file: Path) -> None:
+    """Where the environments are in ``VecNormalize``, go on with the statistics that the saved agent knows.
+
+    :raises UserError: if they are not beside the agent
+    """
+    if unwrap_vec_normalize(env) is None:
+        return
+    folder = folder_of(model_file) or model_file.parent
+    file = RunFolder.existing(folder).statistics_of(model_file)
+    if not file.is_file():
+        env.close()
+        raise UserError(
+            f"--trained-agent {model_file}: the settings put VecNormalize around the environments, and its statistics {file} "
+            "are not there. For an agent that was trained without: -params normalize:false"
+        )
+    adopt_statistics(env, file)
 
 
 def _learn(run: Run, plan: Plan, stop: StopSignal, status: Status) -> Exception | None:

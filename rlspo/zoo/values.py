@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import stable_baselines3
 from stable_baselines3.common.utils import LinearSchedule
 from torch import nn
 
@@ -80,6 +81,8 @@ def _class(key: str, text: str, where: str) -> Any:
         if text.lower() not in ACTIVATIONS:
             raise UserError(f"{where}: activation_fn is {text!r}. {did_you_mean(text, ACTIVATIONS)}")
         return ACTIVATIONS[text.lower()]
+    if isinstance(getattr(stable_baselines3, text, None), type):  # such as HerReplayBuffer
+        return getattr(stable_baselines3, text)
     raise UserError(f"{where}: {key} is {text!r}, but must be the dotted path of a class, such as 'package.module.Class'.")
 
 

@@ -330,6 +330,15 @@ def named(*words):
     return agent_from(parser.read(words))
 
 
+@pytest.mark.parametrize(
+    ("flags", "steps"), [(("--load-checkpoint", "32"), 32), (("--load-last-checkpoint",), 64), (("--which", "checkpoint"), 64)]
+)
+def test_the_words_of_rl_zoo_choose_too(wrapped_run, flags, steps):
+    agent = named(str(wrapped_run), *flags)
+    assert (agent.which, agent.num_timesteps) == ("checkpoint", steps)
+    assert named(str(wrapped_run), "--load-best").which == "best"
+
+
 def test_flags_find_a_run_by_agent_and_environment(train):
     for _ in range(2):
         assert train("--no-report", "--eval-freq", "-1", "-n", "16")[0] == 0

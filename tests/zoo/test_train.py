@@ -1,6 +1,7 @@
 """`rlspo train` from end to end, on small worlds."""
 
 import json
+import pickle
 import shlex
 import signal
 from pathlib import Path
@@ -71,6 +72,31 @@ def test_the_record_holds_every_setting_and_the_seed_drawn(train, capsys):
     assert config.settings.n_timesteps == 16
     assert config.source.overridden == ["batch_size", "learning_rate", "n_steps", "n_timesteps", "policy_kwargs"]
     assert f"seed            {config.seeds.seed}" in capsys.readouterr().out
+
+
+def test_a_continued_agent_goes_on_with_its_statistics(train):
+    settings = ["n_steps:16", "batch_size:16", "n_epochs:1", "n_timesteps:64", "normalize:true"]
+    assert train("--no-report", params=settings)[0] == 0
+    first = RUN / "last_model_vecnormalize.pkl"
+    assert train("--no-report", "-i", str(RUN / "last_model.zip"), params=["normalize:true", "n_timesteps:64"])[0] == 0
+    counts = []
+    for number in (1, 2):
+        with Path(f"logs/ppo/Ledger-v0_{number}/last_model_vecnormalize.pkl").open("rb") as file:
+            counts.append(pickle.load(file).obs_rms.count)
+    assert counts[1] == pytest.approx(counts[0] + 65, abs=1)
+    first.unlink()
+    code, _, errors = train("--no-report", "-i", str(RUN / "last_model.zip"), params=["normalize:true", "n_timesteps:64"])
+    assert code == 2
+    assert "last_model_vecnormalize.pkl are not there" in errors
+    assert not Path("logs/ppo/Ledger-v0_3").exists()
+
+
+def test_a_saved_agent_of_any_class_goes_on_without_a_file(train):
+    settings = ["policy:MlpPolicy", "n_steps:16", "batch_size:16", "n_timesteps:32.0"]
+    assert train("--no-report", algo="stable_baselines3.PPO", params=settings)[0] == 0
+    saved = "logs/stable_baselines3.PPO/Ledger-v0_1/last_model.zip"
+    code, _, errors = train("--no-report", "-i", saved, algo="stable_baselines3.PPO", params=["n_timesteps:32"])
+    assert (code, errors) == (0, "")
 
 
 def test_same_seed_same_agent(train):

@@ -131,13 +131,18 @@ def _work(arguments: list[str]) -> int:
     runs = choose(found.runs, args.env, args.agents, args.by == "run")
     kind = args.kind or ("curves" if _have_curves(runs, args.metric) else "bars")
     _check_flags(args, kind)
-    files = _files(args, kind)
     with style.drawing():
         picture = KINDS[kind](runs, _options(args, found))
-        for file in files:
-            style.save(picture.figure, file)
-    if args.csv is not None:
-        write_csv(picture.rows, args.csv)
+        files = _files(args, kind)
+        try:
+            for file in files:
+                style.save(picture.figure, file)
+            if args.csv is not None:
+                write_csv(picture.rows, args.csv)
+        except OSError as error:
+            raise UserError(
+                f"cannot write {error.filename}: {error.strerror}. Name another place: -o FILE, --csv FILE"
+            ) from error
     notes = [*found.notes, *mixtures(runs), *picture.notes]
     for note in notes:
         display.note(note)

@@ -1,0 +1,167 @@
+"""The command: what it writes, what it says, and what it refuses."""
+
+import csv
+import json
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import matplotlib
+import pytest
+from matplotlib.image import imread
+
+from rlspo.zoo.plot.command import KINDS, main
+
+
+@pytest.fixture
+def plot(capsys):
+    """Run ``rlspo plot``; gives exit code, output and errors."""
+
+    def run(*arguments):
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def grid(results, table):
+    """Two agents in two environments, with curves and an attack."""
+    scores = {
+        agent: {env: {"natural": [level, level + 2.0], "mad": [1.0, level]} for env in ("A-v0", "B-v0")}
+        for agent, level in (("ppo", 5.0), ("barpo", 8.0))
+    }
+    file = results(scores)
+    rows = [
+        {"agent": agent, "env": env, "seed": seed, "step": step, "seconds": step / 10, "mean": step / 7 + seed, "std": 1.0}
+        for agent in scores
+        for env in scores[agent]
+        for seed in (0, 1)
+        for step in (100, 200, 300)
+    ]
+    table("grid/curves.csv", rows)
+    return file.parent
+
+
+def test_without_any_option(plot, grid):
+    code, out, err = plot(grid)
+    assert (code, err) == (0, "")
+    assert imread(grid / "plots" / "curves.png").ndim == 3
+    assert str(grid / "plots" / "curves.png") in out
+
+
+def test_a_table_of_scores_alone_gives_bars(plot, grid):
+    (grid / "curves.csv").unlink()
+    assert plot(grid / "results.csv")[0] == 0
+    assert [file.name for file in (grid / "plots").iterdir()] == ["bars.png"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_gives_valid_files_and_the_same_ones_again(kind, plot, grid, tmp_path):
+    assert plot(grid, "--kind", kind, "-o", "picture.png", "--svg", "--csv", "numbers.csv")[0] == 0
+    height, width, _ = imread(tmp_path / "picture.png").shape
+    assert height > 150 and width > 500
+    root = ElementTree.parse(tmp_path / "picture.svg").getroot()
+    assert root.tag.endswith("svg")
+    assert list(csv.DictReader((tmp_path / "numbers.csv").open()))
+    first = {name: (tmp_path / name).read_bytes() for name in ("picture.png", "picture.svg", "numbers.csv")}
+    assert plot(grid, "--kind", kind, "-o", "picture.png", "--svg", "--csv", "numbers.csv")[0] == 0
+    assert first == {name: (tmp_path / name).read_bytes() for name in first}
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_numbers_come_back_from_csv_as_they_were(plot, grid, tmp_path):
+    assert plot(grid, "-x", "time", "--csv", "numbers.csv")[0] == 0
+    rows = list(csv.DictReader((tmp_path / "numbers.csv").open()))
+    assert len(rows) == 2 * 2 * 3
+    first = rows[0]
+    assert (first["env"], first["agent"], float(first["seconds"]), int(first["runs"])) == ("A-v0", "ppo", 10.0, 2)
+    assert float(first["value"]) == (100 / 7 + (100 / 7 + 1)) / 2  # to the last digit
+
+
+def test_json_says_what_was_drawn(plot, grid):
+    code, out, err = plot(grid, "--kind", "improvement", "--json", "--env", "B-v0", "-o", "a.svg")
+    said = json.loads(out)
+    assert (code, err) == (0, "")
+    assert (said["kind"], said["files"], said["csv"]) == ("improvement", ["a.svg"], None)
+    assert (said["envs"], said["agents"], said["notes"]) == (["B-v0"], ["ppo", "barpo"], [])
+    assert len(said["runs"]) == 4
+
+
+def test_the_grid_file_says_how_scores_are_compared(plot, grid, tmp_path):
+    (grid / "grid.yml").write_text("normalize: {A-v0: [0, 10], B-v0: [0, 20]}\nbaseline: barpo\n")
+    assert plot(grid, "--kind", "improvement", "--csv", "numbers.csv")[0] == 0
+    assert {row["over"] for row in csv.DictReader((tmp_path / "numbers.csv").open())} == {"barpo"}
+    assert plot(grid, "--kind", "profiles", "--normalize", "B-v0:[0, 10]", "--csv", "numbers.csv")[0] == 0
+    scores = [float(row["score"]) for row in csv.DictReader((tmp_path / "numbers.csv").open())]
+    assert max(scores) == pytest.approx(1.0 + 0.03 * 0.9)  # 10 of 10 is the highest, 1 of 10 the lowest
+
+
+def test_what_may_surprise_is_said_on_standard_error(plot, run_folder, config):
+    for number, gamma in enumerate((0.9, 0.99)):
+        run_folder(f"logs/ppo/E-v0_{number}", {10: [1.0]}, config=config("ppo", "E-v0", gamma=gamma))
+    code, out, err = plot("logs")
+    assert code == 0
+    assert "differ in agent.gamma" in err and "agent.gamma" not in out
+    assert "differ" not in plot("logs", "--by", "run")[2]
+
+
+def test_a_title_of_ones_own(plot, grid, tmp_path):
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        assert plot(grid, "--title", "What came of it", "-o", "a.svg")[0] == 0
+    assert "What came of it" in (tmp_path / "a.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "rlspo plot logs"),
+        (["--json"], "give a folder of runs"),
+        (["nowhere"], "nowhere does not exist"),
+        (["GRID", "--kind", "pie"], "invalid choice: 'pie'"),
+        (["GRID", "--knd", "bars"], "Did you mean --kind?"),
+        (["GRID", "--env", "A-v1"], "Did you mean 'A-v0'?"),
+        (["GRID", "--metric", "train"], "None of the 8 runs has training episodes"),
+        (["GRID", "--kind", "bars", "-x", "time"], "-x is for --kind curves"),
+        (["GRID", "--evaluations", "mad"], "--evaluations is for --kind bars and profiles and improvement"),
+        (["GRID", "--kind", "profiles", "--normalize", "A-v0:[1, 0]"], "ENV:[LOW,HIGH]"),
+        (["GRID", "--kind", "profiles", "--normalize", "A-v0:5"], "ENV:[LOW,HIGH]"),
+        (["GRID", "--kind", "improvement", "--agents", "ppo"], "there is only ppo"),
+        (["GRID", "-o", "picture.jpg"], "must end in .png, .svg or .pdf"),
+        (["GRID", "-o", "nowhere/picture.png"], "no folder nowhere"),
+        (["GRID", "--csv", "GRID"], "is a folder"),
+        (["GRID", "--smooth", "0"], "at least 1"),
+        (["--labels", "GRID"], "NAME=PATH"),
+    ],
+)
+def test_mistakes_are_told_and_nothing_is_made(arguments, message, plot, grid, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = plot(*[argument.replace("GRID", str(grid)) for argument in arguments])
+    assert (code, out) == (2, "")
+    assert message in " ".join(err.split())
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_settings_of_matplotlib_are_left_as_they_were(plot, grid):
+    before = dict(matplotlib.rcParams)
+    assert plot(grid)[0] == 0
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_a_run_of_rlspo(train, plot, workplace):
+    assert train("--eval-freq", "32", "--eval-episodes", "2", "--no-report")[0] == 0
+    code, out, _ = plot("logs", "--csv", "numbers.csv", "--json")
+    assert code == 0
+    assert json.loads(out)["runs"][0]["agent"] == "ppo"
+    rows = list(csv.DictReader((workplace / "numbers.csv").open()))
+    assert [(float(row["step"]), float(row["value"])) for row in rows] == [(32.0, 10.0), (64.0, 10.0)]
+    # Ten steps of 1 each: six episodes have ended when 64 steps are made.
+    assert plot("logs", "--metric", "train", "--smooth", "1", "--csv", "numbers.csv")[0] == 0
+    rows = list(csv.DictReader((workplace / "numbers.csv").open()))
+    assert [float(row["step"]) for row in rows] == [10.0, 20.0, 30.0, 40.0, 50.0, 60.0]
+
+
+def test_as_a_module(grid):
+    done = subprocess.run([sys.executable, "-m", "rlspo.zoo.plot", "--help"], capture_output=True, text=True, check=True)
+    assert "rlspo plot logs" in done.stdout
