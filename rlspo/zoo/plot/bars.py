@@ -115,7 +115,7 @@ def _draw_bar(axes: Axes, x: float, width: float, estimate: Estimate, values: np
             )
     if len(values) > 1:
         order = np.argsort(np.argsort(values, kind="stable"), kind="stable")
-        shift = np.where(order % 2, 1, -1) * (0.16 + 0.1 * (order // 2 % 2)) * min(width, _GROUP / 3)
+        shift = np.where(order % 2, 1, -1) * (0.14 + 0.1 * (order // 2 % 3)) * min(width, _GROUP / 3)
         axes.scatter(x + shift, values, s=13, color="white", edgecolors=style.INK, linewidths=0.8, zorder=6)
 
 

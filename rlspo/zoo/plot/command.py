@@ -128,7 +128,7 @@ def _work(arguments: list[str]) -> int:
         raise UserError("give a folder of runs, such as: rlspo plot logs")
     _check_places(args)
     found = find(args.paths, named)
-    runs = choose(found.runs, args.env, args.agents, args.by == "run")
+    runs = _readable(choose(found.runs, args.env, args.agents, args.by == "run"), found.notes)
     kind = args.kind or ("curves" if _have_curves(runs, args.metric) else "bars")
     _check_flags(args, kind)
     with style.drawing():
@@ -163,12 +163,28 @@ def _check_places(args: argparse.Namespace) -> None:
             raise UserError(f"{flag} {file}: " + ("is a folder." if file.is_dir() else f"there is no folder {file.parent}."))
 
 
-def _have_curves(runs: Sequence[Run], metric: str | None) -> bool:
-    """Whether there is a learning curve; reading them is what takes time."""
+def _readable(runs: Sequence[Run], notes: list[str]) -> list[Run]:
+    """Read the runs, with a progress bar, and leave out those that cannot be: one broken file must not hide all others.
+
+    :param notes: gets what was left out
+    """
     console = Console(stderr=True)
-    reading = track(runs, "reading runs", console=console, transient=True, disable=not console.is_terminal)
-    found = [run.evaluations is not None or (metric != "eval" and run.training is not None) for run in reading]
-    return any(found)
+    found, broken = [], []
+    for run in track(runs, "reading runs", console=console, transient=True, disable=not console.is_terminal):
+        try:
+            _ = (run.evaluations, run.scores)  # they are kept
+            found.append(run)
+        except UserError as error:
+            broken.append(f"Left out: {error}")
+    if not found:
+        raise UserError(" ".join(broken))
+    notes += broken
+    return found
+
+
+def _have_curves(runs: Sequence[Run], metric: str | None) -> bool:
+    """Whether there is a learning curve."""
+    return any(run.evaluations is not None or (metric != "eval" and run.training is not None) for run in runs)
 
 
 def _check_flags(args: argparse.Namespace, kind: str) -> None:

@@ -19,7 +19,7 @@ from rlspo.zoo.plot.runs import Curve, Run
 WINDOWS = {"eval": 1, "train": 20}
 _HEIGHT = 4.3  # inches of a single panel
 _MARKS = 8  # on a line, at most
-_COLUMNS = {"steps": "step", "time": "seconds", "episodes": "episode"}
+_COLUMNS = {"time": "seconds", "episodes": "episode"}
 _NAMES = {"steps": "steps", "time": "wall time", "episodes": "numbers of episodes"}
 
 
@@ -37,9 +37,9 @@ def draw(runs: Sequence[Run], options: Options) -> Picture:
     }
     notes = [f"Left out, without {_wanted(metric, options.along)}: {', '.join(left_out)}."] if left_out else []
     for env, agents in lines.items():
-        notes += [f"{agent} on {env}: {_ends(line, options.along)}" for agent, line in agents.items() if not line.whole.all()]
+        notes += [f"{agent} on {env}: {_ends(line)}" for agent, line in agents.items() if not line.whole.all()]
     rows = [
-        {"env": env, "agent": agent, _COLUMNS[options.along]: row.pop("x"), **row}
+        _row(env, agent, row, options.along)
         for env, agents in lines.items()
         for agent, line in agents.items()
         for row in line.rows()
@@ -65,6 +65,13 @@ def draw(runs: Sequence[Run], options: Options) -> Picture:
             ends.append((line.x[last] / unit, line.values[last], name, looks[agent].colour))
         style.label_ends(panel, ends, height)
     return Picture(figure, rows, notes)
+
+
+def _row(env: str, agent: str, numbers: Mapping[str, Any], along: Along) -> dict[str, Any]:
+    """A point of a line, with names of its own for what lies along the x-axis."""
+    step, x, *others = numbers.items()
+    place = {} if along == "steps" else {_COLUMNS[along]: x[1]}
+    return {"env": env, "agent": agent, step[0]: step[1], **place, **dict(others)}
 
 
 def _metric_of(runs: Sequence[Run]) -> str:
@@ -129,13 +136,12 @@ def _unit(lines: Mapping[str, Mapping[str, Line]], along: Along) -> tuple[float,
     return 1.0, "wall time, seconds"
 
 
-def _ends(line: Line, along: Along) -> str:
+def _ends(line: Line) -> str:
     """That some runs are shorter than others."""
-    whole = line.x[line.whole]
+    whole = line.steps[line.whole]
     if len(whole) == 0:
         return f"its {line.total} runs are nowhere there together; the line is drawn faint."
-    unit = {"steps": " steps", "time": " s", "episodes": " episodes"}[along]
-    return f"all {line.total} runs are there from {whole[0]:,.0f} to {whole[-1]:,.0f}{unit}; the rest is drawn faint."
+    return f"all {line.total} runs are there from {whole[0]:,.0f} to {whole[-1]:,.0f} steps; the rest is drawn faint."
 
 
 def _caption(lines: Sequence[Line], metric: str, window: int) -> str:

@@ -1,4 +1,8 @@
-"""The numbers behind learning curves: runs of one agent on a common axis, and what they come to together."""
+"""The numbers behind learning curves: runs of one agent, and what they come to together.
+
+Runs are put together step by step. Over wall time or episodes, a point lies where the runs got to its steps on average: those
+that are a little faster than others neither begin nor end the line alone.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,8 @@ _POINTS = 200  # of a line, where runs were not looked at in the same moments
 class Line:
     """One agent in one environment; all arrays ``(n,)``.
 
-    :param x: steps, seconds or episodes
+    :param steps: environment steps
+    :param x: the same, or the seconds or training episodes until then, as a mean over runs
     :param values: interquartile mean of the runs that are there
     :param low: lower end of the 95 % bootstrap interval; of a single run, its value less the standard deviation of episodes
     :param high: upper end, likewise
@@ -30,6 +35,7 @@ class Line:
     :param total: how many there are
     """
 
+    steps: np.ndarray
     x: np.ndarray
     values: np.ndarray
     low: np.ndarray
@@ -44,8 +50,10 @@ class Line:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One mapping for each point, plain."""
-        for x, value, low, high, runs in zip(self.x, self.values, self.low, self.high, self.runs, strict=True):
-            yield {"x": float(x), "value": plain(value), "low": plain(low), "high": plain(high), "runs": int(runs)}
+        columns = (self.steps, self.x, self.values, self.low, self.high)
+        for *numbers, runs in zip(*columns, self.runs, strict=True):
+            step, x, value, low, high = map(plain, numbers)
+            yield {"step": step, "x": x, "value": value, "low": low, "high": high, "runs": int(runs)}
 
 
 def line_of(curves: Sequence[Curve], along: Along, window: int) -> Line:
@@ -56,20 +64,35 @@ def line_of(curves: Sequence[Curve], along: Along, window: int) -> Line:
     :param window: points of a moving mean over each run, 1 for none
     """
     smoothed = [smooth(curve, window) for curve in curves]
-    axes = [axis_of(curve, along) for curve in smoothed]
-    x = common_axis(axes)
-    values = np.stack([resampled(x, axis, curve.values) for axis, curve in zip(axes, smoothed, strict=True)])
+    steps = common_axis([curve.steps for curve in smoothed])
+    values = np.stack([resampled(steps, curve.steps, curve.values) for curve in smoothed])
+    places = np.stack([resampled(steps, curve.steps, axis_of(curve, along)) for curve in smoothed])
     counts = np.sum(~np.isnan(values), axis=0)
     if len(curves) == 1:
-        spread = resampled(x, axes[0], smoothed[0].spread)
-        return Line(x, values[0], values[0] - spread, values[0] + spread, counts, total=1)
-    whole = x[counts == len(curves)]
-    # Runs never end at the same second: a little that only some of them have is not worth a kink in the line.
-    if len(whole) and whole[-1] - whole[0] >= _GOOD_PART * (x[-1] - x[0]):
-        kept = (x >= whole[0]) & (x <= whole[-1])
-        x, values, counts = x[kept], values[:, kept], counts[kept]
+        spread = resampled(steps, smoothed[0].steps, smoothed[0].spread)
+        return Line(steps, places[0], values[0], values[0] - spread, values[0] + spread, counts, total=1)
+    whole = steps[counts == len(curves)]
+    # Runs never end at the same step: a little that only some of them have is not worth a kink in the line.
+    if len(whole) and whole[-1] - whole[0] >= _GOOD_PART * (steps[-1] - steps[0]):
+        kept = (steps >= whole[0]) & (steps <= whole[-1])
+        steps, places, values, counts = steps[kept], places[:, kept], values[:, kept], counts[kept]
     middle, low, high = np.array([_summed_up(column[~np.isnan(column)]) for column in values.T]).T
-    return Line(x, middle, low, high, counts, len(curves))
+    x = steps if along == "steps" else mean_course(places)
+    return Line(steps, x, middle, low, high, counts, len(curves))
+
+
+def mean_course(places: np.ndarray) -> np.ndarray:
+    """The mean over runs of something that grows; where a run is missing, the mean of how fast it grows in the others.
+
+    >>> mean_course(np.array([[1.0, 2.0, 3.0], [3.0, 6.0, np.nan]])).tolist()
+    [2.0, 4.0, 5.0]
+
+    :param places: ``(n_runs, n)``; NaN where a run is missing
+    :return: ``(n,)``, not decreasing
+    """
+    first = places[:, 0]
+    growth = np.ma.masked_invalid(np.diff(places, axis=1)).mean(axis=0).filled(0.0)  # none across a gap between runs
+    return np.concatenate([[0.0], np.cumsum(growth)]) + np.nanmean(first)
 
 
 def _summed_up(values: np.ndarray) -> tuple[float, float, float]:

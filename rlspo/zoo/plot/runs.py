@@ -164,7 +164,8 @@ class FolderRun(Run):
         """Returns of single episodes by evaluation, and which evaluations are attacks."""
         if self.source.name == "run":  # the run folder within a cell
             files = sorted(self.source.parent.glob("evaluation_*.json"))
-            cell = {file.stem.removeprefix("evaluation_"): read_json(file) for file in files}
+            every = {file.stem.removeprefix("evaluation_"): read_json(file) for file in files}
+            cell = {name: data for name, data in every.items() if data.get("episodes")}
             if cell:
                 returns = {name: [float(each["return"]) for each in data["episodes"]] for name, data in cell.items()}
                 return returns, frozenset(name for name, data in cell.items() if data.get("attack"))

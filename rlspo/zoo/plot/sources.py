@@ -41,15 +41,15 @@ class Found:
 
 
 def find(paths: Sequence[Path], labelled: Mapping[str, Path]) -> Found:
-    """All runs under the paths.
+    """All runs under the paths, each once.
 
     :param paths: run folders, folders of such folders, grid folders, tables
-    :param labelled: more of them, with the name that their agent is to have
+    :param labelled: more of them, with the name that their agent is to have; a run that is under both has this name
     :raises UserError: for a path that does not exist, or that holds nothing to draw
     """
     found = Found()
     seen: set[tuple[Path, str, str, str]] = set()
-    for label, path in [*((None, path) for path in paths), *labelled.items()]:
+    for label, path in [*labelled.items(), *((None, path) for path in paths)]:
         runs = list(_runs_at(path, found))
         if not runs:
             raise UserError(_nothing_at(path, found.notes))

@@ -107,6 +107,18 @@ def test_what_may_surprise_is_said_on_standard_error(plot, run_folder, config):
     assert "differ" not in plot("logs", "--by", "run")[2]
 
 
+def test_a_broken_file_hides_no_other_run(plot, run_folder):
+    run_folder("logs/ppo/E-v0_1", {10: [1.0]})
+    for name, file, content in (("2", "evaluations.npz", "PK broken"), ("3", "report.json", "{")):
+        (run_folder(f"logs/ppo/E-v0_{name}", episodes=[[]]) / file).write_text(content)
+    code, out, err = plot("logs", "--json")
+    said = json.loads(out)
+    assert code == 0
+    assert [run["name"] for run in said["runs"]] == ["E-v0_1"]
+    assert "E-v0_2/evaluations.npz is no record" in err and "E-v0_3/report.json cannot be read" in err
+    assert plot("logs/ppo/E-v0_2")[0] == 2
+
+
 def test_a_title_of_ones_own(plot, grid, tmp_path):
     with matplotlib.rc_context({"svg.fonttype": "none"}):
         assert plot(grid, "--title", "What came of it", "-o", "a.svg")[0] == 0

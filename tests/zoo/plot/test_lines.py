@@ -77,9 +77,17 @@ def test_wall_time_and_episodes_as_axis():
     fast = curve([100, 200], [0.0, 10.0], seconds=[1.0, 2.0], episodes=[5, 9])
     slow = curve([100, 200], [0.0, 10.0], seconds=[2.0, 4.0], episodes=[5, 9])
     line = line_of([fast, slow], "time", window=1)
-    assert line.x.tolist() == [1.0, 2.0, 4.0]
-    assert line.values.tolist() == [0.0, 5.0, 10.0]
+    assert line.steps.tolist() == [100, 200]
+    assert line.x.tolist() == [1.5, 3.0]
+    assert line.values.tolist() == [0.0, 10.0]
     assert line_of([fast, slow], "episodes", window=1).x.tolist() == [5, 9]
+
+
+def test_wall_time_never_runs_backwards():
+    fast = curve([100, 200, 300, 400], [0.0, 10.0, 20.0, 30.0], seconds=[1.0, 2.0, 3.0, 4.0])
+    slow = curve([100, 200], [0.0, 10.0], seconds=[9.0, 18.0])
+    # To 200 steps it took 10 s on average; from there on only the fast run tells how long a step takes.
+    assert line_of([fast, slow], "time", window=1).x.tolist() == [5.0, 10.0, 11.0, 12.0]
 
 
 def test_moving_mean_and_the_spread_of_what_is_behind_it():
@@ -113,4 +121,4 @@ def test_points_that_coincide_count_as_their_mean():
 
 def test_rows_have_nothing_for_what_is_unknown():
     line = line_of([curve([10, 20], [1.0, 1.0]), curve([10, 20, 40], [3.0, 3.0, 5.0])], "steps", window=1)
-    assert list(line.rows())[-1] == {"x": 40.0, "value": 5.0, "low": None, "high": None, "runs": 1}
+    assert list(line.rows())[-1] == {"step": 40.0, "x": 40.0, "value": 5.0, "low": None, "high": None, "runs": 1}

@@ -178,6 +178,8 @@ def test_labels_name_agents(run_folder, results, tmp_path):
     grid = results({agent: {"E-v0": {"natural": [1.0]}} for agent in ("a", "b")})
     found = find([], {"narrow": tmp_path / "narrow", "wide": tmp_path / "wide", "old": grid})
     assert [run.agent for run in found.runs] == ["narrow", "wide", "old a", "old b"]
+    everything = find([tmp_path], {"wide": tmp_path / "wide"})
+    assert [run.agent for run in everything.runs] == ["wide", "ppo"]  # not drawn a second time without the label
 
 
 @pytest.mark.parametrize(
