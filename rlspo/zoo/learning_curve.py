@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
+from rlspo.zoo.monitor import Episodes, read_episodes
 from rlspo.zoo.plot import style
-from rlspo.zoo.plot.monitor import Episodes, read_episodes
 
 _WINDOW = 20  # episodes in the moving average of training returns
 _TRAINING, _EVALUATION = "#8a94a6", "#c2410c"

@@ -127,7 +127,7 @@ def test_missing_statistics_are_an_error_and_never_silent(wrapped_run):
     with pytest.raises(UserError, match="there is no file gone"):
         find_agent(wrapped_run, vecnormalize="gone.pkl")
     Path("junk.pkl").write_bytes(b"junk")
-    with pytest.raises(UserError, match="junk.pkl holds no statistics for these environments"):
+    with pytest.raises(UserError, match=r"junk\.pkl holds no statistics for these environments"):
         find_agent(wrapped_run, vecnormalize="junk.pkl").build_env(1, 0)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from rlspo.zoo.benchmark.cells import Cell, read_json, write_json
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.monitor import read_episodes
 from rlspo.zoo.run_folder import RunFolder
 from rlspo.zoo.statistics import area_under_curve, iqm
 
@@ -99,7 +100,7 @@ class Curve:
             return None
         with np.load(file) as data:
             steps, returns = data["timesteps"], data["results"]
-        return cls(cell, steps, _seconds_at(steps, cell.folder.run), returns)
+        return cls(cell, steps, read_episodes(cell.folder.run).seconds_at(steps), returns)
 
     @property
     def area(self) -> float:
@@ -119,19 +120,6 @@ class Curve:
                 "std": returns.std(),
                 "episodes": len(returns),
             }
-
-
-def _seconds_at(steps: np.ndarray, run: Path) -> np.ndarray:
-    """When training had come this far, by the clock of the training episodes."""
-    ends: list[tuple[float, int]] = []
-    for file in run.glob("*.monitor.csv"):
-        with file.open(newline="", encoding="utf-8") as lines:
-            next(lines, None)  # a comment with the start time
-            ends += [(float(row["t"]), int(row["l"])) for row in csv.DictReader(lines)]
-    if not ends:
-        return np.full(len(steps), np.nan)
-    times, lengths = np.array(sorted(ends)).T
-    return np.interp(steps, np.cumsum(lengths), times)
 
 
 def read_results(cells: Sequence[Cell]) -> tuple[list[Result], list[Curve]]:

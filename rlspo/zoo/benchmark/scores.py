@@ -113,7 +113,8 @@ def _overall(grid: Grid, envs: dict[str, dict[str, dict[int, float]]]) -> dict[s
         "agents": {
             agent: {
                 "seeds": min(len(values) for values in each.values()),
-                **{name: _interval(each, statistic) for name, statistic in statistics.items()},
+                # As rliable has it: the IQM is that of all runs, mean and median are those of the environments' means.
+                **{name: _interval(each, statistic, name in ("mean", "median")) for name, statistic in statistics.items()},
             }
             for agent, each in agents.items()
         },
@@ -134,8 +135,8 @@ def _improvement(grid: Grid, agents: Mapping[str, Mapping[str, np.ndarray]]) -> 
     }
 
 
-def _interval(values: dict[str, np.ndarray], statistic: Statistic) -> dict[str, float | None]:
-    return _plain(interval(values, statistic, confidence=CONFIDENCE, n_resamples=RESAMPLES))
+def _interval(values: dict[str, np.ndarray], statistic: Statistic, of_tasks: bool = False) -> dict[str, float | None]:
+    return _plain(interval(values, statistic, confidence=CONFIDENCE, n_resamples=RESAMPLES, of_tasks=of_tasks))
 
 
 def _plain(estimate: Estimate) -> dict[str, float | None]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.plot.monitor import Episodes, read_episodes
+from rlspo.zoo.monitor import Episodes, read_episodes
 
 #: Name of the score that is the mean return of the last evaluation during training, for runs that have no better one.
 LAST = "last evaluation"

@@ -12,7 +12,7 @@ from typing import Any
 
 from rlspo.zoo import yaml_io
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.plot.monitor import env_id, monitor_files
+from rlspo.zoo.monitor import env_id, monitor_files
 from rlspo.zoo.plot.runs import FolderRun, Run, env_label
 from rlspo.zoo.plot.tables import read_tables
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rlspo.zoo.plot.monitor import env_id, monitor_files, read_episodes
+from rlspo.zoo.monitor import env_id, monitor_files, read_episodes
 
 
 def test_environments_step_together(tmp_path, monitor):
