@@ -85,6 +85,15 @@ def returns(rows: Mapping[str, np.ndarray], caption: str) -> None:
 _ATTACKS = {"mad": "MAD"}
 
 
+def number(value: float) -> str:
+    """With as many decimals as make sense: returns may be thousands, or hundredths.
+
+    >>> number(4321.5), number(-1.0), number(0.01234)
+    ('4,321.5', '-1.00', '0.0123')
+    """
+    return f"{value:,.1f}" if abs(value) >= 10 else f"{value:#.3g}"
+
+
 def duration(seconds: float) -> str:
     """A span of time for people.
 

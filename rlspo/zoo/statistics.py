@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Scores = Mapping[str, Any] | Sequence[float] | np.ndarray
@@ -116,6 +117,35 @@ def difference_interval(
     value = float(statistic(_pooled(ours))) - float(statistic(_pooled(theirs)))
     resampled = [statistic(_pooled(_resample(strata, n_resamples, generator))) for strata in (ours, theirs)]
     return _estimate(value, resampled[0] - resampled[1], confidence, [*ours, *theirs])
+
+
+def mean_interval(values: Any, confidence: float = 0.95) -> Estimate:
+    """The mean of a few runs with Student's interval, which is honest where the bootstrap is too narrow: for two to ten runs.
+
+    :param values: ``(n_runs,)``
+    :return: nan for the ends with a single run
+    """
+    (runs,) = _strata(values)
+    value = float(runs.mean())
+    if len(runs) < 2:
+        return Estimate(value, float("nan"), float("nan"))
+    half = float(stats.t.ppf((1 + confidence) / 2, len(runs) - 1) * runs.std(ddof=1) / np.sqrt(len(runs)))
+    return Estimate(value, value - half, value + half)
+
+
+def mean_gain(x: Any, y: Any, confidence: float = 0.95) -> Estimate:
+    """The mean of ``x`` minus that of ``y`` with Welch's interval, for a few runs each; as :func:`mean_interval`."""
+    (ours,), (theirs,) = _strata(x), _strata(y)
+    value = float(ours.mean() - theirs.mean())
+    if min(len(ours), len(theirs)) < 2:
+        return Estimate(value, float("nan"), float("nan"))
+    parts = [runs.var(ddof=1) / len(runs) for runs in (ours, theirs)]
+    error = np.sqrt(sum(parts))
+    if error == 0:
+        return Estimate(value, value, value)
+    freedom = sum(parts) ** 2 / sum(part**2 / (len(runs) - 1) for part, runs in zip(parts, (ours, theirs), strict=True))
+    half = float(stats.t.ppf((1 + confidence) / 2, freedom) * error)
+    return Estimate(value, value - half, value + half)
 
 
 def probability_of_improvement(x: Scores, y: Scores) -> float:

@@ -11,14 +11,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from rlspo.zoo import statistics
 from rlspo.zoo.statistics import (
+    Estimate,
     area_under_curve,
     difference_interval,
     interval,
     iqm,
     mean,
+    mean_gain,
+    mean_interval,
     median,
     optimality_gap,
     performance_profile,
@@ -287,3 +291,22 @@ def test_interval_of_probability_of_improvement_is_rliables(rliable):
     low, high = np.ravel(estimates[1]["ours"])
     ours = probability_of_improvement_interval(x, y)
     assert [ours.low, ours.high] == pytest.approx([low, high], abs=0.12 * (high - low))
+
+
+def test_intervals_for_few_runs_are_those_of_student_and_welch():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(1, 2, 5), rng.normal(0, 1, 4)
+    known = stats.t.interval(0.95, 4, loc=x.mean(), scale=stats.sem(x))
+    found = mean_interval(x)
+    np.testing.assert_allclose([found.low, found.high], known)
+    welch = stats.ttest_ind(x, y, equal_var=False).confidence_interval(0.95)
+    gain = mean_gain(x, y)
+    np.testing.assert_allclose([gain.value, gain.low, gain.high], [x.mean() - y.mean(), welch.low, welch.high])
+    assert np.isnan(mean_gain([1.0], [1.0, 2.0]).low)
+    assert mean_gain([2.0, 2.0], [1.0, 1.0]) == Estimate(1.0, 1.0, 1.0)
+
+
+def test_the_interval_of_few_runs_covers_what_it_says():
+    rng = np.random.default_rng(1)
+    found = [mean_interval(rng.normal(size=3)) for _ in range(1000)]
+    assert 0.93 < np.mean([each.low < 0 < each.high for each in found]) < 0.97

@@ -16,6 +16,7 @@ from rlspo.zoo import blocks, display, yaml_io
 from rlspo.zoo.command import DONE, FAILED, USER_ERROR
 from rlspo.zoo.envs import find_spec, is_atari
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.files import write_text
 from rlspo.zoo.hyperparams import choose_block, find_file
 from rlspo.zoo.plan import Plan, make_plan
 from rlspo.zoo.run_folder import command_line
@@ -64,12 +65,18 @@ def tune(args: argparse.Namespace, command: str) -> int:
     base = _base(args)
     plan = make_plan(argparse.Namespace(**base))
     space_file, space = _space(args, plan)
-    settings = _settings(args, plan, space)
     name = args.study_name or f"{plan.config.algo}_{plan.config.env.rpartition(':')[2].replace('/', '-')}"
     folder = StudyFolder(args.log_folder / "tune" / name)
     folder.path.mkdir(parents=True, exist_ok=True)
     with only_one(folder):
-        study = Study(name, open_storage(args.storage, folder), folder, settings, space)
+        stored = _stored_block(plan, args)
+        if folder.base.is_file():
+            stored = yaml_io.read_mapping(folder.base)[_env_id(args)]
+        else:
+            yaml_io.write(folder.base, {_env_id(args): stored}, "The settings that the study began from; they do not change.")
+        base["conf_file"] = folder.base
+        plan = make_plan(argparse.Namespace(**base))
+        study = Study(name, open_storage(args.storage, folder), folder, _settings(args, plan, space), space)
         if not args.json:
             _announce(args, plan, study, space_file)
         _search(study, base, args)
@@ -79,7 +86,7 @@ def tune(args: argparse.Namespace, command: str) -> int:
         if len(chosen) == 1:
             return _nothing_trained(study, args, command)
         judgements = _validate(study, base, chosen, args)
-        return _conclude(study, judgements, plan, args, command, space_file, drawn)
+        return _conclude(study, judgements, stored, plan, args, command, space_file, drawn)
 
 
 def _base(args: argparse.Namespace) -> dict[str, Any]:
@@ -197,18 +204,20 @@ def _nothing_trained(study: Study, args: argparse.Namespace, command: str) -> in
 def _conclude(
     study: Study,
     judgements: list[Judgement],
+    stored: dict[str, Any],
     plan: Plan,
     args: argparse.Namespace,
     command: str,
     space_file: Path,
     drawn: list[Path],
 ) -> int:
-    best = report.winner(judgements)
+    incomplete = any(each.missing for each in judgements)
+    best = None if incomplete else report.best_of(judgements)
     text, block = "", None
     if best is not None and best.candidate.name != DEFAULT:
-        block = _block(plan, args, best.candidate)
+        block = _block(stored, args, best.candidate)
         text = blocks.render_block(_env_id(args), block, report.provenance(study, best, judgements, space_file))
-        study.folder.best.write_text(text, encoding="utf-8")
+        write_text(study.folder.best, text)
     else:
         study.folder.best.unlink(missing_ok=True)
     data = report.as_data(study, judgements, command, block)
@@ -221,25 +230,51 @@ def _conclude(
         report.show_failures(study)
         report.show(study, judgements)
         if text:
-            display.heading(f"The winner, {best.candidate.name if best else ''}, as a block for a file of hyperparameters")
+            display.heading(f"The best, {best.candidate.name if best else ''}, as a block for a file of hyperparameters")
             print(text, end="")
         display.facts(_places(study, bool(text), drawn))
-    if not text:
+    if incomplete:
+        display.error("trainings on fresh seeds are missing: nothing is chosen. The same command trains them.")
+        return FAILED
+    if best is None:
+        display.error("no candidate could be trained on all fresh seeds: there is nothing to choose from.")
+        return FAILED
+    return _decide(best, plan, args, text)
+
+
+def _decide(best: Judgement, plan: Plan, args: argparse.Namespace, text: str) -> int:
+    """Say how far to trust the best, and apply it where that was asked for and is justified."""
+    if best.candidate.name == DEFAULT:
         display.note("No trial beats the settings that the search began from on fresh seeds: nothing to apply.")
-    elif args.apply:
+        return DONE
+    if not report.shown_better(best):
+        display.note(
+            "It is not shown to be better than what the search began from: the interval of its gain reaches 0. "
+            "More --validation-seeds tell." + (" Not applied." if args.apply else "")
+        )
+        return FAILED if args.apply else DONE
+    if args.apply:
         _apply(plan, args, text)
     return DONE
 
 
-def _block(plan: Plan, args: argparse.Namespace, candidate: Candidate) -> dict[str, Any]:
-    """The settings that the winner was trained with, as they would stand in a file: those not searched included."""
+def _stored_block(plan: Plan, args: argparse.Namespace) -> dict[str, Any]:
+    """The block of the agent's file, as it stands there."""
     file = find_file(plan.config.algo, plan.cls, args.conf_file)
-    stored = {} if file is None else yaml_io.read_mapping(file)[plan.config.source.block]
+    return {} if file is None else dict(yaml_io.read_mapping(file)[plan.config.source.block])
+
+
+def _block(stored: dict[str, Any], args: argparse.Namespace, candidate: Candidate) -> dict[str, Any]:
+    """The settings of a candidate as they would stand in a file: those not searched included.
+
+    The number of steps stays what it was there: studies are often shorter than the trainings that they are for, and the
+    provenance says how long they were.
+    """
     given = dict(args.hyperparams)
     if args.env_kwargs:
         given["env_kwargs"] = merged(given.get("env_kwargs") or {}, args.env_kwargs)
     block = merged(merged(stored, given), candidate.overrides)
-    block["n_timesteps"] = plan.config.settings.n_timesteps
+    block.setdefault("n_timesteps", args.n_timesteps)
     block.pop("provenance", None)
     return block
 

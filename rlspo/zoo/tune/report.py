@@ -17,18 +17,24 @@ from rich.table import Table
 from rich.text import Text
 
 from rlspo.zoo import display
+from rlspo.zoo.files import whole, write_text
 from rlspo.zoo.statistics import Estimate
-from rlspo.zoo.tune.study import Study, duration_of, outcomes_of, reason_of
+from rlspo.zoo.tune.study import Study, duration_of, outcomes_of, reason_of, settings_of
 from rlspo.zoo.tune.validation import DEFAULT, Judgement
 
 _PACKAGES = ("rlspo", "stable-baselines3", "torch", "gymnasium", "optuna")
 _SHOWN_REASONS = 5
 
 
-def winner(judgements: list[Judgement]) -> Judgement | None:
-    """The candidate with the highest mean on fresh seeds, among those that none of these made fail."""
-    whole = [each for each in judgements if each.scores and not each.failures]
-    return max(whole, key=lambda each: each.mean.value, default=None)
+def best_of(judgements: list[Judgement]) -> Judgement | None:
+    """The candidate with the highest mean on fresh seeds, among those that were trained on all of them."""
+    complete = [each for each in judgements if each.scores and not each.failures and not each.missing]
+    return max(complete, key=lambda each: each.mean.value, default=None)
+
+
+def shown_better(judgement: Judgement | None) -> bool:
+    """Whether the settings beat the default beyond what a few seeds may do by chance."""
+    return judgement is not None and judgement.gain is not None and judgement.gain.low > 0
 
 
 def counts(study: Study) -> dict[str, int]:
@@ -50,11 +56,12 @@ def write_trials(study: Study) -> None:
                 "seconds": round(duration_of(trial).total_seconds(), 1),
                 "scores": " ".join(f"{outcome.score:.6g}" for outcome in outcomes.values()),
                 "reason": reason_of(trial),
+                "settings": json.dumps(settings_of(trial)),
                 **trial.params,
             }
         )
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    with study.folder.trials.open("w", newline="", encoding="utf-8") as file:
+    with whole(study.folder.trials) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, columns)
         table.writeheader()
         table.writerows(rows)
@@ -62,7 +69,7 @@ def write_trials(study: Study) -> None:
 
 def as_data(study: Study, judgements: list[Judgement], command: str, block: dict[str, Any] | None) -> dict[str, Any]:
     """The report as plain data."""
-    best = winner(judgements)
+    best = best_of(judgements)
     return {
         "study": study.name,
         "command": command,
@@ -79,17 +86,19 @@ def as_data(study: Study, judgements: list[Judgement], command: str, block: dict
                 "mean": _plain(each.mean),
                 "gain": None if each.gain is None else _plain(each.gain),
                 "failures": {str(seed): reason for seed, reason in each.failures.items()},
+                "missing": list(each.missing),
             }
             for each in judgements
         ],
-        "winner": None if best is None else best.candidate.name,
+        "best": None if best is None else best.candidate.name,
+        "shown_better": shown_better(best),
         "block": block,
     }
 
 
 def write(study: Study, data: dict[str, Any]) -> None:
     """Write the report."""
-    study.folder.report.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    write_text(study.folder.report, json.dumps(data, indent=2) + "\n")
 
 
 def provenance(study: Study, best: Judgement, judgements: list[Judgement], space: Path) -> str:
@@ -100,13 +109,14 @@ def provenance(study: Study, best: Judgement, judgements: list[Judgement], space
     judging = settings.judging
     under = f", under the {judging.attack} attack" if judging.attack else ""
     versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    doubt = "" if shown_better(best) else ", not shown to be better"
     gain = "" if best.gain is None else f", a gain of {interval_text(best.gain)}"
     return (
         f"rlspo tune, study {study.name}, {best.candidate.name} of {len(study.trials)}, space {space.name} "
         f"({settings.space}), {settings.sampler} sampler, {settings.pruner} pruner, seeds {_range(settings.seeds)}, "
         f"{settings.n_timesteps:g} steps each. Interquartile mean of {judging.final_episodes} fresh episodes{under}, mean "
         f"over the fresh seeds {_range(seeds)}: {interval_text(best.mean)}; before: {interval_text(default.mean)}{gain} "
-        f"(95 % intervals). {versions}; {datetime.date.today().isoformat()}."
+        f"(95 % t intervals){doubt}. {versions}; {datetime.date.today().isoformat()}."
     )
 
 
@@ -124,12 +134,12 @@ def show(study: Study, judgements: list[Judgement]) -> None:
     table = Table()
     for column in ("settings", "in search", "on fresh seeds", "gain over default"):
         table.add_column(column, justify="left" if column == "settings" else "right")
-    best = winner(judgements)
+    best = best_of(judgements)
     for each in judgements:
         searched = each.candidate.searched
         table.add_row(
             each.candidate.name,
-            "" if searched is None else f"{searched:,.1f}",
+            "" if searched is None else display.number(searched),
             interval_text(each.mean) if each.scores else "all failed",
             "" if each.gain is None else interval_text(each.gain),
             style="bold" if each is best else "",
@@ -141,12 +151,15 @@ def show(study: Study, judgements: list[Judgement]) -> None:
     seeds = max(len(each.scores) for each in judgements)
     caption = (
         f"mean over seeds ({settings.n_seeds} in the search, {seeds} fresh ones) of the interquartile mean of "
-        f"{judging.final_episodes} fresh episodes{under},\nafter {settings.n_timesteps:,} steps; 95 % bootstrap intervals"
+        f"{judging.final_episodes} fresh episodes{under},\nafter {settings.n_timesteps:,} steps; 95 % t intervals"
     )
     display.out().print(Text(caption, style="dim"))
     for each in judgements:
         for seed, reason in each.failures.items():
             display.note(f"{each.candidate.name}, seed {seed}: {reason}")
+        if each.missing:
+            lost = ", ".join(map(str, each.missing))
+            display.note(f"{each.candidate.name}: the processes of seeds {lost} were killed; the same command trains them.")
 
 
 def interval_text(estimate: Estimate) -> str:
@@ -155,7 +168,7 @@ def interval_text(estimate: Estimate) -> str:
     >>> interval_text(Estimate(-151.234, -160.06, -140.0))
     '-151.2 [-160.1, -140.0]'
     """
-    return f"{estimate.value:.1f} [{estimate.low:.1f}, {estimate.high:.1f}]"
+    return f"{display.number(estimate.value)} [{display.number(estimate.low)}, {display.number(estimate.high)}]"
 
 
 def _range(seeds: Any) -> str:

@@ -56,24 +56,49 @@ def make_sampler(name: str, n_startup_trials: int, study_seed: int, position: in
         raise UserError(f"--sampler {name} needs a package that is not installed: {error}") from error
 
 
-def make_pruner(name: str, n_startup_trials: int, checkpoints: int, n_seeds: int) -> BasePruner:
+class MedianPruner(BasePruner):
+    """Gives up a trial that is below the median of the complete trials at the same step, twice in a row.
+
+    Optuna's own compares the best that a trial has shown at any step so far: one good evaluation of the first seed would
+    protect all others. Twice in a row, because single evaluations are noisy.
+
+    :param warm_up: steps at the beginning that are never judged
+    """
+
+    def __init__(self, warm_up: int) -> None:
+        self.warm_up = warm_up
+
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        """Whether to give the trial up."""
+        step = trial.last_step
+        if step is None or step - 1 < self.warm_up:
+            return False
+        complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+        return all(self._below(complete, trial, each) for each in (step - 1, step))
+
+    @staticmethod
+    def _below(complete: list[optuna.trial.FrozenTrial], trial: optuna.trial.FrozenTrial, step: int) -> bool:
+        others = [other.intermediate_values[step] for other in complete if step in other.intermediate_values]
+        return bool(others and step in trial.intermediate_values and trial.intermediate_values[step] < np.median(others))
+
+
+def make_pruner(name: str, checkpoints: int, n_seeds: int) -> BasePruner:
     """The pruner of a study, whose steps are the checkpoints of the first seed, then those of the second, and so on.
 
+    For ``"wilcoxon"`` the steps are the fresh episodes of the first seed, then those of the second.
+
     :param name: one of :data:`PRUNERS`
-    :param n_startup_trials: trials that are never pruned
     :param checkpoints: evaluations in one training
     :param n_seeds: trainings in one trial
     """
     # What an agent returns in the first third of a training says little about its end.
     warm_up = checkpoints // 3
     makers: dict[str, Callable[[], BasePruner]] = {
-        "median": lambda: optuna.pruners.MedianPruner(
-            n_startup_trials=n_startup_trials, n_warmup_steps=warm_up, interval_steps=1, n_min_trials=1
-        ),
+        "median": lambda: MedianPruner(warm_up),
         "hyperband": lambda: optuna.pruners.HyperbandPruner(
             min_resource=max(warm_up, 1), max_resource=checkpoints * n_seeds, reduction_factor=3, bootstrap_count=0
         ),
-        "wilcoxon": lambda: optuna.pruners.WilcoxonPruner(p_threshold=0.1, n_startup_steps=max(warm_up, 2)),
+        "wilcoxon": lambda: optuna.pruners.WilcoxonPruner(p_threshold=0.1, n_startup_steps=2),
         "none": optuna.pruners.NopPruner,
     }
     with warnings.catch_warnings():

@@ -72,8 +72,9 @@ class Search:
         settings = self.study.settings
         running = _Running(trial, settings.seeds)
         for seed, outcome in done.items():
-            for value in _instances(outcome):
-                self._prune(running, seed, value)
+            for _, value in outcome.curve:
+                self._report(running, seed, value)
+            self._report_outcome(running, outcome)
         missing = tuple(seed for seed in settings.seeds if seed not in done)
         self.watcher.began(trial.number)
         return running, Job(self.base, chosen, missing, settings.judging)
@@ -86,12 +87,14 @@ class Search:
                 share = running.seeds.index(seed) + min(steps / self.study.settings.n_timesteps, 1.0)
                 self.watcher.progressed(number, share / len(running.seeds))
             case Evaluated(seed, _, value):
-                running.pruned = self._prune(running, seed, value)
+                self._report(running, seed, value)
+                running.pruned = self._hopeless(running)
                 worker.answer(not running.pruned)
             case Outcome():
                 self.study.keep(running.trial, message)
                 # After the last seed there is nothing left to save.
-                running.pruned = self._prune(running, message.seed, message.score) and message.seed != running.seeds[-1]
+                self._report_outcome(running, message)
+                running.pruned = message.seed != running.seeds[-1] and self._hopeless(running)
                 worker.answer(not running.pruned)
             case Finished():
                 self.watcher.ended(number, self._finish(running), counts=True)
@@ -111,24 +114,30 @@ class Search:
             return f"pruned in seed {seeds} of {len(running.seeds)}"
         return f"{self.study.tell_complete(running.trial):,.1f}"
 
-    def _prune(self, running: _Running, seed: int, value: float) -> bool:
-        """Report one evaluation; True if the trial is hopeless.
+    def _report(self, running: _Running, seed: int, value: float) -> None:
+        """Report one evaluation: the mean over the seeds so far at the same checkpoint.
 
-        Steps count through the checkpoints of the first seed, then of the second, and so on. The value reported is the mean
-        over the seeds so far at the same checkpoint, so that more seeds make it less noisy and every step compares across
-        trials. The Wilcoxon pruner pairs single evaluations with those of the best trial, and gets them singly.
+        Steps count through the checkpoints of the first seed, then of the second, and so on. More seeds make the value less
+        noisy, and every step compares across trials.
         """
         values = running.values.setdefault(seed, [])
         values.append(value)
         checkpoint = len(values) - 1
         if self.study.settings.pruner != "wilcoxon":
             same = [others[checkpoint] for others in running.values.values() if len(others) > checkpoint]
-            value = float(np.mean(same))
-        step = running.seeds.index(seed) * self.study.settings.judging.checkpoints + checkpoint
-        running.trial.report(value, step)
-        return bool(running.trial.should_prune())
+            step = running.seeds.index(seed) * self.study.settings.judging.checkpoints + checkpoint
+            running.trial.report(float(np.mean(same)), step)
 
+    def _report_outcome(self, running: _Running, outcome: Outcome) -> None:
+        """Report what came of a seed. The Wilcoxon pruner pairs its episodes with those of the best trial: same seed, same
+        environment copy, same place in line; evaluations of one learning curve would be no independent samples."""
+        self._report(running, outcome.seed, outcome.score)
+        if self.study.settings.pruner == "wilcoxon":
+            first = running.seeds.index(outcome.seed) * len(outcome.returns)
+            for place, episode in enumerate(outcome.returns):
+                running.trial.report(episode, first + place)
 
-def _instances(outcome: Outcome) -> list[float]:
-    """Evaluations of a seed that is done: those on the way, and the fresh one."""
-    return [*(value for _, value in outcome.curve), outcome.score]
+    def _hopeless(self, running: _Running) -> bool:
+        """Whether to give a trial up; the first trials of a study never are."""
+        complete = sum(trial.state == TrialState.COMPLETE for trial in self.study.trials)
+        return complete >= self.study.settings.n_startup_trials and running.trial.should_prune()

@@ -71,6 +71,11 @@ class StudyFolder:
         return self.path / "journal.log"
 
     @property
+    def base(self) -> Path:
+        """The settings that the study began from, as they stood in the agent's file then."""
+        return self.path / "base.yml"
+
+    @property
     def lock(self) -> Path:
         """Held by the one program that works on the study from this folder."""
         return self.path / "lock"

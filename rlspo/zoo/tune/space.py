@@ -101,7 +101,8 @@ class Range(BaseModel):
 
     def settings(self) -> list[Any]:
         """Both ends."""
-        return [self.setting(self.low), self.setting(self.high)]
+        between = [] if self.whole else [self.low + 0.4321 * (self.high - self.low)]  # no whole number by chance
+        return [self.setting(each) for each in (self.low, *between, self.high)]
 
     def _reached(self) -> bool:
         """Whether ``high`` is one of the steps."""

@@ -11,7 +11,7 @@ import json
 import platform
 import warnings
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from rlspo.zoo import display
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.tune.samplers import make_pruner, make_sampler
 from rlspo.zoo.tune.settings import StudyFolder, StudySettings
@@ -37,7 +38,8 @@ _OWNER, _INTERRUPTED, _RETRY_OF, _OUTCOMES, _REASON, _SETTINGS_OF_TRIAL = (
     "reason",
     "hyperparameters",
 )
-_MAX_INTERRUPTIONS = 3
+#: Times that settings are tried again when their process is killed.
+MAX_ATTEMPTS = 3
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -70,12 +72,27 @@ def open_storage(where: str | None, folder: StudyFolder) -> BaseStorage:
             return RDBStorage(where)
         path = folder.journal if where is None else Path(where)
         path.parent.mkdir(parents=True, exist_ok=True)
+        if where is None:  # elsewhere another program may be writing its line at this moment
+            _cut_torn_line(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             return JournalStorage(JournalFileBackend(str(path)))
     except Exception as error:  # of many kinds: drivers, servers, paths
         text = str(error).strip().splitlines()
-        raise UserError(f"--storage {where}: cannot be opened: {text[0] if text else type(error).__name__}") from error
+        name = folder.journal if where is None else where
+        raise UserError(f"--storage {name}: cannot be opened: {text[0] if text else type(error).__name__}") from error
+
+
+def _cut_torn_line(journal: Path) -> None:
+    """A full disk or a loss of power can cut off the last line of a journal; what follows it would then be lost, too."""
+    if not journal.is_file():
+        return
+    content = journal.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        display.note(f"{journal}: the last entry was cut off and is dropped.")
+        with journal.open("r+b") as file:
+            file.truncate(whole)
 
 
 class Study:
@@ -95,7 +112,7 @@ class Study:
         self.name, self.folder, self.settings, self.space = name, folder, settings, space
         self.owner = f"{platform.node()}:{folder.path.resolve()}"
         judging = settings.judging
-        pruner = make_pruner(settings.pruner, settings.n_startup_trials, judging.checkpoints, settings.n_seeds)
+        pruner = make_pruner(settings.pruner, judging.checkpoints, settings.n_seeds)
         self.optuna = optuna.create_study(
             study_name=name, storage=storage, pruner=pruner, direction="maximize", load_if_exists=True
         )
@@ -113,9 +130,9 @@ class Study:
                 )
             self.optuna.set_user_attr(_SETTINGS, now)
             return
-        changed = [key for key in now if now[key] != began.get(key)]
+        changed = list(_differences(began, now))
         if changed:
-            lines = "\n".join(f"  {key}: was {_short(began.get(key))}, is {_short(now[key])}" for key in changed)
+            lines = "\n".join(f"  {line}" for line in changed)
             raise UserError(
                 f"The study {self.name!r} began with other settings:\n{lines}\n"
                 "Give those again to go on with it, or another --study-name to begin a new one."
@@ -184,7 +201,7 @@ class Study:
         trial = self.optuna.get_trials(deepcopy=False)[number]
         attempts = trial.user_attrs.get("attempt", 1)
         storage, trial_id = self.optuna._storage, trial._trial_id
-        if attempts >= _MAX_INTERRUPTIONS:
+        if attempts >= MAX_ATTEMPTS:
             storage.set_trial_user_attr(trial_id, _REASON, f"{reason}, {attempts} times")
             self.optuna.tell(number, state=TrialState.FAIL)
             return False
@@ -199,8 +216,7 @@ class Study:
     def _recover(self) -> None:
         """Trials of this folder that are still running belong to a program that is gone: we hold its lock."""
         for trial in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            # Without an owner it was asked for, but never begun.
-            if trial.user_attrs.get(_OWNER, self.owner) == self.owner:
+            if trial.user_attrs.get(_OWNER) == self.owner or _never_begun(trial):
                 self.interrupted(trial.number, "the study was stopped")
 
 
@@ -225,6 +241,16 @@ def duration_of(trial: FrozenTrial) -> timedelta:
     return trial.duration or timedelta()
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) < 100 else f"{text[:97]}..."
+def _never_begun(trial: FrozenTrial) -> bool:
+    """Whether a trial was asked for by a program that ended before it could put its name to it."""
+    asked = trial.datetime_start
+    return _OWNER not in trial.user_attrs and asked is not None and datetime.now() - asked > timedelta(minutes=1)
+
+
+def _differences(before: Any, now: Any, where: str = "") -> Iterator[str]:
+    """What differs in two pieces of plain data, path by path."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in dict.fromkeys([*before, *now]):
+            yield from _differences(before.get(key), now.get(key), f"{where}.{key}" if where else key)
+    elif before != now:
+        yield f"{where}: was {json.dumps(before)}, is {json.dumps(now)}"

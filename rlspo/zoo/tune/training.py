@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
 from rlspo.attacks import attacked_evaluation
+from rlspo.attacks.evaluation import play
+from rlspo.zoo.acting import Actor, generators_kept
 from rlspo.zoo.plan import evaluation_recipe, make_plan
 from rlspo.zoo.report import INNER_STEPS, radius
 from rlspo.zoo.statistics import iqm
@@ -147,5 +148,5 @@ def _returns(model: BaseAlgorithm, env: VecEnv, judging: Judging, n_episodes: in
     if judging.attack is not None:
         epsilon = radius(model, judging.epsilon)
         return attacked_evaluation(model, env, judging.attack, epsilon, n_episodes, steps=INNER_STEPS, seed=seed)
-    returns, _ = evaluate_policy(model, env, n_episodes, return_episode_rewards=True, warn=False)
-    return np.array(returns)
+    with generators_kept():
+        return play(Actor(model, env), env, n_episodes).returns

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
+import math
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 from optuna.trial import TrialState
 
-from rlspo.zoo.statistics import Estimate, difference_interval, interval, mean
-from rlspo.zoo.tune.settings import StudyFolder
-from rlspo.zoo.tune.study import Study, settings_of
+from rlspo.zoo.files import write_text
+from rlspo.zoo.statistics import Estimate, mean_gain, mean_interval
+from rlspo.zoo.tune.study import MAX_ATTEMPTS, Study, settings_of
 from rlspo.zoo.tune.training import Outcome
 from rlspo.zoo.tune.workers import Died, Evaluated, Failed, Job, Pool, Progress
 
@@ -33,20 +35,16 @@ class Candidate:
     overrides: dict[str, Any]
     searched: float | None = None
 
-    @property
-    def stem(self) -> str:
-        """Of file names."""
-        return self.name.replace(" ", "_")
-
 
 @dataclass(frozen=True)
 class Judgement:
     """A candidate on fresh seeds.
 
     :param scores: the interquartile mean of each seed's fresh episodes, by seed
-    :param mean: over the seeds, with a bootstrap interval
-    :param gain: over the default settings on the same seeds, with an interval; None for these themselves
+    :param mean: over the seeds, with Student's interval
+    :param gain: over the default settings on the same seeds, with Welch's interval; None for these themselves
     :param failures: seeds whose training failed, and why
+    :param missing: seeds that are still to be trained, because their processes were killed
     """
 
     candidate: Candidate
@@ -54,6 +52,7 @@ class Judgement:
     mean: Estimate
     gain: Estimate | None
     failures: dict[int, str]
+    missing: tuple[int, ...]
 
 
 def candidates(study: Study, top: int) -> list[Candidate]:
@@ -80,62 +79,85 @@ def validate(
     :param progressed: called with a candidate, a seed and the share of its steps that are done
     :return: in the order of ``chosen``
     """
-    folder = study.folder
-    folder.validation.mkdir(exist_ok=True)
-    judging = study.settings.judging
-    failures: dict[tuple[str, int], str] = {}
+    store = _Store(study)
     # Seed by seed, so that an interruption leaves all candidates with the same seeds.
-    missing = iter([(each, seed) for seed in seeds for each in chosen if not _file(folder, each, seed).is_file()])
+    waiting = deque((each, seed) for seed in seeds for each in chosen if store.read(each, seed) is None)
+    attempts: Counter[tuple[str, int]] = Counter()
+    failures: dict[tuple[str, int], str] = {}
 
     def next_job() -> tuple[tuple[Candidate, int], Job] | None:
-        for candidate, seed in missing:
-            return (candidate, seed), Job(base, candidate.overrides, (seed,), judging)
-        return None
+        if not waiting:
+            return None
+        candidate, seed = waiting.popleft()
+        attempts[candidate.name, seed] += 1
+        return (candidate, seed), Job(base, candidate.overrides, (seed,), study.settings.judging)
 
     for worker, message in Pool(n_workers).run(next_job):
         candidate, seed = worker.key
         match message:
             case Progress(_, steps):
                 progressed(candidate, seed, min(steps / study.settings.n_timesteps, 0.99))  # until it is judged
+            case Evaluated():
+                worker.answer(True)
             case Outcome():
-                _write(folder, candidate, message)
+                store.write(candidate, message)
                 worker.answer(True)
                 progressed(candidate, seed, 1.0)
             case Failed(reason):
                 failures[candidate.name, seed] = reason
-            case Died(code):
-                failures[candidate.name, seed] = f"its process ended with exit code {code}; the same command tries it again"
-            case Evaluated():
-                worker.answer(True)
-    return list(_judgements(folder, chosen, seeds, failures))
+            case Died() if attempts[candidate.name, seed] < MAX_ATTEMPTS:
+                waiting.appendleft((candidate, seed))
+    return list(_judgements(store, chosen, seeds, failures))
 
 
 def _judgements(
-    folder: StudyFolder, chosen: list[Candidate], seeds: tuple[int, ...], failures: dict[tuple[str, int], str]
+    store: _Store, chosen: list[Candidate], seeds: tuple[int, ...], failures: dict[tuple[str, int], str]
 ) -> Iterator[Judgement]:
-    reference: np.ndarray | None = None
+    reference: dict[int, float] = {}
     for candidate in chosen:
-        done = {seed: _file(folder, candidate, seed) for seed in seeds}
-        scores = {seed: float(json.loads(file.read_text())["score"]) for seed, file in done.items() if file.is_file()}
-        values = np.array(list(scores.values()))
-        nothing = Estimate(float("nan"), float("nan"), float("nan"))
-        centre = interval(values, mean) if len(values) else nothing
-        gain = None
+        found = {seed: store.read(candidate, seed) for seed in seeds}
+        scores = {seed: score for seed, score in found.items() if score is not None}
         if candidate.name == DEFAULT:
-            reference = values
-        elif reference is not None and len(reference) and len(values):
-            gain = difference_interval(values, reference, mean)
+            reference = scores
         failed = {seed: reason for (name, seed), reason in failures.items() if name == candidate.name}
-        yield Judgement(candidate, scores, centre, gain, failed)
+        both = [seed for seed in scores if seed in reference]
+        gain = None
+        if candidate.name != DEFAULT and both:
+            gain = mean_gain([scores[seed] for seed in both], [reference[seed] for seed in both])
+        yield Judgement(
+            candidate,
+            scores,
+            mean_interval(list(scores.values())) if scores else Estimate(math.nan, math.nan, math.nan),
+            gain,
+            failed,
+            missing=tuple(seed for seed in seeds if seed not in scores and seed not in failed),
+        )
 
 
-def _file(folder: StudyFolder, candidate: Candidate, seed: int) -> Any:
-    return folder.validation / f"{candidate.stem}_seed_{seed}.json"
+class _Store:
+    """One file for each candidate and seed, which says for which study and settings it holds."""
 
+    def __init__(self, study: Study) -> None:
+        self.folder = study.folder.validation
+        self.study = study.settings.plain()
+        self.folder.mkdir(exist_ok=True)
 
-def _write(folder: StudyFolder, candidate: Candidate, outcome: Outcome) -> None:
-    """Whole or not at all."""
-    file = _file(folder, candidate, outcome.seed)
-    partial = file.with_suffix(".part")
-    partial.write_text(json.dumps({"settings": candidate.overrides, **outcome.plain()}) + "\n", encoding="utf-8")
-    os.replace(partial, file)
+    def read(self, candidate: Candidate, seed: int) -> float | None:
+        """The score, if it is there and is that of these very settings."""
+        file = self._file(candidate, seed)
+        if not file.is_file():
+            return None
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        return float(stored["score"]) if stored.get("of") == self._fingerprint(candidate) else None
+
+    def write(self, candidate: Candidate, outcome: Outcome) -> None:
+        """Keep what came of a seed."""
+        data = {"of": self._fingerprint(candidate), "settings": candidate.overrides, **outcome.plain()}
+        write_text(self._file(candidate, outcome.seed), json.dumps(data) + "\n")
+
+    def _file(self, candidate: Candidate, seed: int) -> Path:
+        return self.folder / f"{candidate.name.replace(' ', '_')}_seed_{seed}.json"
+
+    def _fingerprint(self, candidate: Candidate) -> str:
+        everything = json.dumps([self.study, candidate.overrides], sort_keys=True)
+        return hashlib.sha256(everything.encode()).hexdigest()[:16]

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from rlspo.zoo import yaml_io
 from rlspo.zoo.tune.command import main
+from rlspo.zoo.tune.workers import Died
 
 STUDY = Path("logs/tune/ppo_Lever-v0")
 BLOCK = """\
@@ -65,9 +66,8 @@ def told(trials):
     return [(trial.params, trial.value) for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
 
 
-def test_a_study_finds_validates_and_writes_a_block(capsys):
-    assert tune("--apply") == 0
-    shown = capsys.readouterr()
+def test_a_study_searches_validates_and_reports():
+    assert tune() == 0
     report = json.loads((STUDY / "report.json").read_text())
     assert next(each["name"] for each in report["validation"]) == "default"
     assert len(report["validation"]) == 2
@@ -77,18 +77,106 @@ def test_a_study_finds_validates_and_writes_a_block(capsys):
         rows = list(csv.DictReader(file))
     assert [row["trial"] for row in rows] == ["0", "1", "2"]
     assert (STUDY / "history.png").is_file()
-    blocks = yaml_io.read_mapping(Path("own.yml"))
-    if report["winner"] == "default":
-        assert "nothing to apply" in shown.err
-        assert list(blocks) == ["default", "Other-v0"]
-    else:
-        block = blocks["Lever-v0"]
-        assert block["policy_kwargs"]["net_arch"] == [4]  # what is sampled is merged, it replaces nothing
-        assert block["policy_kwargs"]["activation_fn"] in ("tanh", "relu")
-        assert block["n_timesteps"] == 96
-        assert "10000-10001" in block["provenance"]
-        assert block == yaml_io.read_mapping(STUDY / "best.yml")["Lever-v0"]
-        assert "must stay" in Path("own.yml").read_text()
+    assert list(yaml_io.read_mapping(Path("own.yml"))) == ["default", "Other-v0"]  # nothing was to be applied
+
+
+def known(store, candidate, seed):
+    """The second trial is the best, the default the worst, and no seed differs much."""
+    values = {"default": 1.0, "trial 0": 2.0, "trial 1": 3.0, "trial 2": 1.5}
+    return values.get(candidate.name, 0.5) + 0.01 * (seed % 2)
+
+
+def test_the_best_is_applied_and_the_study_goes_on_as_it_began(capsys, monkeypatch):
+    monkeypatch.setattr("rlspo.zoo.tune.validation._Store.read", known)
+    assert tune("--apply", "--top", "3") == 0
+    block = yaml_io.read_mapping(Path("own.yml"))["Lever-v0"]
+    assert block["policy_kwargs"]["net_arch"] == [4]  # what is sampled is merged, it replaces nothing
+    assert block["policy_kwargs"]["activation_fn"] in ("tanh", "relu")
+    assert block["n_timesteps"] == 96
+    assert "trial 1 of 3" in block["provenance"]
+    assert "10000-10001" in block["provenance"]
+    assert "must stay" in Path("own.yml").read_text()
+    capsys.readouterr()
+    # The file's block is another now; the study keeps the one that it began from.
+    assert tune("--top", "3", trials=4) == 0
+    assert len(told(stored())) == 4
+
+
+def test_what_is_not_shown_to_be_better_is_not_applied(capsys, monkeypatch):
+    monkeypatch.setattr(
+        "rlspo.zoo.tune.validation._Store.read",
+        lambda store, candidate, seed: 1.0 + (candidate.name == "trial 1") * 0.5 + (seed % 2),
+    )
+    before = Path("own.yml").read_text()
+    assert tune("--apply", "--top", "3") == 1
+    assert "not shown to be better" in capsys.readouterr().err
+    assert Path("own.yml").read_text() == before
+    assert "not shown to be better" in (STUDY / "best.yml").read_text().replace("\n    ", " ")
+
+
+def test_a_killed_validation_is_made_up_for(capsys):
+    kill = Path("kill").resolve()
+    flags = ("--env-kwargs", f"kill_file:{kill}")
+    assert tune(*flags, trials=2) == 0
+    report = json.loads((STUDY / "report.json").read_text())
+    for file in (STUDY / "validation").iterdir():
+        file.unlink()
+    kill.touch()
+    assert tune(*flags, trials=2) == 0
+    assert not kill.exists()
+    assert json.loads((STUDY / "report.json").read_text())["validation"] == report["validation"]
+
+
+def test_nothing_is_chosen_while_trainings_are_missing(capsys, monkeypatch):
+    assert tune("--json", trials=2) == 0
+    capsys.readouterr()
+    monkeypatch.setattr("rlspo.zoo.tune.validation.MAX_ATTEMPTS", 1)
+    for file in (STUDY / "validation").iterdir():
+        file.unlink()
+    monkeypatch.setattr("rlspo.zoo.tune.validation.Pool.run", lambda pool, next_job: killed(next_job))
+    assert tune("--apply", trials=2) == 1
+    shown = capsys.readouterr()
+    assert "trainings on fresh seeds are missing: nothing is chosen" in shown.err
+    assert not (STUDY / "best.yml").exists()
+
+
+def killed(next_job):
+    """A pool whose every worker is killed."""
+    while (job := next_job()) is not None:
+        yield FakeWorker(job[0]), Died(-9)
+
+
+class FakeWorker:
+    def __init__(self, key):
+        self.key = key
+
+
+def test_validation_of_another_study_is_not_taken_for_this_one(capsys):
+    assert tune(trials=2) == 0
+    first = json.loads((STUDY / "report.json").read_text())["validation"][0]
+    (STUDY / "journal.log").unlink()
+    assert tune("-params", "learning_rate:0.05", trials=2) == 0
+    second = json.loads((STUDY / "report.json").read_text())["validation"][0]
+    assert {file.name for file in (STUDY / "validation").iterdir()} >= {"default_seed_10000.json"}
+    stored_scores = [json.loads(file.read_text())["of"] for file in sorted((STUDY / "validation").glob("default_*"))]
+    assert len(set(stored_scores)) == 1
+    assert second["name"] == first["name"] == "default"
+    assert stored_scores[0] != first_fingerprint()
+
+
+def first_fingerprint():
+    """Of the same validation under the settings of the file alone."""
+    assert tune("--study-name", "other", trials=2) == 0
+    return json.loads(Path("logs/tune/other/validation/default_seed_10000.json").read_text())["of"]
+
+
+def test_a_torn_line_in_the_journal_costs_one_entry(capsys):
+    assert tune(trials=2) == 0
+    journal = STUDY / "journal.log"
+    journal.write_bytes(journal.read_bytes()[:-10])
+    assert tune(trials=3) == 0
+    assert "the last entry was cut off" in capsys.readouterr().err
+    assert len(told(stored())) == 3
 
 
 def test_called_again_it_trains_nothing_and_says_the_same(capsys, monkeypatch):

@@ -18,7 +18,7 @@ def test_samplers(name):
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", PRUNERS)
 def test_pruners(name):
-    assert type(make_pruner(name, 3, checkpoints=10, n_seeds=3)).__name__ == PRUNING[name]
+    assert type(make_pruner(name, checkpoints=10, n_seeds=3)).__name__ == PRUNING[name]
 
 
 def draws(study_seed, position):
@@ -31,17 +31,35 @@ def test_every_place_in_every_study_draws_its_own():
     assert len({draws(seed, position) for seed in range(3) for position in range(3)}) == 9
 
 
-def test_the_median_pruner_leaves_the_first_trials_and_the_first_third_alone():
-    study = optuna.create_study(direction="maximize", pruner=make_pruner("median", 2, checkpoints=6, n_seeds=1))
-    for value in (10.0, 12.0):
+def judged(curve, others=((100.0,) * 30,) * 3, checkpoints=10, n_seeds=3):
+    """At which steps the median pruner would give up a trial with this curve."""
+    study = optuna.create_study(direction="maximize", pruner=make_pruner("median", checkpoints, n_seeds))
+    for other in others:
         trial = study.ask()
-        for step in range(6):
+        for step, value in enumerate(other):
             trial.report(value, step)
-            assert not trial.should_prune()
-        study.tell(trial, value)
-    bad = study.ask()
-    pruned = []
-    for step in range(4):
-        bad.report(1.0, step)
-        pruned.append(bad.should_prune())
-    assert pruned == [False, False, True, True]
+        study.tell(trial, other[-1])
+    trial = study.ask()
+    hopeless = []
+    for step, value in enumerate(curve):
+        trial.report(value, step)
+        if trial.should_prune():
+            hopeless.append(step)
+    return hopeless
+
+
+def test_one_good_seed_does_not_protect_the_others():
+    assert judged([102.0] * 10 + [0.0] * 20)[0] == 11
+    assert judged([102.0] * 5 + [-500.0] * 25)[0] == 6
+
+
+def test_the_first_third_and_single_bad_evaluations_are_forgiven():
+    assert judged([0.0] * 3 + [101.0] * 27) == []
+    assert judged([101.0] * 4 + [0.0] + [101.0] * 25) == []
+    assert judged([0.0] * 30)[0] == 4
+
+
+def test_the_median_is_that_of_the_same_step():
+    climbing = tuple(float(step) for step in range(30))
+    assert judged([step + 1.0 for step in range(30)], others=(climbing,) * 3) == []
+    assert judged([], others=()) == []

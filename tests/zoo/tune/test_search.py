@@ -66,16 +66,33 @@ def test_reported_is_the_mean_over_seeds_at_the_same_checkpoint(search):
     assert worker.answers == [True] * 4
 
 
-def test_the_wilcoxon_pruner_gets_single_evaluations(open_study):
+def test_the_wilcoxon_pruner_gets_episodes_of_shared_seeds(open_study):
     search = Search(open_study(pruner="wilcoxon"), base={}, n_trials=3, watcher=Log())
     _, _, trial = play(search, [*whole(8.0, 4.0), Finished()])
-    assert trial.intermediate_values == {0: 4.0, 1: 8.0, 2: 2.0, 3: 4.0}
+    assert trial.intermediate_values == {**dict.fromkeys(range(4), 8.0), **dict.fromkeys(range(4, 8), 4.0)}
+
+
+def test_a_slow_learner_survives_the_wilcoxon_pruner_and_a_bad_seed_does_not(open_study):
+    search = Search(open_study(pruner="wilcoxon", n_startup_trials=1, n_seeds=2), base={}, n_trials=3, watcher=Log())
+    play(search, [*whole(60.0, 60.0), Finished()])
+    slow = [Evaluated(0, 0, -500.0), outcome(0, 120.0), Evaluated(1, 0, -500.0), outcome(1, 120.0), Finished()]
+    assert play(search, slow)[2].value == 120.0
+    worker, _, trial = play(search, [Evaluated(0, 0, 500.0), outcome(0, 1.0), Finished()])
+    assert (trial.state, worker.answers) == (TrialState.PRUNED, [True, False])
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband", "wilcoxon"])
+def test_the_first_trials_are_never_given_up(open_study, pruner):
+    search = Search(open_study(pruner=pruner, n_startup_trials=2), base={}, n_trials=3, watcher=Log())
+    play(search, [*whole(8.0, 8.0), Finished()])
+    worker, _, _ = play(search, [*whole(-100.0, -100.0), Finished()])
+    assert worker.answers == [True] * 4
 
 
 def test_a_hopeless_trial_is_stopped_between_seeds(search):
     play(search, [*whole(8.0, 8.0), Finished()])
     worker, _, trial = play(search, [Evaluated(0, 0, 1.0), outcome(0, 1.0), Finished()])
-    assert False in worker.answers
+    assert worker.answers == [True, False]
     assert trial.state == TrialState.PRUNED
     assert search.watcher.lines[-1] == "1 pruned in seed 1 of 2"
 

@@ -185,7 +185,7 @@ def test_all_mistakes_of_a_key_are_told_at_once(space):
     ("line", "message"),
     [
         ("lerning_rate: {low: 0, high: 1}", r"there is no key 'lerning_rate'. Did you mean 'learning_rate'\?"),
-        ("n_epochs: {low: 3, high: 20}", "n_epochs is 3.0, but must be a whole number. .*int: true"),
+        ("n_epochs: {low: 3, high: 20}", "n_epochs is 10.3, but must be a whole number. .*int: true"),
         ("n_steps: {choices: [512, many]}", "n_steps is 'many', but must be a whole number"),
         ("n_envs: {choices: [1, 0]}", "n_envs is 0, but must be a whole number above 0"),
         (
