@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from rlspo.zoo.files import whole, write_text
 from rlspo.zoo.phases import Stopwatch
 from rlspo.zoo.run_folder import RunFolder
 from rlspo.zoo.stopping import StopSignal
@@ -20,16 +20,16 @@ from rlspo.zoo.stopping import StopSignal
 def save_model(model: BaseAlgorithm, file: Path, folder: RunFolder) -> None:
     """Save an agent, with the statistics of ``VecNormalize`` where the run uses it.
 
-    The file is written beside its place and then moved there, so an interruption never leaves half a model.
+    An interruption never leaves half a model.
 
     :param file: the model's zip file
     """
-    partial = file.with_name(f"partial_{file.name}")
-    model.save(partial)
-    os.replace(partial, file)
+    with whole(file) as partial:
+        model.save(partial)
     statistics = model.get_vec_normalize_env()
     if statistics is not None:
-        statistics.save(str(folder.statistics_of(file)))
+        with whole(folder.statistics_of(file)) as partial:
+            statistics.save(str(partial))
 
 
 class StopWhenAsked(BaseCallback):
@@ -69,7 +69,7 @@ class Status(BaseCallback):
         return True
 
     def write(self, state: str) -> None:
-        """Write the file beside its place and move it there, so that nobody reads half of it."""
+        """Write the file, so that nobody reads half of it."""
         self._written = time.monotonic()
         returns = [episode["r"] for episode in self.model.ep_info_buffer or ()]
         status = {
@@ -79,9 +79,7 @@ class Status(BaseCallback):
             "mean_return": sum(returns) / len(returns) if returns else None,
             "seconds": round(self._written - self._started, 1),
         }
-        partial = self.folder.status.with_suffix(".part")
-        partial.write_text(json.dumps(status) + "\n", encoding="utf-8")
-        os.replace(partial, self.folder.status)
+        write_text(self.folder.status, json.dumps(status) + "\n")
 
 
 class SaveBetweenRollouts(BaseCallback):
@@ -132,8 +130,9 @@ class _SaveBest(BaseCallback):
 class Evaluate(EvalCallback):
     """SB3's evaluation during training, with three additions.
 
-    The last agent is evaluated too, however many steps are left over; a signal cuts an evaluation short; and the best
-    agent is saved whole or not at all.
+    The last agent is evaluated too, if half of ``eval_freq`` or more has passed since the evaluation before: closer points
+    would weigh too much in a learning curve. A signal cuts an evaluation short; and the best agent is saved whole or not at
+    all.
 
     :param eval_env: environments of their own, wrapped like those of training
     :param eval_freq: environment steps between evaluations, over all training environments together
@@ -162,7 +161,7 @@ class Evaluate(EvalCallback):
         )
         self.stop = stop
         self.stopwatch = stopwatch or Stopwatch()
-        self._evaluated_at = -1
+        self._evaluated_at: int | None = None
 
     def _init_callback(self) -> None:
         super()._init_callback()
@@ -185,6 +184,7 @@ class Evaluate(EvalCallback):
         super()._log_success_callback(locals_, globals_)
 
     def _on_training_end(self) -> None:
-        if self.stop.received is None and self._evaluated_at != self.num_timesteps:
+        half = self.eval_freq * self.training_env.num_envs / 2
+        if self.stop.received is None and (self._evaluated_at is None or self.num_timesteps - self._evaluated_at >= half):
             self.eval_freq = 1  # due at any call
             self._on_step()

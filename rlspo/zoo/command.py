@@ -7,22 +7,26 @@ from collections.abc import Callable, Sequence
 
 from rlspo.zoo import display
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.stopping import Stopped, StopSignal
 
-DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, USER_ERROR = 0, 1, 2
 
 
 def run(work: Callable[[list[str]], int], argv: Sequence[str] | None) -> int:
-    """Run a command that has nothing to save when it is interrupted.
+    """Run a command that a signal may end at once: :class:`~rlspo.zoo.stopping.Stopped` unwinds it, so that it cleans up.
 
     :param work: from arguments to an exit code
     :param argv: the arguments; None for those of this process
-    :return: what ``work`` returned, 2 after a mistake in what was given, 130 after Ctrl-C
+    :return: what ``work`` returned, 2 after a mistake in what was given, 130 after Ctrl-C, 143 after SIGTERM
     """
+    stop = StopSignal()
+    stop.patient = False
     try:
-        return work(list(sys.argv[1:] if argv is None else argv))
+        with stop:
+            return work(list(sys.argv[1:] if argv is None else argv))
     except UserError as error:
         display.error(str(error))
         return USER_ERROR
-    except KeyboardInterrupt:
-        display.note("Stopped by Ctrl-C.")
-        return INTERRUPTED
+    except Stopped:
+        display.note(f"Stopped by {stop.name}.")
+        return stop.exit_code

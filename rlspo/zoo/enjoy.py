@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.zoo import command, display
 from rlspo.zoo.acting import Actor, own_randomness
-from rlspo.zoo.command import DONE, FAILED, INTERRUPTED
+from rlspo.zoo.command import DONE, FAILED
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.film import Film
 from rlspo.zoo.pace import Pace
@@ -25,6 +25,7 @@ from rlspo.zoo.record import add_acting_flags, default_file, write_film
 from rlspo.zoo.saved import SavedAgent, add_agent_flags, agent_from
 from rlspo.zoo.scene import render_modes
 from rlspo.zoo.screen import no_screen
+from rlspo.zoo.stopping import Stopped
 from rlspo.zoo.video import FilmingFailed, bar
 
 _EPISODES = 3
@@ -53,7 +54,7 @@ examples:
 To judge an agent, use `rlspo evaluate`: it plays many episodes and gives intervals.
 A model file is unpickled when it is loaded, and a pickle can run code: watch only agents that you trust.
 Exit code: 0 done, 1 the environment failed, 2 a mistake in what was given or something is not installed,
-130 stopped by Ctrl-C."""
+130 stopped by Ctrl-C, 143 by SIGTERM."""
 
 
 def build_parser() -> Parser:
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Show an agent as the command line says.
 
     :param argv: the arguments; None for those of this process
-    :return: exit code: 0 done, 1 the environment failed, 2 a mistake in what was given, 130 stopped by Ctrl-C
+    :return: exit code: 0 done, 1 the environment failed, 2 a mistake in what was given, 130 and 143 after signals
     """
     return command.run(_work, argv)
 
@@ -116,10 +117,9 @@ def _work(arguments: list[str]) -> int:
                 episodes.append(episode)
                 if not args.json:
                     _tell(f"episode {len(episodes)}", [episode], args.n_envs)
-    except KeyboardInterrupt:
+    except Stopped:
         _conclude(agent, args, episodes)
-        display.note("Stopped by Ctrl-C.")
-        return INTERRUPTED
+        raise
     _conclude(agent, args, episodes)
     return DONE
 

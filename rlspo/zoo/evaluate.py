@@ -16,8 +16,10 @@ from rich.table import Table
 from rlspo.attacks import ATTACKS
 from rlspo.zoo import command, display
 from rlspo.zoo.command import DONE
+from rlspo.zoo.display import number
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.evaluation import SEED, SIDE_BY_SIDE, Evaluation, evaluate
+from rlspo.zoo.files import check_place
 from rlspo.zoo.parser import Parser, positive, radius, seed
 from rlspo.zoo.saved import SavedAgent, add_agent_flags, agent_from
 
@@ -49,7 +51,8 @@ examples:
       rlspo evaluate logs/ppo/CartPole-v1_1 --csv episodes.csv
 
 A model file is unpickled when it is loaded, and a pickle can run code: evaluate only files that you trust.
-Exit code: 0 done, 1 the environment failed, 2 a mistake in what was given, 130 stopped by Ctrl-C."""
+Exit code: 0 done, 1 the environment failed, 2 a mistake in what was given, 130 stopped by Ctrl-C,
+143 by SIGTERM."""
 
 
 def build_parser() -> Parser:
@@ -96,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate as the command line says.
 
     :param argv: the arguments; None for those of this process
-    :return: exit code: 0 done, 2 a mistake in what was given, 130 stopped by Ctrl-C
+    :return: exit code: 0 done, 2 a mistake in what was given, 130 stopped by Ctrl-C, 143 by SIGTERM
     """
     return command.run(_work, argv)
 
@@ -140,9 +143,8 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"--epsilon is the radius of an attack. Name one too: --attack {', '.join(ATTACKS)}")
     if args.path is None and args.json not in (None, "-") and args.algo is None:
         raise UserError(f"--json has taken {args.json!r} for its file, and no agent is left. Put the agent first.")
-    for flag, file in (("--csv", args.csv), ("--json", None if args.json in (None, "-") else Path(args.json))):
-        if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
-            raise UserError(f"{flag} {file}: " + ("is a folder." if file.is_dir() else f"there is no folder {file.parent}."))
+    check_place("--csv", args.csv)
+    check_place("--json", None if args.json in (None, "-") else Path(args.json))
 
 
 @contextmanager
@@ -171,33 +173,24 @@ def show(evaluation: Evaluation) -> None:
         facts.append(("attack", f"{evaluation.attack}, epsilon {evaluation.epsilon:.4g} of the network's input"))
     display.heading(f"{agent.algo} on {agent.env}")
     display.facts(facts)
-    interval = " to ".join(map(_number, summary["iqm_interval"] or ())) or "-"
+    interval = " to ".join(map(number, summary["iqm_interval"] or ())) or "-"
     table = Table()
     table.add_column("return")
     table.add_column("", justify="right")
     for name, text in (
-        ("mean", _number(summary["mean"])),
-        ("standard deviation", _number(summary["std"])),
-        ("median", _number(summary["median"])),
-        ("IQM", _number(summary["iqm"])),
+        ("mean", number(summary["mean"])),
+        ("standard deviation", number(summary["std"])),
+        ("median", number(summary["median"])),
+        ("IQM", number(summary["iqm"])),
         (f"{summary['confidence']:.0%} interval of the IQM", interval),
-        ("lowest", _number(summary["min"])),
-        ("highest", _number(summary["max"])),
+        ("lowest", number(summary["min"])),
+        ("highest", number(summary["max"])),
     ):
         table.add_row(name, text, style="bold" if name == "IQM" else "", end_section=name == "highest")
-    table.add_row("mean length of an episode", _number(summary["mean_length"]))
+    table.add_row("mean length of an episode", number(summary["mean_length"]))
     if summary["success_rate"] is not None:
         table.add_row("success rate", f"{summary['success_rate']:.1%}")
     Console(highlight=False).print(table)
-
-
-def _number(value: float) -> str:
-    """With as many decimals as make sense: returns may be thousands, or hundredths.
-
-    >>> _number(4321.5), _number(-1.0), _number(0.01234)
-    ('4,321.5', '-1.00', '0.0123')
-    """
-    return f"{value:,.1f}" if abs(value) >= 10 else f"{value:#.3g}"
 
 
 if __name__ == "__main__":

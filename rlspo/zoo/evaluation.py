@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from rlspo.attacks.evaluation import Episodes, attacked_episodes, play
 from rlspo.zoo.acting import Actor, own_randomness
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.files import whole, write_text
 from rlspo.zoo.report import INNER_STEPS, radius
 from rlspo.zoo.run_folder import environment_record
 from rlspo.zoo.saved import SavedAgent
@@ -120,19 +120,15 @@ class Evaluation:
 
     def write_json(self, file: Path) -> None:
         """Write :meth:`as_dict`, whole or not at all."""
-        partial = file.with_name(f"{file.name}.part")
-        partial.write_text(json.dumps(self.as_dict(), indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, file)
+        write_text(file, json.dumps(self.as_dict(), indent=2) + "\n")
 
     def write_csv(self, file: Path) -> None:
         """Write :meth:`rows`, whole or not at all; success is empty where the environment said nothing."""
-        partial = file.with_name(f"{file.name}.part")
         rows = self.rows()
-        with partial.open("w", newline="", encoding="utf-8") as stream:
+        with whole(file) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(partial, file)
 
 
 def evaluate(

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all: beside their place first, then moved there."""
+"""Writing files whole or not at all: beside their place first, then moved there; and refusing places beforehand."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from rlspo.zoo.errors import UserError
 
 
 @contextlib.contextmanager
@@ -33,3 +35,18 @@ def write_text(file: Path, text: str) -> None:
     """Write text, whole or not at all."""
     with whole(file) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def check_place(flag: str, file: Path | None) -> None:
+    """Refuse a place that cannot be written to, before any time is spent.
+
+    :param flag: that names the place
+    :param file: None for none
+    :raises UserError: for a folder, or a file in a folder that does not exist
+    """
+    if file is None:
+        return
+    if file.is_dir():
+        raise UserError(f"{flag} {file}: is a folder.")
+    if not file.absolute().parent.is_dir():
+        raise UserError(f"{flag} {file}: there is no folder {file.parent}.")

@@ -47,7 +47,7 @@ examples:
 
 A model file is unpickled when it is loaded, and a pickle can run code: film only agents that you trust.
 Exit code: 0 done, 1 the environment failed, 2 a mistake in what was given or something is not installed,
-130 stopped by Ctrl-C. Only a film that is whole is left behind."""
+130 stopped by Ctrl-C, 143 by SIGTERM. Only a film that is whole is left behind."""
 
 
 def build_parser() -> Parser:
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Film as the command line says.
 
     :param argv: the arguments; None for those of this process
-    :return: exit code: 0 done, 1 the environment failed, 2 a mistake in what was given, 130 stopped by Ctrl-C
+    :return: exit code: 0 done, 1 the environment failed, 2 a mistake in what was given, 130 and 143 after signals
     """
     return command.run(_work, argv)
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlspo.zoo.files import whole
 from rlspo.zoo.values import merged
 
 #: Stands for a key that is not there.
@@ -178,10 +179,8 @@ def read_json(file: Path) -> Any:
 
 
 def write_json(file: Path, data: Any) -> None:
-    """Write a file whole or not at all: beside its place, to the disk, then moved there."""
-    partial = file.with_name(f"{file.name}.part")
-    with partial.open("w", encoding="utf-8") as stream:
+    """Write a file whole or not at all; it is on the disk before it has its name."""
+    with whole(file) as partial, partial.open("w", encoding="utf-8") as stream:
         stream.write(json.dumps(data, indent=2) + "\n")
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(partial, file)

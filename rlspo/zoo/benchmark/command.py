@@ -5,11 +5,8 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
-import shutil
-import signal
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import yaml
@@ -17,7 +14,7 @@ import yaml
 from rlspo.zoo import command, display, yaml_io
 from rlspo.zoo.benchmark import results, summing_up
 from rlspo.zoo.benchmark.cells import Cell, read_json
-from rlspo.zoo.benchmark.grid import Grid, read_grid
+from rlspo.zoo.benchmark.grid import Grid, read_grid, write_grid
 from rlspo.zoo.benchmark.planning import Planned, plan_cells
 from rlspo.zoo.benchmark.progress import Progress
 from rlspo.zoo.benchmark.runner import Runner, only_one
@@ -94,21 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     :param argv: the arguments; None for those of this process
     :return: exit code: 0 all done, 1 some cells failed, 2 a mistake in what was given, 130 and 143 after signals
     """
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        return command.run(_benchmark, argv)
-    except SystemExit as stop:
-        if stop.code != 128 + signal.SIGTERM:
-            raise
-        display.note("Stopped by SIGTERM.")
-        return 128 + signal.SIGTERM
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    """Unwind on SIGTERM, so that the cells under way are ended."""
-    raise SystemExit(128 + number)
+    return command.run(_benchmark, argv)
 
 
 def _benchmark(arguments: list[str]) -> int:
@@ -130,19 +113,25 @@ def _benchmark(arguments: list[str]) -> int:
         if args.redo:
             _clear_stale(chosen)
         _refuse_stale(planned.cells)
-        shutil.copyfile(args.grid, folder / "grid.yml")
+        write_grid(grid, args.grid, folder)
         failed = _run(planned, chosen, args, lock)
         return _report(grid, planned.cells, folder, args, failed)
 
 
 def _seeds(text: str | None) -> Any:
-    """What the grid file would hold."""
+    """What the grid file would hold.
+
+    :raises UserError: for anything but a number or a list of numbers
+    """
     if text is None:
         return None
     try:
-        return yaml_io.parse(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--seeds: {text!r} is neither a number nor a list, such as '[3, 4]'.") from error
+        seeds = yaml_io.parse(text)
+    except yaml.YAMLError:
+        seeds = None
+    if not all(type(seed) is int for seed in (seeds if isinstance(seeds, list) else [seeds])):
+        raise UserError(f"--seeds: {text!r} is neither how many nor a list, such as 5 or '[3, 4]'.")
+    return seeds
 
 
 def _chosen(cells: Sequence[Cell], patterns: Sequence[str]) -> list[Cell]:
@@ -256,10 +245,14 @@ def _report(grid: Grid, cells: Sequence[Cell], folder: Path, args: argparse.Name
     complete = [cell for cell in cells if cell.standing().complete]
     if not complete:
         display.note(f"{folder}: no cell is done yet, so there is nothing to report.")
+        if args.json:
+            counts = {"complete": 0, "total": len(cells)}
+            print(json.dumps({"grid": grid.name, "cells": counts, "envs": {}, "failed": failed}, indent=2))
         return FAILED
+    write_grid(grid, args.grid, folder)
     summary = summing_up.write(grid, complete, len(cells), folder)
     if args.export is not None:
-        results.export(folder, args.export)
+        results.export(grid, args.grid, folder, args.export)
     if args.json:
         print(json.dumps({**summary, "failed": failed}, indent=2))
     else:

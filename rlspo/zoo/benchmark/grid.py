@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from rlspo.zoo import yaml_io
 from rlspo.zoo.benchmark.evaluations import KINDS, Evaluation, Natural, kind_of
 from rlspo.zoo.errors import UserError, did_you_mean
+from rlspo.zoo.files import whole, write_text
 from rlspo.zoo.values import merged
 
 #: Names become folders.
@@ -177,6 +178,25 @@ def read_grid(file: Path, seeds: Any = None) -> Grid:
     for problem in _problems(grid):
         raise UserError(f"{file}: {problem}")
     return grid
+
+
+def write_grid(grid: Grid, file: Path, folder: Path) -> None:
+    """Write the grid as it was run, seeds of the command line included, to ``grid.yml``.
+
+    Files of hyperparameters are copied beside it, so that it can be run from there.
+
+    :param file: the grid was read from
+    :param folder: exists
+    """
+    data = {"name": grid.name, **yaml_io.read_mapping(file), "seeds": grid.seeds}
+    data["agents"] = dict(data["agents"])
+    for name, spec in grid.agents.items():
+        if spec.conf_file is not None:
+            copied = f"hyperparams_{name}.yml"
+            write_text(folder / copied, (file.parent / spec.conf_file).read_text(encoding="utf-8"))
+            data["agents"][name] = {**data["agents"][name], "conf_file": copied}
+    with whole(folder / "grid.yml") as partial:
+        yaml_io.write(partial, data, "The grid as it was run, seeds of the command line included.")
 
 
 def _problems(grid: Grid) -> Iterator[str]:

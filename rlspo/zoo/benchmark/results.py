@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,13 +14,15 @@ from typing import Any
 import numpy as np
 
 from rlspo.zoo.benchmark.cells import Cell, read_json, write_json
+from rlspo.zoo.benchmark.grid import Grid, write_grid
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.files import write_text
 from rlspo.zoo.monitor import read_episodes
 from rlspo.zoo.run_folder import RunFolder
 from rlspo.zoo.statistics import area_under_curve, iqm
 
-#: What is worth keeping of a grid: small, without models and logs.
-FILES = ("grid.yml", "results.csv", "curves.csv", "episodes.json", "summary.json", "tables.md")
+#: What is worth keeping beside the grid file: small, without models and logs.
+FILES = ("results.csv", "curves.csv", "episodes.json", "summary.json", "tables.md")
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,15 @@ class Result:
     record: dict[str, Any]
     judged: dict[str, Any]
 
+    @property
+    def commit(self) -> str | None:
+        """Of rlspo when it was trained, with ``-dirty`` where files had been changed since; None where there was none."""
+        state = self.record["versions"]["git"]["rlspo"]
+        return state and f"{state['commit']}{'-dirty' if state['dirty'] else ''}"
+
     def row(self) -> dict[str, Any]:
         """One line of ``results.csv``."""
         packages = self.record["versions"]["packages"]
-        commit = (self.record["versions"]["git"] or {}).get("rlspo") or {}
         return {
             "agent": self.cell.agent,
             "env": self.cell.env,
@@ -72,7 +78,7 @@ class Result:
             "evaluation_seed": self.judged["seed"],
             "python": self.record["versions"]["python"],
             **{package.replace("-", "_"): version for package, version in packages.items()},
-            "commit": f"{commit['commit']}{'-dirty' if commit['dirty'] else ''}" if commit else None,
+            "commit": self.commit,
             "command": self.record["command"],
         }
 
@@ -177,21 +183,17 @@ def _write_csv(file: Path, rows: Sequence[dict[str, Any]]) -> None:
     write_text(file, text.getvalue())
 
 
-def write_text(file: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = file.with_name(f"{file.name}.part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, file)
+def export(grid: Grid, file: Path, folder: Path, to: Path) -> None:
+    """Copy what is worth keeping, and write the grid beside it.
 
-
-def export(folder: Path, to: Path) -> None:
-    """Copy what is worth keeping.
-
+    :param file: the grid was read from
+    :param folder: of the grid
     :raises UserError: if it cannot be written there
     """
     try:
         to.mkdir(parents=True, exist_ok=True)
         for name in FILES:
             shutil.copyfile(folder / name, to / name)
+        write_grid(grid, file, to)
     except OSError as error:
         raise UserError(f"--export: cannot write to {to}: {error.strerror}.") from error

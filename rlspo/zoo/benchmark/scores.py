@@ -27,9 +27,12 @@ from rlspo.zoo.statistics import (
     optimality_gap,
     probability_of_improvement_interval,
 )
+from rlspo.zoo.worst import with_worst
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
+#: How often such an interval of a mean holds it, by the number of seeds; simulated, with scores of a normal distribution.
+COVERAGE = {2: 0.50, 3: 0.75, 4: 0.80, 5: 0.83, 6: 0.86, 7: 0.88, 8: 0.89, 9: 0.90}
 
 #: Measure, environment, agent and seed, to the score.
 Scores = dict[str, dict[str, dict[str, dict[int, float]]]]

@@ -12,13 +12,14 @@ from rich.console import Console
 from rlspo.zoo import display
 from rlspo.zoo.benchmark.cells import Cell, write_json
 from rlspo.zoo.benchmark.grid import Grid
-from rlspo.zoo.benchmark.results import Result, read_results, write_results, write_text
-from rlspo.zoo.benchmark.scores import scores_of, summarise
+from rlspo.zoo.benchmark.results import Result, read_results, write_results
+from rlspo.zoo.benchmark.scores import COVERAGE, scores_of, summarise
 from rlspo.zoo.benchmark.sheets import sheets
+from rlspo.zoo.files import write_text
 
 
 def write(grid: Grid, complete: Sequence[Cell], total: int, folder: Path) -> dict[str, Any]:
-    """Write every file of :data:`rlspo.zoo.benchmark.results.FILES` but the grid itself.
+    """Write every file of :data:`rlspo.zoo.benchmark.results.FILES`.
 
     :param complete: cells that are done
     :param total: how many cells the grid has
@@ -54,7 +55,6 @@ def show(summary: Mapping[str, Any], folder: Path) -> None:
 def _about(grid: Grid, results: Sequence[Result]) -> dict[str, Any]:
     """What all numbers of the grid have in common."""
     records = [result.record for result in results]
-    commits = {(record["versions"]["git"].get("rlspo") or {}).get("commit") for record in records}
     return {
         "n_timesteps": sorted({record["settings"]["settings"]["n_timesteps"] for record in records}),
         "episodes": grid.episodes,
@@ -64,7 +64,7 @@ def _about(grid: Grid, results: Sequence[Result]) -> dict[str, Any]:
             package: sorted({str(record["versions"]["packages"][package]) for record in records})
             for package in ("rlspo", "stable-baselines3", "gymnasium", "torch")
         },
-        "commits": sorted(commit for commit in commits if commit),
+        "commits": sorted({result.commit for result in results if result.commit}),
     }
 
 
@@ -73,15 +73,38 @@ def _head(summary: Mapping[str, Any]) -> list[str]:
     about, cells = summary["about"], summary["cells"]
     steps = " or ".join(f"{steps:,}" for steps in about["n_timesteps"])
     packages = ", ".join(f"{name} {' and '.join(versions)}" for name, versions in about["packages"].items())
-    commits = f", commit {' and '.join(commit[:7] for commit in about['commits'])}" if about["commits"] else ""
+    commits = f", commit {' and '.join(map(_short, about['commits']))}" if about["commits"] else ""
     lines = [
         f"Seeds {', '.join(map(str, about['seeds']))}; {steps} steps of training; the {about['model']} agent, "
         f"deterministic, {about['episodes']} episodes in each evaluation.",
         f"Beside each number its {summary['confidence']:.0%} interval: a stratified bootstrap over seeds, "
         f"{summary['resamples']:,} resamples. The best is marked.",
+        *_narrow(summary),
         f"{packages}{commits}.",
         "",
     ]
     if cells["complete"] < cells["total"]:
         lines.insert(0, f"Not complete: {cells['complete']} of {cells['total']} cells.")
     return lines
+
+
+def _short(commit: str) -> str:
+    """A commit as people write it.
+
+    >>> _short("b7cd1ac0123456789abcdef0123456789abcdef0-dirty")
+    'b7cd1ac-dirty'
+    """
+    name, dash, state = commit.partition("-")
+    return f"{name[:7]}{dash}{state}"
+
+
+def _narrow(summary: Mapping[str, Any]) -> list[str]:
+    """How far the intervals of few seeds can be trusted: those of the agent with the fewest."""
+    parts = [measure["agents"].values() for measures in summary["envs"].values() for measure in measures.values()]
+    seeds = min((agent["seeds"] for part in parts for agent in part if agent["seeds"] > 1), default=0)
+    if seeds not in COVERAGE:
+        return []
+    return [
+        f"Bootstrap intervals from {seeds} seeds are too narrow: about {COVERAGE[seeds]:.0%} of those of a mean hold it, "
+        f"rather than {summary['confidence']:.0%}."
+    ]

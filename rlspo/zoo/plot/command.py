@@ -14,6 +14,7 @@ from rich.progress import track
 from rlspo.zoo import command, display
 from rlspo.zoo.command import DONE
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.files import check_place
 from rlspo.zoo.parser import Pairs, Parser, positive
 from rlspo.zoo.plot import bars, curves, improvement, profiles, style
 from rlspo.zoo.plot.numbers import write_csv
@@ -45,7 +46,7 @@ examples:
       rlspo plot logs/benchmark/quick_cartpole --kind profiles
       rlspo plot logs/benchmark/quick_cartpole --kind improvement --baseline sb3-ppo
 
-Exit code: 0 done, 2 a mistake in what was given, 130 stopped by Ctrl-C."""
+Exit code: 0 done, 2 a mistake in what was given, 130 stopped by Ctrl-C, 143 by SIGTERM."""
 
 KINDS: dict[str, Callable[[Sequence[Run], Options], Picture]] = {
     "curves": curves.draw,
@@ -113,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Draw as the command line says.
 
     :param argv: the arguments; None for those of this process
-    :return: exit code: 0 done, 2 a mistake in what was given, 130 stopped by Ctrl-C
+    :return: exit code: 0 done, 2 a mistake in what was given, 130 stopped by Ctrl-C, 143 by SIGTERM
     """
     return command.run(_work, argv)
 
@@ -158,9 +159,8 @@ def _check_places(args: argparse.Namespace) -> None:
     """Refuse what could not be written, before any time is spent."""
     if args.output is not None and args.output.suffix not in _FORMATS:
         raise UserError(f"--output {args.output}: the name must end in {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}.")
-    for flag, file in (("--output", args.output), ("--csv", args.csv)):
-        if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
-            raise UserError(f"{flag} {file}: " + ("is a folder." if file.is_dir() else f"there is no folder {file.parent}."))
+    check_place("--output", args.output)
+    check_place("--csv", args.csv)
 
 
 def _readable(runs: Sequence[Run], notes: list[str]) -> list[Run]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from rlspo.zoo.plot.scores import Table, collect, shared
 from rlspo.zoo.statistics import Estimate, probability_of_improvement_interval
 
 _ROW = 0.34  # inches of a pair
+_LEVEL = 0.05  # of a test that belongs to an interval of 95 %
 
 
 def draw(runs: Sequence[Run], options: Options) -> Picture:
@@ -45,8 +47,10 @@ def draw(runs: Sequence[Run], options: Options) -> Picture:
     pairs = list(dict.fromkeys(pair for found in estimates.values() for pair in found))
     height = 1.5 + _ROW * len(pairs)
     figure, axes = style.panels(scores.panel_titles(), 7.4, height, columns=2, sharex=True, sharey=True)
-    for panel, found in zip(axes, estimates.values(), strict=True):
-        _draw_panel(panel, pairs, found)
+    for panel, (name, found) in zip(axes, estimates.items(), strict=True):
+        table = scores.tables[name]
+        sure = {pair for pair, estimate in found.items() if _surely(estimate, table[pair[0]], table[pair[1]])}
+        _draw_panel(panel, pairs, found, sure)
     rows = [
         {"evaluation": name, "agent": ours, "over": theirs, "probability": estimate.value, **ends(estimate)}
         for name, found in estimates.items()
@@ -54,7 +58,11 @@ def draw(runs: Sequence[Run], options: Options) -> Picture:
     ]
     style.entitle(figure, axes, options.title)
     where = scores.envs[0] if len(scores.envs) == 1 else f"{len(scores.envs)} environments"
-    style.caption(figure, f"Probability that a run of the first agent scores higher, over {where}; 95 % bootstrap intervals.")
+    style.caption(
+        figure,
+        f"Probability that a run of the first agent scores higher, over {where}; 95 % bootstrap intervals. A white point "
+        "leaves it open.",
+    )
     return Picture(figure, rows, scores.notes)
 
 
@@ -66,18 +74,45 @@ def _compared(table: Table, baseline: str | None) -> Iterator[tuple[tuple[str, s
             yield pair, probability_of_improvement_interval(table[pair[0]], table[pair[1]])
 
 
-def _draw_panel(axes: Axes, pairs: Sequence[tuple[str, str]], found: dict[tuple[str, str], Estimate]) -> None:
-    """Points with whiskers, the first pair at the top."""
+def attainable(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> float:
+    """The smallest two-sided p-value that a rank test of so many runs can have: that of scores which do not overlap at all.
+
+    >>> round(attainable({"A-v0": np.zeros(3)}, {"A-v0": np.zeros(3)}), 3)
+    0.1
+
+    :param ours: scores of the runs by environment
+    :param theirs: likewise, in the same environments
+    """
+    return 2 / math.prod(math.comb(len(ours[env]) + len(theirs[env]), len(ours[env])) for env in ours)
+
+
+def _surely(estimate: Estimate, ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> bool:
+    """Whether one agent is shown to be better: 50 % is outside the interval, and there are runs enough to tell.
+
+    With few runs the interval alone does not suffice: of three that all score higher than three others it has no width.
+    """
+    return not np.isnan(estimate.low) and not estimate.low <= 0.5 <= estimate.high and attainable(ours, theirs) <= _LEVEL
+
+
+def _draw_panel(
+    axes: Axes, pairs: Sequence[tuple[str, str]], found: dict[tuple[str, str], Estimate], sure: Set[tuple[str, str]]
+) -> None:
+    """Points with whiskers, the first pair at the top; those of pairs that are sure are filled."""
     axes.axvline(0.5, color=style.FAINT, linewidth=1.0, linestyle=(0, (4, 2)))
     for place, pair in enumerate(pairs):
         if pair not in found:
             continue
         estimate = found[pair]
-        sure = not np.isnan(estimate.low) and not estimate.low <= 0.5 <= estimate.high
         if not np.isnan(estimate.low):
             axes.plot([estimate.low, estimate.high], [place, place], color=style.INK, linewidth=2.0, solid_capstyle="butt")
         axes.plot(
-            estimate.value, place, "o", markersize=7, markeredgecolor=style.INK, color="#0072B2" if sure else "white", zorder=3
+            estimate.value,
+            place,
+            "o",
+            markersize=7,
+            markeredgecolor=style.INK,
+            color="#0072B2" if pair in sure else "white",
+            zorder=3,
         )
         axes.annotate(
             f"{estimate.value:.0%}", (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=style.NORMAL

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlspo.zoo.files import whole
 from rlspo.zoo.statistics import Estimate
 
 
@@ -27,9 +27,7 @@ def write_csv(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
 
     :param rows: at least one, all with the same keys
     """
-    partial = file.with_name(f"{file.name}.part")
-    with partial.open("w", newline="", encoding="utf-8") as stream:
+    with whole(file) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(partial, file)

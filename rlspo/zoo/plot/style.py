@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -18,6 +17,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
+
+from rlspo.zoo.files import whole
 
 # Okabe and Ito's palette without its yellow, which is lost on white; neighbours differ in brightness too.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
@@ -208,7 +209,6 @@ def save(figure: Figure, file: Path) -> None:
     :param file: its ending says which format
     """
     kind = file.suffix.removeprefix(".")
-    partial = file.with_name(f"{file.name}.part")
     dateless = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
-    figure.savefig(partial, format=kind, metadata=dateless)
-    os.replace(partial, file)
+    with whole(file) as partial:
+        figure.savefig(partial, format=kind, metadata=dateless)
