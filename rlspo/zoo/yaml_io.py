@@ -40,7 +40,8 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+for _cls in (_Loader, _Dumper):  # the latter quotes text that looks like a number
+    _cls.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_number)
 
 

@@ -1,6 +1,7 @@
 """A folder of one's own to run in, with the worlds of the tests at hand."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,19 @@ from rlspo.zoo.train import main
 #: A run of a moment, on a world that only the tests know.
 QUICK = ["--gym-packages", "zoo_worlds", "--verbose", "0", "--seed", "0"]
 SMALL = ["n_steps:16", "batch_size:16", "n_epochs:1", "n_timesteps:64"]
+
+
+def write_monitor(file: Path, rows: Sequence[tuple[float, int, float]], t_start: float = 0.0, env_id: str = "E-v0") -> None:
+    """Episodes of one environment: return, length, seconds."""
+    header = json.dumps({"t_start": t_start, "env_id": env_id})
+    lines = [f"#{header}", "r,l,t", *(f"{r},{length},{t}" for r, length, t in rows)]
+    file.write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def monitor() -> Callable[..., None]:
+    """Write the episodes of one environment."""
+    return write_monitor
 
 
 @pytest.fixture(autouse=True)

@@ -38,6 +38,7 @@ def test_checkpoints_have_learned_from_every_step_they_count(folder):
 
 
 def test_evaluations_come_at_their_steps_and_once_more_at_the_end(folder):
+    """The end lies half of the way to the next evaluation."""
     callback = Evaluate(RECIPE.build(1, 9, training=False), 64, 2, folder, StopSignal(), verbose=0)
     agent().learn(160, callback=callback)
     with np.load(folder.evaluations) as data:
@@ -52,6 +53,21 @@ def test_last_evaluation_is_not_made_twice(folder):
     agent().learn(128, callback=callback)
     with np.load(folder.evaluations) as data:
         assert data["timesteps"].tolist() == [64, 128]
+
+
+def test_the_end_is_not_judged_where_it_lies_right_behind_the_last_evaluation(folder):
+    callback = Evaluate(RECIPE.build(1, 9, training=False), 72, 1, folder, StopSignal(), verbose=0)
+    agent().learn(160, callback=callback)  # 16 steps after 144
+    with np.load(folder.evaluations) as data:
+        assert data["timesteps"].tolist() == [72, 144]
+
+
+def test_a_training_too_short_for_evaluations_is_judged_at_the_end(folder):
+    callback = Evaluate(RECIPE.build(1, 9, training=False), 1000, 1, folder, StopSignal(), verbose=0)
+    agent().learn(32, callback=callback)
+    with np.load(folder.evaluations) as data:
+        assert data["timesteps"].tolist() == [32]
+    assert folder.best_model.is_file()
 
 
 def test_a_signal_ends_training_and_cuts_an_evaluation_short(folder):

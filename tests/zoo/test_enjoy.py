@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -147,16 +148,17 @@ def test_failing_to_film_is_said(run, enjoy, filmed, monkeypatch):
     assert code == 1 and "filming Lamp-v0 failed. the lamp has burnt out" in err
 
 
-def test_ctrl_c_ends_it_with_what_was_seen(run, enjoy, monkeypatch):
+@pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
+def test_signals_end_it_with_what_was_seen(run, enjoy, monkeypatch, number, code, name):
     def steps_of(actor, env, observations):
         yield [Episode(0, 1.0, 1)]
-        raise KeyboardInterrupt
+        signal.raise_signal(number)
 
     monkeypatch.setattr(command, "steps_of", steps_of)
-    code, out, err = enjoy(run, "--no-render")
-    assert code == 130 and "episode 1" in out and "Stopped by Ctrl-C." in err
-    code, out, _ = enjoy(run, "--no-render", "--json")
-    assert code == 130 and len(json.loads(out)["episodes"]) == 1
+    got, out, err = enjoy(run, "--no-render")
+    assert got == code and "episode 1" in out and f"Stopped by {name}." in err
+    got, out, _ = enjoy(run, "--no-render", "--json")
+    assert got == code and len(json.loads(out)["episodes"]) == 1
 
 
 @pytest.mark.parametrize(

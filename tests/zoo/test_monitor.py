@@ -16,6 +16,16 @@ def test_environments_step_together(tmp_path, monitor):
     assert episodes.seconds.tolist() == pytest.approx([0.1, 0.2, 0.3])
 
 
+def test_environments_side_by_side_share_the_clock(tmp_path, monitor):
+    """Eight environments, 100 steps a second each: 8000 steps take ten seconds, not the eighty of one after the other."""
+    for number in range(8):
+        monitor(tmp_path / f"{number}.monitor.csv", [(1.0, 1000, 10.0), (2.0, 1000, 20.0)])
+    episodes = read_episodes(tmp_path)
+    assert episodes.steps.tolist() == [8000] * 8 + [16000] * 8
+    assert episodes.seconds_at(np.array([4000, 8000, 12000, 16000, 20000])).tolist() == [5.0, 10.0, 15.0, 20.0, 25.0]
+    # Were the lengths added up in the order of the endings, the first 4000 steps would have taken all of the ten seconds.
+
+
 def test_each_file_has_a_clock_of_its_own(tmp_path, monitor):
     monitor(tmp_path / "0.monitor.csv", [(1.0, 10, 5.0)], t_start=1000.0)
     monitor(tmp_path / "1.monitor.csv", [(2.0, 20, 4.5)], t_start=1002.0)

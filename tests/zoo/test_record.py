@@ -1,6 +1,11 @@
 """`rlspo record`: what is filmed, where it goes, and what is said about it."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -149,11 +154,13 @@ def test_a_folder_that_takes_no_film(run, record, workplace):
     assert (code, out) == (2, "") and "film.mp4: cannot be written" in err
 
 
-@pytest.mark.parametrize(("error", "code"), [(FilmingFailed("the lamp has burnt out"), 1), (KeyboardInterrupt(), 130)])
-def test_what_fails_leaves_nothing_behind(run, record, monkeypatch, error, code):
+@pytest.mark.parametrize(("number", "code"), [(None, 1), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_fails_leaves_nothing_behind(run, record, monkeypatch, number, code):
     def shoot(film):
         assert film.file.parent.is_dir()
-        raise error
+        if number is not None:
+            signal.raise_signal(number)
+        raise FilmingFailed("the lamp has burnt out")
 
     monkeypatch.setattr(command, "shoot", shoot)
     got, out, err = record(run, "-o", "new/folder/film.mp4")
@@ -161,6 +168,23 @@ def test_what_fails_leaves_nothing_behind(run, record, monkeypatch, error, code)
     assert ("the lamp has burnt out" in err) == (code == 1)
     assert not (run / "videos").exists()
     assert not Path("new").exists()
+
+
+def test_a_signal_from_outside_ends_the_filming_process_too(run, workplace):
+    """SIGTERM reaches this process only, unlike Ctrl-C in a terminal."""
+    command = [sys.executable, "-m", "rlspo.zoo.record", str(run), "--env-kwargs", "length:1000000", "--steps", "1000000"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    process = subprocess.Popen([*command, "-o", "film.mp4"], env=environment, stderr=subprocess.PIPE, text=True)
+    partial = workplace / "partial_film.mp4"
+    for _ in range(1200):  # until ffmpeg has begun to write
+        if partial.is_file() and partial.stat().st_size:
+            break
+        time.sleep(0.05)
+    process.terminate()
+    # Standard error is open as long as any process that inherited it lives.
+    assert "Stopped by SIGTERM." in process.communicate(timeout=60)[1]
+    assert process.returncode == 143
+    assert not list(workplace.glob("*film.mp4"))
 
 
 def agents(*steps, best=None):

@@ -70,3 +70,9 @@ def test_file_that_is_no_mapping_is_named(tmp_path, text):
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.yml: No such file"):
         yaml_io.read_mapping(tmp_path / "nowhere.yml")
+
+
+def test_text_that_looks_like_a_number_stays_text(tmp_path):
+    data = {"text": "1e6", "number": 1000000, "small": 1e-06}
+    yaml_io.write(tmp_path / "data.yml", data)
+    assert yaml_io.read_mapping(tmp_path / "data.yml") == data

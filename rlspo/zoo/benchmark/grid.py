@@ -15,13 +15,14 @@ from rlspo.zoo.benchmark.evaluations import KINDS, Evaluation, Natural, kind_of
 from rlspo.zoo.errors import UserError, did_you_mean
 from rlspo.zoo.files import whole, write_text
 from rlspo.zoo.values import merged
+from rlspo.zoo.worst import WORST
 
 #: Names become folders.
 _NAME = re.compile(r"\w[\w.+-]*")
 
 
-#: Measures that every grid may have beside its evaluations: the worst of the attacks, the return during training.
-WORST, AREA = "worst", "area_under_curve"
+#: The return during training: a measure that every grid may have beside its evaluations, as the worst of the attacks.
+AREA = "area_under_curve"
 RESERVED = {WORST, AREA}
 
 

@@ -49,7 +49,7 @@ class Result:
     @property
     def commit(self) -> str | None:
         """Of rlspo when it was trained, with ``-dirty`` where files had been changed since; None where there was none."""
-        state = self.record["versions"]["git"]["rlspo"]
+        state = (self.record["versions"]["git"] or {}).get("rlspo")
         return state and f"{state['commit']}{'-dirty' if state['dirty'] else ''}"
 
     def row(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rlspo.zoo.benchmark.grid import AREA, WORST, Grid
+from rlspo.zoo.benchmark.grid import AREA, Grid
 from rlspo.zoo.benchmark.results import Curve, Result
 from rlspo.zoo.statistics import (
     Estimate,
@@ -27,12 +27,12 @@ from rlspo.zoo.statistics import (
     optimality_gap,
     probability_of_improvement_interval,
 )
-from rlspo.zoo.worst import with_worst
+from rlspo.zoo.worst import WORST, with_worst
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 #: How often such an interval of a mean holds it, by the number of seeds; simulated, with scores of a normal distribution.
-COVERAGE = {2: 0.50, 3: 0.75, 4: 0.80, 5: 0.83, 6: 0.86, 7: 0.88, 8: 0.89, 9: 0.90}
+COVERAGE = {2: 0.50, 3: 0.75, 4: 0.80, 5: 0.84, 6: 0.86, 7: 0.87, 8: 0.89, 9: 0.89}
 
 #: Measure, environment, agent and seed, to the score.
 Scores = dict[str, dict[str, dict[str, dict[int, float]]]]
@@ -41,29 +41,17 @@ STATISTICS: dict[str, Statistic] = {"mean": mean, "median": median, "iqm": iqm}
 
 def scores_of(grid: Grid, results: Sequence[Result], curves: Sequence[Curve]) -> Scores:
     """The score of every training in every measure."""
-    scores: Scores = {name: {} for name in grid.evaluations}
+    judged: dict[tuple[str, str, int], dict[str, float]] = {}
     for result in results:
         cell = result.cell
-        scores[result.evaluation].setdefault(cell.env, {}).setdefault(cell.agent, {})[cell.seed] = float(result.returns.mean())
-    if len(grid.attacks) > 1:
-        scores[WORST] = _worst([scores[name] for name in grid.attacks])
-    if curves:
-        scores[AREA] = {}
-        for curve in curves:
-            scores[AREA].setdefault(curve.cell.env, {}).setdefault(curve.cell.agent, {})[curve.cell.seed] = curve.area
+        judged.setdefault((cell.env, cell.agent, cell.seed), {})[result.evaluation] = float(result.returns.mean())
+    scores: Scores = {name: {} for name in (*grid.evaluations, WORST, AREA)}
+    for (env, agent, seed), each in judged.items():
+        for name, score in with_worst(each, {*grid.attacks}).items():
+            scores[name].setdefault(env, {}).setdefault(agent, {})[seed] = score
+    for curve in curves:
+        scores[AREA].setdefault(curve.cell.env, {}).setdefault(curve.cell.agent, {})[curve.cell.seed] = curve.area
     return {name: envs for name, envs in scores.items() if envs}
-
-
-def _worst(attacks: Sequence[dict[str, dict[str, dict[int, float]]]]) -> dict[str, dict[str, dict[int, float]]]:
-    """The lowest of several measures, for the trainings that have them all."""
-    worst: dict[str, dict[str, dict[int, float]]] = {}
-    for env, agents in attacks[0].items():
-        for agent, seeds in agents.items():
-            others = [measure.get(env, {}).get(agent, {}) for measure in attacks]
-            lowest = {seed: min(other[seed] for other in others) for seed in seeds if all(seed in other for other in others)}
-            if lowest:
-                worst.setdefault(env, {})[agent] = lowest
-    return worst
 
 
 def summarise(grid: Grid, scores: Scores) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from rlspo.zoo.benchmark.grid import AREA, WORST
+from rlspo.zoo.benchmark.grid import AREA
+from rlspo.zoo.worst import WORST
 
 _TITLES = {"mean": "mean", "median": "median", "iqm": "IQM", "optimality_gap": "optimality gap"}
 _MEASURES = {WORST: "worst attack", AREA: "during training", "mad": "MAD"}

@@ -105,15 +105,8 @@ def _draw_panel(
         estimate = found[pair]
         if not np.isnan(estimate.low):
             axes.plot([estimate.low, estimate.high], [place, place], color=style.INK, linewidth=2.0, solid_capstyle="butt")
-        axes.plot(
-            estimate.value,
-            place,
-            "o",
-            markersize=7,
-            markeredgecolor=style.INK,
-            color="#0072B2" if pair in sure else "white",
-            zorder=3,
-        )
+        colour = "#0072B2" if pair in sure else "white"
+        axes.plot(estimate.value, place, "o", markersize=7, markeredgecolor=style.INK, color=colour, zorder=3)
         axes.annotate(
             f"{estimate.value:.0%}", (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=style.NORMAL
         )

@@ -15,11 +15,10 @@ import numpy as np
 
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.monitor import Episodes, read_episodes
+from rlspo.zoo.worst import with_worst
 
 #: Name of the score that is the mean return of the last evaluation during training, for runs that have no better one.
 LAST = "last evaluation"
-#: Name of the score that is the lowest of those under attack.
-WORST = "worst"
 NATURAL = "natural"
 
 
@@ -181,16 +180,6 @@ class FolderRun(Run):
     def settings(self) -> dict[str, Any]:
         """Of the agent and its environment, without seeds and devices."""
         return flat({key: self.config[key] for key in ("agent", "settings", "eval_env_kwargs") if key in self.config})
-
-
-def with_worst(scores: Mapping[str, float], attacks: frozenset[str]) -> dict[str, float]:
-    """Scores, and the lowest of those under attack where there are several.
-
-    >>> with_worst({"natural": 9.0, "random": 8.0, "mad": 3.0}, frozenset({"random", "mad"}))
-    {'natural': 9.0, 'random': 8.0, 'mad': 3.0, 'worst': 3.0}
-    """
-    hostile = [value for name, value in scores.items() if name in attacks]
-    return {**scores, WORST: min(hostile)} if len(hostile) > 1 and WORST not in scores else dict(scores)
 
 
 def last_of(curve: Curve | None) -> dict[str, float]:

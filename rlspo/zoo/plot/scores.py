@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rlspo.zoo.errors import UserError, did_you_mean
-from rlspo.zoo.plot.runs import LAST, NATURAL, WORST, Run
+from rlspo.zoo.plot.runs import LAST, NATURAL, Run
+from rlspo.zoo.worst import WORST
 
 #: Agent and environment, to the score of each run.
 Table = dict[str, dict[str, np.ndarray]]

@@ -18,7 +18,7 @@ Search for hyperparameters, and show on fresh seeds that they are better.
 
 Every trial trains several seeds. Its value is the mean of the seeds' scores, and a seed's score is the interquartile mean of
 the returns of fresh episodes at the end of its training. Trials that fall behind are given up. In the end the best trials and
-the untuned settings are trained again on seeds that the search has never seen; the winner is printed as a YAML block.
+the untuned settings are trained again on seeds that the search has never seen; the best is printed as a YAML block.
 
 The same command goes on with a study that was interrupted. Everything lies in one folder: logs/tune/STUDY/."""
 
@@ -32,9 +32,9 @@ examples:
       rlspo tune --algo barpo --env Hopper-v5 --n-trials 20 --n-timesteps 2e5 --attack mad
   your own search space, settings and environment
       rlspo tune --algo ppo --env MyEnv-v0 --gym-packages my_package --conf-file my.yml --space my_space.yml
-  trials in a database, shared by several machines
+  trials in a database
       rlspo tune --algo ppo --env Hopper-v5 --storage postgresql://user@host/studies --study-name hopper
-  put the winner into the file of hyperparameters
+  put the best into the file of hyperparameters, if it is shown to be better
       rlspo tune --algo ppo --env Pendulum-v1 --n-trials 40 --n-timesteps 5e4 --apply
 
 a search space looks like this (hyperparams/ALGO.space.yml):
@@ -45,7 +45,7 @@ a search space looks like this (hyperparams/ALGO.space.yml):
     policy_kwargs:
       net_arch: {choices: {small: [64, 64], large: [256, 256]}}
 
-Exit code: 0 done, 1 no trial could be trained to its end, 2 a mistake in what was given,
+Exit code: 0 done, 1 nothing could be chosen, or --apply was not justified, 2 a mistake in what was given,
 130 stopped by Ctrl-C, 143 stopped by SIGTERM."""
 
 
@@ -142,5 +142,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-f", "--log-folder", type=Path, default=Path("logs"), metavar="DIR", help="of all runs (default: %(default)s)"
     )
-    group.add_argument("--apply", action="store_true", help="put the winner into the file of hyperparameters")
+    group.add_argument(
+        "--apply", action="store_true", help="put the best into the file of hyperparameters, if it is shown to be better"
+    )
     group.add_argument("--json", action="store_true", help="print the report as JSON instead of tables")

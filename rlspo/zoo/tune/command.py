@@ -37,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Tune as the command line says.
 
     :param argv: the arguments; None for those of this process
-    :return: exit code: 0 done, 1 nothing could be trained, 2 a mistake in what was given, 130 after Ctrl-C, 143 after SIGTERM
+    :return: exit code: 0 done, 1 nothing could be chosen or --apply was not justified, 2 a mistake in what was given, 130
+        after Ctrl-C, 143 after SIGTERM
     """
     given = list(sys.argv[1:] if argv is None else argv)
     stop = StopSignal()
@@ -297,6 +298,6 @@ def _places(study: Study, has_best: bool, drawn: list[Path]) -> list[tuple[str, 
         ("folder", str(folder.path)),
         ("trials", str(folder.trials)),
         ("report", str(folder.report)),
-        *([("winner", str(folder.best))] if has_best else []),
+        *([("best", str(folder.best))] if has_best else []),
         *[("picture", str(file)) for file in drawn],
     ]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from rlspo.zoo.benchmark.command import main
+from rlspo.zoo.benchmark.grid import read_grid
 from tests.zoo.benchmark.tiny_grids import TINY, cells_of, read, write_grid
 
 PPO = {"ppo": {"params": TINY}}
@@ -68,7 +69,7 @@ def test_a_grid_leaves_cells_and_tables(done_grid):
     assert "--env-kwargs pay:2.0" in record["command"] and "run-folder" not in record["command"]
     natural = read(out / "summary.json")["envs"]["Ledger-v0"]["natural"]
     assert natural["agents"]["ppo"]["mean"]["value"] == 20.0  # ten steps of two each
-    assert (out / "grid.yml").read_text() == (done_grid / "tiny.yml").read_text()
+    assert read_grid(out / "grid.yml") == read_grid(done_grid / "tiny.yml")
 
 
 def test_nothing_is_done_twice(done, trainings, capsys):
@@ -152,10 +153,42 @@ def test_what_is_worth_keeping_is_exported(done):
     assert names == {"grid.yml", "results.csv", "curves.csv", "episodes.json", "summary.json", "tables.md"}
 
 
+def test_the_grid_that_is_kept_is_the_one_that_was_run(done, trainings):
+    assert run(done, "--seeds", "[0, 7]", "--report", "--export", "kept") == 0
+    for kept in (Path("out/grid.yml"), Path("kept/grid.yml")):
+        assert read_grid(kept) == read_grid(Path("tiny.yml"), [0, 7])
+    assert run(done, "--report") == 0
+    assert read_grid(Path("out/grid.yml")).seeds == [0]
+    assert main(["out/grid.yml", "-o", "out"]) == 0  # it can be run again, and nothing is left to do
+    assert trainings() == []
+
+
+def test_files_of_hyperparameters_are_kept_with_the_grid(workplace, trainings):
+    text = "default: {policy: MlpPolicy, n_timesteps: 64, n_steps: 16, batch_size: 16, n_epochs: 1}\n"
+    Path("mine.yml").write_text(text)
+    agents = {"ppo": {"conf_file": "mine.yml", "params": {"callback": "benchmark_worlds.Count"}}}
+    assert run(workplace, "--export", "deep/down/kept", agents=agents, evaluations=NATURAL, n_timesteps=None) == 0
+    Path("mine.yml").unlink()
+    for place in ("out", "deep/down/kept"):
+        assert main([f"{place}/grid.yml", "-o", "out"]) == 0
+    assert trainings() == ["PPO/0"]
+    assert Path("deep/down/kept/hyperparams_ppo.yml").read_text() == text
+
+
 def test_there_must_be_something_to_report(workplace, capsys):
     assert run(workplace, "--report") == 1
     assert "no cell is done yet" in capsys.readouterr().err
+    assert run(workplace, "--report", "--json") == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said == {"grid": "tiny", "cells": {"complete": 0, "total": 2}, "envs": {}, "failed": {}}
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("seeds", ["abc", "1.5", "[1, x]", "[1", "", "true", "{a: 1}"])
+def test_seeds_are_numbers(workplace, capsys, seeds):
+    assert run(workplace, "--seeds", seeds) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert f"--seeds: {seeds!r} is neither how many nor a list, such as 5 or '[3, 4]'." in error
 
 
 def test_a_pattern_must_name_a_cell(workplace, capsys):

@@ -3,13 +3,17 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
 from rlspo.zoo import statistics
 from rlspo.zoo.benchmark import summing_up
 from rlspo.zoo.benchmark.grid import read_grid
 from rlspo.zoo.benchmark.results import FILES
+from rlspo.zoo.benchmark.scores import COVERAGE
 from rlspo.zoo.benchmark.sheets import Sheet, sheets
+from rlspo.zoo.run_folder import environment_record
+from tests.zoo.benchmark import tiny_grids
 from tests.zoo.benchmark.tiny_grids import TINY, cells_of, fake, read, write_grid
 
 AGENTS = {"ppo": {"params": TINY}, "twin": {"algo": "ppo", "params": TINY}}
@@ -119,7 +123,47 @@ def test_rows_carry_what_it_takes_to_get_them_again(workplace):
         "model": "last", "episodes": 3, "deterministic": True, "attack": "random", "epsilon": 0.1
     }  # fmt: skip
     assert read(workplace / "out/episodes.json")[0]["returns"] == [1.0, 2.0, 6.0]
-    assert {path.name for path in (workplace / "out").iterdir() if path.is_file()} == {*FILES} - {"grid.yml"}
+    assert {path.name for path in (workplace / "out").iterdir() if path.is_file()} == {*FILES}
+
+
+def test_the_clock_of_a_curve_is_that_of_environments_side_by_side(workplace, monitor):
+    file = write_grid(workplace, agents=AGENTS, evaluations={"natural": {}})
+    grid, (cell, _) = read_grid(file), cells_of(file, workplace / "out")
+    fake(cell, {"natural": [1.0]}, {4000: [1.0], 8000: [2.0], 16000: [3.0]})
+    for number in range(8):
+        monitor(cell.folder.run / f"{number}.monitor.csv", [(1.0, 1000, 10.0), (1.0, 1000, 20.0)])
+    summing_up.write(grid, [cell], 1, workplace / "out")
+    assert [line["seconds"] for line in rows(workplace / "out/curves.csv")] == ["5", "10", "20"]
+
+
+def test_commits_with_changes_are_told_from_those_without(workplace, monkeypatch):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    for dirty, seed in ((False, 0), (True, 1)):
+        versions = {**environment_record(), "git": {"rlspo": {"commit": commit, "dirty": dirty}}}
+        monkeypatch.setattr(tiny_grids, "environment_record", lambda versions=versions: versions)
+        summary = summed_up(workplace, {f"ppo/Ledger-v0/{seed}": same([1.0])}, seeds=2)
+        assert summary["about"]["commits"] == [commit + ("-dirty" if dirty else "")]
+        assert rows(workplace / "out/results.csv")[0]["commit"] == summary["about"]["commits"][0]
+        assert f", commit 0123456{'-dirty' if dirty else ''}.\n" in (workplace / "out/tables.md").read_text()
+
+
+@pytest.mark.parametrize(("seeds", "said"), [(1, None), (2, "50%"), (3, "75%"), (10, None)])
+def test_intervals_of_few_seeds_are_said_to_be_narrow(workplace, capsys, seeds, said):
+    returns = {f"ppo/Ledger-v0/{seed}": same([float(seed)]) for seed in range(seeds)}
+    summary = summed_up(workplace, returns, seeds=seeds)
+    summing_up.show(summary, workplace / "out")
+    line = f"Bootstrap intervals from {seeds} seeds are too narrow: about {said} of those of a mean hold it, rather than 95%."
+    for text in ((workplace / "out/tables.md").read_text(), capsys.readouterr().out):
+        assert (line in text) if said else ("too narrow" not in text)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_coverage_is_what_simulation_gives(seeds):
+    generator = np.random.default_rng(seeds)
+    drawn = generator.normal(size=(1000, seeds))
+    intervals = [statistics.interval(values, statistics.mean, n_resamples=500) for values in drawn]
+    held = np.mean([each.low <= 0 <= each.high for each in intervals])
+    assert held == pytest.approx(COVERAGE[seeds], abs=0.04)
 
 
 def test_a_single_seed_has_no_interval(workplace):

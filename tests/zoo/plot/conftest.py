@@ -11,18 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-
-def write_monitor(file: Path, rows: Sequence[tuple[float, int, float]], t_start: float = 0.0, env_id: str = "E-v0") -> None:
-    """Episodes of one environment: return, length, seconds."""
-    header = json.dumps({"t_start": t_start, "env_id": env_id})
-    lines = [f"#{header}", "r,l,t", *(f"{r},{length},{t}" for r, length, t in rows)]
-    file.write_text("\n".join(lines) + "\n")
-
-
-@pytest.fixture
-def monitor() -> Callable[..., None]:
-    """Write the episodes of one environment."""
-    return write_monitor
+from tests.zoo.conftest import write_monitor
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def test_every_kind_gives_valid_files_and_the_same_ones_again(kind, plot, grid, 
     first = {name: (tmp_path / name).read_bytes() for name in ("picture.png", "picture.svg", "numbers.csv")}
     assert plot(grid, "--kind", kind, "-o", "picture.png", "--svg", "--csv", "numbers.csv")[0] == 0
     assert first == {name: (tmp_path / name).read_bytes() for name in first}
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob("partial_*"))
 
 
 def test_numbers_come_back_from_csv_as_they_were(plot, grid, tmp_path):

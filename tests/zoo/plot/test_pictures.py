@@ -197,6 +197,34 @@ def test_improvement_is_that_of_the_statistics(runs):
     assert [label.get_text() for label in picture.figure.axes[0].get_yticklabels()] == ["barpo over ppo"]
 
 
+def points(picture):
+    """The colour of the point of each pair."""
+    return [line.get_markerfacecolor() for line in picture.figure.axes[0].lines if line.get_marker() == "o"]
+
+
+@pytest.mark.parametrize(("better", "worse", "sure"), [(3, 3, False), (3, 4, False), (4, 4, True), (3, 5, True)])
+def test_a_point_is_filled_only_where_so_many_runs_can_tell(runs, better, worse, sure):
+    """All runs of one agent beat all of the other: the interval has no width, however few there are."""
+    scores = {
+        "ppo": {"A-v0": {"natural": [float(number) for number in range(worse)]}},
+        "barpo": {"A-v0": {"natural": [100.0 + number for number in range(better)]}},
+    }
+    picture = improvement.draw(runs(scores), Options())
+    (row,) = picture.rows
+    assert (row["low"], row["high"]) == (1.0, 1.0)
+    assert points(picture) == ["#0072B2" if sure else "white"]
+
+
+def test_runs_in_several_environments_tell_together(runs):
+    scores = {agent: {env: {"natural": [n, n + 1, n + 2]} for env in "ABC"} for agent, n in (("ppo", 0.0), ("barpo", 5.0))}
+    assert points(improvement.draw(runs(scores), Options())) == ["#0072B2"]
+
+
+def test_a_point_stays_white_where_the_interval_leaves_it_open(runs):
+    scores = {agent: {"A-v0": {"natural": [n, 9.0, 5.0, 1.0, 3.0]}} for agent, n in (("ppo", 2.0), ("barpo", 4.0))}
+    assert points(improvement.draw(runs(scores), Options())) == ["white"]
+
+
 def test_a_baseline_leaves_the_pairs_with_it(runs):
     three = runs({agent: {"A-v0": {"natural": [1.0, number]}} for number, agent in enumerate(("a", "b", "c"))})
     everyone = [(row["agent"], row["over"]) for row in improvement.draw(three, Options()).rows]
