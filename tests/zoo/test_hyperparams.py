@@ -94,7 +94,7 @@ def test_users_file_comes_first_and_a_package_brings_its_own(workplace, monkeypa
         ("n_env: 2", r"there is no key 'n_env'. Did you mean 'n_envs'\?"),
         ("n_steps: many", "n_steps is 'many', but must be a whole number"),
         ("n_envs: 0", "n_envs is 0, but must be a whole number above 0"),
-        ("n_envs: 2.0", "n_envs is 2.0, but must be a whole number"),
+        ("n_envs: 2.5", "n_envs is 2.5, but must be a whole number"),
         ("frame_stack: four", "frame_stack is 'four'"),
         ("env_wrapper: 3", "env_wrapper is 3"),
         ("policy_kwargs: 'dict(net_arch=[8])'", "Python expressions are not read"),

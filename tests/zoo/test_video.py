@@ -198,6 +198,8 @@ from rlspo.zoo import video
 from rlspo.zoo.film import Film
 from rlspo.zoo.saved import find_agent
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # programs begun in the background of a shell ignore it
+
 def bar(title):
     import contextlib
     def progressed(share):
