@@ -12,11 +12,12 @@ from rlspo.zoo.stopping import Stopped, StopSignal
 DONE, FAILED, USER_ERROR = 0, 1, 2
 
 
-def run(work: Callable[[list[str]], int], argv: Sequence[str] | None) -> int:
+def run(work: Callable[[list[str]], int], argv: Sequence[str] | None, after_stop: str = "") -> int:
     """Run a command that a signal may end at once: :class:`~rlspo.zoo.stopping.Stopped` unwinds it, so that it cleans up.
 
     :param work: from arguments to an exit code
     :param argv: the arguments; None for those of this process
+    :param after_stop: a sentence for the user whose signal ended it
     :return: what ``work`` returned, 2 after a mistake in what was given, 130 after Ctrl-C, 143 after SIGTERM
     """
     stop = StopSignal()
@@ -28,5 +29,5 @@ def run(work: Callable[[list[str]], int], argv: Sequence[str] | None) -> int:
         display.error(str(error))
         return USER_ERROR
     except Stopped:
-        display.note(f"Stopped by {stop.name}.")
+        display.note(f"Stopped by {stop.name}. {after_stop}".rstrip())
         return stop.exit_code

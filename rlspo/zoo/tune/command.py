@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,14 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from rlspo.zoo import blocks, display, yaml_io
-from rlspo.zoo.command import DONE, FAILED, USER_ERROR
+from rlspo.zoo import blocks, command, display, yaml_io
+from rlspo.zoo.command import DONE, FAILED
 from rlspo.zoo.envs import find_spec, is_atari
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.files import write_text
 from rlspo.zoo.hyperparams import choose_block, find_file
 from rlspo.zoo.plan import Plan, make_plan
 from rlspo.zoo.run_folder import command_line
-from rlspo.zoo.stopping import Stopped, StopSignal
 from rlspo.zoo.tune import pictures, report
 from rlspo.zoo.tune.arguments import parse
 from rlspo.zoo.tune.search import Search
@@ -40,25 +38,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     :return: exit code: 0 done, 1 nothing could be chosen or --apply was not justified, 2 a mistake in what was given, 130
         after Ctrl-C, 143 after SIGTERM
     """
-    given = list(sys.argv[1:] if argv is None else argv)
-    stop = StopSignal()
-    stop.patient = False  # every finished seed is stored already
-    try:
-        with stop:
-            return tune(parse(given), command_line(given, "tune"))
-    except UserError as error:
-        display.error(str(error))
-        return USER_ERROR
-    except Stopped:
-        display.note(f"Stopped by {stop.name}. The same command goes on from here.")
-        return stop.exit_code
+    # Every finished seed is stored already: a signal may end it at once.
+    return command.run(_work, argv, after_stop="The same command goes on from here.")
 
 
-def tune(args: argparse.Namespace, command: str) -> int:
+def _work(arguments: list[str]) -> int:
+    """Check, search, validate, report."""
+    return tune(parse(arguments), command_line(arguments, "tune"))
+
+
+def tune(args: argparse.Namespace, typed: str) -> int:
     """Search, validate, report.
 
     :param args: the parsed command line
-    :param command: as typed, for the record
+    :param typed: the command, for the record
     :return: exit code
     :raises UserError: for anything that could not be used
     """
@@ -85,9 +78,9 @@ def tune(args: argparse.Namespace, command: str) -> int:
         drawn = pictures.save_pictures(study.optuna, folder.path, study.trials)
         chosen = candidates(study, args.top)
         if len(chosen) == 1:
-            return _nothing_trained(study, args, command)
+            return _nothing_trained(study, args, typed)
         judgements = _validate(study, base, chosen, args)
-        return _conclude(study, judgements, stored, plan, args, command, space_file, drawn)
+        return _conclude(study, judgements, stored, plan, args, typed, space_file, drawn)
 
 
 def _base(args: argparse.Namespace) -> dict[str, Any]:
@@ -187,9 +180,9 @@ def _validate(study: Study, base: dict[str, Any], chosen: list[Candidate], args:
         return validate(study, base, chosen, seeds, args.workers, progressed)
 
 
-def _nothing_trained(study: Study, args: argparse.Namespace, command: str) -> int:
+def _nothing_trained(study: Study, args: argparse.Namespace, typed: str) -> int:
     """No trial reached its end: say why, and leave a report all the same."""
-    data = report.as_data(study, [], command, None)
+    data = report.as_data(study, [], typed, None)
     report.write(study, data)
     if args.json:
         print(json.dumps(data, indent=2))
@@ -208,7 +201,7 @@ def _conclude(
     stored: dict[str, Any],
     plan: Plan,
     args: argparse.Namespace,
-    command: str,
+    typed: str,
     space_file: Path,
     drawn: list[Path],
 ) -> int:
@@ -221,7 +214,7 @@ def _conclude(
         write_text(study.folder.best, text)
     else:
         study.folder.best.unlink(missing_ok=True)
-    data = report.as_data(study, judgements, command, block)
+    data = report.as_data(study, judgements, typed, block)
     report.write(study, data)
     if args.json:
         print(json.dumps(data, indent=2))
