@@ -1,7 +1,10 @@
 """Reinforcement learning for noisy, hostile and plannable worlds, for people who know stable-baselines3."""
 
 from rlspo.arpo import ARPO, BARPO
+from rlspo.envs.registration import register_envs
 from rlspo.ppo import PPO
 
 __version__ = "0.1.0"
 __all__ = ["ARPO", "BARPO", "PPO", "__version__"]
+
+register_envs()

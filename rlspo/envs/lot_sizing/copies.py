@@ -1,0 +1,124 @@
+"""Copies of a plant that live side by side; the scalar and the vectorised environment are one copy and many."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rlspo.envs.lot_sizing.instance import Instance
+from rlspo.envs.lot_sizing.observation import PlantObservation
+from rlspo.envs.lot_sizing.plant import Plant, Produced
+
+Array = np.ndarray
+#: Numbers of demand drawn at a time.
+BLOCK = 1 << 15
+
+
+class Period(NamedTuple):
+    """What one period gave, a row for each copy."""
+
+    post_decision: Array
+    observation: Array
+    setup_cost: Array
+    lost_sales_cost: Array
+    holding_cost: Array
+    demand: Array
+    over: Array
+
+
+class Copies:
+    """The state of ``n`` copies and how it moves.
+
+    :param instance: of the plant
+    :param view: what is seen
+    :param n: number of copies
+    """
+
+    def __init__(self, instance: Instance, view: PlantObservation, n: int) -> None:
+        self.instance, self.view, self.n = instance, view, n
+        self.plant = Plant(instance)
+        self.generator = np.random.default_rng(0)
+        self.inventory = np.zeros((n, instance.n_items))
+        self.setups = np.zeros((n, instance.n_machines), np.int64)
+        self.elapsed = np.zeros(n, np.int64)
+        self._block: Array = np.zeros((0, n, instance.n_items))
+        self._next = 0
+        self.demand_path: Array | None = None
+
+    def seed(self, generator: np.random.Generator) -> None:
+        """Draw from ``generator`` from now on."""
+        self.generator = generator
+        self._block = self._block[:0]
+        self._next = 0
+
+    def begin(self, mask: Array, options: dict[str, Any]) -> None:
+        """Start the episodes of the copies in ``mask``, ``(n,)``.
+
+        :param options: ``inventory`` and ``setups`` to start from instead of a draw, ``start="instance"`` for those of the
+            instance's file, and ``demand`` ``(time_horizon, n_items)`` to come in place of draws
+        :raises ValueError: for options that do not exist or do not fit
+        """
+        unknown = sorted(set(options) - {"inventory", "setups", "start", "demand", "reset_mask"})
+        if unknown:
+            raise ValueError(f"reset has no option {', '.join(unknown)}; it has inventory, setups, start and demand.")
+        inventory, setups = self.plant.initial(self.generator, int(mask.sum()))
+        if options.get("start", "random") == "instance":
+            if self.instance.initial_inventory is None or self.instance.initial_setup is None:
+                raise ValueError(f"{self.instance.name} has no initial_inventory and initial_setup to start from.")
+            inventory[:], setups[:] = self.instance.initial_inventory, self.instance.initial_setup
+        if options.get("inventory") is not None:
+            inventory[:] = _within("inventory", options["inventory"], self.instance.max_inventory_level)
+        if options.get("setups") is not None:
+            setups[:] = _within("setups", options["setups"], np.full(self.instance.n_machines, self.instance.n_items))
+        self.inventory[mask], self.setups[mask], self.elapsed[mask] = inventory, setups, 0
+        path = options.get("demand")
+        if path is not None:
+            expected = (self.instance.time_horizon, self.instance.n_items)
+            if np.shape(path) != expected:
+                raise ValueError(f"demand has the shape {np.shape(path)}; it must be (time_horizon, n_items) = {expected}.")
+        self.demand_path = None if path is None else np.asarray(path, float)
+
+    def _demand(self) -> Array:
+        if self.demand_path is not None:
+            return self.demand_path[self.elapsed]
+        if self._next == len(self._block):
+            periods = max(BLOCK // (self.n * self.instance.n_items), 1)
+            self._block = self.instance.demand.sample(self.generator, periods, self.n)
+            self._next = 0
+        self._next += 1
+        return self._block[self._next - 1]
+
+    @property
+    def time_left(self) -> Array:
+        """Fraction of the episode that is left, ``(n,)``."""
+        return 1.0 - self.elapsed / self.instance.time_horizon
+
+    def observe(self) -> Array:
+        """What is seen now, ``(n, size)``."""
+        return self.view(self.inventory, self.setups, self.time_left)
+
+    def decide(self, actions: Array) -> tuple[Produced, Array]:
+        """What ``actions``, ``(n, n_machines)``, lead to before demand, and how it looks; nothing changes."""
+        produced = self.plant.produce(self.inventory, self.setups, actions)
+        return produced, self.view(produced.inventory, produced.setups, self.time_left)
+
+    def step(self, actions: Array) -> Period:
+        """One period of every copy."""
+        produced, post_decision = self.decide(actions)
+        demand = self._demand()
+        sold = self.plant.sell(produced.inventory, demand)
+        self.inventory, self.setups = sold.inventory, produced.setups.copy()  # the actions are the caller's
+        self.elapsed = self.elapsed + 1
+        observation = self.view.after_demand(post_decision, self.inventory, self.time_left)
+        over = self.elapsed >= self.instance.time_horizon
+        costs = (produced.setup_cost, sold.lost_sales_cost, sold.holding_cost)
+        return Period(post_decision, observation, *costs, demand, over)
+
+
+def _within(name: str, value: Any, most: Array) -> Array:
+    """``value`` as an array of the shape of ``most``, between 0 and it."""
+    array = np.asarray(value, float)
+    if array.shape != most.shape or not ((array >= 0) & (array <= most)).all() or (array % 1).any():
+        raise ValueError(f"{name} is {value}; it must be {len(most)} whole numbers from 0 to {most.astype(int).tolist()}.")
+    return array

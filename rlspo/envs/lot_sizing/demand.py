@@ -1,0 +1,139 @@
+"""Demand: independent over items and periods, one distribution for all items or one each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray
+#: Name of each distribution and its parameters; ``probability_mass_function`` is the published name of ``pmf``.
+PARAMETERS = {
+    "binomial": ("n", "p"),
+    "discrete_uniform": ("low", "high"),
+    "normal": ("mu", "sigma"),
+    "pmf": ("vals", "probs"),
+}
+ALIASES = {"probability_mass_function": "pmf", "uniform": "discrete_uniform"}
+
+
+def _binomial(n: int, p: float) -> tuple[Array, Array]:
+    """Values 0 to n and their probabilities, by the ratio of neighbours."""
+    if int(n) != n or n < 1 or not 0 <= p <= 1:
+        raise ValueError(f"binomial demand has n = {n} and p = {p}; n must be a whole number of at least 1, p in [0, 1].")
+    probabilities = np.zeros(n + 1)
+    if p == 1:
+        probabilities[n] = 1.0
+    else:
+        probabilities[0] = (1 - p) ** n
+        for k in range(n):
+            probabilities[k + 1] = probabilities[k] * (n - k) / (k + 1) * p / (1 - p)
+    return np.arange(n + 1), probabilities
+
+
+def _discrete_uniform(low: int, high: int) -> tuple[Array, Array]:
+    if not 0 <= low < high:
+        raise ValueError(f"discrete_uniform demand is [{low}, {high}); it must be 0 <= low < high (high is left out).")
+    return np.arange(int(low), int(high)), np.full(int(high) - int(low), 1 / (int(high) - int(low)))
+
+
+def _pmf(vals: Sequence[float], probs: Sequence[float]) -> tuple[Array, Array]:
+    values, probabilities = np.asarray(vals), np.asarray(probs, float)
+    if values.shape != probabilities.shape or values.ndim != 1 or not len(values):
+        raise ValueError(f"pmf demand has {len(values)} vals and {len(probabilities)} probs; give one for each.")
+    if (probabilities < 0).any() or abs(probabilities.sum() - 1) > 1e-6 or (values < 0).any() or (values % 1).any():
+        raise ValueError("pmf demand needs vals that are whole and not negative, and probs that sum to 1.")
+    order = np.argsort(values)
+    return values[order].astype(int), probabilities[order] / probabilities.sum()
+
+
+_TABLES = {"binomial": _binomial, "discrete_uniform": _discrete_uniform, "pmf": _pmf}
+
+
+class Demand:
+    """What customers ask for in one period, for each item.
+
+    :param description: ``{"name": "binomial", "n": 20, "p": 0.4}``, ``{"name": "discrete_uniform", "low": 0, "high": 8}``
+        (``high`` left out), ``{"name": "normal", "mu": 8, "sigma": 2}`` (not rounded; negative draws count as 0),
+        ``{"name": "pmf", "vals": [0, 5], "probs": [0.5, 0.5]}``; or a list of these, one for each item
+    :param n_items: number of items
+    :raises ValueError: for an unknown name, or parameters out of range
+    """
+
+    def __init__(self, description: Mapping[str, Any] | Sequence[Mapping[str, Any]], n_items: int) -> None:
+        each = [description] * n_items if isinstance(description, Mapping) else list(description)
+        if len(each) != n_items:
+            raise ValueError(f"demand_distribution lists {len(each)} distributions for {n_items} items; give one each, or one.")
+        named = [_named(entry) for entry in each]
+        kinds = {name == "normal" for name, _ in named}
+        if len(kinds) > 1:
+            raise ValueError("demand_distribution mixes normal with discrete demand; use one kind for all items.")
+        self.n_items = n_items
+        self.integer = kinds == {False}
+        if self.integer:
+            self.tables = [_TABLES[name](**parameters) for name, parameters in named]
+            self.mean = np.array([values @ probabilities for values, probabilities in self.tables])
+            self._alias = _AliasTables(self.tables)
+        else:
+            self._mu, self._sigma = (np.array([p[key] for _, p in named], float) for key in ("mu", "sigma"))
+            if (self._sigma < 0).any():
+                raise ValueError("normal demand needs sigma of at least 0.")
+            self.mean = self._mu
+
+    def sample(self, generator: np.random.Generator, *shape: int) -> Array:
+        """Draw demand.
+
+        :return: ``(*shape, n_items)``, float64
+        """
+        if self.integer:
+            return self._alias.sample(generator, shape)
+        return np.maximum(generator.normal(self._mu, self._sigma, (*shape, self.n_items)), 0.0)
+
+
+def _named(entry: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    parameters = dict(entry)
+    name = str(parameters.pop("name", "")).lower()
+    name = ALIASES.get(name, name)
+    if name not in PARAMETERS:
+        raise ValueError(f"demand_distribution is called {name!r}; it must be one of {', '.join(PARAMETERS)}.")
+    if set(parameters) != set(PARAMETERS[name]):
+        raise ValueError(f"{name} demand has parameters {sorted(parameters)}; it needs {list(PARAMETERS[name])}.")
+    return name, parameters
+
+
+class _AliasTables:
+    """Walker's alias method (1977): a draw costs two look-ups whatever the number of values, which is what makes thousands
+    of copies cheap.
+
+    :param tables: values and probabilities of each item
+    """
+
+    def __init__(self, tables: Sequence[tuple[Array, Array]]) -> None:
+        self.size = max(len(values) for values, _ in tables)
+        self.keep = np.zeros((len(tables), self.size))
+        self.own = np.zeros((len(tables), self.size))
+        self.other = np.zeros((len(tables), self.size))
+        for row, (values, probabilities) in enumerate(tables):
+            self._fill(row, np.resize(values, self.size), np.pad(probabilities, (0, self.size - len(values))))
+        self._offsets = np.arange(len(tables)) * self.size
+
+    def _fill(self, row: int, values: Array, probabilities: Array) -> None:
+        scaled = probabilities * self.size
+        small = [k for k in range(self.size) if scaled[k] < 1]
+        large = [k for k in range(self.size) if scaled[k] >= 1]
+        alias = np.arange(self.size)
+        while small and large:
+            little, big = small.pop(), large.pop()
+            alias[little] = big
+            scaled[big] -= 1 - scaled[little]
+            (small if scaled[big] < 1 else large).append(big)
+        for k in [*small, *large]:  # what is left differs from 1 by rounding alone
+            scaled[k] = 1.0
+        self.keep[row], self.own[row], self.other[row] = scaled, values, values[alias]
+
+    def sample(self, generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        place = generator.random((*shape, len(self.own))) * self.size
+        column = place.astype(np.int64)
+        index = column + self._offsets
+        return np.where(place - column < self.keep.take(index), self.own.take(index), self.other.take(index))

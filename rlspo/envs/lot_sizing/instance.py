@@ -1,0 +1,167 @@
+"""Instances of the lot-sizing problem: what a plant can make, and what its mistakes cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from rlspo.envs.lot_sizing.demand import Demand
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A plant of ``n_machines`` machines that make ``n_items`` items, by the names of the published files.
+
+    :param time_horizon: periods of an episode
+    :param n_items: number of items
+    :param n_machines: number of machines
+    :param max_inventory_level: stock cap of each item, ``(n_items,)``; what exceeds it is lost without charge
+    :param holding_costs: of a unit in stock at the end of a period, ``(n_items,)``
+    :param lost_sales_costs: of a unit that was asked for and not in stock, ``(n_items,)``
+    :param demand_distribution: see :class:`~rlspo.envs.lot_sizing.demand.Demand`
+    :param machine_production: units that a machine makes of an item in one period, 0 where it cannot,
+        ``(n_machines, n_items)``
+    :param setup_costs: of a machine that starts to make an item, ``(n_machines, n_items)``
+    :param setup_loss: units that this period's production falls short by, ``(n_machines, n_items)``
+    :param initial_inventory: where the file gives one; used by ``reset(options={"start": "instance"})``
+    :param initial_setup: the same, 0 for idle
+    :param name: for titles
+    :raises ValueError: for shapes that do not fit and numbers out of range
+    """
+
+    time_horizon: int
+    n_items: int
+    n_machines: int
+    max_inventory_level: Array
+    holding_costs: Array
+    lost_sales_costs: Array
+    demand_distribution: Any
+    machine_production: Array
+    setup_costs: Array
+    setup_loss: Array
+    initial_inventory: Array | None = None
+    initial_setup: Array | None = None
+    name: str = "lot sizing"
+
+    def __post_init__(self) -> None:
+        items, matrix = (self.n_items,), (self.n_machines, self.n_items)
+        shapes = {
+            "max_inventory_level": items,
+            "holding_costs": items,
+            "lost_sales_costs": items,
+            "machine_production": matrix,
+            "setup_costs": matrix,
+            "setup_loss": matrix,
+            "initial_inventory": items,
+            "initial_setup": (self.n_machines,),
+        }
+        for name in ("time_horizon", "n_items", "n_machines"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{self.name}: {name} is {value!r}; it must be a whole number of at least 1.")
+        for name, shape in shapes.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            array = np.asarray(value, dtype=np.float64)
+            if array.shape != shape:
+                raise ValueError(f"{self.name}: {name} has the shape {array.shape}; it must be {shape}.")
+            if not np.isfinite(array).all() or (array < 0).any():
+                raise ValueError(f"{self.name}: {name} must hold finite numbers of at least 0.")
+            object.__setattr__(self, name, array)
+        if (self.max_inventory_level < 1).any():
+            raise ValueError(f"{self.name}: max_inventory_level must be at least 1 for every item.")
+        if not self.makeable.any(axis=1).all():
+            idle = np.flatnonzero(~self.makeable.any(axis=1)).tolist()
+            raise ValueError(f"{self.name}: machines {idle} make no item at all; leave them out of machine_production.")
+        try:
+            self.demand.sample(np.random.default_rng(0))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{self.name}: {error}") from error
+
+    @cached_property
+    def demand(self) -> Demand:
+        """The demand of one period."""
+        return Demand(self.demand_distribution, self.n_items)
+
+    @cached_property
+    def makeable(self) -> Array:
+        """Which machine can make which item, ``(n_machines, n_items)``."""
+        return np.asarray(self.machine_production) > 0
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, Any], name: str) -> Instance:
+        """Read an instance from a file's content.
+
+        :raises ValueError: for keys that are missing or unknown
+        """
+        known = set(cls.__dataclass_fields__) - {"name"}
+        optional = {"initial_inventory", "initial_setup"}
+        missing, unknown = sorted(known - optional - set(data)), sorted(set(data) - known - {"name", "source"})
+        if missing or unknown:
+            raise ValueError(
+                f"{name} is no lot-sizing instance: "
+                + "; ".join(f"{what} {', '.join(keys)}" for what, keys in (("missing", missing), ("unknown", unknown)) if keys)
+                + "."
+            )
+        return cls(**{key: data[key] for key in known & set(data)}, name=str(data.get("name", name)))
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The inverse of :meth:`from_mapping`, plain data."""
+        plain = {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in asdict(self).items()}
+        return {key: value for key, value in plain.items() if value is not None}
+
+
+def _folders() -> list[Path]:
+    """Where instances lie: inside an installed package, or at the top of a checkout."""
+    package = Path(str(resources.files("rlspo")))
+    return [folder for folder in (package / "instances" / "lot_sizing", package.parent / "envs" / "lot_sizing") if folder.is_dir()]
+
+
+def instance_names() -> list[str]:
+    """The instances that come with the package.
+
+    >>> "25x15" in instance_names()
+    True
+    """
+    return sorted({file.stem for folder in _folders() for file in folder.glob("*.yml")})
+
+
+def load_instance(instance: str | Path | Mapping[str, Any] | Instance) -> Instance:
+    """Read an instance.
+
+    :param instance: a name of :func:`instance_names`, or the path of a YAML or JSON file (the published form too), or its
+        content; a file of yours goes before a name
+    :raises ValueError: for a name or a file that does not exist, and for a file that is no instance
+    """
+    if isinstance(instance, Instance):
+        return instance
+    if isinstance(instance, Mapping):
+        return Instance.from_mapping(instance, "instance")
+    file = Path(instance)
+    if not file.is_file():
+        packed = [folder / f"{instance}.yml" for folder in _folders() if (folder / f"{instance}.yml").is_file()]
+        if not packed:
+            raise ValueError(
+                f"instance is {str(instance)!r}, which is neither a file nor an instance that comes with the package: "
+                f"{', '.join(instance_names())}."
+            )
+        file = packed[0]
+    text = file.read_text(encoding="utf-8")
+    try:
+        data = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{file} cannot be read: {error}") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"{file} is no lot-sizing instance: it must be a mapping.")
+    return Instance.from_mapping(data, file.stem)

@@ -1,0 +1,64 @@
+"""What the agent sees of a plant: stock, setups and, where asked for, the time that is left."""
+
+from __future__ import annotations
+
+import numpy as np
+from gymnasium import spaces
+
+from rlspo.envs.lot_sizing.instance import Instance
+
+Array = np.ndarray
+
+
+class PlantObservation:
+    """Arrays of a plant's state to observations.
+
+    An observation is a vector: stock of each item, then for each machine one number for idle and for each item, 1 where it is
+    set up so (one-hot), then the fraction of the episode that is left.
+
+    :param instance: of the plant
+    :param scaled: stock as a fraction of the cap; False: in units
+    :param setups: show the setups; the published agents do not see them
+    :param time: show the time that is left
+    """
+
+    def __init__(self, instance: Instance, scaled: bool, setups: bool, time: bool) -> None:
+        self.n_items, self.n_actions = instance.n_items, instance.n_items + 1
+        self.unit = instance.max_inventory_level if scaled else np.ones(instance.n_items)
+        self.shows_setups, self.shows_time = setups, time
+        self.size = self.n_items + setups * instance.n_machines * self.n_actions + time
+        self._columns = self.n_items + np.arange(instance.n_machines) * self.n_actions
+        cap = instance.max_inventory_level
+        # A loss of production can exceed the production; several machines may make the same item.
+        worst = np.minimum(instance.machine_production - instance.setup_loss, 0.0).sum(axis=0)
+        most = cap + instance.machine_production.sum(axis=0)
+        self.space = self._box(np.zeros_like(cap), cap)
+        self.post_decision_space = self._box(worst, most)
+
+    def _box(self, low: Array, high: Array) -> spaces.Box:
+        rest = self.size - self.n_items
+        lows, highs = np.concatenate([low / self.unit, np.zeros(rest)]), np.concatenate([high / self.unit, np.ones(rest)])
+        return spaces.Box(lows.astype(np.float32), highs.astype(np.float32), dtype=np.float32)
+
+    def __call__(self, inventory: Array, setups: Array, time_left: Array) -> Array:
+        """Observations ``(B, size)``.
+
+        :param inventory: ``(B, n_items)``
+        :param setups: ``(B, n_machines)``
+        :param time_left: fraction of the episode, ``(B,)``
+        """
+        seen = np.zeros((len(inventory), self.size), np.float32)
+        seen[:, : self.n_items] = inventory / self.unit
+        if self.shows_setups:
+            seen[np.arange(len(seen))[:, None], self._columns + setups] = 1.0
+        if self.shows_time:
+            seen[:, -1] = time_left
+        return seen
+
+    def after_demand(self, post_decision: Array, inventory: Array, time_left: Array) -> Array:
+        """What is seen after the demand: the post-decision observation with the stock that is left; setups are the same."""
+        seen = post_decision.copy()
+        seen[:, : self.n_items] = inventory / self.unit
+        if self.shows_time:
+            seen[:, -1] = time_left
+        return seen

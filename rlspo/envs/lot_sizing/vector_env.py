@@ -1,0 +1,153 @@
+"""Many copies of a plant in one step: what ``gymnasium.make_vec("rlspo/LotSizing-v0", num_envs=...)`` makes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from rlspo.envs.lot_sizing.copies import Copies
+from rlspo.envs.lot_sizing.instance import Instance, load_instance
+from rlspo.envs.lot_sizing.observation import PlantObservation
+from rlspo.envs.lot_sizing.render import draw_plant
+from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY
+
+Array = np.ndarray
+
+
+class LotSizingVectorEnv(VectorEnv[Array, Array, Array]):
+    """``num_envs`` independent copies of :class:`~rlspo.envs.lot_sizing.LotSizingEnv`, stepped as arrays.
+
+    An episode that ends begins again in the same step; its last observation and info are in ``info["final_obs"]`` and
+    ``info["final_info"]``.
+
+    :param num_envs: number of copies
+    :param instance: see :class:`~rlspo.envs.lot_sizing.LotSizingEnv`, as are the others
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+        "render_modes": ["rgb_array"],
+        "render_fps": 4,
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        instance: str | Path | dict[str, Any] | Instance = "15x5",
+        observe_setups: bool = True,
+        observe_time: bool = False,
+        scale_inventory: bool = True,
+        render_mode: str | None = None,
+    ) -> None:
+        self.num_envs = num_envs
+        self.instance = load_instance(instance)
+        view = PlantObservation(self.instance, scale_inventory, observe_setups, observe_time)
+        self._copies = Copies(self.instance, view, num_envs)
+        self.observe_time = observe_time
+        self.render_mode = render_mode
+        self.single_observation_space = view.space
+        self.single_action_space = spaces.MultiDiscrete([self.instance.n_items + 1] * self.instance.n_machines)
+        self.post_decision_space = view.post_decision_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._mask = self._copies.plant.action_masks()
+        self._masks = np.broadcast_to(self._mask, (num_envs, len(self._mask)))
+        self._costs = np.zeros((num_envs, 3))
+        self._began = False
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
+        """Start episodes in all copies, or in those of ``options["reset_mask"]``.
+
+        :param seed: one number; the copies share a generator
+        """
+        if isinstance(seed, list | tuple):
+            raise ValueError(f"seed is {seed}; the copies share one generator: give one number.")
+        options = options or {}
+        fresh = seed is not None or self._np_random is None
+        super().reset(seed=seed)
+        if fresh:
+            self._copies.seed(self.np_random)
+        mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, bool)), bool)
+        self._copies.begin(mask, options)
+        self._costs[mask] = 0.0
+        self._began = True
+        return self._copies.observe(), {"action_mask": self._masks}
+
+    def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
+        """One period of every copy; ``actions`` are ``(num_envs, n_machines)``."""
+        if not self._began:
+            raise gym.error.ResetNeeded("Call reset() before step().")
+        period = self._copies.step(self._checked(actions))
+        setup, lost, holding = period.setup_cost, period.lost_sales_cost, period.holding_cost
+        self._costs += np.stack([setup, lost, holding], axis=1)
+        info: dict[str, Any] = {
+            OBSERVATION_KEY: period.post_decision,
+            REWARD_KEY: -setup,
+            "setup_cost": setup,
+            "lost_sales_cost": lost,
+            "holding_cost": holding,
+            "action_mask": self._masks,
+        }
+        observation, over = period.observation, period.over
+        if over.any():
+            info, observation = self._begin_again(info, observation, over)
+        never = np.zeros(self.num_envs, bool)
+        terminated, truncated = (over, never) if self.observe_time else (never, over)
+        return observation, -(setup + lost + holding), terminated, truncated, info
+
+    def _begin_again(self, info: dict[str, Any], observation: Array, over: Array) -> tuple[dict[str, Any], Array]:
+        final = np.full(self.num_envs, None, dtype=object)
+        for i in np.flatnonzero(over):
+            final[i] = observation[i].copy()
+        final_info = {**info, **{f"_{key}": over for key in info}}
+        self._copies.begin(over, {})
+        self._costs[over] = 0.0
+        going_on = {f"_{key}": ~over for key in info if key != "action_mask"}
+        ended = {"final_obs": final, "_final_obs": over, "final_info": final_info, "_final_info": over}
+        return {**info, **going_on, **ended}, self._copies.observe()
+
+    def _checked(self, actions: Array) -> Array:
+        actions = np.asarray(actions)
+        n = self.instance.n_items
+        expected = (self.num_envs, self.instance.n_machines)
+        if actions.shape != expected or actions.dtype.kind not in "iu" or actions.min() < 0 or actions.max() > n:
+            raise ValueError(
+                f"actions of shape {actions.shape} are given; they must be whole numbers of shape {expected}: 0 for idle, or "
+                f"an item from 1 to {n}."
+            )
+        return actions.astype(np.int64, copy=False)
+
+    def post_decision(self, actions: Array) -> tuple[Array, Array]:
+        """Post-decision observations and rewards of all copies, if ``actions`` were taken now; nothing changes."""
+        produced, seen = self._copies.decide(self._checked(actions))
+        return seen, -produced.setup_cost
+
+    def action_masks(self) -> Array:
+        """Which actions do something, the same for every copy: ``(n_machines * (n_items + 1),)``."""
+        return self._mask
+
+    @property
+    def inventory(self) -> Array:
+        """Stock, in units, ``(num_envs, n_items)``."""
+        return self._copies.inventory
+
+    @property
+    def setups(self) -> Array:
+        """What each machine is set up for, 0 for idle, ``(num_envs, n_machines)``."""
+        return self._copies.setups
+
+    def render(self) -> Any:
+        """A picture of each copy."""
+        if self.render_mode is None:
+            gym.logger.warn("render() does nothing: make the environment with render_mode='rgb_array'.")
+            return None
+        rows = zip(self.inventory, self.setups, self._copies.elapsed, self._costs, strict=True)
+        return tuple(draw_plant(self.instance, stock, setups, None, int(t), costs) for stock, setups, t, costs in rows)

@@ -1,0 +1,83 @@
+"""The post-decision interface: what any environment can tell about the state between a decision and the chance after it.
+
+One step of a decision process is a decision and then chance,
+
+::
+
+    s^x = f(s, a)          the post-decision state, known as soon as the action is
+    s'  = g(s^x, w)        w is drawn by the world and depends on (s, a) only through s^x
+    r   = r^x(s, a) + r^w(s^x, w)
+
+(Powell's post-decision state, Sutton and Barto's afterstate). An environment offers it so:
+
+``info["post_decision_obs"]``
+    after ``step``: the observation of s^x, an element of ``post_decision_space``
+``info["post_decision_reward"]``
+    after ``step``: r^x of the action just taken; the reward that ``step`` returns is r, the sum
+``post_decision_space``
+    attribute; left out where it is the ``observation_space``
+``post_decision(action) -> (observation, reward)``
+    optional method: s^x and r^x if ``action`` were taken now. It changes nothing and draws no random number
+
+Both keys belong to the step that was taken, also where it ended an episode. :class:`PostDecision` gives them to an existing
+environment, :func:`check_post_decision_env` tells what is missing or wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+from gymnasium import spaces
+
+OBSERVATION_KEY = "post_decision_obs"
+REWARD_KEY = "post_decision_reward"
+SPACE = "post_decision_space"
+
+
+def post_decision_space(env: gym.Env) -> spaces.Space:
+    """The space that an environment declares for its post-decision observations: its observation space by default."""
+    return env.get_wrapper_attr(SPACE) if env.has_wrapper_attr(SPACE) else env.observation_space
+
+
+class PostDecision(gym.Wrapper):
+    """Give an existing environment the post-decision interface.
+
+    :param env: any environment
+    :param fn: ``(observation, action) -> (post-decision observation, r^x)``: f and r^x as a pure function of what the agent
+        sees
+    :param space: of what ``fn`` returns first; None for the observation space
+
+    >>> env = PostDecision(gym.make("CartPole-v1"), lambda observation, action: (observation, 0.0))
+    >>> _ = env.reset(seed=0)
+    >>> sorted(env.step(0)[4])
+    ['post_decision_obs', 'post_decision_reward']
+    """
+
+    def __init__(
+        self, env: gym.Env, fn: Callable[[Any, Any], tuple[Any, float]], space: spaces.Space | None = None
+    ) -> None:
+        super().__init__(env)
+        if not callable(fn):
+            raise TypeError(f"fn is {fn!r}; it must be a function (observation, action) -> (observation, reward).")
+        self.fn = fn
+        self.post_decision_space = env.observation_space if space is None else space
+        self._observation: Any = None
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """As the environment's."""
+        self._observation, info = self.env.reset(**kwargs)
+        return self._observation, info
+
+    def post_decision(self, action: Any) -> tuple[Any, float]:
+        """s^x and r^x if ``action`` were taken now."""
+        if self._observation is None:
+            raise gym.error.ResetNeeded("Call reset() before post_decision(action).")
+        return self.fn(self._observation, action)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """As the environment's, with the two keys in its info."""
+        observation, reward = self.post_decision(action)
+        self._observation, total, terminated, truncated, info = self.env.step(action)
+        return self._observation, total, terminated, truncated, {**info, OBSERVATION_KEY: observation, REWARD_KEY: reward}
