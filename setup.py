@@ -15,16 +15,16 @@ EXTRAS = {
         "imageio-ffmpeg>=0.5",
         "matplotlib>=3.8",
         "optuna>=4.2,<6",
+        "pillow>=10.1",
         "pydantic>=2.6,<3",
-        "PyYAML>=6",
         "rich>=13",
         "scipy>=1.11",
         "tqdm>=4.66",
     ],
     "track": ["wandb>=0.18"],
 }
-#: Only to compare our statistics with, in the tests.
-PEERS = ["rliable>=1.2"]
+#: Only to compare ours with, in tests and benchmarks.
+PEERS = ["rliable>=1.2", "sb3-contrib>=2.9,<3"]
 DEVELOPMENT = [
     "coverage>=7.4",
     "furo>=2024.1",
@@ -47,13 +47,14 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
-    packages=[*find_packages(include=["rlspo", "rlspo.*"]), "rlspo.hyperparams"],
-    # Hyperparameter files are data at the top of the checkout and `rlspo/hyperparams/` inside the wheel.
-    package_dir={"rlspo.hyperparams": "hyperparams"},
-    package_data={"rlspo": ["py.typed"], "rlspo.hyperparams": ["*.yml"]},
+    packages=[*find_packages(include=["rlspo", "rlspo.*"]), "rlspo.hyperparams", "rlspo.instances"],
+    # Data lie at the top of the checkout, and inside the wheel in `rlspo/hyperparams/` and `rlspo/instances/`.
+    package_dir={"rlspo.hyperparams": "hyperparams", "rlspo.instances": "envs"},
+    package_data={"rlspo": ["py.typed"], "rlspo.hyperparams": ["*.yml"], "rlspo.instances": ["lot_sizing/*.yml"]},
     install_requires=[
         "gymnasium>=1.1,<2",
         "numpy>=1.26,<3",
+        "PyYAML>=6",
         "stable-baselines3>=2.9,<3",
         "tensorboard>=2.16",
         "torch>=2.13,<3",
@@ -65,7 +66,7 @@ setup(
     },
     entry_points={
         "console_scripts": ["rlspo=rlspo.zoo.cli:main"],
-        "rlspo.agents": ["ppo=rlspo.ppo:PPO", "arpo=rlspo.arpo:ARPO", "barpo=rlspo.arpo:BARPO"],
+        "rlspo.agents": ["ppo=rlspo.ppo:PPO", "arpo=rlspo.arpo:ARPO", "barpo=rlspo.arpo:BARPO", "pdppo=rlspo.pdppo:PDPPO"],
     },
     classifiers=[
         "Programming Language :: Python :: 3.11",

@@ -2,9 +2,10 @@
 
 from rlspo.arpo import ARPO, BARPO
 from rlspo.envs.registration import register_envs
+from rlspo.pdppo import PDPPO
 from rlspo.ppo import PPO
 
 __version__ = "0.1.0"
-__all__ = ["ARPO", "BARPO", "PPO", "__version__"]
+__all__ = ["ARPO", "BARPO", "PDPPO", "PPO", "__version__"]
 
 register_envs()

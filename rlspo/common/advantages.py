@@ -29,21 +29,25 @@ def generalized_advantages(
     """
     following = np.concatenate([values[1:], next_values[None]])
     deltas = (rewards + gamma * continues * following - values).astype(np.float32)
-    decay = (gamma * gae_lambda * continues).astype(np.float32)
+    return discounted_sums(deltas, (gamma * gae_lambda * continues).astype(np.float32))
+
+
+def discounted_sums(deltas: np.ndarray, decay: np.ndarray) -> np.ndarray:
+    """x_t = deltas_t + decay_t x_{t+1}, with x = 0 after the last step; all ``(n_steps, n_envs)``, float32."""
     if deltas.shape[1] == 1:  # plain floats are several times faster than arrays of one element
         return _scan_single(deltas[:, 0], decay[:, 0])[:, None]
-    advantages = np.empty_like(deltas)
+    sums = np.empty_like(deltas)
     running = np.zeros(deltas.shape[1], np.float32)
     for step in range(len(deltas) - 1, -1, -1):
         running = deltas[step] + decay[step] * running
-        advantages[step] = running
-    return advantages
+        sums[step] = running
+    return sums
 
 
 def _scan_single(deltas: np.ndarray, decay: np.ndarray) -> np.ndarray:
-    advantages = []
+    sums = []
     running = 0.0
     for delta, factor in zip(deltas[::-1].tolist(), decay[::-1].tolist(), strict=True):
         running = delta + factor * running
-        advantages.append(running)
-    return np.array(advantages[::-1], np.float32)
+        sums.append(running)
+    return np.array(sums[::-1], np.float32)

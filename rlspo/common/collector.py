@@ -48,6 +48,23 @@ def env_actions(actions: np.ndarray, policy: Any, space: spaces.Space) -> np.nda
 
 
 @torch.inference_mode()
+def in_batches(function: Callable[..., tuple[torch.Tensor, ...]], device: torch.device, *trees: Any) -> list[np.ndarray]:
+    """``function`` of many rows, a bounded number at a time.
+
+    :param function: of tensors on ``device``, in the nesting of ``trees``, to tensors with as many rows
+    :param trees: arrays ``(N, ...)``, or dictionaries of such arrays
+    :return: what it gives, each ``(N, ...)``
+    """
+    leaves = [leaf for tree in trees for leaf in tree_leaves(tree)]
+    chunk = IMAGE_EVALUATION_CHUNK if any(leaf.ndim > 3 for leaf in leaves) else EVALUATION_CHUNK
+    results = []
+    for start in range(0, len(leaves[0]), chunk):
+        part = slice(start, start + chunk)
+        rows = [to_tensor(tree_map(lambda leaf, part=part: leaf[part], tree), device) for tree in trees]
+        results.append([result.cpu().numpy() for result in function(*rows)])
+    return [np.concatenate(column) for column in zip(*results, strict=True)]
+
+
 def evaluate_in_batches(policy: Any, observations: Any, actions: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
     """V, and log pi of ``actions`` where given, for many observations.
 
@@ -56,20 +73,15 @@ def evaluate_in_batches(policy: Any, observations: Any, actions: np.ndarray | No
     :param actions: ``(N, *action_shape)`` or None
     :return: two arrays ``(N,)``; the second is None without actions
     """
-    leaves = tree_leaves(observations)
-    total = len(leaves[0])
-    chunk = IMAGE_EVALUATION_CHUNK if any(leaf.ndim > 3 for leaf in leaves) else EVALUATION_CHUNK
-    values, log_probs = [], []
-    for start in range(0, total, chunk):
-        part = slice(start, start + chunk)
-        inputs = policy.preprocess(to_tensor(tree_map(lambda leaf, part=part: leaf[part], observations), policy.device))
-        if actions is None:
-            values.append(policy.values_of(inputs).cpu().numpy())
-            continue
-        distribution, value = policy.evaluation_of(inputs)
-        values.append(value.cpu().numpy())
-        log_probs.append(distribution.log_prob(torch.as_tensor(actions[part], device=policy.device)).cpu().numpy())
-    return np.concatenate(values), np.concatenate(log_probs) if log_probs else None
+
+    def both(seen: Any, taken: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        distribution, values = policy.evaluation_of(policy.preprocess(seen))
+        return values, distribution.log_prob(taken)
+
+    if actions is None:
+        return in_batches(lambda seen: (policy.values_of(policy.preprocess(seen)),), policy.device, observations)[0], None
+    values, log_probs = in_batches(both, policy.device, observations, actions)
+    return values, log_probs
 
 
 def stack_observations(observations: list[Any]) -> Any:
@@ -93,6 +105,13 @@ class TimeLimits:
             if info.get("TimeLimit.truncated", False) and info.get("terminal_observation") is not None:
                 self.where.append((step, int(index)))
                 self.observations.append(info["terminal_observation"])
+
+    def mask(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Where time limits cut episodes, ``(n_steps, n_envs)``."""
+        mask = np.zeros(shape, np.bool_)
+        if self.where:
+            mask[tuple(np.array(self.where).T)] = True
+        return mask
 
     def bootstrap(self, rewards: np.ndarray, gamma: float, policy: Any) -> np.ndarray:
         """Rewards with ``gamma * V(terminal observation)`` added where a time limit cut the episode."""

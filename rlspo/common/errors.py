@@ -18,6 +18,24 @@ class IncompatibleModelError(ValueError):
     """A model file cannot be read, or belongs to another agent."""
 
 
+class MissingPostDecisionError(ValueError):
+    """An environment does not tell the post-decision state that an agent learns from.
+
+    :param index: of the environment
+    :param step: environment steps that each environment had taken
+    :param missing: keys that its info lacks
+    """
+
+    def __init__(self, index: int, step: int, missing: list[str]) -> None:
+        super().__init__(
+            f"The info of environment {index} has no {' and no '.join(map(repr, missing))} after step {step}. This agent "
+            "learns from the state between a decision and the chance that follows it. Let the environment's step() put "
+            "info['post_decision_obs'] and info['post_decision_reward'] there, or give them to it from outside: "
+            "rlspo.envs.PostDecision(env, lambda observation, action: (post_decision_observation, reward)). "
+            "rlspo.envs.check_post_decision_env(env) says what is missing."
+        )
+
+
 def _first_bad_env(array: np.ndarray) -> int | None:
     """Index along the first axis of the first entry that is not finite, or None."""
     if not np.issubdtype(array.dtype, np.floating) or np.isfinite(array).all():

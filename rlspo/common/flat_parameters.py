@@ -18,19 +18,22 @@ Tensor = torch.Tensor
 class FlatParameters:
     """Lay the trainable parameters of ``module`` out in one vector and point the module and its optimiser at it.
 
+    A parameter group of the optimiser may have two keys of ours: ``lr_scale``, by which the learning rate is multiplied, and
+    ``clip_apart``, True where its gradient is clipped by its own norm and not together with the others'.
+
     :param module: its parameters that require a gradient are moved into the vector; all must be float32 and live on one
         device
     :param optimizer: the optimiser of exactly these parameters
     """
 
     def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        named = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
+        self.optimizer = optimizer
+        self._adopt_new_parameters(module)
+        named = self._in_order(module)
         self.names = [name for name, _ in named]
         self.parameters = [parameter for _, parameter in named]
         self.shapes = [parameter.shape for parameter in self.parameters]
         self.sizes = [parameter.numel() for parameter in self.parameters]
-        self.optimizer = optimizer
-        self._adopt_new_parameters(module)
         self.adam = Adam.of(optimizer)
         self.values = torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters])
         for parameter, view in zip(self.parameters, self.views(self.values), strict=True):
@@ -41,6 +44,30 @@ class FlatParameters:
         # without dimensions as numbers, and what it writes to them is lost.
         self.steps = torch.zeros(1, dtype=torch.float64, device=self.values.device)
         self.adopt_optimizer_state()
+
+    def _in_order(self, module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+        """The trainable parameters by name, those whose gradients are clipped apart at the end."""
+        apart = self._by_parameter("clip_apart", False)
+        named = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
+        return sorted(named, key=lambda pair: apart.get(id(pair[1]), 0))
+
+    def _by_parameter(self, key: str, default: float) -> dict[int, float]:
+        """What the groups of the optimiser say under ``key``, by the identity of each parameter."""
+        return {id(p): float(group.get(key, default)) for group in self.optimizer.param_groups for p in group["params"]}
+
+    def clip_sizes(self) -> list[int]:
+        """Lengths of the parts of the vector whose gradients are clipped by a norm of their own."""
+        apart = self._by_parameter("clip_apart", False)
+        last = sum(size for p, size in zip(self.parameters, self.sizes, strict=True) if apart.get(id(p)))
+        return [size for size in (sum(self.sizes) - last, last) if size]
+
+    def rates(self) -> Tensor | float:
+        """What the learning rate of each number is multiplied by: 1.0 where it is 1 for all."""
+        scales = self._by_parameter("lr_scale", 1.0)
+        if set(scales.values()) == {1.0}:
+            return 1.0
+        parts = [torch.full((size,), scales[id(p)]) for p, size in zip(self.parameters, self.sizes, strict=True)]
+        return torch.cat(parts).to(self.values.device)
 
     def _adopt_new_parameters(self, module: nn.Module) -> None:
         """Give the optimiser the parameters of layers that came since it was made, and take those that left away."""
@@ -58,7 +85,7 @@ class FlatParameters:
 
         Replacing a layer, freezing one, ``deepcopy`` and SB3's ``load_from_vector`` all end that.
         """
-        trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        trainable = [parameter for _, parameter in self._in_order(module)]
         if optimizer is not self.optimizer or len(trainable) != len(self.parameters):
             return False
         pairs = zip(trainable, self.parameters, self.views(self.values), strict=True)
@@ -118,21 +145,31 @@ class Adam:
     @classmethod
     def of(cls, optimizer: torch.optim.Optimizer) -> Adam | None:
         """The function that does what ``optimizer`` does, or None where it is another method."""
-        if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW) or len(optimizer.param_groups) != 1:
+        if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW):
             return None
-        group = optimizer.param_groups[0]
+        alike = ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize")
+        group, *others = optimizer.param_groups
+        if any(other[key] != group[key] for other in others for key in alike):
+            return None
         if group["amsgrad"] or group["maximize"] or isinstance(group["lr"], Tensor):
             return None
         decoupled = group.get("decoupled_weight_decay", isinstance(optimizer, torch.optim.AdamW))
         return cls(tuple(group["betas"]), group["eps"], group["weight_decay"], decoupled)
 
     def step(
-        self, values: Tensor, gradient: Tensor, first_moment: Tensor, second_moment: Tensor, steps: Tensor, rate: Tensor
+        self,
+        values: Tensor,
+        gradient: Tensor,
+        first_moment: Tensor,
+        second_moment: Tensor,
+        steps: Tensor,
+        rate: Tensor,
+        scales: Tensor | float = 1.0,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The new values, first moment, second moment and step count, at learning rate ``rate``."""
+        """The new values, first moment, second moment and step count, at learning rate ``rate * scales``."""
         beta1, beta2 = self.betas
         if self.weight_decay and self.decoupled:
-            values = values * (1 - rate * self.weight_decay)
+            values = values * (1 - rate * scales * self.weight_decay)
         elif self.weight_decay:
             gradient = gradient + self.weight_decay * values
         steps = steps + 1
@@ -140,5 +177,5 @@ class Adam:
         second_moment = beta2 * second_moment + (1 - beta2) * gradient * gradient
         step_size = (rate / (1 - beta1**steps)).to(values.dtype)
         correction = torch.sqrt(1 - beta2**steps).to(values.dtype)
-        values = values - step_size * first_moment / (second_moment.sqrt() / correction + self.eps)
+        values = values - step_size * scales * first_moment / (second_moment.sqrt() / correction + self.eps)
         return values, first_moment, second_moment, steps

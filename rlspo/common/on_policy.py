@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
@@ -46,7 +46,7 @@ class OnPolicyAgent(OnPolicyAlgorithm):
     rollout_buffer_class: Any
     policy: Any
     #: Rollout fields recorded beyond the usual ones, by name.
-    extra_fields: ClassVar[dict[str, Field]] = {}
+    extra_fields: Mapping[str, Field | dict[str, Field]] = {}
     #: Settings by which a model file of this agent is known; SB3's files do not name theirs.
     saved_settings: ClassVar[set[str]] = {"n_epochs", "batch_size"}
 
@@ -111,6 +111,22 @@ class OnPolicyAgent(OnPolicyAlgorithm):
             return torch_actor(self.policy, self.randomness.torch)
         return lambda observations: (fast(observations), None, None)
 
+    def step_fields(self, infos: list[dict[str, Any]]) -> dict[str, Any]:
+        """Values of the extra fields that the environments' infos hold, each ``(n_envs, *field.shape)``; once per step."""
+        return {}
+
+    def estimate_advantages(
+        self, buffer: RolloutBuffer, rewards: np.ndarray, last_values: np.ndarray, dones: np.ndarray, cut: np.ndarray
+    ) -> None:
+        """Fill ``advantages`` and ``returns`` of a full rollout.
+
+        :param rewards: scaled, with the value after a time limit in them, ``(n_steps, n_envs)``
+        :param last_values: V of the observation after the last step, ``(n_envs,)``
+        :param dones: whether the last step ended the episode, ``(n_envs,)``
+        :param cut: where a time limit ended the episode, ``(n_steps, n_envs)``
+        """
+        buffer.compute_returns_and_advantage(last_values, dones, rewards)
+
     def after_update(self, data: dict[str, Any], hyper: dict[str, Tensor]) -> None:
         """Called at the end of :meth:`train`, for diagnostics.
 
@@ -136,7 +152,7 @@ class OnPolicyAgent(OnPolicyAlgorithm):
                 f"rollout_buffer_class is {self.rollout_buffer_class}; it must be a subclass of "
                 "rlspo.common.rollout_buffer.RolloutBuffer, which has all of a rollout's fields by name."
             )
-        self.rollout_buffer_kwargs = {**self.rollout_buffer_kwargs, "extra_fields": self.extra_fields}
+        self.rollout_buffer_kwargs = {**self.rollout_buffer_kwargs, "extra_fields": dict(self.extra_fields)}
         with Randomness.fork(self.seed):
             super()._setup_model()
         self.policy.generator = self.randomness.predict
@@ -214,7 +230,7 @@ class OnPolicyAgent(OnPolicyAlgorithm):
             }
             if values is not None:
                 fields |= {"values": values, "log_probs": log_probs}
-            buffer.add(**fields)
+            buffer.add(**fields, **self.step_fields(infos))
             for index, info in enumerate(infos):
                 if "autoreset" in info:  # the environment only reset: nothing was decided in this step
                     buffer.data["valid"][n_steps, index] = False
@@ -245,7 +261,7 @@ class OnPolicyAgent(OnPolicyAlgorithm):
             rewards = self.reward_scaler(rewards)
         rewards = time_limits.bootstrap(rewards, self.gamma, self.policy)
         last_values, _ = evaluate_in_batches(self.policy, last_obs, None)
-        buffer.compute_returns_and_advantage(last_values, dones, rewards)
+        self.estimate_advantages(buffer, rewards, last_values, dones, time_limits.mask(rewards.shape))
 
     # Learning.
 
@@ -282,7 +298,7 @@ class OnPolicyAgent(OnPolicyAlgorithm):
         self.after_update(data, hyper)
         valid = self.rollout_buffer.flat("valid")
         if valid.any():
-            self.policy.preprocess.update(tree_map(lambda rows: rows[valid], self.rollout_buffer.flat("observations")))
+            self.policy.update_statistics(lambda name: tree_map(lambda rows: rows[valid], self.rollout_buffer.flat(name)))
 
     def _record(self, reports: np.ndarray, last_epoch: int) -> None:
         """Log the statistics of one :meth:`train`, ``(n_minibatches, 1 + n_stats + 1)``, read from the device at once."""

@@ -139,6 +139,13 @@ class RolloutBuffer(BaseBuffer):
         """Fields as tensors on the device, steps and environments merged."""
         return {name: tree_map(lambda array: torch.as_tensor(array, device=self.device), self.flat(name)) for name in names}
 
+    def continues(self, dones: np.ndarray) -> np.ndarray:
+        """1 where the episode went on after a step, 0 where it ended, ``(n_steps, n_envs)``.
+
+        :param dones: whether the last step ended the episode, ``(n_envs,)``
+        """
+        return 1.0 - np.concatenate([self.data["episode_starts"][1:], np.asarray(dones, np.float32)[None]])
+
     def compute_returns_and_advantage(
         self, last_values: np.ndarray, dones: np.ndarray, rewards: np.ndarray | None = None
     ) -> None:
@@ -148,13 +155,11 @@ class RolloutBuffer(BaseBuffer):
         :param dones: whether the last step ended the episode, ``(n_envs,)``
         :param rewards: ``(n_steps, n_envs)``, where they differ from the recorded ones (scaled, or bootstrapped)
         """
-        starts = self.data["episode_starts"]
-        continues = 1.0 - np.concatenate([starts[1:], np.asarray(dones, np.float32)[None]])
         self.data["advantages"][:] = generalized_advantages(
             self.data["rewards"] if rewards is None else rewards,
             self.data["values"],
             np.asarray(last_values, np.float32),
-            continues,
+            self.continues(dones),
             self.gamma,
             self.gae_lambda,
         )

@@ -85,6 +85,8 @@ class Update:
     ) -> None:
         self.loss = loss
         self.flat = FlatParameters(module, optimizer)
+        self.clip_sizes = self.flat.clip_sizes()
+        self.rates = self.flat.rates()
         self.optimizer = optimizer
         self.max_grad_norm = max_grad_norm
         self.target_kl = target_kl
@@ -148,9 +150,12 @@ class Update:
         compute = torch.func.grad_and_value(lambda parameters: self.loss(parameters, batch), has_aux=True)
         named_gradient, (loss, stats) = compute(self.flat.named(values))
         gradient = self.flat.flatten(named_gradient)
-        gradient = gradient * (self.max_grad_norm / (gradient.norm() + 1e-6)).clamp(max=1.0)
+        gradient = torch.cat([self._clipped(part) for part in gradient.split(self.clip_sizes)])
         scalars = [loss, *stats.values(), active]
         return gradient, torch.cat([scalar.detach().reshape(1).to(torch.float32) for scalar in scalars])
+
+    def _clipped(self, gradient: Tensor) -> Tensor:
+        return gradient * (self.max_grad_norm / (gradient.norm() + 1e-6)).clamp(max=1.0)
 
     def _within_target(self, active: Tensor, report: Tensor) -> Tensor:
         approx_kl = report[1 + self.stat_names.index("approx_kl")]
@@ -173,7 +178,7 @@ class Update:
         learning_rate = hyper["learning_rate"]
         assert self.flat.adam is not None
         new_state: tuple[Tensor, ...] = self.flat.adam.step(
-            values, gradient, first_moment, second_moment, steps, learning_rate
+            values, gradient, first_moment, second_moment, steps, learning_rate, self.rates
         )
         if self.target_kl is not None:
             going_on = self._within_target(active, report)
@@ -188,7 +193,7 @@ class Update:
         if not self.active:
             return
         for group in self.optimizer.param_groups:
-            group["lr"] = float(hyper["learning_rate"])
+            group["lr"] = float(hyper["learning_rate"]) * group.get("lr_scale", 1.0)
         for parameter, part in zip(self.flat.parameters, self.flat.views(gradient), strict=True):
             parameter.grad = part
         self.optimizer.step()

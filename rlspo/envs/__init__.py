@@ -1,5 +1,16 @@
 """Worlds with a post-decision state, and the interface by which any environment shows it."""
 
+from rlspo.envs.checking import check_post_decision_env
 from rlspo.envs.post_decision import PostDecision, post_decision_space
+from rlspo.envs.simulating import SimulatedPostDecision
+from rlspo.envs.tabular import TabularModel
+from rlspo.envs.transforming import TransformPostDecision
 
-__all__ = ["PostDecision", "post_decision_space"]
+__all__ = [
+    "PostDecision",
+    "SimulatedPostDecision",
+    "TabularModel",
+    "TransformPostDecision",
+    "check_post_decision_env",
+    "post_decision_space",
+]

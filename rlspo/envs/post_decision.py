@@ -55,9 +55,7 @@ class PostDecision(gym.Wrapper):
     ['post_decision_obs', 'post_decision_reward']
     """
 
-    def __init__(
-        self, env: gym.Env, fn: Callable[[Any, Any], tuple[Any, float]], space: spaces.Space | None = None
-    ) -> None:
+    def __init__(self, env: gym.Env, fn: Callable[[Any, Any], tuple[Any, float]], space: spaces.Space | None = None) -> None:
         super().__init__(env)
         if not callable(fn):
             raise TypeError(f"fn is {fn!r}; it must be a function (observation, action) -> (observation, reward).")

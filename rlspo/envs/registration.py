@@ -12,3 +12,13 @@ def register_envs() -> None:
         entry_point="rlspo.envs.lot_sizing:LotSizingEnv",
         vector_entry_point="rlspo.envs.lot_sizing:LotSizingVectorEnv",
     )
+    gym.register(
+        id="rlspo/FrozenLakePostDecision-v0",
+        entry_point="rlspo.envs.frozen_lake:FrozenLakePostDecisionEnv",
+        max_episode_steps=100,
+    )
+    gym.register(
+        id="rlspo/AdmissionControl-v0",
+        entry_point="rlspo.envs.admission_control:AdmissionControlEnv",
+        max_episode_steps=200,
+    )

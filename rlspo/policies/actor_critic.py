@@ -24,7 +24,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
-from rlspo.common.trees import tree_map
+from rlspo.common.trees import ArrayTree, tree_map
 from rlspo.policies.distributions import (
     Bernoulli,
     Categorical,
@@ -126,6 +126,13 @@ class ActorCriticPolicy(sb3.ActorCriticPolicy):
         """V at ``obs``, ``(B, 1)``."""
         features = self.extract_features(obs, self.vf_features_extractor)
         return self.value_net(self.mlp_extractor.forward_critic(features))
+
+    def update_statistics(self, rows: Callable[[str], ArrayTree]) -> None:
+        """Merge a rollout into the running statistics of the inputs.
+
+        :param rows: from the name of a rollout field to its rows, ``(N, *field.shape)``
+        """
+        self.preprocess.update(rows("observations"))
 
     def fast_actor(self, generator: np.random.Generator) -> Callable[[np.ndarray], np.ndarray] | None:
         """See :func:`~rlspo.policies.numpy_actor.numpy_actor`."""

@@ -1,8 +1,9 @@
 """Action distributions as plain values: tensors in, tensors out, no state, so that they differentiate and compile.
 
 All share ``mode() sample(generator) log_prob(actions) entropy() kl(other) detach()``; a leading ``B`` is the batch. Every
-quantity is summed over the action's dimensions, so it has shape ``(B,)``. All are exact (closed form), but for the entropy
-of :class:`SquashedGaussian`, which has none and says so with ``None``.
+quantity is summed over the action's dimensions, so it has shape ``(B,)``; ``log_probs(actions)`` are the terms of
+``log_prob``, one for each independent dimension, ``(B, K)``. All are exact (closed form), but for the entropy of
+:class:`SquashedGaussian`, which has none and says so with ``None``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from torch.nn import functional as F
 
 Tensor = torch.Tensor
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+#: The logit of an action that does not exist: its probability is 0, and sums of its logarithms stay finite.
+NEVER = -1e9
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,11 @@ class Gaussian:
         return self.mean + self.log_std.exp() * noise
 
     def log_prob(self, actions: Tensor) -> Tensor:
+        return self.log_probs(actions).sum(dim=-1)
+
+    def log_probs(self, actions: Tensor) -> Tensor:
         scaled = (actions - self.mean) * torch.exp(-self.log_std)
-        return (-0.5 * scaled * scaled - self.log_std - HALF_LOG_TWO_PI).sum(dim=-1)
+        return -0.5 * scaled * scaled - self.log_std - HALF_LOG_TWO_PI
 
     def entropy(self) -> Tensor | None:
         return (self.log_std + 0.5 + HALF_LOG_TWO_PI).expand_as(self.mean).sum(dim=-1)
@@ -66,10 +72,10 @@ class SquashedGaussian(Gaussian):
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         return torch.tanh(super().sample(generator))
 
-    def log_prob(self, actions: Tensor) -> Tensor:
+    def log_probs(self, actions: Tensor) -> Tensor:
         inside = torch.finfo(actions.dtype).eps
         raw = torch.atanh(actions.clamp(-1.0 + inside, 1.0 - inside))
-        return super().log_prob(raw) - torch.log(1.0 - torch.tanh(raw) ** 2 + self.edge).sum(dim=-1)
+        return super().log_probs(raw) - torch.log(1.0 - torch.tanh(raw) ** 2 + self.edge)
 
     def entropy(self) -> Tensor | None:
         return None
@@ -92,7 +98,10 @@ class Categorical:
         return torch.multinomial(probabilities, 1, generator=generator).squeeze(-1)
 
     def log_prob(self, actions: Tensor) -> Tensor:
-        return F.log_softmax(self.logits, dim=-1).gather(-1, actions.long().unsqueeze(-1)).squeeze(-1)
+        return self.log_probs(actions).squeeze(-1)
+
+    def log_probs(self, actions: Tensor) -> Tensor:
+        return F.log_softmax(self.logits, dim=-1).gather(-1, actions.long().unsqueeze(-1))
 
     def entropy(self) -> Tensor | None:
         log_probabilities = F.log_softmax(self.logits, dim=-1)
@@ -118,27 +127,35 @@ class MultiCategorical:
     logits: Tensor
     sizes: tuple[int, ...]
 
-    def _choices(self) -> list[Categorical]:
-        return [Categorical(part) for part in self.logits.split(self.sizes, dim=-1)]
+    def _rows(self) -> Tensor:
+        """The choices' logits as rows, ``(B, K, max(sizes))``; shorter choices are filled up with what is never taken."""
+        if len(set(self.sizes)) == 1:
+            return self.logits.unflatten(-1, (len(self.sizes), self.sizes[0]))
+        longest, parts = max(self.sizes), self.logits.split(self.sizes, dim=-1)
+        return torch.stack([F.pad(part, (0, longest - part.shape[-1]), value=NEVER) for part in parts], dim=-2)
 
     def mode(self) -> Tensor:
-        return torch.stack([choice.mode() for choice in self._choices()], dim=-1)
+        return self._rows().argmax(dim=-1)
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        return torch.stack([choice.sample(generator) for choice in self._choices()], dim=-1)
+        probabilities = F.softmax(self._rows(), dim=-1)
+        flat = torch.multinomial(probabilities.flatten(0, -2), 1, generator=generator)
+        return flat.reshape(probabilities.shape[:-1])
 
     def log_prob(self, actions: Tensor) -> Tensor:
-        choices = self._choices()
-        return torch.stack([choice.log_prob(actions[..., i]) for i, choice in enumerate(choices)]).sum(dim=0)
+        return self.log_probs(actions).sum(dim=-1)
+
+    def log_probs(self, actions: Tensor) -> Tensor:
+        return F.log_softmax(self._rows(), dim=-1).gather(-1, actions.long().unsqueeze(-1)).squeeze(-1)
 
     def entropy(self) -> Tensor | None:
-        entropies = [F.log_softmax(choice.logits, dim=-1) for choice in self._choices()]
-        return torch.stack([-(log_p.exp() * log_p).sum(dim=-1) for log_p in entropies]).sum(dim=0)
+        log_probabilities = F.log_softmax(self._rows(), dim=-1)
+        return -(log_probabilities.exp() * log_probabilities).sum(dim=(-1, -2))
 
     def kl(self, other: MultiCategorical) -> Tensor:
         """KL(self || other)."""
-        pairs = zip(self._choices(), other._choices(), strict=True)
-        return torch.stack([mine.kl(theirs) for mine, theirs in pairs]).sum(dim=0)
+        mine = F.log_softmax(self._rows(), dim=-1)
+        return (mine.exp() * (mine - F.log_softmax(other._rows(), dim=-1))).sum(dim=(-1, -2))
 
     def detach(self) -> MultiCategorical:
         return MultiCategorical(self.logits.detach(), self.sizes)
@@ -161,7 +178,10 @@ class Bernoulli:
         return (uniform < torch.sigmoid(self.logits)).to(self.logits.dtype)
 
     def log_prob(self, actions: Tensor) -> Tensor:
-        return -F.binary_cross_entropy_with_logits(self.logits, actions.to(self.logits.dtype), reduction="none").sum(dim=-1)
+        return self.log_probs(actions).sum(dim=-1)
+
+    def log_probs(self, actions: Tensor) -> Tensor:
+        return -F.binary_cross_entropy_with_logits(self.logits, actions.to(self.logits.dtype), reduction="none")
 
     def entropy(self) -> Tensor | None:
         probability = torch.sigmoid(self.logits)

@@ -176,22 +176,25 @@ class PPO(OnPolicyAgent):
             return batch.advantages
         return (batch.advantages - batch.advantages.mean()) / (batch.advantages.std() + 1e-8)
 
+    def clipped(self, log_ratio: Tensor, advantages: Tensor, batch: Minibatch) -> Tensor:
+        """min(r A, clip(r) A), elementwise."""
+        ratio, clip = log_ratio.exp(), batch.hyper["clip_range"]
+        return torch.minimum(advantages * ratio, advantages * torch.minimum(torch.maximum(ratio, 1 - clip), 1 + clip))
+
     def surrogate(self, distribution: Distribution, batch: Minibatch) -> tuple[Tensor, Tensor]:
-        """min(r A, clip(r) A) of each sample, ``(B,)``, to be maximised; and log r, ``(B,)``."""
-        advantages, clip = self.advantages(batch), batch.hyper["clip_range"]
+        """The clipped surrogate of each sample, ``(B,)``, to be maximised; and log r, ``(B,)`` or in K parts, ``(B, K)``."""
         log_ratio = distribution.log_prob(batch.actions) - batch.old_log_prob
-        ratio = log_ratio.exp()
-        clipped = torch.minimum(torch.maximum(ratio, 1 - clip), 1 + clip)
-        return torch.minimum(advantages * ratio, advantages * clipped), log_ratio
+        return self.clipped(log_ratio, self.advantages(batch), batch), log_ratio
 
     def clipped_surrogate(self, distribution: Distribution, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Minus the mean surrogate, and SB3's statistics of it."""
         surrogate, log_ratio = self.surrogate(distribution, batch)
         ratio = log_ratio.exp()
         policy_loss = -surrogate.mean()
+        kl = ratio - 1 - log_ratio  # http://joschu.net/blog/kl-approx.html
         return policy_loss, {
             "policy_gradient_loss": policy_loss,
-            "approx_kl": (ratio - 1 - log_ratio).mean(),  # http://joschu.net/blog/kl-approx.html
+            "approx_kl": kl.sum() / len(kl),  # independent parts add up
             "clip_fraction": ((ratio - 1).abs() > batch.hyper["clip_range"]).float().mean(),
         }
 

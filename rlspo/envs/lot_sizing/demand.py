@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,11 @@ def _pmf(vals: Sequence[float], probs: Sequence[float]) -> tuple[Array, Array]:
     return values[order].astype(int), probabilities[order] / probabilities.sum()
 
 
-_TABLES = {"binomial": _binomial, "discrete_uniform": _discrete_uniform, "pmf": _pmf}
+_TABLES: dict[str, Callable[..., tuple[Array, Array]]] = {
+    "binomial": _binomial,
+    "discrete_uniform": _discrete_uniform,
+    "pmf": _pmf,
+}
 
 
 class Demand:
@@ -64,7 +68,9 @@ class Demand:
     def __init__(self, description: Mapping[str, Any] | Sequence[Mapping[str, Any]], n_items: int) -> None:
         each = [description] * n_items if isinstance(description, Mapping) else list(description)
         if len(each) != n_items:
-            raise ValueError(f"demand_distribution lists {len(each)} distributions for {n_items} items; give one each, or one.")
+            raise ValueError(
+                f"demand_distribution lists {len(each)} distributions for {n_items} items; give one each, or one."
+            )
         named = [_named(entry) for entry in each]
         kinds = {name == "normal" for name, _ in named}
         if len(kinds) > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -46,7 +46,7 @@ class LotSizingEnv(gym.Env[Array, Array]):
     True
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 4}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class LotSizingEnv(gym.Env[Array, Array]):
         self._copies.begin(np.ones(1, bool), options or {})
         self._began, self._last = True, None
         self._costs = np.zeros(3)
-        return self._copies.observe()[0], {"action_mask": self._mask}
+        return self._copies.observe()[0], {"action_mask": self._mask.copy()}
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """Make, sell, pay: one period."""
@@ -96,9 +96,15 @@ class LotSizingEnv(gym.Env[Array, Array]):
             "setup_cost": setup,
             "lost_sales_cost": lost,
             "holding_cost": holding,
-            "action_mask": self._mask,
+            "action_mask": self._mask.copy(),
         }
-        return period.observation[0], -(setup + lost + holding), over and self.observe_time, over and not self.observe_time, info
+        return (
+            period.observation[0],
+            -(setup + lost + holding),
+            over and self.observe_time,
+            over and not self.observe_time,
+            info,
+        )
 
     def post_decision(self, action: Array) -> tuple[Array, float]:
         """The post-decision observation and minus the setup costs, if ``action`` were taken now; nothing changes."""
@@ -135,13 +141,17 @@ class LotSizingEnv(gym.Env[Array, Array]):
         return draw_plant(self.instance, self.inventory, self.setups, demand, self.elapsed, self._costs)
 
 
-def _batch(action: Array, space: spaces.MultiDiscrete) -> Array:
+def _batch(action: Array, space: Any) -> Array:
     """One action as a batch of one.
 
     :raises ValueError: for what is no action
     """
     actions = np.asarray(action)
-    if actions.shape != space.shape or actions.dtype.kind not in "iu" or not (0 <= actions.min() <= actions.max() < space.nvec[0]):
+    if (
+        actions.shape != space.shape
+        or actions.dtype.kind not in "iu"
+        or not (0 <= actions.min() <= actions.max() < space.nvec[0])
+    ):
         raise ValueError(
             f"action is {action}; it must be {space.shape[0]} whole numbers, one for each machine: 0 for idle, or an item "
             f"from 1 to {space.nvec[0] - 1}."

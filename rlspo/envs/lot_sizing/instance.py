@@ -125,7 +125,9 @@ class Instance:
 def _folders() -> list[Path]:
     """Where instances lie: inside an installed package, or at the top of a checkout."""
     package = Path(str(resources.files("rlspo")))
-    return [folder for folder in (package / "instances" / "lot_sizing", package.parent / "envs" / "lot_sizing") if folder.is_dir()]
+    return [
+        folder for folder in (package / "instances" / "lot_sizing", package.parent / "envs" / "lot_sizing") if folder.is_dir()
+    ]
 
 
 def instance_names() -> list[str]:

@@ -64,7 +64,7 @@ class Plant:
         self._first_item: Array = np.zeros((0, 1), dtype=np.int64)
 
     def action_masks(self) -> Array:
-        """Which actions do something: idle always, an item where the machine can make it; ``(n_machines * (n_items + 1),)``."""
+        """Which actions do something, ``(n_machines * (n_items + 1),)``: idle always, items that it can make."""
         idle = np.ones((self.instance.n_machines, 1), bool)
         return np.hstack([idle, self.instance.makeable]).ravel()
 

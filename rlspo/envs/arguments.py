@@ -1,0 +1,45 @@
+"""Checks of what an environment is made with, and of actions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+
+def whole(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """``value`` if it is a whole number from ``low`` to ``high``.
+
+    :raises ValueError: if it is none
+    """
+    fits = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not fits or value < low or (high is not None and value > high):
+        limits = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{name} is {value!r}; it must be a whole number {limits}.")
+    return int(value)
+
+
+def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    """``value`` if it is a finite number from ``low`` to ``high``.
+
+    :raises ValueError: if it is none
+    """
+    fits = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not fits or not math.isfinite(value) or not low <= value <= high:
+        bounds = [f"at least {low:g}"] * (low > -math.inf) + [f"at most {high:g}"] * (high < math.inf)
+        raise ValueError(f"{name} is {value!r}; it must be a finite number{', ' * bool(bounds)}{' and '.join(bounds)}.")
+    return float(value)
+
+
+def discrete_action(action: Any, space: spaces.Discrete, meaning: str) -> int:
+    """``action`` as an int, also where it is an array without dimensions.
+
+    :param meaning: of the numbers, for the error
+    :raises ValueError: if it is no action
+    """
+    array = np.asarray(action)
+    if array.shape != () or not space.contains(array[()]):
+        raise ValueError(f"action is {action!r}; it must be a whole number from 0 to {space.n - 1}: {meaning}.")
+    return int(array)

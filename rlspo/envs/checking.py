@@ -1,0 +1,111 @@
+"""Does an environment keep the post-decision interface?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.utils.env_checker import data_equivalence
+
+from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, SPACE, post_decision_space
+
+ADVICE = (
+    "step() must put info['post_decision_obs'] (what is seen after the decision and before chance) and "
+    "info['post_decision_reward'] (the part of the reward that the decision fixes) into its info, or the environment be "
+    "wrapped: rlspo.envs.PostDecision(env, lambda observation, action: (post_decision_observation, reward))."
+)
+
+
+def check_post_decision_env(env: gym.Env, n_steps: int = 200, seed: int = 0) -> None:
+    """Play at random and check all that can be checked from outside.
+
+    That the keys are there after every step, also the last of an episode; that observations are elements of the declared
+    space and rewards finite numbers; that the decision is free of chance: from one seed and with the same actions everything
+    comes out the same, and where the environment has ``post_decision(action)``, calling it, for any action and any number of
+    times, changes nothing, and what it says of an action is what ``step`` then reports.
+
+    What cannot be checked from outside: that what follows depends on state and action through s^x alone.
+
+    :param env: a single environment; vectorised ones consist of these
+    :param n_steps: to play; enough for some episodes to end
+    :param seed: of the environment and of the actions
+    :raises TypeError: for a vectorised environment
+    :raises ValueError: for what is wrong, with what to do
+
+    >>> import gymnasium, rlspo
+    >>> check_post_decision_env(gymnasium.make("rlspo/LotSizing-v0", instance="2x1"))
+    """
+    if not isinstance(env, gym.Env):
+        raise TypeError(f"env is {env!r}; check a single gymnasium environment.")
+    plain = _play(env, n_steps, seed, ask=False)
+    if _offers_method(env):
+        _compare(
+            plain, _play(env, n_steps, seed, ask=True), "post_decision(action) changes the environment: the same seed and "
+        )
+    else:
+        _compare(plain, _play(env, n_steps, seed, ask=False), "The environment does not repeat itself: the same seed and ")
+
+
+def _offers_method(env: gym.Env) -> bool:
+    return bool(env.has_wrapper_attr("post_decision"))
+
+
+def _play(env: gym.Env, n_steps: int, seed: int, ask: bool) -> list[tuple[Any, ...]]:
+    """Random play; ``ask`` for post-decision states on the way, those of other actions among them."""
+    space = post_decision_space(env)
+    # Not the environment's seed: from one seed both would draw the same numbers.
+    env.action_space.seed(seed + 1)
+    actions = [env.action_space.sample() for _ in range(n_steps)]
+    env.reset(seed=seed)
+    seen = []
+    for step, action in enumerate(actions):
+        said = None
+        if ask:
+            method = env.get_wrapper_attr("post_decision")
+            method(actions[step - 1])
+            said = method(action)
+        observation, reward, terminated, truncated, info = env.step(action)
+        _check_info(info, space, float(reward), step)
+        told = (info[OBSERVATION_KEY], float(info[REWARD_KEY]))
+        if said is not None and not (_close(said[0], told[0]) and np.isclose(said[1], told[1], rtol=1e-5, atol=1e-6)):
+            raise ValueError(
+                f"Step {step}: post_decision({action}) said {said}, but step({action}) reports {told}. Both must come from "
+                "the state before the step."
+            )
+        seen.append((observation, reward, terminated, truncated, *told))
+        if terminated or truncated:
+            env.reset()
+    return seen
+
+
+def _check_info(info: dict[str, Any], space: gym.spaces.Space, reward: float, step: int) -> None:
+    missing = [key for key in (OBSERVATION_KEY, REWARD_KEY) if key not in info]
+    if missing:
+        raise ValueError(f"Step {step}: the info has no {' and no '.join(map(repr, missing))}. {ADVICE}")
+    observation, part = info[OBSERVATION_KEY], info[REWARD_KEY]
+    if not space.contains(observation):
+        raise ValueError(
+            f"Step {step}: info[{OBSERVATION_KEY!r}] is {observation!r}, which is no element of {space}. Give the environment "
+            f"an attribute {SPACE!r} that holds every post-decision observation (without one it is the observation space), "
+            "and give arrays its dtype."
+        )
+    if np.ndim(part) != 0 or not np.isfinite(part):
+        raise ValueError(f"Step {step}: info[{REWARD_KEY!r}] is {part!r}; it must be a finite number.")
+
+
+def _close(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return set(one) == set(other) and all(_close(one[key], other[key]) for key in one)
+    return bool(np.allclose(one, other, rtol=1e-5, atol=1e-6))
+
+
+def _compare(first: list[tuple[Any, ...]], second: list[tuple[Any, ...]], words: str) -> None:
+    names = ("the observation", "the reward", "terminated", "truncated", "the post-decision observation", "r^x")
+    for step, (one, other) in enumerate(zip(first, second, strict=True)):
+        for name, a, b in zip(names, one, other, strict=True):
+            if not data_equivalence(a, b):
+                raise ValueError(
+                    f"{words}actions gave another result at step {step}: {name} was {a} and then {b}. A post-decision "
+                    "state is free of chance, and evaluating it must leave state and random numbers alone."
+                )

@@ -1,0 +1,128 @@
+"""A plant over several periods as a mixed-integer linear program, for the rule that plans and for the bound.
+
+Columns, by block of periods t: start-ups and set-ups of the pairs of a machine and an item that it can make, and of each item
+the stock at the end, the lost sales and the waste,
+
+::
+
+    x[t, p] in {0, 1}, y[t, p] in [0, 1]                                          y >= x[t] - x[t - 1]
+    sum of x[t, p] over the pairs of a machine <= 1
+    stock[t] = stock[t - 1] + length[t] production x[t] - loss y[t] - demand[t] + lost[t] - waste[t]
+    0 <= stock[t] <= cap, 0 <= lost[t], 0 <= waste[t]
+
+The one relaxation: the plant wastes stock above the cap alone, the program whenever it pays. So its optimum costs at most what
+the plant can do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rlspo.envs.lot_sizing.instance import Instance
+
+Array = np.ndarray
+
+
+class PlantProgram:
+    """The program's matrix, which hangs on the instance and the blocks, and its solution for a state and a demand.
+
+    :param instance: of the plant
+    :param lengths: periods of each block; a machine keeps to one item in a block, whose setup is paid once
+    :param pairs: the machines and items that are decided on, ``(n_machines, n_items)``, among those that can be made; None for
+        all. What other machines make is for the caller to take off the demand
+    :raises ImportError: without SciPy
+    """
+
+    def __init__(self, instance: Instance, lengths: Array, pairs: Array | None = None) -> None:
+        try:
+            from scipy import sparse
+        except ImportError as error:
+            raise ImportError("Plans and bounds need SciPy: pip install 'rlspo[zoo]'.") from error
+        self.instance, self.lengths = instance, np.asarray(lengths, int)
+        self.n_blocks = len(self.lengths)
+        self.machine, self.item = np.nonzero(instance.makeable if pairs is None else instance.makeable & pairs)
+        n_pairs, items, blocks = len(self.machine), instance.n_items, self.n_blocks
+        sizes = np.array([n_pairs, n_pairs, items, items, items]) * blocks
+        ends = np.cumsum(sizes)
+        self.n_columns = int(ends[-1])
+        #: Where the columns of each kind are, by block and then pair or item.
+        self.x, self.y, self.stock, self.lost, self.waste = (slice(e - s, e) for e, s in zip(ends, sizes, strict=True))
+        one, before = sparse.identity(blocks), sparse.eye(blocks, k=-1)
+        each_pair, each_item = sparse.identity(n_pairs), sparse.identity(items)
+        to_machine = _incidence(self.machine, instance.n_machines)
+        made = _incidence(self.item, items, instance.machine_production[self.machine, self.item])
+        short = _incidence(self.item, items, instance.setup_loss[self.machine, self.item])
+        every_item = sparse.kron(one, each_item)
+        self._matrix = sparse.bmat(
+            [
+                [sparse.kron(one - before, each_pair), -sparse.kron(one, each_pair), None, None, None],
+                [sparse.kron(one, to_machine), None, None, None, None],
+                [
+                    -sparse.kron(sparse.diags(self.lengths.astype(float)), made),
+                    sparse.kron(one, short),
+                    sparse.kron(one - before, each_item),
+                    -every_item,
+                    every_item,
+                ],
+            ],
+            format="csc",
+        )
+        self._integral = np.zeros(self.n_columns)
+        self._integral[self.x] = 1
+        self._upper = np.full(self.n_columns, np.inf)
+        self._upper[: self.y.stop] = 1
+        self._upper[self.stock] = np.tile(instance.max_inventory_level, blocks)
+
+    def costs(self) -> Array:
+        """The plant's costs of each column; holding is that of the stock at the end of a block, for each of its periods."""
+        cost = np.zeros(self.n_columns)
+        cost[self.y] = np.tile(self.instance.setup_costs[self.machine, self.item], self.n_blocks)
+        cost[self.stock] = np.outer(self.lengths, self.instance.holding_costs).ravel()
+        cost[self.lost] = np.tile(self.instance.lost_sales_costs, self.n_blocks)
+        return cost
+
+    def solve(
+        self,
+        costs: Array,
+        inventory: Array,
+        setups: Array,
+        demand: Array,
+        more: tuple[Any, Array] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Minimise.
+
+        :param costs: of the columns
+        :param inventory: stock to begin with, ``(n_items,)``
+        :param setups: to begin with, ``(n_machines,)``
+        :param demand: of each block, ``(n_blocks, n_items)``
+        :param more: further rows: a sparse matrix, and what it must be at least
+        :param options: ``relax=True`` for the linear relaxation; the others go to :func:`scipy.optimize.milp`
+        :return: the result of :func:`scipy.optimize.milp`
+        """
+        from scipy.optimize import Bounds, LinearConstraint, milp
+
+        relax = options.pop("relax", False)
+        starting = np.zeros((self.n_blocks, len(self.machine)))
+        starting[0] = setups[self.machine] == self.item + 1
+        balance = -np.array(demand, float)
+        balance[0] += inventory
+        once = np.ones(self.n_blocks * self.instance.n_machines)
+        most = np.concatenate([starting.ravel(), once, balance.ravel()])
+        least = np.concatenate([np.full(len(most) - balance.size, -np.inf), balance.ravel()])
+        constraints = [LinearConstraint(self._matrix, least, most)]
+        if more is not None:
+            constraints.append(LinearConstraint(more[0], more[1], np.inf))
+        integrality = np.zeros(self.n_columns) if relax else self._integral
+        return milp(costs, integrality=integrality, bounds=Bounds(0, self._upper), constraints=constraints, options=options)
+
+
+def _incidence(rows: Array, n_rows: int, values: Array | None = None) -> Any:
+    """A column for each pair with its value in its row."""
+    from scipy import sparse
+
+    return sparse.csr_matrix(
+        (np.ones(len(rows)) if values is None else values, (rows, np.arange(len(rows)))), (n_rows, len(rows))
+    )

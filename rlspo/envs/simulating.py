@@ -1,0 +1,89 @@
+"""Post-decision states of environments that can be simulated: the step without the noise that a wrapper adds to it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+
+from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY
+
+#: From an environment and an action to the observation and reward of that step, the environment being left as it was.
+Peek = Callable[[gym.Env, Any], tuple[Any, float]]
+
+
+def peek_copy(env: gym.Env, action: Any) -> tuple[Any, float]:
+    """Step a deep copy: for environments that are plain Python and NumPy."""
+    observation, reward, *_ = copy.deepcopy(env).step(action)
+    return observation, float(reward)
+
+
+class PeekMujoco:
+    """Step MuJoCo's environment, then put all of its data back, the warm start of its solver included."""
+
+    def __init__(self) -> None:
+        self._before: Any = None
+
+    def __call__(self, env: gym.Env, action: Any) -> tuple[Any, float]:
+        import mujoco
+
+        base: Any = env.unwrapped  # wrappers around it count steps, too
+        if self._before is None:
+            self._before = mujoco.MjData(base.model)
+        mujoco.mj_copyData(self._before, base.model, base.data)
+        observation, reward, *_ = base.step(action)
+        mujoco.mj_copyData(base.data, base.model, self._before)
+        return observation, float(reward)
+
+
+class SimulatedPostDecision(gym.Wrapper):
+    """The post-decision interface for a world whose noise comes on top of steps that are free of it.
+
+    s^x is where the step leads without the noise and r^x its reward; the noise lies between ``core`` and ``env``, or is
+    what ``peek`` leaves out. ::
+
+        core = gymnasium.make("Hopper-v5")
+        env = SimulatedPostDecision(MyNoise(core), core=core)
+
+    The price is a second simulation of every step.
+
+    :param env: the world with its noise
+    :param core: the environment inside it whose step is free of noise; None: ``env.unwrapped``
+    :param peek: ``(core, action) -> (observation, reward)`` of the noise-free step, leaving ``core`` as it was; None:
+        :class:`PeekMujoco` for MuJoCo's environments, :func:`peek_copy` for all others. An environment that draws noise by
+        itself needs one that leaves it out
+    """
+
+    def __init__(self, env: gym.Env, core: gym.Env | None = None, peek: Peek | None = None) -> None:
+        super().__init__(env)
+        self.core = env.unwrapped if core is None else core
+        if not any(layer is self.core for layer in _layers(env)):
+            raise ValueError(
+                f"core is {self.core}, which is not inside env {env}; give the environment that env is wrapped around."
+            )
+        self.peek = peek or (PeekMujoco() if _is_mujoco(self.core) else peek_copy)
+        self.post_decision_space = self.core.observation_space
+
+    def post_decision(self, action: Any) -> tuple[Any, float]:
+        """s^x and r^x if ``action`` were taken now."""
+        return self.peek(self.core, action)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """As the environment's, with the two keys in its info."""
+        post_observation, post_reward = self.post_decision(action)
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return observation, reward, terminated, truncated, {**info, OBSERVATION_KEY: post_observation, REWARD_KEY: post_reward}
+
+
+def _layers(env: gym.Env) -> list[gym.Env]:
+    layers = [env]
+    while isinstance(env, gym.Wrapper):
+        env = env.env
+        layers.append(env)
+    return layers
+
+
+def _is_mujoco(env: gym.Env) -> bool:
+    return all(hasattr(env.unwrapped, name) for name in ("model", "data", "frame_skip"))

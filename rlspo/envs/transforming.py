@@ -1,0 +1,125 @@
+"""Doing to post-decision observations what gymnasium's wrappers do to observations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.wrappers import (
+    AtariPreprocessing,
+    FrameStackObservation,
+    MaxAndSkipObservation,
+    NormalizeObservation,
+    NormalizeReward,
+    RepeatAction,
+    StickyAction,
+)
+
+from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, SPACE, post_decision_space
+
+Array = np.ndarray
+#: Take several steps as one, or another action than the one given: what their infos say belongs to another decision.
+_OTHER_DECISIONS = (AtariPreprocessing, MaxAndSkipObservation, RepeatAction, StickyAction)
+
+
+class TransformPostDecision(gym.Wrapper):
+    """Put this around wrappers that change observations or rewards: it changes the post-decision ones in the same way.
+
+    Wrappers between this one and the environment that offers the interface may be gymnasium's observation wrappers
+    (``FlattenObservation``, ``RescaleObservation``, ...), ``NormalizeObservation``, ``FrameStackObservation`` (the
+    post-decision observation becomes the newest frame), ``NormalizeReward``, and any that change neither.
+
+    :param env: wrapped
+    :raises TypeError: for a wrapper that takes several steps or other actions, or changes rewards in another way
+
+    >>> import gymnasium, rlspo
+    >>> env = gymnasium.wrappers.FrameStackObservation(gymnasium.make("rlspo/LotSizing-v0", instance="2x1"), 3)
+    >>> env = TransformPostDecision(env)
+    >>> env.post_decision_space.shape == env.observation_space.shape
+    True
+    """
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        self._observers: list[gym.Wrapper] = []
+        self._scalers: list[NormalizeReward] = []
+        self._frames: dict[int, list[Any]] = {}
+        self._shape: tuple[int, ...] = ()
+        for wrapper in _inside_out(env):
+            self._add(wrapper)
+        space = post_decision_space(env)
+        if self._observers:
+            example = np.asarray(self._observed(space.sample()))
+            low, high = (0, 255) if example.dtype == np.uint8 else (-np.inf, np.inf)
+            dtype = example.dtype if example.dtype == np.uint8 else np.float32
+            space = spaces.Box(low, high, example.shape, dtype)
+        self.post_decision_space = space
+
+    def _add(self, wrapper: gym.Wrapper) -> None:
+        rewards = isinstance(wrapper, gym.RewardWrapper) and not isinstance(wrapper, NormalizeReward)
+        if isinstance(wrapper, _OTHER_DECISIONS) or rewards:
+            why = (
+                "changes rewards, and a part of a reward not in the same way"
+                if rewards
+                else "takes other steps than the one given"
+            )
+            raise TypeError(f"{type(wrapper).__name__} {why}; put it inside of what offers the post-decision interface.")
+        if isinstance(wrapper, NormalizeReward):
+            self._scalers.append(wrapper)
+        elif isinstance(wrapper, gym.ObservationWrapper | NormalizeObservation | FrameStackObservation):
+            self._observers.append(wrapper)
+        elif wrapper.observation_space != wrapper.env.observation_space:
+            raise TypeError(
+                f"{type(wrapper).__name__} changes observations in a way that is not known here; make it a "
+                "gymnasium.ObservationWrapper, whose method observation() can be applied to any of them."
+            )
+
+    def _remember(self) -> None:
+        """Keep the frames that a step will push on."""
+        self._frames = {id(w): list(w.obs_queue) for w in self._observers if isinstance(w, FrameStackObservation)}
+
+    def _observed(self, observation: Any) -> Any:
+        for wrapper in self._observers:
+            if isinstance(wrapper, FrameStackObservation):
+                frames = self._frames.get(id(wrapper), list(wrapper.obs_queue))
+                observation = np.stack([*frames[1:], observation])
+            elif isinstance(wrapper, NormalizeObservation):
+                rms = wrapper.obs_rms
+                observation = ((observation - rms.mean) / np.sqrt(rms.var + wrapper.epsilon)).astype(np.float32)
+            else:
+                observation = wrapper.observation(observation)  # type: ignore[attr-defined]
+        return observation
+
+    def _scaled(self, reward: float) -> float:
+        for wrapper in self._scalers:
+            reward /= float(np.sqrt(wrapper.return_rms.var + wrapper.epsilon))
+        return reward
+
+    def post_decision(self, action: Any) -> tuple[Any, float]:
+        """s^x and r^x if ``action`` were taken now, where the environment can tell."""
+        self._remember()
+        observation, reward = self.env.get_wrapper_attr("post_decision")(action)
+        return self._observed(observation), self._scaled(reward)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """As the environment's, with the two keys changed."""
+        self._remember()
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if OBSERVATION_KEY in info and REWARD_KEY in info:
+            changed = {
+                OBSERVATION_KEY: self._observed(info[OBSERVATION_KEY]),
+                REWARD_KEY: self._scaled(float(info[REWARD_KEY])),
+            }
+            info = {**info, **changed}
+        return observation, reward, terminated, truncated, info
+
+
+def _inside_out(env: gym.Env) -> list[gym.Wrapper]:
+    """The wrappers around the environment that offers the interface, innermost first."""
+    wrappers: list[gym.Wrapper] = []
+    while isinstance(env, gym.Wrapper) and SPACE not in vars(env):
+        wrappers.append(env)
+        env = env.env
+    return wrappers[::-1]

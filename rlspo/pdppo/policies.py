@@ -1,0 +1,163 @@
+"""Actor, critic V(s) and post-decision critic V^x(s^x) in one policy, trained by one optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    FlattenExtractor,
+    NatureCNN,
+    create_mlp,
+)
+from stable_baselines3.common.type_aliases import Schedule
+from torch import nn
+
+from rlspo.common.trees import ArrayTree
+from rlspo.policies import ActorCriticCnnPolicy, ActorCriticPolicy, MultiInputActorCriticPolicy
+from rlspo.policies.preprocessing import Preprocessing
+
+Tensor = torch.Tensor
+Parameters = dict[str, Tensor]
+
+
+class PostDecisionPolicy(ActorCriticPolicy):
+    """:class:`~rlspo.policies.ActorCriticPolicy` with a second critic, for states between a decision and the chance after it.
+
+    All arguments of :class:`~rlspo.policies.ActorCriticPolicy`, and:
+
+    :param post_decision_space: of post-decision observations; None: the observation space
+    :param single_critic: V judges post-decision states too, in place of a network of their own; both spaces must be alike
+    :param post_net_arch: hidden layers of V^x; None: those of V
+    :param post_features_extractor_class: of V^x; None: that of the observations where both spaces are of one kind, else SB3's
+        for its kind of space
+    :param vf_lr_scale: learning rate of V, in units of the actor's (0.3 to 10)
+    :param post_vf_lr_scale: learning rate of V^x, in the same units
+    :raises ValueError: for a single critic over two different spaces
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        *args: Any,
+        post_decision_space: spaces.Space | None = None,
+        single_critic: bool = False,
+        post_net_arch: list[int] | None = None,
+        post_features_extractor_class: type[BaseFeaturesExtractor] | None = None,
+        vf_lr_scale: float = 1.0,
+        post_vf_lr_scale: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        self.post_decision_space = observation_space if post_decision_space is None else post_decision_space
+        self.single_critic = single_critic
+        self.post_net_arch = post_net_arch
+        self.post_features_extractor_class = post_features_extractor_class
+        self.vf_lr_scale = vf_lr_scale
+        self.post_vf_lr_scale = post_vf_lr_scale
+        if single_critic and not _alike(observation_space, self.post_decision_space):
+            raise ValueError(
+                f"A single critic needs post-decision observations like observations, but their spaces are "
+                f"{self.post_decision_space} and {observation_space}. Use two critics."
+            )
+        super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
+        # V^x sees its own statistics: stock before demand is spread differently from stock after it.
+        if not single_critic:
+            settings = (self.normalize_images, self.normalize_observations, self.clip_observations)
+            self.post_preprocessing = Preprocessing(self.post_decision_space, *settings)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            **super()._get_constructor_parameters(),
+            "post_decision_space": self.post_decision_space,
+            "single_critic": self.single_critic,
+            "post_net_arch": self.post_net_arch,
+            "post_features_extractor_class": self.post_features_extractor_class,
+            "vf_lr_scale": self.vf_lr_scale,
+            "post_vf_lr_scale": self.post_vf_lr_scale,
+        }
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)  # first, so that from one seed actor and V begin as PPO's do
+        if not self.single_critic:
+            self._build_post_critic()
+        groups = self._parameter_groups()
+        if len(groups) > 1:
+            self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+    def _build_post_critic(self) -> None:
+        space = self.post_decision_space
+        cls = self.post_features_extractor_class or self._extractor_for(space)
+        kwargs = self.features_extractor_kwargs if cls is self.features_extractor_class else {}
+        self.post_features_extractor = cls(space, **kwargs)
+        hidden = self.post_net_arch
+        if hidden is None:
+            hidden = self.net_arch["vf"] if isinstance(self.net_arch, dict) else list(self.net_arch)
+        layers = create_mlp(self.post_features_extractor.features_dim, 1, hidden, self.activation_fn)
+        self.post_value_net = nn.Sequential(*layers)
+        if self.ortho_init:
+            for module in (self.post_features_extractor, self.post_value_net):
+                module.apply(lambda layer: self.init_weights(layer, gain=2**0.5))
+            self.init_weights(self.post_value_net[-1], gain=1)
+
+    def _extractor_for(self, space: spaces.Space) -> type[BaseFeaturesExtractor]:
+        kinds = [(isinstance(s, spaces.Dict), is_image_space(s)) for s in (space, self.observation_space)]
+        if kinds[0] == kinds[1]:
+            return self.features_extractor_class
+        return CombinedExtractor if kinds[0][0] else NatureCNN if kinds[0][1] else FlattenExtractor
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """Actor, V and V^x, each with its learning rate; V^x, which PPO has not, does not shrink the others' gradients."""
+        critic = [*self.value_net.parameters(), *self.mlp_extractor.value_net.parameters()]
+        if not self.share_features_extractor:
+            critic += [*self.vf_features_extractor.parameters()]
+        post = [] if self.single_critic else [*self.post_features_extractor.parameters(), *self.post_value_net.parameters()]
+        own = {id(parameter) for parameter in [*critic, *post]}
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in self.parameters() if id(p) not in own]},
+            {"params": critic, "lr_scale": self.vf_lr_scale},
+            {"params": post, "lr_scale": self.post_vf_lr_scale, "clip_apart": True},
+        ]
+        return [group for group in groups if group["params"]]
+
+    def preprocess_post(self, observations: Any) -> Any:
+        """Post-decision observations as the environment gives them, to inputs of V^x."""
+        return (self.preprocess if self.single_critic else self.post_preprocessing)(observations)
+
+    def post_values_of(self, inputs: Any) -> Tensor:
+        """V^x(inputs), ``(B,)``; inputs are what :meth:`preprocess_post` returns."""
+        if self.single_critic:
+            return self.values_of(inputs)
+        return self.post_value_net(self._features(inputs, self.post_features_extractor)).squeeze(-1)
+
+    def post_values(self, parameters: Parameters, inputs: Any) -> Tensor:
+        """V^x(inputs) with ``parameters``, ``(B,)``."""
+        return self._with(parameters, "post_values_of", inputs)
+
+    def update_statistics(self, rows: Callable[[str], ArrayTree]) -> None:
+        super().update_statistics(rows)
+        if not self.single_critic:
+            self.post_preprocessing.update(rows("post_observations"))
+
+
+class PostDecisionCnnPolicy(PostDecisionPolicy, ActorCriticCnnPolicy):
+    """:class:`PostDecisionPolicy` for images ("CnnPolicy")."""
+
+
+class PostDecisionMultiInputPolicy(PostDecisionPolicy, MultiInputActorCriticPolicy):
+    """:class:`PostDecisionPolicy` for Dict observations ("MultiInputPolicy")."""
+
+
+def _alike(one: spaces.Space, other: spaces.Space) -> bool:
+    """Whether elements of both have the same shape; bounds may differ."""
+    if isinstance(one, spaces.Dict) and isinstance(other, spaces.Dict):
+        return one.keys() == other.keys() and all(_alike(one[key], other[key]) for key in one)
+    if isinstance(one, spaces.Box) and isinstance(other, spaces.Box):
+        return one.shape == other.shape
+    return one == other

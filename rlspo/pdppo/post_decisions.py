@@ -1,0 +1,157 @@
+"""Reading post-decision states from infos, in the form in which the agent sees observations and rewards.
+
+An environment puts them into its infos as they are (:mod:`rlspo.envs.post_decision`), and SB3's wrappers around vectorised
+environments change observations and rewards, not infos. What they do to these is done here to the post-decision ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize, VecTransposeImage
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
+from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
+
+from rlspo.common.collector import stack_observations
+from rlspo.common.errors import MissingPostDecisionError
+from rlspo.common.trees import tree_map
+from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, SPACE
+
+Array = np.ndarray
+Observe = Callable[[Any], Any]
+
+
+class PostDecisions:
+    """Reads one environment's post-decision observations and rewards.
+
+    :param env: vectorised, with SB3's wrappers around it or not
+    :raises TypeError: for a wrapper that changes observations in a way that is not known here
+    """
+
+    def __init__(self, env: VecEnv) -> None:
+        self.env = env
+        base, wrappers = env, []
+        while isinstance(base, VecEnvWrapper):
+            wrappers.append(base)
+            base = base.venv
+        self.raw_space: spaces.Space = base.get_attr(SPACE, 0)[0] if base.has_attr(SPACE) else base.observation_space
+        self.space = self.raw_space
+        self._observe: list[Observe] = []
+        self._stacks: list[_Stack] = []
+        self._normalizers = [w for w in wrappers if isinstance(w, VecNormalize)]
+        for wrapper in reversed(wrappers):
+            self._add(wrapper)
+        self._checked = False
+
+    def _add(self, wrapper: VecEnvWrapper) -> None:
+        """Do to post-decision observations what ``wrapper`` does to observations."""
+        seen = wrapper.venv.observation_space
+        if isinstance(wrapper, VecNormalize):
+            if _same_shape(self.space, seen):
+                self.space = wrapper.observation_space
+                self._observe.append(wrapper.normalize_obs)
+        elif isinstance(wrapper, VecFrameStack):
+            if _same_shape(self.space, seen):
+                self.space = wrapper.observation_space
+                self._stacks.append(_Stack(wrapper))
+                self._observe.append(self._stacks[-1])
+        elif isinstance(wrapper, VecTransposeImage):
+            if _same_shape(self.space, seen):
+                self.space = wrapper.observation_space
+                self._observe.append(wrapper.transpose_observations)
+        elif wrapper.observation_space != seen:
+            raise TypeError(
+                f"{type(wrapper).__name__} changes observations, and how to change post-decision observations in the same way "
+                "is not known. Change them inside the environment, or around each one: rlspo.envs.TransformPostDecision."
+            )
+
+    def before_step(self) -> None:
+        """Keep what the step will overwrite."""
+        for stack in self._stacks:
+            stack.remember()
+
+    def read(self, infos: list[dict[str, Any]], step: int) -> tuple[Any, Array]:
+        """The post-decision observations ``(n_envs, *shape)`` and rewards ``(n_envs,)`` of the step just taken.
+
+        Where an environment only reset, there was no decision: both are zeros.
+
+        :param infos: of all environments
+        :param step: environment steps that each has taken, for messages
+        :raises MissingPostDecisionError: where an info lacks them, or they are not elements of the declared space
+        """
+        decided = [index for index, info in enumerate(infos) if "autoreset" not in info]
+        for index in decided:
+            missing = [key for key in (OBSERVATION_KEY, REWARD_KEY) if key not in infos[index]]
+            if missing:
+                raise MissingPostDecisionError(index, step, missing)
+        if not decided:
+            blank = tree_map(lambda part: np.zeros((len(infos), *part.shape)), _parts(self.space))
+            return blank, np.zeros(len(infos))
+        if not self._checked:
+            self._check(infos[decided[0]][OBSERVATION_KEY])
+        example = infos[decided[0]][OBSERVATION_KEY]
+        observations = [info[OBSERVATION_KEY] if "autoreset" not in info else example for info in infos]
+        rewards = np.array([info.get(REWARD_KEY, 0.0) for info in infos], np.float64)
+        seen = stack_observations(observations)
+        for observe in self._observe:
+            seen = observe(seen)
+        for normalizer in self._normalizers:
+            if normalizer.norm_reward:  # divided, not clipped: r^w is what remains of the reward
+                rewards = rewards / np.sqrt(normalizer.ret_rms.var + normalizer.epsilon)
+        return seen, rewards
+
+    def _check(self, observation: Any) -> None:
+        """The first observation says whether the environment gives what it declares."""
+        shapes = tree_map(np.shape, observation)
+        expected = tree_map(lambda part: tuple(part.shape or ()), _parts(self.raw_space))
+        if shapes != expected:
+            raise ValueError(
+                f"info[{OBSERVATION_KEY!r}] has the shape {shapes}, but post-decision observations are declared as "
+                f"{self.raw_space}. Give the environment an attribute {SPACE!r} that says what they are (without one it is "
+                "its observation space); a wrapper that changes observations leaves infos alone, and "
+                "rlspo.envs.TransformPostDecision around it changes them too."
+            )
+        self._checked = True
+
+
+class _Stack:
+    """The post-decision observation as the newest of the frames that the agent sees."""
+
+    def __init__(self, wrapper: VecFrameStack) -> None:
+        self.wrapper = wrapper
+        self._before: Any = None
+
+    def remember(self) -> None:
+        # No copy: a step puts a new array in its place.
+        stacked = self.wrapper.stacked_obs
+        self._before = (
+            {key: part.stacked_obs for key, part in stacked.sub_stacked_observations.items()}
+            if isinstance(stacked.observation_space, spaces.Dict)
+            else stacked.stacked_obs
+        )
+
+    def __call__(self, frames: Any) -> Any:
+        stacked = self.wrapper.stacked_obs
+        if isinstance(frames, dict):
+            parts = stacked.sub_stacked_observations
+            return {key: _newest(parts[key], self._before[key], frame) for key, frame in frames.items()}
+        return _newest(stacked, self._before, frames)
+
+
+def _newest(stack: StackedObservations, before: Array, frame: Array) -> Array:
+    """``before`` moved on by one frame, the new one being ``frame``."""
+    axis = stack.stack_dimension
+    older = np.split(before, [frame.shape[axis]], axis=axis)[1]
+    return np.concatenate([older, frame], axis=axis)
+
+
+def _parts(space: spaces.Space) -> Any:
+    return dict(space.spaces) if isinstance(space, spaces.Dict) else space
+
+
+def _same_shape(one: spaces.Space, other: spaces.Space) -> bool:
+    """Whether what is done to elements of one can be done to those of the other."""
+    return bool(tree_map(lambda part: part.shape, _parts(one)) == tree_map(lambda part: part.shape, _parts(other)))
