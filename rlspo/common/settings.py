@@ -31,8 +31,9 @@ def check_settings(
         check_count(name, count)
     for name, fraction in (("gamma", gamma), ("gae_lambda", gae_lambda)):
         check_fraction(name, fraction)
-    for name, coefficient in (("ent_coef", ent_coef), ("vf_coef", vf_coef)):
-        check_number(name, coefficient)
+    check_number("vf_coef", vf_coef)
+    if not callable(ent_coef):
+        check_number("ent_coef", ent_coef)
     check_number("max_grad_norm", max_grad_norm, positive=True)
     if target_kl is not None:
         check_number("target_kl", target_kl, positive=True)

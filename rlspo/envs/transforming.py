@@ -47,9 +47,10 @@ class TransformPostDecision(gym.Wrapper):
         self._scalers: list[NormalizeReward] = []
         self._frames: dict[int, list[Any]] = {}
         self._shape: tuple[int, ...] = ()
-        for wrapper in _inside_out(env):
+        core, wrappers = _inside_out(env)
+        for wrapper in wrappers:
             self._add(wrapper)
-        space = post_decision_space(env)
+        space = post_decision_space(core)
         if self._observers:
             example = np.asarray(self._observed(space.sample()))
             low, high = (0, 255) if example.dtype == np.uint8 else (-np.inf, np.inf)
@@ -116,10 +117,10 @@ class TransformPostDecision(gym.Wrapper):
         return observation, reward, terminated, truncated, info
 
 
-def _inside_out(env: gym.Env) -> list[gym.Wrapper]:
-    """The wrappers around the environment that offers the interface, innermost first."""
+def _inside_out(env: gym.Env) -> tuple[gym.Env, list[gym.Wrapper]]:
+    """The environment that offers the interface, and the wrappers around it, innermost first."""
     wrappers: list[gym.Wrapper] = []
     while isinstance(env, gym.Wrapper) and SPACE not in vars(env):
         wrappers.append(env)
         env = env.env
-    return wrappers[::-1]
+    return env, wrappers[::-1]

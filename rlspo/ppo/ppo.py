@@ -47,7 +47,8 @@ class PPO(OnPolicyAgent):
     :param clip_range: how far r may move from 1 before its gradient vanishes; float or schedule (0.1 to 0.3)
     :param clip_range_vf: limit on the change of V per update, in units of the return; None for none
     :param normalize_advantage: zero mean and unit variance in each minibatch
-    :param ent_coef: weight of the entropy bonus; raise it when exploration dies early (0 to 0.01)
+    :param ent_coef: weight of the entropy bonus; raise it when exploration dies early (0 to 0.01, with many components of
+        the action up to 0.1); a schedule may let it fall, from exploring to settling
     :param vf_coef: weight of the value loss (0.25 to 1)
     :param max_grad_norm: limit on the norm of the whole gradient
     :param use_sde: state-dependent exploration (gSDE, arXiv 2005.05719), for Box actions
@@ -93,7 +94,7 @@ class PPO(OnPolicyAgent):
         clip_range: float | Schedule = 0.2,
         clip_range_vf: float | Schedule | None = None,
         normalize_advantage: bool = True,
-        ent_coef: float = 0.0,
+        ent_coef: float | Schedule = 0.0,
         vf_coef: float = 0.5,
         max_grad_norm: float = 0.5,
         use_sde: bool = False,
@@ -161,7 +162,11 @@ class PPO(OnPolicyAgent):
             self.clip_range_vf = FloatSchedule(self.clip_range_vf)
 
     def hyper(self) -> dict[str, float]:
-        schedules = {"clip_range": self.clip_range, "clip_range_vf": self.clip_range_vf}
+        schedules = {
+            "clip_range": self.clip_range,
+            "clip_range_vf": self.clip_range_vf,
+            "ent_coef": FloatSchedule(self.ent_coef),
+        }
         remaining = self._current_progress_remaining
         return {name: schedule(remaining) for name, schedule in schedules.items() if schedule is not None}
 
@@ -218,5 +223,5 @@ class PPO(OnPolicyAgent):
         entropy = distribution.entropy()
         entropy_loss = distribution.log_prob(batch.actions).mean() if entropy is None else -entropy.mean()
         value_loss = self.value_loss(values, batch)
-        loss = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
+        loss = policy_loss + batch.hyper["ent_coef"] * entropy_loss + self.vf_coef * value_loss
         return loss, {**stats, "value_loss": value_loss, "entropy_loss": entropy_loss}

@@ -25,6 +25,7 @@ import numpy as np
 from rlspo.envs.lot_sizing.instance import Instance
 from rlspo.envs.lot_sizing.observation import PlantObservation
 from rlspo.envs.lot_sizing.plant import Plant
+from rlspo.envs.lot_sizing.rules.evaluate import Episode
 
 Array = np.ndarray
 #: Most pairs of state and joint action; a sweep over so many takes a second or two.
@@ -55,6 +56,17 @@ class Discounted(NamedTuple):
     value: Array
     post_decision_value: Array
     policy: Array
+
+
+class Chance(NamedTuple):
+    """The second half of a period.
+
+    :param transitions: for each item, the probabilities from stock before demand to stock after it
+    :param reward: E[r^w] of every stock before demand
+    """
+
+    transitions: list[Array]
+    reward: Array
 
 
 class ExactPlant:
@@ -93,12 +105,11 @@ class ExactPlant:
         #: r^x and the stock made, by place of the setups and of the action.
         self._decision_reward = -produced.setup_cost.reshape(self.n_joint, self.n_joint)
         self._made = produced.inventory.astype(int).reshape(self.n_joint, self.n_joint, -1)
-        self._transitions, self._chance_reward = self._chance()
+        self._drawn = self._chance(instance.demand.tables)
 
-    def _chance(self) -> tuple[list[Array], Array]:
-        """For each item the matrix from stock before demand to stock after it; and E[r^w] of every stock before demand."""
+    def _chance(self, tables: list[tuple[Array, Array]]) -> Chance:
         matrices, reward = [], np.zeros(self.post_shape)
-        for item, (values, probabilities) in enumerate(self.instance.demand.tables):
+        for item, (values, probabilities) in enumerate(tables):
             before = self.post_decision_low[item] + np.arange(self.post_shape[item])
             left = before[:, None] - values
             kept = np.clip(left, 0, self.stock_shape[item] - 1)
@@ -109,7 +120,7 @@ class ExactPlant:
             axis[item] = -1
             reward -= (costs @ probabilities).reshape(axis)
             matrices.append(matrix)
-        return matrices, reward
+        return Chance(matrices, reward)
 
     def post_decision_value(self, value: Array, gamma: float = 1.0) -> Array:
         """V^x from the V of the next period.
@@ -118,10 +129,13 @@ class ExactPlant:
         :param gamma: discount factor
         :return: ``(*post_decision_state)``
         """
+        return self._expect(self._drawn, value, gamma)
+
+    def _expect(self, chance: Chance, value: Array, gamma: float) -> Array:
         expected = value.reshape(self.n_joint, *self.stock_shape)
-        for item, matrix in enumerate(self._transitions):
+        for item, matrix in enumerate(chance.transitions):
             expected = np.moveaxis(np.tensordot(matrix, expected, axes=(1, item + 1)), 0, item + 1)
-        return (self._chance_reward + gamma * expected).reshape(self.post_decision_shape)
+        return (chance.reward + gamma * expected).reshape(self.post_decision_shape)
 
     def decide(self, post_decision_value: Array) -> tuple[Array, Array]:
         """V and a best joint action from V^x.
@@ -149,6 +163,17 @@ class ExactPlant:
         for t in reversed(range(horizon)):
             value[t], policy[t] = self.decide(self.post_decision_value(value[t + 1]))
         return FiniteHorizon(value, policy, self.expected_return(value[0]))
+
+    def in_hindsight(self, episode: Episode) -> float:
+        """The best return in an episode of somebody who knows its demand: no policy has more.
+
+        :param episode: of :func:`~rlspo.envs.lot_sizing.rules.draw_episodes`
+        """
+        value = np.zeros(self.state_shape)
+        for demand in episode.demand[::-1].astype(int):
+            known = self._chance([(np.array([number]), np.ones(1)) for number in demand])
+            value, _ = self.decide(self._expect(known, value, 1.0))
+        return float(value[(*episode.setups, *episode.inventory.astype(int))])
 
     def discounted(self, gamma: float, tolerance: float = 1e-10) -> Discounted:
         """Value iteration. The bounds of MacQueen (1966) on what is missing end it early and are split in the middle.

@@ -1,135 +1,99 @@
+"""Planning: a plan for the next periods, of which the first is done; then plan again."""
+
 from __future__ import annotations
-from typing import Any
+
 import numpy as np
+
 from rlspo.envs.lot_sizing.instance import Instance
-from rlspo.envs.lot_sizing.program import PlantProgram
+from rlspo.envs.lot_sizing.rules.look_ahead import LookAhead
 
 Array = np.ndarray
+#: How a trial is drawn: at most so many machines; how often all periods instead of some in a row; at most so many cuts
+#: inside, and how often a cut at every period instead.
+MACHINES, ALL_PERIODS, CUTS, ALL_CUTS = 3, 0.5, 5, 0.1
+#: The first plan of an episode comes from nothing, the others from the one before: it gets so many times the trials.
+FIRST = 5
 
 
 class RollingHorizon:
-    def __init__(
-        self,
-        instance: Instance,
-        lengths=(1, 1, 1, 1, 2, 2, 3, 4),
-        time_limit: float = 2.0,
-        gap: float = 0.01,
-        noise_periods=3.0,
-        waste_charge=0.0,
-        stock_value=1.0,
-        setup_value=0.0,
-        points=(-0.5, 0.5, 1.2, 2.0),
-        group=3,
-        rounds=1,
-        memory=True,
-        seed=0,
-    ) -> None:
-        self.instance, self.lengths = instance, lengths
-        self.time_limit, self.gap, self.group, self.rounds, self.memory = time_limit, gap, group, rounds, memory
-        self.noise_periods, self.waste_charge, self.stock_value, self.setup_value, self.points = (
-            noise_periods,
-            waste_charge,
-            stock_value,
-            setup_value,
-            points,
-        )
-        self._programs = {}
-        v = np.array([((vals - vals @ p) ** 2) @ p for vals, p in instance.demand.tables])
-        self._sd = np.sqrt(v)
+    """A plan for ``look_ahead`` periods by large neighbourhood search, period after period.
+
+    A trial takes some machines and some periods of the plan out and fills them again, machine after machine, each by a
+    shortest path over runs (:meth:`~rlspo.envs.lot_sizing.rules.look_ahead.LookAhead.refill`); what it leads to is kept where
+    it costs less. In the next period the search goes on from the plan that is left. The same program as a mixed-integer one
+    (:class:`~rlspo.envs.lot_sizing.program.PlantProgram`) is far from solved after seconds at ten machines, a trial takes a
+    millisecond; and as trials are counted and not timed, a seed decides the plan.
+
+    Stock at the end of the look-ahead is worth what it costs to have it made: the least setup cost of the item by unit of a
+    full cap, and never more than a lost sale; without, plans would run stock down. At the end of the episode it is worth
+    nothing. The rule knows the period, so at the end it has an advantage over agents that do not.
+
+    :param instance: of the plant
+    :param look_ahead: periods; more for plants whose setups are rare, less for a quicker rule
+    :param trials: of each period; more for better plans, the time grows in proportion
+    :param scenarios: of demand that the plan is judged by; 0 for one in which demand is its mean
+    :param seed: of trials and scenarios
+    """
+
+    def __init__(self, instance: Instance, look_ahead: int = 20, trials: int = 120, scenarios: int = 0, seed: int = 0) -> None:
+        self.instance = instance
+        self.look_ahead, self.trials, self.scenarios, self.seed = look_ahead, trials, scenarios, seed
         setup = np.where(instance.makeable, instance.setup_costs, np.inf).min(axis=0)
-        cap = instance.max_inventory_level
-        self._worth = np.minimum(setup / cap, instance.lost_sales_costs) - 0
-        self._worth[~np.isfinite(self._worth)] = 0
-        self._plan = None
-        self._rng = np.random.default_rng(seed)
-        self.solves = 0
-
-    def _program(self, lengths, machines):
-        key = (tuple(lengths), tuple(machines))
-        if key in self._programs:
-            return self._programs[key]
-        from scipy import sparse
-        from scipy.special import ndtr
-
-        inst = self.instance
-        total = sum(lengths)
-        pairs = (inst.lost_sales_costs * inst.demand.mean * total > inst.setup_costs) & np.isin(
-            np.arange(inst.n_machines), machines
-        )[:, None]
-        pr = PlantProgram(inst, np.array(lengths), pairs)
-        n = inst.n_items
-        P = len(pr.machine)
-        cost = pr.costs()
-        cost[pr.waste] = self.waste_charge * np.tile(inst.holding_costs, pr.n_blocks)
-        if not self._ends:
-            last = np.arange(pr.stock.stop - n, pr.stock.stop)
-            cost[last] -= self.stock_value * self._worth
-            cost[pr.x.stop - P : pr.x.stop] -= self.setup_value * inst.setup_costs[pr.machine, pr.item]
-        cum = np.minimum(np.cumsum(lengths), np.maximum(self.noise_periods, lengths))
-        sd = np.sqrt(cum)[:, None] * self._sd  # (B,n)
-        mats, lows = [], []
-        k = sd.size
-        eye = sparse.identity(k)
-        zero = sparse.csr_matrix((k, 2 * P * pr.n_blocks))
-        for u in self.points:
-            b = 1 - ndtr(u)
-            g = np.exp(-u * u / 2) / np.sqrt(2 * np.pi) - u * b
-            mats.append(sparse.hstack([zero, b * eye, (1 - b) * eye, b * eye]))
-            lows.append((sd * (g + b * u)).ravel())
-        more = (sparse.vstack(mats).tocsc(), np.concatenate(lows)) if self.points else None
-        self._programs[key] = (pr, cost, more)
-        return self._programs[key]
+        self._worth = np.minimum(setup / instance.max_inventory_level, instance.lost_sales_costs)
+        self._worth[~instance.makeable.any(axis=0)] = 0.0
+        self._plan: Array = np.zeros((instance.n_machines, 0), np.int64)
+        self._planned_for = -1
 
     def __call__(self, inventory: Array, setups: Array, elapsed: int) -> Array:
-        inst = self.instance
-        left = inst.time_horizon - elapsed
-        lengths = []
-        for l in self.lengths:
-            if sum(lengths) >= left:
-                break
-            lengths.append(min(l, left - sum(lengths)))
-        self._ends = sum(lengths) == left
-        L = np.array(lengths)
-        B = len(L)
-        m = inst.n_machines
-        # plan (T ahead periods, m) items
-        fresh = not (self.memory and self._plan is not None and elapsed == self._elapsed + 1)
-        if fresh:
-            path = np.tile(setups, (sum(lengths), 1))
-        else:
-            path = np.vstack([self._plan[1:], self._plan[-1:]])[: sum(lengths)]
-            if len(path) < sum(lengths):
-                path = np.vstack([path, np.tile(path[-1:], (sum(lengths) - len(path), 1))])
-        starts = np.cumsum(L) - L
-        plan = path[starts].copy()  # (B, m)
-        demand0 = L[:, None] * inst.demand.mean
-        g = min(self.group, m)
-        groups = []
-        for _ in range(self.rounds * (3 if fresh and g < m else 1)):
-            perm = self._rng.permutation(m)
-            groups += [np.sort(perm[j : j + g]) for j in range(0, m, g)]
-        for machines in groups:
-            others = np.setdiff1d(np.arange(m), machines)
-            demand = demand0.copy()
-            for k in others:
-                prev = setups[k]
-                for b in range(B):
-                    a = plan[b, k]
-                    if a:
-                        demand[b, a - 1] -= L[b] * inst.machine_production[k, a - 1] - (
-                            inst.setup_loss[k, a - 1] if a != prev else 0
-                        )
-                    prev = a
-            pr, cost, more = self._program(lengths, machines)
-            r = pr.solve(cost, inventory, setups, demand, more, time_limit=self.time_limit, mip_rel_gap=self.gap)
-            self.last = r
-            self.solves += 1
-            if r.x is None:
-                continue
-            x = r.x[pr.x].reshape(B, -1) > 0.5
-            plan[:, machines] = 0
-            b, p_ = np.nonzero(x)
-            plan[b, pr.machine[p_]] = pr.item[p_] + 1
-        self._plan = np.repeat(plan, L, axis=0)
-        self._elapsed = elapsed
-        return plan[0].astype(np.int64)
+        """The first period of the plan."""
+        generator = np.random.default_rng((self.seed, elapsed))
+        left = self.instance.time_horizon - elapsed
+        periods = min(self.look_ahead, left)
+        demand = self._foresee(generator, periods)
+        worth = self._worth if periods < left else np.zeros_like(self._worth)
+        ahead = LookAhead(self.instance, inventory, setups, demand, worth)
+        again = elapsed > 0 and elapsed == self._planned_for
+        plan = self._plan if again else np.asarray(setups, np.int64)[:, None]
+        plan = np.hstack([plan, np.repeat(plan[:, -1:], self.look_ahead, axis=1)])[:, :periods]
+        plan = _search(ahead, plan, self.trials * (1 if again else FIRST), generator)
+        self._plan, self._planned_for = plan[:, 1:] if periods > 1 else plan, elapsed + 1
+        return plan[:, 0].copy()
+
+    def _foresee(self, generator: np.random.Generator, periods: int) -> Array:
+        if self.scenarios:
+            return np.moveaxis(self.instance.demand.sample(generator, periods, self.scenarios), 1, 2)
+        return np.broadcast_to(self.instance.demand.mean[:, None], (periods, self.instance.n_items, 1))
+
+
+def _search(ahead: LookAhead, plan: Array, trials: int, generator: np.random.Generator) -> Array:
+    """Better plans, ``(n_machines, periods)``, by taking parts out and filling them again."""
+    n_machines, periods = plan.shape
+    outputs = [ahead.output(k, plan[k]) for k in range(n_machines)]
+    made, setup = np.stack([output for output, _ in outputs]), np.array([cost for _, cost in outputs])
+    total = ahead.total(made.sum(axis=0)) + setup.sum()
+    for _ in range(trials):
+        machines, cuts = _part(n_machines, periods, generator)
+        new_plan, new_made, new_setup = plan.copy(), made.copy(), setup.copy()
+        new_plan[machines, cuts[0] : cuts[-1]] = 0
+        for k in machines:
+            new_made[k], new_setup[k] = ahead.output(k, new_plan[k])
+        for k in machines:
+            new_plan[k] = ahead.refill(k, new_plan[k], new_made.sum(axis=0), cuts)
+            new_made[k], new_setup[k] = ahead.output(k, new_plan[k])
+        new_total = ahead.total(new_made.sum(axis=0)) + new_setup.sum()
+        if new_total < total - 1e-9:
+            plan, made, setup, total = new_plan, new_made, new_setup, new_total
+    return plan
+
+
+def _part(n_machines: int, periods: int, generator: np.random.Generator) -> tuple[list[int], Array]:
+    """What a trial takes out: machines in a random order, and cuts, of which the first and the last are its ends."""
+    size = int(generator.integers(1, min(MACHINES, n_machines) + 1))
+    machines = generator.choice(n_machines, size, replace=False).tolist()
+    first, last = 0, periods
+    if generator.random() >= ALL_PERIODS:
+        first, last = sorted(generator.choice(periods + 1, 2, replace=False).tolist())
+    inside = np.arange(first + 1, last)
+    if generator.random() >= ALL_CUTS:
+        inside = np.sort(generator.choice(inside, min(int(generator.integers(1, CUTS + 1)), len(inside)), replace=False))
+    return machines, np.concatenate([[first], inside, [last]]).astype(np.int64)

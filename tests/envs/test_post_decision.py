@@ -1,0 +1,230 @@
+"""The post-decision interface: giving it to an environment, checking it, and taking it through wrappers and simulators."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.wrappers import (
+    ClipReward,
+    FlattenObservation,
+    FrameStackObservation,
+    MaxAndSkipObservation,
+    NormalizeObservation,
+    NormalizeReward,
+    RescaleObservation,
+    TimeLimit,
+)
+
+from rlspo.envs import (
+    PostDecision,
+    SimulatedPostDecision,
+    TransformPostDecision,
+    check_post_decision_env,
+    post_decision_space,
+)
+from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY
+from rlspo.envs.simulating import PeekMujoco, peek_copy
+
+
+class Walk(gym.Env[Any, Any]):
+    """x goes up by the action (0 or 1) and then by chance (0 or 1); pays -0.5 for the action and x for where it ends.
+
+    :param flaw: what is wrong with it
+    """
+
+    def __init__(self, flaw: str = "") -> None:
+        self.flaw = flaw
+        self.observation_space: Any = spaces.Box(0, 200, (1,), np.float32)
+        self.action_space: Any = spaces.Discrete(2)
+        self.render_mode = None
+        if flaw == "space":
+            self.post_decision_space = spaces.Box(0, 200, (2,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.x = 0
+        return np.array([self.x], np.float32), {}
+
+    def post_decision(self, action: int) -> tuple[Any, float]:
+        if self.flaw == "moves":
+            self.x += action
+        if self.flaw == "draws":
+            self.np_random.random()
+        after = np.array([self.x + action], np.float32)
+        return (after + 1 if self.flaw == "differs" else after), -0.5 * action
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        info: dict[str, Any] = {
+            OBSERVATION_KEY: np.array([self.x + action], np.float64 if self.flaw == "dtype" else np.float32),
+            REWARD_KEY: np.nan if self.flaw == "nan" else -0.5 * action,
+        }
+        self.x += int(action) + int(self.np_random.integers(2))
+        if self.flaw == "no reward":
+            del info[REWARD_KEY]
+        if self.flaw == "chance":
+            info[OBSERVATION_KEY] = info[OBSERVATION_KEY] + np.float32(np.random.default_rng().random())
+        return np.array([self.x], np.float32), self.x - 0.5 * action, self.x > 20, False, info
+
+
+class Plain(Walk):
+    """Without the method, and for ``flaw="chance"`` without a seed."""
+
+    post_decision = None  # type: ignore[assignment]
+
+    def has_wrapper_attr(self, name: str) -> bool:
+        return name != "post_decision" and super().has_wrapper_attr(name)
+
+
+def test_the_checker_passes_what_is_right() -> None:
+    check_post_decision_env(Walk())
+    check_post_decision_env(Plain())
+    check_post_decision_env(TimeLimit(Walk(), 7))
+
+
+@pytest.mark.parametrize(
+    "env_id", ["rlspo/LotSizing-v0", "rlspo/FrozenLakePostDecision-v0", "rlspo/AdmissionControl-v0"]
+)
+def test_the_checker_passes_our_worlds(env_id: str) -> None:
+    check_post_decision_env(gym.make(env_id))
+
+
+@pytest.mark.parametrize(
+    ("flaw", "message"),
+    [
+        ("no reward", r"Step 0: the info has no 'post_decision_reward'\. step\(\) must put"),
+        ("nan", r"'post_decision_reward'\] is nan; it must be a finite number"),
+        ("dtype", r"is no element of Box.*give arrays its dtype"),
+        ("space", r"is no element of Box\(0.0, 200.0, \(2,\)"),
+        ("differs", r"post_decision\(\d\) said .* but step\(\d\) reports"),
+        ("moves", r"said|changes the environment"),
+        ("draws", r"post_decision\(action\) changes the environment: .*step 0: the observation was"),
+    ],
+)
+def test_the_checker_says_what_is_wrong(flaw: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_post_decision_env(Walk(flaw))
+
+
+def test_the_checker_finds_chance_in_the_decision() -> None:
+    with pytest.raises(ValueError, match="the post-decision observation was"):
+        check_post_decision_env(Plain("chance"))
+
+
+def test_the_checker_wants_a_single_environment() -> None:
+    with pytest.raises(TypeError, match="check a single gymnasium environment"):
+        check_post_decision_env(gym.make_vec("rlspo/LotSizing-v0", num_envs=2))  # type: ignore[arg-type]
+
+
+def test_an_existing_environment_is_given_the_interface() -> None:
+    """Frozen lake with a slip that comes after the move has the intended tile as post-decision state."""
+    space = spaces.Box(0, 400, (1,), np.float32)
+    env = PostDecision(Plain(), lambda seen, action: (seen + np.float32(action), -0.5 * action), space)
+    assert post_decision_space(env) is space
+    check_post_decision_env(env)
+    with pytest.raises(gym.error.ResetNeeded):
+        PostDecision(Walk(), lambda seen, action: (seen, 0.0)).post_decision(0)
+    with pytest.raises(TypeError, match="must be a function"):
+        PostDecision(Walk(), {"not": "callable"})  # type: ignore[arg-type]
+
+
+def test_wrappers_of_observations_are_followed() -> None:
+    env = TransformPostDecision(RescaleObservation(Walk(), np.float32(-1), np.float32(1)))
+    check_post_decision_env(env)
+    env.reset(seed=0)
+    for _ in range(5):
+        seen, _, _, _, info = env.step(1)
+        assert info[OBSERVATION_KEY] <= seen + 1e-6 <= info[OBSERVATION_KEY] + 0.0101
+    nested = gym.make("rlspo/FrozenLakePostDecision-v0", size=4)
+    flat = TransformPostDecision(nested)  # nothing between changes observations: left as it is
+    assert flat.post_decision_space == nested.get_wrapper_attr("post_decision_space")
+
+
+def test_frames_are_stacked_with_the_post_decision_state_as_the_newest() -> None:
+    env = TransformPostDecision(FlattenObservation(FrameStackObservation(Walk(), 3)))
+    check_post_decision_env(env)
+    before, _ = env.reset(seed=0)
+    for action in (1, 0, 1, 1):
+        after, _, _, _, info = env.step(action)
+        np.testing.assert_allclose(info[OBSERVATION_KEY], [before[1], before[2], before[2] + action])
+        before = after
+
+
+def test_running_statistics_are_used_and_left_alone() -> None:
+    normalizer = NormalizeObservation(Walk())
+    rewards = NormalizeReward(normalizer, gamma=0.9)
+    env = TransformPostDecision(rewards)
+    env.reset(seed=0)
+    for _ in range(6):
+        seen, reward, _, _, info = env.step(1)
+        count = normalizer.obs_rms.count
+        std, scale = np.sqrt(normalizer.obs_rms.var + 1e-8), np.sqrt(rewards.return_rms.var + 1e-8)
+        x = seen * std + normalizer.obs_rms.mean
+        post = info[OBSERVATION_KEY] * std + normalizer.obs_rms.mean
+        assert np.isclose(x - post, 0, atol=1e-4) or np.isclose(x - post, 1, atol=1e-4)
+        np.testing.assert_allclose(info[REWARD_KEY] * scale, -0.5, rtol=1e-5)
+        np.testing.assert_allclose(reward * scale, x - 0.5, rtol=1e-4)
+        env.post_decision(0)
+        assert normalizer.obs_rms.count == count
+    check_post_decision_env(TransformPostDecision(TimeLimit(Walk(), 5)))
+
+
+@pytest.mark.parametrize("wrapper", [ClipReward, lambda env: MaxAndSkipObservation(env, 2)])
+def test_what_cannot_be_followed_is_an_error_at_construction(wrapper: Any) -> None:
+    env = Walk()
+    with pytest.raises(TypeError, match="post-decision"):
+        TransformPostDecision(wrapper(env, -1, 1) if wrapper is ClipReward else wrapper(env))
+
+
+class Gust(gym.Wrapper):
+    """Pushes a pendulum after each of its steps."""
+
+    def step(self, action: Any) -> Any:
+        _, reward, terminated, truncated, info = self.env.step(action)
+        base: Any = self.unwrapped
+        base.state = base.state + np.array([0.0, 0.1 * base.np_random.standard_normal()])
+        return base._get_obs(), reward, terminated, truncated, info
+
+
+def test_a_world_that_can_be_copied_is_simulated_without_its_noise() -> None:
+    core = gym.make("Pendulum-v1")
+    env = SimulatedPostDecision(Gust(core))
+    assert env.peek is peek_copy
+    check_post_decision_env(env)
+    env.reset(seed=0)
+    twin = gym.make("Pendulum-v1")
+    for _ in range(10):
+        twin.reset(seed=1)
+        twin.unwrapped.state = env.unwrapped.state.copy()  # type: ignore[attr-defined]
+        action = np.array([0.7], np.float32)
+        expected, reward, *_ = twin.step(action)
+        seen, _, _, _, info = env.step(action)
+        np.testing.assert_allclose(info[OBSERVATION_KEY], expected, atol=1e-6)
+        assert info[REWARD_KEY] == pytest.approx(reward)
+        assert not np.allclose(seen, expected)
+
+
+def test_mujoco_is_simulated_and_put_back_exactly() -> None:
+    pytest.importorskip("mujoco")
+    env = SimulatedPostDecision(gym.make("Hopper-v5"))
+    assert isinstance(env.peek, PeekMujoco)
+    check_post_decision_env(env, n_steps=60)
+    plain = gym.make("Hopper-v5")
+    seen, _ = env.reset(seed=3)
+    other, _ = plain.reset(seed=3)
+    np.testing.assert_array_equal(seen, other)
+    env.action_space.seed(0)
+    for _ in range(20):
+        action = env.action_space.sample()
+        seen, reward, *_, info = env.step(action)
+        other, other_reward, *_ = plain.step(action)
+        # Without noise the second half of the step does nothing, and looking ahead leaves no trace.
+        np.testing.assert_array_equal(seen, other)
+        np.testing.assert_array_equal(info[OBSERVATION_KEY], seen)
+        assert reward == other_reward == info[REWARD_KEY]
+
+
+def test_the_core_must_be_inside() -> None:
+    with pytest.raises(ValueError, match="is not inside env"):
+        SimulatedPostDecision(Walk(), core=Walk())

@@ -1,0 +1,175 @@
+"""PDPPO as an agent: settings, loss, logs, saving, spaces."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.env_util import make_vec_env
+
+from rlspo import PDPPO
+from rlspo.common.update import MINIBATCH_FIELDS, gather
+from rlspo.envs import PostDecision
+from rlspo.pdppo.advantages import ADVANTAGES, TARGETS
+from tests.pdppo.chain import VectorChainEnv
+from tests.spaces import SpacesEnv, policy_name
+
+SMALL: dict[str, Any] = {"n_steps": 32, "batch_size": 16, "n_epochs": 2, "seed": 3}
+
+
+def world(observation: str = "box", action: str = "box") -> gym.Env:
+    """Any spaces, with a post-decision state that is the observation and a reward of the action's size."""
+    return PostDecision(SpacesEnv(observation, action), lambda seen, taken: (seen, float(np.sum(taken))))
+
+
+def parameters(model: PDPPO) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.policy.parameters()])
+
+
+@pytest.mark.parametrize("observation", ["box", "discrete", "multi_binary", "image", "dict"])
+@pytest.mark.parametrize("action", ["box", "discrete", "multi_discrete", "multi_binary"])
+def test_every_kind_of_space(observation: str, action: str) -> None:
+    model = PDPPO(policy_name(observation), world(observation, action), **SMALL)
+    before = parameters(model).clone()
+    model.learn(32)
+    moved = dict(model.policy.named_parameters())["post_value_net.0.weight"]
+    assert (parameters(model) != before).any() and moved.isfinite().all()
+    taken, _ = model.predict(model.env.reset(), deterministic=True)
+    assert model.action_space.contains(taken[0])
+
+
+@pytest.mark.parametrize("targets", TARGETS)
+@pytest.mark.parametrize("advantage", ADVANTAGES)
+@pytest.mark.parametrize("critics", ["dual", "single"])
+def test_every_variant_runs_and_is_another(targets: str, advantage: str, critics: str) -> None:
+    settings = {**SMALL, "targets": targets, "advantage": advantage, "critics": critics}
+    model = PDPPO("MlpPolicy", VectorChainEnv(), **settings).learn(64)
+    default = PDPPO("MlpPolicy", VectorChainEnv(), **SMALL).learn(64)
+    assert parameters(model).isfinite().all()
+    same = torch.equal(parameters(model)[:50], parameters(default)[:50])
+    assert same == ((targets, advantage, critics) == ("textbook", "sum", "dual"))
+
+
+def test_gsde_and_squashing() -> None:
+    PDPPO("MlpPolicy", world(), **SMALL, use_sde=True, policy_kwargs={"squash_output": True}).learn(64)
+
+
+def batch_of(model: PDPPO) -> Any:
+    """The first minibatch's worth of the last rollout."""
+    hyper = {name: torch.tensor(value) for name, value in model.hyper().items()}
+    data = model.rollout_buffer.tensors((*MINIBATCH_FIELDS.values(), *model.extra_fields))
+    return gather(data, torch.arange(model.batch_size), hyper, None)
+
+
+def test_the_loss_is_that_of_the_paper() -> None:
+    """Each component of the action has its ratio and is clipped on its own; both critics learn by squared error."""
+    options = {"ent_coef": 0.02, "vf_coef": 0.7, "normalize_advantage": False, "clip_range": 0.05}
+    model = PDPPO("MlpPolicy", world("box", "multi_discrete"), **SMALL, **options).learn(32)
+    batch = batch_of(model)
+    weights = dict(model.policy.named_parameters())
+    loss, stats = model.loss(weights, batch)
+    policy = model.policy
+    distribution, values = policy.evaluation_of(policy.preprocess(batch.observations))
+    logits = distribution.logits.split([2, 3], dim=-1)
+    total = torch.zeros(model.batch_size)
+    for k in range(2):
+        log_prob = torch.log_softmax(logits[k], -1)[torch.arange(16), batch.actions[:, k]]
+        ratio = (log_prob - batch.extra["component_log_probs"][:, k]).exp()
+        total += torch.minimum(batch.advantages * ratio, batch.advantages * ratio.clamp(0.95, 1.05))
+    post_values = policy.post_values_of(policy.preprocess_post(batch.extra["post_observations"]))
+    v_loss, vx_loss = (values - batch.returns).square().mean(), (post_values - batch.extra["post_returns"]).square().mean()
+    expected = -total.mean() - 0.02 * distribution.entropy().mean() + 0.7 * (v_loss + vx_loss)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(stats["post_value_loss"], vx_loss)
+    torch.testing.assert_close(batch.extra["component_log_probs"].sum(-1), batch.old_log_prob)
+
+
+def test_eager_and_compiled_give_the_same_numbers() -> None:
+    settings = {**SMALL, "n_epochs": 3}
+    eager, compiled = (
+        PDPPO("MlpPolicy", world("box", "multi_discrete"), **settings, compile=choice).learn(64) for choice in (False, True)
+    )
+    assert compiled.update.compiled and not eager.update.compiled
+    torch.testing.assert_close(parameters(compiled), parameters(eager), rtol=1e-4, atol=1e-5)
+
+
+def test_what_tensorboard_shows(tmp_path: Path) -> None:
+    from stable_baselines3.common.logger import configure
+
+    model = PDPPO("MlpPolicy", VectorChainEnv(), **SMALL, advantage="max", targets="split")
+    model.set_logger(configure(str(tmp_path), ["json"]))
+    model.learn(96)
+    last = json.loads((tmp_path / "progress.json").read_text().splitlines()[-1])
+    for key in ("value_loss", "post_value_loss", "explained_variance", "post_explained_variance"):
+        assert np.isfinite(last[f"train/{key}"])
+    assert 0 < last["train/post_advantage_share"] < 1
+
+
+def test_max_takes_the_larger_of_both() -> None:
+    models = {
+        name: PDPPO("MlpPolicy", VectorChainEnv(), **SMALL, advantage=name, targets="split") for name in ("max", "pre", "post")
+    }
+    found = {}
+    for name, model in models.items():
+        model._setup_learn(32)
+        model.collect_rollouts(model.env, model._init_callback(None), model.rollout_buffer, 32)
+        found[name] = model.rollout_buffer.data["advantages"]
+    np.testing.assert_array_equal(found["max"], np.maximum(found["pre"], found["post"]))
+    assert (found["pre"] > found["post"]).any() and (found["post"] > found["pre"]).any()
+
+
+def test_a_saved_agent_acts_without_an_environment_and_goes_on_with_one(tmp_path: Path) -> None:
+    model = PDPPO("MlpPolicy", VectorChainEnv(), **SMALL, normalize_observations=True, targets="split").learn(64)
+    model.save(tmp_path / "agent")
+    alone = PDPPO.load(tmp_path / "agent")
+    seen = np.eye(4, dtype=np.float32)
+    np.testing.assert_array_equal(alone.predict(seen, deterministic=True)[0], model.predict(seen, deterministic=True)[0])
+    assert alone.targets == "split" and alone.post_decision_space == model.post_decision_space
+    torch.testing.assert_close(parameters(alone), parameters(model), rtol=0, atol=0)
+    on = PDPPO.load(tmp_path / "agent", env=VectorChainEnv())
+    on.learn(32, reset_num_timesteps=False)
+    assert on.num_timesteps == 96 and on.normalize_observations
+
+
+def test_one_seed_gives_one_result() -> None:
+    first, second = (PDPPO("MlpPolicy", VectorChainEnv(), **SMALL).learn(64) for _ in range(2))
+    assert torch.equal(parameters(first), parameters(second))
+
+
+def test_as_published() -> None:
+    env = make_vec_env("rlspo/LotSizing-v0", n_envs=1, env_kwargs={"instance": "2x1"})
+    model = PDPPO.as_published("MlpPolicy", env, n_epochs=2, seed=0)
+    assert (model.targets, model.advantage, model.ratio, model.critics) == ("split", "max", "component", "dual")
+    assert (model.gamma, model.gae_lambda, model.n_steps, model.batch_size) == (0.9, 1.0, 400, 400)
+    assert not model.normalize_advantage and not model.normalize_rewards
+    rates = [group.get("lr_scale", 1.0) * 5.5e-4 for group in model.policy.optimizer.param_groups]
+    np.testing.assert_allclose(rates, [5.5e-4, 1e-3, 1e-3])
+    model.learn(400)
+    assert model._n_updates == 2
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"targets": "both"}, "targets is 'both'; it must be one of 'textbook', 'split'"),
+        ({"advantage": "mean"}, "advantage is 'mean'; it must be one of 'max', 'sum', 'post', 'pre'"),
+        ({"critics": 2}, "critics is 2; it must be one of 'dual', 'single'"),
+        ({"ratio": "each"}, "ratio is 'each'; it must be one of 'component', 'joint'"),
+    ],
+)
+def test_bad_settings(setting: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PDPPO("MlpPolicy", VectorChainEnv(), **setting)
+
+
+def test_box_actions_have_a_ratio_for_each_dimension() -> None:
+    model = PDPPO("MlpPolicy", world(), **SMALL).learn(32)
+    assert isinstance(model.action_space, spaces.Box)
+    assert model.rollout_buffer.data["component_log_probs"].shape == (32, 1, 2)
+    np.testing.assert_allclose(
+        model.rollout_buffer.data["component_log_probs"].sum(-1), model.rollout_buffer.data["log_probs"], rtol=1e-4, atol=1e-5
+    )
