@@ -1,11 +1,11 @@
 """Learning curves against the exact optimum: PDPPO, PPO and SB3's PPO on lot-sizing instances small enough to be solved.
 
-    python benchmarks/lot_sizing_exact.py train --jobs 2    # trains what is missing, one result file per instance, agent and seed
+    python benchmarks/lot_sizing_exact.py train --jobs 2    # trains what is missing, a file per instance, agent and seed
     python benchmarks/lot_sizing_exact.py report            # table and picture from what is there
 
 A curve's points are no averages of episodes: at each one the deterministic policy is listed state by state and its expected
-cost from where episodes start is computed exactly. All agents have the same settings and see the same observations, without the
-time; the optimum is that of somebody who knows the time, so it bounds them all.
+cost from where episodes start is computed exactly. All agents have the same settings and see the same observations, without
+the time; the optimum is that of somebody who knows the time, so it bounds them all.
 """
 
 from __future__ import annotations
@@ -158,9 +158,8 @@ def report() -> None:
             reached = [next((steps for steps, cost in cell["curve"] if cost <= 1.03 * best), np.inf) for cell in mine]
             median = np.median(reached)
             steps_text = f"{median:,.0f}" if np.isfinite(median) else "not reached"
-            lines.append(
-                f"| {instance} | {best:.2f} | {label} | {len(mine)} | {above.mean():.2f} % | {above.max():.2f} % | {steps_text} |"
-            )
+            numbers = f"{above.mean():.2f} % | {above.max():.2f} % | {steps_text}"
+            lines.append(f"| {instance} | {best:.2f} | {label} | {len(mine)} | {numbers} |")
             length = min(len(cell["curve"]) for cell in mine)
             steps = [point[0] for point in mine[0]["curve"][:length]]
             curves = np.array([[100 * (cost / best - 1) for _, cost in cell["curve"][:length]] for cell in mine])

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 import torch.utils._triton
 
-#: Minibatch updates after which compilation has paid for itself: it costs 10 to 25 s and saves about 1 ms an update.
-UPDATES_THAT_PAY = 20_000
+#: Minibatch updates after which compilation has paid for itself: it costs 10 to 25 s and saves 1 ms an update of small
+#: networks, 10 ms and more of large ones.
+UPDATES_THAT_PAY = 10_000
 
 
 @functools.cache

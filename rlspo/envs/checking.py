@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.utils.env_checker import data_equivalence
 
-from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, SPACE, post_decision_space
+from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, SPACE, offered, post_decision_space
 
 ADVICE = (
     "step() must put info['post_decision_obs'] (what is seen after the decision and before chance) and "
@@ -48,7 +48,7 @@ def check_post_decision_env(env: gym.Env, n_steps: int = 200, seed: int = 0) -> 
 
 
 def _offers_method(env: gym.Env) -> bool:
-    return bool(env.has_wrapper_attr("post_decision"))
+    return offered(env, "post_decision") is not None
 
 
 def _play(env: gym.Env, n_steps: int, seed: int, ask: bool) -> list[tuple[Any, ...]]:
@@ -62,9 +62,11 @@ def _play(env: gym.Env, n_steps: int, seed: int, ask: bool) -> list[tuple[Any, .
     for step, action in enumerate(actions):
         said = None
         if ask:
-            method = env.get_wrapper_attr("post_decision")
-            method(actions[step - 1])
+            method = offered(env, "post_decision")
+            assert method is not None
+            other = method(actions[step - 1])
             said = method(action)
+            _check_several(env, [actions[step - 1], action], [other, said])
         observation, reward, terminated, truncated, info = env.step(action)
         _check_info(info, space, float(reward), step)
         told = (info[OBSERVATION_KEY], float(info[REWARD_KEY]))
@@ -77,6 +79,21 @@ def _play(env: gym.Env, n_steps: int, seed: int, ask: bool) -> list[tuple[Any, .
         if terminated or truncated:
             env.reset()
     return seen
+
+
+def _check_several(env: gym.Env, actions: list[Any], said: list[tuple[Any, float]]) -> None:
+    """Where ``post_decisions`` is offered, it says of several actions what ``post_decision`` says of each."""
+    at_once = offered(env, "post_decisions")
+    if at_once is None:
+        return
+    observations, rewards = at_once(np.stack(actions))
+    for row, (observation, reward) in enumerate(said):
+        mine = {key: part[row] for key, part in observations.items()} if isinstance(observations, dict) else observations[row]
+        if not (_close(mine, observation) and np.isclose(rewards[row], reward, rtol=1e-5, atol=1e-6)):
+            raise ValueError(
+                f"post_decisions({actions}) says {(mine, rewards[row])} of action {row}, but post_decision says "
+                f"{(observation, reward)} of it alone. Both must be the same; leave out post_decisions if it is not needed."
+            )
 
 
 def _check_info(info: dict[str, Any], space: gym.spaces.Space, reward: float, step: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY
+from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, LookingAhead
 
 #: From an environment and an action to the observation and reward of that step, the environment being left as it was.
 Peek = Callable[[gym.Env, Any], tuple[Any, float]]
@@ -38,7 +38,7 @@ class PeekMujoco:
         return observation, float(reward)
 
 
-class SimulatedPostDecision(gym.Wrapper):
+class SimulatedPostDecision(LookingAhead):
     """The post-decision interface for a world whose noise comes on top of steps that are free of it.
 
     s^x is where the step leads without the noise and r^x its reward; the noise lies between ``core`` and ``env``, or is

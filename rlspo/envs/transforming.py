@@ -17,14 +17,14 @@ from gymnasium.wrappers import (
     StickyAction,
 )
 
-from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, SPACE, post_decision_space
+from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, SPACE, LookingAhead, offered, post_decision_space
 
 Array = np.ndarray
 #: Take several steps as one, or another action than the one given: what their infos say belongs to another decision.
 _OTHER_DECISIONS = (AtariPreprocessing, MaxAndSkipObservation, RepeatAction, StickyAction)
 
 
-class TransformPostDecision(gym.Wrapper):
+class TransformPostDecision(LookingAhead):
     """Put this around wrappers that change observations or rewards: it changes the post-decision ones in the same way.
 
     Wrappers between this one and the environment that offers the interface may be gymnasium's observation wrappers
@@ -57,6 +57,8 @@ class TransformPostDecision(gym.Wrapper):
             dtype = example.dtype if example.dtype == np.uint8 else np.float32
             space = spaces.Box(low, high, example.shape, dtype)
         self.post_decision_space = space
+        if offered(env, "post_decision") is None:
+            self.post_decision = self.post_decisions = None  # type: ignore[assignment, method-assign]
 
     def _add(self, wrapper: gym.Wrapper) -> None:
         rewards = isinstance(wrapper, gym.RewardWrapper) and not isinstance(wrapper, NormalizeReward)

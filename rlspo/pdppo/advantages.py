@@ -6,6 +6,7 @@ after a time limit is already in the rewards of the step that it cut (:class:`~r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,9 +104,10 @@ def split(steps: HalfSteps) -> Estimates:
 
 
 TARGETS = {"textbook": textbook, "split": split}
-ADVANTAGES = {
-    "max": lambda found: np.maximum(found.pre, found.post),
-    "sum": lambda found: found.pre + found.post,
-    "post": lambda found: found.post,
-    "pre": lambda found: found.pre,
+#: What the policy follows, from the two advantages.
+ADVANTAGES: dict[str, Callable[[Array, Array], Array]] = {
+    "max": np.maximum,
+    "sum": np.add,
+    "post": lambda pre, post: post,
+    "pre": lambda pre, post: pre,
 }

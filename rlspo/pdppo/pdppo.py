@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,9 +12,10 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
-from rlspo.common.collector import in_batches
+from rlspo.common.collector import Actor, env_actions, in_batches
 from rlspo.common.errors import check_choice, check_finite
 from rlspo.common.rollout_buffer import Field, RolloutBuffer, action_field, observation_fields
+from rlspo.common.trees import tree_map
 from rlspo.common.update import Minibatch, Parameters
 from rlspo.pdppo.advantages import ADVANTAGES, TARGETS, HalfSteps
 from rlspo.pdppo.policies import PostDecisionCnnPolicy, PostDecisionMultiInputPolicy, PostDecisionPolicy
@@ -43,6 +45,14 @@ class PDPPO(PPO):
     holds no luck of this step, while that of PPO, A = GAE(r, V), holds all of it and has no bias of V^x. ``advantage`` says
     which of them, or what of both, the policy follows. The environment tells s^x and r^x (:mod:`rlspo.envs.post_decision`).
 
+    Where it also tells them for actions that are not taken, each component k of an action (each machine) gets credit of its
+    own, against the same action with that component drawn again, a'_k ~ pi (a counterfactual baseline as in COMA, arXiv
+    1705.08926)
+
+    ::
+
+        A^x_k = Q(s, a) - Q(s, (a_-k, a'_k)),   Q(s, a) = r^x(s, a) + V^x(f(s, a))
+
     Arguments as in :class:`rlspo.PPO` (reward scaling is the default here), and:
 
     :param targets: ``"textbook"``: the recursion above. ``"split"``: as published, V learns from the stream of r^w alone and
@@ -54,6 +64,9 @@ class PDPPO(PPO):
     :param ratio: ``"component"``: as published, importance ratio and clipping for each component of the action (machine,
         joint, choice) on its own; ``"joint"``: PPO's, one for the whole action. With many components the joint ratio leaves
         the clip range at once and stops all of them
+    :param credit: ``"component"``: A^x_k above in place of A^x, which needs textbook targets, a ratio for each component and
+        an environment that looks ahead; ``"joint"``: A^x for all; ``"auto"``: the first where it can be had and actions have
+        several components
     :raises MissingPostDecisionError: at the first step, where an environment does not tell s^x and r^x
     :raises ValueError: for values out of range
 
@@ -69,6 +82,7 @@ class PDPPO(PPO):
         "MultiInputPolicy": PostDecisionMultiInputPolicy,
     }
     post_decisions: PostDecisions | None = None
+    _others: Mapping[str, np.ndarray] = {}
     saved_settings: ClassVar[set[str]] = PPO.saved_settings | {"targets", "advantage"}
 
     def __init__(
@@ -106,12 +120,19 @@ class PDPPO(PPO):
         advantage: str = "sum",
         critics: str = "dual",
         ratio: str = "component",
+        credit: str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
         self.targets = check_choice("targets", targets, tuple(TARGETS))
         self.advantage = check_choice("advantage", advantage, tuple(ADVANTAGES))
         self.critics = check_choice("critics", critics, ("dual", "single"))
         self.ratio = check_choice("ratio", ratio, ("component", "joint"))
+        self.credit = check_choice("credit", credit, ("auto", "component", "joint"))
+        if credit == "component" and (targets, ratio) != ("textbook", "component"):
+            raise ValueError(
+                f"credit is 'component' with targets {targets!r} and ratio {ratio!r}; it needs targets='textbook' and "
+                "ratio='component'. Give these, or credit='joint'."
+            )
         super().__init__(
             policy,
             env,
@@ -195,16 +216,22 @@ class PDPPO(PPO):
             )
         )
         data["returns"][:], data["post_returns"][:] = found.returns, found.post_returns
-        data["advantages"][:] = ADVANTAGES[self.advantage](found)
+        post = found.post[..., None]
+        if self.looks_ahead:
+            others = data["other_rewards"] / (self.reward_scaler.scale if self.reward_scaler else 1.0) + data["other_values"]
+            post = (decision_rewards + data["post_values"])[..., None] - others
+        data["component_advantages"][:] = ADVANTAGES[self.advantage](found.pre[..., None], post)
+        data["advantages"][:] = data["component_advantages"].mean(axis=-1)
         if self.advantage == "max":
-            self.logger.record("train/post_advantage_share", float((found.post > found.pre)[data["valid"]].mean()))
+            self.logger.record("train/post_advantage_share", float((post > found.pre[..., None])[data["valid"]].mean()))
 
     def surrogate(self, distribution: Distribution, batch: Minibatch) -> tuple[Tensor, Tensor]:
         """PPO's; with ``ratio="component"`` each component of the action is clipped on its own and their sum is maximised."""
         if self.ratio == "joint":
             return super().surrogate(distribution, batch)
         log_ratio = distribution.log_probs(batch.actions) - batch.extra["component_log_probs"]
-        return self.clipped(log_ratio, self.advantages(batch)[:, None], batch).sum(dim=-1), log_ratio
+        advantages = self.standardized(batch.extra["component_advantages"])
+        return self.clipped(log_ratio, advantages, batch).sum(dim=-1), log_ratio
 
     def loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
         loss, stats = super().loss(parameters, batch)
@@ -224,15 +251,23 @@ class PDPPO(PPO):
             "post_decision_space": self.post_decision_space,
             "single_critic": self.critics == "single",
         }
-        components = int(np.prod(action_field(self.action_space).shape))
+        each_component = Field((int(np.prod(action_field(self.action_space).shape)),))
         self.extra_fields = {
             "post_observations": observation_fields(self.post_decision_space),
             "post_rewards": Field(),
             "post_values": Field(),
             "post_returns": Field(),
-            "component_log_probs": Field((components,)),
+            "component_log_probs": each_component,
+            "component_advantages": each_component,
+            "other_rewards": each_component,
+            "other_values": each_component,
         }
         super()._setup_model()
+        if self.credit == "component" and self.post_decisions is not None and not self.post_decisions.can_look_ahead:
+            raise ValueError(
+                "credit is 'component', but the environment does not say where actions lead that are not taken. Give it a "
+                "method post_decision(action), see rlspo.envs.post_decision, or take credit='joint'."
+            )
 
     def _step_env(self, env: VecEnv, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         if self.post_decisions is None or self.post_decisions.env is not env:
@@ -245,23 +280,55 @@ class PDPPO(PPO):
         self.post_decisions.before_step()
         return super()._step_env(env, actions)
 
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether each component of an action gets credit of its own."""
+        if self.credit != "auto":
+            return self.credit == "component"
+        several = self.extra_fields["component_advantages"].shape[0] > 1  # type: ignore[union-attr]
+        fits = (self.targets, self.ratio) == ("textbook", "component") and self.advantage != "pre"
+        return several and fits and self.post_decisions is not None and self.post_decisions.can_look_ahead
+
+    def make_actor(self) -> Actor:
+        act = super().make_actor()
+        if not self.looks_ahead:
+            return act
+
+        def act_and_look_ahead(observations: Any) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+            decided = act(observations)
+            self._others = self._look_ahead(decided[0], act(observations)[0])
+            return decided
+
+        return act_and_look_ahead
+
+    def _look_ahead(self, actions: np.ndarray, others: np.ndarray) -> dict[str, np.ndarray]:
+        """r^x and V^x, ``(n_envs, K)``, of ``actions``, ``(n_envs, *action_shape)``, with one component from ``others``."""
+        assert self.post_decisions is not None
+        count, components = len(actions), int(np.prod(actions.shape[1:]))
+        mine, theirs = actions.reshape(count, 1, components), others.reshape(count, 1, components)
+        mixed = np.where(np.eye(components, dtype=bool), theirs, mine).reshape(-1, *actions.shape[1:])
+        taken = env_actions(mixed, self.policy, self.action_space)
+        seen, rewards = self.post_decisions.look_ahead(taken.reshape(count, components, *taken.shape[1:]))
+        (values,) = in_batches(self._post_values, self.device, tree_map(lambda part: part.reshape(-1, *part.shape[2:]), seen))
+        return {"other_rewards": rewards, "other_values": values.reshape(count, components)}
+
+    def _post_values(self, seen: Any) -> tuple[Tensor]:
+        return (self.policy.post_values_of(self.policy.preprocess_post(seen)),)
+
     def step_fields(self, infos: list[dict[str, Any]]) -> dict[str, Any]:
         assert self.post_decisions is not None
         step = self.num_timesteps // self.n_envs - 1
         observations, rewards = self.post_decisions.read(infos, step)
         check_finite(observations, rewards, step)
-        return {"post_observations": observations, "post_rewards": rewards}
+        return {"post_observations": observations, "post_rewards": rewards, **self._others}
 
     def _evaluate_decisions(self, buffer: RolloutBuffer) -> None:
         """V^x of the post-decision states, and log pi of each component of the actions."""
 
-        def post_values(seen: Any) -> tuple[Tensor]:
-            return (self.policy.post_values_of(self.policy.preprocess_post(seen)),)
-
         def log_probs(seen: Any, taken: Tensor) -> tuple[Tensor]:
             return (self.policy.distribution_of(self.policy.preprocess(seen)).log_probs(taken),)
 
-        (buffer.flat("post_values")[:],) = in_batches(post_values, self.device, buffer.flat("post_observations"))
+        (buffer.flat("post_values")[:],) = in_batches(self._post_values, self.device, buffer.flat("post_observations"))
         if self.ratio == "component":
             rows = buffer.flat("observations"), buffer.flat("actions")
             (buffer.flat("component_log_probs")[:],) = in_batches(log_probs, self.device, *rows)
@@ -274,4 +341,4 @@ class PDPPO(PPO):
         self.logger.record("train/post_explained_variance", float(explained))
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "post_decisions"]
+        return [*super()._excluded_save_params(), "post_decisions", "_others"]

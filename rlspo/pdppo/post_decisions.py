@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
@@ -18,6 +19,7 @@ from stable_baselines3.common.vec_env.stacked_observations import StackedObserva
 from rlspo.common.collector import stack_observations
 from rlspo.common.errors import MissingPostDecisionError
 from rlspo.common.trees import tree_map
+from rlspo.common.vector_env import GymnasiumVecEnv
 from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, SPACE
 
 Array = np.ndarray
@@ -45,6 +47,7 @@ class PostDecisions:
         for wrapper in reversed(wrappers):
             self._add(wrapper)
         self._checked = False
+        self._many = _look_ahead_of(base)
 
     def _add(self, wrapper: VecEnvWrapper) -> None:
         """Do to post-decision observations what ``wrapper`` does to observations."""
@@ -95,13 +98,38 @@ class PostDecisions:
         example = infos[decided[0]][OBSERVATION_KEY]
         observations = [info[OBSERVATION_KEY] if "autoreset" not in info else example for info in infos]
         rewards = np.array([info.get(REWARD_KEY, 0.0) for info in infos], np.float64)
-        seen = stack_observations(observations)
+        return self._seen(stack_observations(observations)), self._scaled(rewards)
+
+    def _seen(self, observations: Any) -> Any:
         for observe in self._observe:
-            seen = observe(seen)
+            observations = observe(observations)
+        return observations
+
+    def _scaled(self, rewards: Array) -> Array:
         for normalizer in self._normalizers:
             if normalizer.norm_reward:  # divided, not clipped: r^w is what remains of the reward
                 rewards = rewards / np.sqrt(normalizer.ret_rms.var + normalizer.epsilon)
-        return seen, rewards
+        return rewards
+
+    @property
+    def can_look_ahead(self) -> bool:
+        """Whether the environment says where an action would lead that is not taken."""
+        return self._many is not None
+
+    def look_ahead(self, actions: Array) -> tuple[Any, Array]:
+        """Where other actions would lead from here: for each what :meth:`read` would give.
+
+        :param actions: M for each environment, ``(n_envs, M, *action_shape)``
+        :return: observations ``(n_envs, M, *shape)`` and rewards ``(n_envs, M)``
+        """
+        assert self._many is not None
+        observations, rewards = self._many(actions)
+        if self._observe:
+            self.before_step()
+            columns = [self._seen(tree_map(lambda part, m=m: part[:, m], observations)) for m in range(actions.shape[1])]
+            stacked = tree_map(lambda *parts: np.stack(parts, axis=1), *columns)
+            return stacked, self._scaled(rewards)
+        return observations, self._scaled(rewards)
 
     def _check(self, observation: Any) -> None:
         """The first observation says whether the environment gives what it declares."""
@@ -115,6 +143,32 @@ class PostDecisions:
                 "rlspo.envs.TransformPostDecision around it changes them too."
             )
         self._checked = True
+
+
+def _look_ahead_of(base: VecEnv) -> Callable[[Array], tuple[Any, Array]] | None:
+    """The method by which an environment without wrappers looks ahead, for all environments; None where it has none."""
+    if isinstance(base, GymnasiumVecEnv) and not isinstance(base.env.unwrapped, SyncVectorEnv | AsyncVectorEnv):
+        return getattr(base.env.unwrapped, "post_decisions", None)
+    at_once = _offers(base, "post_decisions")
+    if not (at_once or _offers(base, "post_decision")):
+        return None
+
+    def look_ahead(actions: Array) -> tuple[Any, Array]:
+        found = []
+        for index, mine in enumerate(actions):
+            if at_once:
+                found.append(base.env_method("post_decisions", mine, indices=index)[0])
+            else:
+                singles = [base.env_method("post_decision", action, indices=index)[0] for action in mine]
+                found.append((stack_observations([seen for seen, _ in singles]), np.array([reward for _, reward in singles])))
+        return stack_observations([seen for seen, _ in found]), np.stack([np.asarray(rewards) for _, rewards in found])
+
+    return look_ahead
+
+
+def _offers(base: VecEnv, method: str) -> bool:
+    """Whether the environments have a method; None in its place takes it away."""
+    return base.has_attr(method) and base.get_attr(method, 0)[0] is not None
 
 
 class _Stack:

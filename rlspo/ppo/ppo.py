@@ -177,9 +177,13 @@ class PPO(OnPolicyAgent):
 
     def advantages(self, batch: Minibatch) -> Tensor:
         """The minibatch's advantages, with zero mean and unit variance where ``normalize_advantage`` asks for it."""
+        return self.standardized(batch.advantages)
+
+    def standardized(self, advantages: Tensor) -> Tensor:
+        """See :meth:`advantages`."""
         if not self.normalize_advantage:
-            return batch.advantages
-        return (batch.advantages - batch.advantages.mean()) / (batch.advantages.std() + 1e-8)
+            return advantages
+        return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
 
     def clipped(self, log_ratio: Tensor, advantages: Tensor, batch: Minibatch) -> Tensor:
         """min(r A, clip(r) A), elementwise."""

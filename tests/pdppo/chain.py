@@ -13,7 +13,7 @@ GAMMA = 0.9
 
 
 def chain(noise: float = 0.3) -> TabularModel:
-    """A queue of up to three: serve none, one or two for 0, 1 or 2.5; then perhaps one or two arrive, and each waiting costs 1.
+    """A queue of up to three: serve none, one or two for 0, 1 or 2.5; then up to two arrive, and each that waits costs 1.
 
     Four states, three actions, four post-decision states: many pairs share one.
 

@@ -79,7 +79,8 @@ def test_the_loss_is_that_of_the_paper() -> None:
     for k in range(2):
         log_prob = torch.log_softmax(logits[k], -1)[torch.arange(16), batch.actions[:, k]]
         ratio = (log_prob - batch.extra["component_log_probs"][:, k]).exp()
-        total += torch.minimum(batch.advantages * ratio, batch.advantages * ratio.clamp(0.95, 1.05))
+        advantage = batch.extra["component_advantages"][:, k]
+        total += torch.minimum(advantage * ratio, advantage * ratio.clamp(0.95, 1.05))
     post_values = policy.post_values_of(policy.preprocess_post(batch.extra["post_observations"]))
     v_loss, vx_loss = (values - batch.returns).square().mean(), (post_values - batch.extra["post_returns"]).square().mean()
     expected = -total.mean() - 0.02 * distribution.entropy().mean() + 0.7 * (v_loss + vx_loss)
@@ -173,3 +174,100 @@ def test_box_actions_have_a_ratio_for_each_dimension() -> None:
     np.testing.assert_allclose(
         model.rollout_buffer.data["component_log_probs"].sum(-1), model.rollout_buffer.data["log_probs"], rtol=1e-4, atol=1e-5
     )
+
+
+class Knobs(gym.Env[Any, Any]):
+    """Two knobs that are paid apart: the first costs its position, the second earns it; chance adds noise for both.
+
+    :param batched: offer the look-ahead for several actions at once, too
+    """
+
+    def __init__(self, batched: bool = False) -> None:
+        self.observation_space: Any = spaces.Box(-1, 1, (1,), np.float32)
+        self.action_space: Any = spaces.MultiDiscrete([3, 3])
+        self.post_decision_space: Any = spaces.Box(0, 2, (2,), np.float32)
+        self.render_mode = None
+        if batched:
+            self.post_decisions = self._several
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def post_decision(self, action: Any) -> tuple[Any, float]:
+        return np.asarray(action, np.float32), -float(action[0])
+
+    def _several(self, actions: Any) -> tuple[Any, Any]:
+        return actions.astype(np.float32), -actions[:, 0].astype(float)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        post, reward = self.post_decision(action)
+        earned = float(action[1]) + 5 * self.np_random.standard_normal()
+        info = {"post_decision_obs": post, "post_decision_reward": reward}
+        return np.zeros(1, np.float32), reward + earned, False, self.steps == 10, info
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_each_component_gets_its_own_credit(batched: bool) -> None:
+    """With V^x exact, the credit of a knob is what it alone pays, less what another draw of it would: no noise at all."""
+    model = PDPPO(
+        "MlpPolicy",
+        make_vec_env(lambda: Knobs(batched), n_envs=3),
+        n_steps=64,
+        batch_size=192,
+        n_epochs=1,
+        seed=0,
+        gamma=0.0,
+        advantage="post",
+        normalize_rewards=False,
+        policy_kwargs={"net_arch": []},
+    )
+    layer = model.policy.post_value_net[0]
+    layer.weight.data.copy_(torch.tensor([[0.0, 1.0]]))  # V^x(s^x) = E[r^w] = the position of the second knob
+    layer.bias.data.zero_()
+    drawn: list[np.ndarray] = []
+    fast = type(model.policy).fast_actor
+
+    def recorded(policy: Any, generator: np.random.Generator) -> Any:
+        act = fast(policy, generator)
+
+        def act_and_keep(observations: Any) -> np.ndarray:
+            drawn.append(act(observations))
+            return drawn[-1]
+
+        return act_and_keep
+
+    model.policy.fast_actor = lambda generator: recorded(model.policy, generator)
+    model._setup_learn(192)
+    model.collect_rollouts(model.env, model._init_callback(None), model.rollout_buffer, 64)
+    taken, others = np.stack(drawn[::2]).astype(float), np.stack(drawn[1::2]).astype(float)
+    np.testing.assert_array_equal(model.rollout_buffer.data["actions"], taken)
+    credit = np.stack([others[..., 0] - taken[..., 0], taken[..., 1] - others[..., 1]], axis=-1)
+    np.testing.assert_allclose(model.rollout_buffer.data["component_advantages"], credit, atol=1e-5)
+    assert len(np.unique(credit)) == 5
+
+
+def test_who_gets_credit_for_a_component() -> None:
+    knobs = make_vec_env(Knobs, n_envs=1)
+    assert PDPPO("MlpPolicy", knobs, **SMALL).looks_ahead
+    for settings in ({"credit": "joint"}, {"targets": "split"}, {"ratio": "joint"}, {"advantage": "pre"}):
+        assert not PDPPO("MlpPolicy", knobs, **SMALL, **settings).looks_ahead
+    assert not PDPPO("MlpPolicy", VectorChainEnv(), **SMALL).looks_ahead, "a single component has nobody to share with"
+    with pytest.raises(ValueError, match="it needs targets='textbook' and ratio='component'"):
+        PDPPO("MlpPolicy", knobs, **SMALL, credit="component", targets="split")
+
+
+def test_look_ahead_that_is_asked_for_must_be_there() -> None:
+    class Blind(Knobs):
+        post_decision = None  # type: ignore[assignment]
+
+        def step(self, action: Any) -> Any:
+            info = {"post_decision_obs": np.asarray(action, np.float32), "post_decision_reward": 0.0}
+            return np.zeros(1, np.float32), 0.0, False, False, info
+
+    env = make_vec_env(Blind, n_envs=1)
+    assert not PDPPO("MlpPolicy", env, **SMALL).looks_ahead
+    with pytest.raises(ValueError, match="does not say where actions lead that are not taken"):
+        PDPPO("MlpPolicy", env, **SMALL, credit="component")

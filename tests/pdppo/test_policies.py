@@ -79,7 +79,11 @@ def test_the_post_critic_is_clipped_apart() -> None:
 
 
 def test_layers_of_the_post_critic() -> None:
-    assert [layer.out_features for layer in policy(net_arch=[8, 4]).post_value_net if hasattr(layer, "out_features")] == [8, 4, 1]
+    assert [layer.out_features for layer in policy(net_arch=[8, 4]).post_value_net if hasattr(layer, "out_features")] == [
+        8,
+        4,
+        1,
+    ]
     arch = {"pi": [5], "vf": [6]}
     assert [layer.out_features for layer in policy(net_arch=arch).post_value_net if hasattr(layer, "out_features")] == [6, 1]
     wide = policy(net_arch=[8], post_net_arch=[32, 16]).post_value_net

@@ -184,6 +184,33 @@ def test_learns_in_worker_processes_and_native_vectors() -> None:
     PDPPO("MlpPolicy", wrapped, **SMALL, normalize_rewards=False).learn(32)
 
 
+@pytest.mark.parametrize("native", [False, True])
+def test_looking_ahead_says_what_stepping_would_tell(native: bool) -> None:
+    """Through every kind of vectorised environment and wrapper, for the action that is taken and one that is not."""
+    kwargs = {"instance": "3x2"}
+    if native:
+        base: VecEnv = GymnasiumVecEnv(gym.make_vec("rlspo/LotSizing-v0", num_envs=3, **kwargs))
+    else:
+        base = make_vec_env("rlspo/LotSizing-v0", n_envs=3, env_kwargs=kwargs)
+    env = VecFrameStack(VecNormalize(base, gamma=0.9), 2)
+    reader = PostDecisions(env)
+    assert reader.can_look_ahead and not PostDecisions(counters()).can_look_ahead
+    env.action_space.seed(0)
+    env.reset()
+    for step in range(6):
+        actions = np.stack([[env.action_space.sample() for _ in range(2)] for _ in range(3)])
+        if step == 3:
+            env.venv.training = False  # so that the step's own statistics are those of looking ahead
+        reader.before_step()
+        ahead, ahead_rewards = reader.look_ahead(actions)
+        _, _, _, infos = env.step(actions[:, 1])
+        seen, rewards = reader.read(infos, step)
+        if step >= 3:
+            np.testing.assert_allclose(ahead[:, 1], seen, atol=1e-5)
+            np.testing.assert_allclose(ahead_rewards[:, 1], rewards, atol=1e-6)
+            assert not np.allclose(ahead[:, 0], seen)
+
+
 class Box1(gym.Env[Any, Any]):
     """No post-decision interface."""
 
@@ -205,7 +232,9 @@ class Box1(gym.Env[Any, Any]):
 
 def test_a_missing_key_is_an_error_at_the_first_step_that_says_how_to_add_it() -> None:
     agent = PDPPO("MlpPolicy", Box1(), **SMALL)
-    with pytest.raises(MissingPostDecisionError, match=r"environment 0 has no 'post_decision_obs' and no 'post_decision_reward'"):
+    with pytest.raises(
+        MissingPostDecisionError, match=r"environment 0 has no 'post_decision_obs' and no 'post_decision_reward'"
+    ):
         agent.learn(32)
     assert agent.num_timesteps == 1
     agent = PDPPO("MlpPolicy", Box1({OBSERVATION_KEY: np.zeros(1, np.float32)}), **SMALL)
@@ -215,7 +244,9 @@ def test_a_missing_key_is_an_error_at_the_first_step_that_says_how_to_add_it() -
 
 def test_what_is_not_declared_is_an_error_at_the_first_step() -> None:
     extra = {OBSERVATION_KEY: np.zeros(3, np.float32), REWARD_KEY: 0.0}
-    with pytest.raises(ValueError, match=r"shape \(3,\), but post-decision observations are declared as Box.*post_decision_space"):
+    with pytest.raises(
+        ValueError, match=r"shape \(3,\), but post-decision observations are declared as Box.*post_decision_space"
+    ):
         PDPPO("MlpPolicy", Box1(extra), **SMALL).learn(32)
 
 

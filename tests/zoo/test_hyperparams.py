@@ -10,7 +10,7 @@ from rlspo.zoo import yaml_io
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.hyperparams import choose_block, find_file, other_versions, resolve
 
-OWN = ("ppo", "arpo", "barpo")
+OWN = ("ppo", "arpo", "barpo", "pdppo")
 ENVS = ("Hopper-v5", "Walker2d-v5", "HalfCheetah-v5", "Ant-v5", "Humanoid-v5", "Pendulum-v1", "CartPole-v1")
 
 
@@ -30,7 +30,8 @@ def resolved(block: str | dict, env_id: str = "CartPole-v1", cls=PPO, **override
 def test_every_own_block_fits_its_agent_and_says_where_it_comes_from(algo):
     cls, file = agent_class(algo), find_file(algo, agent_class(algo))
     blocks = blocks_of(algo)
-    assert {*ENVS, "atari", "default"} <= set(blocks)
+    expected = {"rlspo/LotSizing-v0"} if algo == "pdppo" else {*ENVS, "atari"}
+    assert {*expected, "default"} <= set(blocks)
     assert file.read_text().count("\n  provenance:") == len(blocks), "a provenance was inherited from another block"
     for name in blocks:
         found = resolve(cls, file, name, False, {})
@@ -49,9 +50,15 @@ def test_radii_are_those_of_the_papers(algo):
 
 def test_robust_agents_share_the_substrate_of_ppo():
     for name in ENVS[:5]:
-        ppo, arpo, barpo = ({**blocks_of(algo)[name], "provenance": ""} for algo in OWN)
+        ppo, arpo, barpo = ({**blocks_of(algo)[name], "provenance": ""} for algo in ("ppo", "arpo", "barpo"))
         assert arpo == {**barpo, "guidance": 1.0}
         assert ppo == {key: value for key, value in barpo.items() if key != "epsilon"}
+
+
+def test_pdppo_and_ppo_differ_in_lot_sizing_by_how_long_they_explore():
+    ppo, pdppo = ({**blocks_of(algo)["rlspo/LotSizing-v0"]} for algo in ("ppo", "pdppo"))
+    # PDPPO scales rewards by default.
+    assert {key for key in {*ppo, *pdppo} if ppo.get(key) != pdppo.get(key)} == {"ent_coef", "normalize_rewards", "provenance"}
 
 
 def test_own_block_then_atari_then_default():

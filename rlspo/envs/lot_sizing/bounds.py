@@ -20,7 +20,9 @@ def perfect_information_bound(
     episode's own start, with its demand known from the first period on. No rule has a higher return in that episode, whatever
     it knows; so the mean over episodes bounds, up to the error of the mean, the expected return of every policy from where
     episodes start, the optimal one too. It is not tight, for three reasons: demand is known; stock may be wasted below the
-    cap; and when the time is up, or with ``relax``, what is left is a bound on the program, not its solution.
+    cap; and when the time is up, or with ``relax``, it is a bound on the program's optimum and not that optimum. For 20
+    periods of one machine it is close; for 100 periods of ten machines, after a minute, it is so far off that it tells little.
+    Where states can be listed, :meth:`~rlspo.envs.lot_sizing.exact.ExactPlant.in_hindsight` is the best plan itself.
 
     :param instance: of the plant
     :param n_episodes: how many
@@ -37,7 +39,8 @@ def perfect_information_bound(
     bounds = np.zeros(n_episodes)
     for k, (inventory, setups, demand) in enumerate(draw_episodes(instance, n_episodes, seed)):
         result = program.solve(costs, inventory, setups, demand, relax=relax, time_limit=time_limit)
-        bound = result.fun if relax else result.mip_dual_bound
+        # A relaxation that was cut short has a feasible cost and no bound; a program has a dual bound at any time.
+        bound = (result.fun if result.status == 0 else None) if relax else result.mip_dual_bound
         if bound is None or not np.isfinite(bound):
             raise RuntimeError(f"Episode {k} of {instance.name} has no bound after {time_limit} s; raise time_limit.")
         bounds[k] = -bound

@@ -56,7 +56,7 @@ class Copies:
         """Start the episodes of the copies in ``mask``, ``(n,)``.
 
         :param options: ``inventory`` and ``setups`` to start from instead of a draw, ``start="instance"`` for those of the
-            instance's file, and ``demand`` ``(time_horizon, n_items)`` to come in place of draws
+            instance's file, and ``demand`` ``(time_horizon, n_items)`` to come in place of draws, in all copies
         :raises ValueError: for options that do not exist or do not fit
         """
         unknown = sorted(set(options) - {"inventory", "setups", "start", "demand", "reset_mask"})
@@ -68,9 +68,10 @@ class Copies:
                 raise ValueError(f"{self.instance.name} has no initial_inventory and initial_setup to start from.")
             inventory[:], setups[:] = self.instance.initial_inventory, self.instance.initial_setup
         if options.get("inventory") is not None:
-            inventory[:] = _within("inventory", options["inventory"], self.instance.max_inventory_level)
+            cap, whole = self.instance.max_inventory_level, self.instance.demand.integer
+            inventory[:] = _within("inventory", options["inventory"], cap, whole)
         if options.get("setups") is not None:
-            setups[:] = _within("setups", options["setups"], np.full(self.instance.n_machines, self.instance.n_items))
+            setups[:] = _within("setups", options["setups"], np.full(self.instance.n_machines, self.instance.n_items), True)
         self.inventory[mask], self.setups[mask], self.elapsed[mask] = inventory, setups, 0
         path = options.get("demand")
         if path is not None:
@@ -103,6 +104,17 @@ class Copies:
         produced = self.plant.produce(self.inventory, self.setups, actions)
         return produced, self.view(produced.inventory, produced.setups, self.time_left)
 
+    def look_ahead(self, actions: Array) -> tuple[Array, Array]:
+        """Post-decision observations and rewards of several actions of each copy, ``(n, M, n_machines)``; nothing changes.
+
+        :return: ``(n, M, size)`` and ``(n, M)``
+        """
+        many = actions.shape[1]
+        state = (np.repeat(self.inventory, many, axis=0), np.repeat(self.setups, many, axis=0))
+        produced = self.plant.produce(*state, actions.reshape(self.n * many, -1))
+        seen = self.view(produced.inventory, produced.setups, np.repeat(self.time_left, many))
+        return seen.reshape(self.n, many, -1), -produced.setup_cost.reshape(self.n, many)
+
     def step(self, actions: Array) -> Period:
         """One period of every copy."""
         produced, post_decision = self.decide(actions)
@@ -116,9 +128,10 @@ class Copies:
         return Period(post_decision, observation, *costs, demand, over)
 
 
-def _within(name: str, value: Any, most: Array) -> Array:
+def _within(name: str, value: Any, most: Array, whole: bool) -> Array:
     """``value`` as an array of the shape of ``most``, between 0 and it."""
     array = np.asarray(value, float)
-    if array.shape != most.shape or not ((array >= 0) & (array <= most)).all() or (array % 1).any():
-        raise ValueError(f"{name} is {value}; it must be {len(most)} whole numbers from 0 to {most.astype(int).tolist()}.")
+    if array.shape != most.shape or not ((array >= 0) & (array <= most)).all() or (whole and (array % 1).any()):
+        kind = "whole numbers" if whole else "numbers"
+        raise ValueError(f"{name} is {value}; it must be {len(most)} {kind} from 0 to {most.astype(int).tolist()}.")
     return array

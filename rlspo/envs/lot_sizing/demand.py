@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,24 +19,24 @@ PARAMETERS = {
 ALIASES = {"probability_mass_function": "pmf", "uniform": "discrete_uniform"}
 
 
-def _binomial(n: int, p: float) -> tuple[Array, Array]:
-    """Values 0 to n and their probabilities, by the ratio of neighbours."""
-    if int(n) != n or n < 1 or not 0 <= p <= 1:
+def _binomial(n: float, p: float) -> tuple[Array, Array]:
+    """Values 0 to n and their probabilities, in logarithms, which do not underflow."""
+    if n % 1 or n < 1 or not 0 <= p <= 1:
         raise ValueError(f"binomial demand has n = {n} and p = {p}; n must be a whole number of at least 1, p in [0, 1].")
-    probabilities = np.zeros(n + 1)
-    if p == 1:
-        probabilities[n] = 1.0
-    else:
-        probabilities[0] = (1 - p) ** n
-        for k in range(n):
-            probabilities[k + 1] = probabilities[k] * (n - k) / (k + 1) * p / (1 - p)
-    return np.arange(n + 1), probabilities
+    values = np.arange(int(n) + 1)
+    if p in (0, 1):
+        return values, (values == n * p).astype(float)
+    ways = np.array([math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in values])
+    return values, np.exp(ways + values * math.log(p) + (n - values) * math.log1p(-p))
 
 
-def _discrete_uniform(low: int, high: int) -> tuple[Array, Array]:
-    if not 0 <= low < high:
-        raise ValueError(f"discrete_uniform demand is [{low}, {high}); it must be 0 <= low < high (high is left out).")
-    return np.arange(int(low), int(high)), np.full(int(high) - int(low), 1 / (int(high) - int(low)))
+def _discrete_uniform(low: float, high: float) -> tuple[Array, Array]:
+    if low % 1 or high % 1 or not 0 <= low < high:
+        raise ValueError(
+            f"discrete_uniform demand is [{low}, {high}); it must be whole numbers with 0 <= low < high (high is left out)."
+        )
+    values = np.arange(int(low), int(high))
+    return values, np.full(len(values), 1 / len(values))
 
 
 def _pmf(vals: Sequence[float], probs: Sequence[float]) -> tuple[Array, Array]:

@@ -113,6 +113,11 @@ class LotSizingEnv(gym.Env[Array, Array]):
         produced, seen = self._copies.decide(_batch(action, self.action_space))
         return seen[0], -float(produced.setup_cost[0])
 
+    def post_decisions(self, actions: Array) -> tuple[Array, Array]:
+        """:meth:`post_decision` of several actions, ``(M, n_machines)``: ``(M, size)`` and ``(M,)``."""
+        seen, rewards = self._copies.look_ahead(np.asarray(actions, np.int64)[None])
+        return seen[0], rewards[0]
+
     def action_masks(self) -> Array:
         """Which actions do something, as sb3-contrib's ``MaskablePPO`` asks for it: ``(n_machines * (n_items + 1),)``."""
         return self._mask

@@ -11,8 +11,8 @@ Demand is independent over items, so that the expectation is one matrix for each
 
 Index order, everywhere: setups first, then stock. ``value[z_1, ..., z_m, I_1, ..., I_n]`` with z from 0 (idle) to
 ``n_items`` and I from 0 to the cap; ``post_decision_value[z_1, ..., z_m, x_1, ..., x_n]`` with x counted from
-``post_decision_low``; ``policy[..., k]``, one more axis behind those of ``value``, is the item of machine k. Where time counts,
-it is the first axis.
+``post_decision_low``; ``policy[..., k]``, one more axis behind those of ``value``, is the item of machine k. Where time
+counts, it is the first axis.
 """
 
 from __future__ import annotations

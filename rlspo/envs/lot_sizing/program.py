@@ -30,19 +30,17 @@ class PlantProgram:
 
     :param instance: of the plant
     :param lengths: periods of each block; a machine keeps to one item in a block, whose setup is paid once
-    :param pairs: the machines and items that are decided on, ``(n_machines, n_items)``, among those that can be made; None for
-        all. What other machines make is for the caller to take off the demand
     :raises ImportError: without SciPy
     """
 
-    def __init__(self, instance: Instance, lengths: Array, pairs: Array | None = None) -> None:
+    def __init__(self, instance: Instance, lengths: Array) -> None:
         try:
             from scipy import sparse
         except ImportError as error:
             raise ImportError("Plans and bounds need SciPy: pip install 'rlspo[zoo]'.") from error
         self.instance, self.lengths = instance, np.asarray(lengths, int)
         self.n_blocks = len(self.lengths)
-        self.machine, self.item = np.nonzero(instance.makeable if pairs is None else instance.makeable & pairs)
+        self.machine, self.item = np.nonzero(instance.makeable)
         n_pairs, items, blocks = len(self.machine), instance.n_items, self.n_blocks
         sizes = np.array([n_pairs, n_pairs, items, items, items]) * blocks
         ends = np.cumsum(sizes)
@@ -89,7 +87,6 @@ class PlantProgram:
         inventory: Array,
         setups: Array,
         demand: Array,
-        more: tuple[Any, Array] | None = None,
         **options: Any,
     ) -> Any:
         """Minimise.
@@ -98,7 +95,6 @@ class PlantProgram:
         :param inventory: stock to begin with, ``(n_items,)``
         :param setups: to begin with, ``(n_machines,)``
         :param demand: of each block, ``(n_blocks, n_items)``
-        :param more: further rows: a sparse matrix, and what it must be at least
         :param options: ``relax=True`` for the linear relaxation; the others go to :func:`scipy.optimize.milp`
         :return: the result of :func:`scipy.optimize.milp`
         """
@@ -112,9 +108,7 @@ class PlantProgram:
         once = np.ones(self.n_blocks * self.instance.n_machines)
         most = np.concatenate([starting.ravel(), once, balance.ravel()])
         least = np.concatenate([np.full(len(most) - balance.size, -np.inf), balance.ravel()])
-        constraints = [LinearConstraint(self._matrix, least, most)]
-        if more is not None:
-            constraints.append(LinearConstraint(more[0], more[1], np.inf))
+        constraints = LinearConstraint(self._matrix, least, most)
         integrality = np.zeros(self.n_columns) if relax else self._integral
         return milp(costs, integrality=integrality, bounds=Bounds(0, self._upper), constraints=constraints, options=options)
 

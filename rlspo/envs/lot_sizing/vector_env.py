@@ -130,6 +130,10 @@ class LotSizingVectorEnv(VectorEnv[Array, Array, Array]):
         produced, seen = self._copies.decide(self._checked(actions))
         return seen, -produced.setup_cost
 
+    def post_decisions(self, actions: Array) -> tuple[Array, Array]:
+        """The same for M actions of each copy, ``(num_envs, M, n_machines)``: ``(num_envs, M, size)``, ``(num_envs, M)``."""
+        return self._copies.look_ahead(np.asarray(actions, np.int64))
+
     def action_masks(self) -> Array:
         """Which actions do something, the same for every copy: ``(n_machines * (n_items + 1),)``."""
         return self._mask

@@ -17,7 +17,7 @@ from rlspo.zoo.hyperparams import find_file, resolve
 from rlspo.zoo.tune.space import Range, SearchSpace, find_space
 from rlspo.zoo.values import merged
 
-OWN = ("ppo", "arpo", "barpo")
+OWN = ("ppo", "arpo", "barpo", "pdppo")
 ALL = """\
 learning_rate: {low: 1e-5, high: 3e-3, log: true, schedule: lin}
 n_epochs: {low: 3, high: 20, int: true}
@@ -222,7 +222,8 @@ def test_own_spaces_fit_their_agents_and_all_that_is_searched_trains(algo):
     cls = agent_class(algo)
     file, settings_file = find_space(algo, cls), find_file(algo, cls)
     blocks = yaml_io.read_mapping(file)
-    assert {"Hopper-v5", "Pendulum-v1", "CartPole-v1", "atari", "default"} <= set(blocks)
+    expected = {"rlspo/LotSizing-v0"} if algo == "pdppo" else {"Hopper-v5", "Pendulum-v1", "CartPole-v1", "atari"}
+    assert {*expected, "default"} <= set(blocks)
     assert set(blocks) <= set(yaml_io.read_mapping(settings_file)), "a block that no settings go with"
     for block in blocks:
         space = SearchSpace.read(file, block)
@@ -232,7 +233,8 @@ def test_own_spaces_fit_their_agents_and_all_that_is_searched_trains(algo):
         assert "epsilon" not in space.parameters, "the radius is part of the task"
         options = {name: values.settings() for (name, *_), values in space.searched.items()}
         n_envs = space.fixed.get(("n_envs",), base.settings.n_envs)
-        for n_steps, batch_size in itertools.product(options["n_steps"], options["batch_size"]):
+        sizes = (options.get(name, [base.agent.get(name)]) for name in ("n_steps", "batch_size"))
+        for n_steps, batch_size in itertools.product(*sizes):
             assert n_steps * n_envs % batch_size == 0
 
 

@@ -1,7 +1,7 @@
 """The plant over the next periods: what plans cost there, and how a machine best fills a gap in its plan.
 
-A plan of a machine is its item in each period, 0 for idle, ``(periods,)``. Stock follows the plant's own dynamics, cap and lost
-sales included, so that a plan costs here exactly what it would cost there if demand came as foreseen.
+A plan of a machine is its item in each period, 0 for idle, ``(periods,)``. Stock follows the plant's own dynamics, cap and
+lost sales included, so that a plan costs here exactly what it would cost there if demand came as foreseen.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from rlspo.envs.lot_sizing.rules.evaluate import evaluate_rule
 
 Array = np.ndarray
 #: What the search goes through: s in periods of mean demand, S as a fraction of the cap, and whether to stay.
-REORDER_PERIODS = (1.0, 2.0, 3.0, 4.0, 6.0)
-UP_TO = (0.4, 0.6, 0.8, 1.0)
+REORDER_PERIODS = (0.5, 1.0, 2.0, 3.0, 5.0)
+UP_TO = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 class ReorderPoint:

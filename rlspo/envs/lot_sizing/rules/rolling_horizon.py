@@ -15,6 +15,14 @@ MACHINES, ALL_PERIODS, CUTS, ALL_CUTS = 3, 0.5, 5, 0.1
 FIRST = 5
 
 
+def worth_of_stock(instance: Instance) -> Array:
+    """What a unit in stock at the end of a plan saves: its share of the least setup, and never more than a lost sale."""
+    setup = np.where(instance.makeable, instance.setup_costs, np.inf).min(axis=0)
+    worth = np.minimum(setup / instance.max_inventory_level, instance.lost_sales_costs)
+    worth[~instance.makeable.any(axis=0)] = 0.0
+    return worth
+
+
 class RollingHorizon:
     """A plan for ``look_ahead`` periods by large neighbourhood search, period after period.
 
@@ -35,12 +43,10 @@ class RollingHorizon:
     :param seed: of trials and scenarios
     """
 
-    def __init__(self, instance: Instance, look_ahead: int = 20, trials: int = 120, scenarios: int = 0, seed: int = 0) -> None:
+    def __init__(self, instance: Instance, look_ahead: int = 25, trials: int = 120, scenarios: int = 0, seed: int = 0) -> None:
         self.instance = instance
         self.look_ahead, self.trials, self.scenarios, self.seed = look_ahead, trials, scenarios, seed
-        setup = np.where(instance.makeable, instance.setup_costs, np.inf).min(axis=0)
-        self._worth = np.minimum(setup / instance.max_inventory_level, instance.lost_sales_costs)
-        self._worth[~instance.makeable.any(axis=0)] = 0.0
+        self._worth = worth_of_stock(instance)
         self._plan: Array = np.zeros((instance.n_machines, 0), np.int64)
         self._planned_for = -1
 
