@@ -43,21 +43,28 @@ def _first_bad_env(array: np.ndarray) -> int | None:
     return int(np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))[0])
 
 
-def check_finite(observations: ArrayTree, rewards: np.ndarray, step: int, index: int | None = None) -> None:
+def check_finite(
+    observations: ArrayTree,
+    rewards: np.ndarray,
+    step: int,
+    index: int | None = None,
+    what: tuple[str, str] = ("an observation", "a reward"),
+) -> None:
     """Stop on the first NaN or infinite observation or reward.
 
     :param observations: ``(n_envs, *obs_shape)``, or a dictionary of such arrays
     :param rewards: ``(n_envs,)``
     :param step: environment steps that each environment has taken so far, for the message
     :param index: the environment that all rows come from; None: row i is environment i
+    :param what: names of both, for the message
     :raises InvalidRolloutError: with the environment's index and step
     """
     named = observations.items() if isinstance(observations, dict) else [("", observations)]
-    for what, array in [*((f"an observation {key}".rstrip(), value) for key, value in named), ("a reward", rewards)]:
+    for name, array in [*((f"{what[0]} {key}".rstrip(), value) for key, value in named), (what[1], rewards)]:
         row = _first_bad_env(array)
         if row is not None:
             raise InvalidRolloutError(
-                f"Environment {row if index is None else index} returned {what} that is NaN or infinite at step {step}: "
+                f"Environment {row if index is None else index} returned {name} that is NaN or infinite at step {step}: "
                 f"{array[row]}. The weights are as they were after the last update. Mend the environment, or clip its "
                 "output; if the simulation itself diverged, ending the episode there usually helps."
             )

@@ -26,7 +26,7 @@ from rlspo.common.precision import convolution_dtype
 from rlspo.common.randomness import Randomness
 from rlspo.common.reward_scaling import RewardScaler
 from rlspo.common.rollout_buffer import Field, RolloutBuffer, observation_fields
-from rlspo.common.settings import check_batch_size, check_settings
+from rlspo.common.settings import check_batch_size, check_settings, shown_settings
 from rlspo.common.trees import tree_map
 from rlspo.common.update import MINIBATCH_FIELDS, Minibatch, Parameters, Update
 from rlspo.common.vector_env import GymnasiumVecEnv
@@ -282,7 +282,8 @@ class OnPolicyAgent(OnPolicyAlgorithm):
         learning_rate = self.policy.optimizer.param_groups[0]["lr"]
         scalars = {"learning_rate": learning_rate, **self.hyper()}
         hyper = {name: torch.tensor(value, dtype=torch.float32, device=self.device) for name, value in scalars.items()}
-        data = self.rollout_buffer.tensors((*MINIBATCH_FIELDS.values(), *self.extra_fields))
+        extra = [name for name, field in self.extra_fields.items() if isinstance(field, dict) or field.for_loss]
+        data = self.rollout_buffer.tensors((*MINIBATCH_FIELDS.values(), *extra))
         reports: list[Tensor] = []
         self.update.begin()
         for epoch in range(self.n_epochs):
@@ -361,16 +362,7 @@ class OnPolicyAgent(OnPolicyAlgorithm):
 
     def hyperparameters(self) -> dict[str, bool | float | str]:
         """The settings that can be shown in TensorBoard's HParams tab: scalars as they are, the rest as text."""
-        hidden = {"verbose", "num_timesteps", "n_envs", "start_time", "tensorboard_log"}
-        settings: dict[str, bool | float | str] = {"algorithm": type(self).__name__, "n_envs": self.n_envs}
-        for name, value in vars(self).items():
-            if name in hidden or name.startswith("_"):
-                continue
-            if isinstance(value, bool | int | float | str):
-                settings[name] = value
-            elif name in ("learning_rate", "clip_range", "clip_range_vf", "policy_kwargs"):
-                settings[name] = str(value)
-        return settings
+        return {"algorithm": type(self).__name__, "n_envs": self.n_envs, **shown_settings(vars(self))}
 
     # Saving and loading.
 

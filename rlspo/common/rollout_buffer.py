@@ -16,10 +16,16 @@ from rlspo.common.trees import tree_map
 
 @dataclass(frozen=True)
 class Field:
-    """One recorded quantity: its shape per environment and step, and its type."""
+    """One recorded quantity.
+
+    :param shape: per environment and step
+    :param dtype: of NumPy
+    :param for_loss: hand it to the loss, in ``batch.extra``; False for what only advantages are made of
+    """
 
     shape: tuple[int, ...] = ()
     dtype: Any = np.float32
+    for_loss: bool = True
 
 
 def space_field(space: spaces.Space) -> Field:

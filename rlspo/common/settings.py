@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rlspo.common.errors import check_count, check_fraction, check_number
@@ -54,3 +55,18 @@ def check_batch_size(batch_size: int, n_steps: int, n_envs: int) -> None:
         f"{rollout} into whole minibatches (the compiled update has one shape). The nearest that do: "
         f"{', '.join(map(str, nearest))}. Choose one of these, or change n_steps."
     )
+
+
+def shown_settings(attributes: Mapping[str, Any]) -> dict[str, bool | float | str]:
+    """Those attributes of an agent that TensorBoard's HParams can show: scalars as they are, schedules as text."""
+    hidden = {"verbose", "num_timesteps", "n_envs", "start_time", "tensorboard_log"}
+    as_text = {"learning_rate", "clip_range", "clip_range_vf", "ent_coef", "policy_kwargs"}
+    shown: dict[str, bool | float | str] = {}
+    for name, value in attributes.items():
+        if name in hidden or name.startswith("_"):
+            continue
+        if isinstance(value, bool | int | float | str):
+            shown[name] = value
+        elif name in as_text:
+            shown[name] = str(value)
+    return shown

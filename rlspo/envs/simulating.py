@@ -15,8 +15,19 @@ Peek = Callable[[gym.Env, Any], tuple[Any, float]]
 
 
 def peek_copy(env: gym.Env, action: Any) -> tuple[Any, float]:
-    """Step a deep copy: for environments that are plain Python and NumPy."""
-    observation, reward, *_ = copy.deepcopy(env).step(action)
+    """Step a deep copy: for environments that are plain Python and NumPy.
+
+    :raises ValueError: for one that draws noise by itself
+    """
+    twin = copy.deepcopy(env)
+    before = twin.unwrapped.np_random.bit_generator.state
+    observation, reward, *_ = twin.step(action)
+    if twin.unwrapped.np_random.bit_generator.state != before:
+        # The copy draws what the environment itself will draw: its step would foretell chance.
+        raise ValueError(
+            f"{env.unwrapped} draws random numbers in its own step, so that step is not free of noise. Give "
+            "SimulatedPostDecision a function peek=(core, action) -> (observation, reward) that leaves them out."
+        )
     return observation, float(reward)
 
 

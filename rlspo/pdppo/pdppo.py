@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
-from rlspo.common.collector import Actor, env_actions, in_batches
+from rlspo.common.collector import Actor, in_batches
 from rlspo.common.errors import check_choice, check_finite
 from rlspo.common.rollout_buffer import Field, RolloutBuffer, action_field, observation_fields
-from rlspo.common.trees import tree_map
 from rlspo.common.update import Minibatch, Parameters
 from rlspo.pdppo.advantages import ADVANTAGES, TARGETS, HalfSteps
+from rlspo.pdppo.credit import ComponentCredit
 from rlspo.pdppo.policies import PostDecisionCnnPolicy, PostDecisionMultiInputPolicy, PostDecisionPolicy
 from rlspo.pdppo.post_decisions import PostDecisions
 from rlspo.policies import Distribution
 from rlspo.ppo import PPO
 
 Tensor = torch.Tensor
+#: The method and the settings of arXiv 2504.05150 for lot sizing (released code): split targets, the larger advantage, Monte
+#: Carlo sums, full batches of four episodes.
+PUBLISHED: dict[str, Any] = {
+    "targets": "split",
+    "advantage": "max",
+    "ratio": "component",
+    "learning_rate": 5.5e-4,
+    "n_steps": 400,
+    "batch_size": 400,
+    "n_epochs": 40,
+    "gamma": 0.9,
+    "gae_lambda": 1.0,
+    "ent_coef": 0.001,
+    "normalize_advantage": False,
+    "normalize_rewards": False,
+    "max_grad_norm": 1e9,
+    "policy_kwargs": {"net_arch": [128, 128], "vf_lr_scale": 1e-3 / 5.5e-4, "post_vf_lr_scale": 1e-3 / 5.5e-4},
+}
 
 
 class PDPPO(PPO):
@@ -64,9 +82,8 @@ class PDPPO(PPO):
     :param ratio: ``"component"``: as published, importance ratio and clipping for each component of the action (machine,
         joint, choice) on its own; ``"joint"``: PPO's, one for the whole action. With many components the joint ratio leaves
         the clip range at once and stops all of them
-    :param credit: ``"component"``: A^x_k above in place of A^x, which needs textbook targets, a ratio for each component and
-        an environment that looks ahead; ``"joint"``: A^x for all; ``"auto"``: the first where it can be had and actions have
-        several components
+    :param credit: ``"joint"``: A^x for all components; ``"component"``: A^x_k above, which needs textbook targets, a ratio for
+        each component and an environment that looks ahead. Quicker at first, and quicker to settle on what is not best
     :raises MissingPostDecisionError: at the first step, where an environment does not tell s^x and r^x
     :raises ValueError: for values out of range
 
@@ -81,8 +98,9 @@ class PDPPO(PPO):
         "CnnPolicy": PostDecisionCnnPolicy,
         "MultiInputPolicy": PostDecisionMultiInputPolicy,
     }
-    post_decisions: PostDecisions | None = None
-    _others: Mapping[str, np.ndarray] = {}
+    post_decisions: PostDecisions
+    post_decision_space: spaces.Space
+    component_credit: ComponentCredit | None = None
     saved_settings: ClassVar[set[str]] = PPO.saved_settings | {"targets", "advantage"}
 
     def __init__(
@@ -120,18 +138,20 @@ class PDPPO(PPO):
         advantage: str = "sum",
         critics: str = "dual",
         ratio: str = "component",
-        credit: str = "auto",
+        credit: str = "joint",
         _init_setup_model: bool = True,
     ) -> None:
         self.targets = check_choice("targets", targets, tuple(TARGETS))
         self.advantage = check_choice("advantage", advantage, tuple(ADVANTAGES))
         self.critics = check_choice("critics", critics, ("dual", "single"))
         self.ratio = check_choice("ratio", ratio, ("component", "joint"))
-        self.credit = check_choice("credit", credit, ("auto", "component", "joint"))
-        if credit == "component" and (targets, ratio) != ("textbook", "component"):
+        self.credit = check_choice("credit", credit, ("joint", "component"))
+        fits = (targets, ratio, use_sde) == ("textbook", "component", False) and advantage != "pre"
+        if credit == "component" and not fits:
             raise ValueError(
-                f"credit is 'component' with targets {targets!r} and ratio {ratio!r}; it needs targets='textbook' and "
-                "ratio='component'. Give these, or credit='joint'."
+                f"credit is 'component' with targets={targets!r}, ratio={ratio!r}, advantage={advantage!r}, "
+                f"use_sde={use_sde}; it needs targets='textbook', ratio='component', an advantage that V^x has a part in, and "
+                "noise that is drawn anew at each step (use_sde=False)."
             )
         super().__init__(
             policy,
@@ -168,30 +188,16 @@ class PDPPO(PPO):
 
     @classmethod
     def as_published(cls, policy: str | type[PostDecisionPolicy], env: Any, **changes: Any) -> PDPPO:
-        """The published method and its settings for lot sizing (released code): split targets, the larger advantage.
+        """The published method and its settings for lot sizing (released code), see :data:`PUBLISHED`.
 
-        Two things of the released code are left out: its hidden layers of the actor never learn, and its window of six
-        rollouts, of which the oldest is six policies old. Networks are those of the policy, Tanh throughout.
+        What differs from the released code: its actor's hidden layers never learn, its buffer holds six rollouts, of which the
+        oldest is six policies old, and a time limit is an end to it, where here the value of what would have come is added.
+        Its agents see stock in units and no setups (``scale_inventory=False, observe_setups=False`` of
+        ``rlspo/LotSizing-v0``).
 
         :param changes: of these settings
         """
-        settings: dict[str, Any] = {
-            "targets": "split",
-            "advantage": "max",
-            "ratio": "component",
-            "learning_rate": 5.5e-4,
-            "n_steps": 400,
-            "batch_size": 400,
-            "n_epochs": 40,
-            "gamma": 0.9,
-            "gae_lambda": 1.0,
-            "ent_coef": 0.001,
-            "normalize_advantage": False,
-            "normalize_rewards": False,
-            "max_grad_norm": 1e9,
-            "policy_kwargs": {"net_arch": [128, 128], "vf_lr_scale": 1e-3 / 5.5e-4, "post_vf_lr_scale": 1e-3 / 5.5e-4},
-        }
-        return cls(policy, env, **{**settings, **changes})
+        return cls(policy, env, **{**PUBLISHED, **changes})
 
     # The paper.
 
@@ -201,7 +207,8 @@ class PDPPO(PPO):
         data = buffer.data
         self._evaluate_decisions(buffer)
         # One scale for a whole rollout, so that r^x + r^w = r in the units of the values, too.
-        decision_rewards = data["post_rewards"] / (self.reward_scaler.scale if self.reward_scaler else 1.0)
+        scale = self.reward_scaler.scale if self.reward_scaler else 1.0
+        decision_rewards = data["post_rewards"] / scale
         found = TARGETS[self.targets](
             HalfSteps(
                 decision_rewards=decision_rewards,
@@ -216,14 +223,13 @@ class PDPPO(PPO):
             )
         )
         data["returns"][:], data["post_returns"][:] = found.returns, found.post_returns
-        post = found.post[..., None]
-        if self.looks_ahead:
-            others = data["other_rewards"] / (self.reward_scaler.scale if self.reward_scaler else 1.0) + data["other_values"]
-            post = (decision_rewards + data["post_values"])[..., None] - others
-        data["component_advantages"][:] = ADVANTAGES[self.advantage](found.pre[..., None], post)
+        pre, post = found.pre[..., None], found.post[..., None]
+        if self.component_credit is not None:
+            post = data["credit_rewards"] / scale + data["credit_values"]
+        data["component_advantages"][:] = ADVANTAGES[self.advantage](pre, post)
         data["advantages"][:] = data["component_advantages"].mean(axis=-1)
         if self.advantage == "max":
-            self.logger.record("train/post_advantage_share", float((post > found.pre[..., None])[data["valid"]].mean()))
+            self.logger.record("train/post_advantage_share", float((post > pre)[data["valid"]].mean()))
 
     def surrogate(self, distribution: Distribution, batch: Minibatch) -> tuple[Tensor, Tensor]:
         """PPO's; with ``ratio="component"`` each component of the action is clipped on its own and their sum is maximised."""
@@ -242,85 +248,77 @@ class PDPPO(PPO):
     # What the rollout holds for it.
 
     def _setup_model(self) -> None:
-        if not hasattr(self, "post_decision_space"):  # a saved agent has its own
-            assert self.env is not None
-            self.post_decisions = PostDecisions(self.env)
-            self.post_decision_space = self.post_decisions.space
+        if self.env is not None:
+            self._read_from(self.env)
         self.policy_kwargs = {
             **self.policy_kwargs,
             "post_decision_space": self.post_decision_space,
             "single_critic": self.critics == "single",
         }
-        each_component = Field((int(np.prod(action_field(self.action_space).shape)),))
+        components = (int(np.prod(action_field(self.action_space).shape)),)
         self.extra_fields = {
             "post_observations": observation_fields(self.post_decision_space),
-            "post_rewards": Field(),
-            "post_values": Field(),
+            "post_rewards": Field(for_loss=False),
+            "post_values": Field(for_loss=False),
             "post_returns": Field(),
-            "component_log_probs": each_component,
-            "component_advantages": each_component,
-            "other_rewards": each_component,
-            "other_values": each_component,
+            "component_log_probs": Field(components),
+            "component_advantages": Field(components),
+            "credit_rewards": Field(components, for_loss=False),
+            "credit_values": Field(components, for_loss=False),
         }
         super()._setup_model()
-        if self.credit == "component" and self.post_decisions is not None and not self.post_decisions.can_look_ahead:
+
+    def set_env(self, env: Any, force_reset: bool = True) -> None:
+        """As SB3's.
+
+        :raises ValueError: for an environment with other post-decision observations, or one that cannot look ahead for an
+            agent that was told to
+        """
+        super().set_env(env, force_reset)
+        assert self.env is not None
+        self._read_from(self.env)
+
+    def _read_from(self, env: VecEnv) -> None:
+        post_decisions = PostDecisions(env)
+        expected = getattr(self, "post_decision_space", post_decisions.space)
+        if post_decisions.space != expected:
+            raise ValueError(
+                f"The environment's post-decision observations are {post_decisions.space}; this agent was made for "
+                f"{expected}. Set an environment that has the same."
+            )
+        if self.credit == "component" and not post_decisions.can_look_ahead:
             raise ValueError(
                 "credit is 'component', but the environment does not say where actions lead that are not taken. Give it a "
                 "method post_decision(action), see rlspo.envs.post_decision, or take credit='joint'."
             )
+        self.post_decisions, self.post_decision_space = post_decisions, post_decisions.space
+
+    def make_actor(self) -> Actor:
+        self.component_credit = None
+        act = super().make_actor()
+        if self.credit == "joint":
+            return act
+        self.component_credit = ComponentCredit(self.post_decisions, self._post_values, self.policy, self.action_space)
+        return self.component_credit.actor(act)
 
     def _step_env(self, env: VecEnv, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
-        if self.post_decisions is None or self.post_decisions.env is not env:
-            self.post_decisions = PostDecisions(env)
-            if self.post_decisions.space != self.post_decision_space:
-                raise ValueError(
-                    f"The environment's post-decision observations are {self.post_decisions.space}; this agent was made for "
-                    f"{self.post_decision_space}. Set an environment that has the same."
-                )
         self.post_decisions.before_step()
         return super()._step_env(env, actions)
 
-    @property
-    def looks_ahead(self) -> bool:
-        """Whether each component of an action gets credit of its own."""
-        if self.credit != "auto":
-            return self.credit == "component"
-        several = self.extra_fields["component_advantages"].shape[0] > 1  # type: ignore[union-attr]
-        fits = (self.targets, self.ratio) == ("textbook", "component") and self.advantage != "pre"
-        return several and fits and self.post_decisions is not None and self.post_decisions.can_look_ahead
-
-    def make_actor(self) -> Actor:
-        act = super().make_actor()
-        if not self.looks_ahead:
-            return act
-
-        def act_and_look_ahead(observations: Any) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-            decided = act(observations)
-            self._others = self._look_ahead(decided[0], act(observations)[0])
-            return decided
-
-        return act_and_look_ahead
-
-    def _look_ahead(self, actions: np.ndarray, others: np.ndarray) -> dict[str, np.ndarray]:
-        """r^x and V^x, ``(n_envs, K)``, of ``actions``, ``(n_envs, *action_shape)``, with one component from ``others``."""
-        assert self.post_decisions is not None
-        count, components = len(actions), int(np.prod(actions.shape[1:]))
-        mine, theirs = actions.reshape(count, 1, components), others.reshape(count, 1, components)
-        mixed = np.where(np.eye(components, dtype=bool), theirs, mine).reshape(-1, *actions.shape[1:])
-        taken = env_actions(mixed, self.policy, self.action_space)
-        seen, rewards = self.post_decisions.look_ahead(taken.reshape(count, components, *taken.shape[1:]))
-        (values,) = in_batches(self._post_values, self.device, tree_map(lambda part: part.reshape(-1, *part.shape[2:]), seen))
-        return {"other_rewards": rewards, "other_values": values.reshape(count, components)}
-
-    def _post_values(self, seen: Any) -> tuple[Tensor]:
-        return (self.policy.post_values_of(self.policy.preprocess_post(seen)),)
-
     def step_fields(self, infos: list[dict[str, Any]]) -> dict[str, Any]:
-        assert self.post_decisions is not None
         step = self.num_timesteps // self.n_envs - 1
         observations, rewards = self.post_decisions.read(infos, step)
-        check_finite(observations, rewards, step)
-        return {"post_observations": observations, "post_rewards": rewards, **self._others}
+        check_finite(observations, rewards, step, what=("a post-decision observation", "a post-decision reward"))
+        credit = {} if self.component_credit is None else self.component_credit.fields(infos, step)
+        return {"post_observations": observations, "post_rewards": rewards, **credit}
+
+    def _post_values(self, observations: Any) -> np.ndarray:
+        """V^x of many post-decision observations, ``(N,)``."""
+
+        def evaluate(seen: Any) -> tuple[Tensor]:
+            return (self.policy.post_values_of(self.policy.preprocess_post(seen)),)
+
+        return in_batches(evaluate, self.device, observations)[0]
 
     def _evaluate_decisions(self, buffer: RolloutBuffer) -> None:
         """V^x of the post-decision states, and log pi of each component of the actions."""
@@ -328,7 +326,7 @@ class PDPPO(PPO):
         def log_probs(seen: Any, taken: Tensor) -> tuple[Tensor]:
             return (self.policy.distribution_of(self.policy.preprocess(seen)).log_probs(taken),)
 
-        (buffer.flat("post_values")[:],) = in_batches(self._post_values, self.device, buffer.flat("post_observations"))
+        buffer.flat("post_values")[:] = self._post_values(buffer.flat("post_observations"))
         if self.ratio == "component":
             rows = buffer.flat("observations"), buffer.flat("actions")
             (buffer.flat("component_log_probs")[:],) = in_batches(log_probs, self.device, *rows)
@@ -341,4 +339,4 @@ class PDPPO(PPO):
         self.logger.record("train/post_explained_variance", float(explained))
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "post_decisions", "_others"]
+        return [*super()._excluded_save_params(), "post_decisions", "component_credit"]

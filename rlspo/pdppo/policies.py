@@ -18,6 +18,7 @@ from stable_baselines3.common.torch_layers import (
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
+from rlspo.common.errors import check_number
 from rlspo.common.trees import ArrayTree
 from rlspo.policies import ActorCriticCnnPolicy, ActorCriticPolicy, MultiInputActorCriticPolicy
 from rlspo.policies.preprocessing import Preprocessing
@@ -59,8 +60,8 @@ class PostDecisionPolicy(ActorCriticPolicy):
         self.single_critic = single_critic
         self.post_net_arch = post_net_arch
         self.post_features_extractor_class = post_features_extractor_class
-        self.vf_lr_scale = vf_lr_scale
-        self.post_vf_lr_scale = post_vf_lr_scale
+        self.vf_lr_scale = check_number("vf_lr_scale", vf_lr_scale, positive=True)
+        self.post_vf_lr_scale = check_number("post_vf_lr_scale", post_vf_lr_scale, positive=True)
         if single_critic and not _alike(observation_space, self.post_decision_space):
             raise ValueError(
                 f"A single critic needs post-decision observations like observations, but their spaces are "
@@ -98,7 +99,7 @@ class PostDecisionPolicy(ActorCriticPolicy):
         self.post_features_extractor = cls(space, **kwargs)
         hidden = self.post_net_arch
         if hidden is None:
-            hidden = self.net_arch["vf"] if isinstance(self.net_arch, dict) else list(self.net_arch)
+            hidden = self.net_arch.get("vf", []) if isinstance(self.net_arch, dict) else list(self.net_arch)
         layers = create_mlp(self.post_features_extractor.features_dim, 1, hidden, self.activation_fn)
         self.post_value_net = nn.Sequential(*layers)
         if self.ortho_init:

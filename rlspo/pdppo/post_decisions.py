@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from gymnasium.wrappers import NormalizeReward
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
@@ -20,7 +22,7 @@ from rlspo.common.collector import stack_observations
 from rlspo.common.errors import MissingPostDecisionError
 from rlspo.common.trees import tree_map
 from rlspo.common.vector_env import GymnasiumVecEnv
-from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, SPACE
+from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, SPACE, LookingAhead
 
 Array = np.ndarray
 Observe = Callable[[Any], Any]
@@ -39,6 +41,7 @@ class PostDecisions:
         while isinstance(base, VecEnvWrapper):
             wrappers.append(base)
             base = base.venv
+        _check_rewards(base)
         self.raw_space: spaces.Space = base.get_attr(SPACE, 0)[0] if base.has_attr(SPACE) else base.observation_space
         self.space = self.raw_space
         self._observe: list[Observe] = []
@@ -111,6 +114,21 @@ class PostDecisions:
                 rewards = rewards / np.sqrt(normalizer.ret_rms.var + normalizer.epsilon)
         return rewards
 
+    def check_foreseen(self, infos: list[dict[str, Any]], rewards: Array, step: int) -> None:
+        """What was seen ahead of the actions taken, r^x of shape ``(n_envs,)``, must be what the step reports.
+
+        :raises ValueError: where it is not
+        """
+        for index, info in enumerate(infos):
+            told = info.get(REWARD_KEY, rewards[index])
+            if not np.isclose(told, rewards[index], rtol=1e-4, atol=1e-5):
+                raise ValueError(
+                    f"Environment {index} looked ahead to a post-decision reward of {rewards[index]} for the action of step "
+                    f"{step}, and its step reports {told}. A wrapper changes actions on their way to the environment, or "
+                    "its post_decision(action) is wrong (rlspo.envs.check_post_decision_env tells). Put the wrapper inside of "
+                    "what offers the interface, or take credit='joint'."
+                )
+
     @property
     def can_look_ahead(self) -> bool:
         """Whether the environment says where an action would lead that is not taken."""
@@ -124,6 +142,8 @@ class PostDecisions:
         """
         assert self._many is not None
         observations, rewards = self._many(actions)
+        #: As the environments gave them.
+        self.raw_rewards = rewards
         if self._observe:
             self.before_step()
             columns = [self._seen(tree_map(lambda part, m=m: part[:, m], observations)) for m in range(actions.shape[1])]
@@ -143,6 +163,25 @@ class PostDecisions:
                 "rlspo.envs.TransformPostDecision around it changes them too."
             )
         self._checked = True
+
+
+def _check_rewards(base: VecEnv) -> None:
+    """Refuse wrappers of rewards around what offers the interface: r is changed by them and r^x is not.
+
+    Environments in other processes are not seen.
+
+    :raises TypeError: for such a wrapper
+    """
+    inner = base.env.unwrapped if isinstance(base, GymnasiumVecEnv) else base
+    for env in getattr(inner, "envs", []):
+        while isinstance(env, gym.Wrapper) and not isinstance(env, LookingAhead) and SPACE not in vars(env):
+            if isinstance(env, gym.RewardWrapper | NormalizeReward):
+                raise TypeError(
+                    f"{type(env).__name__} changes rewards, and the part of them that the decision fixes stays as it was. "
+                    "For NormalizeReward put rlspo.envs.TransformPostDecision around it; others go inside of what offers the "
+                    "post-decision interface. PDPPO scales rewards by itself (normalize_rewards)."
+                )
+            env = env.env
 
 
 def _look_ahead_of(base: VecEnv) -> Callable[[Array], tuple[Any, Array]] | None:

@@ -43,7 +43,7 @@ a file of hyperparameters looks like this (arguments of the agent stand beside t
     n_timesteps: 1e6
     policy: MlpPolicy
     n_envs: 4
-    learning_rate: lin_3e-4        # falls from 3e-4 to 0 in a straight line
+    learning_rate: lin_3e-4        # falls from 3e-4 to 0 in a straight line; lin_3e-4@0.6: over 60 % of training
     policy_kwargs:
       net_arch: [128, 128]
       activation_fn: relu

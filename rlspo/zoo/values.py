@@ -66,11 +66,18 @@ def _convert(key: str, value: Any, annotation: Any, where: str) -> Any:
 
 
 def linear_schedule(key: str, text: str, where: str) -> LinearSchedule:
-    """``lin_3e-4``: falling from 3e-4 at the start of training to 0 at its end, in a straight line."""
+    """``lin_3e-4``: falling from 3e-4 to 0 over training, in a straight line; ``lin_3e-4@0.6``: over 60 % of it."""
+    start, _, fraction = text.removeprefix(_LINEAR).partition("@")
     try:
-        return LinearSchedule(float(text.removeprefix(_LINEAR)), 0.0, 1.0)
+        schedule = LinearSchedule(float(start), 0.0, float(fraction or 1.0))
+        if not 0 < schedule.end_fraction <= 1:
+            raise ValueError("a fraction of training is above 0 and at most 1")
+        return schedule
     except ValueError as error:
-        raise UserError(f"{where}: {key} is {text!r}; a schedule is lin_ and a number, such as 'lin_3e-4'.") from error
+        raise UserError(
+            f"{where}: {key} is {text!r}; a schedule is lin_ and a number, such as 'lin_3e-4', or with the fraction of training "
+            "after which it is 0, 'lin_3e-4@0.6'."
+        ) from error
 
 
 def _class(key: str, text: str, where: str) -> Any:
@@ -118,8 +125,8 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, LinearSchedule) and (value.end, value.end_fraction) == (0.0, 1.0):
-        return f"{_LINEAR}{value.start}"
+    if isinstance(value, LinearSchedule) and value.end == 0.0:
+        return f"{_LINEAR}{value.start}" + ("" if value.end_fraction == 1.0 else f"@{value.end_fraction}")
     if inspect.isclass(value) or inspect.isroutine(value):
         return f"{value.__module__}.{value.__qualname__}"
     return str(value)

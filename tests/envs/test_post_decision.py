@@ -229,3 +229,13 @@ def test_mujoco_is_simulated_and_put_back_exactly() -> None:
 def test_the_core_must_be_inside() -> None:
     with pytest.raises(ValueError, match="is not inside env"):
         SimulatedPostDecision(Walk(), core=Walk())
+
+
+def test_a_world_that_draws_noise_by_itself_is_not_simulated_by_a_copy() -> None:
+    """The copy would draw the very noise that is to come."""
+    env = SimulatedPostDecision(Walk())
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="draws random numbers in its own step"):
+        env.step(1)
+    quiet = SimulatedPostDecision(Walk(), peek=lambda core, action: (np.array([core.x + action], np.float32), -0.5 * action))
+    check_post_decision_env(quiet)

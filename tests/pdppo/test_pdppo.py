@@ -221,6 +221,7 @@ def test_each_component_gets_its_own_credit(batched: bool) -> None:
         seed=0,
         gamma=0.0,
         advantage="post",
+        credit="component",
         normalize_rewards=False,
         policy_kwargs={"net_arch": []},
     )
@@ -249,25 +250,65 @@ def test_each_component_gets_its_own_credit(batched: bool) -> None:
     assert len(np.unique(credit)) == 5
 
 
-def test_who_gets_credit_for_a_component() -> None:
-    knobs = make_vec_env(Knobs, n_envs=1)
-    assert PDPPO("MlpPolicy", knobs, **SMALL).looks_ahead
-    for settings in ({"credit": "joint"}, {"targets": "split"}, {"ratio": "joint"}, {"advantage": "pre"}):
-        assert not PDPPO("MlpPolicy", knobs, **SMALL, **settings).looks_ahead
-    assert not PDPPO("MlpPolicy", VectorChainEnv(), **SMALL).looks_ahead, "a single component has nobody to share with"
-    with pytest.raises(ValueError, match="it needs targets='textbook' and ratio='component'"):
-        PDPPO("MlpPolicy", knobs, **SMALL, credit="component", targets="split")
+SETTINGS_THAT_DO_NOT_FIT = [{"targets": "split"}, {"ratio": "joint"}, {"advantage": "pre"}, {"use_sde": True}]
+
+
+@pytest.mark.parametrize("settings", SETTINGS_THAT_DO_NOT_FIT, ids=str)
+def test_component_credit_needs_what_it_is_made_of(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="it needs targets='textbook', ratio='component', an advantage that V"):
+        PDPPO("MlpPolicy", make_vec_env(Knobs, n_envs=1), **SMALL, credit="component", **settings)
+
+
+class Blind(Knobs):
+    """Does not look ahead."""
+
+    post_decision = None  # type: ignore[assignment]
+
+    def step(self, action: Any) -> Any:
+        info = {"post_decision_obs": np.asarray(action, np.float32), "post_decision_reward": 0.0}
+        return np.zeros(1, np.float32), 0.0, False, False, info
 
 
 def test_look_ahead_that_is_asked_for_must_be_there() -> None:
-    class Blind(Knobs):
-        post_decision = None  # type: ignore[assignment]
-
-        def step(self, action: Any) -> Any:
-            info = {"post_decision_obs": np.asarray(action, np.float32), "post_decision_reward": 0.0}
-            return np.zeros(1, np.float32), 0.0, False, False, info
-
     env = make_vec_env(Blind, n_envs=1)
-    assert not PDPPO("MlpPolicy", env, **SMALL).looks_ahead
+    PDPPO("MlpPolicy", env, **SMALL).learn(32)
     with pytest.raises(ValueError, match="does not say where actions lead that are not taken"):
         PDPPO("MlpPolicy", env, **SMALL, credit="component")
+    model = PDPPO("MlpPolicy", make_vec_env(Knobs, n_envs=1), **SMALL, credit="component").learn(32)
+    with pytest.raises(ValueError, match="does not say where actions lead that are not taken"):
+        model.set_env(env)
+
+
+def test_component_credit_goes_on_after_loading_and_in_another_environment(tmp_path: Path) -> None:
+    """The first rollout asks the environment that it plays in."""
+
+    class Asked(Knobs):
+        times = 0
+
+        def post_decision(self, action: Any) -> tuple[Any, float]:
+            self.times += 1
+            return super().post_decision(action)
+
+    model = PDPPO("MlpPolicy", make_vec_env(Asked, n_envs=1), **SMALL, credit="component").learn(32)
+    model.save(tmp_path / "agent")
+    env = make_vec_env(Asked, n_envs=1)
+    loaded = PDPPO.load(tmp_path / "agent", env=env).learn(32)
+    assert env.envs[0].unwrapped.times == 32 * 4, "three looks ahead and the step itself"  # type: ignore[attr-defined]
+    assert np.ptp(loaded.rollout_buffer.data["credit_rewards"]) > 0
+    other = make_vec_env(Asked, n_envs=1)
+    loaded.set_env(other)
+    loaded.learn(32)
+    assert env.envs[0].unwrapped.times == 32 * 4 and other.envs[0].unwrapped.times == 32 * 4  # type: ignore[attr-defined]
+
+
+class Swapped(gym.ActionWrapper):
+    """The first knob is the second."""
+
+    def action(self, action: Any) -> Any:
+        return action[::-1]
+
+
+def test_actions_that_are_changed_on_the_way_are_found_out() -> None:
+    model = PDPPO("MlpPolicy", make_vec_env(lambda: Swapped(Knobs()), n_envs=1), **SMALL, credit="component")
+    with pytest.raises(ValueError, match="A wrapper changes actions on their way to the environment"):
+        model.learn(64)

@@ -21,6 +21,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvWrapper
 from rlspo import PDPPO
 from rlspo.common.errors import InvalidRolloutError, MissingPostDecisionError
 from rlspo.common.vector_env import GymnasiumVecEnv
+from rlspo.envs import TransformPostDecision
 from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY
 from rlspo.pdppo.post_decisions import PostDecisions
 from tests.pdppo.chain import ChainEnv, VectorChainEnv
@@ -257,7 +258,7 @@ def test_nan_stops_before_it_reaches_the_weights(bad: str) -> None:
         REWARD_KEY: np.nan if bad == "reward" else 0.0,
     }
     agent = PDPPO("MlpPolicy", Box1(extra), **SMALL)
-    with pytest.raises(InvalidRolloutError, match="NaN or infinite at step 0"):
+    with pytest.raises(InvalidRolloutError, match=f"a post-decision {bad}.* that is NaN or infinite at step 0"):
         agent.learn(32)
 
 
@@ -289,6 +290,14 @@ def test_another_environment_must_have_the_same_post_decision_states() -> None:
     agent = PDPPO("MlpPolicy", VectorChainEnv(), **SMALL).learn(16)
     agent.set_env(make_vec_env(VectorChainEnv, n_envs=1))
     agent.learn(16)
-    agent.set_env(make_vec_env(Other, n_envs=1))
     with pytest.raises(ValueError, match="this agent was made for Box"):
-        agent.learn(16)
+        agent.set_env(make_vec_env(Other, n_envs=1))
+
+
+@pytest.mark.parametrize(
+    "wrapper", [lambda env: gym.wrappers.TransformReward(env, lambda r: 100 * r), gym.wrappers.NormalizeReward]
+)
+def test_rewards_that_are_changed_around_the_interface_are_an_error(wrapper: Any) -> None:
+    with pytest.raises(TypeError, match="changes rewards, and the part of them that the decision fixes stays"):
+        PDPPO("MlpPolicy", make_vec_env(lambda: wrapper(VectorChainEnv()), n_envs=1), **SMALL)
+    PDPPO("MlpPolicy", make_vec_env(lambda: TransformPostDecision(gym.wrappers.NormalizeReward(VectorChainEnv()))), **SMALL)

@@ -23,6 +23,15 @@ def test_linear_schedule_falls_to_zero(key):
     assert isinstance(schedule, LinearSchedule)  # a lambda would not survive saving
 
 
+def test_linear_schedule_may_reach_zero_early():
+    schedule = converted(ent_coef="lin_0.2@0.4")["ent_coef"]
+    assert [schedule(progress) for progress in (1.0, 0.8, 0.6, 0.3, 0.0)] == pytest.approx([0.2, 0.1, 0.0, 0.0, 0.0])
+    assert plain(schedule) == "lin_0.2@0.4"
+    for wrong in ("lin_0.2@0", "lin_0.2@1.5", "lin_0.2@half"):
+        with pytest.raises(UserError, match="with the fraction of training after which it is 0"):
+            converted(ent_coef=wrong)
+
+
 def test_linear_schedule_only_where_a_schedule_may_stand():
     with pytest.raises(UserError, match=r"gamma is 'lin_0.9', but must be a number"):
         converted(gamma="lin_0.9")
