@@ -99,7 +99,10 @@ class PostDecision(LookingAhead):
         """s^x and r^x if ``action`` were taken now."""
         if self._observation is None:
             raise gym.error.ResetNeeded("Call reset() before post_decision(action).")
-        return self.fn(self._observation, action)
+        found = self.fn(self._observation, action)
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise TypeError(f"fn returned {found!r}; it must return a pair: (post-decision observation, r^x).")
+        return found
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """As the environment's, with the two keys in its info."""

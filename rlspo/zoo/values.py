@@ -75,8 +75,8 @@ def linear_schedule(key: str, text: str, where: str) -> LinearSchedule:
         return schedule
     except ValueError as error:
         raise UserError(
-            f"{where}: {key} is {text!r}; a schedule is lin_ and a number, such as 'lin_3e-4', or with the fraction of training "
-            "after which it is 0, 'lin_3e-4@0.6'."
+            f"{where}: {key} is {text!r}; a schedule is lin_ and a number, such as 'lin_3e-4', or with the fraction of "
+            "training after which it is 0, 'lin_3e-4@0.6'."
         ) from error
 
 

@@ -15,6 +15,7 @@ from rlspo import PDPPO
 from rlspo.common.update import MINIBATCH_FIELDS, gather
 from rlspo.envs import PostDecision
 from rlspo.pdppo.advantages import ADVANTAGES, TARGETS
+from rlspo.pdppo.pdppo import PUBLISHED
 from tests.pdppo.chain import VectorChainEnv
 from tests.spaces import SpacesEnv, policy_name
 
@@ -312,3 +313,17 @@ def test_actions_that_are_changed_on_the_way_are_found_out() -> None:
     model = PDPPO("MlpPolicy", make_vec_env(lambda: Swapped(Knobs()), n_envs=1), **SMALL, credit="component")
     with pytest.raises(ValueError, match="A wrapper changes actions on their way to the environment"):
         model.learn(64)
+
+
+def test_the_grid_has_the_published_settings() -> None:
+    """The benchmark's agent "as published" is that of ``as_published``."""
+    yaml = pytest.importorskip("yaml")
+    grid = yaml.safe_load((Path(__file__).parents[2] / "zoo/grids/lot_sizing.yml").read_text())
+    params = grid["agents"]["pdppo-published"]["params"]
+    assert params.pop("n_envs") == 1
+    params = {key: float(value) if isinstance(value, str) and value[0].isdigit() else value for key, value in params.items()}
+    kwargs, published = params.pop("policy_kwargs"), {**PUBLISHED, "ratio": "component"}
+    expected = published.pop("policy_kwargs")
+    assert {**params, "ratio": "component"} == published
+    assert kwargs.pop("net_arch") == expected["net_arch"]
+    assert all(value == pytest.approx(expected[key], rel=1e-3) for key, value in kwargs.items())

@@ -14,7 +14,7 @@ from rlspo.zoo.errors import UserError
 from rlspo.zoo.hyperparams import find_file
 
 # Absolute: found before a test moves to a folder of its own.
-OWN = [find_file(algo, agent_class(algo)).resolve() for algo in ("ppo", "arpo", "barpo", "pdppo")]
+OWN = [find_file(algo, agent_class(algo)).resolve() for algo in ("ppo", "arpo", "barpo")]
 SETTINGS = {
     "n_timesteps": 1_000_000,
     "policy": "MlpPolicy",

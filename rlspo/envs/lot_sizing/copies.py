@@ -62,8 +62,17 @@ class Copies:
         unknown = sorted(set(options) - {"inventory", "setups", "start", "demand", "reset_mask"})
         if unknown:
             raise ValueError(f"reset has no option {', '.join(unknown)}; it has inventory, setups, start and demand.")
+        start = options.get("start", "random")
+        if start not in ("random", "instance"):
+            raise ValueError(f"start is {start!r}; it must be 'random' or 'instance' (what the instance's file says).")
+        path = options.get("demand")
+        expected = (self.instance.time_horizon, self.instance.n_items)
+        if path is not None and np.shape(path) != expected:
+            raise ValueError(f"demand has the shape {np.shape(path)}; it must be (time_horizon, n_items) = {expected}.")
+        if path is not None and not mask.all():
+            raise ValueError("demand is one path for all copies; it cannot be given to some of them (reset_mask).")
         inventory, setups = self.plant.initial(self.generator, int(mask.sum()))
-        if options.get("start", "random") == "instance":
+        if start == "instance":
             if self.instance.initial_inventory is None or self.instance.initial_setup is None:
                 raise ValueError(f"{self.instance.name} has no initial_inventory and initial_setup to start from.")
             inventory[:], setups[:] = self.instance.initial_inventory, self.instance.initial_setup
@@ -73,15 +82,10 @@ class Copies:
         if options.get("setups") is not None:
             setups[:] = _within("setups", options["setups"], np.full(self.instance.n_machines, self.instance.n_items), True)
         self.inventory[mask], self.setups[mask], self.elapsed[mask] = inventory, setups, 0
-        path = options.get("demand")
-        if path is not None:
-            expected = (self.instance.time_horizon, self.instance.n_items)
-            if np.shape(path) != expected:
-                raise ValueError(f"demand has the shape {np.shape(path)}; it must be (time_horizon, n_items) = {expected}.")
         self.demand_path = None if path is None else np.asarray(path, float)
 
     def _demand(self) -> Array:
-        if self.demand_path is not None:
+        if self.demand_path is not None and (self.elapsed < len(self.demand_path)).all():
             return self.demand_path[self.elapsed]
         if self._next == len(self._block):
             periods = max(BLOCK // (self.n * self.instance.n_items), 1)

@@ -115,7 +115,10 @@ class LotSizingEnv(gym.Env[Array, Array]):
 
     def post_decisions(self, actions: Array) -> tuple[Array, Array]:
         """:meth:`post_decision` of several actions, ``(M, n_machines)``: ``(M, size)`` and ``(M,)``."""
-        seen, rewards = self._copies.look_ahead(np.asarray(actions, np.int64)[None])
+        if not self._began:
+            raise gym.error.ResetNeeded("Call reset() before post_decisions(actions).")
+        rows = np.concatenate([_batch(action, self.action_space) for action in actions])
+        seen, rewards = self._copies.look_ahead(rows[None])
         return seen[0], rewards[0]
 
     def action_masks(self) -> Array:

@@ -150,6 +150,11 @@ def load_instance(instance: str | Path | Mapping[str, Any] | Instance) -> Instan
         return instance
     if isinstance(instance, Mapping):
         return Instance.from_mapping(instance, "instance")
+    if not isinstance(instance, str | Path):
+        raise ValueError(
+            f"instance is {instance!r}; it must be a name ({', '.join(instance_names())}), the path of a YAML or JSON file, "
+            "its content as a mapping, or an Instance."
+        )
     file = Path(instance)
     if not file.is_file():
         packed = [folder / f"{instance}.yml" for folder in _folders() if (folder / f"{instance}.yml").is_file()]

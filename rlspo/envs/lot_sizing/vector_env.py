@@ -45,6 +45,8 @@ class LotSizingVectorEnv(VectorEnv[Array, Array, Array]):
         scale_inventory: bool = True,
         render_mode: str | None = None,
     ) -> None:
+        if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
+            raise ValueError(f"num_envs is {num_envs!r}; it must be a whole number of at least 1.")
         self.num_envs = num_envs
         self.instance = load_instance(instance)
         view = PlantObservation(self.instance, scale_inventory, observe_setups, observe_time)
@@ -57,6 +59,7 @@ class LotSizingVectorEnv(VectorEnv[Array, Array, Array]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._mask = self._copies.plant.action_masks()
+        self._mask.flags.writeable = False
         self._masks = np.broadcast_to(self._mask, (num_envs, len(self._mask)))
         self._costs = np.zeros((num_envs, 3))
         self._began = False
@@ -114,10 +117,10 @@ class LotSizingVectorEnv(VectorEnv[Array, Array, Array]):
         ended = {"final_obs": final, "_final_obs": over, "final_info": final_info, "_final_info": over}
         return {**info, **going_on, **ended}, self._copies.observe()
 
-    def _checked(self, actions: Array) -> Array:
+    def _checked(self, actions: Array, *many: int) -> Array:
         actions = np.asarray(actions)
         n = self.instance.n_items
-        expected = (self.num_envs, self.instance.n_machines)
+        expected = (self.num_envs, *many, self.instance.n_machines)
         if actions.shape != expected or actions.dtype.kind not in "iu" or actions.min() < 0 or actions.max() > n:
             raise ValueError(
                 f"actions of shape {actions.shape} are given; they must be whole numbers of shape {expected}: 0 for idle, or "
@@ -132,7 +135,8 @@ class LotSizingVectorEnv(VectorEnv[Array, Array, Array]):
 
     def post_decisions(self, actions: Array) -> tuple[Array, Array]:
         """The same for M actions of each copy, ``(num_envs, M, n_machines)``: ``(num_envs, M, size)``, ``(num_envs, M)``."""
-        return self._copies.look_ahead(np.asarray(actions, np.int64))
+        actions = np.asarray(actions)
+        return self._copies.look_ahead(self._checked(actions, actions.shape[1]))
 
     def action_masks(self) -> Array:
         """Which actions do something, the same for every copy: ``(n_machines * (n_items + 1),)``."""
