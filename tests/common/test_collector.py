@@ -113,7 +113,8 @@ def test_only_time_limits_are_bootstrapped(observation: str, device: str) -> Non
             float(model.policy.predict_values(to_tensor(stack_observations([one]), model.device)))
             for one in (last[0], last[2])
         )
-    np.testing.assert_allclose(got, [[1 + 0.9 * first, 1], [1, 1], [1, 1 + 0.9 * third]], rtol=1e-5)
+    # Where V is near -1 / 0.9 the sum cancels, and what is left of it has float32's error of its terms.
+    np.testing.assert_allclose(got, [[1 + 0.9 * first, 1], [1, 1], [1, 1 + 0.9 * third]], rtol=1e-5, atol=1e-6)
     assert (rewards == 1).all(), "the recorded rewards stay as they are"
 
 

@@ -19,10 +19,8 @@ def perfect_information_bound(
     For each episode, the dual bound of :class:`~rlspo.envs.lot_sizing.program.PlantProgram` over the whole horizon from the
     episode's own start, with its demand known from the first period on. No rule has a higher return in that episode, whatever
     it knows; so the mean over episodes bounds, up to the error of the mean, the expected return of every policy from where
-    episodes start, the optimal one too. It is not tight, for three reasons: demand is known; stock may be wasted below the
-    cap; and when the time is up, or with ``relax``, it is a bound on the program's optimum and not that optimum. For 20
-    periods of one machine it is close; for 100 periods of ten machines, after a minute, it is so far off that it tells little.
-    Where states can be listed, :meth:`~rlspo.envs.lot_sizing.exact.ExactPlant.in_hindsight` is the best plan itself.
+    episodes start, the optimal one too. It is not tight, because demand is known, and when the time is up, or with ``relax``,
+    what is left is a bound on the program, not its solution.
 
     :param instance: of the plant
     :param n_episodes: how many

@@ -1,7 +1,7 @@
 """A plant over several periods as a mixed-integer linear program, for the rule that plans and for the bound.
 
 Columns, by block of periods t: start-ups and set-ups of the pairs of a machine and an item that it can make, and of each item
-the stock at the end, the lost sales and the waste,
+the stock at the end, the lost sales, the waste, and whether the stock is at its cap,
 
 ::
 
@@ -9,9 +9,9 @@ the stock at the end, the lost sales and the waste,
     sum of x[t, p] over the pairs of a machine <= 1
     stock[t] = stock[t - 1] + length[t] production x[t] - loss y[t] - demand[t] + lost[t] - waste[t]
     0 <= stock[t] <= cap, 0 <= lost[t], 0 <= waste[t]
+    full[t] in {0, 1}, waste[t] <= M full[t], stock[t] >= cap full[t]                 only what exceeds the cap is wasted
 
-The one relaxation: the plant wastes stock above the cap alone, the program whenever it pays. So its optimum costs at most what
-the plant can do.
+With blocks of one period this is the plant, for a demand that is known.
 """
 
 from __future__ import annotations
@@ -42,35 +42,41 @@ class PlantProgram:
         self.n_blocks = len(self.lengths)
         self.machine, self.item = np.nonzero(instance.makeable)
         n_pairs, items, blocks = len(self.machine), instance.n_items, self.n_blocks
-        sizes = np.array([n_pairs, n_pairs, items, items, items]) * blocks
+        sizes = np.array([n_pairs, n_pairs, items, items, items, items]) * blocks
         ends = np.cumsum(sizes)
         self.n_columns = int(ends[-1])
         #: Where the columns of each kind are, by block and then pair or item.
-        self.x, self.y, self.stock, self.lost, self.waste = (slice(e - s, e) for e, s in zip(ends, sizes, strict=True))
+        columns = [slice(e - s, e) for e, s in zip(ends, sizes, strict=True)]
+        self.x, self.y, self.stock, self.lost, self.waste, self.full = columns
         one, before = sparse.identity(blocks), sparse.eye(blocks, k=-1)
         each_pair, each_item = sparse.identity(n_pairs), sparse.identity(items)
         to_machine = _incidence(self.machine, instance.n_machines)
         made = _incidence(self.item, items, instance.machine_production[self.machine, self.item])
         short = _incidence(self.item, items, instance.setup_loss[self.machine, self.item])
         every_item = sparse.kron(one, each_item)
+        cap = instance.max_inventory_level
+        most = cap + instance.machine_production.sum(axis=0) * int(self.lengths.max())
         self._matrix = sparse.bmat(
             [
-                [sparse.kron(one - before, each_pair), -sparse.kron(one, each_pair), None, None, None],
-                [sparse.kron(one, to_machine), None, None, None, None],
+                [sparse.kron(one - before, each_pair), -sparse.kron(one, each_pair), None, None, None, None],
+                [sparse.kron(one, to_machine), None, None, None, None, None],
+                [None, None, None, None, every_item, -sparse.kron(one, sparse.diags(most))],
+                [None, None, -every_item, None, None, sparse.kron(one, sparse.diags(cap))],
                 [
                     -sparse.kron(sparse.diags(self.lengths.astype(float)), made),
                     sparse.kron(one, short),
                     sparse.kron(one - before, each_item),
                     -every_item,
                     every_item,
+                    None,
                 ],
             ],
             format="csc",
         )
         self._integral = np.zeros(self.n_columns)
-        self._integral[self.x] = 1
+        self._integral[self.x] = self._integral[self.full] = 1
         self._upper = np.full(self.n_columns, np.inf)
-        self._upper[: self.y.stop] = 1
+        self._upper[: self.y.stop] = self._upper[self.full] = 1
         self._upper[self.stock] = np.tile(instance.max_inventory_level, blocks)
 
     def costs(self) -> Array:
@@ -106,7 +112,8 @@ class PlantProgram:
         balance = -np.array(demand, float)
         balance[0] += inventory
         once = np.ones(self.n_blocks * self.instance.n_machines)
-        most = np.concatenate([starting.ravel(), once, balance.ravel()])
+        at_cap = np.zeros(2 * self.n_blocks * self.instance.n_items)
+        most = np.concatenate([starting.ravel(), once, at_cap, balance.ravel()])
         least = np.concatenate([np.full(len(most) - balance.size, -np.inf), balance.ravel()])
         constraints = LinearConstraint(self._matrix, least, most)
         integrality = np.zeros(self.n_columns) if relax else self._integral

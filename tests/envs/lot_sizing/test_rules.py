@@ -13,6 +13,7 @@ from rlspo.envs.lot_sizing import LotSizingEnv, load_instance
 from rlspo.envs.lot_sizing.exact import ExactPlant
 from rlspo.envs.lot_sizing.rules import (
     AlwaysIdle,
+    MilpHorizon,
     ReorderPoint,
     RollingHorizon,
     StaticAssignment,
@@ -34,6 +35,7 @@ def rules(instance: Any) -> dict[str, Any]:
         "static": StaticAssignment(instance),
         "reorder": ReorderPoint(instance),
         "rolling": RollingHorizon(instance, look_ahead=6, trials=5),
+        "milp": MilpHorizon(instance, lengths=(1, 1, 2), time_limit=0.5),
     }
 
 
@@ -51,7 +53,7 @@ def test_a_rule_is_judged_exactly_as_the_environment_judges_it(name: str) -> Non
         assert total == judged[k]
 
 
-@pytest.mark.parametrize("name", ["static", "reorder", "rolling"])
+@pytest.mark.parametrize("name", ["static", "reorder", "rolling", "milp"])
 def test_a_rule_makes_only_what_can_be_made(name: str) -> None:
     instance = load_instance("15x5")
     rule, generator = rules(instance)[name], np.random.default_rng(0)
@@ -218,3 +220,20 @@ def test_without_scipy_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
     with pytest.raises(ImportError, match=r"rlspo\[zoo\]"):
         StaticAssignment(plant())
+
+
+def test_the_program_finds_the_best_plan_where_demand_is_sure() -> None:
+    """With demand that is always its mean and the whole episode in view, replanning each period follows the optimum."""
+    instance = plant(demand_distribution={"name": "pmf", "vals": [2], "probs": [1.0]}, holding_costs=[0.3, 0.2])
+    exact = ExactPlant(instance).finite_horizon()
+    rule = MilpHorizon(instance, lengths=(1,) * instance.time_horizon, time_limit=20.0, gap=0.0)
+    for k, episode in enumerate(draw_episodes(instance, 4, seed=2)):
+        best = exact.value[(0, *episode.setups, *episode.inventory.astype(int))]
+        assert evaluate_rule(rule, instance, k + 1, seed=2)[k] == pytest.approx(best)
+
+
+def test_blocks_of_the_plan_begin_with_a_period_and_fit_the_episode() -> None:
+    for lengths in ((2, 1), (), (1, 0)):
+        with pytest.raises(ValueError, match="the first of them 1"):
+            MilpHorizon(plant(), lengths=lengths)
+    assert MilpHorizon(plant(), lengths=(1, 1, 2, 3))._within(5) == (1, 1, 2)

@@ -1,0 +1,59 @@
+"""How many steps an agent needs for what PPO has at the end, from the learning curves of the grid of lot sizing.
+
+    python benchmarks/lot_sizing_steps.py
+
+PPO's final return is the mean over seeds of its last five evaluations during training. An agent has reached it where the mean
+over its seeds of the same moving average, of five evaluations, first does; so both are averages of equally many episodes.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+CURVES = ROOT / "zoo" / "results" / "lot_sizing" / "curves.csv"
+WINDOW = 5
+
+
+def curves() -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
+    """Steps and the moving average of the returns, a row for each seed, by environment and agent."""
+    points: dict[tuple[str, str], dict[str, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
+    with CURVES.open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            points[row["env"], row["agent"]][row["seed"]].append((int(row["step"]), float(row["mean"])))
+    found = {}
+    for key, seeds in points.items():
+        length = min(len(curve) for curve in seeds.values())
+        returns = np.array([[value for _, value in sorted(curve)[:length]] for curve in seeds.values()])
+        steps = np.array([step for step, _ in sorted(next(iter(seeds.values())))[:length]])
+        smooth = np.stack([np.convolve(row, np.ones(WINDOW) / WINDOW, mode="valid") for row in returns])
+        found[key] = steps[WINDOW - 1 :], smooth
+    return found
+
+
+def main() -> None:
+    by_pair = curves()
+    lines = ["| instance | PPO's final return | agent | seeds | steps to it | share of PPO's |", "|---|---|---|---|---|---|"]
+    for env in dict.fromkeys(env for env, _ in by_pair):
+        if (env, "ppo") not in by_pair:
+            continue
+        ppo_steps, ppo = by_pair[env, "ppo"]
+        final = ppo[:, -1].mean()
+        for (where, agent), (steps, returns) in by_pair.items():
+            if where != env:
+                continue
+            reached = np.flatnonzero(returns.mean(axis=0) >= final)
+            at = f"{steps[reached[0]]:,}" if len(reached) else "not reached"
+            share = f"{100 * steps[reached[0]] / ppo_steps[-1]:.0f} %" if len(reached) else ""
+            lines.append(f"| {env} | {final:.0f} | {agent} | {len(returns)} | {at} | {share} |")
+    table = "\n".join(lines) + "\n"
+    (ROOT / "docs" / "_results" / "lot_sizing_steps.md").write_text(table, encoding="utf-8")
+    print(table)
+
+
+if __name__ == "__main__":
+    main()
