@@ -165,7 +165,7 @@ class PPO(OnPolicyAgent):
         schedules = {
             "clip_range": self.clip_range,
             "clip_range_vf": self.clip_range_vf,
-            "ent_coef": FloatSchedule(self.ent_coef),
+            "ent_coef": FloatSchedule(self.ent_coef) if callable(self.ent_coef) else None,
         }
         remaining = self._current_progress_remaining
         return {name: schedule(remaining) for name, schedule in schedules.items() if schedule is not None}
@@ -227,5 +227,5 @@ class PPO(OnPolicyAgent):
         entropy = distribution.entropy()
         entropy_loss = distribution.log_prob(batch.actions).mean() if entropy is None else -entropy.mean()
         value_loss = self.value_loss(values, batch)
-        loss = policy_loss + batch.hyper["ent_coef"] * entropy_loss + self.vf_coef * value_loss
+        loss = policy_loss + batch.hyper.get("ent_coef", self.ent_coef) * entropy_loss + self.vf_coef * value_loss
         return loss, {**stats, "value_loss": value_loss, "entropy_loss": entropy_loss}

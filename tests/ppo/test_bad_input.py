@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from rlspo import BARPO, PPO
@@ -153,3 +154,18 @@ def test_another_environment_at_load(tmp_path: Path) -> None:
     PPO("MlpPolicy", SpacesEnv(), **SMALL).save(tmp_path / "model")
     with pytest.raises(ValueError, match="spaces do not match"):
         PPO.load(tmp_path / "model", env=gym.make("CartPole-v1"))
+
+
+def test_the_entropy_bonus_may_follow_a_schedule() -> None:
+    """It is what the loss weighs the entropy by, at every moment of training; a number stays the number that it is."""
+    falling = PPO("MlpPolicy", "CartPole-v1", n_steps=64, ent_coef=LinearSchedule(0.2, 0.0, 0.5), seed=0)
+    weights = []
+    for remaining in (1.0, 0.75, 0.4):
+        falling._current_progress_remaining = remaining
+        weights.append(falling.hyper()["ent_coef"])
+    assert weights == pytest.approx([0.2, 0.1, 0.0])
+    assert "ent_coef" not in PPO("MlpPolicy", "CartPole-v1", n_steps=64, ent_coef=0.2).hyper()
+    constant = PPO("MlpPolicy", "CartPole-v1", n_steps=64, ent_coef=0.2, seed=0).learn(64)
+    scheduled = PPO("MlpPolicy", "CartPole-v1", n_steps=64, ent_coef=lambda remaining: 0.2, seed=0).learn(64)
+    for one, other in zip(constant.policy.parameters(), scheduled.policy.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-7)
