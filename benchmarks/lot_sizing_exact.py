@@ -43,9 +43,9 @@ SETTINGS: dict[str, Any] = {
     "n_steps": 128,
     "batch_size": 256,
     "n_epochs": 8,
-    "learning_rate": LinearSchedule(1e-3, 0.0, 1.0),
+    "learning_rate": LinearSchedule(3e-3, 0.0, 1.0),
     "gamma": 0.97,
-    "ent_coef": 0.003,
+    "ent_coef": 0.01,
     "policy_kwargs": {"net_arch": [64, 64]},
 }
 

@@ -6,45 +6,24 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import explained_variance
-from stable_baselines3.common.vec_env import VecEnv
 
-from rlspo.common.collector import Actor, in_batches
-from rlspo.common.errors import check_choice, check_finite
-from rlspo.common.rollout_buffer import Field, RolloutBuffer, action_field, observation_fields
+from rlspo.common.errors import check_choice
+from rlspo.common.rollout_buffer import RolloutBuffer
 from rlspo.common.update import Minibatch, Parameters
 from rlspo.pdppo.advantages import ADVANTAGES, TARGETS, HalfSteps
-from rlspo.pdppo.credit import ComponentCredit
 from rlspo.pdppo.policies import PostDecisionCnnPolicy, PostDecisionMultiInputPolicy, PostDecisionPolicy
-from rlspo.pdppo.post_decisions import PostDecisions
+from rlspo.pdppo.published import PUBLISHED
+from rlspo.pdppo.rollouts import PostDecisionRollouts
 from rlspo.policies import Distribution
 from rlspo.ppo import PPO
 
 Tensor = torch.Tensor
-#: The method and the settings of arXiv 2504.05150 for lot sizing (released code): split targets, the larger advantage, Monte
-#: Carlo sums, full batches of four episodes.
-PUBLISHED: dict[str, Any] = {
-    "targets": "split",
-    "advantage": "max",
-    "ratio": "component",
-    "learning_rate": 5.5e-4,
-    "n_steps": 400,
-    "batch_size": 400,
-    "n_epochs": 40,
-    "gamma": 0.9,
-    "gae_lambda": 1.0,
-    "ent_coef": 0.001,
-    "normalize_advantage": False,
-    "normalize_rewards": False,
-    "max_grad_norm": 1e9,
-    "policy_kwargs": {"net_arch": [128, 128], "vf_lr_scale": 1e-3 / 5.5e-4, "post_vf_lr_scale": 1e-3 / 5.5e-4},
-}
 
 
-class PDPPO(PPO):
+class PDPPO(PostDecisionRollouts):
     """PPO for decisions that are followed by chance, with a critic for the state between the two.
 
     ::
@@ -63,9 +42,9 @@ class PDPPO(PPO):
     holds no luck of this step, while that of PPO, A = GAE(r, V), holds all of it and has no bias of V^x. ``advantage`` says
     which of them, or what of both, the policy follows. The environment tells s^x and r^x (:mod:`rlspo.envs.post_decision`).
 
-    Where it also tells them for actions that are not taken, each component k of an action (each machine) gets credit of its
-    own, against the same action with that component drawn again, a'_k ~ pi (a counterfactual baseline as in COMA, arXiv
-    1705.08926)
+    With ``credit="component"``, each component k of an action (each machine) is judged against the same action with that
+    component drawn again, a'_k ~ pi (a counterfactual baseline as in COMA, arXiv 1705.08926), for which the environment must
+    tell where actions lead that are not taken
 
     ::
 
@@ -98,9 +77,6 @@ class PDPPO(PPO):
         "CnnPolicy": PostDecisionCnnPolicy,
         "MultiInputPolicy": PostDecisionMultiInputPolicy,
     }
-    post_decisions: PostDecisions
-    post_decision_space: spaces.Space
-    component_credit: ComponentCredit | None = None
     saved_settings: ClassVar[set[str]] = PPO.saved_settings | {"targets", "advantage"}
 
     def __init__(
@@ -188,7 +164,7 @@ class PDPPO(PPO):
 
     @classmethod
     def as_published(cls, policy: str | type[PostDecisionPolicy], env: Any, **changes: Any) -> PDPPO:
-        """The published method and its settings for lot sizing (released code), see :data:`PUBLISHED`.
+        """The published method and its settings for lot sizing, see :data:`rlspo.pdppo.published.PUBLISHED`.
 
         What differs from the released code: its actor's hidden layers never learn, its buffer holds six rollouts, of which the
         oldest is six policies old, and a time limit is an end to it, where here the value of what would have come is added.
@@ -205,7 +181,7 @@ class PDPPO(PPO):
         self, buffer: RolloutBuffer, rewards: np.ndarray, last_values: np.ndarray, dones: np.ndarray, cut: np.ndarray
     ) -> None:
         data = buffer.data
-        self._evaluate_decisions(buffer)
+        self.evaluate_decisions(buffer)
         # One scale for a whole rollout, so that r^x + r^w = r in the units of the values, too.
         scale = self.reward_scaler.scale if self.reward_scaler else 1.0
         decision_rewards = data["post_rewards"] / scale
@@ -245,98 +221,9 @@ class PDPPO(PPO):
         post_value_loss = (batch.extra["post_returns"] - post_values).square().mean()
         return loss + self.vf_coef * post_value_loss, {**stats, "post_value_loss": post_value_loss}
 
-    # What the rollout holds for it.
-
-    def _setup_model(self) -> None:
-        if self.env is not None:
-            self._read_from(self.env)
-        self.policy_kwargs = {
-            **self.policy_kwargs,
-            "post_decision_space": self.post_decision_space,
-            "single_critic": self.critics == "single",
-        }
-        components = (int(np.prod(action_field(self.action_space).shape)),)
-        self.extra_fields = {
-            "post_observations": observation_fields(self.post_decision_space),
-            "post_rewards": Field(for_loss=False),
-            "post_values": Field(for_loss=False),
-            "post_returns": Field(),
-            "component_log_probs": Field(components),
-            "component_advantages": Field(components),
-            "credit_rewards": Field(components, for_loss=False),
-            "credit_values": Field(components, for_loss=False),
-        }
-        super()._setup_model()
-
-    def set_env(self, env: Any, force_reset: bool = True) -> None:
-        """As SB3's.
-
-        :raises ValueError: for an environment with other post-decision observations, or one that cannot look ahead for an
-            agent that was told to
-        """
-        super().set_env(env, force_reset)
-        assert self.env is not None
-        self._read_from(self.env)
-
-    def _read_from(self, env: VecEnv) -> None:
-        post_decisions = PostDecisions(env)
-        expected = getattr(self, "post_decision_space", post_decisions.space)
-        if post_decisions.space != expected:
-            raise ValueError(
-                f"The environment's post-decision observations are {post_decisions.space}; this agent was made for "
-                f"{expected}. Set an environment that has the same."
-            )
-        if self.credit == "component" and not post_decisions.can_look_ahead:
-            raise ValueError(
-                "credit is 'component', but the environment does not say where actions lead that are not taken. Give it a "
-                "method post_decision(action), see rlspo.envs.post_decision, or take credit='joint'."
-            )
-        self.post_decisions, self.post_decision_space = post_decisions, post_decisions.space
-
-    def make_actor(self) -> Actor:
-        self.component_credit = None
-        act = super().make_actor()
-        if self.credit == "joint":
-            return act
-        self.component_credit = ComponentCredit(self.post_decisions, self._post_values, self.policy, self.action_space)
-        return self.component_credit.actor(act)
-
-    def _step_env(self, env: VecEnv, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
-        self.post_decisions.before_step()
-        return super()._step_env(env, actions)
-
-    def step_fields(self, infos: list[dict[str, Any]]) -> dict[str, Any]:
-        step = self.num_timesteps // self.n_envs - 1
-        observations, rewards = self.post_decisions.read(infos, step)
-        check_finite(observations, rewards, step, what=("a post-decision observation", "a post-decision reward"))
-        credit = {} if self.component_credit is None else self.component_credit.fields(infos, step)
-        return {"post_observations": observations, "post_rewards": rewards, **credit}
-
-    def _post_values(self, observations: Any) -> np.ndarray:
-        """V^x of many post-decision observations, ``(N,)``."""
-
-        def evaluate(seen: Any) -> tuple[Tensor]:
-            return (self.policy.post_values_of(self.policy.preprocess_post(seen)),)
-
-        return in_batches(evaluate, self.device, observations)[0]
-
-    def _evaluate_decisions(self, buffer: RolloutBuffer) -> None:
-        """V^x of the post-decision states, and log pi of each component of the actions."""
-
-        def log_probs(seen: Any, taken: Tensor) -> tuple[Tensor]:
-            return (self.policy.distribution_of(self.policy.preprocess(seen)).log_probs(taken),)
-
-        buffer.flat("post_values")[:] = self._post_values(buffer.flat("post_observations"))
-        if self.ratio == "component":
-            rows = buffer.flat("observations"), buffer.flat("actions")
-            (buffer.flat("component_log_probs")[:],) = in_batches(log_probs, self.device, *rows)
-
     def after_update(self, data: dict[str, Any], hyper: dict[str, Tensor]) -> None:
         """Log how much of its targets V^x explains."""
         buffer = self.rollout_buffer
         valid = buffer.flat("valid")
         explained = explained_variance(buffer.flat("post_values")[valid], buffer.flat("post_returns")[valid])
         self.logger.record("train/post_explained_variance", float(explained))
-
-    def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "post_decisions", "component_credit"]

@@ -15,7 +15,7 @@ from rlspo import PDPPO
 from rlspo.common.update import MINIBATCH_FIELDS, gather
 from rlspo.envs import PostDecision
 from rlspo.pdppo.advantages import ADVANTAGES, TARGETS
-from rlspo.pdppo.pdppo import PUBLISHED
+from rlspo.pdppo.published import PUBLISHED
 from tests.pdppo.chain import VectorChainEnv
 from tests.spaces import SpacesEnv, policy_name
 
