@@ -167,6 +167,7 @@ def report() -> None:
             axis.fill_between(steps, curves.min(axis=0), curves.max(axis=0), color=COLOURS[agent], alpha=0.18, linewidth=0)
         axis.axhline(3, color="black", linewidth=0.7, linestyle=":")
         axis.set(yscale="log", xlabel="steps", title=f"{instance}: optimal cost {best:.1f}", ylim=(0.3, 200))
+        axis.xaxis.set_major_formatter(lambda steps, _: f"{steps / 1000:.0f}k")
         axis.set_yticks([1, 3, 10, 30, 100], ["1 %", "3 %", "10 %", "30 %", "100 %"])
         axis.minorticks_off()
         axis.spines[["top", "right"]].set_visible(False)

@@ -39,15 +39,15 @@ RULES: dict[str, tuple[str, int, Callable[[Instance], Any]]] = {
     "random": ("uniform random", 200, lambda instance: UniformRandom(instance, np.random.default_rng(0))),
     "static": ("static assignment", 200, StaticAssignment),
     "reorder": ("(s, S) reorder points", 200, lambda instance: ReorderPoint.searched(instance, seed=0)),
-    "milp": ("rolling horizon, MILP", 3, MilpHorizon),
     "rolling": ("rolling horizon, search", 10, RollingHorizon),
+    "milp": ("rolling horizon, MILP", 3, MilpHorizon),
 }
 
 
 def run(folder: Path) -> None:
-    for instance_name in INSTANCES:
-        instance = load_instance(folder / f"published_{instance_name}.json")
-        for name, (title, episodes, make) in RULES.items():
+    instances = {name: load_instance(folder / f"published_{name}.json") for name in INSTANCES}
+    for name, (title, episodes, make) in RULES.items():
+        for instance_name, instance in instances.items():
             file = RESULTS / f"{instance_name}_{name}.json"
             if file.exists():
                 continue
