@@ -78,7 +78,8 @@ def report() -> None:
                 cells.append(f"{returns.mean():.0f} ± {half:.0f}")
             else:
                 cells.append("")
-        lines.append(f"| {title}, {episodes} episodes | {' | '.join(cells)} |")
+        if any(cells):
+            lines.append(f"| {title}, {episodes} episodes | {' | '.join(cells)} |")
     table = "\n".join(lines) + "\n"
     (ROOT / "docs" / "_results" / "lot_sizing_rules.md").write_text(table)
     print(table)
