@@ -16,3 +16,10 @@ def device(request: pytest.FixtureRequest) -> str:
 def one_thread() -> None:
     """Small networks run fastest, and sums come out in the same order, on a single thread."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def exact_convolutions() -> None:
+    """cuDNN by default adds up a convolution's gradients in any order, and in TF32."""
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False
