@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
-import gymnasium as gym
 import numpy as np
 import torch
-from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import RolloutBuffer as SB3RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import HParam
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
-from rlspo.common.checkpoints import load_checked
+from rlspo.common.agent import Agent
 from rlspo.common.collector import Actor, TimeLimits, env_actions, evaluate_in_batches, stack_observations, torch_actor
-from rlspo.common.compilation import should_compile
 from rlspo.common.errors import check_finite, env_failure
 from rlspo.common.precision import convolution_dtype
 from rlspo.common.randomness import Randomness
 from rlspo.common.reward_scaling import RewardScaler
 from rlspo.common.rollout_buffer import Field, RolloutBuffer, observation_fields
-from rlspo.common.settings import check_batch_size, check_settings, shown_settings
+from rlspo.common.settings import check_batch_size, check_settings
 from rlspo.common.trees import tree_map
 from rlspo.common.update import MINIBATCH_FIELDS, Minibatch, Parameters, Update
-from rlspo.common.vector_env import GymnasiumVecEnv
 
 Tensor = torch.Tensor
 SelfAgent = TypeVar("SelfAgent", bound="OnPolicyAgent")
 
 
-class OnPolicyAgent(OnPolicyAlgorithm):
+class OnPolicyAgent(Agent, OnPolicyAlgorithm):
     """Collect, estimate advantages, update: the loop around :meth:`loss`.
 
     A subclass gives the loss and may override the other hooks in the section "What an agent may change"; it copies
@@ -47,8 +41,8 @@ class OnPolicyAgent(OnPolicyAlgorithm):
     policy: Any
     #: Rollout fields recorded beyond the usual ones, by name.
     extra_fields: Mapping[str, Field | dict[str, Field]] = {}
-    #: Settings by which a model file of this agent is known; SB3's files do not name theirs.
     saved_settings: ClassVar[set[str]] = {"n_epochs", "batch_size"}
+    shown_metric: ClassVar[str] = "train/value_loss"
 
     def __init__(
         self,
@@ -68,7 +62,6 @@ class OnPolicyAgent(OnPolicyAlgorithm):
             batch_size=batch_size,
             n_epochs=n_epochs,
             target_kl=target_kl,
-            compile=compile,
         )
         if normalize_observations:
             policy_kwargs = {**(policy_kwargs or {}), "normalize_observations": True}
@@ -78,10 +71,9 @@ class OnPolicyAgent(OnPolicyAlgorithm):
         self.target_kl = target_kl
         self.normalize_observations = normalize_observations
         self.normalize_rewards = normalize_rewards
-        self.compile = compile
+        self.set_up_compiling(compile)
         self.precision = precision
         self.reward_scaler: RewardScaler | None = None
-        self._planned_updates = 0
         if self.env is not None:
             observation_fields(self.observation_space)
             check_batch_size(self.batch_size, self.n_steps, self.n_envs)
@@ -136,14 +128,6 @@ class OnPolicyAgent(OnPolicyAlgorithm):
 
     # Construction.
 
-    @staticmethod
-    def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
-        if isinstance(env, str):
-            env = maybe_make_env(env, verbose)
-        if isinstance(env, gym.vector.VectorEnv):
-            env = GymnasiumVecEnv(env)
-        return OnPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
-
     def _setup_model(self) -> None:
         stock = self.rollout_buffer_class is None or self.rollout_buffer_class.__module__ == SB3RolloutBuffer.__module__
         self.rollout_buffer_class = RolloutBuffer if stock else self.rollout_buffer_class
@@ -165,16 +149,6 @@ class OnPolicyAgent(OnPolicyAlgorithm):
         update = Update(self.loss, self.policy, self.policy.optimizer, self.max_grad_norm, self.target_kl)
         update.use_compiled(compiled, or_eager=self.compile == "auto")
         return update
-
-    def set_random_seed(self, seed: int | None = None) -> None:
-        """Seed the agent's own generators, the action space and the environment; global generators are left alone."""
-        self.randomness = Randomness(seed, self.device)
-        if hasattr(self, "policy"):
-            self.policy.generator = self.randomness.predict
-        if seed is not None:
-            self.action_space.seed(seed)
-            if self.env is not None:
-                self.env.seed(seed)
 
     # Collecting.
 
@@ -337,14 +311,7 @@ class OnPolicyAgent(OnPolicyAlgorithm):
         rollout = self.n_steps * self.n_envs
         n_updates = -(-int(total_timesteps) // rollout) * self.n_epochs * (rollout // self.batch_size)
         self._planned_updates += n_updates  # training in slices pays in the end, too
-        compiled, reason = should_compile(self.compile, self._planned_updates, self.device)
-        if compiled and not self.update.asked_to_compile:
-            print(f"Compiling the update, which takes 10 to 25 s before the first one: {reason}.", flush=True)
-            self.update.use_compiled(True, or_eager=self.compile == "auto")
-        elif not compiled and self.verbose >= 1:
-            print(f"Running the update eagerly: {reason}.")
-        if self.compile is False:
-            self.update.use_compiled(False)
+        self.decide_on_compiling()
         return super().learn(
             int(total_timesteps),
             callback,
@@ -354,20 +321,7 @@ class OnPolicyAgent(OnPolicyAlgorithm):
             progress_bar,
         )
 
-    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
-        total_timesteps, callback = super()._setup_learn(*args, **kwargs)
-        metrics = {"rollout/ep_rew_mean": 0.0, "train/value_loss": 0.0}
-        self.logger.record("hparams", HParam(self.hyperparameters(), metrics), exclude=("stdout", "log", "json", "csv"))
-        return total_timesteps, callback
-
-    def hyperparameters(self) -> dict[str, bool | float | str]:
-        """The settings that can be shown in TensorBoard's HParams tab: scalars as they are, the rest as text."""
-        return {"algorithm": type(self).__name__, "n_envs": self.n_envs, **shown_settings(vars(self))}
-
     # Saving and loading.
-
-    def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "update", "randomness"]
 
     def get_parameters(self) -> dict[str, dict[str, Any]]:
         """State dicts of policy and optimiser, in SB3's form."""
@@ -378,22 +332,3 @@ class OnPolicyAgent(OnPolicyAlgorithm):
         """As SB3's; weights and optimiser state are copied into the update's vectors."""
         super().set_parameters(load_path_or_dict, exact_match, device)
         self.update.flat.adopt_optimizer_state()
-
-    def save(self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
-        """As SB3's; the state of the random generators and the agent's name are saved too."""
-        self._random_state = self.randomness.state()
-        self._agent = type(self).__name__
-        super().save(path, exclude, include)
-
-    @classmethod
-    def load(cls: type[SelfAgent], path: str | pathlib.Path | Any, *args: Any, **kwargs: Any) -> SelfAgent:
-        """As SB3's, from a file that this agent has saved (for :class:`rlspo.PPO` also one of SB3's PPO).
-
-        :raises IncompatibleModelError: for a file that is truncated, no model, or another agent's
-        """
-        model = load_checked(
-            cls.__name__, cls.saved_settings, path, lambda: super(OnPolicyAgent, cls).load(path, *args, **kwargs)
-        )
-        if hasattr(model, "_random_state"):
-            model.randomness.restore(model._random_state)
-        return model

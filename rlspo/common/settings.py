@@ -19,15 +19,12 @@ def check_settings(
     vf_coef: Any,
     max_grad_norm: Any,
     target_kl: Any,
-    compile: Any,
 ) -> None:
     """Refuse what cannot be meant; the arguments are those of :class:`rlspo.PPO`.
 
     :raises TypeError: for something that is no number where one is needed
     :raises ValueError: for a number out of range, or an unknown choice
     """
-    if compile not in ("auto", True, False):
-        raise ValueError(f"compile is {compile!r}; it must be 'auto', True or False.")
     for name, count in (("n_steps", n_steps), ("batch_size", batch_size), ("n_epochs", n_epochs)):
         check_count(name, count)
     for name, fraction in (("gamma", gamma), ("gae_lambda", gae_lambda)):

@@ -14,16 +14,28 @@ from rlspo.policies.distributions import (
     MultiCategorical,
     SquashedGaussian,
 )
+from rlspo.policies.mixtures import (
+    BernoulliMixture,
+    CategoricalMixture,
+    GaussianMixture,
+    Mixture,
+    SquashedGaussianMixture,
+)
 
 __all__ = [
     "ActorCriticCnnPolicy",
     "ActorCriticPolicy",
     "Bernoulli",
+    "BernoulliMixture",
     "Categorical",
+    "CategoricalMixture",
     "Distribution",
     "Gaussian",
+    "GaussianMixture",
+    "Mixture",
     "MultiCategorical",
     "MultiInputActorCriticPolicy",
     "SquashedGaussian",
+    "SquashedGaussianMixture",
     "functional_policy_class",
 ]

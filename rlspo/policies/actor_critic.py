@@ -22,9 +22,8 @@ from stable_baselines3.common.distributions import (
 )
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
-from torch import nn
 
-from rlspo.common.trees import ArrayTree, tree_map
+from rlspo.common.trees import ArrayTree
 from rlspo.policies.distributions import (
     Bernoulli,
     Categorical,
@@ -33,30 +32,14 @@ from rlspo.policies.distributions import (
     MultiCategorical,
     SquashedGaussian,
 )
+from rlspo.policies.functional import Functional, Parameters
 from rlspo.policies.numpy_actor import numpy_actor
 from rlspo.policies.preprocessing import Preprocessing
 
 Tensor = torch.Tensor
-Parameters = dict[str, Tensor]
 
 
-def _channels_last(inputs: Tensor) -> Tensor:
-    """Images with the channel innermost in memory: the same numbers, and convolutions are faster."""
-    return inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs
-
-
-class _Methods(nn.Module):
-    """Lets ``torch.func.functional_call``, which calls ``forward`` only, reach any method of a policy."""
-
-    def __init__(self, policy: nn.Module) -> None:
-        super().__init__()
-        self.policy = policy
-
-    def forward(self, method: str, inputs: Any) -> Any:
-        return getattr(self.policy, method)(inputs)
-
-
-class ActorCriticPolicy(sb3.ActorCriticPolicy):
+class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
     """Actor and critic for vectors ("MlpPolicy").
 
     All arguments of SB3's ``ActorCriticPolicy``, and:
@@ -82,17 +65,9 @@ class ActorCriticPolicy(sb3.ActorCriticPolicy):
         super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
         self.normalize_observations = normalize_observations
         self.clip_observations = clip_observations
-        #: Source of the samples of ``predict(deterministic=False)``; None: torch's global generator. Set by the agent.
-        self.generator: torch.Generator | None = None
-        #: Run the features extractor under autocast to this type; None for float32. Set by the agent (``precision``).
-        self.convolution_dtype: torch.dtype | None = None
         self.preprocess = Preprocessing(observation_space, self.normalize_images, normalize_observations, clip_observations)
-        owners = [id(parameter) for module in self.modules() for parameter in module.parameters(recurse=False)]
-        self._tied = len(owners) != len(set(owners))
         self._choices = tuple(map(int, action_space.nvec)) if isinstance(action_space, spaces.MultiDiscrete) else ()
-        self._methods: nn.Module
-        # Not a submodule (it would contain its own parent), hence past nn.Module's registration.
-        self.__dict__["_methods"] = _Methods(self)
+        self.make_functional()
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {
@@ -170,21 +145,7 @@ class ActorCriticPolicy(sb3.ActorCriticPolicy):
         """:meth:`evaluation_of` with ``parameters``."""
         return self._with(parameters, "evaluation_of", inputs)
 
-    def _with(self, parameters: Parameters, method: str, inputs: Any) -> Any:
-        # The tie that functional_call looks for by default is that of one module under two names (a shared features
-        # extractor), which needs none and breaks compilation; only one parameter in two modules does.
-        renamed = {f"policy.{name}": tensor for name, tensor in parameters.items()}
-        return torch.func.functional_call(self._methods, renamed, (method, inputs), tie_weights=self._tied)
-
     # Parts.
-
-    def _features(self, inputs: Any, extractor: nn.Module) -> Tensor:
-        inputs = tree_map(_channels_last, inputs)
-        if self.convolution_dtype is None:
-            return extractor(inputs)
-        # The cache of casted weights must stay off: functional calls swap the weights under it.
-        with torch.autocast(self.device.type, self.convolution_dtype, cache_enabled=False):
-            return extractor(inputs).float()
 
     def _values(self, latent: Tensor) -> Tensor:
         return self.value_net(latent).squeeze(-1)

@@ -35,7 +35,7 @@ def _layers(policy: Any) -> list[Layer] | None:
         and type(policy.mlp_extractor) is MlpExtractor
         and type(policy.action_net) is nn.Linear
         and all(
-            getattr(type(policy), method).__module__ == "rlspo.policies.actor_critic"
+            getattr(type(policy), method).__module__ in ("rlspo.policies.actor_critic", "rlspo.policies.functional")
             for method in ("distribution_of", "_distribution", "_features")
         )
     )

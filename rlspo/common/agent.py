@@ -1,0 +1,109 @@
+"""What every agent has, on- and off-policy: its own generators, the choice to compile, files that know their agent."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterable
+from typing import Any, ClassVar, TypeVar
+
+import gymnasium as gym
+from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import HParam
+from stable_baselines3.common.vec_env import VecEnv
+
+from rlspo.common.checkpoints import load_checked
+from rlspo.common.compilation import should_compile
+from rlspo.common.randomness import Randomness
+from rlspo.common.settings import shown_settings
+from rlspo.common.vector_env import GymnasiumVecEnv
+
+SelfAgent = TypeVar("SelfAgent", bound="Agent")
+
+
+class Agent(BaseAlgorithm):
+    """Stands before one of SB3's base classes; what is here is the same for all agents."""
+
+    #: Settings by which a model file of this agent is known; SB3's files do not name theirs.
+    saved_settings: ClassVar[set[str]] = set()
+    #: Besides the return, what TensorBoard's HParams tab shows.
+    shown_metric: ClassVar[str] = "train/loss"
+    update: Any
+    policy: Any
+
+    @staticmethod
+    def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        if isinstance(env, str):
+            env = maybe_make_env(env, verbose)
+        if isinstance(env, gym.vector.VectorEnv):
+            env = GymnasiumVecEnv(env)
+        return BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+
+    # Randomness.
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seed the agent's own generators, the action space and the environment; global generators are left alone."""
+        self.randomness = Randomness(seed, self.device)
+        if getattr(self, "policy", None) is not None:
+            self.policy.generator = self.randomness.predict
+        if seed is not None:
+            self.action_space.seed(seed)
+            if self.env is not None:
+                self.env.seed(seed)
+
+    # Compilation.
+
+    def set_up_compiling(self, compile: str | bool) -> None:
+        """
+        :param compile: the agent's argument
+        :raises ValueError: for another value than the three
+        """
+        if compile not in ("auto", True, False):
+            raise ValueError(f"compile is {compile!r}; it must be 'auto', True or False.")
+        self.compile = compile
+        self._planned_updates = 0
+
+    def decide_on_compiling(self) -> None:
+        """Switch the update to its compiled form where that was asked for, or where the updates planned so far pay for it."""
+        compiled, reason = should_compile(self.compile, self._planned_updates, self.device)
+        if compiled and not self.update.asked_to_compile:
+            print(f"Compiling the update, which takes 10 to 25 s before the first one: {reason}.", flush=True)
+            self.update.use_compiled(True, or_eager=self.compile == "auto")
+        elif not compiled and self.verbose >= 1:
+            print(f"Running the update eagerly: {reason}.")
+        if self.compile is False:
+            self.update.use_compiled(False)
+
+    # Logging.
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        total_timesteps, callback = super()._setup_learn(*args, **kwargs)
+        metrics = {"rollout/ep_rew_mean": 0.0, self.shown_metric: 0.0}
+        self.logger.record("hparams", HParam(self.hyperparameters(), metrics), exclude=("stdout", "log", "json", "csv"))
+        return total_timesteps, callback
+
+    def hyperparameters(self) -> dict[str, bool | float | str]:
+        """The settings that can be shown in TensorBoard's HParams tab: scalars as they are, the rest as text."""
+        return {"algorithm": type(self).__name__, "n_envs": self.n_envs, **shown_settings(vars(self))}
+
+    # Saving and loading.
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "update", "randomness"]
+
+    def save(self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
+        """As SB3's; the state of the random generators and the agent's name are saved too."""
+        self._random_state = self.randomness.state()
+        self._agent = type(self).__name__
+        super().save(path, exclude, include)
+
+    @classmethod
+    def load(cls: type[SelfAgent], path: str | pathlib.Path | Any, *args: Any, **kwargs: Any) -> SelfAgent:
+        """As SB3's, from a file that this agent has saved (for :class:`rlspo.PPO` and :class:`rlspo.SAC` also one of SB3's).
+
+        :raises IncompatibleModelError: for a file that is truncated, no model, or another agent's
+        """
+        model = load_checked(cls.__name__, cls.saved_settings, path, lambda: super(Agent, cls).load(path, *args, **kwargs))
+        if hasattr(model, "_random_state"):
+            model.randomness.restore(model._random_state)
+        return model

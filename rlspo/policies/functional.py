@@ -1,0 +1,62 @@
+"""The pure side of a policy: any of its methods with other parameters than its own, so that losses differentiate and compile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from rlspo.common.trees import tree_map
+
+Tensor = torch.Tensor
+Parameters = dict[str, Tensor]
+
+
+def _channels_last(inputs: Tensor) -> Tensor:
+    """Images with the channel innermost in memory: the same numbers, and convolutions are faster."""
+    return inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs
+
+
+class _Methods(nn.Module):
+    """Lets ``torch.func.functional_call``, which calls ``forward`` only, reach any method of a policy."""
+
+    def __init__(self, policy: nn.Module) -> None:
+        super().__init__()
+        self.policy = policy
+
+    def forward(self, method: str, inputs: Any) -> Any:
+        return getattr(self.policy, method)(inputs)
+
+
+class Functional(nn.Module):
+    """Stands before one of SB3's policy classes, whose constructor calls :meth:`make_functional` when all layers are there."""
+
+    _methods: nn.Module
+    device: Any
+    #: Source of the samples of ``predict(deterministic=False)``; None: torch's global generator. Set by the agent.
+    generator: torch.Generator | None = None
+    #: Run the features extractor under autocast to this type; None for float32. Set by the agent (``precision``).
+    convolution_dtype: torch.dtype | None = None
+
+    def make_functional(self) -> None:
+        """Look at the layers that were built."""
+        owners = [id(parameter) for module in self.modules() for parameter in module.parameters(recurse=False)]
+        self._tied = len(owners) != len(set(owners))
+        # Not a submodule (it would contain its own parent), hence past nn.Module's registration.
+        self.__dict__["_methods"] = _Methods(self)
+
+    def _with(self, parameters: Parameters, method: str, inputs: Any) -> Any:
+        """``method(inputs)`` with ``parameters`` (by name, as in ``named_parameters``) instead of the module's own."""
+        # The tie that functional_call looks for by default is that of one module under two names (a shared features
+        # extractor), which needs none and breaks compilation; only one parameter in two modules does.
+        renamed = {f"policy.{name}": tensor for name, tensor in parameters.items()}
+        return torch.func.functional_call(self._methods, renamed, (method, inputs), tie_weights=self._tied)
+
+    def _features(self, inputs: Any, extractor: nn.Module) -> Tensor:
+        inputs = tree_map(_channels_last, inputs)
+        if self.convolution_dtype is None:
+            return extractor(inputs)
+        # The cache of casted weights must stay off: functional calls swap the weights under it.
+        with torch.autocast(self.device.type, self.convolution_dtype, cache_enabled=False):
+            return extractor(inputs).float()
