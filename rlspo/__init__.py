@@ -4,8 +4,9 @@ from rlspo.arpo import ARPO, BARPO
 from rlspo.envs.registration import register_envs
 from rlspo.pdppo import PDPPO
 from rlspo.ppo import PPO
+from rlspo.sac import SAC
 
 __version__ = "0.1.0"
-__all__ = ["ARPO", "BARPO", "PDPPO", "PPO", "__version__"]
+__all__ = ["ARPO", "BARPO", "PDPPO", "PPO", "SAC", "__version__"]
 
 register_envs()

@@ -15,7 +15,42 @@ from torch import nn
 Tensor = torch.Tensor
 
 
-class FlatParameters:
+class FlatVector:
+    """Parameters in one vector, which they become views of.
+
+    :param named: name and parameter; all float32 and on one device
+    """
+
+    def __init__(self, named: list[tuple[str, nn.Parameter]]) -> None:
+        self.names = [name for name, _ in named]
+        self.parameters = [parameter for _, parameter in named]
+        self.shapes = [parameter.shape for parameter in self.parameters]
+        self.sizes = [parameter.numel() for parameter in self.parameters]
+        self.values = torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters])
+        for parameter, view in zip(self.parameters, self.views(self.values), strict=True):
+            parameter.data = view
+
+    def holds_all(self, parameters: list[nn.Parameter]) -> bool:
+        """Whether these are the parameters it was made of, and still are views of the vector."""
+        if len(parameters) != len(self.parameters):
+            return False
+        pairs = zip(parameters, self.parameters, self.views(self.values), strict=True)
+        return all(new is old and new.data_ptr() == view.data_ptr() for new, old, view in pairs)
+
+    def views(self, vector: Tensor) -> list[Tensor]:
+        """``vector`` cut into tensors of the parameters' shapes."""
+        return [part.view(shape) for part, shape in zip(vector.split(self.sizes), self.shapes, strict=True)]
+
+    def named(self, vector: Tensor) -> dict[str, Tensor]:
+        """Read ``vector`` as parameters by name; differentiable."""
+        return dict(zip(self.names, self.views(vector), strict=True))
+
+    def flatten(self, named: dict[str, Tensor]) -> Tensor:
+        """The inverse of :meth:`named`."""
+        return torch.cat([named[name].reshape(-1) for name in self.names])
+
+
+class FlatParameters(FlatVector):
     """Lay the trainable parameters of ``module`` out in one vector and point the module and its optimiser at it.
 
     A parameter group of the optimiser may have two keys of ours: ``lr_scale``, by which the learning rate is multiplied, and
@@ -29,15 +64,8 @@ class FlatParameters:
     def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer
         self._adopt_new_parameters(module)
-        named = self._in_order(module)
-        self.names = [name for name, _ in named]
-        self.parameters = [parameter for _, parameter in named]
-        self.shapes = [parameter.shape for parameter in self.parameters]
-        self.sizes = [parameter.numel() for parameter in self.parameters]
+        super().__init__(self._in_order(module))
         self.adam = Adam.of(optimizer)
-        self.values = torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters])
-        for parameter, view in zip(self.parameters, self.views(self.values), strict=True):
-            parameter.data = view
         self.first_moment = torch.zeros_like(self.values)
         self.second_moment = torch.zeros_like(self.values)
         # float64: 1 - 0.999**t cancels in float32 while t is small. One dimension: compiled code on the CPU treats tensors
@@ -86,22 +114,7 @@ class FlatParameters:
         Replacing a layer, freezing one, ``deepcopy`` and SB3's ``load_from_vector`` all end that.
         """
         trainable = [parameter for _, parameter in self._in_order(module)]
-        if optimizer is not self.optimizer or len(trainable) != len(self.parameters):
-            return False
-        pairs = zip(trainable, self.parameters, self.views(self.values), strict=True)
-        return all(new is old and new.data_ptr() == view.data_ptr() for new, old, view in pairs)
-
-    def views(self, vector: Tensor) -> list[Tensor]:
-        """``vector`` cut into tensors of the parameters' shapes."""
-        return [part.view(shape) for part, shape in zip(vector.split(self.sizes), self.shapes, strict=True)]
-
-    def named(self, vector: Tensor) -> dict[str, Tensor]:
-        """Read ``vector`` as parameters by name; differentiable."""
-        return dict(zip(self.names, self.views(vector), strict=True))
-
-    def flatten(self, named: dict[str, Tensor]) -> Tensor:
-        """The inverse of :meth:`named`."""
-        return torch.cat([named[name].reshape(-1) for name in self.names])
+        return optimizer is self.optimizer and self.holds_all(trainable)
 
     def adopt_optimizer_state(self) -> None:
         """Take over what the optimiser holds (after a load) and make its Adam moments views of the vectors."""

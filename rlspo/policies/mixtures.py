@@ -276,9 +276,7 @@ class CategoricalMixture(Mixture):
         """The one categorical distribution that a mixture for one choice is; None for several choices."""
         if isinstance(self.experts, MultiCategorical):
             return None
-        return Categorical(
-            torch.logsumexp(self.log_weights.unsqueeze(-1) + F.log_softmax(self.experts.logits, dim=-1), dim=1)
-        )
+        return Categorical(torch.logsumexp(self.log_weights.unsqueeze(-1) + F.log_softmax(self.experts.logits, dim=-1), dim=1))
 
     def entropy(self) -> Tensor | None:
         return self.marginal.entropy() if self.marginal is not None else super().entropy()

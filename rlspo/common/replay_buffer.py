@@ -1,0 +1,152 @@
+"""A replay buffer as named fields of declared shape, kept on the agent's device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.buffers import BaseBuffer
+from stable_baselines3.common.buffers import ReplayBuffer as SB3ReplayBuffer
+from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
+from stable_baselines3.common.vec_env import VecNormalize
+
+from rlspo.common.rollout_buffer import Field, action_field, observation_fields
+from rlspo.common.trees import tree_map
+
+
+class ReplayBuffer(SB3ReplayBuffer):
+    """The last ``buffer_size`` transitions, in a ring; every field is a tensor ``(buffer_size, *field.shape)``.
+
+    Rows are transitions of any environment, so a step in which an environment only reset leaves no row. On a CPU the tensors
+    share memory with numpy arrays, on a GPU they live there, and a minibatch is gathered where it is used.
+
+    :param buffer_size: transitions of all environments together
+    :param observation_space: of the environment, a Dict space too
+    :param action_space: of the environment
+    :param device: where the fields live
+    :param n_envs: parallel environments
+    :param optimize_memory_usage: must be False; SB3's ``ReplayBuffer`` keeps observations once (see :class:`rlspo.SAC`)
+    :param handle_timeout_termination: a time limit is not an end: do not store it as one
+    :param extra_fields: what an agent records beyond the usual, by name
+    """
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        device: torch.device | str = "auto",
+        n_envs: int = 1,
+        optimize_memory_usage: bool = False,
+        handle_timeout_termination: bool = True,
+        extra_fields: dict[str, Field | dict[str, Field]] | None = None,
+    ) -> None:
+        if optimize_memory_usage:
+            raise ValueError("optimize_memory_usage is not for this buffer; use SB3's ReplayBuffer.")
+        BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs=n_envs)
+        self.optimize_memory_usage = False
+        self.handle_timeout_termination = handle_timeout_termination
+        seen = observation_fields(observation_space)
+        self.fields: dict[str, Any] = {
+            "observations": seen,
+            "next_observations": seen,
+            "actions": action_field(action_space),
+            "rewards": Field(),
+            "dones": Field(),
+            **(extra_fields or {}),
+        }
+        self.data: dict[str, Any] = {name: tree_map(self._allocate, field) for name, field in self.fields.items()}
+
+    def _allocate(self, field: Field) -> torch.Tensor:
+        # numpy's zeros take memory only where they are written to.
+        array = torch.from_numpy(np.zeros((self.buffer_size, *field.shape), field.dtype))
+        return array if self.device.type == "cpu" else array.to(self.device)
+
+    def size(self) -> int:
+        """Transitions that can be drawn."""
+        return self.buffer_size if self.full else self.pos
+
+    def add(  # type: ignore[override]
+        self,
+        obs: Any,
+        next_obs: Any,
+        action: np.ndarray,
+        reward: np.ndarray,
+        done: np.ndarray,
+        infos: list[dict[str, Any]],
+        **extra: Any,
+    ) -> None:
+        """Record one step of all environments, each array ``(n_envs, *shape)``; the oldest rows make room.
+
+        :param obs: before the step
+        :param next_obs: after it; of an episode that ended, its last
+        :param action: in [-1, 1]
+        :param done: whether the episode ended
+        :param infos: of the environments, see ``handle_timeout_termination``
+        :param extra: the extra fields, by name
+        """
+        cut = np.array([self.handle_timeout_termination and info.get("TimeLimit.truncated", False) for info in infos])
+        rows = {
+            "observations": obs,
+            "next_observations": next_obs,
+            "actions": action.reshape(self.n_envs, -1),
+            "rewards": reward,
+            "dones": np.asarray(done, np.float32) * (1.0 - cut),
+            **extra,
+        }
+        kept = np.array([index for index, info in enumerate(infos) if "autoreset" not in info], np.int64)
+        where = (self.pos + np.arange(len(kept))) % self.buffer_size
+        for name, value in rows.items():
+            tree_map(lambda store, part: self._write(store, where, np.asarray(part)[kept]), self.data[name], value)
+        self.full |= self.pos + len(kept) >= self.buffer_size
+        self.pos = (self.pos + len(kept)) % self.buffer_size
+
+    @staticmethod
+    def _write(store: torch.Tensor, where: np.ndarray, rows: np.ndarray) -> None:
+        if store.device.type == "cpu":
+            store.numpy()[where] = rows.reshape(-1, *store.shape[1:])
+        else:
+            tensor = torch.as_tensor(rows.reshape(-1, *store.shape[1:])).to(store.device, store.dtype)
+            store[torch.as_tensor(where, device=store.device)] = tensor
+
+    def rows(self, count: int, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Numbers of ``count`` rows drawn at random, with replacement, on the device.
+
+        :raises ValueError: where nothing has been recorded yet
+        """
+        if self.size() == 0:
+            raise ValueError("The replay buffer is empty; collect at least one step before learning (learning_starts >= 1).")
+        return torch.randint(self.size(), (count,), generator=generator, device=self.device)
+
+    def sample(self, batch_size: int, env: VecNormalize | None = None) -> Any:
+        """SB3's interface: ``batch_size`` rows as tensors.
+
+        :param env: normalise observations and rewards by its statistics
+        """
+        return self._get_samples(self.rows(batch_size).cpu().numpy(), env)
+
+    def _get_samples(self, batch_inds: np.ndarray, env: VecNormalize | None = None) -> Any:
+        at = torch.as_tensor(batch_inds, device=self.device)
+        data = {name: tree_map(lambda store: store[at], self.data[name]) for name in self.fields}
+        for name in ("observations", "next_observations"):
+            if env is not None:
+                plain: Any = self._normalize_obs(tree_map(lambda rows: rows.cpu().numpy(), data[name]), env)
+                data[name] = tree_map(self.to_torch, plain)
+        rewards = data["rewards"].reshape(-1, 1)
+        if env is not None:
+            rewards = self.to_torch(self._normalize_reward(rewards.cpu().numpy(), env)).float()
+        kind = DictReplayBufferSamples if isinstance(self.observation_space, spaces.Dict) else ReplayBufferSamples
+        return kind(
+            observations=data["observations"],
+            actions=data["actions"],
+            next_observations=data["next_observations"],
+            dones=data["dones"].reshape(-1, 1),
+            rewards=rewards,
+        )
+
+    def to(self, device: torch.device) -> None:
+        """Move all fields to another device."""
+        self.device = device
+        self.data = {name: tree_map(lambda store: store.to(device), tree) for name, tree in self.data.items()}

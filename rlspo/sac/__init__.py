@@ -1,0 +1,5 @@
+"""Soft actor-critic."""
+
+from rlspo.sac.sac import SAC
+
+__all__ = ["SAC"]

@@ -1,0 +1,162 @@
+"""SB3's SAC policies with a pure, functional side: parameters and inputs in, actions and values out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.sac import policies as sb3
+
+from rlspo.policies.distributions import SquashedGaussian
+from rlspo.policies.functional import Functional, Parameters
+from rlspo.policies.preprocessing import Preprocessing
+
+Tensor = torch.Tensor
+LOG_STD_MIN, LOG_STD_MAX = sb3.LOG_STD_MIN, sb3.LOG_STD_MAX
+
+
+class SACPolicy(Functional, sb3.SACPolicy):
+    """Actor, critics and target critics for vectors ("MlpPolicy"): SB3's networks, initialisation and ``state_dict``.
+
+    All arguments of SB3's ``SACPolicy``. *Inputs* below are what :meth:`preprocess` returns; actions lie in [-1, 1].
+    """
+
+    def __init__(
+        self, observation_space: spaces.Space, action_space: spaces.Box, lr_schedule: Schedule, *args: Any, **kwargs: Any
+    ) -> None:
+        super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
+        self.preprocess = Preprocessing(observation_space, self.normalize_images, normalize=False, clip=10.0)
+        #: Run all layers under autocast to this type; None for float32. Set by the agent (``precision``).
+        self.matmul_dtype: torch.dtype | None = None
+        self.make_functional()
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+        if self.actor.use_sde:
+            return super()._predict(observation, deterministic)
+        distribution = self.distribution_of(self.preprocess(observation))
+        return distribution.mode() if deterministic else distribution.sample(self.generator)
+
+    # The pure side, with the module's own parameters.
+
+    def _heads(self, inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Last hidden layer, mean and logarithm of the standard deviation."""
+        actor: Any = self.actor
+        with self._low_precision():
+            latent = actor.latent_pi(self._features(inputs, actor.features_extractor))
+            mean = actor.mu(latent)
+            if not actor.use_sde:
+                return latent, mean.float(), actor.log_std(latent).float().clamp(LOG_STD_MIN, LOG_STD_MAX)
+        # gSDE (arXiv 2005.05719): the noise is linear in the latent.
+        latent = latent.float()
+        variance = latent**2 @ actor.get_std() ** 2
+        return latent, mean.float(), 0.5 * torch.log(variance + actor.action_dist.epsilon)
+
+    def distribution_of(self, inputs: Any) -> Any:
+        """pi(. | inputs)."""
+        _, mean, log_std = self._heads(inputs)
+        return SquashedGaussian(mean, log_std)
+
+    def sample_of(self, seen: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
+        """Actions, ``(B, A)``, and their log-probabilities, ``(B,)``; differentiable.
+
+        :param seen: inputs and noise (:meth:`draw_noise`)
+        """
+        inputs, noise = seen
+        latent, mean, log_std = self._heads(inputs)
+        distribution = SquashedGaussian(mean, log_std)
+        if self.actor.use_sde:
+            raw = mean + latent @ (noise * self.actor.get_std())
+        else:
+            raw = distribution.raw(noise)
+        return distribution.squash(raw), distribution.log_probs_of_raw(raw).sum(dim=-1)
+
+    def q_values_of(self, pair: tuple[Any, Tensor]) -> Tensor:
+        """Q_i(inputs, actions) of all critics, ``(n_critics, B)``."""
+        return self._critics(self.critic, *pair)
+
+    def target_q_values_of(self, pair: tuple[Any, Tensor]) -> Tensor:
+        """As :meth:`q_values_of`, of the target critics."""
+        return self._critics(self.critic_target, *pair)
+
+    def _critics(self, critic: Any, inputs: Any, actions: Tensor) -> Tensor:
+        with self._low_precision():
+            features = self._features(inputs, critic.features_extractor)
+            if critic.share_features_extractor:  # then it learns from the actor's loss alone, as in SB3
+                features = features.detach()
+            pairs = torch.cat([features, actions], dim=1)
+            return torch.stack([net(pairs).float().squeeze(-1) for net in critic.q_networks])
+
+    def _low_precision(self) -> Any:
+        # The cache of casted weights must stay off: functional calls swap the weights under it.
+        dtype = self.matmul_dtype
+        return torch.autocast(self.device.type, dtype or torch.bfloat16, enabled=dtype is not None, cache_enabled=False)
+
+    # The pure side, with parameters as an argument.
+
+    def sample(self, parameters: Parameters, inputs: Any, noise: Any) -> tuple[Tensor, Tensor]:
+        """:meth:`sample_of` with ``parameters`` (by name, as in ``named_parameters``) instead of the module's own."""
+        return self._with(parameters, "sample_of", (inputs, noise))
+
+    def q_values(self, parameters: Parameters, inputs: Any, actions: Tensor) -> Tensor:
+        """:meth:`q_values_of` with ``parameters``."""
+        return self._with(parameters, "q_values_of", (inputs, actions))
+
+    def target_q_values(self, parameters: Parameters, inputs: Any, actions: Tensor) -> Tensor:
+        """:meth:`target_q_values_of` with ``parameters``."""
+        return self._with(parameters, "target_q_values_of", (inputs, actions))
+
+    def actor_loss(
+        self, parameters: Parameters, inputs: Any, noise: Any, ent_coef: Tensor, soft_q: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """E[ent_coef log pi(a|s) - Q(s, a)] (arXiv 1812.05905, eq. 7).
+
+        :param noise: of :meth:`draw_noise`
+        :param soft_q: the smallest Q of all critics, from actions ``(B, A)`` to ``(B,)``
+        :return: the loss, log pi of its actions, ``(B,)``, and scalar statistics
+        """
+        actions, log_prob = self.sample(parameters, inputs, noise)
+        return (ent_coef * log_prob - soft_q(actions)).mean(), log_prob, {}
+
+    def draw_noise(self, batch_size: int, generator: torch.Generator) -> Any:
+        """Standard normal noise for one sample of each row, ``(B, A)``; with gSDE one exploration matrix for all rows."""
+        mean: Any = self.actor.mu[0] if isinstance(self.actor.mu, torch.nn.Sequential) else self.actor.mu
+        rows = mean.in_features if self.actor.use_sde else batch_size
+        return torch.randn(rows, mean.out_features, generator=generator, device=self.device)
+
+
+class SACCnnPolicy(SACPolicy):
+    """:class:`SACPolicy` for images ("CnnPolicy"): Mnih et al.'s convolutions (SB3's ``NatureCNN``)."""
+
+    def __init__(self, *args: Any, features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN, **kwargs: Any) -> None:
+        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+
+
+class SACMultiInputPolicy(SACPolicy):
+    """:class:`SACPolicy` for Dict observations ("MultiInputPolicy"): SB3's ``CombinedExtractor``."""
+
+    def __init__(
+        self, *args: Any, features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+
+
+_TWINS = {sb3.SACPolicy: SACPolicy, sb3.CnnPolicy: SACCnnPolicy, sb3.MultiInputPolicy: SACMultiInputPolicy}
+
+
+def functional_sac_policy_class(policy_class: type) -> type[SACPolicy]:
+    """The class to build for ``policy_class``: itself, or our twin of a stock SB3 policy.
+
+    :raises TypeError: for a class without the functional side
+    """
+    if policy_class in _TWINS:
+        return _TWINS[policy_class]
+    if isinstance(policy_class, type) and issubclass(policy_class, SACPolicy):
+        return policy_class
+    raise TypeError(
+        f"policy is {policy_class!r}; it must be 'MlpPolicy', 'CnnPolicy', 'MultiInputPolicy' or a subclass of "
+        "rlspo.sac.policies.SACPolicy. For a policy written for SB3, change its base class to that one."
+    )

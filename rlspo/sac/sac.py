@@ -1,0 +1,344 @@
+"""Soft actor-critic (Haarnoja et al. 2018, arXiv 1812.05905): SB3's SAC with the compiled update."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from stable_baselines3 import SAC as SB3SAC
+from stable_baselines3.common.buffers import ReplayBuffer as SB3ReplayBuffer
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
+from torch import nn
+
+from rlspo.common.agent import Agent
+from rlspo.common.collector import stack_observations
+from rlspo.common.errors import check_count, check_finite, check_fraction, check_number
+from rlspo.common.precision import PRECISIONS, bfloat16_is_fast
+from rlspo.common.randomness import Randomness
+from rlspo.common.replay_buffer import ReplayBuffer
+from rlspo.common.trees import to_tensor
+from rlspo.sac.policies import SACCnnPolicy, SACMultiInputPolicy, SACPolicy, functional_sac_policy_class
+from rlspo.sac.update import Parameters, SACUpdate, Transitions
+
+Tensor = torch.Tensor
+
+
+class SAC(Agent, SB3SAC):
+    """Soft actor-critic: off-policy, with a learned entropy coefficient.
+
+    ::
+
+        y     = r + gamma (1 - done) [ min_i Q'_i(s', a') - alpha log pi(a'|s') ],   a' ~ pi(.|s')
+        L_Q   = 1/2 sum_i E[ (Q_i(s, a) - y)^2 ]
+        L_pi  = E[ alpha log pi(a|s) - min_i Q_i(s, a) ],   a ~ pi(.|s), reparameterised
+        alpha follows -log alpha (log pi(a|s) + target entropy);   Q' <- (1 - tau) Q' + tau Q  (arXiv 1812.05905, eq. 5, 7, 18)
+
+    Same arguments, defaults, logs and numbers as SB3's SAC; a gradient step is one compiled function.
+
+    :param policy: ``"MlpPolicy"`` (vectors), ``"CnnPolicy"`` (images), ``"MultiInputPolicy"`` (Dict observations), or a
+        subclass of :class:`rlspo.sac.policies.SACPolicy`
+    :param env: environment id, gymnasium environment, SB3 VecEnv or gymnasium VectorEnv; its actions are a Box
+    :param learning_rate: of all Adam optimisers, or a function of the remaining progress; usual range 1e-4 to 1e-3
+    :param buffer_size: transitions kept (1e5 to 1e6; images need less)
+    :param learning_starts: steps with uniform actions before learning (100 to 1e4)
+    :param batch_size: minibatch size (64 to 1024)
+    :param tau: how far the target critics go towards the critics at an update; 1 copies (0.001 to 0.02)
+    :param gamma: discount factor (0.95 to 0.9999)
+    :param train_freq: steps per environment between trainings, or ``(n, "episode")``
+    :param gradient_steps: minibatches for each training; -1: as many as steps were collected
+    :param action_noise: added to the actions taken, beyond the policy's own
+    :param replay_buffer_class: any of SB3's classes (``HerReplayBuffer``) or a subclass of
+        :class:`rlspo.common.replay_buffer.ReplayBuffer`, which lives on the device and is the default
+    :param replay_buffer_kwargs: for it
+    :param optimize_memory_usage: keep observations once, in SB3's ``ReplayBuffer``
+    :param n_steps: of returns before bootstrapping (1 to 10); beyond 1 with SB3's ``NStepReplayBuffer``
+    :param ent_coef: weight of the entropy; ``"auto"`` learns it from 1 on, ``"auto_0.1"`` from 0.1 on
+    :param target_update_interval: minibatches between updates of the target critics
+    :param target_entropy: in nats, for the learned weight; ``"auto"``: minus the number of action dimensions
+    :param use_sde: state-dependent exploration (gSDE, arXiv 2005.05719)
+    :param sde_sample_freq: steps between new exploration matrices; -1: once per collection
+    :param use_sde_at_warmup: use it before ``learning_starts``, too
+    :param stats_window_size: episodes over which the logged return and length are averaged
+    :param tensorboard_log: folder for TensorBoard; None for none
+    :param policy_kwargs: for the policy's constructor (``net_arch``, ``activation_fn``, ...)
+    :param verbose: 0 silent, 1 information, 2 debug
+    :param seed: of everything random in the agent and its environments; None for fresh entropy
+    :param device: ``"auto"``, ``"cpu"``, ``"cuda"``, ...
+    :param compile: compile the update as a whole: ``"auto"`` where the run is long enough to pay
+    :param precision: of all layers while learning: ``"float32"``, ``"bfloat16"``, or ``"auto"`` (bfloat16 where the
+        hardware has it); weights and optimisers stay float32
+    :raises ValueError: for values out of range
+    :raises TypeError: for a policy class without rlspo's functional methods
+
+    >>> from rlspo import SAC
+    >>> model = SAC("MlpPolicy", "Pendulum-v1", learning_starts=20, batch_size=16, seed=0).learn(40)
+    >>> action, _ = model.predict(model.env.reset(), deterministic=True)
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": SACPolicy,
+        "CnnPolicy": SACCnnPolicy,
+        "MultiInputPolicy": SACMultiInputPolicy,
+    }
+    saved_settings: ClassVar[set[str]] = {"target_entropy", "tau"}
+    shown_metric: ClassVar[str] = "train/critic_loss"
+
+    def __init__(
+        self,
+        policy: str | type[SACPolicy],
+        env: Any,
+        learning_rate: float | Schedule = 3e-4,
+        buffer_size: int = 1_000_000,
+        learning_starts: int = 100,
+        batch_size: int = 256,
+        tau: float = 0.005,
+        gamma: float = 0.99,
+        train_freq: int | tuple[int, str] = 1,
+        gradient_steps: int = 1,
+        action_noise: ActionNoise | None = None,
+        replay_buffer_class: type[SB3ReplayBuffer] | None = None,
+        replay_buffer_kwargs: dict[str, Any] | None = None,
+        optimize_memory_usage: bool = False,
+        n_steps: int = 1,
+        ent_coef: str | float = "auto",
+        target_update_interval: int = 1,
+        target_entropy: str | float = "auto",
+        use_sde: bool = False,
+        sde_sample_freq: int = -1,
+        use_sde_at_warmup: bool = False,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        compile: str | bool = "auto",
+        precision: str = "float32",
+        _init_setup_model: bool = True,
+    ) -> None:
+        check_count("buffer_size", buffer_size)
+        check_count("batch_size", batch_size)
+        check_number("learning_starts", learning_starts)
+        check_fraction("tau", tau)
+        check_fraction("gamma", gamma)
+        check_count("target_update_interval", target_update_interval)
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is {precision!r}; it must be one of {', '.join(map(repr, PRECISIONS))}.")
+        self.set_up_compiling(compile)
+        self.precision = precision
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            buffer_size,
+            learning_starts,
+            batch_size,
+            tau,
+            gamma,
+            train_freq,
+            gradient_steps,
+            action_noise,
+            replay_buffer_class,
+            replay_buffer_kwargs,
+            optimize_memory_usage,
+            n_steps,
+            ent_coef,
+            target_update_interval,
+            target_entropy,
+            use_sde,
+            sde_sample_freq,
+            use_sde_at_warmup,
+            stats_window_size,
+            tensorboard_log,
+            policy_kwargs,
+            verbose,
+            seed,
+            device,
+            _init_setup_model,
+        )
+
+    # The paper.
+
+    def critic_loss(self, parameters: Parameters, batch: Transitions) -> Tensor:
+        """L_Q above."""
+        policy = self.policy
+        next_inputs = policy.preprocess(batch.next_observations)
+        next_actions, next_log_prob = policy.sample(parameters, next_inputs, batch.noise["next"])
+        next_q = policy.target_q_values(parameters, next_inputs, next_actions).amin(dim=0)
+        following = next_q - batch.ent_coef * next_log_prob
+        target = batch.rewards + (1.0 - batch.dones) * batch.discounts * following
+        q_values = policy.q_values(parameters, policy.preprocess(batch.observations), batch.actions)
+        return 0.5 * (q_values - target.detach()).square().mean(dim=-1).sum()
+
+    def actor_loss(self, parameters: Parameters, batch: Transitions) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
+        """L_pi above; a mixture of experts has its own."""
+        inputs = self.policy.preprocess(batch.observations)
+
+        def soft_q(actions: Tensor) -> Tensor:
+            return self.policy.q_values(parameters, inputs, actions).amin(dim=0)
+
+        loss, log_prob, stats = self.policy.actor_loss(parameters, inputs, batch.noise["now"], batch.ent_coef, soft_q)
+        return loss, (log_prob, stats)
+
+    # Construction.
+
+    def _setup_model(self) -> None:
+        self.policy_class = functional_sac_policy_class(self.policy_class)
+        usual = self.n_steps == 1 and not self.optimize_memory_usage
+        if self.replay_buffer_class is None and usual:
+            self.replay_buffer_class = ReplayBuffer
+        with Randomness.fork(self.seed):
+            super()._setup_model()
+        self.policy.generator = self.randomness.predict
+        low = self.precision == "bfloat16" or (self.precision == "auto" and bfloat16_is_fast(self.device))
+        self.policy.matmul_dtype = torch.bfloat16 if low else None
+        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.policy.modules()):
+            raise ValueError("The policy has batch normalisation, whose running statistics a pure update cannot change.")
+        self.update = self._new_update()
+
+    def _new_update(self, compiled: bool = False) -> SACUpdate:
+        temperature = None
+        if self.ent_coef_optimizer is not None:
+            temperature = nn.Module()
+            self.log_ent_coef = _as_parameter(self.log_ent_coef, self.ent_coef_optimizer)
+            temperature.register_parameter("log_ent_coef", self.log_ent_coef)
+        update = SACUpdate(
+            self.policy,
+            temperature,
+            self.ent_coef_optimizer,
+            float(self.target_entropy),
+            self.critic_loss,
+            self.actor_loss,
+        )
+        update.use_compiled(compiled, or_eager=self.compile == "auto")
+        return update
+
+    # Collecting.
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        warming_up = self.num_timesteps < learning_starts and not (self.use_sde and self.use_sde_at_warmup)
+        if warming_up or self.use_sde:
+            return super()._sample_action(learning_starts, action_noise, n_envs)
+        with torch.inference_mode():
+            inputs = self.policy.preprocess(to_tensor(self._last_obs, self.device))
+            actions = self.policy.distribution_of(inputs).sample(self.randomness.torch).cpu().numpy()
+        if action_noise is not None:
+            actions = np.clip(actions + action_noise(), -1, 1)
+        actions = actions.reshape(-1, *self.action_space.shape)
+        return self.policy.unscale_action(actions), actions
+
+    def _store_transition(
+        self, replay_buffer: Any, buffer_action: np.ndarray, new_obs: Any, reward: np.ndarray, dones: np.ndarray, infos: Any
+    ) -> None:
+        step = self.num_timesteps // len(dones) - 1
+        check_finite(new_obs, reward, step)
+        for index in np.flatnonzero(dones):
+            if infos[index].get("terminal_observation") is not None:
+                check_finite(stack_observations([infos[index]["terminal_observation"]]), np.zeros(1), step, int(index))
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+
+    # Learning.
+
+    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
+        """Take ``gradient_steps`` steps on minibatches of ``batch_size`` transitions."""
+        self.policy.set_training_mode(True)
+        if not self.update.holds() or (self.ent_coef_optimizer is not None and not self._holds_temperature()):
+            self.update.publish_steps()
+            self.update = self._new_update(self.update.compiled)
+        self._update_learning_rate([*self.update.optimizers.values()])
+        hyper = self.hyper()
+        reports = []
+        for step in range(gradient_steps):
+            data, rows = self._minibatch(batch_size)
+            follow = step % self.target_update_interval == 0
+            noise = {when: self.policy.draw_noise(batch_size, self.randomness.torch) for when in ("now", "next")}
+            if self.use_sde:
+                noise["next"] = noise["now"]  # one exploration matrix for both, as in SB3
+            reports.append(self.update(data, rows, hyper if follow else {**hyper, "tau": hyper["tau"] * 0}, noise))
+        self._n_updates += gradient_steps
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        means = torch.stack(reports).mean(dim=0).tolist()
+        for name, value in zip(self.update.stat_names, means, strict=True):
+            self.logger.record(name if "/" in name else f"train/{name}", value)
+
+    def hyper(self) -> dict[str, Tensor]:
+        """Scalars of the update that may change during training."""
+        scalars = {
+            "learning_rate": self.lr_schedule(self._current_progress_remaining),
+            "gamma": self.gamma,
+            "tau": self.tau,
+        }
+        if self.ent_coef_optimizer is None:
+            scalars["ent_coef"] = float(self.ent_coef_tensor)
+        return {name: torch.tensor(value, dtype=torch.float32, device=self.device) for name, value in scalars.items()}
+
+    def _holds_temperature(self) -> bool:
+        return self.update.parts["temperature"].holds_all([self.log_ent_coef])
+
+    def _minibatch(self, batch_size: int) -> tuple[dict[str, Any], Tensor]:
+        """Fields, and the numbers of the rows to learn from."""
+        buffer: Any = self.replay_buffer
+        if isinstance(buffer, ReplayBuffer) and self._vec_normalize_env is None:
+            return buffer.data, buffer.rows(batch_size, self.randomness.torch)
+        samples = buffer.sample(batch_size, env=self._vec_normalize_env)
+        data = {
+            "observations": samples.observations,
+            "next_observations": samples.next_observations,
+            "actions": samples.actions,
+            "rewards": samples.rewards.reshape(-1).float(),
+            "dones": samples.dones.reshape(-1).float(),
+        }
+        if samples.discounts is not None:
+            data["discounts"] = samples.discounts.reshape(-1).float()
+        return data, torch.arange(batch_size, device=self.device)
+
+    def learn(
+        self,
+        total_timesteps: float,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SAC:
+        """Train for ``total_timesteps`` environment steps, over all environments. Arguments as in SB3."""
+        steps = max(int(total_timesteps) - self.learning_starts, 0) // self.n_envs
+        unit = self.train_freq.unit.value
+        per_training = self.train_freq.frequency if unit == "step" else steps
+        taken = self.gradient_steps if self.gradient_steps >= 0 else per_training * self.n_envs
+        self._planned_updates += steps // max(per_training, 1) * taken
+        self.decide_on_compiling()
+        return super().learn(
+            int(total_timesteps),
+            callback,
+            log_interval,
+            tb_log_name or type(self).__name__,
+            reset_num_timesteps,
+            progress_bar,
+        )
+
+    # Saving and loading.
+
+    def get_parameters(self) -> dict[str, dict[str, Any]]:
+        """State dicts of policy and optimisers, in SB3's form."""
+        self.update.publish_steps()
+        return super().get_parameters()
+
+    def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: Any = "auto") -> None:
+        """As SB3's; weights and optimiser states are copied into the update's vectors."""
+        super().set_parameters(load_path_or_dict, exact_match, device)
+        self.update.adopt_optimizer_state()
+
+
+def _as_parameter(log_ent_coef: Any, optimizer: torch.optim.Optimizer) -> nn.Parameter:
+    """The tensor that SB3 makes, as a parameter, also for its optimiser."""
+    if isinstance(log_ent_coef, nn.Parameter):
+        return log_ent_coef
+    parameter = nn.Parameter(log_ent_coef.detach().clone())
+    optimizer.param_groups[0]["params"] = [parameter]
+    return parameter

@@ -1,0 +1,222 @@
+"""One gradient step of SAC as one pure function of tensors: critics, then actor, then temperature, then target critics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from rlspo.common.compilation import compile_whole
+from rlspo.common.flat_parameters import FlatParameters, FlatVector
+from rlspo.common.trees import tree_map
+
+Tensor = torch.Tensor
+Parameters = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """What the losses see. ``B`` is the batch size; leaves of Dict observations are dictionaries by key.
+
+    :param observations: as the environment gave them, ``(B, *obs_shape)``
+    :param next_observations: the same, one step later
+    :param actions: in [-1, 1], ``(B, A)``
+    :param rewards: ``(B,)``
+    :param dones: 1 where the episode ended, other than by a time limit, ``(B,)``
+    :param discounts: of the value of what follows, ``(B,)``
+    :param ent_coef: weight of the entropy, a scalar
+    :param noise: ``"now"`` and ``"next"``: see ``draw_noise`` of the policy
+    """
+
+    observations: Any
+    next_observations: Any
+    actions: Tensor
+    rewards: Tensor
+    dones: Tensor
+    discounts: Tensor
+    ent_coef: Tensor
+    noise: dict[str, Any]
+
+
+#: Moments and values of one part, as :class:`~rlspo.common.flat_parameters.FlatParameters` has them.
+State = tuple[Tensor, Tensor, Tensor, Tensor]
+CriticLoss = Callable[[Parameters, Transitions], Tensor]
+ActorLoss = Callable[[Parameters, Transitions], tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]]
+
+
+class SACUpdate:
+    """Steps of all parts of a SAC agent, in SB3's order.
+
+    :param policy: a :class:`~rlspo.sac.policies.SACPolicy`; its parameters move into vectors
+    :param temperature: holds the logarithm of the entropy coefficient; None where that is fixed
+    :param temperature_optimizer: of it
+    :param target_entropy: in nats
+    :param critic_loss: of all parameters and transitions
+    :param actor_loss: returns the loss, and log pi of its actions, ``(B,)``, with scalar statistics
+    :raises ValueError: for optimisers other than Adam and AdamW
+    """
+
+    def __init__(
+        self,
+        policy: Any,
+        temperature: nn.Module | None,
+        temperature_optimizer: torch.optim.Optimizer | None,
+        target_entropy: float,
+        critic_loss: CriticLoss,
+        actor_loss: ActorLoss,
+    ) -> None:
+        self.policy = policy
+        self.critic_loss, self.actor_loss = critic_loss, actor_loss
+        self.target_entropy = target_entropy
+        modules = {"actor": _named("actor", policy.actor), "critic": _named("critic", _own_critic(policy))}
+        self.optimizers = {"actor": policy.actor.optimizer, "critic": policy.critic.optimizer}
+        if temperature is not None:
+            modules["temperature"], self.optimizers["temperature"] = temperature, temperature_optimizer
+        self.modules = modules
+        self.parts = {name: FlatParameters(module, self.optimizers[name]) for name, module in modules.items()}
+        self.target = FlatVector([*_named("critic_target", policy.critic_target).named_parameters()])
+        for name, part in self.parts.items():
+            if part.adam is None:
+                raise ValueError(
+                    f"The optimizer of the {name} is {self.optimizers[name]!r}; SAC's update, which is one function with its "
+                    "optimisers inside, has Adam and AdamW (policy_kwargs=dict(optimizer_class=torch.optim.AdamW))."
+                )
+        self.device = self.target.values.device
+        self.stat_names: list[str] = []
+        self.use_compiled(False)
+
+    def use_compiled(self, compiled: bool, or_eager: bool = False) -> None:
+        """Switch between the eager and the compiled path; both give the same numbers.
+
+        :param compiled: compile at the next call
+        :param or_eager: see :func:`~rlspo.common.compilation.compile_whole`
+        """
+        self.asked_to_compile = compiled
+        self._function: Callable[..., Tensor] = compile_whole(self._step, self.device, or_eager) if compiled else self._step
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the compiled path is in use: asked for, and not given up because compilation failed."""
+        return self.asked_to_compile and not getattr(self._function, "failed", False)
+
+    def holds(self) -> bool:
+        """Whether the policy's parameters still are where this update writes to."""
+        parts = (part.holds(self.modules[name], self.optimizers[name]) for name, part in self.parts.items())
+        same = self.optimizers["actor"] is self.policy.actor.optimizer
+        same &= self.optimizers["critic"] is self.policy.critic.optimizer
+        return same and all(parts) and self.target.holds_all([*self.policy.critic_target.parameters()])
+
+    def publish_steps(self) -> None:
+        """Write the number of steps taken to the optimisers' states."""
+        for part in self.parts.values():
+            part.publish_steps()
+
+    def adopt_optimizer_state(self) -> None:
+        """Take over what the optimisers hold (after a load)."""
+        for part in self.parts.values():
+            part.adopt_optimizer_state()
+
+    def __call__(self, data: dict[str, Any], indices: Tensor, hyper: dict[str, Tensor], noise: dict[str, Any]) -> Tensor:
+        """Do one gradient step in place.
+
+        :param data: fields on the device
+        :param indices: ``(B,)``, which rows
+        :param hyper: scalars ``learning_rate``, ``gamma``, ``tau`` (0: leave the targets alone) and, where it is fixed,
+            ``ent_coef``
+        :param noise: see :class:`Transitions`
+        :return: statistics in the order of ``stat_names``, left on the device so that nothing waits for them
+        """
+        states = {name: (part.values, part.first_moment, part.second_moment, part.steps) for name, part in self.parts.items()}
+        with torch.no_grad():
+            if not self.stat_names:
+                self.stat_names = [*self._stats(states, data, indices, hyper, noise)]
+            return self._function(states, self.target.values, data, indices, hyper, noise)
+
+    def _stats(self, states: dict[str, State], *given: Any) -> dict[str, Tensor]:
+        """The statistics of a step that is not taken."""
+        return self._new_states(states, self.target.values, *given)[2]
+
+    def _step(self, states: dict[str, State], target: Tensor, *given: Any) -> Tensor:
+        new_states, new_target, stats = self._new_states(states, target, *given)
+        for name, state in states.items():
+            for old, new in zip(state, new_states[name], strict=True):
+                old.copy_(new)
+        target.copy_(new_target)
+        return torch.cat([value.detach().reshape(1).to(torch.float32) for value in stats.values()])
+
+    def _new_states(
+        self,
+        states: dict[str, State],
+        target: Tensor,
+        data: dict[str, Any],
+        indices: Tensor,
+        hyper: dict[str, Tensor],
+        noise: dict[str, Any],
+    ) -> tuple[dict[str, State], Tensor, dict[str, Tensor]]:
+        new, stats, rate = dict(states), {}, hyper["learning_rate"]
+        learned = "temperature" in states
+        ent_coef = states["temperature"][0].exp().squeeze(0) if learned else hyper["ent_coef"]
+        batch = self._gather(data, indices, hyper, noise, ent_coef)
+        fixed = {**self.parts["actor"].named(states["actor"][0]), **self.target.named(target)}
+
+        gradient, stats["critic_loss"] = torch.func.grad_and_value(lambda p: self.critic_loss({**fixed, **p}, batch))(
+            self.parts["critic"].named(states["critic"][0])
+        )
+        new["critic"] = self._adam("critic", states, gradient, rate)
+
+        fixed = self.parts["critic"].named(new["critic"][0])
+        gradient, (stats["actor_loss"], (log_prob, more)) = torch.func.grad_and_value(
+            lambda p: self.actor_loss({**fixed, **p}, batch), has_aux=True
+        )(self.parts["actor"].named(states["actor"][0]))
+        new["actor"] = self._adam("actor", states, gradient, rate)
+
+        stats["ent_coef"] = ent_coef
+        if learned:  # the loss is -log ent_coef (log pi + target entropy), as in SB3
+            excess = (log_prob.detach() + self.target_entropy).mean()
+            log_ent_coef = states["temperature"][0]
+            name = self.parts["temperature"].names[0]
+            new["temperature"] = self._adam("temperature", states, {name: -excess.expand_as(log_ent_coef)}, rate)
+            stats["ent_coef_loss"] = -log_ent_coef * excess
+
+        online = {**self.parts["actor"].named(new["actor"][0]), **self.parts["critic"].named(new["critic"][0])}
+        following = torch.cat([self._online(online, name).reshape(-1) for name in self.target.names])
+        return new, torch.lerp(target, following, hyper["tau"]), {**stats, **more}
+
+    def _adam(self, name: str, states: dict[str, State], gradient: Parameters, rate: Tensor) -> State:
+        part, (values, first, second, steps) = self.parts[name], states[name]
+        assert part.adam is not None
+        return part.adam.step(values, part.flatten(gradient), first, second, steps, rate, part.rates())
+
+    @staticmethod
+    def _online(parameters: Parameters, target_name: str) -> Tensor:
+        """The parameter that one of the target critics follows; of a shared features extractor, the actor's."""
+        tail = target_name.removeprefix("critic_target.")
+        return parameters[f"critic.{tail}"] if f"critic.{tail}" in parameters else parameters[f"actor.{tail}"]
+
+    @staticmethod
+    def _gather(
+        data: dict[str, Any], indices: Tensor, hyper: dict[str, Tensor], noise: dict[str, Any], ent_coef: Tensor
+    ) -> Transitions:
+        rows: dict[str, Any] = {name: tree_map(lambda tensor: tensor[indices], tree) for name, tree in data.items()}
+        rows.setdefault("discounts", hyper["gamma"].expand_as(rows["rewards"]))
+        return Transitions(**rows, ent_coef=ent_coef, noise=noise)
+
+
+def _named(name: str, module: nn.Module) -> nn.Module:
+    """``module`` under the name that it has in the policy."""
+    holder = nn.Module()
+    holder.add_module(name, module)
+    return holder
+
+
+def _own_critic(policy: Any) -> nn.Module:
+    """What the critics' optimiser trains: all of them, but for a features extractor that they share with the actor."""
+    if not policy.share_features_extractor:
+        return policy.critic
+    own = nn.Module()
+    for index, network in enumerate(policy.critic.q_networks):
+        own.add_module(f"qf{index}", network)
+    return own
