@@ -68,7 +68,7 @@ class ReplayBuffer(SB3ReplayBuffer):
         """Transitions that can be drawn."""
         return self.buffer_size if self.full else self.pos
 
-    def add(  # type: ignore[override]
+    def add(
         self,
         obs: Any,
         next_obs: Any,
@@ -129,7 +129,7 @@ class ReplayBuffer(SB3ReplayBuffer):
 
     def _get_samples(self, batch_inds: np.ndarray, env: VecNormalize | None = None) -> Any:
         at = torch.as_tensor(batch_inds, device=self.device)
-        data = {name: tree_map(lambda store: store[at], self.data[name]) for name in self.fields}
+        data: dict[str, Any] = {name: tree_map(lambda store: store[at], self.data[name]) for name in self.fields}
         for name in ("observations", "next_observations"):
             if env is not None:
                 plain: Any = self._normalize_obs(tree_map(lambda rows: rows.cpu().numpy(), data[name]), env)

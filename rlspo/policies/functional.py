@@ -1,4 +1,4 @@
-"""The pure side of a policy: any of its methods with other parameters than its own, so that losses differentiate and compile."""
+"""The pure side of a policy: its methods with other parameters than its own, so that losses differentiate and compile."""
 
 from __future__ import annotations
 

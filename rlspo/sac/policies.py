@@ -68,10 +68,7 @@ class SACPolicy(Functional, sb3.SACPolicy):
         inputs, noise = seen
         latent, mean, log_std = self._heads(inputs)
         distribution = SquashedGaussian(mean, log_std)
-        if self.actor.use_sde:
-            raw = mean + latent @ (noise * self.actor.get_std())
-        else:
-            raw = distribution.raw(noise)
+        raw = mean + latent @ (noise * self.actor.get_std()) if self.actor.use_sde else distribution.raw(noise)
         return distribution.squash(raw), distribution.log_probs_of_raw(raw).sum(dim=-1)
 
     def q_values_of(self, pair: tuple[Any, Tensor]) -> Tensor:

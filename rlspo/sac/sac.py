@@ -225,11 +225,12 @@ class SAC(Agent, SB3SAC):
         if warming_up or self.use_sde:
             return super()._sample_action(learning_starts, action_noise, n_envs)
         with torch.inference_mode():
-            inputs = self.policy.preprocess(to_tensor(self._last_obs, self.device))
+            observations: Any = self._last_obs
+            inputs = self.policy.preprocess(to_tensor(observations, self.device))
             actions = self.policy.distribution_of(inputs).sample(self.randomness.torch).cpu().numpy()
         if action_noise is not None:
             actions = np.clip(actions + action_noise(), -1, 1)
-        actions = actions.reshape(-1, *self.action_space.shape)
+        actions = actions.reshape(n_envs, *(self.action_space.shape or ()))
         return self.policy.unscale_action(actions), actions
 
     def _store_transition(
@@ -308,8 +309,8 @@ class SAC(Agent, SB3SAC):
     ) -> SAC:
         """Train for ``total_timesteps`` environment steps, over all environments. Arguments as in SB3."""
         steps = max(int(total_timesteps) - self.learning_starts, 0) // self.n_envs
-        unit = self.train_freq.unit.value
-        per_training = self.train_freq.frequency if unit == "step" else steps
+        train_freq: Any = self.train_freq
+        per_training = train_freq.frequency if train_freq.unit.value == "step" else steps
         taken = self.gradient_steps if self.gradient_steps >= 0 else per_training * self.n_envs
         self._planned_updates += steps // max(per_training, 1) * taken
         self.decide_on_compiling()

@@ -1,0 +1,252 @@
+"""What SB3's users rely on works on rlspo's SAC as on SB3's; and what is rlspo's own: compilation, precision, seeds, errors."""
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import stable_baselines3
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.her import HerReplayBuffer
+
+from rlspo import PPO, SAC
+from rlspo.common.errors import IncompatibleModelError, InvalidRolloutError
+from rlspo.common.replay_buffer import ReplayBuffer
+from tests.spaces import OBSERVATIONS, SpacesEnv, policy_name
+
+SMALL: dict[str, Any] = {"learning_starts": 10, "batch_size": 16, "buffer_size": 200, "seed": 1}
+SMALL |= {"policy_kwargs": {"net_arch": [16, 16]}}
+
+
+def parameters(model: Any) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.policy.parameters()])
+
+
+@pytest.mark.parametrize("observation", OBSERVATIONS)
+def test_trains_saves_and_loads_on_every_observation(observation: str, tmp_path: Path, device: str) -> None:
+    model = SAC(policy_name(observation), SpacesEnv(observation), **SMALL, device=device).learn(30)
+    model.save(tmp_path / "model")
+    loaded = SAC.load(tmp_path / "model", env=SpacesEnv(observation), device=device)
+    batch = model.env.reset()
+    actions, _ = model.predict(batch, deterministic=True)
+    np.testing.assert_array_equal(actions, loaded.predict(batch, deterministic=True)[0])
+    assert model.action_space.contains(actions[0])
+    loaded.learn(30)
+
+
+def test_saving_and_loading_changes_nothing_that_follows(tmp_path: Path) -> None:
+    """Weights, optimiser states, entropy coefficient, replay buffer and random streams all come back."""
+    model = SAC("MlpPolicy", SpacesEnv(), **SMALL).learn(60)
+    model.save(tmp_path / "model")
+    model.save_replay_buffer(tmp_path / "buffer")
+    loaded = SAC.load(tmp_path / "model", env=SpacesEnv())
+    loaded.load_replay_buffer(tmp_path / "buffer")
+    assert torch.equal(model.log_ent_coef, loaded.log_ent_coef)
+    for one in (model, loaded):
+        one.env.seed(7)
+        one._last_obs = None
+        one.action_space.seed(7)
+        one.learn(40, reset_num_timesteps=False)
+    assert torch.equal(parameters(model), parameters(loaded))
+    assert torch.equal(model.log_ent_coef, loaded.log_ent_coef)
+
+
+def test_a_seed_decides_everything_and_looking_changes_nothing() -> None:
+    models = []
+    for global_seed, seed in ((1, 5), (2, 5), (2, 6)):
+        torch.manual_seed(global_seed)
+        np.random.seed(global_seed)
+        model = SAC("MlpPolicy", SpacesEnv(), **{**SMALL, "seed": seed}).learn(40)
+        if global_seed == 2:
+            model.predict(model.env.reset(), deterministic=False)
+        model._last_obs = None
+        model.env.seed(0)
+        models.append(model.learn(20, reset_num_timesteps=False))
+    assert torch.equal(parameters(models[0]), parameters(models[1]))
+    assert not torch.equal(parameters(models[0]), parameters(models[2]))
+
+
+def test_compiled_equals_eager(device: str) -> None:
+    model = SAC("MlpPolicy", SpacesEnv(), **SMALL, device=device, compile=False).learn(40)
+    parts = [*model.update.parts.values()]
+    vectors = [v for part in parts for v in (part.values, part.first_moment, part.second_moment, part.steps)]
+    vectors.append(model.update.target.values)
+    before = [vector.clone() for vector in vectors]
+    noise = {when: model.policy.draw_noise(16, model.randomness.torch) for when in ("now", "next")}
+    rows, hyper = torch.arange(16, device=model.device), model.hyper()
+    report = model.update(model.replay_buffer.data, rows, hyper, noise).clone()
+    eager = [vector.clone() for vector in vectors]
+    for vector, value in zip(vectors, before, strict=True):
+        vector.copy_(value)
+    model.update.use_compiled(True)
+    torch.testing.assert_close(model.update(model.replay_buffer.data, rows, hyper, noise), report, rtol=1e-4, atol=1e-5)
+    assert model.update.compiled
+    for got, expected, start in zip(vectors, eager, before, strict=True):
+        moved = (expected - start).norm()
+        assert moved > 0
+        assert (got - expected).norm() < 1e-4 * max(moved, 1e-3)
+
+
+def test_low_precision_stays_near_and_weights_stay_float32() -> None:
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        model = SAC("MlpPolicy", SpacesEnv(), **{**SMALL, "batch_size": 128}, precision=precision).learn(60)
+        assert all(parameter.dtype == torch.float32 for parameter in model.policy.parameters())
+        losses[precision] = model.logger.name_to_value["train/critic_loss"]
+        model.train(1, 128)
+        losses[precision] = model.logger.name_to_value["train/critic_loss"]
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.2)
+
+
+def test_callbacks_noise_and_several_environments(tmp_path: Path) -> None:
+    env = make_vec_env(SpacesEnv, 3, seed=0)
+    noise = NormalActionNoise(np.zeros(2), 0.1 * np.ones(2))
+    model = SAC("MlpPolicy", env, **SMALL, action_noise=noise, gradient_steps=-1, tensorboard_log=str(tmp_path))
+    evaluation = EvalCallback(SpacesEnv(), eval_freq=10, n_eval_episodes=1, verbose=0, warn=False)
+    model.learn(90, callback=[evaluation, CheckpointCallback(10, str(tmp_path))], log_interval=1)
+    assert model._n_updates == 3 * 27  # learning begins after 12 steps
+    assert np.isfinite(evaluation.last_mean_reward)
+    assert [*tmp_path.glob("rl_model_*.zip")]
+    assert {
+        "train/critic_loss",
+        "train/actor_loss",
+        "train/ent_coef",
+        "train/ent_coef_loss",
+    } <= model.logger.name_to_value.keys()
+
+
+def test_gymnasiums_vector_environments() -> None:
+    for mode in gym.vector.AutoresetMode:
+        if mode == gym.vector.AutoresetMode.DISABLED:
+            continue
+        env = gym.make_vec("Pendulum-v1", 2, vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode})
+        model = SAC("MlpPolicy", env, **{**SMALL, "buffer_size": 1000}).learn(420)
+        # 200 steps to an episode; with a reset step of its own each environment has one row less
+        resets = 2 * (210 // 201) if mode == gym.vector.AutoresetMode.NEXT_STEP else 0
+        assert model.replay_buffer.size() == 420 - resets
+
+
+def test_episodic_training_and_steps_between_trainings() -> None:
+    model = SAC("MlpPolicy", SpacesEnv(), **SMALL, train_freq=(2, "episode"), gradient_steps=-1).learn(60)
+    assert model._n_updates > 0
+    assert SAC("MlpPolicy", SpacesEnv(), **SMALL, train_freq=5, gradient_steps=2).learn(60)._n_updates == 20
+
+
+def test_gsde_trains() -> None:
+    model = SAC("MlpPolicy", SpacesEnv(), **SMALL, use_sde=True, sde_sample_freq=4, use_sde_at_warmup=True).learn(40)
+    assert parameters(model).isfinite().all()
+
+
+class Reach(gym.Env[Any, Any]):
+    """Move a point to a goal."""
+
+    def __init__(self) -> None:
+        box = spaces.Box(-1, 1, (2,), np.float32)
+        self.observation_space = spaces.Dict({"observation": box, "achieved_goal": box, "desired_goal": box})
+        self.action_space = box
+        self.steps = 0
+
+    def _seen(self) -> dict[str, np.ndarray]:
+        return {"observation": self.place, "achieved_goal": self.place, "desired_goal": self.goal}
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.place, self.goal = (self.np_random.uniform(-1, 1, 2).astype(np.float32) for _ in range(2))
+        self.steps = 0
+        return self._seen(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        self.place = np.clip(self.place + 0.2 * action, -1, 1).astype(np.float32)
+        return self._seen(), float(self.compute_reward(self.place, self.goal, {})), False, self.steps >= 10, {}
+
+    def compute_reward(self, achieved: Any, desired: Any, _: Any) -> Any:
+        return -(np.linalg.norm(achieved - desired, axis=-1) > 0.2).astype(np.float32)
+
+
+def test_hindsight_experience_replay() -> None:
+    model = SAC("MultiInputPolicy", Reach(), **SMALL, replay_buffer_class=HerReplayBuffer).learn(60)
+    assert parameters(model).isfinite().all()
+
+
+def test_replaced_layers_are_adopted() -> None:
+    model = SAC("MlpPolicy", SpacesEnv(), **SMALL).learn(30)
+    model.critic.qf0[0] = torch.nn.Linear(7, 16)
+    model.log_ent_coef.data = torch.zeros(1)
+    new = model.critic.qf0[0].weight.clone()
+    model.learn(10, reset_num_timesteps=False)
+    assert not torch.equal(model.critic.qf0[0].weight, new)
+    assert model.log_ent_coef.item() != 0.0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tau": 1.5}, "tau is 1.5"),
+        ({"gamma": -0.1}, "gamma is -0.1"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"compile": "yes"}, "compile is 'yes'"),
+        ({"precision": "half"}, "precision is 'half'"),
+        ({"policy_kwargs": {"optimizer_class": torch.optim.SGD}}, "Adam and AdamW"),
+    ],
+)
+def test_bad_settings_are_refused_at_construction(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SAC("MlpPolicy", SpacesEnv(), **{**SMALL, **options})
+
+
+def test_other_mistakes() -> None:
+    with pytest.raises(TypeError, match="subclass of"):
+        SAC(stable_baselines3.td3.policies.TD3Policy, SpacesEnv())
+    with pytest.raises((AssertionError, ValueError), match="Discrete"):
+        SAC("MlpPolicy", SpacesEnv("box", "discrete"))
+
+
+def test_files_of_other_agents_are_refused(tmp_path: Path) -> None:
+    PPO("MlpPolicy", SpacesEnv(), n_steps=16, batch_size=8).save(tmp_path / "model")
+    with pytest.raises(IncompatibleModelError, match="saved by PPO"):
+        SAC.load(tmp_path / "model")
+
+
+class Broken(SpacesEnv):
+    def step(self, action: Any) -> Any:
+        observation, *rest = super().step(action)
+        return (observation * np.nan if self.steps == 5 else observation, *rest)
+
+
+def test_a_diverged_environment_is_named() -> None:
+    with pytest.raises(InvalidRolloutError, match="step 4"):
+        SAC("MlpPolicy", Broken(), **SMALL).learn(20)
+
+
+def test_normalised_environments_learn_from_normalised_rows() -> None:
+    env = VecNormalize(make_vec_env(SpacesEnv, 1, seed=0))
+    model = SAC("MlpPolicy", env, **SMALL).learn(40)
+    data, rows = model._minibatch(16)
+    assert len(rows) == 16
+    assert data["rewards"].std() < model.replay_buffer.data["rewards"][:40].std() * 2
+    assert model.replay_buffer.data["observations"][:40].abs().max() <= 2
+
+
+def test_the_ring_keeps_the_last_transitions(device: str) -> None:
+    buffer = ReplayBuffer(5, OBSERVATIONS["box"], SpacesEnv().action_space, device=device, n_envs=2)
+    for step in range(4):
+        row = np.full((2, 5), step, np.float32) + [[0.0], [0.5]]
+        infos: list[dict[str, Any]] = [{}, {"TimeLimit.truncated": True}]
+        if step == 2:
+            infos[0]["autoreset"] = True  # this environment only reset
+        buffer.add(row, row + 1, np.zeros((2, 2)), row[:, 0], np.array([step == 3, True]), infos)
+    assert buffer.size() == 5
+    kept = dict(zip(buffer.data["rewards"].tolist(), buffer.data["dones"].tolist(), strict=True))
+    assert kept == {1.0: 0.0, 1.5: 0.0, 2.5: 0.0, 3.0: 1.0, 3.5: 0.0}
+    drawn = buffer.rows(1000, torch.Generator(device).manual_seed(0))
+    assert set(drawn.tolist()) == set(range(5))
+    with pytest.raises(ValueError, match="empty"):
+        ReplayBuffer(5, OBSERVATIONS["box"], SpacesEnv().action_space).rows(1)
