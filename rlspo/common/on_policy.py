@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -146,7 +147,7 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         self.update = self._new_update()
 
     def _new_update(self, compiled: bool = False) -> Update:
-        update = Update(self.loss, self.policy, self.policy.optimizer, self.max_grad_norm, self.target_kl)
+        update = Update(self._whole_loss, self.policy, self.policy.optimizer, self.max_grad_norm, self.target_kl)
         update.use_compiled(compiled, or_eager=self.compile == "auto")
         return update
 
@@ -246,6 +247,20 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         whole = max(len(order) // self.batch_size, 1) * self.batch_size
         return np.resize(order, whole).reshape(-1, self.batch_size)
 
+    def _all_noise(self) -> Any:
+        """What :meth:`_whole_loss` needs: the agent's noise, and the policy's where that has a loss of its own."""
+        own = self.draw_noise(self.batch_size)
+        return (own, self.policy.draw_noise(self.batch_size, self.randomness.torch)) if self.policy.has_auxiliary_loss else own
+
+    def _whole_loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The agent's loss and the policy's auxiliary one."""
+        if not self.policy.has_auxiliary_loss:
+            return self.loss(parameters, batch)
+        own_noise, policy_noise = batch.noise
+        loss, stats = self.loss(parameters, replace(batch, noise=own_noise))
+        more, more_stats = self.policy.auxiliary_loss(parameters, replace(batch, noise=policy_noise))
+        return loss + more, {**stats, **more_stats}
+
     def train(self) -> None:
         """Update the policy from the rollout in the buffer."""
         self.policy.set_training_mode(True)
@@ -263,7 +278,7 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         for epoch in range(self.n_epochs):
             first = len(reports)
             for indices in torch.as_tensor(self.minibatches(), device=self.device):
-                reports.append(self.update(data, indices, hyper, self.draw_noise(self.batch_size)))
+                reports.append(self.update(data, indices, hyper, self._all_noise()))
             self._n_updates += 1
             if self.target_kl is not None and not self.update.active:
                 if self.verbose >= 1:

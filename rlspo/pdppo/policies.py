@@ -84,13 +84,10 @@ class PostDecisionPolicy(ActorCriticPolicy):
             "post_vf_lr_scale": self.post_vf_lr_scale,
         }
 
-    def _build(self, lr_schedule: Schedule) -> None:
-        super()._build(lr_schedule)  # first, so that from one seed actor and V begin as PPO's do
+    def _add_parts(self) -> None:
+        super()._add_parts()
         if not self.single_critic:
             self._build_post_critic()
-        groups = self._parameter_groups()
-        if len(groups) > 1:
-            self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
     def _build_post_critic(self) -> None:
         space = self.post_decision_space
@@ -120,8 +117,10 @@ class PostDecisionPolicy(ActorCriticPolicy):
             critic += [*self.vf_features_extractor.parameters()]
         post = [] if self.single_critic else [*self.post_features_extractor.parameters(), *self.post_value_net.parameters()]
         own = {id(parameter) for parameter in [*critic, *post]}
+        first, *others = super()._parameter_groups()
         groups: list[dict[str, Any]] = [
-            {"params": [p for p in self.parameters() if id(p) not in own]},
+            {"params": [p for p in first["params"] if id(p) not in own]},
+            *others,
             {"params": critic, "lr_scale": self.vf_lr_scale},
             {"params": post, "lr_scale": self.post_vf_lr_scale, "clip_apart": True},
         ]

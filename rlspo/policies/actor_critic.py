@@ -8,7 +8,7 @@ that take the parameters as an argument and therefore differentiate and compile.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -76,6 +76,22 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
             "clip_observations": self.clip_observations,
         }
 
+    # Construction.
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)  # first, so that from one seed actor and V begin as SB3's do
+        self._add_parts()
+        groups, known = self._parameter_groups(), self.optimizer.param_groups[0]["params"]
+        if len(groups) > 1 or [*map(id, groups[0]["params"])] != [*map(id, known)]:
+            self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+    def _add_parts(self) -> None:
+        """Networks beyond SB3's."""
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """Of the optimiser; see :class:`~rlspo.common.flat_parameters.FlatParameters`."""
+        return [{"params": [*self.parameters()]}]
+
     # What SB3's own methods (forward, predict, evaluate_actions, ...) build on.
 
     def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
@@ -113,11 +129,28 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
         """See :func:`~rlspo.policies.numpy_actor.numpy_actor`."""
         return numpy_actor(self, generator)
 
+    # An auxiliary loss, which agents add to theirs without knowing what it is.
+
+    #: Whether :meth:`auxiliary_loss` is to be asked.
+    has_auxiliary_loss: ClassVar[bool] = False
+
+    def auxiliary_loss(self, parameters: Parameters, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """A scalar to be added to the agent's loss, and scalar statistics.
+
+        :param batch: a :class:`~rlspo.common.update.Minibatch`, whose noise is that of :meth:`draw_noise`
+        """
+        raise TypeError(f"{type(self).__name__} has no auxiliary loss.")
+
+    def draw_noise(self, batch_size: int, generator: torch.Generator) -> Any:
+        """Random numbers for the auxiliary loss of one minibatch."""
+        return None
+
     # The pure side, with the module's own parameters.
 
     def distribution_of(self, inputs: Any) -> Distribution:
         """pi(. | inputs)."""
-        return self._distribution(self.mlp_extractor.forward_actor(self._features(inputs, self.pi_features_extractor)))
+        features = self._features(inputs, self.pi_features_extractor)
+        return self._distribution_at(self.mlp_extractor.forward_actor(features), features)
 
     def values_of(self, inputs: Any) -> Tensor:
         """V(inputs), ``(B,)``."""
@@ -128,7 +161,7 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
         actor_features = self._features(inputs, self.pi_features_extractor)
         shared = self.share_features_extractor
         critic_features = actor_features if shared else self._features(inputs, self.vf_features_extractor)
-        distribution = self._distribution(self.mlp_extractor.forward_actor(actor_features))
+        distribution = self._distribution_at(self.mlp_extractor.forward_actor(actor_features), actor_features)
         return distribution, self._values(self.mlp_extractor.forward_critic(critic_features))
 
     # The pure side, with parameters as an argument.
@@ -149,6 +182,10 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
 
     def _values(self, latent: Tensor) -> Tensor:
         return self.value_net(latent).squeeze(-1)
+
+    def _distribution_at(self, latent: Tensor, features: Tensor) -> Distribution:
+        """pi(. | inputs) from the actor's last hidden layer and from its features."""
+        return self._distribution(latent)
 
     def _distribution(self, latent: Tensor) -> Distribution:
         head = self.action_net(latent)

@@ -17,7 +17,7 @@ expert; with several
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -48,11 +48,12 @@ class Mixture:
 
     :param gate: logits of the experts' weights, ``(B, K)``, not normalised
     :param experts: their distributions as one with a batch of ``(B, K)``
+    :param one_learns: in log-probabilities, let gradients reach only the expert that most likely gave the action
     """
 
     gate: Tensor
     experts: Any
-    kind: ClassVar[tuple[type, ...]] = (Gaussian, Categorical, MultiCategorical, Bernoulli)
+    one_learns: bool = False
 
     @property
     def n_experts(self) -> int:
@@ -70,14 +71,10 @@ class Mixture:
 
     def each(self, function: Callable[[Tensor], Tensor]) -> Mixture:
         """The same mixture with ``function`` applied to gate and experts' parameters."""
-        return type(self)(function(self.gate), self.experts.each(function))
+        return replace(self, gate=function(self.gate), experts=self.experts.each(function))
 
     def detach(self) -> Mixture:
         return self.each(Tensor.detach)
-
-    def with_gate(self, gate: Tensor) -> Mixture:
-        """The same experts behind another gate, ``(B, K)``."""
-        return type(self)(gate, self.experts)
 
     def expert(self, index: Tensor) -> Any:
         """The distribution of one expert for each row.
@@ -118,11 +115,21 @@ class Mixture:
         return actions.unsqueeze(1).expand(-1, self.n_experts, *actions.shape[1:])
 
     def log_prob(self, actions: Tensor) -> Tensor:
-        return torch.logsumexp(self.log_weights + self.experts.log_prob(self._for_each_expert(actions)), dim=-1)
+        terms = self.experts.log_prob(self._for_each_expert(actions))
+        return torch.logsumexp(self.log_weights + self._learning(terms, terms), dim=-1)
+
+    def _learning(self, terms: Tensor, log_prob: Tensor) -> Tensor:
+        """``terms`` of log-probabilities ``(B, K, ...)``, without gradient where another expert is more likely."""
+        if not self.one_learns:
+            return terms
+        likely = (self.log_weights + log_prob).detach()
+        chosen = (likely == likely.amax(dim=-1, keepdim=True)).reshape(likely.shape + (1,) * (terms.dim() - 2))
+        return torch.where(chosen, terms, terms.detach())
 
     def log_probs(self, actions: Tensor) -> Tensor:
         """log p(a_d | a_1, ..., a_{d-1}) for each dimension d in turn; experts make the dimensions depend on each other."""
         terms = self.experts.log_probs(self._for_each_expert(actions))
+        terms = self._learning(terms, terms.sum(dim=-1))
         so_far = torch.logsumexp(self.log_weights.unsqueeze(-1) + terms.cumsum(dim=-1), dim=1)
         return torch.diff(so_far, dim=-1, prepend=torch.zeros_like(so_far[:, :1]))
 

@@ -36,7 +36,7 @@ def _layers(policy: Any) -> list[Layer] | None:
         and type(policy.action_net) is nn.Linear
         and all(
             getattr(type(policy), method).__module__ in ("rlspo.policies.actor_critic", "rlspo.policies.functional")
-            for method in ("distribution_of", "_distribution", "_features")
+            for method in ("distribution_of", "_distribution_at", "_distribution", "_features")
         )
     )
     if part is None or not plain_vector or not stock or policy.use_sde or policy.device.type != "cpu":

@@ -1,4 +1,4 @@
-"""What SB3's users rely on works on rlspo's SAC as on SB3's; and what is rlspo's own: compilation, precision, seeds, errors."""
+"""What SB3's users rely on works on rlspo's SAC as on SB3's; and what is ours: compilation, precision, seeds, errors."""
 
 from pathlib import Path
 from typing import Any
@@ -238,7 +238,7 @@ def test_normalised_environments_learn_from_normalised_rows() -> None:
 def test_the_ring_keeps_the_last_transitions(device: str) -> None:
     buffer = ReplayBuffer(5, OBSERVATIONS["box"], SpacesEnv().action_space, device=device, n_envs=2)
     for step in range(4):
-        row = np.full((2, 5), step, np.float32) + [[0.0], [0.5]]
+        row = np.full((2, 5), step, np.float32) + np.array([[0.0], [0.5]])
         infos: list[dict[str, Any]] = [{}, {"TimeLimit.truncated": True}]
         if step == 2:
             infos[0]["autoreset"] = True  # this environment only reset

@@ -1,0 +1,198 @@
+"""Mixture-of-experts actors for PPO and its variants (arXiv 2104.09122), beside SB3's critic."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.distributions import DiagGaussianDistribution
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import nn
+
+from rlspo.common.errors import check_count
+from rlspo.policies.actor_critic import ActorCriticCnnPolicy, ActorCriticPolicy, MultiInputActorCriticPolicy
+from rlspo.policies.distributions import Categorical
+from rlspo.policies.functional import Parameters
+from rlspo.policies.mixtures import BernoulliMixture, CategoricalMixture, GaussianMixture, Mixture
+from rlspo.policies.moe import routing
+from rlspo.policies.moe.action_values import ActionValue
+from rlspo.policies.moe.sb3_distribution import SB3Mixture
+from rlspo.policies.moe.settings import MoeSettings
+
+Tensor = torch.Tensor
+
+
+class MixtureOfExperts(ActorCriticPolicy):
+    """Stands before an actor-critic policy and makes K experts of its actor, which share its hidden layers.
+
+    The surrogate of the mixture's density trains experts in proportion to their responsibility, and the gate; the routing
+    loss is added to that. Which expert's action is best is told by Q(s, a), a network of this policy's own that learns the
+    returns of the actions taken.
+
+    All arguments of the policy it stands before, those of :class:`~rlspo.policies.moe.MoeSettings`, of which
+    ``primitive_update`` is ``"all"`` here (as published for PPO; ``"max"``: only the expert that most likely gave an action
+    learns from it), and:
+
+    :param q_net_arch: hidden layers of Q
+    :raises ValueError: for several experts with gSDE, whose noise is that of one
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        *args: Any,
+        q_net_arch: list[int] | tuple[int, ...] = (64, 64),
+        **kwargs: Any,
+    ) -> None:
+        self.moe = MoeSettings.taken_from(kwargs, primitive_update="all")
+        self.q_net_arch = [check_count("each layer of q_net_arch", width) for width in q_net_arch]
+        if kwargs.get("use_sde", False) and self.moe.n_experts > 1:
+            raise ValueError("use_sde is True with several experts; gSDE's noise is that of one. Use n_experts=1 or no gSDE.")
+        super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), **self.moe.as_arguments(), "q_net_arch": self.q_net_arch}
+
+    @property
+    def n_experts(self) -> int:
+        return self.moe.n_experts
+
+    @property
+    def has_auxiliary_loss(self) -> bool:  # type: ignore[override]
+        return self.n_experts > 1
+
+    @property
+    def has_action_values(self) -> bool:
+        """Whether the routing asks what actions are worth."""
+        return self.n_experts > 1 and self.moe.routing != "marginal"
+
+    def _add_parts(self) -> None:
+        super()._add_parts()
+        if self.n_experts == 1:
+            return
+        latent, features = self.mlp_extractor.latent_dim_pi, self.pi_features_extractor.features_dim
+        plain: Any = self.action_net
+        self.action_net = nn.Linear(latent, self.n_experts * plain.out_features)
+        if self.ortho_init:
+            self.init_weights(self.action_net, gain=0.01)
+        if isinstance(self.action_dist, DiagGaussianDistribution):
+            self.log_std = nn.Parameter(self.log_std.detach().expand(self.n_experts, -1).clone())
+        width = latent if self.moe.gate == "latent" else features
+        self.gate_net = routing.make_gate(self.moe, width, self.activation_fn)
+        if self.has_action_values:
+            self.action_value_net = ActionValue(features, self.action_space, self.q_net_arch, self.activation_fn)
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """Q's gradients, which are of another scale, do not shrink the others'."""
+        first, *others = super()._parameter_groups()
+        if not self.has_action_values:
+            return [first, *others]
+        own = [*self.action_value_net.parameters()]
+        known = {id(parameter) for parameter in own}
+        rest = {**first, "params": [p for p in first["params"] if id(p) not in known]}
+        return [rest, *others, {"params": own, "clip_apart": True}]
+
+    # Acting.
+
+    def _distribution_at(self, latent: Tensor, features: Tensor) -> Any:
+        if self.n_experts == 1:
+            return super()._distribution_at(latent, features)
+        head = self.action_net(latent).unflatten(-1, (self.n_experts, -1))
+        gate = self.gate_net((latent if self.moe.gate == "latent" else features).detach())
+        return replace(self._mixture(gate, head), one_learns=self.moe.primitive_update == "max")
+
+    def _mixture(self, gate: Tensor, head: Tensor) -> Mixture:
+        if isinstance(self.action_dist, DiagGaussianDistribution):
+            return GaussianMixture.of(gate, head, self.log_std)
+        if isinstance(self.action_space, spaces.MultiBinary):
+            return BernoulliMixture.of(gate, head)
+        return CategoricalMixture.of(gate, head, self._choices)
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+        if self.n_experts == 1:
+            return super()._predict(observation, deterministic)
+        distribution = self.distribution_of(self.preprocess(observation))
+        return distribution.mode() if deterministic else distribution.sample(self.generator)
+
+    def get_distribution(self, obs: PyTorchObs) -> Any:
+        """SB3's distribution object at ``obs``, for code written against SB3."""
+        if self.n_experts == 1:
+            return super().get_distribution(obs)
+        mixture: Any = self.distribution_of(self.preprocess(obs))
+        return SB3Mixture(mixture)
+
+    def forward(self, obs: Any, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Actions, values ``(B, 1)`` and log-probabilities, as SB3's policies."""
+        if self.n_experts == 1:
+            return super().forward(obs, deterministic)
+        distribution, values = self.evaluation_of(self.preprocess(obs))
+        actions = distribution.mode() if deterministic else distribution.sample(self.generator)
+        return actions.reshape(-1, *(self.action_space.shape or ())), values.unsqueeze(-1), distribution.log_prob(actions)
+
+    def evaluate_actions(self, obs: PyTorchObs, actions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Values ``(B, 1)``, log-probabilities and entropy, as SB3's policies."""
+        if self.n_experts == 1:
+            return super().evaluate_actions(obs, actions)
+        distribution, values = self.evaluation_of(self.preprocess(obs))
+        return values.unsqueeze(-1), distribution.log_prob(actions), distribution.entropy()
+
+    # The routing loss.
+
+    def draw_noise(self, batch_size: int, generator: torch.Generator) -> Any:
+        """For one action of each expert, and for the gate's draw."""
+        if not self.has_action_values:
+            return None
+        widths = (self.mlp_extractor.latent_dim_pi, self.pi_features_extractor.features_dim)
+        with torch.no_grad():
+            mixture = self._distribution_at(*(torch.zeros(batch_size, width, device=self.device) for width in widths))
+        return {
+            "actions": mixture.experts.draw_noise(generator),
+            "gate": Categorical(mixture.gate).draw_noise(generator),
+        }
+
+    def auxiliary_loss(self, parameters: Parameters, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """The routing loss, and the loss of Q."""
+        return self._with(parameters, "auxiliary_loss_of", batch)
+
+    def auxiliary_loss_of(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """:meth:`auxiliary_loss` with the module's own parameters."""
+        features = self._features(self.preprocess(batch.observations), self.pi_features_extractor)
+        mixture: Any = self._distribution_at(self.mlp_extractor.forward_actor(features), features)
+        stats = routing.gate_statistics(mixture)
+        if not self.has_action_values:
+            return torch.zeros_like(stats["moe/gate_entropy"]), stats
+        seen = features.detach()
+        q_loss = (self.action_value_net(seen, batch.actions) - batch.returns).square().mean()
+        drawn = mixture.experts.from_noise(batch.noise["actions"]).detach()
+        values = self.action_value_net(seen, drawn).detach()
+        winner = values.argmax(dim=-1)
+        loss = self._routing_loss(mixture, values, winner, batch.noise["gate"])
+        stats |= routing.win_statistics(winner, values)
+        stats |= {"moe/routing_loss": loss.detach(), "moe/q_loss": q_loss.detach()}
+        return self.moe.routing_coef * loss + q_loss, stats
+
+    def _routing_loss(self, mixture: Mixture, values: Tensor, winner: Tensor, noise: Tensor) -> Tensor:
+        settings = self.moe
+        if settings.routing == "frequency":
+            return routing.frequency(mixture, winner, settings)
+        scaled = (values - values.mean()) / (values.std() + 1e-8)  # returns have any scale; log-probabilities have not
+        if settings.routing == "score":
+            return routing.score(mixture, scaled, mixture.sample_expert(noise))
+        choice = routing.relaxed_choice(mixture, noise, settings.gumbel_temperature)
+        return -(choice * scaled).sum(dim=-1).mean()
+
+
+class MoeActorCriticPolicy(MixtureOfExperts):
+    """A mixture of experts for vectors ("MoeMlpPolicy")."""
+
+
+class MoeActorCriticCnnPolicy(MixtureOfExperts, ActorCriticCnnPolicy):
+    """A mixture of experts for images ("MoeCnnPolicy")."""
+
+
+class MoeMultiInputActorCriticPolicy(MixtureOfExperts, MultiInputActorCriticPolicy):
+    """A mixture of experts for Dict observations ("MoeMultiInputPolicy")."""

@@ -1,0 +1,67 @@
+"""The settings of a mixture of experts, checked where they are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rlspo.common.errors import check_choice, check_count, check_number
+
+ROUTINGS = ("frequency", "gumbel", "score", "marginal")
+ROUTING_LOSSES = ("cross_entropy", "squared_error")
+GATES = ("observation", "latent")
+UPDATES = ("max", "all")
+
+
+@dataclass(frozen=True)
+class MoeSettings:
+    """Settings that all mixture-of-experts policies share.
+
+    :param n_experts: K; 1 is the plain policy, exactly (2 to 8)
+    :param routing: how the gate learns. ``"frequency"``: towards how often each expert's action is the best of all K
+        (the paper's frequency approximate gradient). ``"marginal"``: by the exact gradient of the expectation over experts.
+        ``"score"``: by REINFORCE on the expert drawn. ``"gumbel"``: through a relaxed draw
+    :param routing_loss: of frequency routing; ``"squared_error"`` as published, ``"cross_entropy"`` has the same minimum and
+        does not fade where the gate is sure of the wrong expert
+    :param routing_coef: weight of the routing loss (0.1 to 10)
+    :param primitive_update: which experts learn from a state: ``"max"``, the best one alone, or ``"all"``
+    :param gate: what the gate sees: ``"observation"``, a network of its own, or ``"latent"``, the actor's last hidden layer;
+        it does not shape what it sees
+    :param gate_arch: hidden layers of the gate; none: linear, as published
+    :param gumbel_temperature: of the relaxed draw (0.2 to 1)
+    """
+
+    n_experts: int = 4
+    routing: str = "frequency"
+    routing_loss: str = "cross_entropy"
+    routing_coef: float = 1.0
+    primitive_update: str = "max"
+    gate: str = "observation"
+    gate_arch: tuple[int, ...] = ()
+    gumbel_temperature: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_count("n_experts", self.n_experts)
+        check_choice("routing", self.routing, ROUTINGS)
+        check_choice("routing_loss", self.routing_loss, ROUTING_LOSSES)
+        check_number("routing_coef", self.routing_coef)
+        check_choice("primitive_update", self.primitive_update, UPDATES)
+        check_choice("gate", self.gate, GATES)
+        check_number("gumbel_temperature", self.gumbel_temperature, positive=True)
+        for width in self.gate_arch:
+            check_count("each layer of gate_arch", width)
+
+    def as_arguments(self) -> dict[str, Any]:
+        """What a policy's constructor needs to make the same again."""
+        return {**vars(self), "gate_arch": list(self.gate_arch)}
+
+    @classmethod
+    def taken_from(cls, kwargs: dict[str, Any], **defaults: Any) -> MoeSettings:
+        """Take what belongs here out of ``kwargs``.
+
+        :param defaults: other than those above
+        """
+        given = {name: kwargs.pop(name) for name in cls.__dataclass_fields__ if name in kwargs}
+        if "gate_arch" in given:
+            given["gate_arch"] = tuple(given["gate_arch"])
+        return cls(**{**defaults, **given})
