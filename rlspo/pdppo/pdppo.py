@@ -14,6 +14,7 @@ from rlspo.common.errors import check_choice
 from rlspo.common.rollout_buffer import RolloutBuffer
 from rlspo.common.update import Minibatch, Parameters
 from rlspo.pdppo.advantages import ADVANTAGES, TARGETS, HalfSteps
+from rlspo.pdppo.moe import MoePostDecisionCnnPolicy, MoePostDecisionMultiInputPolicy, MoePostDecisionPolicy
 from rlspo.pdppo.policies import PostDecisionCnnPolicy, PostDecisionMultiInputPolicy, PostDecisionPolicy
 from rlspo.pdppo.published import PUBLISHED
 from rlspo.pdppo.rollouts import PostDecisionRollouts
@@ -76,6 +77,9 @@ class PDPPO(PostDecisionRollouts):
         "MlpPolicy": PostDecisionPolicy,
         "CnnPolicy": PostDecisionCnnPolicy,
         "MultiInputPolicy": PostDecisionMultiInputPolicy,
+        "MoeMlpPolicy": MoePostDecisionPolicy,
+        "MoeCnnPolicy": MoePostDecisionCnnPolicy,
+        "MoeMultiInputPolicy": MoePostDecisionMultiInputPolicy,
     }
     saved_settings: ClassVar[set[str]] = PPO.saved_settings | {"targets", "advantage"}
 

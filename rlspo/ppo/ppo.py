@@ -20,6 +20,7 @@ from rlspo.policies import (
     MultiInputActorCriticPolicy,
     functional_policy_class,
 )
+from rlspo.policies.moe import MoeActorCriticCnnPolicy, MoeActorCriticPolicy, MoeMultiInputActorCriticPolicy
 
 Tensor = torch.Tensor
 
@@ -34,8 +35,9 @@ class PPO(OnPolicyAgent):
 
     Same arguments, defaults, logs and numbers as SB3's PPO, several times faster.
 
-    :param policy: ``"MlpPolicy"`` (vectors), ``"CnnPolicy"`` (images), ``"MultiInputPolicy"`` (Dict observations), or a
-        subclass of :class:`rlspo.policies.ActorCriticPolicy`
+    :param policy: ``"MlpPolicy"`` (vectors), ``"CnnPolicy"`` (images), ``"MultiInputPolicy"`` (Dict observations), their
+        mixtures of experts ``"MoeMlpPolicy"``, ``"MoeCnnPolicy"`` and ``"MoeMultiInputPolicy"``
+        (:class:`rlspo.policies.moe.MixtureOfExperts`), or a subclass of :class:`rlspo.policies.ActorCriticPolicy`
     :param env: environment id, gymnasium environment, SB3 VecEnv or gymnasium VectorEnv
     :param learning_rate: of Adam, or a function of the remaining progress (1 to 0); lower it when ``approx_kl`` or the
         return jump, usual range 3e-5 to 1e-3
@@ -79,6 +81,9 @@ class PPO(OnPolicyAgent):
         "MlpPolicy": ActorCriticPolicy,
         "CnnPolicy": ActorCriticCnnPolicy,
         "MultiInputPolicy": MultiInputActorCriticPolicy,
+        "MoeMlpPolicy": MoeActorCriticPolicy,
+        "MoeCnnPolicy": MoeActorCriticCnnPolicy,
+        "MoeMultiInputPolicy": MoeMultiInputActorCriticPolicy,
     }
 
     def __init__(

@@ -72,7 +72,7 @@ class SACPolicy(Functional, sb3.SACPolicy):
         return distribution.squash(raw), distribution.log_probs_of_raw(raw).sum(dim=-1)
 
     def q_values_of(self, pair: tuple[Any, Tensor]) -> Tensor:
-        """Q_i(inputs, actions) of all critics, ``(n_critics, B)``."""
+        """Q_i(inputs, actions) of all critics, ``(n_critics, B, ...)`` for actions ``(B, ..., A)``."""
         return self._critics(self.critic, *pair)
 
     def target_q_values_of(self, pair: tuple[Any, Tensor]) -> Tensor:
@@ -84,7 +84,9 @@ class SACPolicy(Functional, sb3.SACPolicy):
             features = self._features(inputs, critic.features_extractor)
             if critic.share_features_extractor:  # then it learns from the actor's loss alone, as in SB3
                 features = features.detach()
-            pairs = torch.cat([features, actions], dim=1)
+            if actions.dim() == 3:  # several actions in each state
+                features = features.unsqueeze(1).expand(-1, actions.shape[1], -1)
+            pairs = torch.cat([features, actions], dim=-1)
             return torch.stack([net(pairs).float().squeeze(-1) for net in critic.q_networks])
 
     def _low_precision(self) -> Any:
@@ -112,7 +114,7 @@ class SACPolicy(Functional, sb3.SACPolicy):
         """E[ent_coef log pi(a|s) - Q(s, a)] (arXiv 1812.05905, eq. 7).
 
         :param noise: of :meth:`draw_noise`
-        :param soft_q: the smallest Q of all critics, from actions ``(B, A)`` to ``(B,)``
+        :param soft_q: the smallest Q of all critics, from actions ``(B, ..., A)`` to ``(B, ...)``
         :return: the loss, log pi of its actions, ``(B,)``, and scalar statistics
         """
         actions, log_prob = self.sample(parameters, inputs, noise)

@@ -20,6 +20,7 @@ from rlspo.common.precision import PRECISIONS, bfloat16_is_fast
 from rlspo.common.randomness import Randomness
 from rlspo.common.replay_buffer import ReplayBuffer
 from rlspo.common.trees import to_tensor
+from rlspo.sac.moe import MoeSACCnnPolicy, MoeSACMultiInputPolicy, MoeSACPolicy
 from rlspo.sac.policies import SACCnnPolicy, SACMultiInputPolicy, SACPolicy, functional_sac_policy_class
 from rlspo.sac.update import Parameters, SACUpdate, Transitions
 
@@ -38,8 +39,9 @@ class SAC(Agent, SB3SAC):
 
     Same arguments, defaults, logs and numbers as SB3's SAC; a gradient step is one compiled function.
 
-    :param policy: ``"MlpPolicy"`` (vectors), ``"CnnPolicy"`` (images), ``"MultiInputPolicy"`` (Dict observations), or a
-        subclass of :class:`rlspo.sac.policies.SACPolicy`
+    :param policy: ``"MlpPolicy"`` (vectors), ``"CnnPolicy"`` (images), ``"MultiInputPolicy"`` (Dict observations), their
+        mixtures of experts ``"MoeMlpPolicy"``, ``"MoeCnnPolicy"`` and ``"MoeMultiInputPolicy"``
+        (:class:`rlspo.sac.moe.MoeSACPolicy`), or a subclass of :class:`rlspo.sac.policies.SACPolicy`
     :param env: environment id, gymnasium environment, SB3 VecEnv or gymnasium VectorEnv; its actions are a Box
     :param learning_rate: of all Adam optimisers, or a function of the remaining progress; usual range 1e-4 to 1e-3
     :param buffer_size: transitions kept (1e5 to 1e6; images need less)
@@ -82,6 +84,9 @@ class SAC(Agent, SB3SAC):
         "MlpPolicy": SACPolicy,
         "CnnPolicy": SACCnnPolicy,
         "MultiInputPolicy": SACMultiInputPolicy,
+        "MoeMlpPolicy": MoeSACPolicy,
+        "MoeCnnPolicy": MoeSACCnnPolicy,
+        "MoeMultiInputPolicy": MoeSACMultiInputPolicy,
     }
     saved_settings: ClassVar[set[str]] = {"target_entropy", "tau"}
     shown_metric: ClassVar[str] = "train/critic_loss"

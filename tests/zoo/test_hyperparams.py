@@ -55,10 +55,12 @@ def test_robust_agents_share_the_substrate_of_ppo():
         assert ppo == {key: value for key, value in barpo.items() if key != "epsilon"}
 
 
-def test_pdppo_and_ppo_differ_in_lot_sizing_by_how_long_they_explore():
+def test_pdppo_and_ppo_differ_in_lot_sizing_by_exploration_and_critics():
     ppo, pdppo = ({**blocks_of(algo)["rlspo/LotSizing-v0"]} for algo in ("ppo", "pdppo"))
+    different = {key for key in {*ppo, *pdppo} if ppo.get(key) != pdppo.get(key)}
     # PDPPO scales rewards by default.
-    assert {key for key in {*ppo, *pdppo} if ppo.get(key) != pdppo.get(key)} == {"ent_coef", "normalize_rewards", "provenance"}
+    assert different == {"ent_coef", "policy_kwargs", "normalize_rewards", "provenance"}
+    assert ppo["policy_kwargs"]["net_arch"] == pdppo["policy_kwargs"]["net_arch"]
 
 
 def test_own_block_then_atari_then_default():

@@ -1,0 +1,180 @@
+"""Mixture-of-experts actors for SAC (arXiv 2104.09122, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import nn
+
+from rlspo.common.errors import check_choice
+from rlspo.policies.distributions import Categorical
+from rlspo.policies.functional import Parameters
+from rlspo.policies.mixtures import SquashedGaussianMixture
+from rlspo.policies.moe import routing
+from rlspo.policies.moe.settings import MoeSettings
+from rlspo.sac.policies import LOG_STD_MAX, LOG_STD_MIN, SACCnnPolicy, SACMultiInputPolicy, SACPolicy
+
+Tensor = torch.Tensor
+
+
+class MoeSACPolicy(SACPolicy):
+    """A mixture of K experts for vectors ("MoeMlpPolicy"); they share the actor's hidden layers.
+
+    In a state each expert k draws a_k, and the critics say which is best, k*. Frequency routing regresses the gate to k*, and
+
+    ::
+
+        primitive_update="max"   E[ alpha log p_k*(a_k*) - Q(s, a_k*) ]          the best expert alone learns from the state
+        primitive_update="all"   E[ mean_k ( alpha log p_k(a_k) - Q(s, a_k) ) ]
+
+    The other routings train gate and experts together, on the expectation over experts, on one drawn, or on a relaxed draw.
+
+    All arguments of :class:`~rlspo.sac.policies.SACPolicy` and of :class:`~rlspo.policies.moe.MoeSettings`, and:
+
+    :param entropy_of: whose log-probability is meant by log pi: ``"component"``, that of the expert which acts, as published
+        (it leaves the gate's entropy out), or ``"mixture"``
+    :param mode_by: which expert acts where ``deterministic=True``: the one that the ``"gate"`` likes best, or the one whose
+        mode the ``"critic"`` does
+    :raises ValueError: for several experts with gSDE, whose noise is that of one
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Box,
+        lr_schedule: Schedule,
+        *args: Any,
+        entropy_of: str = "component",
+        mode_by: str = "gate",
+        **kwargs: Any,
+    ) -> None:
+        self.moe = MoeSettings.taken_from(kwargs)
+        self.entropy_of = check_choice("entropy_of", entropy_of, ("component", "mixture"))
+        self.mode_by = check_choice("mode_by", mode_by, ("gate", "critic"))
+        if kwargs.get("use_sde", False) and self.moe.n_experts > 1:
+            raise ValueError("use_sde is True with several experts; gSDE's noise is that of one. Use n_experts=1 or no gSDE.")
+        super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        own = {"entropy_of": self.entropy_of, "mode_by": self.mode_by}
+        return {**super()._get_constructor_parameters(), **self.moe.as_arguments(), **own}
+
+    @property
+    def n_experts(self) -> int:
+        return self.moe.n_experts
+
+    def make_actor(self, features_extractor: Any = None) -> Any:
+        actor: Any = super().make_actor(features_extractor)
+        if self.n_experts > 1:
+            width = actor.mu.in_features
+            actor.mu, actor.log_std = (nn.Linear(width, self.n_experts * actor.mu.out_features) for _ in range(2))
+            seen = width if self.moe.gate == "latent" else actor.features_dim
+            actor.gate = routing.make_gate(self.moe, seen, self.activation_fn)
+        return actor.to(self.device)
+
+    # Acting.
+
+    def distribution_of(self, inputs: Any) -> Any:
+        if self.n_experts == 1:
+            return super().distribution_of(inputs)
+        actor: Any = self.actor
+        with self._low_precision():
+            features = self._features(inputs, actor.features_extractor)
+            latent = actor.latent_pi(features)
+            mean, log_std = (head(latent).float().unflatten(-1, (self.n_experts, -1)) for head in (actor.mu, actor.log_std))
+            gate = actor.gate((latent if self.moe.gate == "latent" else features).detach()).float()
+        return SquashedGaussianMixture.of(gate, mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX))
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+        if self.n_experts == 1 or not deterministic or self.mode_by == "gate":
+            return super()._predict(observation, deterministic)
+        inputs = self.preprocess(observation)
+        mixture = self.distribution_of(inputs)
+        best = self.q_values_of((inputs, mixture.experts.mode())).amin(dim=0).argmax(dim=-1)
+        return mixture.expert(best).mode()
+
+    # Learning.
+
+    def draw_noise(self, batch_size: int, generator: torch.Generator) -> Any:
+        """Standard normal noise for one action of each expert, ``(B, K, A)``, and Gumbel noise for the gate's draw."""
+        if self.n_experts == 1:
+            return super().draw_noise(batch_size, generator)
+        actor: Any = self.actor
+        size = (batch_size, self.n_experts, actor.mu.out_features // self.n_experts)
+        return {
+            "actions": torch.randn(size, generator=generator, device=self.device),
+            "gate": Categorical(torch.empty(size[:2], device=self.device)).draw_noise(generator),
+        }
+
+    def sample_of(self, seen: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
+        """Actions of the experts that the gate draws, ``(B, A)``, and their log-probabilities, ``(B,)``."""
+        if self.n_experts == 1:
+            return super().sample_of(seen)
+        inputs, noise = seen
+        mixture = self.distribution_of(inputs)
+        index = mixture.sample_expert(noise["gate"])
+        actions, log_probs = self._all_actions(mixture, noise["actions"])
+        return _of(actions, index), _of(log_probs, index)
+
+    def _all_actions(self, mixture: SquashedGaussianMixture, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """An action of each expert, ``(B, K, A)``, and its log-probability, ``(B, K)``."""
+        experts = mixture.experts
+        raw = experts.raw(noise)
+        if self.entropy_of == "component":
+            return experts.squash(raw), experts.log_probs_of_raw(raw).sum(dim=-1)
+        log_probs = torch.stack([mixture.log_prob_of_raw(raw[:, k]) for k in range(self.n_experts)], dim=-1)
+        return experts.squash(raw), log_probs
+
+    def actor_loss(
+        self, parameters: Parameters, inputs: Any, noise: Any, ent_coef: Tensor, soft_q: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The loss of experts and gate.
+
+        :param noise: of :meth:`draw_noise`
+        :param soft_q: the smallest Q of all critics, from actions ``(B, ..., A)`` to ``(B, ...)``
+        :return: the loss, log pi of the actions with the gate's weights, ``(B,)``, and scalar statistics
+        """
+        if self.n_experts == 1:
+            return super().actor_loss(parameters, inputs, noise, ent_coef, soft_q)
+        mixture = self._with(parameters, "distribution_of", inputs)
+        actions, log_probs = self._all_actions(mixture, noise["actions"])
+        settings = self.moe
+        one = settings.routing == "score" or (settings.routing == "frequency" and settings.primitive_update == "max")
+        values = soft_q(actions.detach() if one else actions)
+        winner = values.detach().argmax(dim=-1)
+        routed = torch.zeros_like(ent_coef)
+        if one:
+            index = winner if settings.routing == "frequency" else mixture.sample_expert(noise["gate"])
+            costs = ent_coef * _of(log_probs, index) - soft_q(_of(actions, index))
+            if settings.routing == "score":
+                routed = routing.score(mixture, (values - ent_coef * log_probs).detach(), index)
+        else:
+            costs = ent_coef * log_probs - values
+            if settings.routing == "marginal":
+                costs = (mixture.weights * costs).sum(dim=-1)
+            elif settings.routing == "gumbel":
+                costs = (routing.relaxed_choice(mixture, noise["gate"], settings.gumbel_temperature) * costs).sum(dim=-1)
+        if settings.routing == "frequency":
+            routed = routing.frequency(mixture, winner, settings)
+        loss = costs.mean() + settings.routing_coef * routed
+        stats = {**routing.gate_statistics(mixture), **routing.win_statistics(winner, values.detach())}
+        stats["moe/routing_loss"] = routed.detach()
+        return loss, (mixture.weights * log_probs).sum(dim=-1), stats
+
+
+def _of(tensor: Tensor, index: Tensor) -> Tensor:
+    """Row by row, the part of one expert: ``(B, K, ...)`` and ``(B,)`` to ``(B, ...)``."""
+    where = index.reshape(-1, 1, *[1] * (tensor.dim() - 2)).expand(-1, 1, *tensor.shape[2:])
+    return tensor.gather(1, where).squeeze(1)
+
+
+class MoeSACCnnPolicy(MoeSACPolicy, SACCnnPolicy):
+    """:class:`MoeSACPolicy` for images ("MoeCnnPolicy")."""
+
+
+class MoeSACMultiInputPolicy(MoeSACPolicy, SACMultiInputPolicy):
+    """:class:`MoeSACPolicy` for Dict observations ("MoeMultiInputPolicy")."""
