@@ -22,3 +22,4 @@ def register_envs() -> None:
         entry_point="rlspo.envs.admission_control:AdmissionControlEnv",
         max_episode_steps=200,
     )
+    gym.register(id="rlspo/MultiGoal-v0", entry_point="rlspo.envs.multi_goal:MultiGoalEnv", max_episode_steps=30)
