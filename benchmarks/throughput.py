@@ -7,7 +7,8 @@
 Both libraries train with one thread (``--threads``) on copies of the same environments. Each repeat runs both, and the one
 that ran last goes first in the next; a case's figures are medians over the repeats, its ratio the median of the repeats'
 ratios. Compilation happens in an untimed first round and is reported apart. "BARPO" is compared with SB3's plain PPO: ten
-inner steps against none.
+inner steps against none. SAC does one gradient step for each step of one environment; "sac-moe" has a mixture of four
+experts and is compared with SB3's plain SAC.
 """
 
 from __future__ import annotations
@@ -56,6 +57,18 @@ class Case:
     agent: str = "PPO"
     ours: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def peer(self) -> str:
+        """SB3's agent that it is compared with."""
+        return "SAC" if self.agent == "SAC" else "PPO"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of both agents."""
+        if self.peer == "SAC":
+            return {"batch_size": self.batch_size, "learning_starts": 100, "buffer_size": 100_000}
+        return {"n_steps": self.n_steps, "batch_size": self.batch_size, "n_epochs": self.n_epochs}
+
     def make_env(self) -> VecEnv:
         if self.env.startswith("ALE/"):
             # SB3's AtariWrapper skips the frames
@@ -74,6 +87,10 @@ CASES = {
     # rl-zoo's number of epochs for Atari; sticky actions by the ALE, the rest by SB3's AtariWrapper.
     "breakout": Case("ALE/Breakout-v5", 8, 128, 256, 3, 4, "CnnPolicy", ours={"precision": "auto"}),
     "hopper-barpo": Case("Hopper-v5", 1, 2048, 64, 6, agent="BARPO"),
+    "sac": Case("Hopper-v5", 1, 500, 256, 3, agent="SAC"),
+    "sac-bfloat16": Case("Hopper-v5", 1, 500, 256, 3, agent="SAC", ours={"precision": "auto"}),
+    "sac-moe": Case("Hopper-v5", 1, 500, 256, 3, agent="SAC", ours={"policy": "MoeMlpPolicy"}),
+    "sac-moe-bfloat16": Case("Hopper-v5", 1, 500, 256, 3, agent="SAC", ours={"policy": "MoeMlpPolicy", "precision": "auto"}),
 }
 #: The cases that compare like with like; their geometric mean is the headline.
 PPO_CASES = [name for name, case in CASES.items() if case.agent == "PPO"]
@@ -105,26 +122,21 @@ def env_alone(case: Case) -> float:
 class Stopwatch:
     """Wraps a method and adds up the seconds spent in it."""
 
-    def __init__(self, method: Callable[[], None]) -> None:
+    def __init__(self, method: Callable[..., None]) -> None:
         self.method, self.seconds = method, 0.0
 
-    def __call__(self) -> None:
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
         start = time.perf_counter()
-        self.method()
+        self.method(*args, **kwargs)
         self.seconds += time.perf_counter() - start
 
 
 def measure(name: str, case: Case, repeats: int, device: str) -> dict[str, Any]:
     """Train both in turn and compare."""
-    settings = {
-        "n_steps": case.n_steps,
-        "batch_size": case.batch_size,
-        "n_epochs": case.n_epochs,
-        "device": device,
-        "seed": 0,
-    }
-    theirs = stable_baselines3.PPO(case.policy, case.make_env(), **settings)
-    ours = getattr(rlspo, case.agent)(case.policy, case.make_env(), compile=True, **case.ours, **settings)
+    settings = {**case.settings, "device": device, "seed": 0}
+    theirs = getattr(stable_baselines3, case.peer)(case.policy, case.make_env(), **settings)
+    own = {"policy": case.policy, "compile": True, **case.ours}
+    ours = getattr(rlspo, case.agent)(env=case.make_env(), **own, **settings)
     rollout = case.n_steps * case.n_envs
     for _ in range(2):
         timed(theirs, rollout)
@@ -154,7 +166,7 @@ def measure(name: str, case: Case, repeats: int, device: str) -> dict[str, Any]:
 
 def show(results: list[dict[str, Any]]) -> None:
     """Print the table."""
-    header = ["SB3 PPO steps/s", "rlspo steps/s", "ratio (each)", "env alone", "update share", "compile s"]
+    header = ["SB3 steps/s", "rlspo steps/s", "ratio (each)", "env alone", "update share", "compile s"]
     table = Table("case", "environment", "rlspo agent", *header)
     for row in results:
         ratio = f"{row['ratio']:.2f} ({', '.join(map(str, row['ratios']))})"

@@ -10,7 +10,7 @@ from stable_baselines3 import SAC as SB3SAC
 from stable_baselines3.common.buffers import ReplayBuffer as SB3ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
+from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn, Schedule
 from torch import nn
 
 from rlspo.common.agent import Agent
@@ -222,6 +222,13 @@ class SAC(Agent, SB3SAC):
         return update
 
     # Collecting.
+
+    def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
+        """As SB3's; the exploration matrices of gSDE come from the agent's own generators."""
+        if not self.use_sde:
+            return super().collect_rollouts(*args, **kwargs)
+        with Randomness.fork(int(self.randomness.numpy.integers(2**31))):
+            return super().collect_rollouts(*args, **kwargs)
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
