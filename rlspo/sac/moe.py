@@ -35,8 +35,8 @@ class MoeSACPolicy(SACPolicy):
 
     All arguments of :class:`~rlspo.sac.policies.SACPolicy` and of :class:`~rlspo.policies.moe.MoeSettings`, and:
 
-    :param entropy_of: whose log-probability is meant by log pi: ``"component"``, that of the expert which acts, as published
-        (it leaves the gate's entropy out), or ``"mixture"``
+    :param entropy_of: whose log-probability is meant by log pi: ``"mixture"``, or ``"component"``, that of the expert which
+        acts, as published; it leaves the gate's entropy out, and nothing then keeps experts apart
     :param mode_by: which expert acts where ``deterministic=True``: the one that the ``"gate"`` likes best, or the one whose
         mode the ``"critic"`` does
     :raises ValueError: for several experts with gSDE, whose noise is that of one
@@ -48,7 +48,7 @@ class MoeSACPolicy(SACPolicy):
         action_space: spaces.Box,
         lr_schedule: Schedule,
         *args: Any,
-        entropy_of: str = "component",
+        entropy_of: str = "mixture",
         mode_by: str = "gate",
         **kwargs: Any,
     ) -> None:

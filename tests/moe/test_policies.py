@@ -1,4 +1,4 @@
-"""Mixture-of-experts policies in every agent: one expert is the plain policy, several learn, save, load, look ahead and log."""
+"""Mixture-of-experts policies in every agent: one expert is the plain policy; several learn, save, load and log."""
 
 from dataclasses import replace
 from pathlib import Path
