@@ -66,7 +66,13 @@ setup(
     },
     entry_points={
         "console_scripts": ["rlspo=rlspo.zoo.cli:main"],
-        "rlspo.agents": ["ppo=rlspo.ppo:PPO", "arpo=rlspo.arpo:ARPO", "barpo=rlspo.arpo:BARPO", "pdppo=rlspo.pdppo:PDPPO"],
+        "rlspo.agents": [
+            "ppo=rlspo.ppo:PPO",
+            "arpo=rlspo.arpo:ARPO",
+            "barpo=rlspo.arpo:BARPO",
+            "pdppo=rlspo.pdppo:PDPPO",
+            "sac=rlspo.sac:SAC",
+        ],
     },
     classifiers=[
         "Programming Language :: Python :: 3.11",

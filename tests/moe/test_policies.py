@@ -213,3 +213,26 @@ def test_gsde_is_for_one_expert() -> None:
     for agent, options in ((PPO, ON_POLICY), (SAC, OFF_POLICY)):
         with pytest.raises(ValueError, match="use_sde is True with several experts"):
             agent("MoeMlpPolicy", SpacesEnv(), **options, use_sde=True)
+
+
+@pytest.mark.parametrize("action", ["box", "discrete", "multi_discrete", "multi_binary"])
+@pytest.mark.parametrize("gate", ["observation", "latent"])
+def test_acting_in_numpy_is_acting_with_the_mixture(gate: str, action: str) -> None:
+    options = {"n_experts": 3, "gate": gate, "gate_arch": [4]}
+    model = PPO("MoeMlpPolicy", SpacesEnv("box", action), **ON_POLICY, policy_kwargs=options, device="cpu")
+    with torch.no_grad():
+        for parameter in model.policy.parameters():
+            parameter.add_(0.5 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())))
+    n, seen = 40_000, np.random.default_rng(0).normal(size=(1, 5)).astype(np.float32)
+    act = model.policy.fast_actor(np.random.default_rng(1))
+    assert act is not None
+    actions = torch.as_tensor(act(seen.repeat(n, axis=0))).reshape(n, -1).float()
+    with torch.no_grad():
+        mixture = model.policy.distribution_of(model.policy.preprocess(torch.as_tensor(seen.repeat(n, axis=0))))
+        expected = mixture.sample(torch.Generator().manual_seed(2)).reshape(n, -1).float()
+    scale = expected.std(dim=0).clamp(min=0.1)
+    for moment in (1, 2):
+        assert ((actions**moment).mean(0) - (expected**moment).mean(0)).abs().max() < 0.06 * scale.max() ** moment + 0.02
+    if action != "discrete":
+        ours, theirs = (torch.corrcoef(sample.T)[0, 1] for sample in (actions, expected))
+        assert abs(ours - theirs) < 0.05

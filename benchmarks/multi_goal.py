@@ -1,0 +1,164 @@
+"""How many of several equally good goals an agent knows: rlspo/MultiGoal-v0, one Gaussian against mixtures of experts.
+
+    python benchmarks/multi_goal.py train --jobs 2      # trains what is missing
+    python benchmarks/multi_goal.py report              # table and picture from what is there
+
+A trained agent walks 200 times from near the middle with sampled actions, and as often with its deterministic ones. A goal
+counts as known where at least 5 % of the walks end at it. Results lie in zoo/results/multi_goal, one file for each agent and
+seed, with the first walks for the picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from PIL import Image
+
+import rlspo
+from rlspo.envs.multi_goal import MultiGoalEnv
+from rlspo.envs.multi_goal_picture import draw_plane
+
+HERE = Path(__file__).parents[1]
+RESULTS, TABLE = HERE / "zoo/results/multi_goal", HERE / "docs/_results/multi_goal.md"
+PICTURE = HERE / "docs/_static/multi_goal.png"
+ENV, WALKS, KNOWN, DRAWN = "rlspo/MultiGoal-v0", 200, 0.05, 24
+SAC: dict[str, Any] = {"learning_starts": 1000, "policy_kwargs": {"net_arch": [128, 128]}}
+#: One rollout of 8 environments holds about 200 walks.
+PPO: dict[str, Any] = {"n_steps": 256, "batch_size": 256, "ent_coef": 0.02, "gamma": 0.97}
+STEPS = {"SAC": 30_000, "PPO": 400_000}
+
+
+def moe(**kwargs: Any) -> dict[str, Any]:
+    return {"policy": "MoeMlpPolicy", "policy_kwargs": kwargs}
+
+
+#: Name in the table: agent and settings beyond those above.
+AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "SAC": ("SAC", {}),
+    "MoE-SAC, max, component (published)": ("SAC", moe(entropy_of="component", routing_loss="squared_error")),
+    "MoE-SAC, max": ("SAC", moe()),
+    "MoE-SAC, all": ("SAC", moe(primitive_update="all")),
+    "MoE-SAC, marginal": ("SAC", moe(routing="marginal")),
+    "MoE-SAC, score": ("SAC", moe(routing="score")),
+    "MoE-SAC, gumbel": ("SAC", moe(routing="gumbel")),
+    "PPO": ("PPO", {}),
+    "MoE-PPO, frequency": ("PPO", moe()),
+    "MoE-PPO, marginal": ("PPO", moe(routing="marginal")),
+}
+
+
+def train(agent: str, seed: int) -> None:
+    """Train one agent with one seed, walk with it, and write what came of it."""
+    torch.set_num_threads(1)
+    name, own = AGENTS[agent]
+    base = SAC if name == "SAC" else PPO
+    settings = {"policy": "MlpPolicy", **base, **own}
+    settings["policy_kwargs"] = {**base.get("policy_kwargs", {}), **own.get("policy_kwargs", {})}
+    env = gym.make_vec(ENV, 8, vectorization_mode="sync") if name == "PPO" else ENV
+    model = getattr(rlspo, name)(env=env, seed=seed, device="cpu", **settings).learn(STEPS[name])
+    walks = {kind: walk(model, deterministic=kind == "deterministic") for kind in ("sampled", "deterministic")}
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / file_name(agent, seed)
+    path.with_suffix(".part").write_text(json.dumps({"agent": agent, "seed": seed, "steps": STEPS[name], **walks}) + "\n")
+    path.with_suffix(".part").rename(path)
+
+
+def walk(model: Any, deterministic: bool) -> dict[str, Any]:
+    """Share of the walks that end at each goal, mean return and the first ways."""
+    env: Any = gym.make(ENV)
+    ends, returns, ways = np.zeros(len(env.unwrapped.goals)), [], []
+    model.policy.generator = torch.Generator().manual_seed(0)
+    for episode in range(WALKS):
+        seen, _ = env.reset(seed=episode)
+        way, total, over = [seen], 0.0, False
+        while not over:
+            action, _ = model.predict(seen, deterministic=deterministic)
+            seen, reward, terminated, truncated, info = env.step(action)
+            way.append(seen)
+            total, over = total + float(reward), terminated or truncated
+        returns.append(total)
+        if "goal" in info:
+            ends[info["goal"]] += 1
+        ways.append(np.round(way, 2).tolist())
+    return {"goals": (ends / WALKS).tolist(), "return": float(np.mean(returns)), "ways": ways[:DRAWN]}
+
+
+def file_name(agent: str, seed: int) -> str:
+    return f"{agent.lower().replace(', ', '_').replace(' ', '_').replace('(', '').replace(')', '')}_{seed}.json"
+
+
+def known(shares: list[float]) -> int:
+    """How many goals an agent knows."""
+    return sum(share >= KNOWN for share in shares)
+
+
+def report() -> None:
+    """Table and picture."""
+    rows = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    lines = [
+        "| agent | steps | seeds | goals known, sampled | deterministic | entropy of the ends (of at most ln 4 = 1.39) "
+        "| return, sampled | deterministic |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    pictures = []
+    for agent in AGENTS:
+        mine = [row for row in rows if row["agent"] == agent]
+        if not mine:
+            continue
+        counts = {kind: [known(row[kind]["goals"]) for row in mine] for kind in ("sampled", "deterministic")}
+        means = {kind: float(np.mean([row[kind]["return"] for row in mine])) for kind in ("sampled", "deterministic")}
+        spread = np.mean([-sum(p * math.log(p) for p in row["sampled"]["goals"] if p > 0) for row in mine])
+        found = {kind: ", ".join(map(str, numbers)) for kind, numbers in counts.items()}
+        lines.append(
+            f"| {agent} | {mine[0]['steps']:,} | {len(mine)} | {found['sampled']} | {found['deterministic']} "
+            f"| {spread:.2f} | {means['sampled']:.2f} | {means['deterministic']:.2f} |"
+        )
+        pictures.append((agent, mine[0]["sampled"]["ways"]))
+    TABLE.write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+    draw(pictures)
+
+
+def draw(pictures: list[tuple[str, list[Any]]], columns: int = 5) -> None:
+    """One plane for each agent, with its first walks."""
+    from rlspo.envs.drawing import INK, Sheet
+
+    size, head = 220, 26
+    width, height = columns * size, -(-len(pictures) // columns) * (size + head)
+    sheet = Image.new("RGB", (width, height), "white")
+    goals = MultiGoalEnv().goals
+    for index, (agent, ways) in enumerate(pictures):
+        x, y = index % columns * size, index // columns * (size + head)
+        title = Sheet(size, head)
+        title.text((8, head / 2), agent.replace(" (published)", ""), 13, INK)
+        sheet.paste(Image.fromarray(title.pixels()), (x, y))
+        plane = draw_plane(goals, [np.array(way) for way in ways], MultiGoalEnv.HALF_WIDTH, MultiGoalEnv.REACH, size)
+        sheet.paste(Image.fromarray(plane), (x, y + head))
+    PICTURE.parent.mkdir(exist_ok=True)
+    sheet.save(PICTURE)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["train", "report"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=1, help="trainings that run at once")
+    args = parser.parse_args()
+    if args.command == "train":
+        missing = [(agent, seed) for seed in args.seeds for agent in AGENTS if not (RESULTS / file_name(agent, seed)).exists()]
+        with ProcessPoolExecutor(args.jobs) as pool:
+            for job in [pool.submit(train, *one) for one in missing]:
+                job.result()
+    report()
+
+
+if __name__ == "__main__":
+    main()
