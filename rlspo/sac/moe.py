@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -48,14 +48,24 @@ class MoeSACPolicy(SACPolicy):
         action_space: spaces.Box,
         lr_schedule: Schedule,
         *args: Any,
+        n_experts: int = 4,
+        routing: str = "frequency",
+        routing_loss: str = "cross_entropy",
+        routing_coef: float = 1.0,
+        primitive_update: str = "max",
+        gate: str = "observation",
+        gate_arch: Sequence[int] = (),
+        gumbel_temperature: float = 0.5,
         entropy_of: str = "mixture",
         mode_by: str = "gate",
         **kwargs: Any,
     ) -> None:
-        self.moe = MoeSettings.taken_from(kwargs)
+        self.moe = MoeSettings(
+            n_experts, routing, routing_loss, routing_coef, primitive_update, gate, gate_arch, gumbel_temperature
+        )
         self.entropy_of = check_choice("entropy_of", entropy_of, ("component", "mixture"))
         self.mode_by = check_choice("mode_by", mode_by, ("gate", "critic"))
-        if kwargs.get("use_sde", False) and self.moe.n_experts > 1:
+        if kwargs.get("use_sde", False) and n_experts > 1:
             raise ValueError("use_sde is True with several experts; gSDE's noise is that of one. Use n_experts=1 or no gSDE.")
         super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
 

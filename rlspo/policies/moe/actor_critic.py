@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,12 +46,22 @@ class MixtureOfExperts(ActorCriticPolicy):
         action_space: spaces.Space,
         lr_schedule: Schedule,
         *args: Any,
-        q_net_arch: list[int] | tuple[int, ...] = (64, 64),
+        n_experts: int = 4,
+        routing: str = "frequency",
+        routing_loss: str = "cross_entropy",
+        routing_coef: float = 1.0,
+        primitive_update: str = "all",
+        gate: str = "observation",
+        gate_arch: Sequence[int] = (),
+        gumbel_temperature: float = 0.5,
+        q_net_arch: Sequence[int] = (64, 64),
         **kwargs: Any,
     ) -> None:
-        self.moe = MoeSettings.taken_from(kwargs, primitive_update="all")
+        self.moe = MoeSettings(
+            n_experts, routing, routing_loss, routing_coef, primitive_update, gate, gate_arch, gumbel_temperature
+        )
         self.q_net_arch = [check_count("each layer of q_net_arch", width) for width in q_net_arch]
-        if kwargs.get("use_sde", False) and self.moe.n_experts > 1:
+        if kwargs.get("use_sde", False) and n_experts > 1:
             raise ValueError("use_sde is True with several experts; gSDE's noise is that of one. Use n_experts=1 or no gSDE.")
         super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
 

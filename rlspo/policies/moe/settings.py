@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,7 @@ class MoeSettings:
     routing_coef: float = 1.0
     primitive_update: str = "max"
     gate: str = "observation"
-    gate_arch: tuple[int, ...] = ()
+    gate_arch: Sequence[int] = ()
     gumbel_temperature: float = 0.5
 
     def __post_init__(self) -> None:
@@ -54,14 +55,3 @@ class MoeSettings:
     def as_arguments(self) -> dict[str, Any]:
         """What a policy's constructor needs to make the same again."""
         return {**vars(self), "gate_arch": list(self.gate_arch)}
-
-    @classmethod
-    def taken_from(cls, kwargs: dict[str, Any], **defaults: Any) -> MoeSettings:
-        """Take what belongs here out of ``kwargs``.
-
-        :param defaults: other than those above
-        """
-        given = {name: kwargs.pop(name) for name in cls.__dataclass_fields__ if name in kwargs}
-        if "gate_arch" in given:
-            given["gate_arch"] = tuple(given["gate_arch"])
-        return cls(**{**defaults, **given})
