@@ -22,6 +22,7 @@ EXTRAS = {
         "tqdm>=4.66",
     ],
     "track": ["wandb>=0.18"],
+    "tsne": ["scikit-learn>=1.4"],
 }
 #: Only to compare ours with, in tests and benchmarks.
 PEERS = ["rliable>=1.2", "sb3-contrib>=2.9,<3"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
@@ -73,6 +74,9 @@ class MoeSACPolicy(SACPolicy):
         own = {"entropy_of": self.entropy_of, "mode_by": self.mode_by}
         return {**super()._get_constructor_parameters(), **self.moe.as_arguments(), **own}
 
+    #: Which experts gave the actions of the last ``predict``, ``(n_envs,)``.
+    acting_experts: np.ndarray | None = None
+
     @property
     def n_experts(self) -> int:
         return self.moe.n_experts
@@ -100,12 +104,19 @@ class MoeSACPolicy(SACPolicy):
         return SquashedGaussianMixture.of(gate, mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX))
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
-        if self.n_experts == 1 or not deterministic or self.mode_by == "gate":
+        if self.n_experts == 1:
             return super()._predict(observation, deterministic)
         inputs = self.preprocess(observation)
         mixture = self.distribution_of(inputs)
-        best = self.q_values_of((inputs, mixture.experts.mode())).amin(dim=0).argmax(dim=-1)
-        return mixture.expert(best).mode()
+        if not deterministic:
+            actions, index = mixture.sample_with_expert(self.generator)
+        else:
+            index = mixture.best_expert()
+            if self.mode_by == "critic":
+                index = self.q_values_of((inputs, mixture.experts.mode())).amin(dim=0).argmax(dim=-1)
+            actions = mixture.expert(index).mode()
+        self.acting_experts = index.cpu().numpy()
+        return actions
 
     # Learning.
 

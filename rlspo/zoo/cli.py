@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": ("rlspo.zoo.evaluate", "judge a saved agent by many episodes, with intervals"),
     "enjoy": ("rlspo.zoo.enjoy", "watch a saved agent in a window"),
     "record": ("rlspo.zoo.record", "film a saved agent, or its checkpoints side by side"),
+    "experts": ("rlspo.zoo.experts", "map which expert of a mixture acts where"),
     "tune": ("rlspo.zoo.tune.command", "search for hyperparameters that reproduce"),
     "benchmark": ("rlspo.zoo.benchmark.command", "train and judge a grid of agents, environments and seeds"),
     "plot": ("rlspo.zoo.plot.command", "draw learning curves, bars and profiles"),

@@ -48,6 +48,8 @@ examples:
       rlspo enjoy logs/ppo/CartPole-v1_1 --stochastic --seed 7
   no window, only returns: 10000 steps, four environments side by side
       rlspo enjoy logs/ppo/CartPole-v1_1 --no-render -n 10000 --n-envs 4
+  a mixture of experts: a video whose frame shows which expert acts
+      rlspo enjoy logs/sac/Hopper-v5_1 --experts
   a file of stable-baselines3, with the statistics of its VecNormalize
       rlspo enjoy sac.zip --env Pendulum-v1 --vecnormalize vecnormalize.pkl
 
@@ -90,12 +92,11 @@ def _work(arguments: list[str]) -> int:
     if not arguments:
         raise UserError("give a run folder or a model file, such as: rlspo enjoy logs/ppo/CartPole-v1_1")
     args = build_parser().read(arguments)
-    if args.no_render and args.fps is not None:
-        raise UserError("--fps is the speed of a window or video; with --no-render there is none.")
+    _check_flags(args)
     agent = agent_from(args)
     if not args.json:
         display.heading(agent.title)
-    why_not = None if args.no_render else _obstacle(agent)
+    why_not = None if args.no_render else _obstacle(agent, args.experts)
     if why_not is None:
         model = agent.load(args.device)
         try:
@@ -124,8 +125,24 @@ def _work(arguments: list[str]) -> int:
     return DONE
 
 
-def _obstacle(agent: SavedAgent) -> str | None:
-    """Why no window can be opened, as far as that is known beforehand; None if nothing speaks against it."""
+def _check_flags(args: argparse.Namespace) -> None:
+    """Refuse flags that do not go together.
+
+    :raises UserError: if there are any
+    """
+    if args.no_render and args.fps is not None:
+        raise UserError("--fps is the speed of a window or video; with --no-render there is none.")
+    if args.no_render and args.experts:
+        raise UserError("--experts frames a picture; with --no-render there is none.")
+
+
+def _obstacle(agent: SavedAgent, framed: bool) -> str | None:
+    """Why no window can be opened, as far as that is known beforehand; None if nothing speaks against it.
+
+    :param framed: pictures are to be framed, which an environment's own window cannot
+    """
+    if framed:
+        return "an environment's own window has no frame to colour"
     missing = no_screen()
     if missing is not None:
         return missing
@@ -186,6 +203,7 @@ def _film(agent: SavedAgent, args: argparse.Namespace) -> int:
         episodes=args.episodes,
         steps=args.n_timesteps,
         deterministic=not args.stochastic,
+        experts=args.experts,
         fps=args.fps,
         device="cpu" if args.device == "auto" else args.device,
     )

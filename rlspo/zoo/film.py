@@ -24,6 +24,7 @@ class Film:
     :param episodes: of each agent; one that is done earlier than others stands still
     :param steps: of each agent; new episodes begin as needed
     :param deterministic: act by the mode of the policy, not by samples
+    :param experts: frame the picture in the colour of the expert that acts; for mixtures of experts
     :param captions: write above the pictures who acts, its return so far and the step
     :param fps: steps per second; None for real time
     :param device: on which the agents compute
@@ -35,6 +36,7 @@ class Film:
     episodes: int | None = None
     steps: int | None = None
     deterministic: bool = True
+    experts: bool = False
     captions: bool = True
     fps: float | None = None
     device: str = "cpu"

@@ -26,6 +26,7 @@ class View:
     :param left: the second line, at its left
     :param right: the second line, at its right
     :param dimmed: the agent has stopped
+    :param frame: colour of a frame around the image, as ``#rrggbb``; None for none
     """
 
     image: np.ndarray
@@ -33,6 +34,7 @@ class View:
     left: str = ""
     right: str = ""
     dimmed: bool = False
+    frame: str | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ class Layout:
                 image = image.resize(self.cell, Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS)
             if view.dimmed:
                 image = image.point(_darker)
+            if view.frame is not None:
+                _frame(image, view.frame)
             canvas.paste(image, self.corner(index))
             if self.letters:
                 self._write(draw, view, *self.corner(index))
@@ -134,6 +138,12 @@ class Layout:
         small = _font(f"{view.left}   {view.right}", round(0.9 * self.letters), room, bold=False)
         draw.text((x + margin, second), view.left, _FAINT, small, anchor="lm")
         draw.text((x + self.cell[0] - margin, second), view.right, _FAINT, small, anchor="rm")
+
+
+def _frame(image: Image.Image, colour: str) -> None:
+    """Draw a frame on an image, a fortieth of its height wide."""
+    width = max(4, image.height // 40)
+    ImageDraw.Draw(image).rectangle((0, 0, image.width - 1, image.height - 1), outline=colour, width=width)
 
 
 def _darker(brightness: float) -> float:

@@ -88,6 +88,9 @@ def add_acting_flags(group: argparse._ArgumentGroup) -> None:
     actions.add_argument("--deterministic", action="store_true", help="take the likeliest action (this is the default)")
     actions.add_argument("--stochastic", action="store_true", help="sample actions, as in training")
     group.add_argument(
+        "--experts", action="store_true", help="frame the picture in the colour of the expert that acts (mixtures of experts)"
+    )
+    group.add_argument(
         "--seed", type=seed, default=SEED, metavar="N", help="of everything random (default: %(default)s, as in evaluate)"
     )
 
@@ -116,6 +119,7 @@ def _work(arguments: list[str]) -> int:
         episodes=1 if args.checkpoints and args.episodes is None and args.steps is None else args.episodes,
         steps=args.steps,
         deterministic=not args.stochastic,
+        experts=args.experts,
         captions=not args.no_captions,
         fps=args.fps,
         device="cpu" if args.device == "auto" else args.device,

@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from rlspo.zoo.acting import Actor
 from rlspo.zoo.envs import find_spec
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.experts import check_mixture, expert_colours
 from rlspo.zoo.film import Film, Take
 from rlspo.zoo.pace import real_time
 from rlspo.zoo.picture import View
@@ -52,6 +53,8 @@ class Scene:
         self.model = agent.load(film.device)
         self.env: VecEnv = agent.build_env(1, film.seed, render_mode="rgb_array")
         agent.check_fit(self.model, self.env)
+        if film.experts:
+            check_mixture(self.model)
         inner = self.env.unwrapped
         assert isinstance(inner, DummyVecEnv)
         inner.envs[0] = self.camera = _LastLook(inner.envs[0])
@@ -153,7 +156,16 @@ class Scene:
         steps = f"{self.model.num_timesteps:,} steps" + (", best" if self.agent.which == "best" else "")
         several = len(self.film.agents) > 1
         name = steps if several else f"{self.agent_name} on {self.agent.env}, {steps}"
-        return View(image[..., :3].copy(), name, f"return {_number(total)}", f"{word} {step:,}")
+        frame, acting = self._expert()
+        return View(image[..., :3].copy(), name, f"return {_number(total)}", f"{acting}{word} {step:,}", frame=frame)
+
+    def _expert(self) -> tuple[str | None, str]:
+        """Colour and name of the expert that acted last, where they are to be shown."""
+        policy: Any = self.model.policy
+        if not self.film.experts or policy.acting_experts is None:
+            return None, ""
+        index = int(policy.acting_experts[0])
+        return expert_colours(policy.n_experts)[index], f"expert {index}, "
 
 
 def _number(value: float) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.distributions import DiagGaussianDistribution
@@ -68,6 +69,9 @@ class MixtureOfExperts(ActorCriticPolicy):
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), **self.moe.as_arguments(), "q_net_arch": self.q_net_arch}
 
+    #: Which experts gave the actions of the last ``predict``, ``(n_envs,)``.
+    acting_experts: np.ndarray | None = None
+
     @property
     def n_experts(self) -> int:
         return self.moe.n_experts
@@ -126,8 +130,12 @@ class MixtureOfExperts(ActorCriticPolicy):
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         if self.n_experts == 1:
             return super()._predict(observation, deterministic)
-        distribution = self.distribution_of(self.preprocess(observation))
-        return distribution.mode() if deterministic else distribution.sample(self.generator)
+        mixture: Any = self.distribution_of(self.preprocess(observation))
+        actions, index = (
+            (mixture.mode(), mixture.best_expert()) if deterministic else mixture.sample_with_expert(self.generator)
+        )
+        self.acting_experts = index.cpu().numpy()
+        return actions
 
     def get_distribution(self, obs: PyTorchObs) -> Any:
         """SB3's distribution object at ``obs``, for code written against SB3."""
