@@ -115,3 +115,19 @@ def test_a_mixture_finds_both_peaks(routing_name: str, update: str) -> None:
     left, right = (float(weights[good & side].sum()) for side in (modes[:, 0] < 0, modes[:, 0] > 0))
     assert min(left, right) > 0.25
     assert two_peaks(mixture.mode()) > 0.8
+
+
+def test_published_settings_leave_all_experts_between_the_peaks() -> None:
+    """Nothing in the entropy of the expert that acts keeps experts apart."""
+    settings = {"entropy_of": "component", "routing_loss": "squared_error"}
+    mixture = trained_actor(n_experts=4, **settings).distribution_of(torch.zeros(1, 1)).detach()
+    assert two_peaks(mixture.experts.mode()).max() < 0.5
+
+
+def test_the_best_expert_alone_finds_one_peak() -> None:
+    mixture = trained_actor(n_experts=4, primitive_update="max").distribution_of(torch.zeros(1, 1)).detach()
+    modes, weights = mixture.experts.mode()[0], mixture.weights[0]
+    good = two_peaks(modes) > 0.8
+    left, right = (float(weights[good & side].sum()) for side in (modes[:, 0] < 0, modes[:, 0] > 0))
+    assert max(left, right) > 0.5
+    assert min(left, right) < 0.25
