@@ -49,3 +49,13 @@ class Randomness:
         with torch.random.fork_rng():
             torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
             yield
+
+    @contextlib.contextmanager
+    def lend_numpy(self) -> Iterator[None]:
+        """Run code of others that draws from NumPy's global generator: what it draws comes from here, without a trace."""
+        state = np.random.get_state()
+        np.random.seed(int(self.numpy.integers(2**32)))
+        try:
+            yield
+        finally:
+            np.random.set_state(state)

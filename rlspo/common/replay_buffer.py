@@ -13,7 +13,7 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples, Repla
 from stable_baselines3.common.vec_env import VecNormalize
 
 from rlspo.common.rollout_buffer import Field, action_field, observation_fields
-from rlspo.common.trees import tree_map
+from rlspo.common.trees import tree_leaves, tree_map
 
 
 class ReplayBuffer(SB3ReplayBuffer):
@@ -57,12 +57,34 @@ class ReplayBuffer(SB3ReplayBuffer):
             "dones": Field(),
             **(extra_fields or {}),
         }
-        self.data: dict[str, Any] = {name: tree_map(self._allocate, field) for name, field in self.fields.items()}
+        #: The fields by name; empty until the first transition, so that an agent that only acts needs no memory.
+        self.data: dict[str, Any] = {}
 
     def _allocate(self, field: Field) -> torch.Tensor:
-        # numpy's zeros take memory only where they are written to.
-        array = torch.from_numpy(np.zeros((self.buffer_size, *field.shape), field.dtype))
-        return array if self.device.type == "cpu" else array.to(self.device)
+        shape = (self.buffer_size, *field.shape)
+        if self.device.type == "cpu":  # numpy's zeros take memory only where they are written to
+            return torch.from_numpy(np.zeros(shape, field.dtype))
+        return torch.zeros(shape, dtype=torch.from_numpy(np.zeros(0, field.dtype)).dtype, device=self.device)
+
+    @property
+    def bytes_needed(self) -> int:
+        """Memory of a full buffer."""
+        fields = [field for tree in self.fields.values() for field in tree_leaves(tree)]
+        return self.buffer_size * sum(int(np.prod(field.shape)) * np.dtype(field.dtype).itemsize for field in fields)
+
+    def _make_room(self) -> None:
+        """Allocate all fields.
+
+        :raises ValueError: where they are larger than what a GPU has left
+        """
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            if self.bytes_needed > free:
+                raise ValueError(
+                    f"buffer_size is {self.buffer_size:,}: {self.bytes_needed / 1e9:.1f} GB, but {self.device} has "
+                    f"{free / 1e9:.1f} GB left. Choose a smaller one, or device='cpu'."
+                )
+        self.data = {name: tree_map(self._allocate, field) for name, field in self.fields.items()}
 
     def size(self) -> int:
         """Transitions that can be drawn."""
@@ -87,11 +109,13 @@ class ReplayBuffer(SB3ReplayBuffer):
         :param infos: of the environments, see ``handle_timeout_termination``
         :param extra: the extra fields, by name
         """
+        if not self.data:
+            self._make_room()
         cut = np.array([self.handle_timeout_termination and info.get("TimeLimit.truncated", False) for info in infos])
         rows = {
             "observations": obs,
             "next_observations": next_obs,
-            "actions": action.reshape(self.n_envs, -1),
+            "actions": action.reshape(len(infos), -1),
             "rewards": reward,
             "dones": np.asarray(done, np.float32) * (1.0 - cut),
             **extra,
@@ -150,3 +174,16 @@ class ReplayBuffer(SB3ReplayBuffer):
         """Move all fields to another device."""
         self.device = device
         self.data = {name: tree_map(lambda store: store.to(device), tree) for name, tree in self.data.items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the room that is still empty, and readable on machines without this device."""
+        filled = {name: tree_map(lambda store: store[: self.size()].clone().cpu(), tree) for name, tree in self.data.items()}
+        return {**self.__dict__, "data": filled, "device": torch.device("cpu")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        filled = self.data
+        if filled:
+            self._make_room()
+            for name, tree in filled.items():
+                tree_map(lambda store, part: store[: len(part)].copy_(part), self.data[name], tree)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
+from torch.nn import functional as F
 
 from rlspo.common.errors import check_choice
-from rlspo.policies.distributions import Categorical
+from rlspo.policies.distributions import SquashedGaussian, gumbel
 from rlspo.policies.functional import Parameters
 from rlspo.policies.mixtures import SquashedGaussianMixture
 from rlspo.policies.moe import routing
@@ -29,8 +31,8 @@ class MoeSACPolicy(SACPolicy):
 
     ::
 
-        primitive_update="max"   E[ alpha log p_k*(a_k*) - Q(s, a_k*) ]          the best expert alone learns from the state
-        primitive_update="all"   E[ mean_k ( alpha log p_k(a_k) - Q(s, a_k) ) ]
+        primitive_update="max"   E[ alpha log pi(a_k*|s) - Q(s, a_k*) ]          the best expert alone learns from the state
+        primitive_update="all"   E[ mean_k ( alpha log pi(a_k|s) - Q(s, a_k) ) ]
 
     The other routings train gate and experts together, on the expectation over experts, on one drawn, or on a relaxed draw.
 
@@ -62,7 +64,14 @@ class MoeSACPolicy(SACPolicy):
         **kwargs: Any,
     ) -> None:
         self.moe = MoeSettings(
-            n_experts, routing, routing_loss, routing_coef, primitive_update, gate, gate_arch, gumbel_temperature
+            n_experts=n_experts,
+            routing=routing,
+            routing_loss=routing_loss,
+            routing_coef=routing_coef,
+            primitive_update=primitive_update,
+            gate=gate,
+            gate_arch=gate_arch,
+            gumbel_temperature=gumbel_temperature,
         )
         self.entropy_of = check_choice("entropy_of", entropy_of, ("component", "mixture"))
         self.mode_by = check_choice("mode_by", mode_by, ("gate", "critic"))
@@ -128,7 +137,7 @@ class MoeSACPolicy(SACPolicy):
         size = (batch_size, self.n_experts, actor.mu.out_features // self.n_experts)
         return {
             "actions": torch.randn(size, generator=generator, device=self.device),
-            "gate": Categorical(torch.empty(size[:2], device=self.device)).draw_noise(generator),
+            "gate": gumbel(size[:2], generator, self.device),
         }
 
     def sample_of(self, seen: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
@@ -138,17 +147,20 @@ class MoeSACPolicy(SACPolicy):
         inputs, noise = seen
         mixture = self.distribution_of(inputs)
         index = mixture.sample_expert(noise["gate"])
-        actions, log_probs = self._all_actions(mixture, noise["actions"])
-        return _of(actions, index), _of(log_probs, index)
+        raw = _of(mixture.experts.raw(noise["actions"]), index)
+        return mixture.experts.squash(raw), self._log_prob(mixture, raw, index)
 
-    def _all_actions(self, mixture: SquashedGaussianMixture, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """An action of each expert, ``(B, K, A)``, and its log-probability, ``(B, K)``."""
-        experts = mixture.experts
-        raw = experts.raw(noise)
-        if self.entropy_of == "component":
-            return experts.squash(raw), experts.log_probs_of_raw(raw).sum(dim=-1)
-        log_probs = torch.stack([mixture.log_prob_of_raw(raw[:, k]) for k in range(self.n_experts)], dim=-1)
-        return experts.squash(raw), log_probs
+    def _log_prob(self, mixture: SquashedGaussianMixture, raw: Tensor, index: Tensor) -> Tensor:
+        """log pi of what the experts ``index`` drew, ``(B,)``."""
+        if self.entropy_of == "mixture":
+            return mixture.log_prob_of_raw(raw)
+        return mixture.expert(index).log_probs_of_raw(raw).sum(dim=-1)
+
+    def _log_probs(self, mixture: SquashedGaussianMixture, raw: Tensor) -> Tensor:
+        """log pi of what every expert drew, ``(B, K)``."""
+        if self.entropy_of == "mixture":
+            return mixture.log_prob_of_raw(raw)
+        return mixture.experts.log_probs_of_raw(raw).sum(dim=-1)
 
     def actor_loss(
         self, parameters: Parameters, inputs: Any, noise: Any, ent_coef: Tensor, soft_q: Callable[[Tensor], Tensor]
@@ -162,29 +174,70 @@ class MoeSACPolicy(SACPolicy):
         if self.n_experts == 1:
             return super().actor_loss(parameters, inputs, noise, ent_coef, soft_q)
         mixture = self._with(parameters, "distribution_of", inputs)
-        actions, log_probs = self._all_actions(mixture, noise["actions"])
-        settings = self.moe
-        one = settings.routing == "score" or (settings.routing == "frequency" and settings.primitive_update == "max")
-        values = soft_q(actions.detach() if one else actions)
-        winner = values.detach().argmax(dim=-1)
-        routed = torch.zeros_like(ent_coef)
-        if one:
-            index = winner if settings.routing == "frequency" else mixture.sample_expert(noise["gate"])
-            costs = ent_coef * _of(log_probs, index) - soft_q(_of(actions, index))
-            if settings.routing == "score":
-                routed = routing.score(mixture, (values - ent_coef * log_probs).detach(), index)
+        raw = mixture.experts.raw(noise["actions"])
+        still = mixture.detach()
+        log_probs = self._log_probs(still, raw.detach())
+        if self._one_learns:
+            values = soft_q(mixture.experts.squash(raw.detach()))
+            costs, routed, winner = self._loss_of_one(mixture, raw, values, log_probs, noise, ent_coef, soft_q)
         else:
-            costs = ent_coef * log_probs - values
-            if settings.routing == "marginal":
-                costs = (mixture.weights * costs).sum(dim=-1)
-            elif settings.routing == "gumbel":
-                costs = (routing.relaxed_choice(mixture, noise["gate"], settings.gumbel_temperature) * costs).sum(dim=-1)
-        if settings.routing == "frequency":
-            routed = routing.frequency(mixture, winner, settings)
-        loss = costs.mean() + settings.routing_coef * routed
+            values = soft_q(mixture.experts.squash(raw))
+            costs, routed, winner = self._loss_of_all(mixture, raw, values, noise, ent_coef)
         stats = {**routing.gate_statistics(mixture), **routing.win_statistics(winner, values.detach())}
         stats["moe/routing_loss"] = routed.detach()
-        return loss, (mixture.weights * log_probs).sum(dim=-1), stats
+        return costs.mean() + self.moe.routing_coef * routed, (still.weights * log_probs).sum(dim=-1), stats
+
+    @property
+    def _one_learns(self) -> bool:
+        """Whether a single expert learns from each state."""
+        return self.moe.routing == "score" or (self.moe.routing == "frequency" and self.moe.primitive_update == "max")
+
+    def _loss_of_one(
+        self,
+        mixture: SquashedGaussianMixture,
+        raw: Tensor,
+        values: Tensor,
+        log_probs: Tensor,
+        noise: Any,
+        ent_coef: Tensor,
+        soft_q: Callable[[Tensor], Tensor],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Costs ``(B,)`` of the best expert or of the one drawn, the gate's loss, and who is best."""
+        winner = values.argmax(dim=-1)
+        if self.moe.routing == "score":
+            index = mixture.sample_expert(noise["gate"])
+            routed = routing.score(mixture, values - ent_coef * log_probs, index)
+            log_prob = self._log_prob(mixture, _of(raw, index), index)
+        else:
+            index, routed = winner, routing.frequency(mixture, winner, self.moe)
+            # The gate follows the wins and the losers stand still: the density of the draw moves with the winner alone.
+            log_prob = self._log_prob(_learning_alone(mixture, index), _of(raw, index), index)
+        drawn = _of(raw, index)
+        return ent_coef * log_prob - soft_q(mixture.experts.squash(drawn)), routed, winner
+
+    def _loss_of_all(
+        self, mixture: SquashedGaussianMixture, raw: Tensor, values: Tensor, noise: Any, ent_coef: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Costs of all experts, weighted as the routing says, the gate's own loss, and who is best."""
+        winner, routed = values.detach().argmax(dim=-1), torch.zeros_like(ent_coef)
+        if self.moe.routing == "frequency":  # the gate follows the wins alone
+            routed = routing.frequency(mixture, winner, self.moe)
+            costs = ent_coef * self._log_probs(replace(mixture, gate=mixture.gate.detach()), raw) - values
+            return costs, routed, winner
+        costs = ent_coef * self._log_probs(mixture, raw) - values
+        if self.moe.routing == "marginal":
+            return (mixture.weights * costs).sum(dim=-1), routed, winner
+        choice = routing.relaxed_choice(mixture, noise["gate"], self.moe.gumbel_temperature)
+        return (choice * costs).sum(dim=-1), routed, winner
+
+
+def _learning_alone(mixture: SquashedGaussianMixture, index: Tensor) -> SquashedGaussianMixture:
+    """The mixture, through which gradients reach one expert of each row and nothing else."""
+    alone = F.one_hot(index, mixture.n_experts).bool().unsqueeze(-1)
+    experts = SquashedGaussian(
+        *(torch.where(alone, part, part.detach()) for part in (mixture.experts.mean, mixture.experts.log_std))
+    )
+    return replace(mixture, gate=mixture.gate.detach(), experts=experts)
 
 
 def _of(tensor: Tensor, index: Tensor) -> Tensor:

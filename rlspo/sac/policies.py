@@ -30,7 +30,7 @@ class SACPolicy(Functional, sb3.SACPolicy):
     ) -> None:
         super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
         self.preprocess = Preprocessing(observation_space, self.normalize_images, normalize=False, clip=10.0)
-        #: Run all layers under autocast to this type; None for float32. Set by the agent (``precision``).
+        #: Run all layers under autocast to this type in training mode; None for float32. Set by the agent (``precision``).
         self.matmul_dtype: torch.dtype | None = None
         self.make_functional()
 
@@ -91,7 +91,7 @@ class SACPolicy(Functional, sb3.SACPolicy):
 
     def _low_precision(self) -> Any:
         # The cache of casted weights must stay off: functional calls swap the weights under it.
-        dtype = self.matmul_dtype
+        dtype = self.matmul_dtype if self.training else None
         return torch.autocast(self.device.type, dtype or torch.bfloat16, enabled=dtype is not None, cache_enabled=False)
 
     # The pure side, with parameters as an argument.

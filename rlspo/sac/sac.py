@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from stable_baselines3 import SAC as SB3SAC
+from stable_baselines3.common.buffers import DictReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer as SB3ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
@@ -15,7 +16,7 @@ from torch import nn
 
 from rlspo.common.agent import Agent
 from rlspo.common.collector import stack_observations
-from rlspo.common.errors import check_count, check_finite, check_fraction, check_number
+from rlspo.common.errors import check_choice, check_count, check_finite, check_fraction, check_number
 from rlspo.common.precision import PRECISIONS, bfloat16_is_fast
 from rlspo.common.randomness import Randomness
 from rlspo.common.replay_buffer import ReplayBuffer
@@ -130,10 +131,14 @@ class SAC(Agent, SB3SAC):
         check_fraction("tau", tau)
         check_fraction("gamma", gamma)
         check_count("target_update_interval", target_update_interval)
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision is {precision!r}; it must be one of {', '.join(map(repr, PRECISIONS))}.")
+        check_count("n_steps", n_steps)
+        if gradient_steps != -1:
+            check_number("gradient_steps", gradient_steps)
+        check_count("train_freq", train_freq[0] if isinstance(train_freq, tuple) else train_freq)
+        _check_entropy("ent_coef", ent_coef, minimum=0.0)
+        _check_entropy("target_entropy", target_entropy, minimum=float("-inf"))
         self.set_up_compiling(compile)
-        self.precision = precision
+        self.precision = check_choice("precision", precision, PRECISIONS)
         super().__init__(
             policy,
             env,
@@ -193,7 +198,8 @@ class SAC(Agent, SB3SAC):
     def _setup_model(self) -> None:
         self.policy_class = functional_sac_policy_class(self.policy_class)
         usual = self.n_steps == 1 and not self.optimize_memory_usage
-        if self.replay_buffer_class is None and usual:
+        # SB3's files name SB3's own classes.
+        if usual and self.replay_buffer_class in (None, SB3ReplayBuffer, DictReplayBuffer):
             self.replay_buffer_class = ReplayBuffer
         with Randomness.fork(self.seed):
             super()._setup_model()
@@ -235,13 +241,15 @@ class SAC(Agent, SB3SAC):
     ) -> tuple[np.ndarray, np.ndarray]:
         warming_up = self.num_timesteps < learning_starts and not (self.use_sde and self.use_sde_at_warmup)
         if warming_up or self.use_sde:
-            return super()._sample_action(learning_starts, action_noise, n_envs)
+            with self.randomness.lend_numpy():
+                return super()._sample_action(learning_starts, action_noise, n_envs)
         with torch.inference_mode():
             observations: Any = self._last_obs
             inputs = self.policy.preprocess(to_tensor(observations, self.device))
             actions = self.policy.distribution_of(inputs).sample(self.randomness.torch).cpu().numpy()
         if action_noise is not None:
-            actions = np.clip(actions + action_noise(), -1, 1)
+            with self.randomness.lend_numpy():
+                actions = np.clip(actions + action_noise(), -1, 1)
         actions = actions.reshape(n_envs, *(self.action_space.shape or ()))
         return self.policy.unscale_action(actions), actions
 
@@ -249,6 +257,11 @@ class SAC(Agent, SB3SAC):
         self, replay_buffer: Any, buffer_action: np.ndarray, new_obs: Any, reward: np.ndarray, dones: np.ndarray, infos: Any
     ) -> None:
         step = self.num_timesteps // len(dones) - 1
+        if any("autoreset" in info for info in infos) and not isinstance(replay_buffer, ReplayBuffer):
+            raise ValueError(
+                f"The environments reset in a step of their own, which {type(replay_buffer).__name__} would keep as a "
+                "transition. Make them with autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP, or leave the buffer to rlspo."
+            )
         check_finite(new_obs, reward, step)
         for index in np.flatnonzero(dones):
             if infos[index].get("terminal_observation") is not None:
@@ -296,9 +309,14 @@ class SAC(Agent, SB3SAC):
     def _minibatch(self, batch_size: int) -> tuple[dict[str, Any], Tensor]:
         """Fields, and the numbers of the rows to learn from."""
         buffer: Any = self.replay_buffer
-        if isinstance(buffer, ReplayBuffer) and self._vec_normalize_env is None:
-            return buffer.data, buffer.rows(batch_size, self.randomness.torch)
-        samples = buffer.sample(batch_size, env=self._vec_normalize_env)
+        if isinstance(buffer, ReplayBuffer):
+            rows = buffer.rows(batch_size, self.randomness.torch)
+            if self._vec_normalize_env is None:
+                return buffer.data, rows
+            samples = buffer._get_samples(rows.cpu().numpy(), self._vec_normalize_env)
+        else:
+            with self.randomness.lend_numpy():
+                samples = buffer.sample(batch_size, env=self._vec_normalize_env)
         data = {
             "observations": samples.observations,
             "next_observations": samples.next_observations,
@@ -322,9 +340,10 @@ class SAC(Agent, SB3SAC):
         """Train for ``total_timesteps`` environment steps, over all environments. Arguments as in SB3."""
         steps = max(int(total_timesteps) - self.learning_starts, 0) // self.n_envs
         train_freq: Any = self.train_freq
-        per_training = train_freq.frequency if train_freq.unit.value == "step" else steps
+        unit = 1 if train_freq.unit.value == "step" else 1000  # steps; how long episodes are nobody knows yet
+        per_training = train_freq.frequency * unit
         taken = self.gradient_steps if self.gradient_steps >= 0 else per_training * self.n_envs
-        self._planned_updates += steps // max(per_training, 1) * taken
+        self._planned_updates += steps // per_training * taken
         self.decide_on_compiling()
         return super().learn(
             int(total_timesteps),
@@ -337,6 +356,13 @@ class SAC(Agent, SB3SAC):
 
     # Saving and loading.
 
+    def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
+        """As SB3's, also from another device or for another number of environments."""
+        super().load_replay_buffer(path, truncate_last_traj)
+        if isinstance(self.replay_buffer, ReplayBuffer):
+            self.replay_buffer.to(self.device)
+            self.replay_buffer.n_envs = self.n_envs
+
     def get_parameters(self) -> dict[str, dict[str, Any]]:
         """State dicts of policy and optimisers, in SB3's form."""
         self.update.publish_steps()
@@ -346,6 +372,26 @@ class SAC(Agent, SB3SAC):
         """As SB3's; weights and optimiser states are copied into the update's vectors."""
         super().set_parameters(load_path_or_dict, exact_match, device)
         self.update.adopt_optimizer_state()
+
+
+def _check_entropy(name: str, value: Any, minimum: float) -> None:
+    """``"auto"``, for the coefficient also ``"auto_0.1"``, or a number.
+
+    :raises ValueError: for something else
+    """
+    words = value.split("_") if isinstance(value, str) else []
+    if words[:1] == ["auto"] and (len(words) == 1 or (name == "ent_coef" and len(words) == 2)):
+        value = _number(words[1]) if len(words) == 2 else 1.0
+    if isinstance(value, str):
+        raise ValueError(f"{name} is {value!r}; it must be 'auto'{', auto_0.1' * (name == 'ent_coef')} or a number.")
+    check_number(name, value, minimum)
+
+
+def _number(word: str) -> float | str:
+    try:
+        return float(word)
+    except ValueError:
+        return f"auto_{word}"
 
 
 def _as_parameter(log_ent_coef: Any, optimizer: torch.optim.Optimizer) -> nn.Parameter:

@@ -182,7 +182,8 @@ class SACUpdate:
             stats["ent_coef_loss"] = -log_ent_coef * excess
 
         online = {**self.parts["actor"].named(new["actor"][0]), **self.parts["critic"].named(new["critic"][0])}
-        following = torch.cat([self._online(online, name).reshape(-1) for name in self.target.names])
+        still = self.target.named(target)  # what does not learn, a frozen features extractor, has nothing to follow
+        following = self.target.flatten({name: self._online(online, name, still[name]) for name in self.target.names})
         return new, torch.lerp(target, following, hyper["tau"]), {**stats, **more}
 
     def _adam(self, name: str, states: dict[str, State], gradient: Parameters, rate: Tensor) -> State:
@@ -191,10 +192,10 @@ class SACUpdate:
         return part.adam.step(values, part.flatten(gradient), first, second, steps, rate, part.rates())
 
     @staticmethod
-    def _online(parameters: Parameters, target_name: str) -> Tensor:
+    def _online(parameters: Parameters, target_name: str, otherwise: Tensor) -> Tensor:
         """The parameter that one of the target critics follows; of a shared features extractor, the actor's."""
         tail = target_name.removeprefix("critic_target.")
-        return parameters[f"critic.{tail}"] if f"critic.{tail}" in parameters else parameters[f"actor.{tail}"]
+        return parameters.get(f"critic.{tail}", parameters.get(f"actor.{tail}", otherwise))
 
     @staticmethod
     def _gather(

@@ -57,7 +57,7 @@ def test_other_estimators_point_where_the_exact_gradient_does(estimator: str) ->
     """Their mean over many draws is the gradient of the expected value (of a relaxed one: nearly)."""
     values, n = torch.tensor([[0.2, 1.0, -0.5]]), 200_000
     gate = torch.tensor([[0.5, -0.2, 0.1]], requires_grad=True)
-    (exact,) = torch.autograd.grad(routing.expected(at(gate, 1), values), gate)
+    (exact,) = torch.autograd.grad(-(at(gate, 1).weights * values).sum(), gate)
     wide = at(gate, n)
     noise = -torch.empty(n, 3).exponential_(generator=torch.Generator().manual_seed(2)).log()
     if estimator == "score":
@@ -131,3 +131,45 @@ def test_the_best_expert_alone_finds_one_peak() -> None:
     left, right = (float(weights[good & side].sum()) for side in (modes[:, 0] < 0, modes[:, 0] > 0))
     assert max(left, right) > 0.5
     assert min(left, right) < 0.25
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 2.0])
+@pytest.mark.parametrize("update", ["max", "all"])
+def test_the_gate_of_sac_finds_the_win_probabilities_whatever_the_entropy_weighs(update: str, alpha: float) -> None:
+    """Experts stand still and lie apart; expert 1 wins three times in four, by luck that the critic adds."""
+    one = spaces.Box(-1, 1, (1,), np.float32)
+    policy = MoeSACPolicy(one, one, lambda _: 1e-2, net_arch=[4], n_experts=2, primitive_update=update)
+    with torch.no_grad():
+        for layer, bias in ((policy.actor.mu, [-1.0, 1.0]), (policy.actor.log_std, [-3.0, -3.0])):
+            layer.weight.zero_()
+            layer.bias.copy_(torch.tensor(bias))
+    generator, inputs = torch.Generator().manual_seed(0), torch.zeros(256, 1)
+    optimizer = torch.optim.Adam(policy.actor.gate.parameters(), lr=0.03)
+
+    def worth(actions: Tensor) -> Tensor:
+        lucky = torch.rand(len(actions), 1, generator=generator) < 0.75
+        return torch.where(lucky, actions[..., 0], -actions[..., 0]) if actions.dim() == 3 else actions[..., 0]
+
+    for _ in range(300):
+        noise = policy.draw_noise(256, generator)
+        loss, _, _ = policy.actor_loss(dict(policy.named_parameters()), inputs, noise, torch.tensor(alpha), worth)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    weights = policy.distribution_of(inputs).weights[0]
+    torch.testing.assert_close(weights, torch.tensor([0.25, 0.75]), atol=0.05, rtol=0)
+
+
+def test_only_the_best_expert_learns_from_a_state() -> None:
+    one = spaces.Box(-1, 1, (1,), np.float32)
+    policy = MoeSACPolicy(one, one, lambda _: 1e-2, net_arch=[4], n_experts=3)
+    with torch.no_grad():
+        policy.actor.mu.weight.zero_()
+        policy.actor.mu.bias.copy_(torch.tensor([-0.5, 0.0, 0.5]))
+    noise = policy.draw_noise(8, torch.Generator().manual_seed(0))
+    noise["actions"] *= 0.01
+    loss, _, _ = policy.actor_loss(
+        dict(policy.named_parameters()), torch.zeros(8, 1), noise, torch.tensor(1.0), lambda actions: actions[..., 0]
+    )
+    loss.backward()
+    assert [bool(gradient) for gradient in policy.actor.mu.bias.grad] == [False, False, True]

@@ -190,6 +190,13 @@ def test_replaced_layers_are_adopted() -> None:
     ("options", "message"),
     [
         ({"tau": 1.5}, "tau is 1.5"),
+        ({"n_steps": 0}, "n_steps is 0"),
+        ({"gradient_steps": -5}, "gradient_steps is -5"),
+        ({"train_freq": 0}, "train_freq is 0"),
+        ({"ent_coef": -1.0}, "ent_coef is -1.0"),
+        ({"ent_coef": "foo"}, "ent_coef is 'foo'"),
+        ({"ent_coef": "auto_much"}, "ent_coef is 'auto_much'"),
+        ({"target_entropy": "foo"}, "target_entropy is 'foo'"),
         ({"gamma": -0.1}, "gamma is -0.1"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"compile": "yes"}, "compile is 'yes'"),
@@ -250,3 +257,79 @@ def test_the_ring_keeps_the_last_transitions(device: str) -> None:
     assert set(drawn.tolist()) == set(range(5))
     with pytest.raises(ValueError, match="empty"):
         ReplayBuffer(5, OBSERVATIONS["box"], SpacesEnv().action_space).rows(1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n_steps": 3},
+        {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}},
+        {"action_noise": NormalActionNoise(np.zeros(2), 0.1 * np.ones(2))},
+        {"normalized": True},
+        {"use_sde": True},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_one_seed_decides_what_classes_of_others_draw_too(options: dict[str, Any]) -> None:
+    models = []
+    for global_seed in (1, 2):
+        np.random.seed(global_seed)
+        torch.manual_seed(global_seed)
+        env = make_vec_env(SpacesEnv, 1, seed=0)
+        env = VecNormalize(env) if options.get("normalized") else env
+        kwargs = {key: value for key, value in options.items() if key != "normalized"}
+        models.append(SAC("MlpPolicy", env, **SMALL, **kwargs).learn(40))
+        assert np.random.get_state()[1][0] == np.random.RandomState(global_seed).get_state()[1][0]
+    assert torch.equal(parameters(models[0]), parameters(models[1]))
+
+
+def test_a_frozen_features_extractor(tmp_path: Path) -> None:
+    for share in (False, True):
+        options = {"net_arch": [16], "share_features_extractor": share}
+        model = SAC("MultiInputPolicy", SpacesEnv("dict"), **{**SMALL, "policy_kwargs": options})
+        for name, parameter in model.policy.named_parameters():
+            parameter.requires_grad = "features_extractor" not in name
+        frozen = model.actor.features_extractor.extractors["image"].cnn[0].weight.clone()
+        model.learn(30)
+        assert torch.equal(model.actor.features_extractor.extractors["image"].cnn[0].weight, frozen)
+
+
+def test_resets_that_take_a_step_are_not_for_sb3s_buffers() -> None:
+    env = gym.make_vec("Pendulum-v1", 2, vectorization_mode="sync")
+    with pytest.raises(ValueError, match="reset in a step of their own"):
+        SAC("MlpPolicy", env, **{**SMALL, "buffer_size": 1000}, n_steps=3).learn(500)
+
+
+def test_files_of_sb3_learn_on_with_our_buffer(tmp_path: Path) -> None:
+    stable_baselines3.SAC("MlpPolicy", SpacesEnv(), **SMALL).learn(30).save(tmp_path / "model")
+    model = SAC.load(tmp_path / "model", env=SpacesEnv())
+    assert isinstance(model.replay_buffer, ReplayBuffer)
+    before = parameters(model)
+    model.learn(30)
+    assert not torch.equal(before, parameters(model))
+
+
+def test_a_buffer_is_saved_as_large_as_it_is_filled(tmp_path: Path, device: str) -> None:
+    model = SAC("MlpPolicy", SpacesEnv(), **{**SMALL, "buffer_size": 1_000_000}, device=device).learn(20)
+    model.save_replay_buffer(tmp_path / "buffer")
+    assert (tmp_path / "buffer.pkl").stat().st_size < 50_000
+    other = SAC("MlpPolicy", make_vec_env(SpacesEnv, 2), **SMALL, device="cpu")
+    other.load_replay_buffer(tmp_path / "buffer")
+    assert other.replay_buffer.size() == 20
+    assert torch.equal(other.replay_buffer.data["rewards"][:20], model.replay_buffer.data["rewards"][:20].cpu())
+    other.learn(30)
+    assert other.replay_buffer.size() == 50
+
+
+def test_acting_needs_no_memory_for_transitions() -> None:
+    assert not SAC("MlpPolicy", SpacesEnv(), buffer_size=10**12).replay_buffer.data
+
+
+def test_updates_are_planned_for_episodes_too(capsys: pytest.CaptureFixture[str]) -> None:
+    model = SAC("MlpPolicy", SpacesEnv(), **SMALL, train_freq=(1, "episode"), gradient_steps=200)
+    model.decide_on_compiling = lambda: None  # type: ignore[method-assign]
+    model.learn(10)
+    model._planned_updates = 0
+    with pytest.raises(ZeroDivisionError):
+        model.learn(1e6, callback=lambda *_: 1 / 0)
+    assert model._planned_updates == 999 * 200

@@ -15,7 +15,7 @@ from torch import nn
 
 from rlspo.common.errors import check_count
 from rlspo.policies.actor_critic import ActorCriticCnnPolicy, ActorCriticPolicy, MultiInputActorCriticPolicy
-from rlspo.policies.distributions import Categorical
+from rlspo.policies.distributions import gumbel
 from rlspo.policies.functional import Parameters
 from rlspo.policies.mixtures import BernoulliMixture, CategoricalMixture, GaussianMixture, Mixture
 from rlspo.policies.moe import routing
@@ -59,7 +59,14 @@ class MixtureOfExperts(ActorCriticPolicy):
         **kwargs: Any,
     ) -> None:
         self.moe = MoeSettings(
-            n_experts, routing, routing_loss, routing_coef, primitive_update, gate, gate_arch, gumbel_temperature
+            n_experts=n_experts,
+            routing=routing,
+            routing_loss=routing_loss,
+            routing_coef=routing_coef,
+            primitive_update=primitive_update,
+            gate=gate,
+            gate_arch=gate_arch,
+            gumbel_temperature=gumbel_temperature,
         )
         self.q_net_arch = [check_count("each layer of q_net_arch", width) for width in q_net_arch]
         if kwargs.get("use_sde", False) and n_experts > 1:
@@ -69,6 +76,7 @@ class MixtureOfExperts(ActorCriticPolicy):
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), **self.moe.as_arguments(), "q_net_arch": self.q_net_arch}
 
+    _template: tuple[int, Any] | None = None
     #: Which experts gave the actions of the last ``predict``, ``(n_envs,)``.
     acting_experts: np.ndarray | None = None
 
@@ -142,7 +150,7 @@ class MixtureOfExperts(ActorCriticPolicy):
         if self.n_experts == 1:
             return super().get_distribution(obs)
         mixture: Any = self.distribution_of(self.preprocess(obs))
-        return SB3Mixture(mixture)
+        return SB3Mixture(mixture, self.generator)
 
     def forward(self, obs: Any, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Actions, values ``(B, 1)`` and log-probabilities, as SB3's policies."""
@@ -165,13 +173,20 @@ class MixtureOfExperts(ActorCriticPolicy):
         """For one action of each expert, and for the gate's draw."""
         if not self.has_action_values:
             return None
-        widths = (self.mlp_extractor.latent_dim_pi, self.pi_features_extractor.features_dim)
-        with torch.no_grad():
-            mixture = self._distribution_at(*(torch.zeros(batch_size, width, device=self.device) for width in widths))
+        experts = self._experts_of(batch_size)
         return {
-            "actions": mixture.experts.draw_noise(generator),
-            "gate": Categorical(mixture.gate).draw_noise(generator),
+            "actions": experts.draw_noise(generator),
+            "gate": gumbel((batch_size, self.n_experts), generator, self.device),
         }
+
+    def _experts_of(self, batch_size: int) -> Any:
+        """Experts in the shapes of a minibatch, whatever their numbers; kept, since every minibatch asks."""
+        if self._template is None or self._template[0] != batch_size:
+            widths = (self.mlp_extractor.latent_dim_pi, self.pi_features_extractor.features_dim)
+            with torch.no_grad():
+                mixture = self._distribution_at(*(torch.zeros(batch_size, width, device=self.device) for width in widths))
+            self._template = (batch_size, mixture.experts)
+        return self._template[1]
 
     def auxiliary_loss(self, parameters: Parameters, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """The routing loss, and the loss of Q."""
@@ -198,7 +213,9 @@ class MixtureOfExperts(ActorCriticPolicy):
         settings = self.moe
         if settings.routing == "frequency":
             return routing.frequency(mixture, winner, settings)
-        scaled = (values - values.mean()) / (values.std() + 1e-8)  # returns have any scale; log-probabilities have not
+        # Only differences within a state matter to a choice among experts; returns have any scale, log-probabilities have not.
+        within = values - values.mean(dim=-1, keepdim=True)
+        scaled = within / (within.std() + 1e-8)
         if settings.routing == "score":
             return routing.score(mixture, scaled, mixture.sample_expert(noise))
         choice = routing.relaxed_choice(mixture, noise, settings.gumbel_temperature)

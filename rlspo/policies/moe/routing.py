@@ -58,11 +58,6 @@ def relaxed_choice(mixture: Mixture, noise: Tensor, temperature: float) -> Tenso
     return F.softmax((mixture.log_weights + noise) / temperature, dim=-1)
 
 
-def expected(mixture: Mixture, values: Tensor) -> Tensor:
-    """Minus the exact expectation of the value over experts."""
-    return -(mixture.weights * values).sum(dim=-1).mean()
-
-
 def gate_statistics(mixture: Mixture) -> dict[str, Tensor]:
     """How experts are used and how they differ, as scalars for TensorBoard.
 
