@@ -50,6 +50,7 @@ AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "MoE-SAC, score": ("SAC", moe(routing="score")),
     "MoE-SAC, gumbel": ("SAC", moe(routing="gumbel")),
     "PPO": ("PPO", {}),
+    "MoE-PPO, frequency (published)": ("PPO", moe(routing_loss="squared_error")),
     "MoE-PPO, frequency": ("PPO", moe()),
     "MoE-PPO, marginal": ("PPO", moe(routing="marginal")),
 }
@@ -100,6 +101,12 @@ def known(shares: list[float]) -> int:
     return sum(share >= KNOWN for share in shares)
 
 
+def entropy(shares: list[float]) -> float:
+    """Of the goals at which walks end, in nats; walks that end at none are left out."""
+    total = sum(shares)
+    return -sum(share / total * math.log(share / total) for share in shares if share > 0)
+
+
 def report() -> None:
     """Table and picture."""
     rows = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
@@ -115,7 +122,7 @@ def report() -> None:
             continue
         counts = {kind: [known(row[kind]["goals"]) for row in mine] for kind in ("sampled", "deterministic")}
         means = {kind: float(np.mean([row[kind]["return"] for row in mine])) for kind in ("sampled", "deterministic")}
-        spread = np.mean([-sum(p * math.log(p) for p in row["sampled"]["goals"] if p > 0) for row in mine])
+        spread = np.mean([entropy(row["sampled"]["goals"]) for row in mine])
         found = {kind: ", ".join(map(str, numbers)) for kind, numbers in counts.items()}
         lines.append(
             f"| {agent} | {mine[0]['steps']:,} | {len(mine)} | {found['sampled']} | {found['deterministic']} "

@@ -1,4 +1,4 @@
-"""Whether convolutions run in bfloat16."""
+"""Whether layers run in bfloat16: convolutions of on-policy agents, all layers of off-policy ones."""
 
 from __future__ import annotations
 

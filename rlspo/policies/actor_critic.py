@@ -8,7 +8,7 @@ that take the parameters as an argument and therefore differentiate and compile.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -131,8 +131,10 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
 
     # An auxiliary loss, which agents add to theirs without knowing what it is.
 
-    #: Whether :meth:`auxiliary_loss` is to be asked.
-    has_auxiliary_loss: ClassVar[bool] = False
+    @property
+    def has_auxiliary_loss(self) -> bool:
+        """Whether :meth:`auxiliary_loss` is to be asked."""
+        return False
 
     def auxiliary_loss(self, parameters: Parameters, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """A scalar to be added to the agent's loss, and scalar statistics.

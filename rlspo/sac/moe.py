@@ -75,8 +75,7 @@ class MoeSACPolicy(SACPolicy):
         )
         self.entropy_of = check_choice("entropy_of", entropy_of, ("component", "mixture"))
         self.mode_by = check_choice("mode_by", mode_by, ("gate", "critic"))
-        if kwargs.get("use_sde", False) and n_experts > 1:
-            raise ValueError("use_sde is True with several experts; gSDE's noise is that of one. Use n_experts=1 or no gSDE.")
+        self.moe.check_noise(kwargs.get("use_sde", False))
         super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

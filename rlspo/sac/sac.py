@@ -260,7 +260,8 @@ class SAC(Agent, SB3SAC):
         if any("autoreset" in info for info in infos) and not isinstance(replay_buffer, ReplayBuffer):
             raise ValueError(
                 f"The environments reset in a step of their own, which {type(replay_buffer).__name__} would keep as a "
-                "transition. Make them with autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP, or leave the buffer to rlspo."
+                "transition. Make them with autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP, or leave the buffer to "
+                "rlspo."
             )
         check_finite(new_obs, reward, step)
         for index in np.flatnonzero(dones):

@@ -69,8 +69,7 @@ class MixtureOfExperts(ActorCriticPolicy):
             gumbel_temperature=gumbel_temperature,
         )
         self.q_net_arch = [check_count("each layer of q_net_arch", width) for width in q_net_arch]
-        if kwargs.get("use_sde", False) and n_experts > 1:
-            raise ValueError("use_sde is True with several experts; gSDE's noise is that of one. Use n_experts=1 or no gSDE.")
+        self.moe.check_noise(kwargs.get("use_sde", False))
         super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -85,7 +84,7 @@ class MixtureOfExperts(ActorCriticPolicy):
         return self.moe.n_experts
 
     @property
-    def has_auxiliary_loss(self) -> bool:  # type: ignore[override]
+    def has_auxiliary_loss(self) -> bool:
         return self.n_experts > 1
 
     @property

@@ -52,6 +52,14 @@ class MoeSettings:
         for width in self.gate_arch:
             check_count("each layer of gate_arch", width)
 
+    def check_noise(self, use_sde: bool) -> None:
+        """Refuse gSDE for several experts.
+
+        :raises ValueError: if so
+        """
+        if use_sde and self.n_experts > 1:
+            raise ValueError("use_sde is True with several experts; gSDE's noise is that of one. Use n_experts=1 or no gSDE.")
+
     def as_arguments(self) -> dict[str, Any]:
         """What a policy's constructor needs to make the same again."""
         return {**vars(self), "gate_arch": list(self.gate_arch)}
