@@ -9,6 +9,7 @@ STEPS ?= $(if $(filter barpo/Hopper-v5,$(ALGO)/$(ENV)),1000000)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+CORES ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 # One BLAS thread: the networks are small, and more threads only fight each other for two cores.
@@ -61,8 +62,8 @@ type: $(STAMP) ## mypy
 imports: $(STAMP) ## import-linter: which room may import which
 	$(BIN)/lint-imports
 
-unit: $(STAMP) ## pytest, with coverage
-	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
+unit: $(STAMP) ## pytest on all cores, with coverage
+	$(BIN)/python -m pytest -n $(CORES) --dist worksteal --cov --cov-report=term-missing:skip-covered
 
 docs: $(STAMP) ## the Sphinx site, warnings are errors: docs/_build/html/index.html
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html

@@ -35,6 +35,7 @@ DEVELOPMENT = [
     "myst-parser>=3",
     "pytest>=8",
     "pytest-cov>=5",
+    "pytest-xdist>=3.5",
     "ruff>=0.5",
     "sphinx>=7.2",
     "types-PyYAML>=6",
