@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
 
 from rlspo.zoo import display, learning_curve, video
 from rlspo.zoo.config import RunConfig
@@ -96,7 +97,10 @@ def conclude(run: Run) -> None:
     steps = run.model.num_timesteps - run.before
     display.heading(f"{run.title}: {steps:,} steps in {display.duration(run.seconds)} ({run.speed:,.0f} steps/s)")
     _draw(run)
-    if not run.args.no_report:
+    if not run.args.no_report and not isinstance(run.model.policy, ActorCriticPolicy):
+        name = type(run.model.policy).__name__
+        display.note(f"no returns under attack: the attacks need an actor-critic policy, and this one is a {name}.")
+    elif not run.args.no_report:
         try:
             _judge(run)
         except Exception as error:  # of somebody's environment or policy, which the attacks call in their own way

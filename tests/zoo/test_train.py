@@ -310,3 +310,11 @@ def test_signal_before_training_leaves_nothing(train, monkeypatch):
     code, _, errors = train()
     assert (code, "Stopped by SIGTERM" in errors) == (143, True)
     assert not Path("logs").exists()
+
+
+def test_off_policy_agents_train_too_and_are_not_attacked(train):
+    small = ["n_timesteps:40", "learning_starts:10", "batch_size:8", "buffer_size:100", "policy_kwargs:{net_arch: [8]}"]
+    code, out, err = train(algo="sac", env="rlspo/MultiGoal-v0", params=small)
+    assert code == 0
+    assert "the attacks need an actor-critic policy, and this one is a SACPolicy" in out + err
+    assert "last model" in out
