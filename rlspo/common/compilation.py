@@ -81,3 +81,29 @@ def compile_whole(function: Callable[..., Any], device: torch.device, or_eager: 
     compiler: Callable[..., Any] = torch.compile
     compiled = compiler(function, fullgraph=True, dynamic=False, options=options, isolate_recompiles=True)
     return CompiledOrEager(function, compiled) if or_eager else compiled
+
+
+class Compilable:
+    """Stands before an update and switches between its eager and its compiled path; both give the same numbers."""
+
+    device: torch.device
+    _function: Callable[..., Any]
+
+    def pure_function(self) -> Callable[..., Any]:
+        """What is called, and compiled as a whole."""
+        raise TypeError(f"{type(self).__name__} names no function.")
+
+    def use_compiled(self, compiled: bool, or_eager: bool = False) -> None:
+        """Choose the path.
+
+        :param compiled: compile at the next call
+        :param or_eager: see :func:`compile_whole`
+        """
+        self.asked_to_compile = compiled
+        function = self.pure_function()
+        self._function = compile_whole(function, self.device, or_eager) if compiled else function
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the compiled path is in use: asked for, and not given up because compilation failed."""
+        return self.asked_to_compile and not getattr(self._function, "failed", False)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlspo.common.compilation import compile_whole
+from rlspo.common.compilation import Compilable
 from rlspo.common.flat_parameters import FlatParameters
 from rlspo.common.trees import tree_map
 
@@ -62,7 +62,7 @@ def gather(data: dict[str, Any], indices: Tensor, hyper: dict[str, Tensor], nois
     return Minibatch(**usual, hyper=hyper, noise=noise, extra=rows)
 
 
-class Update:
+class Update(Compilable):
     """Minibatch steps on the parameters of a module.
 
     :param loss: pure; returns a scalar and a dictionary of scalar statistics that contains ``approx_kl``
@@ -95,20 +95,9 @@ class Update:
         self.stat_names: list[str] = []
         self.use_compiled(compiled)
 
-    def use_compiled(self, compiled: bool, or_eager: bool = False) -> None:
-        """Switch between the eager and the compiled path; both give the same numbers.
-
-        :param compiled: compile at the next call
-        :param or_eager: see :func:`~rlspo.common.compilation.compile_whole`
-        """
-        self.asked_to_compile = compiled
-        function: Callable[..., Any] = self._step if self.flat.adam else self._clipped_gradient
-        self._function = compile_whole(function, self.device, or_eager) if compiled else function
-
-    @property
-    def compiled(self) -> bool:
-        """Whether the compiled path is in use: asked for, and not given up because compilation failed."""
-        return self.asked_to_compile and not getattr(self._function, "failed", False)
+    def pure_function(self) -> Callable[..., Any]:
+        """A whole step, or the gradient alone where the optimiser steps outside."""
+        return self._step if self.flat.adam else self._clipped_gradient
 
     def begin(self) -> None:
         """Start a round of minibatches: lift the stop that ``target_kl`` may have set."""

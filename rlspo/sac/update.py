@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlspo.common.compilation import compile_whole
+from rlspo.common.compilation import Compilable
 from rlspo.common.flat_parameters import FlatParameters, FlatVector
 from rlspo.common.trees import tree_map
 
@@ -47,7 +47,7 @@ CriticLoss = Callable[[Parameters, Transitions], Tensor]
 ActorLoss = Callable[[Parameters, Transitions], tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]]
 
 
-class SACUpdate:
+class SACUpdate(Compilable):
     """Steps of all parts of a SAC agent, in SB3's order.
 
     :param policy: a :class:`~rlspo.sac.policies.SACPolicy`; its parameters move into vectors
@@ -88,19 +88,9 @@ class SACUpdate:
         self.stat_names: list[str] = []
         self.use_compiled(False)
 
-    def use_compiled(self, compiled: bool, or_eager: bool = False) -> None:
-        """Switch between the eager and the compiled path; both give the same numbers.
-
-        :param compiled: compile at the next call
-        :param or_eager: see :func:`~rlspo.common.compilation.compile_whole`
-        """
-        self.asked_to_compile = compiled
-        self._function: Callable[..., Tensor] = compile_whole(self._step, self.device, or_eager) if compiled else self._step
-
-    @property
-    def compiled(self) -> bool:
-        """Whether the compiled path is in use: asked for, and not given up because compilation failed."""
-        return self.asked_to_compile and not getattr(self._function, "failed", False)
+    def pure_function(self) -> Callable[..., Tensor]:
+        """A whole step."""
+        return self._step
 
     def holds(self) -> bool:
         """Whether the policy's parameters still are where this update writes to."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rlspo import BARPO, PPO
-from rlspo.common import compilation, update
+from rlspo.common import compilation
 from rlspo.common.compilation import UPDATES_THAT_PAY, compiler_available, should_compile
 from tests.spaces import SpacesEnv
 
@@ -84,7 +84,7 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         seen.append(function)
         return function
 
-    monkeypatch.setattr(update, "compile_whole", compile_nothing)
+    monkeypatch.setattr(compilation, "compile_whole", compile_nothing)
     return seen
 
 
