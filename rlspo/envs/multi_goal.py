@@ -38,7 +38,7 @@ class MultiGoalEnv(gym.Env[Array, Array]):
 
     >>> env = MultiGoalEnv()
     >>> _ = env.reset(seed=0)
-    >>> env.goals.round(1).tolist()
+    >>> (env.goals.round(1) + 0.0).tolist()
     [[5.0, 0.0], [0.0, 5.0], [-5.0, 0.0], [0.0, -5.0]]
     """
 
