@@ -16,13 +16,14 @@ from torch import nn
 
 from rlspo.common.agent import Agent
 from rlspo.common.collector import stack_observations
-from rlspo.common.errors import check_choice, check_count, check_finite, check_fraction, check_number
+from rlspo.common.errors import check_choice, check_finite
 from rlspo.common.precision import PRECISIONS, bfloat16_is_fast
 from rlspo.common.randomness import Randomness
 from rlspo.common.replay_buffer import ReplayBuffer
 from rlspo.common.trees import to_tensor
 from rlspo.sac.moe import MoeSACCnnPolicy, MoeSACMultiInputPolicy, MoeSACPolicy
 from rlspo.sac.policies import SACCnnPolicy, SACMultiInputPolicy, SACPolicy, functional_sac_policy_class
+from rlspo.sac.settings import check_settings
 from rlspo.sac.update import Parameters, SACUpdate, Transitions
 
 Tensor = torch.Tensor
@@ -125,18 +126,19 @@ class SAC(Agent, SB3SAC):
         precision: str = "float32",
         _init_setup_model: bool = True,
     ) -> None:
-        check_count("buffer_size", buffer_size)
-        check_count("batch_size", batch_size)
-        check_number("learning_starts", learning_starts)
-        check_fraction("tau", tau)
-        check_fraction("gamma", gamma)
-        check_count("target_update_interval", target_update_interval)
-        check_count("n_steps", n_steps)
-        if gradient_steps != -1:
-            check_number("gradient_steps", gradient_steps)
-        check_count("train_freq", train_freq[0] if isinstance(train_freq, tuple) else train_freq)
-        _check_entropy("ent_coef", ent_coef, minimum=0.0)
-        _check_entropy("target_entropy", target_entropy, minimum=float("-inf"))
+        check_settings(
+            buffer_size=buffer_size,
+            learning_starts=learning_starts,
+            batch_size=batch_size,
+            tau=tau,
+            gamma=gamma,
+            train_freq=train_freq,
+            gradient_steps=gradient_steps,
+            n_steps=n_steps,
+            ent_coef=ent_coef,
+            target_update_interval=target_update_interval,
+            target_entropy=target_entropy,
+        )
         self.set_up_compiling(compile)
         self.precision = check_choice("precision", precision, PRECISIONS)
         super().__init__(
@@ -373,26 +375,6 @@ class SAC(Agent, SB3SAC):
         """As SB3's; weights and optimiser states are copied into the update's vectors."""
         super().set_parameters(load_path_or_dict, exact_match, device)
         self.update.adopt_optimizer_state()
-
-
-def _check_entropy(name: str, value: Any, minimum: float) -> None:
-    """``"auto"``, for the coefficient also ``"auto_0.1"``, or a number.
-
-    :raises ValueError: for something else
-    """
-    words = value.split("_") if isinstance(value, str) else []
-    if words[:1] == ["auto"] and (len(words) == 1 or (name == "ent_coef" and len(words) == 2)):
-        value = _number(words[1]) if len(words) == 2 else 1.0
-    if isinstance(value, str):
-        raise ValueError(f"{name} is {value!r}; it must be 'auto'{', auto_0.1' * (name == 'ent_coef')} or a number.")
-    check_number(name, value, minimum)
-
-
-def _number(word: str) -> float | str:
-    try:
-        return float(word)
-    except ValueError:
-        return f"auto_{word}"
 
 
 def _as_parameter(log_ent_coef: Any, optimizer: torch.optim.Optimizer) -> nn.Parameter:

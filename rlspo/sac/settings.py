@@ -1,0 +1,57 @@
+"""The settings of SAC, checked at construction: before an environment has taken a step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rlspo.common.errors import check_count, check_fraction, check_number
+
+
+def check_settings(
+    *,
+    buffer_size: Any,
+    learning_starts: Any,
+    batch_size: Any,
+    tau: Any,
+    gamma: Any,
+    train_freq: Any,
+    gradient_steps: Any,
+    n_steps: Any,
+    ent_coef: Any,
+    target_update_interval: Any,
+    target_entropy: Any,
+) -> None:
+    """Refuse what cannot be meant; the arguments are those of :class:`rlspo.SAC`.
+
+    :raises TypeError: for something that is no number where one is needed
+    :raises ValueError: for a number out of range, or an unknown word
+    """
+    check_count("buffer_size", buffer_size)
+    check_count("batch_size", batch_size)
+    check_number("learning_starts", learning_starts)
+    check_fraction("tau", tau)
+    check_fraction("gamma", gamma)
+    check_count("target_update_interval", target_update_interval)
+    check_count("n_steps", n_steps)
+    if gradient_steps != -1:
+        check_number("gradient_steps", gradient_steps)
+    check_count("train_freq", train_freq[0] if isinstance(train_freq, tuple) else train_freq)
+    _check_entropy("ent_coef", ent_coef, minimum=0.0)
+    _check_entropy("target_entropy", target_entropy, minimum=float("-inf"))
+
+
+def _check_entropy(name: str, value: Any, minimum: float) -> None:
+    """``"auto"``, for the coefficient also ``"auto_0.1"``, or a number."""
+    words = value.split("_") if isinstance(value, str) else []
+    if words[:1] == ["auto"] and (len(words) == 1 or (name == "ent_coef" and len(words) == 2)):
+        value = _number(words[1]) if len(words) == 2 else 1.0
+    if isinstance(value, str):
+        raise ValueError(f"{name} is {value!r}; it must be 'auto'{', auto_0.1' * (name == 'ent_coef')} or a number.")
+    check_number(name, value, minimum)
+
+
+def _number(word: str) -> float | str:
+    try:
+        return float(word)
+    except ValueError:
+        return f"auto_{word}"
