@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,9 @@ class Evaluate(EvalCallback):
         self._evaluated_at: int | None = None
 
     def _init_callback(self) -> None:
-        super()._init_callback()
+        with warnings.catch_warnings():  # one process each, or all in one: how they are stepped is no difference
+            warnings.filterwarnings("ignore", "Training and eval env are not of the same type")
+            super()._init_callback()
         # SB3 counts calls, one for each step of all environments at once.
         self.eval_freq = max(self.eval_freq // self.training_env.num_envs, 1)
 

@@ -29,6 +29,7 @@ from stable_baselines3.common.vec_env import (
 
 from rlspo.zoo.config import Pieces, Settings
 from rlspo.zoo.errors import UserError, nearest
+from rlspo.zoo.native_envs import check_native, make_native
 from rlspo.zoo.signatures import check_names, signature_of
 from rlspo.zoo.values import arguments, imported
 
@@ -152,7 +153,8 @@ class EnvRecipe:
     """How the environments of a run are built: the same for training, evaluation, attacks and video.
 
     :param env_kwargs: arguments of the environment
-    :param vec_env: ``"dummy"``: in this process, one after the other; ``"subproc"``: one process each
+    :param vec_env: ``"dummy"``: in this process, one after the other; ``"subproc"``: one process each; ``"native"``: all
+        at once, where the environment has a vectorised form
     :param normalize: arguments of ``VecNormalize``, None for none
     """
 
@@ -203,17 +205,8 @@ class EnvRecipe:
         :param monitor_folder: where ``k.monitor.csv`` of each environment goes; None for nowhere
         :param env_kwargs: further arguments of the environment, over those of the recipe
         """
-        in_processes = self.vec_env == "subproc" and n_envs > 1
-        env: VecEnv = make_vec_env(
-            _Maker(self.env_id, self.gym_packages),
-            n_envs=n_envs,
-            seed=seed,
-            monitor_dir=None if monitor_folder is None else str(monitor_folder),
-            wrapper_class=_Wrap(self.env_wrappers),
-            env_kwargs={**self.env_kwargs, **env_kwargs},
-            vec_env_cls=SubprocVecEnv if in_processes else DummyVecEnv,
-            monitor_kwargs=self.monitor_kwargs,
-        )
+        together = self._native if self.vec_env == "native" and n_envs > 1 else self._one_by_one
+        env = together(n_envs, seed, monitor_folder, {**self.env_kwargs, **env_kwargs})
         for cls, given in self.vec_env_wrappers:
             env = cls(env, **given)
         if self.normalize is not None:
@@ -226,13 +219,33 @@ class EnvRecipe:
             env = VecTransposeImage(env)
         return env
 
+    def _one_by_one(self, n_envs: int, seed: int | None, folder: Path | None, env_kwargs: dict[str, Any]) -> VecEnv:
+        in_processes = self.vec_env == "subproc" and n_envs > 1
+        return make_vec_env(
+            _Maker(self.env_id, self.gym_packages),
+            n_envs=n_envs,
+            seed=seed,
+            monitor_dir=None if folder is None else str(folder),
+            wrapper_class=_Wrap(self.env_wrappers),
+            env_kwargs=env_kwargs,
+            vec_env_cls=SubprocVecEnv if in_processes else DummyVecEnv,
+            monitor_kwargs=self.monitor_kwargs,
+        )
+
+    def _native(self, n_envs: int, seed: int | None, folder: Path | None, env_kwargs: dict[str, Any]) -> VecEnv:
+        spec = find_spec(self.env_id, self.gym_packages)
+        check_native(spec, bool(self.env_wrappers), self.monitor_kwargs)
+        return make_native(spec.id, n_envs, seed, folder, env_kwargs)
+
     def probe(self) -> None:
-        """Make one environment and close it: whatever is missing or wrong shows here, before anything is created.
+        """Make the least there can be and close it: whatever is missing or wrong shows here, before anything is created.
 
         :raises UserError: with what the environment said, and what to install where it says so
         """
         try:
-            self.build(n_envs=1, seed=None, training=False).close()
+            self.build(n_envs=2 if self.vec_env == "native" else 1, seed=None, training=False).close()
+        except UserError:
+            raise
         except gym.error.DependencyNotInstalled as error:
             raise UserError(f"--env {self.env_id} needs something that is not installed. {error}") from error
         except Exception as error:  # anything may come out of somebody's environment

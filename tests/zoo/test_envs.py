@@ -3,6 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+from stable_baselines3.common.monitor import Monitor, load_results
 from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize, unwrap_vec_normalize
 
 from rlspo.zoo.config import Settings
@@ -54,6 +55,42 @@ def test_environment_that_cannot_be_made_says_why(monkeypatch):
         EnvRecipe("Broken-v0").probe()
     with pytest.raises(UserError, match=r"cannot be made with env_kwargs {'nonsense': 1}. TypeError"):
         EnvRecipe("Pendulum-v1", env_kwargs={"nonsense": 1}).probe()
+
+
+def native(env_id: str, env_kwargs: dict | None = None, **settings) -> EnvRecipe:
+    block = Settings(n_timesteps=1, policy="MlpPolicy", **settings)
+    return EnvRecipe.from_settings(block, env_id, "file F, block B", env_kwargs=env_kwargs or {}, vec_env="native")
+
+
+def test_copies_that_step_as_one_are_seeded_and_their_episodes_written(tmp_path):
+    def returns(folder):
+        env = native("rlspo/LotSizing-v0", {"instance": "2x1"}).build(3, 7, True, tmp_path / folder)
+        env.reset()
+        rewards = [env.step(np.zeros((3, 1), dtype=int))[1] for _ in range(200)]
+        env.close()
+        return np.sum(rewards), load_results(str(tmp_path / folder))
+
+    (total, episodes), (again, _) = returns("a"), returns("b")
+    assert total == again
+    assert set(episodes.l) == {100} and len(episodes) == 6
+    assert episodes.r.sum() == pytest.approx(total, rel=1e-5)
+
+
+def test_a_single_copy_is_a_single_environment():
+    assert native("Pendulum-v1").build(1, 0, False).env_is_wrapped(Monitor) == [True]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (native("Pendulum-v1"), "Pendulum-v1 has no vectorised form of its own. Use dummy or subproc"),
+        (native("CartPole-v1", env_wrapper="gymnasium.wrappers.FlattenObservation"), "env_wrapper goes around single"),
+        (native("CartPole-v1", monitor_kwargs={"allow_early_resets": False}), "monitor_kwargs .* are for single"),
+    ],
+)
+def test_what_copies_that_step_as_one_cannot_have_is_refused(recipe, message):
+    with pytest.raises(UserError, match=f"^--vec-env native: .*{message}"):
+        recipe.probe()
 
 
 def test_wrappers_stand_in_the_order_given():

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import stable_baselines3
+from stable_baselines3.common.monitor import load_results
 
 import rlspo
 from rlspo.zoo import summary, video
@@ -234,6 +235,15 @@ def test_environments_in_processes_of_their_own(train):
     code, _, _ = train("--vec-env", "subproc", "--no-report", "--eval-freq", "-1", "-params", "n_envs:2")
     assert code == 0
     assert {path.name for path in RUN.glob("*.monitor.csv")} == {"0.monitor.csv", "1.monitor.csv"}
+
+
+@pytest.mark.filterwarnings("error:Training and eval env")
+def test_copies_that_step_as_one(workplace):
+    flags = ["--algo", "pdppo", "--env", "rlspo/LotSizing-v0", "--env-kwargs", "instance:2x1", "--vec-env", "native"]
+    assert main([*flags, "-n", "500", "-params", "n_envs:4", "n_steps:16", "batch_size:32", "--verbose", "0"]) == 0
+    folder = Path("logs/pdppo/rlspo-LotSizing-v0_1")
+    assert len(load_results(str(folder))) == 4
+    assert (folder / "report.json").is_file()
 
 
 def test_the_main_job():
