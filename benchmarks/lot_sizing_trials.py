@@ -50,6 +50,15 @@ TRIALS: dict[str, dict[str, Any]] = {
     "pdppo-joint-ratio": JOINT,
     "pdppo-joint-ratio-entropy-0.005": {**JOINT, "ent_coef": 0.005},
     "ppo-32-envs": PPO,
+    "ppo-8-envs": {**PPO, "n_envs": 8, "n_steps": 256},
+    "ppo-64-envs": {**PPO, "n_envs": 64, "n_steps": 32},
+    "ppo-no-entropy": {**PPO, "ent_coef": 0.0},
+    "ppo-entropy-0.005": {**PPO, "ent_coef": 0.005},
+    "ppo-entropy-0.02-falling": {**PPO, "ent_coef": [0.02, 0.8]},
+    "ppo-10-epochs": {**PPO, "n_epochs": 10},
+    "ppo-rate-3e-4": {**PPO, "learning_rate": 3e-4},
+    "ppo-gamma-0.985": {**PPO, "gamma": 0.985},
+    "ppo-clip-0.1": {**PPO, "clip_range": 0.1},
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,12 @@ class Plan:
 
 
 def evaluation_recipe(config: RunConfig) -> EnvRecipe:
-    """How the environments that judge a run's agent are built: as for training, with ``eval_env_kwargs`` on top."""
-    return _recipe(config, merged(config.settings.env_kwargs, config.eval_env_kwargs), "config")
+    """How the environments that judge a run's agent are built: as for training, with ``eval_env_kwargs`` on top.
+
+    Each is one of its own, with a seed of its own, so that agents trained one way and the other meet the same episodes.
+    """
+    recipe = _recipe(config, merged(config.settings.env_kwargs, config.eval_env_kwargs), "config")
+    return replace(recipe, vec_env="dummy") if recipe.vec_env == "native" else recipe
 
 
 def make_plan(args: argparse.Namespace) -> Plan:

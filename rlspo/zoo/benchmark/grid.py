@@ -26,6 +26,9 @@ AREA = "area_under_curve"
 RESERVED = {WORST, AREA}
 
 
+VecEnvKind = Literal["dummy", "subproc", "native"]
+
+
 class AgentSpec(BaseModel):
     """One agent of a grid.
 
@@ -34,6 +37,7 @@ class AgentSpec(BaseModel):
     :param params: changes to its block of hyperparameters; for a class without a file, all of them
     :param conf_file: a file of hyperparameters to use instead of the agent's, relative to the grid file
     :param evaluations: names of the grid's evaluations that this agent is judged by; None for all
+    :param vec_env: how its environments are stepped in training, see :class:`EnvSpec`; None for what the environment says
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -42,6 +46,7 @@ class AgentSpec(BaseModel):
     params: dict[str, Any] = Field(default_factory=dict)
     conf_file: str | None = None
     evaluations: list[str] | None = None
+    vec_env: VecEnvKind | None = None
 
 
 class EnvSpec(BaseModel):
@@ -52,6 +57,7 @@ class EnvSpec(BaseModel):
     :param params: hyperparameters for all agents on this environment; those of the agent go first
     :param gym_packages: modules to import, because they register environments
     :param evaluations: changes to the grid's evaluations, such as ``{mad: {epsilon: 0.05}}``
+    :param vec_env: how it is stepped in training: ``"dummy"``, ``"subproc"`` or ``"native"``
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -61,6 +67,7 @@ class EnvSpec(BaseModel):
     params: dict[str, Any] = Field(default_factory=dict)
     gym_packages: list[str] = Field(default_factory=list)
     evaluations: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    vec_env: VecEnvKind = "dummy"
 
 
 class Grid(BaseModel):

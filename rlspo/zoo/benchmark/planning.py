@@ -94,6 +94,9 @@ def _command(grid: Grid, agent: str, env: str, beside: Path, device: str) -> lis
         words += ["--env-kwargs", *_pairs(world.env_kwargs)]
     if params:
         words += ["-params", *_pairs(params)]
+    vec_env = spec.vec_env or world.vec_env
+    if vec_env != "dummy":
+        words += ["--vec-env", vec_env]
     words += ["--eval-freq", str(grid.eval_freq), "--eval-episodes", str(grid.eval_episodes)]
     return [*words, *(["--device", device] if device != "auto" else []), "--no-report", "--verbose", "0"]
 

@@ -69,6 +69,13 @@ def test_the_command_of_a_cell_says_what_the_grid_says(workplace):
     assert cell.n_timesteps == 32
 
 
+def test_an_agent_may_be_trained_in_another_way_than_its_environment_says(workplace):
+    agents = {"fast": {"algo": "ppo", "params": TINY}, "slow": {"algo": "ppo", "params": TINY, "vec_env": "dummy"}}
+    found = cells(workplace, agents=agents, envs={"CartPole-v1": {"vec_env": "native"}}, evaluations={"natural": {}}, seeds=1)
+    assert [parse(cell.command).vec_env for cell in found] == ["native", "dummy"]
+    assert found[0].settings == found[1].settings
+
+
 def test_a_file_of_hyperparameters_is_found_beside_the_grid(workplace):
     (workplace / "grids").mkdir()
     (workplace / "grids/mine.yml").write_text("default: {policy: MlpPolicy, n_timesteps: 77, n_steps: 11, batch_size: 11}\n")
