@@ -67,7 +67,8 @@ class GymnasiumVecEnv(VecEnv):
         self._start = time.time()
         self._returns = np.zeros(num_envs)
         self._lengths = np.zeros(num_envs, dtype=np.int64)
-        self._resets_next = np.zeros(num_envs, dtype=bool)
+        #: Which environments the next step only resets.
+        self.resets_next = np.zeros(num_envs, dtype=bool)
 
     def reset(self) -> VecEnvObs:
         """Reset all environments; seeds and options set before are used once."""
@@ -94,7 +95,7 @@ class GymnasiumVecEnv(VecEnv):
         # A copy, because a vectorised environment may write its next step into the same buffer.
         observations = tree_map(np.array, observations)
         infos = split_infos(vector_info, self.num_envs)
-        only_reset, ended = self._resets_next, np.logical_or(terminated, truncated)
+        only_reset, ended = self.resets_next, np.logical_or(terminated, truncated)
         dones = ended & ~only_reset
         rewards = np.where(only_reset, 0.0, rewards)
 
@@ -106,7 +107,7 @@ class GymnasiumVecEnv(VecEnv):
             for i in _where(dones):
                 infos[i]["terminal_observation"] = _row(observations, i)
             if self.autoreset_mode is AutoresetMode.NEXT_STEP:
-                self._resets_next = ended
+                self.resets_next = ended
             elif dones.any():
                 self._reset_where(dones, observations)
         for i, info in enumerate(infos):

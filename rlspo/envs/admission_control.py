@@ -12,7 +12,7 @@ from gymnasium import spaces
 
 from rlspo.envs.admission_control_picture import Ledger, draw_queue
 from rlspo.envs.arguments import discrete_action, number, whole
-from rlspo.envs.drawing import need_pillow, no_render_mode
+from rlspo.envs.drawing import check_render_mode, no_render_mode
 from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY
 from rlspo.envs.tabular import TabularModel
 
@@ -67,8 +67,7 @@ class AdmissionControlEnv(gym.Env[Array, Any]):
         holding_cost: float = 0.02,
         render_mode: str | None = None,
     ) -> None:
-        if render_mode == "rgb_array":
-            need_pillow()
+        check_render_mode(render_mode, "rgb_array")
         self.capacity = whole("capacity", capacity, 1)
         self.servers = whole("servers", servers, 1, self.capacity)
         self.rewards = np.array([0.0, *(number("a reward in rewards", reward) for reward in rewards)])

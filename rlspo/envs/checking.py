@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -38,17 +40,28 @@ def check_post_decision_env(env: gym.Env, n_steps: int = 200, seed: int = 0) -> 
     """
     if not isinstance(env, gym.Env):
         raise TypeError(f"env is {env!r}; check a single gymnasium environment.")
-    plain = _play(env, n_steps, seed, ask=False)
-    if _offers_method(env):
-        _compare(
-            plain, _play(env, n_steps, seed, ask=True), "post_decision(action) changes the environment: the same seed and "
-        )
-    else:
-        _compare(plain, _play(env, n_steps, seed, ask=False), "The environment does not repeat itself: the same seed and ")
+    with _still(env):
+        plain = _play(env, n_steps, seed, ask=False)
+        asks = offered(env, "post_decision") is not None
+        words = "post_decision(action) changes the environment" if asks else "The environment does not repeat itself"
+        _compare(plain, _play(env, n_steps, seed, ask=asks), f"{words}: the same seed and ")
 
 
-def _offers_method(env: gym.Env) -> bool:
-    return offered(env, "post_decision") is not None
+@contextlib.contextmanager
+def _still(env: gym.Env) -> Iterator[None]:
+    """Running statistics of gymnasium's wrappers stand still: they go on over episodes, whatever the seed."""
+    moving = []
+    while isinstance(env, gym.Wrapper):
+        if getattr(env, "update_running_mean", False):
+            moving.append(env)
+        env = env.env
+    for wrapper in moving:
+        wrapper.update_running_mean = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        for wrapper in moving:
+            wrapper.update_running_mean = True  # type: ignore[attr-defined]
 
 
 def _play(env: gym.Env, n_steps: int, seed: int, ask: bool) -> list[tuple[Any, ...]]:
@@ -107,7 +120,7 @@ def _check_info(info: dict[str, Any], space: gym.spaces.Space, reward: float, st
             f"an attribute {SPACE!r} that holds every post-decision observation (without one it is the observation space), "
             "and give arrays its dtype."
         )
-    if np.ndim(part) != 0 or not np.isfinite(part):
+    if not isinstance(part, int | float | np.number) or not np.isfinite(part):
         raise ValueError(f"Step {step}: info[{REWARD_KEY!r}] is {part!r}; it must be a finite number.")
 
 

@@ -35,6 +35,19 @@ def need_pillow() -> None:
         ) from error
 
 
+def check_render_mode(mode: str | None, *modes: str) -> None:
+    """Refuse a render mode that an environment does not have, or that cannot be drawn here.
+
+    :param modes: that it has, besides None
+    :raises ValueError: for another
+    :raises gymnasium.error.DependencyNotInstalled: if Pillow is missing where it is needed
+    """
+    if mode is not None and mode not in modes:
+        raise ValueError(f"render_mode is {mode!r}; it must be {', '.join(map(repr, modes))} or None.")
+    if mode == "rgb_array":
+        need_pillow()
+
+
 class Sheet:
     """A sheet to draw on, in pixels of the finished picture.
 

@@ -9,7 +9,7 @@ import gymnasium as gym
 from gymnasium import spaces
 
 from rlspo.envs.arguments import discrete_action
-from rlspo.envs.drawing import need_pillow, no_render_mode
+from rlspo.envs.drawing import check_render_mode, no_render_mode
 from rlspo.envs.frozen_lake_model import N_ACTIONS, Lake, Outcome, random_map
 from rlspo.envs.frozen_lake_picture import Track, draw_lake, lake_text
 from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY
@@ -64,8 +64,7 @@ class FrozenLakePostDecisionEnv(gym.Env[Any, Any]):
         slip_seed: int = 42,
         render_mode: str | None = None,
     ) -> None:
-        if render_mode == "rgb_array":
-            need_pillow()
+        check_render_mode(render_mode, "rgb_array", "ansi")
         self.lake = Lake(random_map(size, map_seed) if desc is None else desc, slip_probability, slip_seed)
         self.render_mode = render_mode
         self.observation_space = spaces.Discrete(self.lake.n_cells)

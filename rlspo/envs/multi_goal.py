@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rlspo.envs.arguments import number, whole
-from rlspo.envs.drawing import need_pillow, no_render_mode
+from rlspo.envs.drawing import check_render_mode, no_render_mode
 from rlspo.envs.multi_goal_picture import draw_plane
 
 Array = np.ndarray
@@ -59,8 +59,7 @@ class MultiGoalEnv(gym.Env[Array, Array]):
         noise: float = 0.0,
         render_mode: str | None = None,
     ) -> None:
-        if render_mode == "rgb_array":
-            need_pillow()
+        check_render_mode(render_mode, "rgb_array")
         count = whole("n_goals", n_goals, 2)
         angles = 2 * math.pi * np.arange(count) / count
         self.goals: Array = number("radius", radius, 2, 6) * np.stack([np.cos(angles), np.sin(angles)], axis=1)

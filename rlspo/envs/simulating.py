@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.wrappers import ClipAction, RescaleAction
 
 from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, LookingAhead
 
@@ -32,7 +33,10 @@ def peek_copy(env: gym.Env, action: Any) -> tuple[Any, float]:
 
 
 class PeekMujoco:
-    """Step MuJoCo's environment, then put all of its data back, the warm start of its solver included."""
+    """Step MuJoCo's environment, then put all of its data back, the warm start of its solver included.
+
+    Wrappers around it that change actions, observations or rewards do so here, too; those that count steps do not count this.
+    """
 
     def __init__(self) -> None:
         self._before: Any = None
@@ -40,12 +44,21 @@ class PeekMujoco:
     def __call__(self, env: gym.Env, action: Any) -> tuple[Any, float]:
         import mujoco
 
-        base: Any = env.unwrapped  # wrappers around it count steps, too
+        base: Any = env.unwrapped
+        wrappers = _layers(env)[:-1]
+        for wrapper in wrappers:
+            if isinstance(wrapper, gym.ActionWrapper):
+                action = wrapper.action(action)
         if self._before is None:
             self._before = mujoco.MjData(base.model)
         mujoco.mj_copyData(self._before, base.model, base.data)
         observation, reward, *_ = base.step(action)
         mujoco.mj_copyData(base.data, base.model, self._before)
+        for wrapper in reversed(wrappers):
+            if isinstance(wrapper, gym.ObservationWrapper):
+                observation = wrapper.observation(observation)
+            elif isinstance(wrapper, gym.RewardWrapper):
+                reward = wrapper.reward(reward)
         return observation, float(reward)
 
 
@@ -58,7 +71,9 @@ class SimulatedPostDecision(LookingAhead):
         core = gymnasium.make("Hopper-v5")
         env = SimulatedPostDecision(MyNoise(core), core=core)
 
-    The price is a second simulation of every step.
+    The price is a second simulation of every step. Wrappers that belong to the world without noise (``RescaleAction``) are
+    part of ``core``; between it and ``env``, ``RescaleAction`` and ``ClipAction`` are followed and whatever else changes
+    actions is taken for noise.
 
     :param env: the world with its noise
     :param core: the environment inside it whose step is free of noise; None: ``env.unwrapped``
@@ -70,15 +85,20 @@ class SimulatedPostDecision(LookingAhead):
     def __init__(self, env: gym.Env, core: gym.Env | None = None, peek: Peek | None = None) -> None:
         super().__init__(env)
         self.core = env.unwrapped if core is None else core
-        if not any(layer is self.core for layer in _layers(env)):
+        layers = _layers(env)
+        if not any(layer is self.core for layer in layers):
             raise ValueError(
                 f"core is {self.core}, which is not inside env {env}; give the environment that env is wrapped around."
             )
+        between = layers[: next(depth for depth, layer in enumerate(layers) if layer is self.core)]
+        self._followed = [layer for layer in between if isinstance(layer, ClipAction | RescaleAction)]
         self.peek = peek or (PeekMujoco() if _is_mujoco(self.core) else peek_copy)
         self.post_decision_space = self.core.observation_space
 
     def post_decision(self, action: Any) -> tuple[Any, float]:
         """s^x and r^x if ``action`` were taken now."""
+        for wrapper in self._followed:
+            action = wrapper.action(action)
         return self.peek(self.core, action)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:

@@ -29,7 +29,8 @@ class TransformPostDecision(LookingAhead):
 
     Wrappers between this one and the environment that offers the interface may be gymnasium's observation wrappers
     (``FlattenObservation``, ``RescaleObservation``, ...), ``NormalizeObservation``, ``FrameStackObservation`` (the
-    post-decision observation becomes the newest frame), ``NormalizeReward``, and any that change neither.
+    post-decision observation becomes the newest frame), ``NormalizeReward``, and any that change neither. While one of them
+    updates running statistics, where an action would lead is not told ahead: the step itself would change how it looks.
 
     :param env: wrapped
     :raises TypeError: for a wrapper that takes several steps or other actions, or changes rewards in another way
@@ -57,7 +58,8 @@ class TransformPostDecision(LookingAhead):
             dtype = example.dtype if example.dtype == np.uint8 else np.float32
             space = spaces.Box(low, high, example.shape, dtype)
         self.post_decision_space = space
-        if offered(env, "post_decision") is None:
+        moving = any(getattr(wrapper, "update_running_mean", False) for wrapper in (*self._observers, *self._scalers))
+        if moving or offered(env, "post_decision") is None:
             self.post_decision = self.post_decisions = None  # type: ignore[assignment, method-assign]
 
     def _add(self, wrapper: gym.Wrapper) -> None:

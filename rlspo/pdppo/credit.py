@@ -34,7 +34,6 @@ class ComponentCredit:
         self.post_decisions, self.post_values = post_decisions, post_values
         self.policy, self.action_space = policy, action_space
         self.found: dict[str, Array] = {}
-        self._rewards: Array = np.zeros(0)
 
     def actor(self, act: Actor) -> Actor:
         """``act``, with a look ahead at every step."""
@@ -55,12 +54,11 @@ class ComponentCredit:
         seen, rewards = self.post_decisions.look_ahead(taken.reshape(count, components + 1, *taken.shape[1:]))
         values = self.post_values(tree_map(lambda part: part.reshape(-1, *part.shape[2:]), seen)).reshape(rewards.shape)
         self.found = {"credit_rewards": rewards[:, -1:] - rewards[:, :-1], "credit_values": values[:, -1:] - values[:, :-1]}
-        self._rewards = self.post_decisions.raw_rewards[:, -1]
 
     def fields(self, infos: list[dict[str, Any]], step: int) -> dict[str, Array]:
         """What was found before the step just taken, ``(n_envs, K)`` each.
 
         :raises ValueError: where the environment looked ahead at another action than it then took
         """
-        self.post_decisions.check_foreseen(infos, self._rewards, step)
+        self.post_decisions.check_foreseen(infos, step)
         return self.found

@@ -63,7 +63,8 @@ class PDPPO(PostDecisionRollouts):
         joint, choice) on its own; ``"joint"``: PPO's, one for the whole action. With many components the joint ratio leaves
         the clip range at once and stops all of them
     :param credit: ``"joint"``: A^x for all components; ``"component"``: A^x_k above, which needs textbook targets, a ratio for
-        each component and an environment that looks ahead. Quicker at first, and quicker to settle on what is not best
+        each component and an environment that looks ahead; ``"auto"``: the latter for actions of several choices
+        (MultiDiscrete, MultiBinary) where all of that is there, else the former
     :raises MissingPostDecisionError: at the first step, where an environment does not tell s^x and r^x
     :raises ValueError: for values out of range
 
@@ -118,16 +119,16 @@ class PDPPO(PostDecisionRollouts):
         advantage: str = "sum",
         critics: str = "dual",
         ratio: str = "component",
-        credit: str = "joint",
+        credit: str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
         self.targets = check_choice("targets", targets, tuple(TARGETS))
         self.advantage = check_choice("advantage", advantage, tuple(ADVANTAGES))
         self.critics = check_choice("critics", critics, ("dual", "single"))
         self.ratio = check_choice("ratio", ratio, ("component", "joint"))
-        self.credit = check_choice("credit", credit, ("joint", "component"))
-        fits = (targets, ratio, use_sde) == ("textbook", "component", False) and advantage != "pre"
-        if credit == "component" and not fits:
+        self.credit = check_choice("credit", credit, ("auto", "joint", "component"))
+        self.credit_fits = (targets, ratio, use_sde) == ("textbook", "component", False) and advantage != "pre"
+        if credit == "component" and not self.credit_fits:
             raise ValueError(
                 f"credit is 'component' with targets={targets!r}, ratio={ratio!r}, advantage={advantage!r}, "
                 f"use_sde={use_sde}; it needs targets='textbook', ratio='component', an advantage that V^x has a part in, and "
@@ -175,9 +176,12 @@ class PDPPO(PostDecisionRollouts):
         Its agents see stock in units and no setups (``scale_inventory=False, observe_setups=False`` of
         ``rlspo/LotSizing-v0``).
 
-        :param changes: of these settings
+        Its batches are full with one environment; with more, ``batch_size`` is to be 400 times as many.
+
+        :param changes: of these settings; of ``policy_kwargs``, those named
         """
-        return cls(policy, env, **{**PUBLISHED, **changes})
+        policy_kwargs = {**PUBLISHED["policy_kwargs"], **(changes.get("policy_kwargs") or {})}
+        return cls(policy, env, **{**PUBLISHED, **changes, "policy_kwargs": policy_kwargs})
 
     # The paper.
 
@@ -186,9 +190,9 @@ class PDPPO(PostDecisionRollouts):
     ) -> None:
         data = buffer.data
         self.evaluate_decisions(buffer)
-        # One scale for a whole rollout, so that r^x + r^w = r in the units of the values, too.
+        # One scale for a whole rollout, and one clipping, so that r^x + r^w = r in the units of the values, too.
         scale = self.reward_scaler.scale if self.reward_scaler else 1.0
-        decision_rewards = data["post_rewards"] / scale
+        decision_rewards = self.reward_scaler(data["post_rewards"]) if self.reward_scaler else data["post_rewards"]
         found = TARGETS[self.targets](
             HalfSteps(
                 decision_rewards=decision_rewards,

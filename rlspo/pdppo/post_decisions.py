@@ -51,6 +51,7 @@ class PostDecisions:
             self._add(wrapper)
         self._checked = False
         self._many = _look_ahead_of(base)
+        self._foreseen: tuple[Any, Array] = ({}, np.zeros(0))
 
     def _add(self, wrapper: VecEnvWrapper) -> None:
         """Do to post-decision observations what ``wrapper`` does to observations."""
@@ -110,24 +111,29 @@ class PostDecisions:
 
     def _scaled(self, rewards: Array) -> Array:
         for normalizer in self._normalizers:
-            if normalizer.norm_reward:  # divided, not clipped: r^w is what remains of the reward
-                rewards = rewards / np.sqrt(normalizer.ret_rms.var + normalizer.epsilon)
+            if normalizer.norm_reward:
+                scaled = rewards / np.sqrt(normalizer.ret_rms.var + normalizer.epsilon)
+                rewards = np.clip(scaled, -normalizer.clip_reward, normalizer.clip_reward)
         return rewards
 
-    def check_foreseen(self, infos: list[dict[str, Any]], rewards: Array, step: int) -> None:
-        """What was seen ahead of the actions taken, r^x of shape ``(n_envs,)``, must be what the step reports.
+    def check_foreseen(self, infos: list[dict[str, Any]], step: int) -> None:
+        """What :meth:`look_ahead` saw of the last of its actions, the one then taken, must be what the step reports.
 
         :raises ValueError: where it is not
         """
+        observations, rewards = self._foreseen
         for index, info in enumerate(infos):
-            told = info.get(REWARD_KEY, rewards[index])
-            if not np.isclose(told, rewards[index], rtol=1e-4, atol=1e-5):
-                raise ValueError(
-                    f"Environment {index} looked ahead to a post-decision reward of {rewards[index]} for the action of step "
-                    f"{step}, and its step reports {told}. A wrapper changes actions on their way to the environment, or "
-                    "its post_decision(action) is wrong (rlspo.envs.check_post_decision_env tells). Put the wrapper inside of "
-                    "what offers the interface, or take credit='joint'."
-                )
+            if "autoreset" in info:
+                continue
+            seen = tree_map(lambda part, index=index: part[index], observations)
+            for what, told, foreseen in (("r^x", info[REWARD_KEY], rewards[index]), ("s^x", info[OBSERVATION_KEY], seen)):
+                if not _alike(told, foreseen):
+                    raise ValueError(
+                        f"Environment {index} looked ahead to another post-decision state than the one that step {step} "
+                        f"reports: {what} {foreseen} and {told}. A wrapper changes actions on their way to the environment, "
+                        "or its post_decision(action) is wrong (rlspo.envs.check_post_decision_env tells). Put the wrapper "
+                        "inside of what offers the interface, or take credit='joint'."
+                    )
 
     @property
     def can_look_ahead(self) -> bool:
@@ -142,8 +148,8 @@ class PostDecisions:
         """
         assert self._many is not None
         observations, rewards = self._many(actions)
-        #: As the environments gave them.
-        self.raw_rewards = rewards
+        # As the environments gave them.
+        self._foreseen = tree_map(lambda part: part[:, -1], observations), rewards[:, -1]
         if self._observe:
             self.before_step()
             columns = [self._seen(tree_map(lambda part, m=m: part[:, m], observations)) for m in range(actions.shape[1])]
@@ -186,23 +192,35 @@ def _check_rewards(base: VecEnv) -> None:
 
 def _look_ahead_of(base: VecEnv) -> Callable[[Array], tuple[Any, Array]] | None:
     """The method by which an environment without wrappers looks ahead, for all environments; None where it has none."""
-    if isinstance(base, GymnasiumVecEnv) and not isinstance(base.env.unwrapped, SyncVectorEnv | AsyncVectorEnv):
+    if isinstance(base, GymnasiumVecEnv) and isinstance(base.env.unwrapped, AsyncVectorEnv):
+        return None  # it asks all of its environments the same
+    if isinstance(base, GymnasiumVecEnv) and not isinstance(base.env.unwrapped, SyncVectorEnv):
         return getattr(base.env.unwrapped, "post_decisions", None)
     at_once = _offers(base, "post_decisions")
     if not (at_once or _offers(base, "post_decision")):
         return None
 
     def look_ahead(actions: Array) -> tuple[Any, Array]:
-        found = []
+        found: list[Any] = []
         for index, mine in enumerate(actions):
-            if at_once:
+            if isinstance(base, GymnasiumVecEnv) and base.resets_next[index]:
+                found.append(None)  # its episode is over, and the step to come makes no decision
+            elif at_once:
                 found.append(base.env_method("post_decisions", mine, indices=index)[0])
             else:
                 singles = [base.env_method("post_decision", action, indices=index)[0] for action in mine]
                 found.append((stack_observations([seen for seen, _ in singles]), np.array([reward for _, reward in singles])))
+        blank = next((one for one in found if one is not None), _blank(base, actions.shape[1]))
+        found = [blank if one is None else one for one in found]
         return stack_observations([seen for seen, _ in found]), np.stack([np.asarray(rewards) for _, rewards in found])
 
     return look_ahead
+
+
+def _blank(base: VecEnv, count: int) -> tuple[Any, Array]:
+    """What stands for ``count`` post-decision states that there are not."""
+    space = base.get_attr(SPACE, 0)[0] if base.has_attr(SPACE) else base.observation_space
+    return tree_map(lambda part: np.zeros((count, *part.shape)), _parts(space)), np.zeros(count)
 
 
 def _offers(base: VecEnv, method: str) -> bool:
@@ -243,6 +261,13 @@ def _newest(stack: StackedObservations, before: Array, frame: Array) -> Array:
 
 def _parts(space: spaces.Space) -> Any:
     return dict(space.spaces) if isinstance(space, spaces.Dict) else space
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two observations, or two numbers, are the same but for rounding."""
+    if isinstance(one, dict):
+        return all(_alike(one[key], other[key]) for key in one)
+    return bool(np.allclose(one, other, rtol=1e-4, atol=1e-5))
 
 
 def _same_shape(one: spaces.Space, other: spaces.Space) -> bool:

@@ -10,6 +10,7 @@ PUBLISHED: dict[str, Any] = {
     "targets": "split",
     "advantage": "max",
     "ratio": "component",
+    "credit": "joint",
     "learning_rate": 5.5e-4,
     "n_steps": 400,
     "batch_size": 400,

@@ -22,12 +22,17 @@ Tensor = torch.Tensor
 class PostDecisionRollouts(PPO):
     """PPO whose rollouts hold, beside the usual fields, s^x, r^x and what the critic of s^x and the actor said of them.
 
-    A subclass sets ``critics``, ``ratio`` and ``credit`` before the constructor, and forms advantages and loss.
+    A subclass sets ``critics``, ``ratio``, ``credit`` and ``credit_fits`` before the constructor, and forms advantages and
+    loss.
     """
 
     critics: str
     ratio: str
     credit: str
+    #: Whether the other settings go with credit for each component.
+    credit_fits: bool
+    #: Whether each component of an action has its own credit.
+    credits_components: bool = False
     post_decisions: PostDecisions
     post_decision_space: spaces.Space
     component_credit: ComponentCredit | None = None
@@ -76,12 +81,15 @@ class PostDecisionRollouts(PPO):
                 "credit is 'component', but the environment does not say where actions lead that are not taken. Give it a "
                 "method post_decision(action), see rlspo.envs.post_decision, or take credit='joint'."
             )
+        several_choices = isinstance(env.action_space, spaces.MultiDiscrete | spaces.MultiBinary)
+        wanted = self.credit == "component" or (self.credit == "auto" and self.credit_fits and several_choices)
+        self.credits_components = wanted and post_decisions.can_look_ahead
         self.post_decisions, self.post_decision_space = post_decisions, post_decisions.space
 
     def make_actor(self) -> Actor:
         self.component_credit = None
         act = super().make_actor()
-        if self.credit == "joint":
+        if not self.credits_components:
             return act
         self.component_credit = ComponentCredit(self.post_decisions, self._post_values, self.policy, self.action_space)
         return self.component_credit.actor(act)

@@ -13,6 +13,7 @@ from gymnasium.wrappers import (
     MaxAndSkipObservation,
     NormalizeObservation,
     NormalizeReward,
+    RescaleAction,
     RescaleObservation,
     TimeLimit,
 )
@@ -166,9 +167,23 @@ def test_running_statistics_are_used_and_left_alone() -> None:
         assert np.isclose(x - post, 0, atol=1e-4) or np.isclose(x - post, 1, atol=1e-4)
         np.testing.assert_allclose(info[REWARD_KEY] * scale, -0.5, rtol=1e-5)
         np.testing.assert_allclose(reward * scale, x - 0.5, rtol=1e-4)
-        env.post_decision(0)
         assert normalizer.obs_rms.count == count
     check_post_decision_env(TransformPostDecision(TimeLimit(Walk(), 5)))
+
+
+def test_statistics_that_move_tell_nothing_ahead_and_those_that_stand_still_do() -> None:
+    """A step would change how its own post-decision state looks."""
+    normalizer = NormalizeObservation(Walk())
+    rewards = NormalizeReward(normalizer, gamma=0.9)
+    moving = TransformPostDecision(rewards)
+    assert moving.post_decision is None and moving.post_decisions is None
+    check_post_decision_env(moving)
+    assert normalizer.update_running_mean and rewards.update_running_mean
+    normalizer.update_running_mean = rewards.update_running_mean = False
+    check_post_decision_env(TransformPostDecision(rewards))
+    count = normalizer.obs_rms.count
+    TransformPostDecision(rewards).post_decision(0)
+    assert normalizer.obs_rms.count == count
 
 
 @pytest.mark.parametrize("wrapper", [ClipReward, lambda env: MaxAndSkipObservation(env, 2)])
@@ -224,6 +239,23 @@ def test_mujoco_is_simulated_and_put_back_exactly() -> None:
         np.testing.assert_array_equal(seen, other)
         np.testing.assert_array_equal(info[OBSERVATION_KEY], seen)
         assert reward == other_reward == info[REWARD_KEY]
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["around the core", "in the core"])
+@pytest.mark.parametrize("env_id", ["Pendulum-v1", "Hopper-v5"])
+def test_actions_are_rescaled_on_their_way_to_the_simulation(env_id: str, inside: bool) -> None:
+    if env_id == "Hopper-v5":
+        pytest.importorskip("mujoco")
+    core = gym.make(env_id)
+    rescaled = RescaleAction(core, -3.0, 3.0)  # type: ignore[type-var]
+    env = SimulatedPostDecision(rescaled, core=rescaled if inside else core)
+    check_post_decision_env(env, n_steps=30)
+    seen, _ = env.reset(seed=0)
+    env.action_space.seed(0)
+    for _ in range(5):
+        seen, reward, *_, info = env.step(env.action_space.sample())
+        np.testing.assert_allclose(info[OBSERVATION_KEY], seen, atol=1e-6)
+        assert reward == pytest.approx(info[REWARD_KEY])
 
 
 def test_the_core_must_be_inside() -> None:

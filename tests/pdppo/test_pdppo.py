@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from stable_baselines3.common.env_util import make_vec_env
 
 from rlspo import PDPPO
@@ -152,6 +153,9 @@ def test_as_published() -> None:
     np.testing.assert_allclose(rates, [5.5e-4, 1e-3, 1e-3])
     model.learn(400)
     assert model._n_updates == 2
+    changed = PDPPO.as_published("MlpPolicy", env, policy_kwargs={"activation_fn": torch.nn.ReLU})
+    assert changed.policy.net_arch == [128, 128] and changed.policy.activation_fn is torch.nn.ReLU
+    assert [group.get("lr_scale") for group in changed.policy.optimizer.param_groups][1:] == [pytest.approx(1 / 0.55)] * 2
 
 
 @pytest.mark.parametrize(
@@ -160,6 +164,7 @@ def test_as_published() -> None:
         ({"targets": "both"}, "targets is 'both'; it must be one of 'textbook', 'split'"),
         ({"advantage": "mean"}, "advantage is 'mean'; it must be one of 'max', 'sum', 'post', 'pre'"),
         ({"critics": 2}, "critics is 2; it must be one of 'dual', 'single'"),
+        ({"credit": "each"}, "credit is 'each'; it must be one of 'auto', 'joint', 'component'"),
         ({"ratio": "each"}, "ratio is 'each'; it must be one of 'component', 'joint'"),
     ],
 )
@@ -270,6 +275,39 @@ class Blind(Knobs):
         return np.zeros(1, np.float32), 0.0, False, False, info
 
 
+def test_credit_is_each_components_own_where_it_can_be() -> None:
+    """By default: for several choices, in an environment that looks ahead, with settings that go with it."""
+    knobs, blind = (make_vec_env(cls, n_envs=1) for cls in (Knobs, Blind))
+    assert PDPPO("MlpPolicy", knobs, **SMALL).learn(32).component_credit is not None
+    for env, settings in ((blind, {}), (knobs, {"targets": "split"}), (knobs, {"credit": "joint"}), (world(), {})):
+        assert PDPPO("MlpPolicy", env, **SMALL, **settings).learn(32).component_credit is None
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_nobody_looks_ahead_where_an_episode_is_over(mode: AutoresetMode) -> None:
+    class Strict(Knobs):
+        def post_decision(self, action: Any) -> tuple[Any, float]:
+            assert self.steps < 10, "this episode is over"
+            return super().post_decision(action)
+
+        def step(self, action: Any) -> Any:
+            post, reward = self.post_decision(action)
+            self.steps += 1
+            info = {"post_decision_obs": post, "post_decision_reward": reward}
+            return np.zeros(1, np.float32), reward, False, self.steps == 10, info
+
+    model = PDPPO("MlpPolicy", SyncVectorEnv([Strict] * 2, autoreset_mode=mode), **SMALL, credit="component").learn(64)
+    assert np.isfinite(model.rollout_buffer.data["component_advantages"]).all()
+    assert model.rollout_buffer.data["valid"].all() == (mode is not AutoresetMode.NEXT_STEP)
+
+
+def test_environments_that_cannot_be_asked_one_by_one_do_not_look_ahead() -> None:
+    env = AsyncVectorEnv([Knobs] * 2)
+    with pytest.raises(ValueError, match="does not say where actions lead that are not taken"):
+        PDPPO("MlpPolicy", env, **SMALL, credit="component")
+    env.close()
+
+
 def test_look_ahead_that_is_asked_for_must_be_there() -> None:
     env = make_vec_env(Blind, n_envs=1)
     PDPPO("MlpPolicy", env, **SMALL).learn(32)
@@ -309,8 +347,16 @@ class Swapped(gym.ActionWrapper):
         return action[::-1]
 
 
-def test_actions_that_are_changed_on_the_way_are_found_out() -> None:
-    model = PDPPO("MlpPolicy", make_vec_env(lambda: Swapped(Knobs()), n_envs=1), **SMALL, credit="component")
+class Free(Knobs):
+    """What the decision leads to costs nothing."""
+
+    def post_decision(self, action: Any) -> tuple[Any, float]:
+        return super().post_decision(action)[0], 0.0
+
+
+@pytest.mark.parametrize("cls", [Knobs, Free])
+def test_actions_that_are_changed_on_the_way_are_found_out(cls: type[Knobs]) -> None:
+    model = PDPPO("MlpPolicy", make_vec_env(lambda: Swapped(cls()), n_envs=1), **SMALL, credit="component")
     with pytest.raises(ValueError, match="A wrapper changes actions on their way to the environment"):
         model.learn(64)
 

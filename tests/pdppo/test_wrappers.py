@@ -127,6 +127,36 @@ def test_rewards_add_up_in_the_units_of_the_values() -> None:
         assert (rewards <= data["post_rewards"] / scale + 1e-5).all(), "waiting costs, so r^w is never positive"
 
 
+class Rare(gym.Env[Any, Any]):
+    """Decisions earn a little, now and then a loss that clipping cuts; chance pays nothing."""
+
+    observation_space: Any = spaces.Box(0, 1, (1,), np.float32)
+    action_space: Any = spaces.Discrete(2)
+    render_mode = None
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.t = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.t += 1
+        reward = -1000.0 if self.t == 500 else self.np_random.random()
+        seen = np.zeros(1, np.float32)
+        return seen, reward, False, self.t == 510, {OBSERVATION_KEY: seen, REWARD_KEY: reward}
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_clipping_cuts_off_a_decision_is_not_left_to_chance(wrapped: bool) -> None:
+    env: Any = make_vec_env(Rare, n_envs=1)
+    env = VecNormalize(env, norm_obs=False, gamma=0.0) if wrapped else env
+    small = {"n_steps": 512, "batch_size": 512, "n_epochs": 1, "seed": 0}
+    agent = PDPPO("MlpPolicy", env, **small, normalize_rewards=not wrapped, gae_lambda=0.0, gamma=0.0).learn(512)
+    data = agent.rollout_buffer.data
+    assert np.isclose(data["returns"].min(), -10.0), "the loss is clipped"
+    np.testing.assert_allclose(data["post_returns"], 0.0, atol=1e-4, err_msg="r^w, which is nothing")
+
+
 def test_time_limits_are_bootstrapped_and_ends_are_not() -> None:
     """Where the task ends, V^x learns r^w alone; where a time limit cuts, V of what would have come."""
     for truncates in (True, False):

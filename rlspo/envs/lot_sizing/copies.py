@@ -69,6 +69,8 @@ class Copies:
         expected = (self.instance.time_horizon, self.instance.n_items)
         if path is not None and np.shape(path) != expected:
             raise ValueError(f"demand has the shape {np.shape(path)}; it must be (time_horizon, n_items) = {expected}.")
+        if path is not None and not (np.asarray(path, float) >= 0).all():
+            raise ValueError("demand has numbers that are negative or none; it must be at least 0 everywhere.")
         if path is not None and not mask.all():
             raise ValueError("demand is one path for all copies; it cannot be given to some of them (reset_mask).")
         inventory, setups = self.plant.initial(self.generator, int(mask.sum()))

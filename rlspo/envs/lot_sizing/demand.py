@@ -56,6 +56,13 @@ _TABLES: dict[str, Callable[..., tuple[Array, Array]]] = {
 }
 
 
+def _mean_above_zero(mu: Array, sigma: Array) -> Array:
+    """E[max(X, 0)] of normal X: mu Phi(mu / sigma) + sigma phi(mu / sigma)."""
+    z = mu / np.maximum(sigma, 1e-12)
+    below = np.array([0.5 * (1.0 + math.erf(each / math.sqrt(2.0))) for each in z])
+    return mu * below + sigma * np.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
+
+
 class Demand:
     """What customers ask for in one period, for each item.
 
@@ -86,7 +93,7 @@ class Demand:
             self._mu, self._sigma = (np.array([p[key] for _, p in named], float) for key in ("mu", "sigma"))
             if (self._sigma < 0).any():
                 raise ValueError("normal demand needs sigma of at least 0.")
-            self.mean = self._mu
+            self.mean = _mean_above_zero(self._mu, self._sigma)
 
     def sample(self, generator: np.random.Generator, *shape: int) -> Array:
         """Draw demand.

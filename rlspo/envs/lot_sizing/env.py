@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from rlspo.envs.drawing import check_render_mode, no_render_mode
 from rlspo.envs.lot_sizing.copies import Copies, Period
 from rlspo.envs.lot_sizing.instance import Instance, load_instance
 from rlspo.envs.lot_sizing.observation import PlantObservation
@@ -56,6 +57,7 @@ class LotSizingEnv(gym.Env[Array, Array]):
         scale_inventory: bool = True,
         render_mode: str | None = None,
     ) -> None:
+        check_render_mode(render_mode, "rgb_array")
         self.instance = load_instance(instance)
         view = PlantObservation(self.instance, scale_inventory, observe_setups, observe_time)
         self._copies = Copies(self.instance, view, 1)
@@ -85,7 +87,7 @@ class LotSizingEnv(gym.Env[Array, Array]):
         """Make, sell, pay: one period."""
         if not self._began:
             raise gym.error.ResetNeeded("Call reset() before step().")
-        period = self._copies.step(_batch(action, self.action_space))
+        period = self._copies.step(self._copies.plant.checked(action, ())[None])
         self._last = period
         setup, lost, holding = (float(c[0]) for c in (period.setup_cost, period.lost_sales_cost, period.holding_cost))
         self._costs += (setup, lost, holding)
@@ -110,15 +112,14 @@ class LotSizingEnv(gym.Env[Array, Array]):
         """The post-decision observation and minus the setup costs, if ``action`` were taken now; nothing changes."""
         if not self._began:
             raise gym.error.ResetNeeded("Call reset() before post_decision(action).")
-        produced, seen = self._copies.decide(_batch(action, self.action_space))
+        produced, seen = self._copies.decide(self._copies.plant.checked(action, ())[None])
         return seen[0], -float(produced.setup_cost[0])
 
     def post_decisions(self, actions: Array) -> tuple[Array, Array]:
         """:meth:`post_decision` of several actions, ``(M, n_machines)``: ``(M, size)`` and ``(M,)``."""
         if not self._began:
             raise gym.error.ResetNeeded("Call reset() before post_decisions(actions).")
-        rows = np.concatenate([_batch(action, self.action_space) for action in actions])
-        seen, rewards = self._copies.look_ahead(rows[None])
+        seen, rewards = self._copies.look_ahead(self._copies.plant.checked(actions, (len(actions),))[None])
         return seen[0], rewards[0]
 
     def action_masks(self) -> Array:
@@ -143,25 +144,8 @@ class LotSizingEnv(gym.Env[Array, Array]):
     def render(self) -> Any:
         """A picture of stock, setups and the costs so far, ``(height, width, 3)`` bytes."""
         if self.render_mode is None:
-            gym.logger.warn("render() does nothing: make the environment with render_mode='rgb_array'.")
-            return None
+            return no_render_mode("rgb_array")
+        if not self._began:
+            raise gym.error.ResetNeeded("Call reset() before render().")
         demand = None if self._last is None else self._last.demand[0]
         return draw_plant(self.instance, self.inventory, self.setups, demand, self.elapsed, self._costs)
-
-
-def _batch(action: Array, space: Any) -> Array:
-    """One action as a batch of one.
-
-    :raises ValueError: for what is no action
-    """
-    actions = np.asarray(action)
-    if (
-        actions.shape != space.shape
-        or actions.dtype.kind not in "iu"
-        or not (0 <= actions.min() <= actions.max() < space.nvec[0])
-    ):
-        raise ValueError(
-            f"action is {action}; it must be {space.shape[0]} whole numbers, one for each machine: 0 for idle, or an item "
-            f"from 1 to {space.nvec[0] - 1}."
-        )
-    return actions.astype(np.int64, copy=False)[None]

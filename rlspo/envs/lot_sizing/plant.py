@@ -63,6 +63,21 @@ class Plant:
         self._machines = np.arange(instance.n_machines)
         self._first_item: Array = np.zeros((0, 1), dtype=np.int64)
 
+    def checked(self, actions: Array, copies: tuple[int, ...]) -> Array:
+        """``actions``, ``(*copies, n_machines)``, as int64.
+
+        :raises ValueError: for what is no action
+        """
+        given = np.asarray(actions)
+        expected, most = (*copies, self.instance.n_machines), self.n_actions - 1
+        means = f"whole numbers of shape {expected}, one for each machine: 0 for idle, or an item from 1 to {most}"
+        if given.shape != expected or given.dtype.kind not in "iu":
+            raise ValueError(f"actions are {given.dtype} of shape {given.shape}; they must be {means}.")
+        if given.min() < 0 or given.max() > most:
+            wrong = given[(given < 0) | (given > most)]
+            raise ValueError(f"{wrong[0]} is among the actions; they must be {means}.")
+        return given.astype(np.int64, copy=False)
+
     def action_masks(self) -> Array:
         """Which actions do something, ``(n_machines * (n_items + 1),)``: idle always, items that it can make."""
         idle = np.ones((self.instance.n_machines, 1), bool)

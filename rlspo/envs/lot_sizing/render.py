@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rlspo.envs.drawing import need_pillow
 from rlspo.envs.lot_sizing.instance import Instance
 
 Array = np.ndarray
@@ -56,12 +57,11 @@ def draw_plant(instance: Instance, inventory: Array, setups: Array, demand: Arra
     :param elapsed: periods since the episode began
     :param costs: setup, lost sales, holding so far
     :return: ``(height, width, 3)``, uint8; the sides hang on the instance alone
-    :raises ImportError: without Pillow
+    :raises gymnasium.error.DependencyNotInstalled: without Pillow
     """
-    try:
-        from PIL import Image, ImageDraw, ImageFont
-    except ImportError as error:
-        raise ImportError("Pictures of a plant need Pillow: pip install 'rlspo[zoo]'.") from error
+    need_pillow()
+    from PIL import Image, ImageDraw, ImageFont
+
     layout = Layout.of(instance)
     image = Image.new("RGB", (layout.width, layout.height), PAPER)
     draw = ImageDraw.Draw(image)

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from rlspo.envs.drawing import check_render_mode, no_render_mode
 from rlspo.envs.lot_sizing.copies import Copies
 from rlspo.envs.lot_sizing.instance import Instance, load_instance
 from rlspo.envs.lot_sizing.observation import PlantObservation
@@ -47,6 +48,7 @@ class LotSizingVectorEnv(VectorEnv[Array, Array, Array]):
     ) -> None:
         if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
             raise ValueError(f"num_envs is {num_envs!r}; it must be a whole number of at least 1.")
+        check_render_mode(render_mode, "rgb_array")
         self.num_envs = num_envs
         self.instance = load_instance(instance)
         view = PlantObservation(self.instance, scale_inventory, observe_setups, observe_time)
@@ -88,7 +90,7 @@ class LotSizingVectorEnv(VectorEnv[Array, Array, Array]):
         """One period of every copy; ``actions`` are ``(num_envs, n_machines)``."""
         if not self._began:
             raise gym.error.ResetNeeded("Call reset() before step().")
-        period = self._copies.step(self._checked(actions))
+        period = self._copies.step(self._copies.plant.checked(actions, (self.num_envs,)))
         setup, lost, holding = period.setup_cost, period.lost_sales_cost, period.holding_cost
         self._costs += np.stack([setup, lost, holding], axis=1)
         info: dict[str, Any] = {
@@ -117,26 +119,15 @@ class LotSizingVectorEnv(VectorEnv[Array, Array, Array]):
         ended = {"final_obs": final, "_final_obs": over, "final_info": final_info, "_final_info": over}
         return {**info, **going_on, **ended}, self._copies.observe()
 
-    def _checked(self, actions: Array, *many: int) -> Array:
-        actions = np.asarray(actions)
-        n = self.instance.n_items
-        expected = (self.num_envs, *many, self.instance.n_machines)
-        if actions.shape != expected or actions.dtype.kind not in "iu" or actions.min() < 0 or actions.max() > n:
-            raise ValueError(
-                f"actions of shape {actions.shape} are given; they must be whole numbers of shape {expected}: 0 for idle, or "
-                f"an item from 1 to {n}."
-            )
-        return actions.astype(np.int64, copy=False)
-
     def post_decision(self, actions: Array) -> tuple[Array, Array]:
         """Post-decision observations and rewards of all copies, if ``actions`` were taken now; nothing changes."""
-        produced, seen = self._copies.decide(self._checked(actions))
+        produced, seen = self._copies.decide(self._copies.plant.checked(actions, (self.num_envs,)))
         return seen, -produced.setup_cost
 
     def post_decisions(self, actions: Array) -> tuple[Array, Array]:
         """The same for M actions of each copy, ``(num_envs, M, n_machines)``: ``(num_envs, M, size)``, ``(num_envs, M)``."""
         actions = np.asarray(actions)
-        return self._copies.look_ahead(self._checked(actions, actions.shape[1]))
+        return self._copies.look_ahead(self._copies.plant.checked(actions, (self.num_envs, *actions.shape[1:2])))
 
     def action_masks(self) -> Array:
         """Which actions do something, the same for every copy: ``(n_machines * (n_items + 1),)``."""
@@ -155,7 +146,8 @@ class LotSizingVectorEnv(VectorEnv[Array, Array, Array]):
     def render(self) -> Any:
         """A picture of each copy."""
         if self.render_mode is None:
-            gym.logger.warn("render() does nothing: make the environment with render_mode='rgb_array'.")
-            return None
+            return no_render_mode("rgb_array")
+        if not self._began:
+            raise gym.error.ResetNeeded("Call reset() before render().")
         rows = zip(self.inventory, self.setups, self._copies.elapsed, self._costs, strict=True)
         return tuple(draw_plant(self.instance, stock, setups, None, int(t), costs) for stock, setups, t, costs in rows)

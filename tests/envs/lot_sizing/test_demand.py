@@ -40,6 +40,13 @@ def test_draws_are_as_frequent_as_they_should_be(description: Any, values: Any, 
         )
 
 
+@pytest.mark.parametrize(("mu", "sigma"), [(8, 2), (1, 5), (-1, 2), (3, 0), (-3, 0)])
+def test_what_counts_as_zero_raises_the_mean_of_normal_demand(mu: float, sigma: float) -> None:
+    demand = Demand({"name": "normal", "mu": mu, "sigma": sigma}, 1)
+    sample = demand.sample(np.random.default_rng(0), 400_000)
+    assert demand.mean[0] == pytest.approx(sample.mean(), abs=0.02)
+
+
 def test_normal_demand_is_not_rounded_and_never_negative() -> None:
     sample = Demand({"name": "normal", "mu": 8, "sigma": 2}, 3).sample(np.random.default_rng(0), 100_000)
     assert sample.mean() == pytest.approx(8, abs=0.02)

@@ -131,6 +131,7 @@ def test_an_episode_can_start_where_the_file_says() -> None:
         ({"setups": [3, 0]}, "setups is"),
         ({"setups": [0.5, 0]}, "setups is"),
         ({"demand": np.zeros((4, 2))}, "time_horizon, n_items"),
+        ({"demand": np.full((5, 2), np.nan)}, "at least 0 everywhere"),
         ({"start": "instance"}, "no initial_inventory"),
     ],
 )
@@ -139,12 +140,21 @@ def test_bad_options_are_named(options: dict[str, Any], words: str) -> None:
         LotSizingEnv(plant()).reset(seed=0, options=options)
 
 
-@pytest.mark.parametrize("action", [[0, 3], [-1, 0], [0], [0.0, 1.0], 1])
-def test_bad_actions_are_named(action: Any) -> None:
+@pytest.mark.parametrize(
+    ("action", "words"),
+    [
+        ([0, 3], "^3 is among the actions"),
+        ([-1, 0], "^-1 is among the actions"),
+        ([0], r"int64 of shape \(1,\)"),
+        ([0.0, 1.0], r"float64 of shape \(2,\)"),
+        (1, r"int64 of shape \(\)"),
+    ],
+)
+def test_bad_actions_are_named(action: Any, words: str) -> None:
     env = LotSizingEnv(plant())
     env.reset(seed=0)
     for act in (env.step, env.post_decision):
-        with pytest.raises(ValueError, match="2 whole numbers"):
+        with pytest.raises(ValueError, match=words + r".*whole numbers of shape \(2,\), one for each machine"):
             act(np.array(action))
 
 

@@ -2,6 +2,7 @@
 
 import sys
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -40,9 +41,19 @@ def test_without_a_mode_nothing_is_drawn() -> None:
         assert env.render() is None
 
 
-def test_without_pillow_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pillow_it_is_said_what_to_install_before_an_episode(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
-    env = LotSizingEnv("2x1", render_mode="rgb_array")
-    env.reset(seed=0)
-    with pytest.raises(ImportError, match=r"rlspo\[zoo\]"):
-        env.render()
+    with pytest.raises(gym.error.DependencyNotInstalled, match=r"rlspo\[zoo\]"):
+        LotSizingEnv("2x1", render_mode="rgb_array")
+
+
+@pytest.mark.filterwarnings("ignore:.*not in the possible render_modes")
+@pytest.mark.parametrize("env_id", ["LotSizing", "AdmissionControl", "FrozenLakePostDecision", "MultiGoal"])
+def test_a_mode_that_is_not_there_is_refused(env_id: str) -> None:
+    with pytest.raises(ValueError, match="render_mode is 'foo'; it must be 'rgb_array'"):
+        gym.make(f"rlspo/{env_id}-v0", render_mode="foo")
+
+
+def test_nothing_is_drawn_before_an_episode() -> None:
+    with pytest.raises(gym.error.ResetNeeded, match="before render"):
+        LotSizingEnv("2x1", render_mode="rgb_array").render()
