@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.utils import explained_variance
 
 from rlspo import PDPPO, PPO
 from rlspo.envs import TabularModel
+from rlspo.envs.lot_sizing import load_instance
+from rlspo.envs.lot_sizing.exact import ExactPlant
 from rlspo.pdppo.advantages import HalfSteps, split, textbook
 from tests.pdppo.chain import GAMMA, ChainEnv, VectorChainEnv, chain
 
@@ -61,16 +64,45 @@ def assert_values(found: np.ndarray, exact: np.ndarray) -> None:
     np.testing.assert_allclose(found - found.mean(), exact - exact.mean(), atol=0.1 * np.ptp(exact))
 
 
-@pytest.mark.parametrize("gae_lambda", [0.0, 0.9])
-def test_textbook_critics_converge_to_the_exact_values(gae_lambda: float) -> None:
+@pytest.mark.parametrize(("gae_lambda", "noise"), [(0.0, 0.3), (0.9, 0.3), (0.9, 0.0)])
+def test_textbook_critics_converge_to_the_exact_values(gae_lambda: float, noise: float) -> None:
     """On a chain whose time limits are no end: V and V^x are those of the endless task."""
-    exact = chain().evaluate(uniform(chain()), GAMMA)
-    agent = converged(make_vec_env(ChainEnv, n_envs=8), "textbook", gae_lambda)
+    model = chain(noise)
+    exact = model.evaluate(uniform(model), GAMMA)
+    agent = converged(make_vec_env(ChainEnv, n_envs=8, env_kwargs={"noise": noise}), "textbook", gae_lambda)
     assert_values(table(agent, "pre", 4), exact.v)
     assert_values(table(agent, "post", 4), exact.v_post)
+    if noise == 0.0:  # one arrives at every step: V^x is what PPO would bootstrap from, and A^x its temporal difference
+        after = np.minimum(np.arange(4) + 1, 3)
+        np.testing.assert_allclose(table(agent, "post", 4), -after + GAMMA * table(agent, "pre", 4)[after], atol=0.3)
 
 
 def test_textbook_critics_converge_in_a_small_inventory_world() -> None:
+    """Two items on a machine, solved by dynamic programming: both critics in the states that a random plant meets."""
+    plant = ExactPlant(load_instance("2x1"))
+    value = np.zeros(plant.state_shape)
+    led = [plant._follow(np.full((*plant.state_shape, 1), item)) for item in range(3)]
+    for _ in range(200):
+        after = plant.post_decision_value(value, GAMMA)
+        value = np.mean([paid + after.ravel()[where] for where, paid in led], axis=0).reshape(plant.state_shape)
+    env = gym.make_vec("rlspo/LotSizing-v0", num_envs=8, instance="2x1")
+    agent = converged(env, "textbook", 0.9, rate=0.03, hidden=(64,))
+    data = agent.rollout_buffer.data
+
+    def exact(values: np.ndarray, seen: np.ndarray, low: Any = 0) -> np.ndarray:
+        stock = np.round(seen[..., :2] * 10).astype(int) - low
+        return values[seen[..., 2:].argmax(axis=-1), stock[..., 0], stock[..., 1]]
+
+    for found, true in (
+        (data["values"], exact(value, data["observations"])),
+        (data["post_values"], exact(after, data["post_observations"], plant.post_decision_low)),
+    ):
+        assert np.ptp(true) > 10
+        assert abs(found.mean() - true.mean()) < 0.03 * abs(true.mean())
+        assert explained_variance(found.ravel(), true.ravel()) > 0.97
+
+
+def test_textbook_critics_converge_where_a_queue_is_let_in() -> None:
     """Admission to a small queue, with more states than post-decision states, solved by dynamic programming."""
     kwargs = {"capacity": 3, "servers": 2, "rewards": (1.0, 4.0), "arrival_probabilities": (0.4, 0.3), "holding_cost": 0.5}
     env = make_vec_env("rlspo/AdmissionControl-v0", n_envs=8, env_kwargs=kwargs)
