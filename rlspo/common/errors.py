@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,22 @@ def check_count(name: str, value: Any) -> int:
     if value < 1:
         raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1.")
     return int(value)
+
+
+def check_layers(name: str, value: Any) -> list[int]:
+    """Widths of hidden layers, a list of whole numbers.
+
+    :raises TypeError: for something else
+    :raises ValueError: for a width below 1
+    """
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise TypeError(
+            f"{name} is {value!r}; it must be a list of widths, such as {name}=[64, 64], or [] for no hidden layer."
+        )
+    for width in value:
+        if isinstance(width, bool) or not isinstance(width, int | np.integer) or width < 1:
+            raise ValueError(f"{name} is {value!r}; its widths must be whole numbers of at least 1, such as {name}=[64, 64].")
+    return [int(width) for width in value]
 
 
 def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:

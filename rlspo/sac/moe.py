@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
-from torch import nn
 from torch.nn import functional as F
 
 from rlspo.common.errors import check_choice
@@ -18,8 +17,9 @@ from rlspo.policies.distributions import SquashedGaussian, gumbel
 from rlspo.policies.functional import Parameters
 from rlspo.policies.mixtures import SquashedGaussianMixture
 from rlspo.policies.moe import routing
-from rlspo.policies.moe.settings import MoeSettings
-from rlspo.sac.policies import LOG_STD_MAX, LOG_STD_MIN, SACCnnPolicy, SACMultiInputPolicy, SACPolicy
+from rlspo.policies.moe.settings import MoeSettings, check_input
+from rlspo.sac.mixture_actor import MixtureActor
+from rlspo.sac.policies import SACCnnPolicy, SACMultiInputPolicy, SACPolicy
 
 Tensor = torch.Tensor
 
@@ -59,6 +59,7 @@ class MoeSACPolicy(SACPolicy):
         gate: str = "observation",
         gate_arch: Sequence[int] = (),
         gumbel_temperature: float = 0.5,
+        initial_spread: float = 0.5,
         entropy_of: str = "mixture",
         mode_by: str = "gate",
         **kwargs: Any,
@@ -72,10 +73,12 @@ class MoeSACPolicy(SACPolicy):
             gate=gate,
             gate_arch=gate_arch,
             gumbel_temperature=gumbel_temperature,
+            initial_spread=initial_spread,
         )
         self.entropy_of = check_choice("entropy_of", entropy_of, ("component", "mixture"))
         self.mode_by = check_choice("mode_by", mode_by, ("gate", "critic"))
         self.moe.check_noise(kwargs.get("use_sde", False))
+        check_input(self, observation_space, MoeSACMultiInputPolicy)
         super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -90,13 +93,10 @@ class MoeSACPolicy(SACPolicy):
         return self.moe.n_experts
 
     def make_actor(self, features_extractor: Any = None) -> Any:
-        actor: Any = super().make_actor(features_extractor)
-        if self.n_experts > 1:
-            width = actor.mu.in_features
-            actor.mu, actor.log_std = (nn.Linear(width, self.n_experts * actor.mu.out_features) for _ in range(2))
-            seen = width if self.moe.gate == "latent" else actor.features_dim
-            actor.gate = routing.make_gate(self.moe, seen, self.activation_fn)
-        return actor.to(self.device)
+        if self.n_experts == 1:
+            return super().make_actor(features_extractor)
+        given = self._update_features_extractor(self.actor_kwargs, features_extractor)
+        return MixtureActor(**given, moe=self.moe).to(self.device)
 
     # Acting.
 
@@ -105,11 +105,7 @@ class MoeSACPolicy(SACPolicy):
             return super().distribution_of(inputs)
         actor: Any = self.actor
         with self._low_precision():
-            features = self._features(inputs, actor.features_extractor)
-            latent = actor.latent_pi(features)
-            mean, log_std = (head(latent).float().unflatten(-1, (self.n_experts, -1)) for head in (actor.mu, actor.log_std))
-            gate = actor.gate((latent if self.moe.gate == "latent" else features).detach()).float()
-        return SquashedGaussianMixture.of(gate, mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX))
+            return actor.mixture_at(self._features(inputs, actor.features_extractor))
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         if self.n_experts == 1:

@@ -27,10 +27,20 @@ def moe(observation: str) -> str:
 
 
 @pytest.mark.parametrize("action", ["box", "discrete", "multi_discrete", "multi_binary"])
-@pytest.mark.parametrize("agent", [PPO, BARPO])
+@pytest.mark.parametrize("agent", [PPO, ARPO, BARPO])
 def test_one_expert_is_the_plain_policy(agent: type[PPO], action: str) -> None:
     plain = agent("MlpPolicy", SpacesEnv("box", action), **ON_POLICY).learn(64)
     mixture = agent("MoeMlpPolicy", SpacesEnv("box", action), **ON_POLICY, policy_kwargs={"n_experts": 1}).learn(64)
+    assert torch.equal(weights(plain), weights(mixture))
+
+
+@pytest.mark.parametrize("observation", ["image", "dict"])
+@pytest.mark.parametrize(("agent", "options"), [(PPO, ON_POLICY), (SAC, OFF_POLICY)], ids=["ppo", "sac"])
+def test_one_expert_is_the_plain_policy_for_images_and_dictionaries(
+    observation: str, agent: Any, options: dict[str, Any]
+) -> None:
+    plain = agent(policy_name(observation), SpacesEnv(observation), **options).learn(34)
+    mixture = agent(moe(observation), SpacesEnv(observation), **options, policy_kwargs={"n_experts": 1}).learn(34)
     assert torch.equal(weights(plain), weights(mixture))
 
 
@@ -163,6 +173,38 @@ def test_sb3s_methods_work_on_mixtures() -> None:
     evaluate_policy(model, SpacesEnv(), n_eval_episodes=2, warn=False)
 
 
+def test_sb3s_methods_work_on_the_actor_of_sac() -> None:
+    model = SAC("MoeMlpPolicy", SpacesEnv(), **OFF_POLICY)
+    seen = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
+    actions, log_probs = model.actor.action_log_prob(seen)
+    mixture = model.policy.distribution_of(seen)
+    torch.testing.assert_close(mixture.log_prob(actions), log_probs, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(model.actor(seen, deterministic=True), mixture.mode())
+    assert model.actor(seen).shape == (6, 2)
+    assert model.actor.predict(seen.numpy())[0].shape == (6, 2)
+    with pytest.raises(TypeError, match=r"policy\.distribution_of"):
+        model.actor.get_action_dist_params(seen)
+
+
+@pytest.mark.parametrize(("agent", "options"), [(PPO, ON_POLICY), (SAC, OFF_POLICY)], ids=["ppo", "sac"])
+def test_a_policy_for_other_observations_is_refused(agent: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"does not take observations of Dict.*Use MoeMultiInputPolicy"):
+        agent("MoeMlpPolicy", SpacesEnv("dict"), **options)
+    with pytest.raises(ValueError, match=r"does not take observations of Box.*Use MoeMlpPolicy"):
+        agent("MoeMultiInputPolicy", SpacesEnv(), **options)
+
+
+@pytest.mark.parametrize(("agent", "options"), [(PPO, ON_POLICY), (SAC, OFF_POLICY)], ids=["ppo", "sac"])
+def test_experts_begin_apart_unless_told_not_to(agent: Any, options: dict[str, Any]) -> None:
+    def spread(amount: float) -> float:
+        kwargs = {"n_experts": 8, "initial_spread": amount, "net_arch": [16]}
+        policy = agent("MoeMlpPolicy", SpacesEnv(), **options, policy_kwargs=kwargs).policy
+        return float(policy.distribution_of(torch.zeros(1, 5)).experts.mean.std().detach())
+
+    assert spread(0.0) < 0.15
+    assert 0.3 < spread(0.5) < 0.7
+
+
 def test_only_the_likely_expert_learns_from_an_action() -> None:
     model = PPO("MoeMlpPolicy", SpacesEnv(), **ON_POLICY, policy_kwargs={"primitive_update": "max", "n_experts": 2})
     mixture = model.policy.distribution_of(torch.randn(1, 5))
@@ -197,7 +239,8 @@ def test_the_critic_may_choose_the_mode() -> None:
         ({"primitive_update": "some"}, "primitive_update is 'some'"),
         ({"gate": "trunk"}, "gate is 'trunk'"),
         ({"gumbel_temperature": 0.0}, "gumbel_temperature is 0"),
-        ({"gate_arch": [0]}, "gate_arch is 0"),
+        ({"gate_arch": [0]}, r"gate_arch is \[0\]; its widths"),
+        ({"initial_spread": -1.0}, "initial_spread is -1"),
     ],
 )
 def test_bad_settings(options: dict[str, Any], message: str) -> None:

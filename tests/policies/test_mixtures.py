@@ -101,6 +101,23 @@ def test_densities_integrate_to_one(kind: str) -> None:
     torch.testing.assert_close((log_probs.exp() * weights).sum(-1), torch.ones(BATCH, dtype=torch.float64), atol=2e-3, rtol=0)
 
 
+@pytest.mark.parametrize("log_std", [-2.0, 0.0, 1.0, 2.0])
+@pytest.mark.parametrize("cls", [GaussianMixture, SquashedGaussianMixture])
+def test_densities_of_one_dimension_integrate_to_one(cls: Any, log_std: float) -> None:
+    """Up to the largest standard deviation of SAC, where nearly all of the density lies at the edges."""
+    n, edge = 200_000, 17.0  # where float64 still tells tanh from 1
+    raw = torch.linspace(-edge, edge, n, dtype=torch.float64)
+    points, weights = raw, torch.full_like(raw, float(raw[1] - raw[0]))
+    if cls is SquashedGaussianMixture:  # the substitution a = tanh(u) spreads the edges out
+        points, weights = raw.tanh(), log_slope_of_tanh(raw).exp() * weights
+    gate, mean = torch.tensor([[0.3, -1.0]]).double(), torch.tensor([[[-0.8], [1.1]]]).double()
+    mixture = cls.of(gate, mean, torch.full_like(mean, log_std))
+    density = at_row(mixture, 0, n).log_prob(points[:, None]).exp()
+    cut = [torch.special.ndtr((side * edge - mean) / math.exp(log_std)).squeeze(-1) for side in (-1, 1)]
+    between = float((gate.softmax(dim=-1) * (cut[1] - cut[0])).sum())
+    assert float((density * weights).sum()) == pytest.approx(between, abs=1e-3)
+
+
 @pytest.mark.parametrize("kind", DISCRETE)
 def test_probabilities_sum_to_one(kind: str) -> None:
     torch.testing.assert_close(enumerated(kind, MAKE[kind]()).exp().sum(dim=-1), torch.ones(BATCH))
@@ -367,14 +384,16 @@ def test_nothing_becomes_nan(kind: str, seed: int, scale: float, saturated: bool
             sizes, width = (SIZES, sum(SIZES)) if kind == "several" else ((), 4)
             both.append(CategoricalMixture.of(gate.clone().requires_grad_(), draw(EXPERTS, width).requires_grad_(), sizes))
     mixture, other = both
-    actions = mixture.sample(generator).detach()
-    for name, value in quantities(mixture, other, actions).items():
-        assert not value.isnan().any(), name
-    leaves: list[Tensor] = []
-    mixture.each(lambda tensor: leaves.append(tensor) or tensor)
-    for value in (mixture.log_prob(actions).clamp(min=-1e6), mixture.entropy(), mixture.kl(other).clamp(max=1e6)):
-        for gradient in torch.autograd.grad(value.sum(), leaves, retain_graph=True, materialize_grads=True):
-            assert not gradient.isnan().any()
+    own, foreign = (m.sample(generator).detach() for m in both)
+    edges = (torch.sign(own) if kind == "squashed" else scale * 100 * own) if own.is_floating_point() else own
+    for actions in (own, foreign, edges if kind in ("gaussian", "squashed") else own):
+        for name, value in quantities(mixture, other, actions).items():
+            assert not value.isnan().any(), name
+        leaves: list[Tensor] = []
+        mixture.each(lambda tensor, leaves=leaves: leaves.append(tensor) or tensor)
+        for value in (mixture.log_prob(actions), mixture.entropy(), mixture.kl(other)):
+            for gradient in torch.autograd.grad(value.sum(), leaves, retain_graph=True, materialize_grads=True):
+                assert not gradient.isnan().any()
 
 
 @pytest.mark.parametrize("kind", MAKE)
@@ -384,6 +403,21 @@ def test_low_precision_stays_near(kind: str) -> None:
     low = quantities(mixture.each(Tensor.bfloat16), other.each(Tensor.bfloat16), actions)
     for name, value in quantities(mixture, other, actions).items():
         assert (low[name].float() - value).abs().max() < 0.25, name
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "squashed"])
+def test_samples_and_gradients_of_low_precision_stay_near(kind: str, device: str) -> None:
+    mixture = MAKE[kind](device=device)
+    noise = mixture.experts.draw_noise(torch.Generator(device).manual_seed(8))
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        low = mixture.each(lambda tensor, dtype=dtype: tensor.detach().to(dtype).requires_grad_())
+        drawn = low.experts.from_noise(noise.to(dtype))
+        loss = low.log_prob(drawn[:, 0].detach()).sum() + low.entropy().sum() + drawn.sum()
+        gradients = torch.autograd.grad(loss, [low.gate, low.experts.mean, low.experts.log_std])
+        found.append([drawn.detach().float(), *(gradient.float() for gradient in gradients)])
+    for exact, low in zip(*found, strict=True):
+        assert (low - exact).abs().max() < 0.05 * exact.abs().max() + 0.05
 
 
 @pytest.mark.parametrize("kind", MAKE)

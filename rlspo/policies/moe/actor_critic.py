@@ -13,7 +13,7 @@ from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
-from rlspo.common.errors import check_count
+from rlspo.common.errors import check_layers
 from rlspo.policies.actor_critic import ActorCriticCnnPolicy, ActorCriticPolicy, MultiInputActorCriticPolicy
 from rlspo.policies.distributions import gumbel
 from rlspo.policies.functional import Parameters
@@ -21,7 +21,7 @@ from rlspo.policies.mixtures import BernoulliMixture, CategoricalMixture, Gaussi
 from rlspo.policies.moe import routing
 from rlspo.policies.moe.action_values import ActionValue
 from rlspo.policies.moe.sb3_distribution import SB3Mixture
-from rlspo.policies.moe.settings import MoeSettings
+from rlspo.policies.moe.settings import MoeSettings, check_input
 
 Tensor = torch.Tensor
 
@@ -55,6 +55,7 @@ class MixtureOfExperts(ActorCriticPolicy):
         gate: str = "observation",
         gate_arch: Sequence[int] = (),
         gumbel_temperature: float = 0.5,
+        initial_spread: float = 0.5,
         q_net_arch: Sequence[int] = (64, 64),
         **kwargs: Any,
     ) -> None:
@@ -67,9 +68,11 @@ class MixtureOfExperts(ActorCriticPolicy):
             gate=gate,
             gate_arch=gate_arch,
             gumbel_temperature=gumbel_temperature,
+            initial_spread=initial_spread,
         )
-        self.q_net_arch = [check_count("each layer of q_net_arch", width) for width in q_net_arch]
+        self.q_net_arch = check_layers("q_net_arch", q_net_arch)
         self.moe.check_noise(kwargs.get("use_sde", False))
+        check_input(self, observation_space, MultiInputActorCriticPolicy)
         super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -101,6 +104,7 @@ class MixtureOfExperts(ActorCriticPolicy):
         self.action_net = nn.Linear(latent, self.n_experts * plain.out_features)
         if self.ortho_init:
             self.init_weights(self.action_net, gain=0.01)
+        nn.init.normal_(self.action_net.bias, std=self.moe.initial_spread)
         if isinstance(self.action_dist, DiagGaussianDistribution):
             self.log_std = nn.Parameter(self.log_std.detach().expand(self.n_experts, -1).clone())
         width = latent if self.moe.gate == "latent" else features

@@ -6,12 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlspo.common.errors import check_choice, check_count, check_number
+from gymnasium import spaces
+
+from rlspo.common.errors import check_choice, check_count, check_layers, check_number
 
 ROUTINGS = ("frequency", "gumbel", "score", "marginal")
 ROUTING_LOSSES = ("cross_entropy", "squared_error")
 GATES = ("observation", "latent")
 UPDATES = ("max", "all")
+
+
+def check_input(policy: Any, observation_space: spaces.Space, multi_input: type) -> None:
+    """Refuse a policy for another kind of observations.
+
+    :param multi_input: class that policies for Dict observations extend
+    :raises ValueError: with the policy to take
+    """
+    takes_dicts, is_dict = isinstance(policy, multi_input), isinstance(observation_space, spaces.Dict)
+    if takes_dicts != is_dict:
+        name = "MoeMultiInputPolicy" if is_dict else "MoeMlpPolicy or, for images, MoeCnnPolicy"
+        raise ValueError(f"{type(policy).__name__} does not take observations of {observation_space}. Use {name}.")
 
 
 @dataclass(frozen=True)
@@ -30,6 +44,8 @@ class MoeSettings:
         it does not shape what it sees
     :param gate_arch: hidden layers of the gate; none: linear, as published
     :param gumbel_temperature: of the relaxed draw (0.2 to 1)
+    :param initial_spread: standard deviation of the experts' first means (before tanh) or logits around each other; 0 as
+        published, where all begin alike (0 to 1)
     """
 
     n_experts: int = 4
@@ -40,6 +56,7 @@ class MoeSettings:
     gate: str = "observation"
     gate_arch: Sequence[int] = ()
     gumbel_temperature: float = 0.5
+    initial_spread: float = 0.5
 
     def __post_init__(self) -> None:
         check_count("n_experts", self.n_experts)
@@ -49,8 +66,8 @@ class MoeSettings:
         check_choice("primitive_update", self.primitive_update, UPDATES)
         check_choice("gate", self.gate, GATES)
         check_number("gumbel_temperature", self.gumbel_temperature, positive=True)
-        for width in self.gate_arch:
-            check_count("each layer of gate_arch", width)
+        check_number("initial_spread", self.initial_spread)
+        check_layers("gate_arch", self.gate_arch)
 
     def check_noise(self, use_sde: bool) -> None:
         """Refuse gSDE for several experts.
