@@ -43,16 +43,22 @@ def moe(**kwargs: Any) -> dict[str, Any]:
 #: Name in the table: agent and settings beyond those above.
 AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "SAC": ("SAC", {}),
-    "MoE-SAC, max, component (published)": ("SAC", moe(entropy_of="component", routing_loss="squared_error")),
-    "MoE-SAC, max": ("SAC", moe()),
+    "MoE-SAC, max, component (published)": (
+        "SAC",
+        moe(entropy_of="component", routing_loss="squared_error", initial_spread=0.0),
+    ),
+    "MoE-SAC, max": ("SAC", moe(primitive_update="max")),
     "MoE-SAC, all": ("SAC", moe(primitive_update="all")),
     "MoE-SAC, marginal": ("SAC", moe(routing="marginal")),
     "MoE-SAC, score": ("SAC", moe(routing="score")),
     "MoE-SAC, gumbel": ("SAC", moe(routing="gumbel")),
     "PPO": ("PPO", {}),
-    "MoE-PPO, frequency (published)": ("PPO", moe(routing_loss="squared_error")),
-    "MoE-PPO, frequency": ("PPO", moe()),
+    "MoE-PPO, frequency, all (published)": ("PPO", moe(routing_loss="squared_error", initial_spread=0.0)),
+    "MoE-PPO, frequency, all": ("PPO", moe(primitive_update="all")),
+    "MoE-PPO, frequency, max": ("PPO", moe(primitive_update="max")),
     "MoE-PPO, marginal": ("PPO", moe(routing="marginal")),
+    "MoE-PPO, score": ("PPO", moe(routing="score")),
+    "MoE-PPO, gumbel": ("PPO", moe(routing="gumbel")),
 }
 
 
@@ -110,6 +116,8 @@ def entropy(shares: list[float]) -> float:
 def report() -> None:
     """Table and picture."""
     rows = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    if not rows:
+        raise SystemExit(f"{RESULTS} holds no results: train first.")
     lines = [
         "| agent | steps | seeds | goals known, sampled | deterministic | entropy of the ends (of at most ln 4 = 1.39) "
         "| return, sampled | deterministic |",

@@ -73,7 +73,7 @@ class MultiGoalEnv(gym.Env[Array, Array]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Go to the middle; there are no options."""
         super().reset(seed=seed)
-        self._path = [self.np_random.normal(0.0, self.start_spread, 2)]
+        self._path = [np.clip(self.np_random.normal(0.0, self.start_spread, 2), -self.HALF_WIDTH, self.HALF_WIDTH)]
         return self._seen(), {}
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:

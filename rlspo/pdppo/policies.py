@@ -18,7 +18,7 @@ from stable_baselines3.common.torch_layers import (
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
-from rlspo.common.errors import check_number
+from rlspo.common.errors import check_layers, check_number
 from rlspo.common.trees import ArrayTree
 from rlspo.policies import ActorCriticCnnPolicy, ActorCriticPolicy, MultiInputActorCriticPolicy
 from rlspo.policies.preprocessing import Preprocessing
@@ -58,7 +58,7 @@ class PostDecisionPolicy(ActorCriticPolicy):
     ) -> None:
         self.post_decision_space = observation_space if post_decision_space is None else post_decision_space
         self.single_critic = single_critic
-        self.post_net_arch = post_net_arch
+        self.post_net_arch = None if post_net_arch is None else check_layers("post_net_arch", post_net_arch)
         self.post_features_extractor_class = post_features_extractor_class
         self.vf_lr_scale = check_number("vf_lr_scale", vf_lr_scale, positive=True)
         self.post_vf_lr_scale = check_number("post_vf_lr_scale", post_vf_lr_scale, positive=True)

@@ -6,6 +6,7 @@ environments change observations and rewards, not infos. What they do to these i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -60,6 +61,12 @@ class PostDecisions:
             if _same_shape(self.space, seen):
                 self.space = wrapper.observation_space
                 self._observe.append(wrapper.normalize_obs)
+            elif wrapper.norm_obs:
+                warnings.warn(
+                    f"VecNormalize has statistics of observations, {seen}, and none of post-decision observations, "
+                    f"{self.space}: these stay as they are. The agent's own normalize_observations=True normalises both.",
+                    stacklevel=2,
+                )
         elif isinstance(wrapper, VecFrameStack):
             if _same_shape(self.space, seen):
                 self.space = wrapper.observation_space
@@ -102,6 +109,8 @@ class PostDecisions:
         example = infos[decided[0]][OBSERVATION_KEY]
         observations = [info[OBSERVATION_KEY] if "autoreset" not in info else example for info in infos]
         rewards = np.array([info.get(REWARD_KEY, 0.0) for info in infos], np.float64)
+        if rewards.ndim > 1:
+            raise ValueError(f"info[{REWARD_KEY!r}] has the shape {rewards.shape[1:]}; it must be a number.")
         return self._seen(stack_observations(observations)), self._scaled(rewards)
 
     def _seen(self, observations: Any) -> Any:

@@ -150,7 +150,7 @@ class SAC(Agent, SB3SAC):
             batch_size,
             tau,
             gamma,
-            train_freq,
+            tuple(train_freq) if isinstance(train_freq, list) else train_freq,
             gradient_steps,
             action_noise,
             replay_buffer_class,

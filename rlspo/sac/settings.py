@@ -33,11 +33,20 @@ def check_settings(
     check_fraction("gamma", gamma)
     check_count("target_update_interval", target_update_interval)
     check_count("n_steps", n_steps)
-    if gradient_steps != -1:
-        check_number("gradient_steps", gradient_steps)
-    check_count("train_freq", train_freq[0] if isinstance(train_freq, tuple) else train_freq)
+    if gradient_steps not in (-1, 0):
+        check_count("gradient_steps", gradient_steps)
+    _check_train_freq(train_freq)
     _check_entropy("ent_coef", ent_coef, minimum=0.0)
     _check_entropy("target_entropy", target_entropy, minimum=float("-inf"))
+
+
+def _check_train_freq(value: Any) -> None:
+    """A number of steps, or a pair of a number and its unit."""
+    if isinstance(value, list | tuple):
+        if len(value) != 2 or value[1] not in ("step", "episode"):
+            raise ValueError(f"train_freq is {value!r}; it must be a number of steps or a pair, such as (1, 'episode').")
+        value = value[0]
+    check_count("train_freq", value)
 
 
 def _check_entropy(name: str, value: Any, minimum: float) -> None:

@@ -41,6 +41,7 @@ examples:
 Exit code: 0 done, 1 the environment failed, 2 a mistake in what was given, 130 stopped by Ctrl-C, 143 by SIGTERM."""
 
 _ENVS = 4
+_FEWEST = 10
 _MOST_HISTOGRAMS = 8
 
 
@@ -228,6 +229,8 @@ def _work(arguments: list[str]) -> int:
     file: Path = args.output or (agent.folder or agent.model_file.parent) / "experts.png"
     if file.suffix not in (".png", ".svg", ".pdf"):
         raise UserError(f"-o {file}: a picture ends in .png, .svg or .pdf.")
+    if args.steps < _FEWEST:
+        raise UserError(f"-n {args.steps}: a map needs at least {_FEWEST} points.")
     check_place("-o", file)
     check_place("--csv", args.csv)
     steps = play(agent, args.steps, not args.stochastic, args.seed, "cpu" if args.device == "auto" else args.device)

@@ -306,6 +306,24 @@ class Halved(VecEnvWrapper):
         return (observations / 2, *rest)
 
 
+def test_statistics_that_do_not_fit_are_told() -> None:
+    class Short(Counter):
+        post_decision_space = spaces.Box(-100, 100, (1,), np.float32)
+
+    with pytest.warns(UserWarning, match="these stay as they are"):
+        PostDecisions(VecNormalize(DummyVecEnv([Short])))
+
+
+def test_a_reward_that_is_no_number_is_an_error_at_the_first_step() -> None:
+    class Listed(Counter):
+        def step(self, action: Any) -> Any:
+            seen, reward, terminated, truncated, info = super().step(action)
+            return seen, reward, terminated, truncated, {**info, REWARD_KEY: np.array([1.0])}
+
+    with pytest.raises(ValueError, match=r"post_decision_reward'\] has the shape \(1,\); it must be a number"):
+        PDPPO("MlpPolicy", Listed(), **SMALL).learn(16)
+
+
 def test_a_wrapper_that_is_not_known_is_an_error_at_construction() -> None:
     with pytest.raises(TypeError, match="Halved changes observations"):
         PDPPO("MlpPolicy", Halved(counters()), **SMALL)

@@ -134,7 +134,7 @@ def test_gymnasiums_vector_environments() -> None:
 
 
 def test_episodic_training_and_steps_between_trainings() -> None:
-    model = SAC("MlpPolicy", SpacesEnv(), **SMALL, train_freq=(2, "episode"), gradient_steps=-1).learn(60)
+    model = SAC("MlpPolicy", SpacesEnv(), **SMALL, train_freq=[2, "episode"], gradient_steps=-1).learn(60)
     assert model._n_updates > 0
     assert SAC("MlpPolicy", SpacesEnv(), **SMALL, train_freq=5, gradient_steps=2).learn(60)._n_updates == 20
 
@@ -193,6 +193,8 @@ def test_replaced_layers_are_adopted() -> None:
         ({"n_steps": 0}, "n_steps is 0"),
         ({"gradient_steps": -5}, "gradient_steps is -5"),
         ({"train_freq": 0}, "train_freq is 0"),
+        ({"train_freq": (1,)}, r"train_freq is \(1,\); it must be a number of steps or a pair"),
+        ({"train_freq": (1, "day")}, "train_freq is .*'day'.*; it must be a number of steps or a pair"),
         ({"ent_coef": -1.0}, "ent_coef is -1.0"),
         ({"ent_coef": "foo"}, "ent_coef is 'foo'"),
         ({"ent_coef": "auto_much"}, "ent_coef is 'auto_much'"),

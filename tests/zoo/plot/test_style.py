@@ -17,7 +17,7 @@ def test_looks_differ_without_their_colours():
 
 
 def test_neighbouring_colours_differ_in_brightness():
-    colours = [look.colour for look in looks([str(number) for number in range(7)]).values()]
+    colours = [look.colour for look in looks([str(number) for number in range(8)]).values()]
     brightness = [np.dot(to_rgb(colour), [0.299, 0.587, 0.114]) for colour in colours]
     assert np.abs(np.diff(brightness)).min() > 0.1
 
