@@ -5,6 +5,7 @@ Pillow is imported when the first picture is asked for; it comes with ``pip inst
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -67,10 +68,12 @@ class Sheet:
     def box(
         self, x: float, y: float, width: float, height: float, fill: Colour | None, edge: Colour | None = None, **style: float
     ) -> None:
-        """A rectangle by its upper left corner.
+        """A rectangle by its upper left corner; nothing where it has no size.
 
         :param style: ``radius`` of the corners and ``line``, the width of the edge
         """
+        if min(width, height) * SCALE < 1:
+            return
         corners = [x * SCALE, y * SCALE, (x + width) * SCALE - 1, (y + height) * SCALE - 1]
         line = round(style.get("line", 1.5) * SCALE)
         self._draw.rounded_rectangle(corners, style.get("radius", 0) * SCALE, fill, edge, line if edge else 0)
@@ -105,21 +108,28 @@ class Sheet:
         self.line(begin, neck, colour, width)
         self.polygon([end, (neck[0] + side[0], neck[1] + side[1]), (neck[0] - side[0], neck[1] - side[1])], colour)
 
-    def text(self, place: Point, words: str, size: float, colour: Colour = INK, anchor: str = "lm") -> None:
+    def text(self, place: Point, words: str, size: float, colour: Colour = INK, anchor: str = "lm") -> float:
         """A line of text.
 
         :param anchor: Pillow's, ``"lm"`` for left and middle, ``"mm"`` for the centre
+        :return: where the words end, if they begin at ``place``
         """
-        from PIL import ImageFont
-
-        font = ImageFont.load_default(size * SCALE)
+        font = _font(size * SCALE)
         self._draw.text((place[0] * SCALE, place[1] * SCALE), words, colour, font, anchor)
+        return place[0] + float(self._draw.textlength(words, font=font)) / SCALE
 
     def pixels(self) -> Array:
         """The finished picture, ``(height, width, 3)`` bytes."""
         from PIL import Image
 
         return np.asarray(self._image.resize(self.size, Image.Resampling.LANCZOS))
+
+
+@functools.lru_cache(maxsize=32)
+def _font(size: float) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
 
 
 def _around(centre: Point, radius: float) -> list[float]:

@@ -42,6 +42,12 @@ _nodes, _weights = np.polynomial.hermite_e.hermegauss(80)
 HERMITE = [*zip(_nodes.tolist(), (_weights / _weights.sum()).tolist(), strict=True)]
 
 
+def of_expert(tensor: Tensor, index: Tensor) -> Tensor:
+    """Row by row, the part of one expert: ``(B, K, ...)`` and ``(B,)`` to ``(B, ...)``."""
+    where = index.reshape(-1, 1, *[1] * (tensor.dim() - 2)).expand(-1, 1, *tensor.shape[2:])
+    return tensor.gather(1, where).squeeze(1)
+
+
 @dataclass(frozen=True)
 class Mixture:
     """What all mixtures do, whatever their experts are.
@@ -81,12 +87,7 @@ class Mixture:
 
         :param index: which, ``(B,)``
         """
-
-        def pick(tensor: Tensor) -> Tensor:
-            chosen = index.reshape(-1, 1, 1).expand(-1, 1, tensor.shape[-1])
-            return tensor.gather(1, chosen).squeeze(1)
-
-        return self.experts.each(pick)
+        return self.experts.each(lambda tensor: of_expert(tensor, index))
 
     def best_expert(self) -> Tensor:
         """The one that the gate likes best, ``(B,)``."""

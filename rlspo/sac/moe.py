@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from rlspo.common.errors import check_choice
 from rlspo.policies.distributions import SquashedGaussian, gumbel
 from rlspo.policies.functional import Parameters
-from rlspo.policies.mixtures import SquashedGaussianMixture
+from rlspo.policies.mixtures import SquashedGaussianMixture, of_expert
 from rlspo.policies.moe import routing
 from rlspo.policies.moe.settings import MoeSettings, check_input
 from rlspo.sac.mixture_actor import MixtureActor
@@ -142,20 +142,15 @@ class MoeSACPolicy(SACPolicy):
         inputs, noise = seen
         mixture = self.distribution_of(inputs)
         index = mixture.sample_expert(noise["gate"])
-        raw = _of(mixture.experts.raw(noise["actions"]), index)
+        raw = of_expert(mixture.experts.raw(noise["actions"]), index)
         return mixture.experts.squash(raw), self._log_prob(mixture, raw, index)
 
-    def _log_prob(self, mixture: SquashedGaussianMixture, raw: Tensor, index: Tensor) -> Tensor:
-        """log pi of what the experts ``index`` drew, ``(B,)``."""
+    def _log_prob(self, mixture: SquashedGaussianMixture, raw: Tensor, index: Tensor | None = None) -> Tensor:
+        """log pi of what the experts ``index`` drew, ``(B,)``; None: of what every expert drew, ``(B, K)``."""
         if self.entropy_of == "mixture":
             return mixture.log_prob_of_raw(raw)
-        return mixture.expert(index).log_probs_of_raw(raw).sum(dim=-1)
-
-    def _log_probs(self, mixture: SquashedGaussianMixture, raw: Tensor) -> Tensor:
-        """log pi of what every expert drew, ``(B, K)``."""
-        if self.entropy_of == "mixture":
-            return mixture.log_prob_of_raw(raw)
-        return mixture.experts.log_probs_of_raw(raw).sum(dim=-1)
+        experts: Any = mixture.experts if index is None else mixture.expert(index)
+        return experts.log_probs_of_raw(raw).sum(dim=-1)
 
     def actor_loss(
         self, parameters: Parameters, inputs: Any, noise: Any, ent_coef: Tensor, soft_q: Callable[[Tensor], Tensor]
@@ -171,7 +166,7 @@ class MoeSACPolicy(SACPolicy):
         mixture = self._with(parameters, "distribution_of", inputs)
         raw = mixture.experts.raw(noise["actions"])
         still = mixture.detach()
-        log_probs = self._log_probs(still, raw.detach())
+        log_probs = self._log_prob(still, raw.detach())
         if self._one_learns:
             values = soft_q(mixture.experts.squash(raw.detach()))
             costs, routed, winner = self._loss_of_one(mixture, raw, values, log_probs, noise, ent_coef, soft_q)
@@ -202,12 +197,12 @@ class MoeSACPolicy(SACPolicy):
         if self.moe.routing == "score":
             index = mixture.sample_expert(noise["gate"])
             routed = routing.score(mixture, values - ent_coef * log_probs, index)
-            log_prob = self._log_prob(mixture, _of(raw, index), index)
+            log_prob = self._log_prob(mixture, of_expert(raw, index), index)
         else:
             index, routed = winner, routing.frequency(mixture, winner, self.moe)
             # The gate follows the wins and the losers stand still: the density of the draw moves with the winner alone.
-            log_prob = self._log_prob(_learning_alone(mixture, index), _of(raw, index), index)
-        drawn = _of(raw, index)
+            log_prob = self._log_prob(_learning_alone(mixture, index), of_expert(raw, index), index)
+        drawn = of_expert(raw, index)
         return ent_coef * log_prob - soft_q(mixture.experts.squash(drawn)), routed, winner
 
     def _loss_of_all(
@@ -217,9 +212,9 @@ class MoeSACPolicy(SACPolicy):
         winner, routed = values.detach().argmax(dim=-1), torch.zeros_like(ent_coef)
         if self.moe.routing == "frequency":  # the gate follows the wins alone
             routed = routing.frequency(mixture, winner, self.moe)
-            costs = ent_coef * self._log_probs(replace(mixture, gate=mixture.gate.detach()), raw) - values
+            costs = ent_coef * self._log_prob(replace(mixture, gate=mixture.gate.detach()), raw) - values
             return costs, routed, winner
-        costs = ent_coef * self._log_probs(mixture, raw) - values
+        costs = ent_coef * self._log_prob(mixture, raw) - values
         if self.moe.routing == "marginal":
             return (mixture.weights * costs).sum(dim=-1), routed, winner
         choice = routing.relaxed_choice(mixture, noise["gate"], self.moe.gumbel_temperature)
@@ -233,12 +228,6 @@ def _learning_alone(mixture: SquashedGaussianMixture, index: Tensor) -> Squashed
         *(torch.where(alone, part, part.detach()) for part in (mixture.experts.mean, mixture.experts.log_std))
     )
     return replace(mixture, gate=mixture.gate.detach(), experts=experts)
-
-
-def _of(tensor: Tensor, index: Tensor) -> Tensor:
-    """Row by row, the part of one expert: ``(B, K, ...)`` and ``(B,)`` to ``(B, ...)``."""
-    where = index.reshape(-1, 1, *[1] * (tensor.dim() - 2)).expand(-1, 1, *tensor.shape[2:])
-    return tensor.gather(1, where).squeeze(1)
 
 
 class MoeSACCnnPolicy(MoeSACPolicy, SACCnnPolicy):
