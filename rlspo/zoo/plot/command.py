@@ -59,6 +59,7 @@ _ONLY = {
     "x": ("curves",),
     "metric": ("curves",),
     "smooth": ("curves",),
+    "returns": ("curves",),
     "evaluations": ("bars", "profiles", "improvement"),
     "normalize": ("profiles",),
     "baseline": ("improvement",),
@@ -85,6 +86,9 @@ def build_parser() -> Parser:
     )
     group.add_argument(
         "--smooth", type=positive, metavar="N", help="moving mean of N evaluations (default: 1) or training episodes (20)"
+    )
+    group.add_argument(
+        "--returns", nargs=2, type=float, metavar=("LOW", "HIGH"), help="the part of the y-axis that is shown (default: all)"
     )
     group = parser.add_argument_group("final scores")
     group.add_argument(
@@ -203,12 +207,15 @@ def _options(args: argparse.Namespace, found: Found) -> Options:
         if not (isinstance(low, int | float) and isinstance(high, int | float) and low < high):
             raise UserError(f"--normalize: {env}:{pair} is not of the form ENV:[LOW,HIGH], such as 'CartPole-v1:[0, 500]'.")
         ranges[env_label(env)] = (float(low), float(high))
+    if args.returns is not None and not args.returns[0] < args.returns[1]:
+        raise UserError(f"--returns: {args.returns[0]:g} and {args.returns[1]:g} must be a low and a higher return.")
     agents = {run.agent for run in found.runs}
     of_grid = found.baseline if found.baseline in agents and not args.agents and args.by == "agent" else None
     return Options(
         metric=args.metric,
         along=args.x or "steps",
         smooth=args.smooth,
+        returns=None if args.returns is None else tuple(args.returns),
         evaluations=args.evaluations or (),
         normalize=ranges,
         baseline=args.baseline or of_grid,

@@ -49,6 +49,8 @@ def draw(runs: Sequence[Run], options: Options) -> Picture:
     unit, unit_name = _unit(lines, options.along)
     for panel, agents in zip(axes, lines.values(), strict=True):
         _draw_panel(panel, agents, looks, unit)
+        if options.returns is not None:
+            panel.set_ylim(*options.returns)
         panel.set_xlabel(unit_name)
         if options.along != "time":
             style.steps_axis(panel)
@@ -62,7 +64,10 @@ def draw(runs: Sequence[Run], options: Options) -> Picture:
         for agent, line in agents.items():
             last = np.flatnonzero(~np.isnan(line.values))[-1]
             name = f"{agent} ({line.total})" if differ else agent
-            ends.append((line.x[last] / unit, line.values[last], name, looks[agent].colour))
+            low, high = panel.get_ylim()
+            end = float(line.values[last])
+            name += " (below)" if end < low else " (above)" if end > high else ""
+            ends.append((line.x[last] / unit, min(max(end, low), high), name, looks[agent].colour))
         style.label_ends(panel, ends, height)
     return Picture(figure, rows, notes)
 

@@ -18,6 +18,7 @@ class Options:
     :param metric: whether curves show evaluations or training episodes; None for what there is
     :param along: the x-axis of curves
     :param smooth: points in the moving mean of curves; None for 20 training episodes or 1 evaluation
+    :param returns: the part of the y-axis that curves show; None for all
     :param evaluations: names of the scores to show; empty for what there is
     :param normalize: for each environment the returns that count as 0 and as 1
     :param baseline: the agent that others are compared with; None to compare all with all
@@ -27,6 +28,7 @@ class Options:
     metric: Literal["eval", "train"] | None = None
     along: Along = "steps"
     smooth: int | None = None
+    returns: tuple[float, float] | None = None
     evaluations: Sequence[str] = ()
     normalize: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     baseline: str | None = None

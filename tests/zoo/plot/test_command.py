@@ -144,6 +144,7 @@ def test_a_title_of_ones_own(plot, grid, tmp_path):
         (["GRID", "-o", "nowhere/picture.png"], "no folder nowhere"),
         (["GRID", "--csv", "GRID"], "is a folder"),
         (["GRID", "--smooth", "0"], "at least 1"),
+        (["GRID", "--returns", "3", "3"], "--returns: 3 and 3 must be a low and a higher return"),
         (["--labels", "GRID"], "NAME=PATH"),
     ],
 )

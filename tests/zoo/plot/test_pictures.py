@@ -56,6 +56,14 @@ def test_curves_have_a_panel_for_each_environment_and_a_line_for_each_agent(trai
     assert picture.notes == []
 
 
+def test_lines_that_end_outside_of_what_is_shown_are_named_so(trained):
+    panel, _ = curves.draw(trained, Options(returns=(3.5, 4.5))).figure.axes
+    assert panel.get_ylim() == (3.5, 4.5)
+    assert texts(panel) == {"ppo (3) (above)", "barpo (1) (above)"}
+    panel, _ = curves.draw(trained, Options(returns=(5.5, 6.0))).figure.axes
+    assert texts(panel) == {"ppo (3) (below)", "barpo (1) (below)"}
+
+
 def test_rows_of_curves_are_what_is_drawn(trained):
     rows = {(row["env"], row["agent"], row["step"]): row for row in curves.draw(trained, Options()).rows}
     expected = interval([1.0, 2.0, 6.0], iqm)
