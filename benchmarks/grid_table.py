@@ -36,6 +36,8 @@ def interval(measure: dict[str, Any], agent: str) -> str:
     if found is None:
         return ""
     iqm = found["iqm"]
+    if iqm["low"] is None:  # of a single seed
+        return f"{iqm['value']:,.0f}"
     return f"{iqm['value']:,.0f} ({iqm['low']:,.0f} to {iqm['high']:,.0f})"
 
 
