@@ -197,7 +197,7 @@ def test_a_policy_for_other_observations_is_refused(agent: Any, options: dict[st
 @pytest.mark.parametrize(("agent", "options"), [(PPO, ON_POLICY), (SAC, OFF_POLICY)], ids=["ppo", "sac"])
 def test_experts_begin_apart_unless_told_not_to(agent: Any, options: dict[str, Any]) -> None:
     def spread(amount: float) -> float:
-        kwargs = {"n_experts": 8, "initial_spread": amount, "net_arch": [16]}
+        kwargs = {"n_experts": 8, "initial_spread": amount, "net_arch": [256]}
         policy = agent("MoeMlpPolicy", SpacesEnv(), **options, policy_kwargs=kwargs).policy
         return float(policy.distribution_of(torch.zeros(1, 5)).experts.mean.std().detach())
 
