@@ -385,15 +385,16 @@ def test_nothing_becomes_nan(kind: str, seed: int, scale: float, saturated: bool
             both.append(CategoricalMixture.of(gate.clone().requires_grad_(), draw(EXPERTS, width).requires_grad_(), sizes))
     mixture, other = both
     own, foreign = (m.sample(generator).detach() for m in both)
-    edges = (torch.sign(own) if kind == "squashed" else scale * 100 * own) if own.is_floating_point() else own
-    for actions in (own, foreign, edges if kind in ("gaussian", "squashed") else own):
-        for name, value in quantities(mixture, other, actions).items():
-            assert not value.isnan().any(), name
-        leaves: list[Tensor] = []
-        mixture.each(lambda tensor, leaves=leaves: leaves.append(tensor) or tensor)
-        for value in (mixture.log_prob(actions), mixture.entropy(), mixture.kl(other)):
-            for gradient in torch.autograd.grad(value.sum(), leaves, retain_graph=True, materialize_grads=True):
-                assert not gradient.isnan().any()
+    edges = torch.sign(own) if kind == "squashed" else 100 * scale * own if kind == "gaussian" else own
+    for name, value in quantities(mixture, other, own).items():
+        assert not value.isnan().any(), name
+    leaves: list[Tensor] = []
+    mixture.each(lambda tensor: leaves.append(tensor) or tensor)
+    log_probs = [mixture.log_prob(actions) for actions in (own, foreign, edges)]
+    for value in (*log_probs, mixture.entropy(), mixture.kl(other)):
+        assert not value.isnan().any()
+        for gradient in torch.autograd.grad(value.sum(), leaves, retain_graph=True, materialize_grads=True):
+            assert not gradient.isnan().any()
 
 
 @pytest.mark.parametrize("kind", MAKE)
