@@ -124,15 +124,6 @@ def test_published_settings_leave_all_experts_between_the_peaks() -> None:
     assert two_peaks(mixture.experts.mode()).max() < 0.5
 
 
-def test_the_best_expert_alone_finds_one_peak() -> None:
-    mixture = trained_actor(n_experts=4, primitive_update="max").distribution_of(torch.zeros(1, 1)).detach()
-    modes, weights = mixture.experts.mode()[0], mixture.weights[0]
-    good = two_peaks(modes) > 0.8
-    left, right = (float(weights[good & side].sum()) for side in (modes[:, 0] < 0, modes[:, 0] > 0))
-    assert max(left, right) > 0.5
-    assert min(left, right) < 0.25
-
-
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 2.0])
 @pytest.mark.parametrize("update", ["max", "all"])
 def test_the_gate_of_sac_finds_the_win_probabilities_whatever_the_entropy_weighs(update: str, alpha: float) -> None:
