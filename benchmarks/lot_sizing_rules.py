@@ -1,4 +1,4 @@
-"""What agents must beat on the published lot-sizing instances: rules that do not learn, and what nobody beats.
+"""What agents must beat on the published lot-sizing instances: rules that do not learn.
 
     python benchmarks/lot_sizing_rules.py run       # plays what is missing, a file for each instance and rule
     python benchmarks/lot_sizing_rules.py report    # the docs' table from what is there
@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from rlspo.envs.lot_sizing import Instance, load_instance
-from rlspo.envs.lot_sizing.bounds import perfect_information_bound
 from rlspo.envs.lot_sizing.rules import (
     AlwaysIdle,
     MilpHorizon,
@@ -34,8 +33,6 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "zoo" / "results" / "lot_sizing_rules"
 INSTANCES = ("20x10", "25x15")
 SEED = 4000
-#: What makes the returns of the bound that nobody beats: 20 seconds of HiGHS for each episode, its demand known.
-BOUND = "bound"
 #: Title, episodes, and how it is made.
 RULES: dict[str, tuple[str, int, Callable[[Instance], Any]]] = {
     "idle": ("always idle", 200, AlwaysIdle),
@@ -43,8 +40,8 @@ RULES: dict[str, tuple[str, int, Callable[[Instance], Any]]] = {
     "static": ("static assignment", 200, StaticAssignment),
     "reorder": ("(s, S) reorder points", 200, lambda instance: ReorderPoint.searched(instance, seed=0)),
     "rolling": ("rolling horizon, search", 10, RollingHorizon),
-    "milp": ("rolling horizon, MILP", 3, MilpHorizon),
-    BOUND: ("perfect information, which no policy beats", 5, lambda instance: None),
+    # Four periods ahead: HiGHS solves that in about two seconds, and seven blocks of these plants not in ten.
+    "milp": ("rolling horizon, MILP", 3, lambda instance: MilpHorizon(instance, lengths=(1, 1, 1, 1), time_limit=2.0)),
 }
 
 
@@ -56,11 +53,7 @@ def run(folder: Path) -> None:
             if file.exists():
                 continue
             rule, started = make(instance), time.time()
-            returns = (
-                perfect_information_bound(instance, episodes, SEED, time_limit=20.0)
-                if name == BOUND
-                else evaluate_rule(rule, instance, episodes, SEED)
-            )
+            returns = evaluate_rule(rule, instance, episodes, SEED)
             result = {
                 "instance": instance_name,
                 "rule": name,

@@ -17,7 +17,8 @@ class MilpHorizon:
     """The plan that :class:`~rlspo.envs.lot_sizing.program.PlantProgram` has for expected demand, by SciPy's HiGHS.
 
     HiGHS is stopped after ``time_limit`` and gives the best plan it has, so on large plants the result hangs on the computer,
-    and :class:`~rlspo.envs.lot_sizing.rules.RollingHorizon`, which searches plans itself, is better in less time. On small
+    and :class:`~rlspo.envs.lot_sizing.rules.RollingHorizon`, which searches plans itself, is better in less time: 20 items on
+    10 machines want ``lengths=(1, 1, 1, 1)``, for the blocks below are not planned in a second and end near idling. On small
     plants the plan is the best there is for demand that is always its mean; how far demand strays it does not know.
 
     :param instance: of the plant
