@@ -50,18 +50,18 @@ def check_post_decision_env(env: gym.Env, n_steps: int = 200, seed: int = 0) -> 
 @contextlib.contextmanager
 def _still(env: gym.Env) -> Iterator[None]:
     """Running statistics of gymnasium's wrappers stand still: they go on over episodes, whatever the seed."""
-    moving = []
+    moving: list[Any] = []
     while isinstance(env, gym.Wrapper):
         if getattr(env, "update_running_mean", False):
             moving.append(env)
         env = env.env
     for wrapper in moving:
-        wrapper.update_running_mean = False  # type: ignore[attr-defined]
+        wrapper.update_running_mean = False
     try:
         yield
     finally:
         for wrapper in moving:
-            wrapper.update_running_mean = True  # type: ignore[attr-defined]
+            wrapper.update_running_mean = True
 
 
 def _play(env: gym.Env, n_steps: int, seed: int, ask: bool) -> list[tuple[Any, ...]]:
@@ -120,7 +120,7 @@ def _check_info(info: dict[str, Any], space: gym.spaces.Space, reward: float, st
             f"an attribute {SPACE!r} that holds every post-decision observation (without one it is the observation space), "
             "and give arrays its dtype."
         )
-    if not isinstance(part, int | float | np.number) or not np.isfinite(part):
+    if np.ndim(part) != 0 or np.asarray(part).dtype.kind not in "biuf" or not np.isfinite(part):
         raise ValueError(f"Step {step}: info[{REWARD_KEY!r}] is {part!r}; it must be a finite number.")
 
 

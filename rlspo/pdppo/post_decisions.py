@@ -51,7 +51,7 @@ class PostDecisions:
         for wrapper in reversed(wrappers):
             self._add(wrapper)
         self._checked = False
-        self._many = _look_ahead_of(base)
+        self._many = _look_ahead_of(base, self.raw_space)
         self._foreseen: tuple[Any, Array] = ({}, np.zeros(0))
 
     def _add(self, wrapper: VecEnvWrapper) -> None:
@@ -102,8 +102,7 @@ class PostDecisions:
             if missing:
                 raise MissingPostDecisionError(index, step, missing)
         if not decided:
-            blank = tree_map(lambda part: np.zeros((len(infos), *part.shape)), _parts(self.space))
-            return blank, np.zeros(len(infos))
+            return _blank(self.space, len(infos))
         if not self._checked:
             self._check(infos[decided[0]][OBSERVATION_KEY])
         example = infos[decided[0]][OBSERVATION_KEY]
@@ -199,7 +198,7 @@ def _check_rewards(base: VecEnv) -> None:
             env = env.env
 
 
-def _look_ahead_of(base: VecEnv) -> Callable[[Array], tuple[Any, Array]] | None:
+def _look_ahead_of(base: VecEnv, space: spaces.Space) -> Callable[[Array], tuple[Any, Array]] | None:
     """The method by which an environment without wrappers looks ahead, for all environments; None where it has none."""
     if isinstance(base, GymnasiumVecEnv) and isinstance(base.env.unwrapped, AsyncVectorEnv):
         return None  # it asks all of its environments the same
@@ -219,16 +218,15 @@ def _look_ahead_of(base: VecEnv) -> Callable[[Array], tuple[Any, Array]] | None:
             else:
                 singles = [base.env_method("post_decision", action, indices=index)[0] for action in mine]
                 found.append((stack_observations([seen for seen, _ in singles]), np.array([reward for _, reward in singles])))
-        blank = next((one for one in found if one is not None), _blank(base, actions.shape[1]))
+        blank = next((one for one in found if one is not None), _blank(space, actions.shape[1]))
         found = [blank if one is None else one for one in found]
         return stack_observations([seen for seen, _ in found]), np.stack([np.asarray(rewards) for _, rewards in found])
 
     return look_ahead
 
 
-def _blank(base: VecEnv, count: int) -> tuple[Any, Array]:
-    """What stands for ``count`` post-decision states that there are not."""
-    space = base.get_attr(SPACE, 0)[0] if base.has_attr(SPACE) else base.observation_space
+def _blank(space: spaces.Space, count: int) -> tuple[Any, Array]:
+    """What stands for ``count`` post-decision states, and their rewards, where there was no decision."""
     return tree_map(lambda part: np.zeros((count, *part.shape)), _parts(space)), np.zeros(count)
 
 
