@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
@@ -275,15 +276,20 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         data = self.rollout_buffer.tensors((*MINIBATCH_FIELDS.values(), *extra))
         reports: list[Tensor] = []
         self.update.begin()
-        for epoch in range(self.n_epochs):
-            first = len(reports)
-            for indices in torch.as_tensor(self.minibatches(), device=self.device):
-                reports.append(self.update(data, indices, hyper, self._all_noise()))
-            self._n_updates += 1
-            if self.target_kl is not None and not self.update.active:
-                if self.verbose >= 1:
-                    print(f"Early stopping at epoch {epoch}: approx_kl exceeded 1.5 * target_kl = {1.5 * self.target_kl:.4f}")
-                break
+        with ExitStack() as after_the_first:
+            for epoch in range(self.n_epochs):
+                first = len(reports)
+                for indices in torch.as_tensor(self.minibatches(), device=self.device):
+                    reports.append(self.update(data, indices, hyper, self._all_noise()))
+                    if len(reports) == 1:
+                        after_the_first.enter_context(self.update.unchanged())
+                self._n_updates += 1
+                if self.target_kl is not None and not self.update.active:
+                    if self.verbose >= 1:
+                        print(
+                            f"Early stopping at epoch {epoch}: approx_kl exceeded 1.5 * target_kl = {1.5 * self.target_kl:.4f}"
+                        )
+                    break
         self._record(torch.stack(reports).cpu().numpy(), first)
         self.after_update(data, hyper)
         valid = self.rollout_buffer.flat("valid")

@@ -39,3 +39,17 @@ def test_compiled_equals_eager(action: str, device: str) -> None:
     torch.testing.assert_close(compiled_report, report, rtol=1e-4, atol=1e-6)
     assert (compiled_movement - movement).norm() < 1e-4 * movement.norm()
     assert float(flat.steps) == float(state[3]) + 1
+
+
+def test_what_is_changed_between_two_rounds_counts() -> None:
+    """What was compiled is asked again at the beginning of each round: a new weight and a new batch size take effect."""
+    moved = {}
+    for compiled in (False, True):
+        model = PPO("MlpPolicy", SpacesEnv("box", "discrete"), n_steps=32, batch_size=16, n_epochs=2, seed=2, compile=compiled)
+        model.learn(64)
+        model.vf_coef, model.batch_size = 50.0, 8
+        before = model.update.flat.values.clone()
+        model.train()
+        assert model.update.compiled == compiled
+        moved[compiled] = model.update.flat.values - before
+    assert (moved[True] - moved[False]).norm() < 1e-2 * moved[False].norm()
