@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rlspo.envs.admission_control_picture import Ledger, draw_queue
-from rlspo.envs.arguments import discrete_action, number, whole
+from rlspo.envs.arguments import discrete_action, number, numbers, whole
 from rlspo.envs.drawing import check_render_mode, no_render_mode
 from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY
 from rlspo.envs.tabular import TabularModel
@@ -70,7 +70,7 @@ class AdmissionControlEnv(gym.Env[Array, Any]):
         check_render_mode(render_mode, "rgb_array")
         self.capacity = whole("capacity", capacity, 1)
         self.servers = whole("servers", servers, 1, self.capacity)
-        self.rewards = np.array([0.0, *(number("a reward in rewards", reward) for reward in rewards)])
+        self.rewards = np.array([0.0, *numbers("rewards", rewards)])
         self.n_classes = len(self.rewards) - 1
         self.arrivals = _arrivals(arrival_probabilities, self.n_classes)
         self.service_probability = number("service_probability", service_probability, 0.0, 1.0)
@@ -158,7 +158,7 @@ class AdmissionControlEnv(gym.Env[Array, Any]):
 
 def _arrivals(probabilities: Sequence[float], n_classes: int) -> Array:
     """Chance of nobody and of each class, ``(n_classes + 1,)``."""
-    given = [number("a chance in arrival_probabilities", chance, 0.0, 1.0) for chance in probabilities]
+    given = numbers("arrival_probabilities", probabilities, 0.0, 1.0)
     if n_classes < 1 or len(given) != n_classes:
         raise ValueError(
             f"there are {n_classes} rewards and {len(given)} arrival_probabilities; there must be one of each for every "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,26 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
         bounds = [f"at least {low:g}"] * (low > -math.inf) + [f"at most {high:g}"] * (high < math.inf)
         raise ValueError(f"{name} is {value!r}; it must be a finite number{', ' * bool(bounds)}{' and '.join(bounds)}.")
     return float(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """``value`` if it is True or False.
+
+    :raises ValueError: if it is something else
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} is {value!r}; it must be True or False.")
+    return bool(value)
+
+
+def numbers(name: str, values: Any, low: float = -math.inf, high: float = math.inf) -> list[float]:
+    """``values`` if it is a list of finite numbers from ``low`` to ``high``.
+
+    :raises ValueError: if it is none
+    """
+    if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
+        raise ValueError(f"{name} is {values!r}; it must be a list of numbers.")
+    return [number(f"an entry of {name}", value, low, high) for value in values]
 
 
 def discrete_action(action: Any, space: spaces.Discrete, meaning: str) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.utils.env_checker import data_equivalence
 
 from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, SPACE, offered, post_decision_space
+from rlspo.envs.transforming import check_wrappers
 
 ADVICE = (
     "step() must put info['post_decision_obs'] (what is seen after the decision and before chance) and "
@@ -24,15 +25,17 @@ def check_post_decision_env(env: gym.Env, n_steps: int = 200, seed: int = 0) -> 
 
     That the keys are there after every step, also the last of an episode; that observations are elements of the declared
     space and rewards finite numbers; that the decision is free of chance: from one seed and with the same actions everything
-    comes out the same, and where the environment has ``post_decision(action)``, calling it, for any action and any number of
+    comes out the same, with other random numbers of the environment (``np_random``) in a step s^x and r^x of that step stay
+    what they were, and where the environment has ``post_decision(action)``, calling it, for any action and any number of
     times, changes nothing, and what it says of an action is what ``step`` then reports.
 
-    What cannot be checked from outside: that what follows depends on state and action through s^x alone.
+    What cannot be checked from outside: that what follows depends on state and action through s^x alone, and chance that was
+    drawn before the step or elsewhere.
 
     :param env: a single environment; vectorised ones consist of these
     :param n_steps: to play; enough for some episodes to end
     :param seed: of the environment and of the actions
-    :raises TypeError: for a vectorised environment
+    :raises TypeError: for a vectorised environment, and for wrappers of rewards around what offers the interface
     :raises ValueError: for what is wrong, with what to do
 
     >>> import gymnasium, rlspo
@@ -40,11 +43,13 @@ def check_post_decision_env(env: gym.Env, n_steps: int = 200, seed: int = 0) -> 
     """
     if not isinstance(env, gym.Env):
         raise TypeError(f"env is {env!r}; check a single gymnasium environment.")
+    check_wrappers(env)
     with _still(env):
         plain = _play(env, n_steps, seed, ask=False)
         asks = offered(env, "post_decision") is not None
         words = "post_decision(action) changes the environment" if asks else "The environment does not repeat itself"
         _compare(plain, _play(env, n_steps, seed, ask=asks), f"{words}: the same seed and ")
+        _check_free_of_chance(env, plain, seed)
 
 
 @contextlib.contextmanager
@@ -64,8 +69,24 @@ def _still(env: gym.Env) -> Iterator[None]:
             wrapper.update_running_mean = True
 
 
-def _play(env: gym.Env, n_steps: int, seed: int, ask: bool) -> list[tuple[Any, ...]]:
-    """Random play; ``ask`` for post-decision states on the way, those of other actions among them."""
+def _check_free_of_chance(env: gym.Env, plain: list[tuple[Any, ...]], seed: int) -> None:
+    """Go again to some steps of the beginning and draw other random numbers in them."""
+    for step in range(min(len(plain), 10)):
+        *_, observation, reward = _play(env, step + 1, seed, ask=False, stir=True)[-1]
+        *_, expected, expected_reward = plain[step]
+        for name, was, now in ((OBSERVATION_KEY, expected, observation), (REWARD_KEY, expected_reward, reward)):
+            if not data_equivalence(was, now):
+                raise ValueError(
+                    f"Step {step}: with other random numbers in the step, info[{name!r}] was {was} and then {now}. Both keys "
+                    "are to tell what the decision alone leads to: take them before the step draws random numbers."
+                )
+
+
+def _play(env: gym.Env, n_steps: int, seed: int, ask: bool, stir: bool = False) -> list[tuple[Any, ...]]:
+    """Random play; ``ask`` for post-decision states on the way, those of other actions among them.
+
+    :param stir: the last step finds other random numbers
+    """
     space = post_decision_space(env)
     # Not the environment's seed: from one seed both would draw the same numbers.
     env.action_space.seed(seed + 1)
@@ -80,6 +101,8 @@ def _play(env: gym.Env, n_steps: int, seed: int, ask: bool) -> list[tuple[Any, .
             other = method(actions[step - 1])
             said = method(action)
             _check_several(env, [actions[step - 1], action], [other, said])
+        if stir and step == n_steps - 1:
+            env.unwrapped.np_random.random(7)
         observation, reward, terminated, truncated, info = env.step(action)
         _check_info(info, space, float(reward), step)
         told = (info[OBSERVATION_KEY], float(info[REWARD_KEY]))

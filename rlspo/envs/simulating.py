@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from gymnasium.wrappers import ClipAction, RescaleAction
 
 from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, LookingAhead
@@ -18,18 +20,31 @@ Peek = Callable[[gym.Env, Any], tuple[Any, float]]
 def peek_copy(env: gym.Env, action: Any) -> tuple[Any, float]:
     """Step a deep copy: for environments that are plain Python and NumPy.
 
-    :raises ValueError: for one that draws noise by itself
+    :raises ValueError: for one that draws noise by itself in that step, from ``np_random``, a generator among its attributes,
+        or NumPy's global one. Noise that was drawn before cannot be seen
     """
     twin = copy.deepcopy(env)
-    before = twin.unwrapped.np_random.bit_generator.state
+    before = _random_states(twin)
     observation, reward, *_ = twin.step(action)
-    if twin.unwrapped.np_random.bit_generator.state != before:
+    if _random_states(twin) != before:
         # The copy draws what the environment itself will draw: its step would foretell chance.
         raise ValueError(
             f"{env.unwrapped} draws random numbers in its own step, so that step is not free of noise. Give "
             "SimulatedPostDecision a function peek=(core, action) -> (observation, reward) that leaves them out."
         )
     return observation, float(reward)
+
+
+def _random_states(env: gym.Env) -> bytes:
+    """The states of all generators that a step could draw from."""
+    held: list[Any] = [np.random.get_state()]
+    for layer in _layers(env):
+        for value in vars(layer).values():
+            if isinstance(value, np.random.Generator):
+                held.append(value.bit_generator.state)
+            elif isinstance(value, np.random.RandomState):
+                held.append(value.get_state())
+    return pickle.dumps(held)
 
 
 class PeekMujoco:

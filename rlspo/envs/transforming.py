@@ -121,6 +121,26 @@ class TransformPostDecision(LookingAhead):
         return observation, reward, terminated, truncated, info
 
 
+def check_wrappers(env: gym.Env) -> None:
+    """Refuse wrappers around what offers the interface that change the reward or the step, which infos do not follow.
+
+    :raises TypeError: for such a wrapper
+    """
+    while isinstance(env, gym.Wrapper) and not isinstance(env, LookingAhead) and SPACE not in vars(env):
+        if isinstance(env, gym.RewardWrapper | NormalizeReward):
+            raise TypeError(
+                f"{type(env).__name__} changes rewards, and the part of them that the decision fixes stays as it was. "
+                "For NormalizeReward put rlspo.envs.TransformPostDecision around it; others go inside of what offers the "
+                "post-decision interface. PDPPO scales rewards by itself (normalize_rewards)."
+            )
+        if isinstance(env, _OTHER_DECISIONS):
+            raise TypeError(
+                f"{type(env).__name__} takes other steps than the one given, and its info tells of the last of them; put it "
+                "inside of what offers the post-decision interface."
+            )
+        env = env.env
+
+
 def _inside_out(env: gym.Env) -> tuple[gym.Env, list[gym.Wrapper]]:
     """The environment that offers the interface, and the wrappers around it, innermost first."""
     wrappers: list[gym.Wrapper] = []

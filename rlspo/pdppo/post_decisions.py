@@ -10,11 +10,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
-from gymnasium.wrappers import NormalizeReward
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
@@ -23,7 +21,8 @@ from rlspo.common.collector import stack_observations
 from rlspo.common.errors import MissingPostDecisionError
 from rlspo.common.trees import tree_map
 from rlspo.common.vector_env import GymnasiumVecEnv
-from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, SPACE, LookingAhead
+from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, SPACE
+from rlspo.envs.transforming import check_wrappers
 
 Array = np.ndarray
 Observe = Callable[[Any], Any]
@@ -42,7 +41,7 @@ class PostDecisions:
         while isinstance(base, VecEnvWrapper):
             wrappers.append(base)
             base = base.venv
-        _check_rewards(base)
+        _check_wrappers(base)
         self.raw_space: spaces.Space = base.get_attr(SPACE, 0)[0] if base.has_attr(SPACE) else base.observation_space
         self.space = self.raw_space
         self._observe: list[Observe] = []
@@ -50,7 +49,7 @@ class PostDecisions:
         self._normalizers = [w for w in wrappers if isinstance(w, VecNormalize)]
         for wrapper in reversed(wrappers):
             self._add(wrapper)
-        self._checked = False
+        self._shapes = tree_map(lambda part: tuple(part.shape or ()), _parts(self.raw_space))
         self._many = _look_ahead_of(base, self.raw_space)
         self._foreseen: tuple[Any, Array] = ({}, np.zeros(0))
 
@@ -103,13 +102,11 @@ class PostDecisions:
                 raise MissingPostDecisionError(index, step, missing)
         if not decided:
             return _blank(self.space, len(infos))
-        if not self._checked:
-            self._check(infos[decided[0]][OBSERVATION_KEY])
+        for index in decided:
+            self._check(infos[index][OBSERVATION_KEY], index, step)
         example = infos[decided[0]][OBSERVATION_KEY]
         observations = [info[OBSERVATION_KEY] if "autoreset" not in info else example for info in infos]
-        rewards = np.array([info.get(REWARD_KEY, 0.0) for info in infos], np.float64)
-        if rewards.ndim > 1:
-            raise ValueError(f"info[{REWARD_KEY!r}] has the shape {rewards.shape[1:]}; it must be a number.")
+        rewards = np.array([_number(info.get(REWARD_KEY, 0.0), index, step) for index, info in enumerate(infos)])
         return self._seen(stack_observations(observations)), self._scaled(rewards)
 
     def _seen(self, observations: Any) -> Any:
@@ -165,37 +162,26 @@ class PostDecisions:
             return stacked, self._scaled(rewards)
         return observations, self._scaled(rewards)
 
-    def _check(self, observation: Any) -> None:
-        """The first observation says whether the environment gives what it declares."""
+    def _check(self, observation: Any, index: int, step: int) -> None:
+        """Does the environment give what it declares?"""
         shapes = tree_map(np.shape, observation)
-        expected = tree_map(lambda part: tuple(part.shape or ()), _parts(self.raw_space))
-        if shapes != expected:
+        if shapes != self._shapes:
             raise ValueError(
-                f"info[{OBSERVATION_KEY!r}] has the shape {shapes}, but post-decision observations are declared as "
-                f"{self.raw_space}. Give the environment an attribute {SPACE!r} that says what they are (without one it is "
-                "its observation space); a wrapper that changes observations leaves infos alone, and "
-                "rlspo.envs.TransformPostDecision around it changes them too."
+                f"info[{OBSERVATION_KEY!r}] of environment {index} has the shape {shapes} at step {step}, but post-decision "
+                f"observations are declared as {self.raw_space}. Give the environment an attribute {SPACE!r} that says what "
+                "they are (without one it is its observation space); a wrapper that changes observations leaves infos alone, "
+                "and rlspo.envs.TransformPostDecision around it changes them too."
             )
-        self._checked = True
 
 
-def _check_rewards(base: VecEnv) -> None:
-    """Refuse wrappers of rewards around what offers the interface: r is changed by them and r^x is not.
-
-    Environments in other processes are not seen.
+def _check_wrappers(base: VecEnv) -> None:
+    """Refuse wrappers that infos do not follow. Environments in other processes are not seen.
 
     :raises TypeError: for such a wrapper
     """
     inner = base.env.unwrapped if isinstance(base, GymnasiumVecEnv) else base
     for env in getattr(inner, "envs", []):
-        while isinstance(env, gym.Wrapper) and not isinstance(env, LookingAhead) and SPACE not in vars(env):
-            if isinstance(env, gym.RewardWrapper | NormalizeReward):
-                raise TypeError(
-                    f"{type(env).__name__} changes rewards, and the part of them that the decision fixes stays as it was. "
-                    "For NormalizeReward put rlspo.envs.TransformPostDecision around it; others go inside of what offers the "
-                    "post-decision interface. PDPPO scales rewards by itself (normalize_rewards)."
-                )
-            env = env.env
+        check_wrappers(env)
 
 
 def _look_ahead_of(base: VecEnv, space: spaces.Space) -> Callable[[Array], tuple[Any, Array]] | None:
@@ -223,6 +209,13 @@ def _look_ahead_of(base: VecEnv, space: spaces.Space) -> Callable[[Array], tuple
         return stack_observations([seen for seen, _ in found]), np.stack([np.asarray(rewards) for _, rewards in found])
 
     return look_ahead
+
+
+def _number(value: Any, index: int, step: int) -> float:
+    """``value`` as a reward."""
+    if not isinstance(value, float | int | np.number | np.bool_) and not (isinstance(value, np.ndarray) and value.ndim == 0):
+        raise ValueError(f"info[{REWARD_KEY!r}] of environment {index} is {value!r} at step {step}; it must be a number.")
+    return float(value)
 
 
 def _blank(space: spaces.Space, count: int) -> tuple[Any, Array]:

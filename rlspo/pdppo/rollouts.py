@@ -13,6 +13,7 @@ from rlspo.common.collector import Actor, in_batches
 from rlspo.common.errors import check_finite
 from rlspo.common.rollout_buffer import Field, RolloutBuffer, action_field, observation_fields
 from rlspo.pdppo.credit import ComponentCredit
+from rlspo.pdppo.policies import PostDecisionPolicy
 from rlspo.pdppo.post_decisions import PostDecisions
 from rlspo.ppo import PPO
 
@@ -38,6 +39,12 @@ class PostDecisionRollouts(PPO):
     component_credit: ComponentCredit | None = None
 
     def _setup_model(self) -> None:
+        if not issubclass(self.policy_class, PostDecisionPolicy):
+            raise TypeError(
+                f"policy is {self.policy_class.__name__}, which has no critic of post-decision states. It is 'MlpPolicy', "
+                "'CnnPolicy', 'MultiInputPolicy', one of these with 'Moe' before it, or a subclass of "
+                "rlspo.pdppo.PostDecisionPolicy."
+            )
         if self.env is not None:
             self._read_from(self.env)
         self.policy_kwargs = {
@@ -84,6 +91,8 @@ class PostDecisionRollouts(PPO):
         several_choices = isinstance(env.action_space, spaces.MultiDiscrete | spaces.MultiBinary)
         wanted = self.credit == "component" or (self.credit == "auto" and self.credit_fits and several_choices)
         self.credits_components = wanted and post_decisions.can_look_ahead
+        if self.credit == "auto" and self.verbose >= 1:
+            print(f"credit='auto': credit is {'for each component' if self.credits_components else 'joint'} here.")
         self.post_decisions, self.post_decision_space = post_decisions, post_decisions.space
 
     def make_actor(self) -> Actor:

@@ -66,6 +66,8 @@ class Walk(gym.Env[Any, Any]):
             REWARD_KEY: np.nan if self.flaw == "nan" else -0.5 * action,
         }
         self.x += int(action) + int(self.np_random.integers(2))
+        if self.flaw == "late":
+            info[OBSERVATION_KEY] = np.array([self.x], np.float32)
         if self.flaw == "no reward":
             del info[REWARD_KEY]
         if self.flaw == "chance":
@@ -98,6 +100,7 @@ def test_the_checker_passes_our_worlds(env_id: str) -> None:
         ("dtype", r"is no element of Box.*give arrays its dtype"),
         ("space", r"is no element of Box\(0.0, 200.0, \(2,\)"),
         ("differs", r"post_decision\(\d\) said .* but step\(\d\) reports|says .* of it alone"),
+        ("late", r"Step \d: with other random numbers in the step, info\['post_decision_obs'\] was"),
         ("mixed up", r"says .* of action 0, but post_decision says"),
         ("moves", r"said|says|changes the environment"),
         ("draws", r"post_decision\(action\) changes the environment: .*step 0: the observation was"),
@@ -105,12 +108,17 @@ def test_the_checker_passes_our_worlds(env_id: str) -> None:
 )
 def test_the_checker_says_what_is_wrong(flaw: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        check_post_decision_env(Walk(flaw))
+        check_post_decision_env(Plain(flaw) if flaw == "late" else Walk(flaw))
 
 
 def test_the_checker_finds_chance_in_the_decision() -> None:
     with pytest.raises(ValueError, match="the post-decision observation was"):
         check_post_decision_env(Plain("chance"))
+
+
+def test_the_checker_refuses_what_infos_do_not_follow() -> None:
+    with pytest.raises(TypeError, match="changes rewards"):
+        check_post_decision_env(gym.wrappers.TransformReward(Walk(), lambda r: 0.1 * r))
 
 
 def test_the_checker_wants_a_single_environment() -> None:
@@ -261,6 +269,26 @@ def test_actions_are_rescaled_on_their_way_to_the_simulation(env_id: str, inside
 def test_the_core_must_be_inside() -> None:
     with pytest.raises(ValueError, match="is not inside env"):
         SimulatedPostDecision(Walk(), core=Walk())
+
+
+class OwnNoise(Walk):
+    """Draws from another generator than gymnasium's."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.source, self.own, self.old = source, np.random.default_rng(0), np.random.RandomState(0)
+
+    def step(self, action: int) -> Any:
+        noise = {"own": self.own.random, "old": self.old.rand, "global": np.random.rand}[self.source]()
+        return np.array([self.x + action + noise], np.float32), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize("source", ["own", "old", "global"])
+def test_noise_from_any_generator_is_seen(source: str) -> None:
+    env = SimulatedPostDecision(OwnNoise(source))
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="draws random numbers in its own step"):
+        env.step(1)
 
 
 def test_a_world_that_draws_noise_by_itself_is_not_simulated_by_a_copy() -> None:

@@ -191,7 +191,7 @@ def test_post_and_pre_advantages_agree_in_expectation() -> None:
 
 
 def test_without_noise_the_post_advantage_is_the_temporal_difference() -> None:
-    """Then V^x(s^x) = r^w + gamma V(s'), so A^x is PPO's one-step advantage, and any lambda gives the same."""
+    """Then V^x(s^x) = r^w + gamma V(s'), so A^x is PPO's one-step advantage."""
     steps, _, _ = play(chain(noise=0.0), 200, seed=1)
     found = textbook(steps)
     difference = steps.decision_rewards + steps.chance_rewards + GAMMA * np.append(steps.values[1:], [steps.last_values], 0)
@@ -243,6 +243,32 @@ def test_the_pre_advantage_is_ppo_exactly(noise: float, options: dict[str, Any],
     for name, parameter in reference.policy.named_parameters():
         torch.testing.assert_close(mine.pop(name), parameter, rtol=0, atol=1e-6)
     assert mine and all(name.startswith("post_") for name in mine)
+
+
+class KnowsChance(PDPPO):
+    """V^x as it is in a world without noise, r^w + gamma V(s'), in the place of a critic that has to learn it."""
+
+    def estimate_advantages(
+        self, buffer: Any, rewards: np.ndarray, last_values: np.ndarray, dones: np.ndarray, cut: np.ndarray
+    ) -> None:
+        following = np.append(buffer.data["values"][1:], [last_values], axis=0)
+        self.known = rewards - buffer.data["post_rewards"] + self.gamma * buffer.continues(dones) * following
+        super().estimate_advantages(buffer, rewards, last_values, dones, cut)
+
+    def evaluate_decisions(self, buffer: Any) -> None:
+        super().evaluate_decisions(buffer)
+        buffer.data["post_values"][:] = self.known
+
+
+@pytest.mark.parametrize("credit", ["joint", "auto"])
+def test_without_noise_the_post_advantage_is_ppo_with_lambda_zero(credit: str) -> None:
+    """Actor and V take PPO's steps from the first rollout to the last, once V^x is what it converges to there."""
+    settings = {**SMALL, "gae_lambda": 0.0, "normalize_rewards": False}
+    reference = PPO("MlpPolicy", VectorChainEnv(noise=0.0), **settings).learn(192)
+    ours = KnowsChance("MlpPolicy", VectorChainEnv(noise=0.0), **settings, advantage="post", credit=credit).learn(192)
+    mine = dict(ours.policy.named_parameters())
+    for name, parameter in reference.policy.named_parameters():
+        torch.testing.assert_close(mine[name], parameter, rtol=0, atol=1e-5)
 
 
 def test_one_component_has_one_ratio() -> None:

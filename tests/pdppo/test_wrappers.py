@@ -24,6 +24,7 @@ from rlspo.common.vector_env import GymnasiumVecEnv
 from rlspo.envs import TransformPostDecision
 from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY
 from rlspo.pdppo.post_decisions import PostDecisions
+from rlspo.policies import ActorCriticPolicy
 from tests.pdppo.chain import ChainEnv, VectorChainEnv
 
 SMALL: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "seed": 0}
@@ -273,12 +274,19 @@ def test_a_missing_key_is_an_error_at_the_first_step_that_says_how_to_add_it() -
         agent.learn(32)
 
 
-def test_what_is_not_declared_is_an_error_at_the_first_step() -> None:
-    extra = {OBSERVATION_KEY: np.zeros(3, np.float32), REWARD_KEY: 0.0}
-    with pytest.raises(
-        ValueError, match=r"shape \(3,\), but post-decision observations are declared as Box.*post_decision_space"
-    ):
-        PDPPO("MlpPolicy", Box1(extra), **SMALL).learn(32)
+@pytest.mark.parametrize("at", [0, 5])
+def test_what_is_not_declared_is_an_error_at_its_step(at: int) -> None:
+    class Turns(Box1):
+        steps = 0
+
+        def step(self, action: Any) -> Any:
+            self.steps += 1
+            self.extra = {OBSERVATION_KEY: np.zeros(3 if self.steps > at else 1, np.float32), REWARD_KEY: 0.0}
+            return super().step(action)
+
+    words = rf"environment 0 has the shape \(3,\) at step {at}, but post-decision observations are .* Box.*post_decision_space"
+    with pytest.raises(ValueError, match=words):
+        PDPPO("MlpPolicy", Turns(), **SMALL).learn(32)
 
 
 @pytest.mark.parametrize("bad", ["observation", "reward"])
@@ -314,14 +322,33 @@ def test_statistics_that_do_not_fit_are_told() -> None:
         PostDecisions(VecNormalize(DummyVecEnv([Short])))
 
 
-def test_a_reward_that_is_no_number_is_an_error_at_the_first_step() -> None:
-    class Listed(Counter):
+@pytest.mark.parametrize("bad", [np.array([1.0]), "a", None])
+def test_a_reward_that_is_no_number_is_an_error_at_the_first_step(bad: Any) -> None:
+    class Wrong(Counter):
         def step(self, action: Any) -> Any:
             seen, reward, terminated, truncated, info = super().step(action)
-            return seen, reward, terminated, truncated, {**info, REWARD_KEY: np.array([1.0])}
+            return seen, reward, terminated, truncated, {**info, REWARD_KEY: bad}
 
-    with pytest.raises(ValueError, match=r"post_decision_reward'\] has the shape \(1,\); it must be a number"):
-        PDPPO("MlpPolicy", Listed(), **SMALL).learn(16)
+    with pytest.raises(ValueError, match=r"post_decision_reward'\] of environment 0 is .* at step 0; it must be a number"):
+        PDPPO("MlpPolicy", Wrong(), **SMALL).learn(16)
+
+
+def test_steps_that_are_taken_together_are_an_error() -> None:
+    env = gym.wrappers.MaxAndSkipObservation(VectorChainEnv(), 2)
+    with pytest.raises(TypeError, match="MaxAndSkipObservation takes other steps than the one given"):
+        PDPPO("MlpPolicy", env, **SMALL)
+
+
+def test_a_policy_without_the_second_critic_is_an_error() -> None:
+    with pytest.raises(TypeError, match="ActorCriticPolicy, which has no critic of post-decision states"):
+        PDPPO(ActorCriticPolicy, VectorChainEnv(), **SMALL)  # type: ignore[arg-type]
+
+
+def test_it_is_said_which_credit_auto_is(capsys: pytest.CaptureFixture[str]) -> None:
+    PDPPO("MlpPolicy", "rlspo/LotSizing-v0", **SMALL, verbose=1)
+    assert "credit is for each component here" in capsys.readouterr().out
+    PDPPO("MlpPolicy", VectorChainEnv(), **SMALL, verbose=1)
+    assert "credit is joint here" in capsys.readouterr().out
 
 
 def test_a_wrapper_that_is_not_known_is_an_error_at_construction() -> None:

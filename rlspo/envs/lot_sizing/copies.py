@@ -99,7 +99,7 @@ class Copies:
     @property
     def time_left(self) -> Array:
         """Fraction of the episode that is left, ``(n,)``."""
-        return 1.0 - self.elapsed / self.instance.time_horizon
+        return np.maximum(1.0 - self.elapsed / self.instance.time_horizon, 0.0)
 
     def observe(self) -> Array:
         """What is seen now, ``(n, size)``."""

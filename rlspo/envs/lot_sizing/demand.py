@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from rlspo.envs.arguments import number
+
 Array = np.ndarray
 #: Name of each distribution and its parameters; ``probability_mass_function`` is the published name of ``pmf``.
 PARAMETERS = {
@@ -74,6 +76,8 @@ class Demand:
     """
 
     def __init__(self, description: Mapping[str, Any] | Sequence[Mapping[str, Any]], n_items: int) -> None:
+        if isinstance(description, str):
+            raise ValueError(f"demand_distribution is {description!r}; it must be a mapping with a name, or a list of these.")
         each = [description] * n_items if isinstance(description, Mapping) else list(description)
         if len(each) != n_items:
             raise ValueError(
@@ -113,6 +117,8 @@ def _named(entry: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         raise ValueError(f"demand_distribution is called {name!r}; it must be one of {', '.join(PARAMETERS)}.")
     if set(parameters) != set(PARAMETERS[name]):
         raise ValueError(f"{name} demand has parameters {sorted(parameters)}; it needs {list(PARAMETERS[name])}.")
+    if name != "pmf":
+        parameters = {key: number(f"{key} of {name} demand", value) for key, value in parameters.items()}
     return name, parameters
 
 

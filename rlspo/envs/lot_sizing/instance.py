@@ -81,6 +81,7 @@ class Instance:
             object.__setattr__(self, name, array)
         if (self.max_inventory_level < 1).any():
             raise ValueError(f"{self.name}: max_inventory_level must be at least 1 for every item.")
+        self._check_start()
         if not self.makeable.any(axis=1).all():
             idle = np.flatnonzero(~self.makeable.any(axis=1)).tolist()
             raise ValueError(f"{self.name}: machines {idle} make no item at all; leave them out of machine_production.")
@@ -88,6 +89,13 @@ class Instance:
             self.demand.sample(np.random.default_rng(0))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{self.name}: {error}") from error
+
+    def _check_start(self) -> None:
+        stock, setup = self.initial_inventory, self.initial_setup
+        if stock is not None and (stock > self.max_inventory_level).any():
+            raise ValueError(f"{self.name}: initial_inventory is above max_inventory_level somewhere.")
+        if setup is not None and ((setup > self.n_items) | (setup % 1 != 0)).any():
+            raise ValueError(f"{self.name}: initial_setup must hold items, 1 to {self.n_items}, or 0 for idle.")
 
     @cached_property
     def demand(self) -> Demand:
@@ -155,7 +163,7 @@ def load_instance(instance: str | Path | Mapping[str, Any] | Instance) -> Instan
             f"instance is {instance!r}; it must be a name ({', '.join(instance_names())}), the path of a YAML or JSON file, "
             "its content as a mapping, or an Instance."
         )
-    file = Path(instance)
+    file = Path(instance).expanduser()
     if not file.is_file():
         packed = [folder / f"{instance}.yml" for folder in _folders() if (folder / f"{instance}.yml").is_file()]
         if not packed:
@@ -164,10 +172,10 @@ def load_instance(instance: str | Path | Mapping[str, Any] | Instance) -> Instan
                 f"{', '.join(instance_names())}."
             )
         file = packed[0]
-    text = file.read_text(encoding="utf-8")
     try:
+        text = file.read_text(encoding="utf-8")
         data = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-    except (json.JSONDecodeError, yaml.YAMLError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{file} cannot be read: {error}") from error
     if not isinstance(data, dict):
         raise ValueError(f"{file} is no lot-sizing instance: it must be a mapping.")

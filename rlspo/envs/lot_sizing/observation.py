@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from gymnasium import spaces
 
+from rlspo.envs.arguments import flag
 from rlspo.envs.lot_sizing.instance import Instance
 
 Array = np.ndarray
@@ -20,9 +21,12 @@ class PlantObservation:
     :param scaled: stock as a fraction of the cap; False: in units
     :param setups: show the setups; the published agents do not see them
     :param time: show the time that is left
+    :raises ValueError: for one of these that is neither True nor False, by the name that environments give it
     """
 
     def __init__(self, instance: Instance, scaled: bool, setups: bool, time: bool) -> None:
+        for name, value in (("scale_inventory", scaled), ("observe_setups", setups), ("observe_time", time)):
+            flag(name, value)
         self.n_items, self.n_actions = instance.n_items, instance.n_items + 1
         self.unit = instance.max_inventory_level if scaled else np.ones(instance.n_items)
         self.shows_setups, self.shows_time = setups, time

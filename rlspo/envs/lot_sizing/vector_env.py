@@ -121,13 +121,19 @@ class LotSizingVectorEnv(VectorEnv[Array, Array, Array]):
 
     def post_decision(self, actions: Array) -> tuple[Array, Array]:
         """Post-decision observations and rewards of all copies, if ``actions`` were taken now; nothing changes."""
+        self._check_began()
         produced, seen = self._copies.decide(self._copies.plant.checked(actions, (self.num_envs,)))
         return seen, -produced.setup_cost
 
     def post_decisions(self, actions: Array) -> tuple[Array, Array]:
         """The same for M actions of each copy, ``(num_envs, M, n_machines)``: ``(num_envs, M, size)``, ``(num_envs, M)``."""
+        self._check_began()
         actions = np.asarray(actions)
         return self._copies.look_ahead(self._copies.plant.checked(actions, (self.num_envs, *actions.shape[1:2])))
+
+    def _check_began(self) -> None:
+        if not self._began:
+            raise gym.error.ResetNeeded("Call reset() before asking where actions lead.")
 
     def action_masks(self) -> Array:
         """Which actions do something, the same for every copy: ``(n_machines * (n_items + 1),)``."""

@@ -80,6 +80,7 @@ def test_items_and_periods_are_independent() -> None:
         ({"name": "poisson", "mu": 3}, "must be one of binomial"),
         ({"n": 3}, "must be one of"),
         ({"name": "binomial", "n": 3}, "needs \\['n', 'p'\\]"),
+        ({"name": "binomial", "n": "20", "p": 0.5}, "n of binomial demand is '20'; it must be a finite number"),
         ({"name": "binomial", "n": 0, "p": 0.5}, "n must be a whole number"),
         ({"name": "binomial", "n": 3, "p": 1.5}, "p in \\[0, 1\\]"),
         ({"name": "discrete_uniform", "low": 3, "high": 3}, "low < high"),

@@ -158,6 +158,12 @@ def test_bad_actions_are_named(action: Any, words: str) -> None:
             act(np.array(action))
 
 
+@pytest.mark.parametrize("name", ["observe_setups", "observe_time", "scale_inventory"])
+def test_what_is_neither_true_nor_false_is_named(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is 'no'; it must be True or False"):
+        gym.make("rlspo/LotSizing-v0", **{name: "no"})  # type: ignore[arg-type]
+
+
 def test_reset_comes_first() -> None:
     env = LotSizingEnv(plant())
     for act in (env.step, env.post_decision):

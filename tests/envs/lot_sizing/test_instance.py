@@ -97,6 +97,10 @@ def test_yaml_json_and_a_mapping_say_the_same(tmp_path: Path) -> None:
         ({"machine_production": [[1, 1], [0, 0]]}, "machines \\[1\\] make no item"),
         ({"demand_distribution": {"name": "gamma"}}, "demand_distribution is called 'gamma'"),
         ({"initial_setup": [1]}, "initial_setup has the shape"),
+        ({"initial_setup": [3, 0]}, "initial_setup must hold items, 1 to 2"),
+        ({"initial_setup": [0.5, 0]}, "initial_setup must hold items, 1 to 2"),
+        ({"initial_inventory": [99, 0]}, "initial_inventory is above max_inventory_level"),
+        ({"demand_distribution": "binomial"}, "demand_distribution is 'binomial'; it must be a mapping"),
     ],
 )
 def test_an_error_names_the_key(changes: dict[str, Any], words: str) -> None:
@@ -107,6 +111,12 @@ def test_an_error_names_the_key(changes: dict[str, Any], words: str) -> None:
 def test_a_missing_key_is_named() -> None:
     with pytest.raises(ValueError, match="missing holding_costs, setup_loss"):
         load_instance({key: value for key, value in TWO_BY_TWO.items() if key not in ("setup_loss", "holding_costs")})
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.yml").write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_instance(tmp_path / "a.yml")
 
 
 def test_a_name_that_does_not_exist_lists_those_that_do() -> None:

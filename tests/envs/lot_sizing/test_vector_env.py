@@ -113,6 +113,10 @@ def test_reset_comes_first_and_takes_one_seed() -> None:
     envs = LotSizingVectorEnv(3, plant())
     with pytest.raises(gym.error.ResetNeeded):
         envs.step(np.zeros((3, 2), int))
+    with pytest.raises(gym.error.ResetNeeded):
+        envs.post_decision(np.zeros((3, 2), int))
+    with pytest.raises(gym.error.ResetNeeded):
+        envs.post_decisions(np.zeros((3, 1, 2), int))
     with pytest.raises(ValueError, match="one number"):
         envs.reset(seed=[1, 2, 3])
 
