@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.common.checkpoints import load_checked
 from rlspo.common.compilation import should_compile
+from rlspo.common.errors import check_policy_kwargs
 from rlspo.common.randomness import Randomness
 from rlspo.common.settings import shown_settings
 from rlspo.common.vector_env import GymnasiumVecEnv
@@ -38,6 +39,10 @@ class Agent(BaseAlgorithm):
         if isinstance(env, gym.vector.VectorEnv):
             env = GymnasiumVecEnv(env)
         return BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+
+    def _setup_model(self) -> None:
+        check_policy_kwargs(self.policy_class, self.policy_kwargs)
+        super()._setup_model()  # type: ignore[safe-super]
 
     # Randomness.
 

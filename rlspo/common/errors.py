@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -140,6 +142,32 @@ def check_layers(name: str, value: Any) -> list[int]:
         if isinstance(width, bool) or not isinstance(width, int | np.integer) or width < 1:
             raise ValueError(f"{name} is {value!r}; its widths must be whole numbers of at least 1, such as {name}=[64, 64].")
     return [int(width) for width in value]
+
+
+def check_policy_kwargs(policy_class: type, given: Iterable[str]) -> None:
+    """Refuse names that a policy's constructor does not take; its ``**kwargs`` are for the next class in line.
+
+    :param policy_class: to be built
+    :param given: names in ``policy_kwargs``
+    :raises TypeError: naming the unknown ones, the nearest that exist, and all
+    """
+    allowed: set[str] = set()
+    for constructor in (vars(cls)["__init__"] for cls in policy_class.__mro__[:-1] if "__init__" in vars(cls)):
+        parameters = inspect.signature(constructor).parameters.values()
+        allowed |= {one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
+        if not any(one.kind is one.VAR_KEYWORD for one in parameters):
+            break
+    else:
+        return  # the last one in line takes anything
+    names = allowed - {"self", "observation_space", "action_space", "lr_schedule"}
+    unknown = sorted(set(given) - names)
+    if unknown:
+        nearest = [match for name in unknown for match in difflib.get_close_matches(name, names, n=1)]
+        hint = f" Did you mean {' and '.join(map(repr, nearest))}?" if nearest else ""
+        raise TypeError(
+            f"policy_kwargs has {' and '.join(map(repr, unknown))}, which {policy_class.__name__} does not take.{hint} "
+            f"It takes: {', '.join(sorted(names))}."
+        )
 
 
 def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:

@@ -8,8 +8,16 @@ import pytest
 import torch
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+import rlspo
 from rlspo import PPO
-from rlspo.common.errors import InvalidRolloutError, check_choice, check_finite, check_fraction, check_number
+from rlspo.common.errors import (
+    InvalidRolloutError,
+    check_choice,
+    check_finite,
+    check_fraction,
+    check_number,
+    check_policy_kwargs,
+)
 from tests.spaces import SpacesEnv, policy_name
 
 Fault = Callable[[tuple[Any, float, bool, bool, dict[str, Any]]], Any]
@@ -197,3 +205,29 @@ def test_fractions_and_choices() -> None:
     assert check_choice("norm", "l2", ("linf", "l2")) == "l2"
     with pytest.raises(ValueError, match=r"norm is 'l1'; it must be one of 'linf', 'l2'"):
         check_choice("norm", "l1", ("linf", "l2"))
+
+
+@pytest.mark.parametrize("agent", ["PPO", "SAC"])
+def test_a_misspelt_setting_of_the_policy_is_named_with_those_that_exist(agent: str) -> None:
+    words = r"policy_kwargs has 'n_expert', which Moe.* does not take\. Did you mean 'n_experts'\? It takes: .*routing"
+    with pytest.raises(TypeError, match=words):
+        getattr(rlspo, agent)("MoeMlpPolicy", "Pendulum-v1", policy_kwargs={"n_expert": 3, "net_arch": [8]})
+
+
+def test_a_policy_that_takes_anything_is_given_anything() -> None:
+    class Open:
+        def __init__(self, **kwargs: int) -> None:
+            pass
+
+    class Inner:
+        def __init__(self, width: int) -> None:
+            pass
+
+    class Outer(Inner):
+        def __init__(self, *args: int, depth: int = 1, **kwargs: int) -> None:
+            pass
+
+    check_policy_kwargs(Open, ["whatever"])
+    check_policy_kwargs(Outer, ["depth", "width"])
+    with pytest.raises(TypeError, match=r"'widht', which Outer does not take\. Did you mean 'width'"):
+        check_policy_kwargs(Outer, ["widht"])
