@@ -4,8 +4,8 @@
     python benchmarks/lot_sizing_exact.py report            # table and picture from what is there
 
 A curve's points are no averages of episodes: at each one the deterministic policy is listed state by state and its expected
-cost from where episodes start is computed exactly. All agents have the same settings and see the same observations, without
-the time; the optimum is that of somebody who knows the time, so it bounds them all.
+cost from where episodes start is computed exactly. All agents have the same settings (critics learn at the actor's rate) and
+see the same observations, without the time; the optimum is that of somebody who knows the time, so it bounds them all.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from rlspo.envs.lot_sizing.rules import draw_episodes
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "zoo" / "results" / "lot_sizing_exact"
-LABELS = {"pdppo": "PDPPO", "ppo": "PPO", "sb3-ppo": "SB3's PPO"}
-COLOURS = {"pdppo": "#0072b2", "ppo": "#d55e00", "sb3-ppo": "#777777"}
+LABELS = {"pdppo": "PDPPO", "pdppo-joint": "PDPPO, joint credit", "ppo": "PPO", "sb3-ppo": "SB3's PPO"}
+COLOURS = {"pdppo": "#0072b2", "pdppo-joint": "#009e73", "ppo": "#d55e00", "sb3-ppo": "#777777"}
 INSTANCES = ("2x1", "3x2")
 STEPS = 300_000
 EVERY = 10_000
@@ -90,8 +90,9 @@ def make(agent: str, instance: str, seed: int) -> Any:
     common = {**SETTINGS, "seed": seed, "device": "cpu"}
     if agent == "sb3-ppo":
         return stable_baselines3.PPO("MlpPolicy", VecNormalize(env, norm_obs=False, gamma=SETTINGS["gamma"]), **common)
-    cls = {"pdppo": rlspo.PDPPO, "ppo": rlspo.PPO}[agent]
-    return cls("MlpPolicy", env, **common, normalize_rewards=True)
+    if agent == "ppo":
+        return rlspo.PPO("MlpPolicy", env, **common, normalize_rewards=True)
+    return rlspo.PDPPO("MlpPolicy", env, **common, credit="joint" if agent == "pdppo-joint" else "component")
 
 
 def file_of(instance: str, agent: str, seed: int) -> Path:
