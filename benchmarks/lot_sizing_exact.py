@@ -92,7 +92,7 @@ def make(agent: str, instance: str, seed: int) -> Any:
         return stable_baselines3.PPO("MlpPolicy", VecNormalize(env, norm_obs=False, gamma=SETTINGS["gamma"]), **common)
     if agent == "ppo":
         return rlspo.PPO("MlpPolicy", env, **common, normalize_rewards=True)
-    return rlspo.PDPPO("MlpPolicy", env, **common, credit="joint" if agent == "pdppo-joint" else "component")
+    return rlspo.PDPPO("MlpPolicy", env, **common, credit="joint" if agent == "pdppo-joint" else "auto")
 
 
 def file_of(instance: str, agent: str, seed: int) -> Path:

@@ -63,8 +63,8 @@ class PDPPO(PostDecisionRollouts):
         joint, choice) on its own; ``"joint"``: PPO's, one for the whole action. With many components the joint ratio leaves
         the clip range at once and stops all of them
     :param credit: ``"joint"``: A^x for all components; ``"component"``: A^x_k above, which needs textbook targets, a ratio for
-        each component and an environment that looks ahead; ``"auto"``: the latter for actions of several choices
-        (MultiDiscrete, MultiBinary) where all of that is there, else the former
+        each component and an environment that looks ahead; ``"auto"``: the latter for actions of at least two choices
+        (MultiDiscrete, MultiBinary) where all of that is there, else the former. A single component's A^x_k is A^x and noise
     :raises MissingPostDecisionError: at the first step, where an environment does not tell s^x and r^x
     :raises ValueError: for values out of range
 

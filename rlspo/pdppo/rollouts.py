@@ -88,7 +88,8 @@ class PostDecisionRollouts(PPO):
                 "credit is 'component', but the environment does not say where actions lead that are not taken. Give it a "
                 "method post_decision(action), see rlspo.envs.post_decision, or take credit='joint'."
             )
-        several_choices = isinstance(env.action_space, spaces.MultiDiscrete | spaces.MultiBinary)
+        choices = env.action_space if isinstance(env.action_space, spaces.MultiDiscrete | spaces.MultiBinary) else None
+        several_choices = choices is not None and int(np.prod(choices.shape)) > 1
         wanted = self.credit == "component" or (self.credit == "auto" and self.credit_fits and several_choices)
         self.credits_components = wanted and post_decisions.can_look_ahead
         if self.credit == "auto" and self.verbose >= 1:

@@ -347,6 +347,8 @@ def test_a_policy_without_the_second_critic_is_an_error() -> None:
 def test_it_is_said_which_credit_auto_is(capsys: pytest.CaptureFixture[str]) -> None:
     PDPPO("MlpPolicy", "rlspo/LotSizing-v0", **SMALL, verbose=1)
     assert "credit is for each component here" in capsys.readouterr().out
+    PDPPO("MlpPolicy", gym.make("rlspo/LotSizing-v0", instance="2x1"), **SMALL, verbose=1)  # one machine makes one choice
+    assert "credit is joint here" in capsys.readouterr().out
     PDPPO("MlpPolicy", VectorChainEnv(), **SMALL, verbose=1)
     assert "credit is joint here" in capsys.readouterr().out
 
