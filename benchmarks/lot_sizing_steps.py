@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-CURVES = ROOT / "zoo" / "results" / "lot_sizing" / "curves.csv"
+CURVES = ROOT / "zoo" / "results" / "lot_sizing_seeds" / "curves.csv"
 WINDOW = 5
 
 
