@@ -23,7 +23,9 @@ def uniform(model: TabularModel) -> np.ndarray:
     return np.full(model.post.shape, 1 / model.n_actions)
 
 
-def converged(env: Any, targets: str, gae_lambda: float, rate: float = 0.3, hidden: tuple[int, ...] = ()) -> PDPPO:
+def converged(
+    env: Any, targets: str, gae_lambda: float, rate: float = 0.3, hidden: tuple[int, ...] = (), steps: int = 60_000
+) -> PDPPO:
     """Critics that are tables (no hidden layer, one-hot states), trained while the policy stays uniform."""
     agent = PDPPO(
         "MlpPolicy",
@@ -45,7 +47,7 @@ def converged(env: Any, targets: str, gae_lambda: float, rate: float = 0.3, hidd
     for parameter in agent.policy.action_net.parameters():
         torch.nn.init.zeros_(parameter)
         parameter.requires_grad_(False)
-    return agent.learn(60_000)
+    return agent.learn(steps)
 
 
 def table(agent: PDPPO, which: str, n: int) -> np.ndarray:
@@ -86,7 +88,7 @@ def test_textbook_critics_converge_in_a_small_inventory_world() -> None:
         after = plant.post_decision_value(value, GAMMA)
         value = np.mean([paid + after.ravel()[where] for where, paid in led], axis=0).reshape(plant.state_shape)
     env = gym.make_vec("rlspo/LotSizing-v0", num_envs=8, instance="2x1")
-    agent = converged(env, "textbook", 0.9, rate=0.03, hidden=(64,))
+    agent = converged(env, "textbook", 0.9, rate=0.03, hidden=(64,), steps=120_000)
     data = agent.rollout_buffer.data
 
     def exact(values: np.ndarray, seen: np.ndarray, low: Any = 0) -> np.ndarray:
@@ -99,7 +101,7 @@ def test_textbook_critics_converge_in_a_small_inventory_world() -> None:
     ):
         assert np.ptp(true) > 10
         assert abs(found.mean() - true.mean()) < 0.03 * abs(true.mean())
-        assert explained_variance(found.ravel(), true.ravel()) > 0.97
+        assert explained_variance(found.ravel(), true.ravel()) > 0.99
 
 
 def test_textbook_critics_converge_where_a_queue_is_let_in() -> None:
