@@ -112,6 +112,6 @@ class Compilable:
     def unchanged(self) -> AbstractContextManager[Any]:
         """Within, nothing changes that the last call was compiled for: settings, shapes, modules.
 
-        Then nothing of it has to be asked again at each call, which costs a fifth of a small update.
+        Then nothing of it has to be asked again at each call, which is a good part of what a small update costs.
         """
         return torch.compiler.set_stance(skip_guard_eval_unsafe=True) if self.compiled else nullcontext()
