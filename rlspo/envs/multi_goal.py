@@ -23,12 +23,13 @@ class MultiGoalEnv(gym.Env[Array, Array]):
 
         p' = clip(p + a + noise, -7, 7)      reward = -|a|^2 - distance of p' to the nearest goal / 5   [+ 10 at a goal]
 
-    To be within 1 of a goal terminates. From the middle all goals are equally near, so the best policy knows several ways
-    and a normal distribution, which knows one, stands still between them or forgets the others.
+    To be within 1 of a goal terminates. In the middle all goals are equally near, so the best policies know several ways
+    there; a normal distribution, which knows one, stands still between them or forgets the others.
 
     :param n_goals: at least 2; the first lies to the right
     :param radius: distance of the goals from the middle, 2 to 6
-    :param start_spread: standard deviation of the place where an episode starts
+    :param start_spread: standard deviation of the place where an episode starts; 0 for the middle itself, where nothing but
+        the policy can choose. Above 0 the place says which goal is nearest
     :param noise: standard deviation of what is added to each step
     :param render_mode: ``"rgb_array"`` or None
     :raises ValueError: for numbers out of range
