@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.utils.env_checker import data_equivalence
 
-from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, SPACE, offered, post_decision_space
+from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, SPACE, is_number, offered, post_decision_space
 from rlspo.envs.transforming import check_wrappers
 
 ADVICE = (
@@ -143,7 +143,7 @@ def _check_info(info: dict[str, Any], space: gym.spaces.Space, reward: float, st
             f"an attribute {SPACE!r} that holds every post-decision observation (without one it is the observation space), "
             "and give arrays its dtype."
         )
-    if np.ndim(part) != 0 or np.asarray(part).dtype.kind not in "biuf" or not np.isfinite(part):
+    if not is_number(part) or not np.isfinite(part):
         raise ValueError(f"Step {step}: info[{REWARD_KEY!r}] is {part!r}; it must be a finite number.")
 
 

@@ -49,6 +49,11 @@ def offered(env: gym.Env, method: str) -> Callable[..., Any] | None:
     return env.get_wrapper_attr(method) if env.has_wrapper_attr(method) else None
 
 
+def is_number(reward: Any) -> bool:
+    """Whether a reward is a single number, also in an array without dimensions, of whatever library."""
+    return np.ndim(reward) == 0 and np.asarray(reward).dtype.kind in "biuf"
+
+
 class LookingAhead(gym.Wrapper):
     """A wrapper with a ``post_decision`` of its own: that of several actions is made of it, and not what lies inside."""
 

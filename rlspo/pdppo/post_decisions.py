@@ -21,7 +21,7 @@ from rlspo.common.collector import stack_observations
 from rlspo.common.errors import MissingPostDecisionError
 from rlspo.common.trees import tree_map
 from rlspo.common.vector_env import GymnasiumVecEnv
-from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, SPACE
+from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, SPACE, is_number
 from rlspo.envs.transforming import check_wrappers
 
 Array = np.ndarray
@@ -213,7 +213,7 @@ def _look_ahead_of(base: VecEnv, space: spaces.Space) -> Callable[[Array], tuple
 
 def _number(value: Any, index: int, step: int) -> float:
     """``value`` as a reward."""
-    if not isinstance(value, float | int | np.number | np.bool_) and not (isinstance(value, np.ndarray) and value.ndim == 0):
+    if not is_number(value):
         raise ValueError(f"info[{REWARD_KEY!r}] of environment {index} is {value!r} at step {step}; it must be a number.")
     return float(value)
 
