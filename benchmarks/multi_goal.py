@@ -43,18 +43,24 @@ def moe(**kwargs: Any) -> dict[str, Any]:
     return {"policy": "MoeMlpPolicy", "policy_kwargs": kwargs}
 
 
+PUBLISHED = moe(primitive_update="max", entropy_of="component", routing_loss="squared_error", initial_spread=0.0)
+#: An entropy that counts: the weight that SAC learns falls until one goal has all the entropy that it asks for.
+FIXED = {"ent_coef": 0.3}
+
 #: Name in the table: agent and settings beyond those above.
 AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "SAC": ("SAC", {}),
-    "MoE-SAC, max, component (published)": (
-        "SAC",
-        moe(entropy_of="component", routing_loss="squared_error", initial_spread=0.0),
-    ),
+    "MoE-SAC, max, component (published)": ("SAC", PUBLISHED),
     "MoE-SAC, max": ("SAC", moe(primitive_update="max")),
     "MoE-SAC, all": ("SAC", moe(primitive_update="all")),
     "MoE-SAC, marginal": ("SAC", moe(routing="marginal")),
     "MoE-SAC, score": ("SAC", moe(routing="score")),
     "MoE-SAC, gumbel": ("SAC", moe(routing="gumbel")),
+    "SAC, ent_coef 0.3": ("SAC", FIXED),
+    "MoE-SAC, max, component (published), ent_coef 0.3": ("SAC", {**PUBLISHED, **FIXED}),
+    "MoE-SAC, max, ent_coef 0.3": ("SAC", {**moe(primitive_update="max"), **FIXED}),
+    "MoE-SAC, all, ent_coef 0.3": ("SAC", {**moe(primitive_update="all"), **FIXED}),
+    "MoE-SAC, marginal, ent_coef 0.3": ("SAC", {**moe(routing="marginal"), **FIXED}),
     "PPO": ("PPO", {}),
     "MoE-PPO, frequency, all (published)": ("PPO", moe(routing_loss="squared_error", initial_spread=0.0)),
     "MoE-PPO, frequency, all": ("PPO", moe(primitive_update="all")),
