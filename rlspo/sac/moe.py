@@ -31,8 +31,8 @@ class MoeSACPolicy(SACPolicy):
 
     ::
 
-        primitive_update="max"   E[ alpha log pi(a_k*|s) - Q(s, a_k*) ]          the best expert alone learns from the state
         primitive_update="all"   E[ mean_k ( alpha log pi(a_k|s) - Q(s, a_k) ) ]
+        primitive_update="max"   E[ alpha log pi(a_k*|s) - Q(s, a_k*) ]          the best expert alone learns, as published
 
     The other routings train gate and experts together, on the expectation over experts, on one drawn, or on a relaxed draw.
 
@@ -55,7 +55,7 @@ class MoeSACPolicy(SACPolicy):
         routing: str = "frequency",
         routing_loss: str = "cross_entropy",
         routing_coef: float = 1.0,
-        primitive_update: str = "max",
+        primitive_update: str = "all",
         gate: str = "observation",
         gate_arch: Sequence[int] = (),
         gumbel_temperature: float = 0.5,

@@ -113,7 +113,7 @@ def test_pdppo_with_mixtures(options: dict[str, Any]) -> None:
     assert weights(model).isfinite().all()
 
 
-@pytest.mark.parametrize(("update", "entropy_of"), [("max", "mixture")])
+@pytest.mark.parametrize(("update", "entropy_of"), [("all", "mixture"), ("max", "component")])
 def test_compiled_sac_equals_eager(update: str, entropy_of: str, device: str) -> None:
     kwargs = {"net_arch": [16], "primitive_update": update, "entropy_of": entropy_of}
     model = SAC("MoeMlpPolicy", SpacesEnv(), **OFF_POLICY, policy_kwargs=kwargs, device=device, compile=False).learn(30)

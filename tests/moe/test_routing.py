@@ -119,7 +119,7 @@ def test_a_mixture_finds_both_peaks(routing_name: str, update: str) -> None:
 
 def test_published_settings_leave_all_experts_between_the_peaks() -> None:
     """Nothing in the entropy of the expert that acts keeps experts apart."""
-    settings = {"entropy_of": "component", "routing_loss": "squared_error"}
+    settings = {"primitive_update": "max", "entropy_of": "component", "routing_loss": "squared_error"}
     mixture = trained_actor(n_experts=4, **settings).distribution_of(torch.zeros(1, 1)).detach()
     assert two_peaks(mixture.experts.mode()).max() < 0.5
 
@@ -153,7 +153,7 @@ def test_the_gate_of_sac_finds_the_win_probabilities_whatever_the_entropy_weighs
 
 def test_only_the_best_expert_learns_from_a_state() -> None:
     one = spaces.Box(-1, 1, (1,), np.float32)
-    policy = MoeSACPolicy(one, one, lambda _: 1e-2, net_arch=[4], n_experts=3)
+    policy = MoeSACPolicy(one, one, lambda _: 1e-2, net_arch=[4], n_experts=3, primitive_update="max")
     with torch.no_grad():
         policy.actor.mu.weight.zero_()
         policy.actor.mu.bias.copy_(torch.tensor([-0.5, 0.0, 0.5]))

@@ -33,9 +33,7 @@ class MixtureOfExperts(ActorCriticPolicy):
     loss is added to that. Which expert's action is best is told by Q(s, a), a network of this policy's own that learns the
     returns of the actions taken.
 
-    All arguments of the policy it stands before, those of :class:`~rlspo.policies.moe.MoeSettings`, of which
-    ``primitive_update`` is ``"all"`` here (as published for PPO; ``"max"``: only the expert that most likely gave an action
-    learns from it), and:
+    All arguments of the policy it stands before, those of :class:`~rlspo.policies.moe.MoeSettings`, and:
 
     :param q_net_arch: hidden layers of Q
     :raises ValueError: for several experts with gSDE, whose noise is that of one

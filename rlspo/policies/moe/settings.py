@@ -39,7 +39,8 @@ class MoeSettings:
     :param routing_loss: of frequency routing; ``"squared_error"`` as published, ``"cross_entropy"`` has the same minimum and
         does not fade where the gate is sure of the wrong expert
     :param routing_coef: weight of the routing loss (0.1 to 10)
-    :param primitive_update: which experts learn from a state: ``"max"``, the best one alone, or ``"all"``
+    :param primitive_update: which experts learn from a state: ``"all"``, or ``"max"``: in SAC the best one alone, in PPO the
+        one alone that most likely gave the action
     :param gate: what the gate sees: ``"observation"``, a network of its own, or ``"latent"``, the actor's last hidden layer;
         it does not shape what it sees
     :param gate_arch: hidden layers of the gate; none: linear, as published
@@ -52,7 +53,7 @@ class MoeSettings:
     routing: str = "frequency"
     routing_loss: str = "cross_entropy"
     routing_coef: float = 1.0
-    primitive_update: str = "max"
+    primitive_update: str = "all"
     gate: str = "observation"
     gate_arch: Sequence[int] = ()
     gumbel_temperature: float = 0.5
