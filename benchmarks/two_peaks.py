@@ -43,10 +43,13 @@ TRIALS: dict[str, tuple[str, dict[str, Any]]] = {
     "SAC, score": ("SAC", {"routing": "score"}),
     "SAC, gumbel": ("SAC", {"routing": "gumbel"}),
     "PPO, one Gaussian": ("PPO", {"n_experts": 1}),
-    "PPO, frequency, all, no spread (published)": ("PPO", {"routing_loss": "squared_error", "initial_spread": 0.0}),
-    "PPO, frequency, all": ("PPO", {}),
-    "PPO, frequency, max": ("PPO", {"primitive_update": "max"}),
-    "PPO, marginal": ("PPO", {"routing": "marginal"}),
+    "PPO, frequency, all, no spread (published)": (
+        "PPO",
+        {"routing": "frequency", "routing_loss": "squared_error", "initial_spread": 0.0},
+    ),
+    "PPO, frequency, all": ("PPO", {"routing": "frequency"}),
+    "PPO, frequency, max": ("PPO", {"routing": "frequency", "primitive_update": "max"}),
+    "PPO, marginal": ("PPO", {}),
     "PPO, score": ("PPO", {"routing": "score"}),
     "PPO, gumbel": ("PPO", {"routing": "gumbel"}),
 }

@@ -146,7 +146,7 @@ def test_compiled_ppo_equals_eager(routing: str, device: str) -> None:
 
 
 def test_diagnostics_are_logged() -> None:
-    model = PPO("MoeMlpPolicy", SpacesEnv(), **ON_POLICY, policy_kwargs={"n_experts": 3}).learn(32)
+    model = PPO("MoeMlpPolicy", SpacesEnv(), **ON_POLICY, policy_kwargs={"n_experts": 3, "routing": "frequency"}).learn(32)
     logged = model.logger.name_to_value
     usage = [logged[f"moe/usage_{k}"] for k in range(3)]
     assert sum(usage) == pytest.approx(1.0)

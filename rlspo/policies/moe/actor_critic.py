@@ -29,9 +29,9 @@ Tensor = torch.Tensor
 class MixtureOfExperts(ActorCriticPolicy):
     """Stands before an actor-critic policy and makes K experts of its actor, which share its hidden layers.
 
-    The surrogate of the mixture's density trains experts in proportion to their responsibility, and the gate; the routing
-    loss is added to that. Which expert's action is best is told by Q(s, a), a network of this policy's own that learns the
-    returns of the actions taken.
+    The surrogate of the mixture's density trains experts in proportion to their responsibility, and the gate; that is all
+    with ``routing="marginal"``, the default here. The other routings add a loss of the gate. Which expert's action is best is
+    told by Q(s, a), a network of this policy's own that learns the returns of the actions taken.
 
     All arguments of the policy it stands before, those of :class:`~rlspo.policies.moe.MoeSettings`, and:
 
@@ -46,7 +46,7 @@ class MixtureOfExperts(ActorCriticPolicy):
         lr_schedule: Schedule,
         *args: Any,
         n_experts: int = 4,
-        routing: str = "frequency",
+        routing: str = "marginal",
         routing_loss: str = "cross_entropy",
         routing_coef: float = 1.0,
         primitive_update: str = "all",

@@ -33,9 +33,9 @@ class MoeSettings:
     """Settings that all mixture-of-experts policies share.
 
     :param n_experts: K; 1 is the plain policy, exactly (2 to 8)
-    :param routing: how the gate learns. ``"frequency"``: towards how often each expert's action is the best of all K
-        (the paper's frequency approximate gradient). ``"marginal"``: by the exact gradient of the expectation over experts.
-        ``"score"``: by REINFORCE on the expert drawn. ``"gumbel"``: through a relaxed draw
+    :param routing: how the gate learns. ``"frequency"`` (SAC's default): towards how often each expert's action is the best
+        of all K (the paper's frequency approximate gradient). ``"marginal"`` (PPO's and its variants'): by the exact gradient
+        of the expectation over experts. ``"score"``: by REINFORCE on the expert drawn. ``"gumbel"``: through a relaxed draw
     :param routing_loss: of frequency routing; ``"squared_error"`` as published, ``"cross_entropy"`` has the same minimum and
         does not fade where the gate is sure of the wrong expert
     :param routing_coef: weight of the routing loss (0.1 to 10)
