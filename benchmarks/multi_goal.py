@@ -68,6 +68,8 @@ AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "MoE-PPO, marginal": ("PPO", moe(routing="marginal")),
     "MoE-PPO, score": ("PPO", moe(routing="score")),
     "MoE-PPO, gumbel": ("PPO", moe(routing="gumbel")),
+    "PPO, ent_coef 0.3": ("PPO", FIXED),
+    "MoE-PPO, marginal, ent_coef 0.3": ("PPO", {**moe(routing="marginal"), **FIXED}),
 }
 
 
