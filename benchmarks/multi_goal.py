@@ -72,7 +72,6 @@ AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "MoE-PPO, marginal, ent_coef 0.3": ("PPO", {**moe(routing="marginal"), **FIXED}),
 }
 
-
 #: Name in the table and title in the picture; PPO's mixtures all walk alike.
 DRAWN_AGENTS = {
     agent: agent.replace("max, component (published)", "published").replace("frequency, all (published)", "published")

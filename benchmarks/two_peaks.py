@@ -38,7 +38,7 @@ TRIALS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "SAC, frequency, max, no spread": ("SAC", {"primitive_update": "max", "initial_spread": 0.0}),
     "SAC, frequency, max": ("SAC", {"primitive_update": "max"}),
-    "SAC, frequency, all": ("SAC", {}),
+    "SAC, frequency, all": ("SAC", {"primitive_update": "all"}),
     "SAC, marginal": ("SAC", {"routing": "marginal"}),
     "SAC, score": ("SAC", {"routing": "score"}),
     "SAC, gumbel": ("SAC", {"routing": "gumbel"}),
@@ -49,7 +49,7 @@ TRIALS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "PPO, frequency, all": ("PPO", {"routing": "frequency"}),
     "PPO, frequency, max": ("PPO", {"routing": "frequency", "primitive_update": "max"}),
-    "PPO, marginal": ("PPO", {}),
+    "PPO, marginal": ("PPO", {"routing": "marginal"}),
     "PPO, score": ("PPO", {"routing": "score"}),
     "PPO, gumbel": ("PPO", {"routing": "gumbel"}),
 }

@@ -113,7 +113,7 @@ def test_pdppo_with_mixtures(options: dict[str, Any]) -> None:
     assert weights(model).isfinite().all()
 
 
-@pytest.mark.parametrize(("update", "entropy_of"), [("all", "mixture"), ("max", "component")])
+@pytest.mark.parametrize(("update", "entropy_of"), [("all", "mixture"), ("max", "mixture")])
 def test_compiled_sac_equals_eager(update: str, entropy_of: str, device: str) -> None:
     kwargs = {"net_arch": [16], "primitive_update": update, "entropy_of": entropy_of}
     model = SAC("MoeMlpPolicy", SpacesEnv(), **OFF_POLICY, policy_kwargs=kwargs, device=device, compile=False).learn(30)
@@ -135,7 +135,7 @@ def test_compiled_sac_equals_eager(update: str, entropy_of: str, device: str) ->
     torch.testing.assert_close(flat.values, after, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("routing", ["frequency"])
+@pytest.mark.parametrize("routing", ["frequency", "marginal"])
 def test_compiled_ppo_equals_eager(routing: str, device: str) -> None:
     finals = []
     for compiled in (False, True):
