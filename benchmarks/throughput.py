@@ -180,6 +180,24 @@ def show(results: list[dict[str, Any]]) -> None:
         console.print(f"PPO: geometric mean of the ratios {statistics.geometric_mean(ratios):.2f}, smallest {min(ratios):.2f}")
 
 
+def save(results: list[dict[str, Any]], args: argparse.Namespace) -> None:
+    """Write the results and what they were measured with."""
+    versions = {
+        "rlspo": rlspo.__version__,
+        "stable_baselines3": stable_baselines3.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    machine = {
+        "device": args.device,
+        "threads": args.threads,
+        "processor": torch.cpu.get_capabilities()["cpu_name"],
+    }
+    if args.device.startswith("cuda"):
+        machine["gpu"] = torch.cuda.get_device_name(args.device)
+    args.json.write_text(json.dumps({"versions": versions, "machine": machine, "results": results}, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
@@ -190,21 +208,12 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     gym.register_envs(ale_py)
-    results = [measure(name, CASES[name], args.repeats, args.device) for name in args.cases]
+    results = []
+    for name in args.cases:
+        results.append(measure(name, CASES[name], args.repeats, args.device))
+        if args.json:  # after each case, so that a long run which is cut short has not run for nothing
+            save(results, args)
     show(results)
-    if args.json:
-        versions = {
-            "rlspo": rlspo.__version__,
-            "stable_baselines3": stable_baselines3.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        }
-        machine = {
-            "device": args.device,
-            "threads": args.threads,
-            "processor": torch.cpu.get_capabilities()["cpu_name"],
-        }
-        args.json.write_text(json.dumps({"versions": versions, "machine": machine, "results": results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ def pair(observation: str, action: str, device: str, **kwargs: Any) -> tuple[Any
     reference = stable_baselines3.PPO(policy_name(observation), env, **SMALL, device=device, **kwargs)
     ours = PPO(policy_name(observation), env, **SMALL, device=device, **kwargs)
     ours.set_parameters(reference.get_parameters())
+    if reference.use_sde:
+        reference.policy.reset_noise()  # SB3 draws the first noise before the policy moves to its device
     return reference.policy, ours.policy, to_tensor(reference.env.reset(), ours.device)
 
 
