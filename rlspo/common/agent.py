@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import pathlib
 from collections.abc import Iterable
 from typing import Any, ClassVar, TypeVar
@@ -10,6 +11,7 @@ import gymnasium as gym
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import HParam
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.common.checkpoints import load_checked
@@ -40,8 +42,17 @@ class Agent(BaseAlgorithm):
             env = GymnasiumVecEnv(env)
         return BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
+    def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
+        if policy_name not in self.policy_aliases:
+            nearest = difflib.get_close_matches(policy_name, self.policy_aliases, n=1)
+            hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+            raise ValueError(
+                f"{type(self).__name__} has no policy {policy_name!r}.{hint} It has: {', '.join(self.policy_aliases)}."
+            )
+        return self.policy_aliases[policy_name]
+
     def _setup_model(self) -> None:
-        check_policy_kwargs(self.policy_class, self.policy_kwargs)
+        check_policy_kwargs(self.policy_class, self.policy_kwargs, self.policy_aliases)
         super()._setup_model()  # type: ignore[safe-super]
 
     # Randomness.

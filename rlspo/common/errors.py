@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -122,7 +122,7 @@ def check_count(name: str, value: Any) -> int:
     :raises ValueError: for zero or less
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} is {value!r} of type {type(value).__name__}; it must be a whole number, such as {name}=64.")
+        raise TypeError(f"{name} is {value!r} of type {type(value).__name__}; it must be a whole number, such as {name}=4.")
     if value < 1:
         raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1.")
     return int(value)
@@ -144,13 +144,36 @@ def check_layers(name: str, value: Any) -> list[int]:
     return [int(width) for width in value]
 
 
-def check_policy_kwargs(policy_class: type, given: Iterable[str]) -> None:
-    """Refuse names that a policy's constructor does not take; its ``**kwargs`` are for the next class in line.
+def check_policy_kwargs(policy_class: type, given: Iterable[str], aliases: Mapping[str, type]) -> None:
+    """Refuse names that a policy's constructor does not take.
 
     :param policy_class: to be built
     :param given: names in ``policy_kwargs``
+    :param aliases: the agent's policies by name; one that takes them all is named in the error
     :raises TypeError: naming the unknown ones, the nearest that exist, and all
     """
+    names = _policy_arguments(policy_class)
+    unknown = sorted(set(given) - names) if names is not None else []
+    if names is None or not unknown:
+        return
+    nearest = [match for name in unknown for match in difflib.get_close_matches(name, names, n=1)]
+    hint = f" Did you mean {' and '.join(map(repr, nearest))}?" if nearest else ""
+    others = policies_that_take(given, aliases)
+    if others:
+        hint = f" Policies that do: {', '.join(others)}."
+    raise TypeError(
+        f"policy_kwargs has {' and '.join(map(repr, unknown))}, which {policy_class.__name__} does not take.{hint} "
+        f"It takes: {', '.join(sorted(names))}."
+    )
+
+
+def policies_that_take(given: Iterable[str], aliases: Mapping[str, type]) -> list[str]:
+    """Names of an agent's policies that take all of these arguments."""
+    return [alias for alias, cls in aliases.items() if set(given) <= (_policy_arguments(cls) or set())]
+
+
+def _policy_arguments(policy_class: type) -> set[str] | None:
+    """Names that its constructor takes, whose ``**kwargs`` are for the next class in line; None where it takes anything."""
     allowed: set[str] = set()
     for constructor in (vars(cls)["__init__"] for cls in policy_class.__mro__[:-1] if "__init__" in vars(cls)):
         parameters = inspect.signature(constructor).parameters.values()
@@ -158,16 +181,8 @@ def check_policy_kwargs(policy_class: type, given: Iterable[str]) -> None:
         if not any(one.kind is one.VAR_KEYWORD for one in parameters):
             break
     else:
-        return  # the last one in line takes anything
-    names = allowed - {"self", "observation_space", "action_space", "lr_schedule"}
-    unknown = sorted(set(given) - names)
-    if unknown:
-        nearest = [match for name in unknown for match in difflib.get_close_matches(name, names, n=1)]
-        hint = f" Did you mean {' and '.join(map(repr, nearest))}?" if nearest else ""
-        raise TypeError(
-            f"policy_kwargs has {' and '.join(map(repr, unknown))}, which {policy_class.__name__} does not take.{hint} "
-            f"It takes: {', '.join(sorted(names))}."
-        )
+        return None
+    return allowed - {"self", "observation_space", "action_space", "lr_schedule"}
 
 
 def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:

@@ -42,7 +42,7 @@ class MoeSACPolicy(SACPolicy):
         acts, as published; it leaves the gate's entropy out, and nothing then keeps experts apart
     :param mode_by: which expert acts where ``deterministic=True``: the one that the ``"gate"`` likes best, or the one whose
         mode the ``"critic"`` does
-    :raises ValueError: for several experts with gSDE, whose noise is that of one
+    :raises ValueError: for several experts with gSDE, whose noise is that of one; for a setting that the routing does not use
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class MoeSACPolicy(SACPolicy):
             gumbel_temperature=gumbel_temperature,
             initial_spread=initial_spread,
         )
+        self.moe.check_used(primitive_update=("frequency",), routing_coef=("frequency", "score"))
         self.entropy_of = check_choice("entropy_of", entropy_of, ("component", "mixture"))
         self.mode_by = check_choice("mode_by", mode_by, ("gate", "critic"))
         self.moe.check_noise(kwargs.get("use_sde", False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from stable_baselines3.common.buffers import ReplayBuffer as SB3ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn, Schedule
+from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from rlspo.common.agent import Agent
@@ -23,7 +25,7 @@ from rlspo.common.replay_buffer import ReplayBuffer
 from rlspo.common.trees import to_tensor
 from rlspo.sac.moe import MoeSACCnnPolicy, MoeSACMultiInputPolicy, MoeSACPolicy
 from rlspo.sac.policies import SACCnnPolicy, SACMultiInputPolicy, SACPolicy, functional_sac_policy_class
-from rlspo.sac.settings import check_settings
+from rlspo.sac.settings import check_actions, check_replay_buffer, check_settings
 from rlspo.sac.update import Parameters, SACUpdate, Transitions
 
 Tensor = torch.Tensor
@@ -197,7 +199,14 @@ class SAC(Agent, SB3SAC):
 
     # Construction.
 
+    @staticmethod
+    def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        wrapped = Agent._wrap_env(env, verbose, monitor_wrapper)
+        check_actions(wrapped.action_space)
+        return wrapped
+
     def _setup_model(self) -> None:
+        check_replay_buffer(self.replay_buffer_class, self.observation_space)
         self.policy_class = functional_sac_policy_class(self.policy_class)
         usual = self.n_steps == 1 and not self.optimize_memory_usage
         # SB3's files name SB3's own classes.
@@ -341,6 +350,13 @@ class SAC(Agent, SB3SAC):
         progress_bar: bool = False,
     ) -> SAC:
         """Train for ``total_timesteps`` environment steps, over all environments. Arguments as in SB3."""
+        end = int(total_timesteps) + (0 if reset_num_timesteps else self.num_timesteps)
+        if end <= self.learning_starts:
+            warnings.warn(
+                f"Nothing is learned in {end} steps: learning_starts={self.learning_starts} steps come first, with uniform "
+                "actions. Train for longer, or let learning start sooner.",
+                stacklevel=2,
+            )
         steps = max(int(total_timesteps) - self.learning_starts, 0) // self.n_envs
         train_freq: Any = self.train_freq
         unit = 1 if train_freq.unit.value == "step" else 1000  # steps; how long episodes are nobody knows yet

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from gymnasium import spaces
+from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.buffers import ReplayBuffer
+
 from rlspo.common.errors import check_count, check_fraction, check_number
 
 
@@ -38,6 +42,39 @@ def check_settings(
     _check_train_freq(train_freq)
     _check_entropy("ent_coef", ent_coef, minimum=0.0)
     _check_entropy("target_entropy", target_entropy, minimum=float("-inf"))
+
+
+def check_actions(space: spaces.Space) -> None:
+    """Refuse actions that are no Box.
+
+    :raises ValueError: for others, with an agent that takes them
+    """
+    if not isinstance(space, spaces.Box):
+        raise ValueError(f"SAC takes actions of a Box, and the environment's are {space}. PPO takes them.")
+
+
+def check_replay_buffer(buffer: Any, observation_space: spaces.Space) -> None:
+    """Refuse what is no buffer, and hindsight where there are no goals.
+
+    :param buffer: class, or None
+    :raises TypeError: for something else than a class of buffers
+    :raises ValueError: for hindsight without goals
+    """
+    if buffer is None:
+        return
+    if not (isinstance(buffer, type) and issubclass(buffer, ReplayBuffer)):
+        raise TypeError(
+            f"replay_buffer_class is {buffer!r}; it must be a class of replay buffers, such as "
+            "stable_baselines3.HerReplayBuffer, or None."
+        )
+    goals = {"observation", "achieved_goal", "desired_goal"}
+    if issubclass(buffer, HerReplayBuffer) and not (
+        isinstance(observation_space, spaces.Dict) and goals <= set(observation_space.spaces)
+    ):
+        raise ValueError(
+            f"HerReplayBuffer learns from goals in hindsight, so observations must be a Dict with {', '.join(sorted(goals))}; "
+            f"the environment's are {observation_space}. Leave replay_buffer_class out for other environments."
+        )
 
 
 def _check_train_freq(value: Any) -> None:

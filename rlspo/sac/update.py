@@ -81,8 +81,8 @@ class SACUpdate(Compilable):
         for name, part in self.parts.items():
             if part.adam is None:
                 raise ValueError(
-                    f"The optimizer of the {name} is {self.optimizers[name]!r}; SAC's update, which is one function with its "
-                    "optimisers inside, has Adam and AdamW (policy_kwargs=dict(optimizer_class=torch.optim.AdamW))."
+                    f"The optimizer of the {name} is {type(self.optimizers[name]).__name__}; SAC's update, one function with "
+                    "its optimisers inside, has Adam and AdamW (policy_kwargs=dict(optimizer_class=torch.optim.AdamW))."
                 )
         self.device = self.target.values.device
         self.stat_names: list[str] = []

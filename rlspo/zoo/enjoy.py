@@ -17,6 +17,7 @@ from rlspo.zoo import command, display
 from rlspo.zoo.acting import Actor, own_randomness
 from rlspo.zoo.command import DONE, FAILED
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.experts import check_mixture
 from rlspo.zoo.film import Film
 from rlspo.zoo.pace import Pace
 from rlspo.zoo.parser import Parser, positive
@@ -108,7 +109,10 @@ def _work(arguments: list[str]) -> int:
                 raise
             why_not = f"{type(error).__name__}: {' '.join(str(error).split())}"
     if why_not is not None:
-        display.note(f"No window here: {why_not}. Making a video instead; --no-render gives only the returns.")
+        if args.experts:
+            check_mixture(agent.load("cpu"))
+        advice = "" if args.experts else "; --no-render gives only the returns"
+        display.note(f"No window here: {why_not}. Making a video instead{advice}.")
         return _film(agent, args)
     episodes: list[Episode] = []
     try:

@@ -43,6 +43,7 @@ Exit code: 0 done, 1 the environment failed, 2 a mistake in what was given, 130 
 _ENVS = 4
 _FEWEST = 10
 _MOST_HISTOGRAMS = 8
+_MOST_LABELS = 6
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,15 @@ def check_mixture(model: BaseAlgorithm) -> None:
 
 
 def expert_colours(n_experts: int) -> list[str]:
-    """The colour of each expert, as ``#rrggbb``, in maps and in films."""
+    """The colour of each expert, as ``#rrggbb``, in maps and in films; no two are the same."""
+    import matplotlib
+    from matplotlib.colors import to_hex
+
     from rlspo.zoo.plot import style
 
-    looks = style.looks([str(k) for k in range(n_experts)])
-    return [look.colour for look in looks.values()]
+    if n_experts <= len(style.COLOURS):
+        return list(style.COLOURS[:n_experts])
+    return [to_hex(colour) for colour in matplotlib.colormaps["turbo"](np.linspace(0.02, 0.98, n_experts))]
 
 
 def play(agent: SavedAgent, steps: int, deterministic: bool, start: int, device: str = "cpu") -> Steps:
@@ -146,6 +151,8 @@ def draw(steps: Steps, places: Array, axes_names: tuple[str, str], title: str, f
 
     :param places: of the steps in the plane, ``(n, 2)``
     """
+    from matplotlib.ticker import MaxNLocator
+
     from rlspo.zoo.plot import style
 
     colours = expert_colours(steps.n_experts)
@@ -165,9 +172,11 @@ def draw(steps: Steps, places: Array, axes_names: tuple[str, str], title: str, f
         shares = np.bincount(steps.experts, minlength=steps.n_experts) / len(steps.experts)
         bars = figure.add_subplot(grid[0, 1])
         bars.bar(range(steps.n_experts), 100 * shares, color=colours)
+        few = steps.n_experts <= _MOST_LABELS
         for k, share in enumerate(shares):
-            bars.annotate(f"{share:.0%}", (k, 100 * share), ha="center", va="bottom", fontsize=style.SMALL)
-        bars.set_xticks(range(steps.n_experts), [f"expert {k}" for k in range(steps.n_experts)])
+            size = style.SMALL if few else 0.6 * style.SMALL
+            bars.annotate(f"{share:.0%}", (k, 100 * share), ha="center", va="bottom", fontsize=size)
+        bars.set_xticks(range(steps.n_experts), [f"expert {k}" if few else str(k) for k in range(steps.n_experts)])
         bars.set_yticks([])
         bars.margins(y=0.35)
         style.plain(bars)
@@ -176,7 +185,7 @@ def draw(steps: Steps, places: Array, axes_names: tuple[str, str], title: str, f
             panel = figure.add_subplot(grid[component + 1, 1])
             _histogram(panel, steps, component, colours)
             style.plain(panel)
-            panel.locator_params(axis="x", nbins=6)
+            panel.xaxis.set_major_locator(MaxNLocator(6, integer=_whole_numbers(steps.actions[:, component])))
             panel.set_yticks([])
             panel.set_ylabel(f"a{component}", rotation=0, labelpad=12, va="center", fontsize=style.NORMAL)
         if shown < steps.actions.shape[1]:
@@ -187,14 +196,17 @@ def draw(steps: Steps, places: Array, axes_names: tuple[str, str], title: str, f
 
 def _histogram(panel: Any, steps: Steps, component: int, colours: Sequence[str]) -> None:
     values = steps.actions[:, component]
-    whole_numbers = bool((values == np.round(values)).all()) and len(np.unique(values)) <= 30
+    whole_numbers = _whole_numbers(values)
     edges = np.arange(values.min() - 0.5, values.max() + 1) if whole_numbers else np.linspace(values.min(), values.max(), 41)
     if not whole_numbers and values.max() <= values.min():
         edges = np.linspace(values.min() - 0.5, values.min() + 0.5, 3)
-    for k, colour in enumerate(colours):
-        mine = values[steps.experts == k]
-        if len(mine):
-            panel.hist(mine, bins=edges, density=True, histtype="stepfilled", color=colour, alpha=0.45)
+    each = [values[steps.experts == k] for k in range(steps.n_experts)]
+    panel.hist(each, bins=edges, stacked=True, color=colours)
+
+
+def _whole_numbers(values: Array) -> bool:
+    """Whether they are a few choices."""
+    return bool((values == np.round(values)).all()) and len(np.unique(values)) <= 30
 
 
 def build_parser() -> Parser:
@@ -235,7 +247,8 @@ def _work(arguments: list[str]) -> int:
     check_place("--csv", args.csv)
     steps = play(agent, args.steps, not args.stochastic, args.seed, "cpu" if args.device == "auto" else args.device)
     places, names = _places(steps, args)
-    draw(steps, places, names, agent.title, file)
+    how = "sampled" if args.stochastic else "deterministic"
+    draw(steps, places, names, f"{agent.title}\n{how} actions", file)
     if args.csv is not None:
         _write_numbers(args.csv, steps, places)
     shares = np.bincount(steps.experts, minlength=steps.n_experts) / len(steps.experts)

@@ -11,6 +11,7 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
+from rlspo.common.errors import policies_that_take
 from rlspo.zoo import yaml_io
 from rlspo.zoo.config import Settings
 from rlspo.zoo.errors import UserError, did_you_mean
@@ -118,7 +119,7 @@ def resolve(
     values = merged(blocks[block], {key: value for key, (value, _) in overrides.items()})
     agent_signature = signature_of(cls).without(_NOT_SETTINGS)
     setting_types = Settings.annotations()
-    _check_keys(values, [*setting_types, *agent_signature.parameters], agent_signature.open_ended, where)
+    _check_keys(values, [*setting_types, *agent_signature.parameters], agent_signature.open_ended, cls.policy_aliases, where)
     settings = {
         key: check_value(key, values[key], annotation, where(key))
         for key, annotation in setting_types.items()
@@ -136,6 +137,7 @@ def resolve(
     if agent_arguments.get("policy_kwargs"):
         signature = signature_of(policy).without(_GIVEN_BY_AGENT)
         inside = f"{where('policy_kwargs')}: policy_kwargs"
+        _check_policy(agent_arguments["policy_kwargs"], policy, cls.policy_aliases, inside)
         agent_arguments["policy_kwargs"] = arguments(agent_arguments["policy_kwargs"], signature, lambda _: inside)
     return Hyperparameters(
         file=file,
@@ -146,6 +148,18 @@ def resolve(
         agent_arguments=agent_arguments,
         where=where,
     )
+
+
+def _check_policy(
+    given: Mapping[str, Any], policy: type[BasePolicy], policies: Mapping[str, type[BasePolicy]], where: str
+) -> None:
+    """Name the policies that take what was given, where the one that was chosen does not.
+
+    :raises UserError: if so
+    """
+    takers = policies_that_take(given, policies)
+    if takers and not policies_that_take(given, {"this": policy}):
+        raise UserError(f"{where}: {policy.__name__} does not take all of it. Give policy: {' or '.join(takers)}.")
 
 
 def _with_gamma(normalize: bool | dict[str, Any], gamma: Any) -> bool | dict[str, Any]:
@@ -174,11 +188,22 @@ def agent_defaults(cls: type[BaseAlgorithm]) -> dict[str, Any]:
     return {name: parameter.default for name, parameter in parameters.items()}
 
 
-def _check_keys(values: Mapping[str, Any], allowed: list[str], open_ended: bool, where: Callable[[str], str]) -> None:
-    """Refuse keys that neither the zoo nor the agent knows, and those that belong to a flag."""
+def _check_keys(
+    values: Mapping[str, Any],
+    allowed: list[str],
+    open_ended: bool,
+    policies: Mapping[str, type[BasePolicy]],
+    where: Callable[[str], str],
+) -> None:
+    """Refuse keys that neither the zoo nor the agent knows, and those that belong to a flag or to the policy."""
     for key in values:
         if key in BY_FLAG:
             raise UserError(f"{where(key)}: {key!r} is no hyperparameter; give {BY_FLAG[key]} on the command line.")
+        if key not in allowed and (takers := policies_that_take([key], policies)):
+            raise UserError(
+                f"{where(key)}: {key!r} is a setting of the policy, and belongs in policy_kwargs: -params "
+                f"'policy_kwargs:{{{key}: ...}}'. Policies that take it: {', '.join(takers)}."
+            )
     if not open_ended:
         check_names(values, allowed, where)
 

@@ -214,6 +214,21 @@ def test_a_misspelt_setting_of_the_policy_is_named_with_those_that_exist(agent: 
         getattr(rlspo, agent)("MoeMlpPolicy", "Pendulum-v1", policy_kwargs={"n_expert": 3, "net_arch": [8]})
 
 
+@pytest.mark.parametrize("agent", ["PPO", "SAC"])
+def test_the_policies_that_take_a_setting_are_named_where_another_was_given_it(agent: str) -> None:
+    words = r"policy_kwargs has 'n_experts', which .* does not take\. Policies that do: MoeMlpPolicy, MoeCnnPolicy, Moe"
+    with pytest.raises(TypeError, match=words):
+        getattr(rlspo, agent)("MlpPolicy", "Pendulum-v1", policy_kwargs={"n_experts": 3})
+
+
+@pytest.mark.parametrize("agent", ["PPO", "SAC"])
+def test_an_unknown_policy_is_named_with_those_that_exist(agent: str) -> None:
+    with pytest.raises(
+        ValueError, match=rf"{agent} has no policy 'MlPolicy'\. Did you mean 'MlpPolicy'\? It has: .*MoeMlpPolicy"
+    ):
+        getattr(rlspo, agent)("MlPolicy", "Pendulum-v1")
+
+
 def test_a_policy_that_takes_anything_is_given_anything() -> None:
     class Open:
         def __init__(self, **kwargs: int) -> None:
@@ -227,7 +242,7 @@ def test_a_policy_that_takes_anything_is_given_anything() -> None:
         def __init__(self, *args: int, depth: int = 1, **kwargs: int) -> None:
             pass
 
-    check_policy_kwargs(Open, ["whatever"])
-    check_policy_kwargs(Outer, ["depth", "width"])
+    check_policy_kwargs(Open, ["whatever"], {})
+    check_policy_kwargs(Outer, ["depth", "width"], {})
     with pytest.raises(TypeError, match=r"'widht', which Outer does not take\. Did you mean 'width'"):
-        check_policy_kwargs(Outer, ["widht"])
+        check_policy_kwargs(Outer, ["widht"], {})

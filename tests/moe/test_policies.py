@@ -252,6 +252,25 @@ def test_bad_settings(options: dict[str, Any], message: str) -> None:
             make()
 
 
+@pytest.mark.parametrize(
+    ("agent", "options", "message"),
+    [
+        (
+            SAC,
+            {"routing_loss": "squared_error", "routing": "score"},
+            "routing_loss is 'squared_error', .*'score'.*'frequency'",
+        ),
+        (SAC, {"primitive_update": "max", "routing": "marginal"}, "primitive_update is 'max', which does nothing"),
+        (SAC, {"routing_coef": 2.0, "routing": "gumbel"}, "routing_coef is 2.0, .*use routing='frequency' or 'score'"),
+        (PPO, {"routing_coef": 2.0}, "routing_coef is 2.0, which does nothing with routing='marginal'"),
+        (PPO, {"gumbel_temperature": 1.0}, "gumbel_temperature is 1.0, .*use routing='gumbel'"),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_refused(agent: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        agent("MoeMlpPolicy", SpacesEnv(), **(ON_POLICY if agent is PPO else OFF_POLICY), policy_kwargs=options)
+
+
 def test_gsde_is_for_one_expert() -> None:
     for agent, options in ((PPO, ON_POLICY), (SAC, OFF_POLICY)):
         with pytest.raises(ValueError, match="use_sde is True with several experts"):

@@ -1,5 +1,6 @@
 """What SB3's users rely on works on rlspo's SAC as on SB3's; and what is ours: compilation, precision, seeds, errors."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -214,8 +215,20 @@ def test_bad_settings_are_refused_at_construction(options: dict[str, Any], messa
 def test_other_mistakes() -> None:
     with pytest.raises(TypeError, match="subclass of"):
         SAC(stable_baselines3.td3.policies.TD3Policy, SpacesEnv())
-    with pytest.raises((AssertionError, ValueError), match="Discrete"):
+    with pytest.raises(ValueError, match=r"SAC takes actions of a Box, and the environment's are Discrete\(3\)\. PPO"):
         SAC("MlpPolicy", SpacesEnv("box", "discrete"))
+    with pytest.raises(TypeError, match="replay_buffer_class is 'HER'; it must be a class"):
+        SAC("MlpPolicy", SpacesEnv(), replay_buffer_class="HER")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"HerReplayBuffer learns from goals .* achieved_goal"):
+        SAC("MlpPolicy", SpacesEnv(), replay_buffer_class=stable_baselines3.HerReplayBuffer)
+
+
+def test_a_run_that_ends_before_learning_starts_says_so() -> None:
+    model = SAC("MlpPolicy", SpacesEnv(), **{**SMALL, "learning_starts": 30})
+    with pytest.warns(UserWarning, match=r"Nothing is learned in 20 steps: learning_starts=30"):
+        model.learn(20)
+    with warnings.catch_warnings(action="error"):
+        model.learn(20, reset_num_timesteps=False)
 
 
 def test_files_of_other_agents_are_refused(tmp_path: Path) -> None:

@@ -59,11 +59,20 @@ def test_any_actions_can_be_drawn(actions, workplace):
     assert (workplace / "map.png").stat().st_size > 10_000
 
 
+def test_every_expert_has_a_colour_of_its_own():
+    for n_experts in (2, 8, 12, 30):
+        assert len(set(expert_colours(n_experts))) == n_experts
+
+
 def test_mistakes_are_explained(mixture, workplace, capsys):
     SAC("MlpPolicy", "rlspo/MultiGoal-v0", policy_kwargs={"net_arch": [8]}).save(workplace / "plain.zip")
     code, _, err = call(experts.main, capsys, workplace / "plain.zip", *WHICH)
     assert code == 2
     assert "has no experts" in err
+    code, out, err = call(enjoy.main, capsys, workplace / "plain.zip", *WHICH, "--experts")
+    assert code == 2
+    assert "has no experts" in err
+    assert "Making a video" not in out + err
     code, _, err = call(experts.main, capsys, mixture, *WHICH, "-o", "map.txt")
     assert code == 2
     assert "ends in .png, .svg or .pdf" in err

@@ -107,6 +107,8 @@ def test_users_file_comes_first_and_a_package_brings_its_own(workplace, monkeypa
         ("frame_stack: four", "frame_stack is 'four'"),
         ("env_wrapper: 3", "env_wrapper is 3"),
         ("policy_kwargs: 'dict(net_arch=[8])'", "Python expressions are not read"),
+        ("n_experts: 4", r"'n_experts' is a setting of the policy, .*'policy_kwargs:\{n_experts: \.\.\.\}'.*: MoeMlpPolicy"),
+        ("policy_kwargs: {n_experts: 4}", r"does not take all of it\. Give policy: MoeMlpPolicy or MoeCnnPolicy"),
         ("policy_kwargs: {net_arc: [8]}", r"policy_kwargs: there is no key 'net_arc'. Did you mean 'net_arch'\?"),
         ("policy_kwargs: {log_std_init: low}", "policy_kwargs: log_std_init is 'low', but must be a number"),
         ("seed: 3", "'seed' is no hyperparameter; give --seed"),

@@ -36,7 +36,7 @@ class MixtureOfExperts(ActorCriticPolicy):
     All arguments of the policy it stands before, those of :class:`~rlspo.policies.moe.MoeSettings`, and:
 
     :param q_net_arch: hidden layers of Q
-    :raises ValueError: for several experts with gSDE, whose noise is that of one
+    :raises ValueError: for several experts with gSDE, whose noise is that of one; for a setting that the routing does not use
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class MixtureOfExperts(ActorCriticPolicy):
             gumbel_temperature=gumbel_temperature,
             initial_spread=initial_spread,
         )
+        self.moe.check_used(routing_coef=("frequency", "gumbel", "score"))
         self.q_net_arch = check_layers("q_net_arch", q_net_arch)
         self.moe.check_noise(kwargs.get("use_sde", False))
         check_input(self, observation_space, MultiInputActorCriticPolicy)

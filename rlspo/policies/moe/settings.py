@@ -69,6 +69,21 @@ class MoeSettings:
         check_number("gumbel_temperature", self.gumbel_temperature, positive=True)
         check_number("initial_spread", self.initial_spread)
         check_layers("gate_arch", self.gate_arch)
+        self.check_used(routing_loss=("frequency",), gumbel_temperature=("gumbel",))
+
+    def check_used(self, **routings: tuple[str, ...]) -> None:
+        """Refuse a setting that was changed and that the routing never looks at.
+
+        :param routings: by a setting's name, those that look at it
+        :raises ValueError: naming setting, routing and what to do
+        """
+        for name, users in routings.items():
+            value = getattr(self, name)
+            if value != type(self).__dataclass_fields__[name].default and self.routing not in users:
+                raise ValueError(
+                    f"{name} is {value!r}, which does nothing with routing={self.routing!r}. Leave it out, or use routing="
+                    f"{' or '.join(map(repr, users))}."
+                )
 
     def check_noise(self, use_sde: bool) -> None:
         """Refuse gSDE for several experts.

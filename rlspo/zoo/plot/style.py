@@ -21,7 +21,7 @@ from matplotlib.ticker import EngFormatter
 from rlspo.zoo.files import whole
 
 # Okabe and Ito's palette without its yellow, which is lost on white; neighbours differ in brightness too.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#999999")
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#999999")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _HATCHES = ("", "....", "////", "xxxx", "\\\\\\\\", "++++")
@@ -49,7 +49,7 @@ def looks(names: Sequence[str]) -> dict[str, Look]:
     """A look for each name. Colours repeat after 8, dashes after 5, hatches after 6; two looks are equal after 40."""
     return {
         name: Look(
-            _COLOURS[number % len(_COLOURS)],
+            COLOURS[number % len(COLOURS)],
             _DASHES[number % len(_DASHES)],
             _MARKERS[number % len(_MARKERS)],
             _HATCHES[number % len(_HATCHES)],
