@@ -72,7 +72,7 @@ def play_all(grids: list[str]) -> None:
 def report() -> None:
     """Experts by how often they act: their numbers mean nothing."""
     lines = [
-        "| task | agent | seed | acts, sampled | acts, deterministic | nats that state and expert know of each other "
+        "| task | agent | seed | acts, sampled | acts, deterministic | mutual information of state and expert, nats "
         "| KL between experts, mean | smallest |",
         "|---|---|---|---|---|---|---|---|",
     ]
