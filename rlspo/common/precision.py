@@ -1,4 +1,4 @@
-"""Whether layers run in bfloat16: convolutions of on-policy agents, all layers of off-policy ones."""
+"""Whether layers run in bfloat16: convolutions of on-policy agents, hidden layers of off-policy ones."""
 
 from __future__ import annotations
 

@@ -37,10 +37,13 @@ class MixtureActor(Actor):
 
     def mixture_at(self, features: Tensor) -> SquashedGaussianMixture:
         """The mixture, ``(B, K, A)``, at features ``(B, features_dim)``."""
-        latent = self.latent_pi(features)
+        return self.mixture_of(self.latent_pi(features), features)
+
+    def mixture_of(self, latent: Tensor, features: Tensor) -> SquashedGaussianMixture:
+        """The same, after the hidden layers that all experts share, ``(B, latent_dim)``."""
         heads: Any = (self.mu, self.log_std)
-        mean, log_std = (head(latent).float().unflatten(-1, (self.moe.n_experts, -1)) for head in heads)
-        gate = self.gate((latent if self.moe.gate == "latent" else features).detach()).float()
+        mean, log_std = (head(latent).unflatten(-1, (self.moe.n_experts, -1)) for head in heads)
+        gate = self.gate((latent if self.moe.gate == "latent" else features).detach())
         return SquashedGaussianMixture.of(gate, mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX))
 
     # For code written against SB3.

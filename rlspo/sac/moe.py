@@ -106,7 +106,9 @@ class MoeSACPolicy(SACPolicy):
             return super().distribution_of(inputs)
         actor: Any = self.actor
         with self._low_precision():
-            return actor.mixture_at(self._features(inputs, actor.features_extractor))
+            features = self._features(inputs, actor.features_extractor)
+            latent = actor.latent_pi(features)
+        return actor.mixture_of(latent.float(), features.float())
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         if self.n_experts == 1:

@@ -30,7 +30,7 @@ class SACPolicy(Functional, sb3.SACPolicy):
     ) -> None:
         super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
         self.preprocess = Preprocessing(observation_space, self.normalize_images, normalize=False, clip=10.0)
-        #: Run all layers under autocast to this type in training mode; None for float32. Set by the agent (``precision``).
+        #: Run hidden layers under autocast to this type in training mode; None for float32. Set by the agent (``precision``).
         self.matmul_dtype: torch.dtype | None = None
         self.make_functional()
 
@@ -47,13 +47,13 @@ class SACPolicy(Functional, sb3.SACPolicy):
         actor: Any = self.actor
         with self._low_precision():
             latent = actor.latent_pi(self._features(inputs, actor.features_extractor))
-            mean = actor.mu(latent)
-            if not actor.use_sde:
-                return latent, mean.float(), actor.log_std(latent).float().clamp(LOG_STD_MIN, LOG_STD_MAX)
-        # gSDE (arXiv 2005.05719): the noise is linear in the latent.
         latent = latent.float()
+        mean = actor.mu(latent)
+        if not actor.use_sde:
+            return latent, mean, actor.log_std(latent).clamp(LOG_STD_MIN, LOG_STD_MAX)
+        # gSDE (arXiv 2005.05719): the noise is linear in the latent.
         variance = latent**2 @ actor.get_std() ** 2
-        return latent, mean.float(), 0.5 * torch.log(variance + actor.action_dist.epsilon)
+        return latent, mean, 0.5 * torch.log(variance + actor.action_dist.epsilon)
 
     def distribution_of(self, inputs: Any) -> Any:
         """pi(. | inputs)."""
@@ -87,9 +87,13 @@ class SACPolicy(Functional, sb3.SACPolicy):
             if actions.dim() == 3:  # several actions in each state
                 features = features.unsqueeze(1).expand(-1, actions.shape[1], -1)
             pairs = torch.cat([features, actions], dim=-1)
-            return torch.stack([net(pairs).float().squeeze(-1) for net in critic.q_networks])
+            hidden = [net[:-1](pairs) for net in critic.q_networks]
+        return torch.stack(
+            [net[-1](latent.float()).squeeze(-1) for net, latent in zip(critic.q_networks, hidden, strict=True)]
+        )
 
     def _low_precision(self) -> Any:
+        """Hidden layers in fewer bits. Output layers are not: eight bits of a Q of 500 are steps of 4."""
         # The cache of casted weights must stay off: functional calls swap the weights under it.
         dtype = self.matmul_dtype if self.training else None
         return torch.autocast(self.device.type, dtype or torch.bfloat16, enabled=dtype is not None, cache_enabled=False)

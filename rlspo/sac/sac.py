@@ -74,8 +74,8 @@ class SAC(Agent, SB3SAC):
     :param seed: of everything random in the agent and its environments; None for fresh entropy
     :param device: ``"auto"``, ``"cpu"``, ``"cuda"``, ...
     :param compile: compile the update as a whole: ``"auto"`` where the run is long enough to pay
-    :param precision: of all layers while learning: ``"float32"``, ``"bfloat16"``, or ``"auto"`` (bfloat16 where the
-        hardware has it); weights and optimisers stay float32
+    :param precision: of hidden layers while learning: ``"float32"``, ``"bfloat16"``, or ``"auto"`` (bfloat16 where the
+        hardware has it); output layers, weights and optimisers stay float32
     :raises ValueError: for values out of range
     :raises TypeError: for a policy class without rlspo's functional methods
 

@@ -106,6 +106,22 @@ def test_low_precision_stays_near_and_weights_stay_float32() -> None:
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.2)
 
 
+@pytest.mark.parametrize("policy", ["MlpPolicy", "MoeMlpPolicy"])
+def test_large_values_keep_their_differences_in_low_precision(policy: str) -> None:
+    """Eight bits of a Q of 500 are steps of 4: no expert and no action could be told from another."""
+    model = SAC(policy, SpacesEnv(), **SMALL, precision="bfloat16")
+    model.policy.set_training_mode(True)
+    seen, actions = torch.randn(64, 5), torch.rand(64, 2) * 2 - 1
+    with torch.no_grad():
+        for net in model.critic.q_networks:
+            net[-1].bias.fill_(500.0)
+        low = model.policy.q_values_of((seen, actions))
+        model.policy.matmul_dtype = None
+        exact = model.policy.q_values_of((seen, actions))
+    assert not torch.equal(low, exact)
+    assert (low - exact).abs().max() < 0.1 * exact.std()
+
+
 def test_callbacks_noise_and_several_environments(tmp_path: Path) -> None:
     env = make_vec_env(SpacesEnv, 3, seed=0)
     noise = NormalActionNoise(np.zeros(2), 0.1 * np.ones(2))
