@@ -8,7 +8,7 @@ Both libraries train with one thread (``--threads``) on copies of the same envir
 that ran last goes first in the next; a case's figures are medians over the repeats, its ratio the median of the repeats'
 ratios. Compilation happens in an untimed first round and is reported apart. "BARPO" is compared with SB3's plain PPO: ten
 inner steps against none. SAC does one gradient step for each step of one environment; "sac-moe" has a mixture of four
-experts and is compared with SB3's plain SAC.
+experts, of which all learn ("sac-moe-max": the best one alone), and is compared with SB3's plain SAC.
 """
 
 from __future__ import annotations
@@ -90,6 +90,15 @@ CASES = {
     "sac": Case("Hopper-v5", 1, 500, 256, 3, agent="SAC"),
     "sac-bfloat16": Case("Hopper-v5", 1, 500, 256, 3, agent="SAC", ours={"precision": "auto"}),
     "sac-moe": Case("Hopper-v5", 1, 500, 256, 3, agent="SAC", ours={"policy": "MoeMlpPolicy"}),
+    "sac-moe-max": Case(
+        "Hopper-v5",
+        1,
+        500,
+        256,
+        3,
+        agent="SAC",
+        ours={"policy": "MoeMlpPolicy", "policy_kwargs": {"primitive_update": "max"}},
+    ),
     "sac-moe-bfloat16": Case("Hopper-v5", 1, 500, 256, 3, agent="SAC", ours={"policy": "MoeMlpPolicy", "precision": "auto"}),
 }
 #: The cases that compare like with like; their geometric mean is the headline.
@@ -154,6 +163,7 @@ def measure(name: str, case: Case, repeats: int, device: str) -> dict[str, Any]:
         "case": name,
         "env": f"{case.env}, {case.n_envs} x {case.n_steps}, batch {case.batch_size}",
         "agent": case.agent,
+        "ours": case.ours,
         "sb3_steps_per_second": round(statistics.median(case.steps / seconds for seconds, _ in pairs)),
         "rlspo_steps_per_second": round(statistics.median(case.steps / seconds for _, seconds in pairs)),
         "ratio": round(statistics.median(sb3 / mine for sb3, mine in pairs), 2),

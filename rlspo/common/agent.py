@@ -21,6 +21,8 @@ from rlspo.common.randomness import Randomness
 from rlspo.common.settings import shown_settings
 from rlspo.common.vector_env import GymnasiumVecEnv
 
+#: Arguments of ``load`` that are no settings of the agent.
+_NOT_SETTINGS = {"env", "device", "custom_objects", "print_system_info", "force_reset"}
 SelfAgent = TypeVar("SelfAgent", bound="Agent")
 
 
@@ -119,7 +121,9 @@ class Agent(BaseAlgorithm):
 
         :raises IncompatibleModelError: for a file that is truncated, no model, or another agent's
         """
-        model = load_checked(cls.__name__, cls.saved_settings, path, lambda: super(Agent, cls).load(path, *args, **kwargs))
+        replaced = sorted(kwargs.keys() - _NOT_SETTINGS)
+        load = super().load
+        model = load_checked(cls.__name__, cls.saved_settings, path, lambda: load(path, *args, **kwargs), replaced)
         if hasattr(model, "_random_state"):
             model.randomness.restore(model._random_state)
         return model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 import torch
@@ -41,16 +41,19 @@ def read_settings(path: str | pathlib.Path) -> dict[str, Any]:
     return settings
 
 
-def load_checked(agent: str, needs: set[str], path: Any, load: Callable[[], Model]) -> Model:
+def load_checked(agent: str, needs: set[str], path: Any, load: Callable[[], Model], replaced: Collection[str] = ()) -> Model:
     """Run ``load``, after and with checks that give one clear error.
 
     :param agent: name of the agent class that is loading
     :param needs: settings that every model file of this kind of agent has; a file of SB3's does not name its agent
     :param path: file path; an open file is passed to ``load`` as it is
     :param load: reads the file
+    :param replaced: names of settings that were given beside the file, for the message
     :raises IncompatibleModelError: where the file belongs to another agent or does not fit this one
     """
     hint = "Was it saved by another agent, or with a policy class that is not importable here?"
+    if replaced:
+        hint = f"{' and '.join(replaced)} replaced what the file says; its weights may not fit that."
     if isinstance(path, str | pathlib.Path):
         settings = read_settings(path)
         owner = settings.get("_agent")

@@ -259,8 +259,13 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
             return self.loss(parameters, batch)
         own_noise, policy_noise = batch.noise
         loss, stats = self.loss(parameters, replace(batch, noise=own_noise))
-        more, more_stats = self.policy.auxiliary_loss(parameters, replace(batch, noise=policy_noise))
+        seen = replace(batch, noise=policy_noise, returns=self.action_returns(batch))
+        more, more_stats = self.policy.auxiliary_loss(parameters, seen)
         return loss + more, {**stats, **more_stats}
+
+    def action_returns(self, batch: Minibatch) -> Tensor:
+        """All that followed from the actions, ``(B,)``: what a policy learns that asks what an action is worth."""
+        return batch.returns
 
     def train(self) -> None:
         """Update the policy from the rollout in the buffer."""

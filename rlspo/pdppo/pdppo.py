@@ -229,6 +229,10 @@ class PDPPO(PostDecisionRollouts):
         post_value_loss = (batch.extra["post_returns"] - post_values).square().mean()
         return loss + self.vf_coef * post_value_loss, {**stats, "post_value_loss": post_value_loss}
 
+    def action_returns(self, batch: Minibatch) -> Tensor:
+        """With split targets each critic has a part of the rewards alone; an action is worth both."""
+        return batch.returns + batch.extra["post_returns"] if self.targets == "split" else batch.returns
+
     def after_update(self, data: dict[str, Any], hyper: dict[str, Tensor]) -> None:
         """Log how much of its targets V^x explains."""
         buffer = self.rollout_buffer

@@ -35,7 +35,8 @@ from rlspo.policies.distributions import (
 )
 
 Tensor = torch.Tensor
-#: Rounds in which kl() improves its pairing of experts; the bound changes little after the third.
+#: Rounds in which kl() improves its pairing of experts. Of random pairs of mixtures, with means one standard deviation of an
+#: expert apart, the bound would fall by another 1 % (median) without end; of experts that nearly coincide (0.3), by 12 %.
 PAIRING_ROUNDS = 4
 _nodes, _weights = np.polynomial.hermite_e.hermegauss(80)
 #: Nodes and weights of the mean over a standard normal distribution.
@@ -169,8 +170,9 @@ class Mixture:
     def kl(self, other: Mixture) -> Tensor:
         """An upper bound of KL(self || other), ``(B,)``; exact where both have one expert, and 0 for equal mixtures.
 
-        Its gradient is that of the bound with the pairing of experts held still, which is that of the bound where the pairing
-        is the best one and within about a hundredth of it after the rounds made here.
+        How near it is depends on how far experts lie apart. With four experts in three dimensions whose means lie 3, 1 and 0.3
+        of their standard deviations apart it is 1.1, 1.7 and 3 times the divergence (medians); its gradient, that of the bound
+        with the pairing of experts held still, is then off that of the best pairing by less than 1, 9 and 36 %.
 
         Of expert i's weight, the share ``share[i, j]`` is paired with expert j of ``other``, and of j's weight the share
         ``back[i, j]`` with i. Any shares give a bound, so they carry no gradient. Of the cheapest shares found and of each
@@ -295,8 +297,9 @@ class SquashedGaussianMixture(GaussianMixture):
 class CategoricalMixture(Mixture):
     """K experts for one choice or several.
 
-    For one choice (:meth:`of` with one size, actions ``(B,)``) a mixture is a categorical distribution itself, and entropy
-    and KL are exact. With several choices (actions ``(B, n_choices)``) experts make the choices depend on each other.
+    For one choice (:meth:`of` without sizes, actions ``(B,)``, or with one, actions ``(B, 1)``) a mixture is a categorical
+    distribution itself, and entropy and KL are exact. With several choices (actions ``(B, n_choices)``) experts make the
+    choices depend on each other.
     """
 
     @classmethod
@@ -311,7 +314,7 @@ class CategoricalMixture(Mixture):
     @property
     def marginal(self) -> Categorical | None:
         """The one categorical distribution that a mixture for one choice is; None for several choices."""
-        if isinstance(self.experts, MultiCategorical):
+        if isinstance(self.experts, MultiCategorical) and len(self.experts.sizes) > 1:
             return None
         return Categorical(torch.logsumexp(self.log_weights.unsqueeze(-1) + F.log_softmax(self.experts.logits, dim=-1), dim=1))
 

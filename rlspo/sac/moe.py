@@ -172,11 +172,11 @@ class MoeSACPolicy(SACPolicy):
         log_probs = self._log_prob(still, raw.detach())
         if self._one_learns:
             values = soft_q(mixture.experts.squash(raw.detach()))
-            costs, routed, winner = self._loss_of_one(mixture, raw, values, log_probs, noise, ent_coef, soft_q)
+            costs, routed = self._loss_of_one(mixture, raw, values, log_probs, noise, ent_coef, soft_q)
         else:
             values = soft_q(mixture.experts.squash(raw))
-            costs, routed, winner = self._loss_of_all(mixture, raw, values, noise, ent_coef)
-        stats = {**routing.gate_statistics(mixture), **routing.win_statistics(winner, values.detach())}
+            costs, routed = self._loss_of_all(mixture, raw, values, noise, ent_coef)
+        stats = {**routing.gate_statistics(mixture), **routing.win_statistics(values.detach())}
         stats["moe/routing_loss"] = routed.detach()
         return costs.mean() + self.moe.routing_coef * routed, (still.weights * log_probs).sum(dim=-1), stats
 
@@ -194,34 +194,33 @@ class MoeSACPolicy(SACPolicy):
         noise: Any,
         ent_coef: Tensor,
         soft_q: Callable[[Tensor], Tensor],
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Costs ``(B,)`` of the best expert or of the one drawn, the gate's loss, and who is best."""
-        winner = values.argmax(dim=-1)
+    ) -> tuple[Tensor, Tensor]:
+        """Costs ``(B,)`` of the best expert or of the one drawn, and the gate's loss."""
         if self.moe.routing == "score":
             index = mixture.sample_expert(noise["gate"])
             routed = routing.score(mixture, values - ent_coef * log_probs, index)
             log_prob = self._log_prob(mixture, of_expert(raw, index), index)
         else:
-            index, routed = winner, routing.frequency(mixture, winner, self.moe)
+            index, routed = values.argmax(dim=-1), routing.frequency(mixture, routing.wins(values), self.moe)
             # The gate follows the wins and the losers stand still: the density of the draw moves with the winner alone.
             log_prob = self._log_prob(_learning_alone(mixture, index), of_expert(raw, index), index)
         drawn = of_expert(raw, index)
-        return ent_coef * log_prob - soft_q(mixture.experts.squash(drawn)), routed, winner
+        return ent_coef * log_prob - soft_q(mixture.experts.squash(drawn)), routed
 
     def _loss_of_all(
         self, mixture: SquashedGaussianMixture, raw: Tensor, values: Tensor, noise: Any, ent_coef: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Costs of all experts, weighted as the routing says, the gate's own loss, and who is best."""
-        winner, routed = values.detach().argmax(dim=-1), torch.zeros_like(ent_coef)
+    ) -> tuple[Tensor, Tensor]:
+        """Costs of all experts, weighted as the routing says, and the gate's own loss."""
+        routed = torch.zeros_like(ent_coef)
         if self.moe.routing == "frequency":  # the gate follows the wins alone
-            routed = routing.frequency(mixture, winner, self.moe)
+            routed = routing.frequency(mixture, routing.wins(values.detach()), self.moe)
             costs = ent_coef * self._log_prob(replace(mixture, gate=mixture.gate.detach()), raw) - values
-            return costs, routed, winner
+            return costs, routed
         costs = ent_coef * self._log_prob(mixture, raw) - values
         if self.moe.routing == "marginal":
-            return (mixture.weights * costs).sum(dim=-1), routed, winner
+            return (mixture.weights * costs).sum(dim=-1), routed
         choice = routing.relaxed_choice(mixture, noise["gate"], self.moe.gumbel_temperature)
-        return (choice * costs).sum(dim=-1), routed, winner
+        return (choice * costs).sum(dim=-1), routed
 
 
 def _learning_alone(mixture: SquashedGaussianMixture, index: Tensor) -> SquashedGaussianMixture:

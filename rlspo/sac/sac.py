@@ -56,8 +56,9 @@ class SAC(Agent, SB3SAC):
     :param train_freq: steps per environment between trainings, or ``(n, "episode")``
     :param gradient_steps: minibatches for each training; -1: as many as steps were collected
     :param action_noise: added to the actions taken, beyond the policy's own
-    :param replay_buffer_class: any of SB3's classes (``HerReplayBuffer``) or a subclass of
-        :class:`rlspo.common.replay_buffer.ReplayBuffer`, which lives on the device and is the default
+    :param replay_buffer_class: ``HerReplayBuffer``, another class that extends SB3's, or a subclass of
+        :class:`rlspo.common.replay_buffer.ReplayBuffer`, which lives on the device, is the default and stands in for SB3's
+        ``ReplayBuffer`` and ``DictReplayBuffer``
     :param replay_buffer_kwargs: for it
     :param optimize_memory_usage: keep observations once, in SB3's ``ReplayBuffer``
     :param n_steps: of returns before bootstrapping (1 to 10); beyond 1 with SB3's ``NStepReplayBuffer``
@@ -206,7 +207,7 @@ class SAC(Agent, SB3SAC):
         return wrapped
 
     def _setup_model(self) -> None:
-        check_replay_buffer(self.replay_buffer_class, self.observation_space)
+        check_replay_buffer(self.replay_buffer_class, self.observation_space, self.n_steps)
         self.policy_class = functional_sac_policy_class(self.policy_class)
         usual = self.n_steps == 1 and not self.optimize_memory_usage
         # SB3's files name SB3's own classes.
@@ -231,7 +232,6 @@ class SAC(Agent, SB3SAC):
             self.policy,
             temperature,
             self.ent_coef_optimizer,
-            float(self.target_entropy),
             self.critic_loss,
             self.actor_loss,
         )
@@ -313,6 +313,8 @@ class SAC(Agent, SB3SAC):
         }
         if self.ent_coef_optimizer is None:
             scalars["ent_coef"] = float(self.ent_coef_tensor)
+        else:
+            scalars["target_entropy"] = float(self.target_entropy)
         return {name: torch.tensor(value, dtype=torch.float32, device=self.device) for name, value in scalars.items()}
 
     def _holds_temperature(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 
 from rlspo.common.errors import check_count, check_fraction, check_number
 
@@ -53,12 +53,12 @@ def check_actions(space: spaces.Space) -> None:
         raise ValueError(f"SAC takes actions of a Box, and the environment's are {space}. PPO takes them.")
 
 
-def check_replay_buffer(buffer: Any, observation_space: spaces.Space) -> None:
-    """Refuse what is no buffer, and hindsight where there are no goals.
+def check_replay_buffer(buffer: Any, observation_space: spaces.Space, n_steps: int) -> None:
+    """Refuse what is no buffer, hindsight where there are no goals, and returns of several steps that a buffer cannot give.
 
     :param buffer: class, or None
     :raises TypeError: for something else than a class of buffers
-    :raises ValueError: for hindsight without goals
+    :raises ValueError: for a buffer that does not go with the rest
     """
     if buffer is None:
         return
@@ -66,6 +66,11 @@ def check_replay_buffer(buffer: Any, observation_space: spaces.Space) -> None:
         raise TypeError(
             f"replay_buffer_class is {buffer!r}; it must be a class of replay buffers, such as "
             "stable_baselines3.HerReplayBuffer, or None."
+        )
+    if n_steps > 1 and not issubclass(buffer, NStepReplayBuffer):
+        raise ValueError(
+            f"n_steps is {n_steps}, and {buffer.__name__} gives returns of one step. Leave replay_buffer_class out, which "
+            "takes SB3's NStepReplayBuffer, or use n_steps=1."
         )
     goals = {"observation", "achieved_goal", "desired_goal"}
     if issubclass(buffer, HerReplayBuffer) and not (
@@ -91,6 +96,8 @@ def _check_entropy(name: str, value: Any, minimum: float) -> None:
     words = value.split("_") if isinstance(value, str) else []
     if words[:1] == ["auto"] and (len(words) == 1 or (name == "ent_coef" and len(words) == 2)):
         value = _number(words[1]) if len(words) == 2 else 1.0
+        if value == 0.0:
+            raise ValueError(f"{name} is 'auto_{words[1]}'; a coefficient that is learned must begin above 0.")
     if isinstance(value, str):
         raise ValueError(f"{name} is {value!r}; it must be 'auto'{', auto_0.1' * (name == 'ent_coef')} or a number.")
     check_number(name, value, minimum)

@@ -53,7 +53,6 @@ class SACUpdate(Compilable):
     :param policy: a :class:`~rlspo.sac.policies.SACPolicy`; its parameters move into vectors
     :param temperature: holds the logarithm of the entropy coefficient; None where that is fixed
     :param temperature_optimizer: of it
-    :param target_entropy: in nats
     :param critic_loss: of all parameters and transitions
     :param actor_loss: returns the loss, and log pi of its actions, ``(B,)``, with scalar statistics
     :raises ValueError: for optimisers other than Adam and AdamW
@@ -64,13 +63,11 @@ class SACUpdate(Compilable):
         policy: Any,
         temperature: nn.Module | None,
         temperature_optimizer: torch.optim.Optimizer | None,
-        target_entropy: float,
         critic_loss: CriticLoss,
         actor_loss: ActorLoss,
     ) -> None:
         self.policy = policy
         self.critic_loss, self.actor_loss = critic_loss, actor_loss
-        self.target_entropy = target_entropy
         modules = {"actor": _named("actor", policy.actor), "critic": _named("critic", _own_critic(policy))}
         self.optimizers = {"actor": policy.actor.optimizer, "critic": policy.critic.optimizer}
         if temperature is not None:
@@ -114,8 +111,8 @@ class SACUpdate(Compilable):
 
         :param data: fields on the device
         :param indices: ``(B,)``, which rows
-        :param hyper: scalars ``learning_rate``, ``gamma``, ``tau`` (0: leave the targets alone) and, where it is fixed,
-            ``ent_coef``
+        :param hyper: scalars ``learning_rate``, ``gamma``, ``tau`` (0: leave the targets alone) and ``ent_coef`` where that
+            is fixed, ``target_entropy`` (nats) where it is learned
         :param noise: see :class:`Transitions`
         :return: statistics in the order of ``stat_names``, left on the device so that nothing waits for them
         """
@@ -165,7 +162,7 @@ class SACUpdate(Compilable):
 
         stats["ent_coef"] = ent_coef
         if learned:  # the loss is -log ent_coef (log pi + target entropy), as in SB3
-            excess = (log_prob.detach() + self.target_entropy).mean()
+            excess = (log_prob.detach() + hyper["target_entropy"]).mean()
             log_ent_coef = states["temperature"][0]
             name = self.parts["temperature"].names[0]
             new["temperature"] = self._adam("temperature", states, {name: -excess.expand_as(log_ent_coef)}, rate)

@@ -205,6 +205,32 @@ def test_experts_begin_apart_unless_told_not_to(agent: Any, options: dict[str, A
     assert 0.3 < spread(0.5) < 0.7
 
 
+class TwoPeaks(SpacesEnv):
+    """One decision: -0.6 and 0.6 are worth 1, next to nothing lies between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observation_space, self.action_space = (type(self.action_space)(-1, 1, (1,), np.float32) for _ in range(2))
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return np.zeros(1, np.float32), float(np.exp(-(((abs(action[0]) - 0.6) / 0.2) ** 2))), True, False, {}
+
+
+def test_sac_with_a_mixture_finds_both_peaks_and_one_gaussian_neither() -> None:
+    options: dict[str, Any] = {**OFF_POLICY, "batch_size": 64, "buffer_size": 2000, "learning_rate": 3e-3, "ent_coef": 0.15}
+    plain, mixture = (
+        SAC(policy, TwoPeaks(), **options, policy_kwargs={"net_arch": [32, 32]}, compile=False).learn(1500).policy
+        for policy in ("MlpPolicy", "MoeMlpPolicy")
+    )
+    with torch.no_grad():
+        assert plain.distribution_of(torch.zeros(1, 1)).mode().abs() < 0.3
+        found = mixture.distribution_of(torch.zeros(1, 1))
+    modes = found.experts.mode().flatten()
+    assert ((modes.abs() - 0.6).abs() < 0.2).all()
+    assert modes.min() < 0 < modes.max()
+    assert abs(abs(float(found.mode())) - 0.6) < 0.2
+
+
 def test_only_the_likely_expert_learns_from_an_action() -> None:
     model = PPO("MoeMlpPolicy", SpacesEnv(), **ON_POLICY, policy_kwargs={"primitive_update": "max", "n_experts": 2})
     mixture = model.policy.distribution_of(torch.randn(1, 5))

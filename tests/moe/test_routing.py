@@ -7,7 +7,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from rlspo.policies import GaussianMixture
+from rlspo.policies import CategoricalMixture, GaussianMixture
 from rlspo.policies.moe import routing
 from rlspo.policies.moe.settings import MoeSettings
 from rlspo.sac.moe import MoeSACPolicy
@@ -36,9 +36,25 @@ def test_frequency_routing_finds_the_win_probabilities(loss: str) -> None:
         mixture = at(gate, 256)
         values = mixture.experts.sample(generator).squeeze(-1)
         optimizer.zero_grad()
-        routing.frequency(mixture, values.argmax(dim=-1), settings).backward()
+        routing.frequency(mixture, routing.wins(values), settings).backward()
         optimizer.step()
     torch.testing.assert_close(at(gate, 1).weights[0], win_probabilities(), atol=0.03, rtol=0)
+
+
+@pytest.mark.parametrize("better", [0.1, 0.5, 0.999])
+def test_experts_that_are_alike_share_the_gate_where_actions_are_few(better: float) -> None:
+    """Two choices, the same chances in every expert: they often choose alike, and nobody wins by standing first."""
+    logits = torch.tensor([1 - better, better]).log().expand(256, 4, 2)
+    settings, generator = MoeSettings(), torch.Generator().manual_seed(1)
+    gate = torch.tensor([[1.0, 0.0, 0.0, -1.0]], requires_grad=True)
+    optimizer = torch.optim.Adam([gate], lr=0.03)
+    for _ in range(400):
+        mixture = CategoricalMixture.of(gate.expand(256, 4), logits, (2,))
+        values = mixture.experts.sample(generator).float().reshape(256, 4)
+        optimizer.zero_grad()
+        routing.frequency(mixture, routing.wins(values), settings).backward()
+        optimizer.step()
+    torch.testing.assert_close(gate.softmax(dim=-1), torch.full((1, 4), 0.25), atol=0.03, rtol=0)
 
 
 def test_cross_entropy_wakes_a_gate_that_is_sure_of_the_wrong_expert() -> None:
@@ -46,7 +62,7 @@ def test_cross_entropy_wakes_a_gate_that_is_sure_of_the_wrong_expert() -> None:
     for loss in ("cross_entropy", "squared_error"):
         gate = torch.tensor([[7.0, 0.0]], requires_grad=True)
         mixture = GaussianMixture.of(gate, torch.zeros(1, 2, 1), torch.zeros(1))
-        routing.frequency(mixture, torch.tensor([1]), MoeSettings(n_experts=2, routing_loss=loss)).backward()
+        routing.frequency(mixture, torch.tensor([[0.0, 1.0]]), MoeSettings(n_experts=2, routing_loss=loss)).backward()
         sizes[loss] = float(gate.grad.abs().max())
     assert sizes["cross_entropy"] > 0.99
     assert sizes["squared_error"] < 0.01

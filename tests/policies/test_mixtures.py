@@ -192,6 +192,10 @@ def test_a_mixture_of_one_choice_is_a_categorical_distribution() -> None:
     lower, upper = mixture.entropy_bounds()
     assert (lower <= mine.entropy()).all()
     assert (mine.entropy() <= upper).all()
+    size = mixture.experts.logits.shape[-1]
+    listed, others = (CategoricalMixture.of(m.gate, m.experts.logits, (size,)) for m in (mixture, other))
+    torch.testing.assert_close(listed.entropy(), mine.entropy())
+    torch.testing.assert_close(listed.kl(others), mine.kl(theirs))
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "squashed"])

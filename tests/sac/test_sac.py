@@ -215,6 +215,8 @@ def test_replaced_layers_are_adopted() -> None:
         ({"ent_coef": -1.0}, "ent_coef is -1.0"),
         ({"ent_coef": "foo"}, "ent_coef is 'foo'"),
         ({"ent_coef": "auto_much"}, "ent_coef is 'auto_much'"),
+        ({"ent_coef": "auto_0"}, "ent_coef is 'auto_0'; .* above 0"),
+        ({"n_steps": 3, "replay_buffer_class": ReplayBuffer}, "n_steps is 3, and ReplayBuffer gives returns of one step"),
         ({"target_entropy": "foo"}, "target_entropy is 'foo'"),
         ({"gamma": -0.1}, "gamma is -0.1"),
         ({"batch_size": 0}, "batch_size is 0"),
@@ -237,6 +239,21 @@ def test_other_mistakes() -> None:
         SAC("MlpPolicy", SpacesEnv(), replay_buffer_class="HER")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"HerReplayBuffer learns from goals .* achieved_goal"):
         SAC("MlpPolicy", SpacesEnv(), replay_buffer_class=stable_baselines3.HerReplayBuffer)
+
+
+def test_the_target_entropy_may_change() -> None:
+    weights = []
+    for entropy in (-2.0, 5.0):
+        model = SAC("MlpPolicy", SpacesEnv(), **SMALL)
+        model.target_entropy = entropy
+        weights.append(model.learn(40).log_ent_coef.item())
+    assert weights[0] < 0 < weights[1]
+
+
+def test_a_load_that_changes_a_setting_names_it(tmp_path: Path) -> None:
+    SAC("MlpPolicy", SpacesEnv(), **SMALL).save(tmp_path / "model")
+    with pytest.raises(IncompatibleModelError, match="ent_coef replaced what the file says"):
+        SAC.load(tmp_path / "model", ent_coef=0.1)
 
 
 def test_a_run_that_ends_before_learning_starts_says_so() -> None:

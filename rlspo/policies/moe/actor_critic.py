@@ -77,7 +77,7 @@ class MixtureOfExperts(ActorCriticPolicy):
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), **self.moe.as_arguments(), "q_net_arch": self.q_net_arch}
 
-    _template: tuple[int, Any] | None = None
+    _template: tuple[tuple[int, torch.device], Any] | None = None
     #: Which experts gave the actions of the last ``predict``, ``(n_envs,)``.
     acting_experts: np.ndarray | None = None
 
@@ -183,11 +183,12 @@ class MixtureOfExperts(ActorCriticPolicy):
 
     def _experts_of(self, batch_size: int) -> Any:
         """Experts in the shapes of a minibatch, whatever their numbers; kept, since every minibatch asks."""
-        if self._template is None or self._template[0] != batch_size:
+        where = (batch_size, self.device)
+        if self._template is None or self._template[0] != where:
             widths = (self.mlp_extractor.latent_dim_pi, self.pi_features_extractor.features_dim)
             with torch.no_grad():
                 mixture = self._distribution_at(*(torch.zeros(batch_size, width, device=self.device) for width in widths))
-            self._template = (batch_size, mixture.experts)
+            self._template = (where, mixture.experts)
         return self._template[1]
 
     def auxiliary_loss(self, parameters: Parameters, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
@@ -205,16 +206,15 @@ class MixtureOfExperts(ActorCriticPolicy):
         q_loss = (self.action_value_net(seen, batch.actions) - batch.returns).square().mean()
         drawn = mixture.experts.from_noise(batch.noise["actions"]).detach()
         values = self.action_value_net(seen, drawn).detach()
-        winner = values.argmax(dim=-1)
-        loss = self._routing_loss(mixture, values, winner, batch.noise["gate"])
-        stats |= routing.win_statistics(winner, values)
+        loss = self._routing_loss(mixture, values, batch.noise["gate"])
+        stats |= routing.win_statistics(values)
         stats |= {"moe/routing_loss": loss.detach(), "moe/q_loss": q_loss.detach()}
         return self.moe.routing_coef * loss + q_loss, stats
 
-    def _routing_loss(self, mixture: Mixture, values: Tensor, winner: Tensor, noise: Tensor) -> Tensor:
+    def _routing_loss(self, mixture: Mixture, values: Tensor, noise: Tensor) -> Tensor:
         settings = self.moe
         if settings.routing == "frequency":
-            return routing.frequency(mixture, winner, settings)
+            return routing.frequency(mixture, routing.wins(values), settings)
         # Only differences within a state matter to a choice among experts; returns have any scale, log-probabilities have not.
         within = values - values.mean(dim=-1, keepdim=True)
         scaled = within / (within.std() + 1e-8)

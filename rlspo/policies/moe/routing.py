@@ -28,16 +28,22 @@ def make_gate(settings: MoeSettings, n_inputs: int, activation: type[nn.Module])
     return nn.Sequential(*layers, head)
 
 
-def frequency(mixture: Mixture, winner: Tensor, settings: MoeSettings) -> Tensor:
+def wins(values: Tensor) -> Tensor:
+    """1 for the expert with the best action, ``(B, K)``; those that draw, as experts with the same choice do, share it."""
+    best = (values == values.amax(dim=-1, keepdim=True)).float()
+    return best / best.sum(dim=-1, keepdim=True)
+
+
+def frequency(mixture: Mixture, won: Tensor, settings: MoeSettings) -> Tensor:
     """Frequency approximate gradient: regress the gate to the expert that won (arXiv 2104.09122).
 
     Over many draws its minimum is the share of draws that each expert wins.
 
-    :param winner: index of the expert with the best action, ``(B,)``
+    :param won: of :func:`wins`, ``(B, K)``
     """
     if settings.routing_loss == "cross_entropy":
-        return F.cross_entropy(mixture.gate, winner)
-    return (F.one_hot(winner, mixture.n_experts) - mixture.weights).square().sum(dim=-1).mean()
+        return -(won * mixture.log_weights).sum(dim=-1).mean()
+    return (won - mixture.weights).square().sum(dim=-1).mean()
 
 
 def score(mixture: Mixture, values: Tensor, index: Tensor) -> Tensor:
@@ -79,10 +85,10 @@ def gate_statistics(mixture: Mixture) -> dict[str, Tensor]:
     }
 
 
-def win_statistics(winner: Tensor, values: Tensor) -> dict[str, Tensor]:
+def win_statistics(values: Tensor) -> dict[str, Tensor]:
     """How often each expert's action is the best one, and by how much experts differ in value."""
-    wins = F.one_hot(winner, values.shape[1]).float().mean(dim=0)
+    shares = wins(values).mean(dim=0)
     return {
         "moe/q_spread": (values.amax(dim=-1) - values.amin(dim=-1)).mean(),
-        **{f"moe/wins_{k}": wins[k] for k in range(values.shape[1])},
+        **{f"moe/wins_{k}": shares[k] for k in range(values.shape[1])},
     }
