@@ -22,7 +22,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import rlspo
 from rlspo.envs.multi_goal import MultiGoalEnv
@@ -72,12 +72,16 @@ AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "MoE-PPO, marginal, ent_coef 0.3": ("PPO", {**moe(routing="marginal"), **FIXED}),
 }
 
-#: Name in the table and title in the picture; PPO's mixtures all walk alike.
-DRAWN_AGENTS = {
-    agent: agent.replace("max, component (published)", "published").replace("frequency, all (published)", "published")
-    for agent, (algorithm, _) in AGENTS.items()
-    if algorithm == "SAC" or agent in ("PPO", "MoE-PPO, frequency, all (published)", "MoE-PPO, marginal")
-}
+#: Rows of the picture, with titles by the names in the table; PPO's mixtures all walk alike.
+DRAWN_AGENTS: list[dict[str, str]] = [
+    {
+        agent: agent.removesuffix(", ent_coef 0.3").replace("max, component (published)", "published")
+        for agent, (algorithm, settings) in AGENTS.items()
+        if algorithm == "SAC" and ("ent_coef" in settings) == fixed
+    }
+    for fixed in (False, True)
+] + [{"PPO": "PPO", "MoE-PPO, frequency, all (published)": "MoE-PPO, published", "MoE-PPO, marginal": "MoE-PPO, marginal"}]
+ROW_TITLES = ("the weight of the entropy is learned", "ent_coef=0.3", "PPO, ent_coef=0.02")
 
 
 def train(agent: str, seed: int) -> None:
@@ -141,7 +145,7 @@ def report() -> None:
         "| return, sampled | deterministic |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    pictures = []
+    ways = {}
     for agent in AGENTS:
         mine = [row for row in rows if row["agent"] == agent]
         if not mine:
@@ -154,28 +158,36 @@ def report() -> None:
             f"| {agent} | {mine[0]['steps']:,} | {len(mine)} | {found['sampled']} | {found['deterministic']} "
             f"| {spread:.2f} | {means['sampled']:.2f} | {means['deterministic']:.2f} |"
         )
-        if agent in DRAWN_AGENTS:
-            pictures.append((DRAWN_AGENTS[agent], mine[0]["sampled"]["ways"]))
+        ways[agent] = mine[0]["sampled"]["ways"]
     TABLE.write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
-    draw(pictures)
+    draw(ways)
 
 
-def draw(pictures: list[tuple[str, list[Any]]], columns: int = 5) -> None:
-    """One plane for each agent, with its first walks."""
+def draw(ways: dict[str, list[Any]]) -> None:
+    """One plane for each agent that is drawn, with its first walks."""
     from rlspo.envs.drawing import INK, Sheet
 
-    size, head = 220, 26
-    width, height = columns * size, -(-len(pictures) // columns) * (size + head)
-    sheet = Image.new("RGB", (width, height), "white")
+    size, gap, head = 200, 8, 24
+    cell, row_height = size + gap, size + 2 * head + gap
+    sheet = Image.new("RGB", (max(map(len, DRAWN_AGENTS)) * cell + gap, len(DRAWN_AGENTS) * row_height), "white")
     goals = MultiGoalEnv().goals
-    for index, (agent, ways) in enumerate(pictures):
-        x, y = index % columns * size, index // columns * (size + head)
-        title = Sheet(size, head)
-        title.text((8, head / 2), agent, 12, INK)
-        sheet.paste(Image.fromarray(title.pixels()), (x, y))
-        plane = draw_plane(goals, [np.array(way) for way in ways], MultiGoalEnv.HALF_WIDTH, MultiGoalEnv.REACH, size)
-        sheet.paste(Image.fromarray(plane), (x, y + head))
+
+    def write(text: str, place: tuple[int, int], font: int) -> None:
+        strip = Sheet(4 * size if font > 12 else size, head)
+        strip.text((0, head / 2), text, font, INK)
+        sheet.paste(Image.fromarray(strip.pixels()), place)
+
+    for row, (title, agents) in enumerate(zip(ROW_TITLES, DRAWN_AGENTS, strict=True)):
+        y = row * row_height
+        write(title, (gap, y), 14)
+        for column, (agent, name) in enumerate(agents.items()):
+            x = gap + column * cell
+            write(name, (x, y + head), 12)
+            taken = [np.array(way) for way in ways.get(agent, [])]
+            plane = draw_plane(goals, taken, MultiGoalEnv.HALF_WIDTH, MultiGoalEnv.REACH, size)
+            sheet.paste(Image.fromarray(plane), (x, y + 2 * head))
+            ImageDraw.Draw(sheet).rectangle((x, y + 2 * head, x + size - 1, y + 2 * head + size - 1), outline="#b8c0c6")
     PICTURE.parent.mkdir(exist_ok=True)
     sheet.save(PICTURE)
 

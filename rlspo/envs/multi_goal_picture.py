@@ -10,8 +10,8 @@ from rlspo.envs.drawing import FAINT, INK, PAPER, Point, Sheet
 
 Array = np.ndarray
 GOAL, GOAL_EDGE, START, GRID = "#bfe6c3", "#2f8f46", "#f28e2b", "#e8edf1"
-#: One colour for each way, in turn.
-WAYS = ("#3f86cf", "#d1343e", "#7a4fa3", "#138d75", "#b9770e", "#566573")
+#: Of ways, by the goal that they reach; of those that reach none yet.
+WAYS, UNDER_WAY = ("#3f86cf", "#d1343e", "#7a4fa3", "#b9770e", "#138d75", "#566573"), "#8a949c"
 
 
 def draw_plane(goals: Array, ways: list[Array], half_width: float, reach: float, size: int = 440) -> Array:
@@ -36,8 +36,10 @@ def draw_plane(goals: Array, ways: list[Array], half_width: float, reach: float,
         sheet.disc(at(goal), reach * unit, GOAL, GOAL_EDGE, 2)
         sheet.text(at(goal), str(index), 16, GOAL_EDGE, "mm")
     sheet.disc(at(np.zeros(2)), 5, PAPER, FAINT, 1.5)
-    for index, way in enumerate(ways):
-        colour = WAYS[index % len(WAYS)]
+    for way in filter(len, ways):
+        distances = np.linalg.norm(goals - way[-1], axis=1)
+        # places may have been rounded
+        colour = WAYS[int(distances.argmin()) % len(WAYS)] if distances.min() <= 1.01 * reach else UNDER_WAY
         for begin, end in pairwise(way):
             sheet.line(at(begin), at(end), colour, 2)
     if len(ways) == 1 and len(ways[0]):
