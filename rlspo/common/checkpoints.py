@@ -53,7 +53,7 @@ def load_checked(agent: str, needs: set[str], path: Any, load: Callable[[], Mode
     """
     hint = "Was it saved by another agent, or with a policy class that is not importable here?"
     if replaced:
-        hint = f"{' and '.join(replaced)} replaced what the file says; its weights may not fit that."
+        hint += f" Or does what was given beside it not fit its weights ({', '.join(replaced)})?"
     if isinstance(path, str | pathlib.Path):
         settings = read_settings(path)
         owner = settings.get("_agent")

@@ -124,7 +124,9 @@ def _folder_run(folder: Path) -> FolderRun:
     else:
         agent, env, name = absolute.parent.name, _env_of(absolute), absolute.name
     if config:
-        agent = agent if cell else _agent_label(str(config["algo"]))
+        settings = config.get("settings")
+        policy = str(settings.get("policy")) if isinstance(settings, dict) else ""
+        agent = agent if cell else _agent_label(str(config["algo"]), policy)
         env = str(config["env"])
     return FolderRun(agent, env_label(env), name, folder, config)
 
@@ -136,12 +138,16 @@ def _env_of(folder: Path) -> str:
     return inner or (numbered["env"] if numbered else env_id(folder) or folder.name)
 
 
-def _agent_label(algo: str) -> str:
-    """A short name for an agent.
+def _agent_label(algo: str, policy: str = "") -> str:
+    """A short name for an agent; with a mixture of experts it is another one.
 
     >>> _agent_label("ppo"), _agent_label("stable_baselines3.PPO"), _agent_label("my_package.agents.Mine")
     ('ppo', 'SB3 PPO', 'Mine')
+    >>> _agent_label("sac", "MoeMlpPolicy")
+    'moe-sac'
     """
+    if policy.startswith("Moe"):
+        return f"moe-{_agent_label(algo)}"
     package, _, name = algo.rpartition(".")
     short = _PACKAGES.get(package.partition(".")[0])
     return f"{short} {name}" if short else name
