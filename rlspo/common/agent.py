@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import pathlib
 from collections.abc import Iterable
 from typing import Any, ClassVar, TypeVar
@@ -16,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.common.checkpoints import load_checked
 from rlspo.common.compilation import should_compile
-from rlspo.common.errors import check_policy_kwargs
+from rlspo.common.errors import check_policy_kwargs, nearest
 from rlspo.common.randomness import Randomness
 from rlspo.common.settings import shown_settings
 from rlspo.common.vector_env import GymnasiumVecEnv
@@ -46,8 +45,8 @@ class Agent(BaseAlgorithm):
 
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
         if policy_name not in self.policy_aliases:
-            nearest = difflib.get_close_matches(policy_name, self.policy_aliases, n=1)
-            hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+            guess = nearest(policy_name, self.policy_aliases)
+            hint = f" Did you mean {guess!r}?" if guess else ""
             raise ValueError(
                 f"{type(self).__name__} has no policy {policy_name!r}.{hint} It has: {', '.join(self.policy_aliases)}."
             )

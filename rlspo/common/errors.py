@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -144,7 +144,7 @@ def check_layers(name: str, value: Any) -> list[int]:
     return [int(width) for width in value]
 
 
-def check_policy_kwargs(policy_class: type, given: Iterable[str], aliases: Mapping[str, type]) -> None:
+def check_policy_kwargs(policy_class: type, given: Collection[str], aliases: Mapping[str, type]) -> None:
     """Refuse names that a policy's constructor does not take.
 
     :param policy_class: to be built
@@ -156,8 +156,8 @@ def check_policy_kwargs(policy_class: type, given: Iterable[str], aliases: Mappi
     unknown = sorted(set(given) - names) if names is not None else []
     if names is None or not unknown:
         return
-    nearest = [match for name in unknown for match in difflib.get_close_matches(name, names, n=1)]
-    hint = f" Did you mean {' and '.join(map(repr, nearest))}?" if nearest else ""
+    guesses = [guess for name in unknown if (guess := nearest(name, names))]
+    hint = f" Did you mean {' and '.join(map(repr, guesses))}?" if guesses else ""
     others = policies_that_take(given, aliases)
     if others:
         hint = f" Policies that do: {', '.join(others)}."
@@ -167,7 +167,7 @@ def check_policy_kwargs(policy_class: type, given: Iterable[str], aliases: Mappi
     )
 
 
-def policies_that_take(given: Iterable[str], aliases: Mapping[str, type]) -> list[str]:
+def policies_that_take(given: Collection[str], aliases: Mapping[str, type]) -> list[str]:
     """Names of an agent's policies that take all of these arguments."""
     return [alias for alias, cls in aliases.items() if set(given) <= (_policy_arguments(cls) or set())]
 
@@ -190,3 +190,29 @@ def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, allowed))}.")
     return str(value)
+
+
+def nearest(given: str, allowed: Iterable[str]) -> str | None:
+    """The allowed name most like the given one, ignoring case, or None where none is similar.
+
+    >>> nearest("lerning_rate", ["learning_rate", "n_steps"])
+    'learning_rate'
+    """
+    by_lower_case = {name.lower(): name for name in allowed}
+    found = difflib.get_close_matches(given.lower(), by_lower_case, n=1)
+    return by_lower_case[found[0]] if found else None
+
+
+def did_you_mean(given: str, allowed: Iterable[str]) -> str:
+    """A sentence that names the nearest allowed name, or else all of them.
+
+    >>> did_you_mean("lerning_rate", ["learning_rate", "n_steps"])
+    "Did you mean 'learning_rate'?"
+    >>> did_you_mean("qqq", ["learning_rate", "n_steps"])
+    'Allowed: learning_rate, n_steps.'
+    """
+    names = sorted(set(allowed))
+    guess = nearest(given, names)
+    if guess is not None:
+        return f"Did you mean {guess!r}?"
+    return f"Allowed: {', '.join(names)}." if names else "None is allowed here."

@@ -9,11 +9,12 @@ and everything that goes by name (the zoo, the tests that run over all agents) f
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from importlib.metadata import EntryPoint, entry_points
 
 from stable_baselines3.common.base_class import BaseAlgorithm
+
+from rlspo.common.errors import nearest
 
 GROUP = "rlspo.agents"
 
@@ -46,8 +47,8 @@ def agent_class(name: str) -> type[BaseAlgorithm]:
     if entry is None:
         if not declared:
             raise ValueError("No agents are declared: rlspo itself is not installed. In a checkout: pip install -e .")
-        nearest = difflib.get_close_matches(name.lower(), declared, n=1)
-        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        guess = nearest(name, declared)
+        hint = f" Did you mean {guess!r}?" if guess else ""
         raise ValueError(f"There is no agent {name!r}.{hint} Agents: {', '.join(sorted(declared))}.")
     try:
         found = entry.load()

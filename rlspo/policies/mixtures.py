@@ -36,7 +36,7 @@ from rlspo.policies.distributions import (
 
 Tensor = torch.Tensor
 #: Rounds in which kl() improves its pairing of experts. Of random pairs of mixtures, with means one standard deviation of an
-#: expert apart, the bound would fall by another 1 % (median) without end; of experts that nearly coincide (0.3), by 12 %.
+#: expert apart, the bound would fall by another 1 % (median) in endless rounds; of experts that nearly coincide (0.3) by 12 %.
 PAIRING_ROUNDS = 4
 _nodes, _weights = np.polynomial.hermite_e.hermegauss(80)
 #: Nodes and weights of the mean over a standard normal distribution.

@@ -42,7 +42,7 @@ class MoeSACPolicy(SACPolicy):
         acts, as published; it leaves the gate's entropy out, and nothing then keeps experts apart
     :param mode_by: which expert acts where ``deterministic=True``: the one that the ``"gate"`` likes best, or the one whose
         mode the ``"critic"`` does
-    :raises ValueError: for several experts with gSDE, whose noise is that of one; for a setting that the routing does not use
+    :raises ValueError: for several experts with gSDE, whose noise is that of one
     """
 
     def __init__(

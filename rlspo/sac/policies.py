@@ -10,6 +10,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.sac import policies as sb3
+from torch import nn
 
 from rlspo.policies.distributions import SquashedGaussian
 from rlspo.policies.functional import Functional, Parameters
@@ -87,10 +88,10 @@ class SACPolicy(Functional, sb3.SACPolicy):
             if actions.dim() == 3:  # several actions in each state
                 features = features.unsqueeze(1).expand(-1, actions.shape[1], -1)
             pairs = torch.cat([features, actions], dim=-1)
-            hidden = [net[:-1](pairs) for net in critic.q_networks]
-        return torch.stack(
-            [net[-1](latent.float()).squeeze(-1) for net, latent in zip(critic.q_networks, hidden, strict=True)]
-        )
+            # Networks of another kind, a user's own, have no output layer that is known.
+            parts = [(net[:-1], net[-1]) if type(net) is nn.Sequential else (net, nn.Identity()) for net in critic.q_networks]
+            latents = [hidden(pairs) for hidden, _ in parts]
+        return torch.stack([output(latent.float()).squeeze(-1) for (_, output), latent in zip(parts, latents, strict=True)])
 
     def _low_precision(self) -> Any:
         """Hidden layers in fewer bits. Output layers are not: eight bits of a Q of 500 are steps of 4."""

@@ -207,7 +207,7 @@ class SAC(Agent, SB3SAC):
         return wrapped
 
     def _setup_model(self) -> None:
-        check_replay_buffer(self.replay_buffer_class, self.observation_space, self.n_steps)
+        check_replay_buffer(self.replay_buffer_class, self.observation_space)
         self.policy_class = functional_sac_policy_class(self.policy_class)
         usual = self.n_steps == 1 and not self.optimize_memory_usage
         # SB3's files name SB3's own classes.
@@ -352,11 +352,10 @@ class SAC(Agent, SB3SAC):
         progress_bar: bool = False,
     ) -> SAC:
         """Train for ``total_timesteps`` environment steps, over all environments. Arguments as in SB3."""
-        end = int(total_timesteps) + (0 if reset_num_timesteps else self.num_timesteps)
-        if end <= self.learning_starts:
+        if reset_num_timesteps and total_timesteps <= self.learning_starts:
             warnings.warn(
-                f"Nothing is learned in {end} steps: learning_starts={self.learning_starts} steps come first, with uniform "
-                "actions. Train for longer, or let learning start sooner.",
+                f"Nothing is learned in {total_timesteps} steps: learning_starts={self.learning_starts} come first, with "
+                "uniform actions. Train for longer, or let learning start sooner.",
                 stacklevel=2,
             )
         steps = max(int(total_timesteps) - self.learning_starts, 0) // self.n_envs

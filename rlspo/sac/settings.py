@@ -6,7 +6,7 @@ from typing import Any
 
 from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer
-from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import ReplayBuffer
 
 from rlspo.common.errors import check_count, check_fraction, check_number
 
@@ -47,18 +47,19 @@ def check_settings(
 def check_actions(space: spaces.Space) -> None:
     """Refuse actions that are no Box.
 
-    :raises ValueError: for others, with an agent that takes them
+    :raises ValueError: for others, with an agent that takes them where there is one
     """
     if not isinstance(space, spaces.Box):
-        raise ValueError(f"SAC takes actions of a Box, and the environment's are {space}. PPO takes them.")
+        others = " PPO takes them." if isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary) else ""
+        raise ValueError(f"SAC takes actions of a Box, and the environment's are {space}.{others}")
 
 
-def check_replay_buffer(buffer: Any, observation_space: spaces.Space, n_steps: int) -> None:
-    """Refuse what is no buffer, hindsight where there are no goals, and returns of several steps that a buffer cannot give.
+def check_replay_buffer(buffer: Any, observation_space: spaces.Space) -> None:
+    """Refuse what is no buffer, and hindsight where there are no goals.
 
     :param buffer: class, or None
     :raises TypeError: for something else than a class of buffers
-    :raises ValueError: for a buffer that does not go with the rest
+    :raises ValueError: for hindsight without goals
     """
     if buffer is None:
         return
@@ -66,11 +67,6 @@ def check_replay_buffer(buffer: Any, observation_space: spaces.Space, n_steps: i
         raise TypeError(
             f"replay_buffer_class is {buffer!r}; it must be a class of replay buffers, such as "
             "stable_baselines3.HerReplayBuffer, or None."
-        )
-    if n_steps > 1 and not issubclass(buffer, NStepReplayBuffer):
-        raise ValueError(
-            f"n_steps is {n_steps}, and {buffer.__name__} gives returns of one step. Leave replay_buffer_class out, which "
-            "takes SB3's NStepReplayBuffer, or use n_steps=1."
         )
     goals = {"observation", "achieved_goal", "desired_goal"}
     if issubclass(buffer, HerReplayBuffer) and not (

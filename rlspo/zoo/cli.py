@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 
-from rlspo.zoo.errors import did_you_mean
+from rlspo.common.errors import did_you_mean
 
 #: Command to the module whose ``main`` runs it, and what it does.
 COMMANDS = {

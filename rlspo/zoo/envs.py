@@ -27,8 +27,9 @@ from stable_baselines3.common.vec_env import (
     VecTransposeImage,
 )
 
+from rlspo.common.errors import nearest
 from rlspo.zoo.config import Pieces, Settings
-from rlspo.zoo.errors import UserError, nearest
+from rlspo.zoo.errors import UserError
 from rlspo.zoo.native_envs import check_native, make_native
 from rlspo.zoo.signatures import check_names, signature_of
 from rlspo.zoo.values import arguments, imported

@@ -11,10 +11,10 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
-from rlspo.common.errors import policies_that_take
+from rlspo.common.errors import did_you_mean, policies_that_take
 from rlspo.zoo import yaml_io
 from rlspo.zoo.config import Settings
-from rlspo.zoo.errors import UserError, did_you_mean
+from rlspo.zoo.errors import UserError
 from rlspo.zoo.signatures import check_names, check_value, signature_of
 from rlspo.zoo.values import arguments, imported, merged
 

@@ -10,8 +10,9 @@ from typing import Any, NoReturn
 
 import yaml
 
+from rlspo.common.errors import nearest
 from rlspo.zoo import yaml_io
-from rlspo.zoo.errors import UserError, nearest
+from rlspo.zoo.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):

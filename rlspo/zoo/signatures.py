@@ -15,7 +15,8 @@ from typing import Any
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
-from rlspo.zoo.errors import UserError, did_you_mean
+from rlspo.common.errors import did_you_mean
+from rlspo.zoo.errors import UserError
 
 _CALLABLE = typing.get_origin(Callable[..., Any])
 _STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)

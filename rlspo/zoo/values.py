@@ -11,7 +11,8 @@ import stable_baselines3
 from stable_baselines3.common.utils import LinearSchedule
 from torch import nn
 
-from rlspo.zoo.errors import UserError, did_you_mean
+from rlspo.common.errors import did_you_mean
+from rlspo.zoo.errors import UserError
 from rlspo.zoo.signatures import Signature, admits, check_names, check_value
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {

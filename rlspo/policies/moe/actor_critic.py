@@ -36,7 +36,7 @@ class MixtureOfExperts(ActorCriticPolicy):
     All arguments of the policy it stands before, those of :class:`~rlspo.policies.moe.MoeSettings`, and:
 
     :param q_net_arch: hidden layers of Q
-    :raises ValueError: for several experts with gSDE, whose noise is that of one; for a setting that the routing does not use
+    :raises ValueError: for several experts with gSDE, whose noise is that of one
     """
 
     def __init__(

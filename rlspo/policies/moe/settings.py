@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -72,17 +73,17 @@ class MoeSettings:
         self.check_used(routing_loss=("frequency",), gumbel_temperature=("gumbel",))
 
     def check_used(self, **routings: tuple[str, ...]) -> None:
-        """Refuse a setting that was changed and that the routing never looks at.
+        """Warn of a setting that was changed and that the routing never looks at; searches and old files may hold such ones.
 
         :param routings: by a setting's name, those that look at it
-        :raises ValueError: naming setting, routing and what to do
         """
         for name, users in routings.items():
             value = getattr(self, name)
             if value != type(self).__dataclass_fields__[name].default and self.routing not in users:
-                raise ValueError(
+                warnings.warn(
                     f"{name} is {value!r}, which does nothing with routing={self.routing!r}. Leave it out, or use routing="
-                    f"{' or '.join(map(repr, users))}."
+                    f"{' or '.join(map(repr, users))}.",
+                    stacklevel=2,
                 )
 
     def check_noise(self, use_sde: bool) -> None:

@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 from matplotlib.axes import Axes
 
-from rlspo.zoo.errors import UserError, did_you_mean
+from rlspo.common.errors import did_you_mean
+from rlspo.zoo.errors import UserError
 from rlspo.zoo.plot import style
 from rlspo.zoo.plot.numbers import ends
 from rlspo.zoo.plot.picture import Options, Picture

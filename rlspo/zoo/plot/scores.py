@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rlspo.zoo.errors import UserError, did_you_mean
+from rlspo.common.errors import did_you_mean
+from rlspo.zoo.errors import UserError
 from rlspo.zoo.plot.runs import LAST, NATURAL, Run
 from rlspo.zoo.worst import WORST
 

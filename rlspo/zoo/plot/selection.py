@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from rlspo.zoo.errors import UserError, did_you_mean
+from rlspo.common.errors import did_you_mean
+from rlspo.zoo.errors import UserError
 from rlspo.zoo.plot.runs import Run, env_label
 
 _T = TypeVar("_T")

@@ -26,9 +26,10 @@ from optuna.trial import BaseTrial
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from rlspo.common.errors import did_you_mean
 from rlspo.zoo import yaml_io
 from rlspo.zoo.blocks import number_text
-from rlspo.zoo.errors import UserError, did_you_mean
+from rlspo.zoo.errors import UserError
 from rlspo.zoo.hyperparams import find_file, resolve
 from rlspo.zoo.values import merged
 
