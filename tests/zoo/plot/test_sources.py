@@ -174,8 +174,8 @@ def test_grids_below_other_runs_are_left_out_loudly(run_folder, results, tmp_pat
 
 def test_a_mixture_of_experts_is_an_agent_of_its_own(run_folder, tmp_path):
     for number, policy in enumerate(("MlpPolicy", "MoeMlpPolicy"), start=1):
-        config = json.loads(config_of("sac", "E-v0"))
-        run_folder(f"sac/E-v0_{number}", {10: [1.0]}, config=json.dumps(config | {"settings": {"policy": policy}}))
+        config = json.dumps({"algo": "sac", "env": "E-v0", "settings": {"policy": policy}})
+        run_folder(f"sac/E-v0_{number}", {10: [1.0]}, config=config)
     assert [run.agent for run in find([tmp_path], {}).runs] == ["sac", "moe-sac"]
 
 
