@@ -11,16 +11,29 @@ from rlspo.zoo import cli
 
 ROOT = Path(__file__).parent.parent
 #: What makes an example short: nothing else in it is changed.
-SHORTER = {".learn(1e6)": ".learn(1)", ".learn(1e4)": ".learn(1)", "n_eval_episodes=50": "n_eval_episodes=1"}
+SHORTER = {
+    ".learn(1e6)": ".learn(1)",
+    ".learn(2e5)": ".learn(1)",
+    ".learn(1e4)": ".learn(1)",
+    "n_eval_episodes=50": "n_eval_episodes=1",
+}
+#: Pages whose examples are run.
+PAGES = [
+    "README.md",
+    "docs/quickstart.md",
+    "docs/coming_from_sb3.md",
+    "docs/moe.md",
+    "docs/pdppo.md",
+    "docs/post_decision.md",
+    "docs/sac.md",
+]
 
 
 def python_blocks(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", "docs/quickstart.md", "docs/coming_from_sb3.md", "docs/pdppo.md", "docs/post_decision.md"]
-)
+@pytest.mark.parametrize("page", PAGES)
 def test_examples_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("mujoco", "ale_py"):
         pytest.importorskip(package)
