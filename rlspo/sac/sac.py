@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,7 +24,7 @@ from rlspo.common.replay_buffer import ReplayBuffer
 from rlspo.common.trees import to_tensor
 from rlspo.sac.moe import MoeSACCnnPolicy, MoeSACMultiInputPolicy, MoeSACPolicy
 from rlspo.sac.policies import SACCnnPolicy, SACMultiInputPolicy, SACPolicy, functional_sac_policy_class
-from rlspo.sac.settings import check_actions, check_replay_buffer, check_settings
+from rlspo.sac.settings import check_actions, check_length, check_replay_buffer, check_settings
 from rlspo.sac.update import Parameters, SACUpdate, Transitions
 
 Tensor = torch.Tensor
@@ -352,12 +351,8 @@ class SAC(Agent, SB3SAC):
         progress_bar: bool = False,
     ) -> SAC:
         """Train for ``total_timesteps`` environment steps, over all environments. Arguments as in SB3."""
-        if reset_num_timesteps and total_timesteps <= self.learning_starts:
-            warnings.warn(
-                f"Nothing is learned in {total_timesteps} steps: learning_starts={self.learning_starts} come first, with "
-                "uniform actions. Train for longer, or let learning start sooner.",
-                stacklevel=2,
-            )
+        if reset_num_timesteps:
+            check_length(total_timesteps, self.learning_starts)
         steps = max(int(total_timesteps) - self.learning_starts, 0) // self.n_envs
         train_freq: Any = self.train_freq
         unit = 1 if train_freq.unit.value == "step" else 1000  # steps; how long episodes are nobody knows yet

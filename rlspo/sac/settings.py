@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from gymnasium import spaces
@@ -52,6 +53,16 @@ def check_actions(space: spaces.Space) -> None:
     if not isinstance(space, spaces.Box):
         others = " PPO takes them." if isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary) else ""
         raise ValueError(f"SAC takes actions of a Box, and the environment's are {space}.{others}")
+
+
+def check_length(total_timesteps: float, learning_starts: int) -> None:
+    """Warn of a run that is over before learning starts."""
+    if total_timesteps <= learning_starts:
+        warnings.warn(
+            f"Nothing is learned in {total_timesteps} steps: learning_starts={learning_starts} come first, with uniform "
+            "actions. Train for longer, or let learning start sooner.",
+            stacklevel=3,
+        )
 
 
 def check_replay_buffer(buffer: Any, observation_space: spaces.Space) -> None:
