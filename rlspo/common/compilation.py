@@ -44,6 +44,16 @@ def should_compile(choice: str | bool, n_updates: int, device: torch.device) -> 
     return True, f"{n_updates} updates pay for about 15 s of compilation"
 
 
+def stays(tensor: torch.Tensor) -> torch.Tensor:
+    """Promise that ``tensor`` keeps its place between calls of a compiled function, so that CUDA graphs use it there.
+
+    What a function writes to must stay; what does not stay is copied at each call.
+    """
+    if tensor.device.type == "cuda":
+        torch._dynamo.mark_static_address(tensor)
+    return tensor
+
+
 class CompiledOrEager:
     """A compiled function that turns into the plain one where its first call, in which it is compiled, fails.
 
@@ -71,13 +81,16 @@ class CompiledOrEager:
 
 
 def compile_whole(function: Callable[..., Any], device: torch.device, or_eager: bool = False) -> Callable[..., Any]:
-    """Compile ``function`` as one graph of static shapes; on the CPU its wrapper is C++ too, which makes calls cheap.
+    """Compile ``function`` as one graph of static shapes.
+
+    What a call of a small network costs is the way into it. On the CPU the wrapper is C++, too; on CUDA all kernels are one
+    CUDA graph, whose results the next call overwrites, and which copies its inputs but for those that stay (:func:`stays`).
 
     :param function: compiled at its first call
     :param device: of its tensors
     :param or_eager: where compilation fails (no working compiler, no Python headers), say so and go on eagerly
     """
-    options: dict[str, Any] = {"cpp_wrapper": True} if device.type == "cpu" else {}
+    options: dict[str, Any] = {"cpp_wrapper": True} if device.type == "cpu" else {"triton.cudagraphs": True}
     # Isolated: torch counts compilations per line of code, and many agents may live in one process.
     compiler: Callable[..., Any] = torch.compile
     compiled = compiler(function, fullgraph=True, dynamic=False, options=options, isolate_recompiles=True)
@@ -89,6 +102,7 @@ class Compilable:
 
     device: torch.device
     _function: Callable[..., Any]
+    _scalars: tuple[dict[str, float], dict[str, torch.Tensor]] = ({}, {})
 
     def pure_function(self) -> Callable[..., Any]:
         """What is called, and compiled as a whole."""
@@ -108,6 +122,17 @@ class Compilable:
     def compiled(self) -> bool:
         """Whether the compiled path is in use: asked for, and not given up because compilation failed."""
         return self.asked_to_compile and not getattr(self._function, "failed", False)
+
+    def tensors_of(self, scalars: dict[str, float]) -> dict[str, torch.Tensor]:
+        """``scalars`` as tensors on the device, where a change needs no compiling; made anew only where one has changed."""
+        if scalars != self._scalars[0]:
+            tensors = {name: torch.tensor(value, dtype=torch.float32, device=self.device) for name, value in scalars.items()}
+            self._scalars = (scalars, tensors)
+        return self._scalars[1]
+
+    def kept(self, report: torch.Tensor) -> torch.Tensor:
+        """A result that the next call leaves alone."""
+        return report.clone() if self.device.type == "cuda" else report
 
     def unchanged(self) -> AbstractContextManager[Any]:
         """Within, nothing changes that the last call was compiled for: settings, shapes, modules.

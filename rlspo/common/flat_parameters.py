@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from rlspo.common.compilation import stays
+
 Tensor = torch.Tensor
 
 
@@ -26,16 +28,17 @@ class FlatVector:
         self.parameters = [parameter for _, parameter in named]
         self.shapes = [parameter.shape for parameter in self.parameters]
         self.sizes = [parameter.numel() for parameter in self.parameters]
-        self.values = torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters])
+        self.values = stays(torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters]))
         for parameter, view in zip(self.parameters, self.views(self.values), strict=True):
             parameter.data = view
+        self.addresses = [parameter.data_ptr() for parameter in self.parameters]
 
     def holds_all(self, parameters: list[nn.Parameter]) -> bool:
         """Whether these are the parameters it was made of, and still are views of the vector."""
         if len(parameters) != len(self.parameters):
             return False
-        pairs = zip(parameters, self.parameters, self.views(self.values), strict=True)
-        return all(new is old and new.data_ptr() == view.data_ptr() for new, old, view in pairs)
+        pairs = zip(parameters, self.parameters, self.addresses, strict=True)
+        return all(new is old and new.data_ptr() == address for new, old, address in pairs)
 
     def views(self, vector: Tensor) -> list[Tensor]:
         """``vector`` cut into tensors of the parameters' shapes."""
@@ -66,11 +69,11 @@ class FlatParameters(FlatVector):
         self._adopt_new_parameters(module)
         super().__init__(self._in_order(module))
         self.adam = Adam.of(optimizer)
-        self.first_moment = torch.zeros_like(self.values)
-        self.second_moment = torch.zeros_like(self.values)
+        self.first_moment = stays(torch.zeros_like(self.values))
+        self.second_moment = stays(torch.zeros_like(self.values))
         # float64: 1 - 0.999**t cancels in float32 while t is small. One dimension: compiled code on the CPU treats tensors
         # without dimensions as numbers, and what it writes to them is lost.
-        self.steps = torch.zeros(1, dtype=torch.float64, device=self.values.device)
+        self.steps = stays(torch.zeros(1, dtype=torch.float64, device=self.values.device))
         self.adopt_optimizer_state()
 
     def _in_order(self, module: nn.Module) -> list[tuple[str, nn.Parameter]]:

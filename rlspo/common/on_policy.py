@@ -275,8 +275,7 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
             self.update = self._new_update(self.update.compiled)
         self._update_learning_rate(self.policy.optimizer)
         learning_rate = self.policy.optimizer.param_groups[0]["lr"]
-        scalars = {"learning_rate": learning_rate, **self.hyper()}
-        hyper = {name: torch.tensor(value, dtype=torch.float32, device=self.device) for name, value in scalars.items()}
+        hyper = self.update.tensors_of({"learning_rate": learning_rate, **self.hyper()})
         extra = [name for name, field in self.extra_fields.items() if isinstance(field, dict) or field.for_loss]
         data = self.rollout_buffer.tensors((*MINIBATCH_FIELDS.values(), *extra))
         reports: list[Tensor] = []

@@ -12,6 +12,7 @@ from stable_baselines3.common.buffers import ReplayBuffer as SB3ReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
+from rlspo.common.compilation import stays
 from rlspo.common.rollout_buffer import Field, action_field, observation_fields
 from rlspo.common.trees import tree_leaves, tree_map
 
@@ -64,7 +65,7 @@ class ReplayBuffer(SB3ReplayBuffer):
         shape = (self.buffer_size, *field.shape)
         if self.device.type == "cpu":  # numpy's zeros take memory only where they are written to
             return torch.from_numpy(np.zeros(shape, field.dtype))
-        return torch.zeros(shape, dtype=torch.from_numpy(np.zeros(0, field.dtype)).dtype, device=self.device)
+        return stays(torch.zeros(shape, dtype=torch.from_numpy(np.zeros(0, field.dtype)).dtype, device=self.device))
 
     @property
     def bytes_needed(self) -> int:
@@ -121,19 +122,21 @@ class ReplayBuffer(SB3ReplayBuffer):
             **extra,
         }
         kept = np.array([index for index, info in enumerate(infos) if "autoreset" not in info], np.int64)
-        where = (self.pos + np.arange(len(kept))) % self.buffer_size
         for name, value in rows.items():
-            tree_map(lambda store, part: self._write(store, where, np.asarray(part)[kept]), self.data[name], value)
+            tree_map(lambda store, part: self._write(store, np.asarray(part)[kept]), self.data[name], value)
         self.full |= self.pos + len(kept) >= self.buffer_size
         self.pos = (self.pos + len(kept)) % self.buffer_size
 
-    @staticmethod
-    def _write(store: torch.Tensor, where: np.ndarray, rows: np.ndarray) -> None:
-        if store.device.type == "cpu":
-            store.numpy()[where] = rows.reshape(-1, *store.shape[1:])
-        else:
-            tensor = torch.as_tensor(rows.reshape(-1, *store.shape[1:])).to(store.device, store.dtype)
-            store[torch.as_tensor(where, device=store.device)] = tensor
+    def _write(self, store: torch.Tensor, rows: np.ndarray) -> None:
+        """Write ``rows`` from ``pos`` on, a stretch before the ring's end and what is left from its beginning."""
+        rows, at = rows.reshape(-1, *store.shape[1:]), self.pos
+        while len(rows):
+            stretch = rows[: self.buffer_size - at]
+            if store.device.type == "cpu":
+                store.numpy()[at : at + len(stretch)] = stretch
+            else:
+                store[at : at + len(stretch)] = torch.from_numpy(stretch)
+            rows, at = rows[len(stretch) :], 0
 
     def rows(self, count: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """Numbers of ``count`` rows drawn at random, with replacement, on the device.
@@ -173,7 +176,7 @@ class ReplayBuffer(SB3ReplayBuffer):
     def to(self, device: torch.device) -> None:
         """Move all fields to another device."""
         self.device = device
-        self.data = {name: tree_map(lambda store: store.to(device), tree) for name, tree in self.data.items()}
+        self.data = {name: tree_map(lambda store: stays(store.to(device)), tree) for name, tree in self.data.items()}
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the room that is still empty, and readable on machines without this device."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlspo.common.compilation import Compilable
+from rlspo.common.compilation import Compilable, stays
 from rlspo.common.flat_parameters import FlatParameters
 from rlspo.common.trees import tree_map
 
@@ -91,7 +91,7 @@ class Update(Compilable):
         self.max_grad_norm = max_grad_norm
         self.target_kl = target_kl
         self.device = self.flat.values.device
-        self.active = torch.ones(1, dtype=torch.bool, device=self.device)
+        self.active = stays(torch.ones(1, dtype=torch.bool, device=self.device))
         self.stat_names: list[str] = []
         self.use_compiled(compiled)
 
@@ -121,8 +121,9 @@ class Update(Compilable):
         with torch.no_grad():
             if flat.adam:
                 state = (flat.values, flat.first_moment, flat.second_moment, flat.steps, self.active)
-                return self._function(*state, data, indices, hyper, noise)
+                return self.kept(self._function(*state, data, indices, hyper, noise))
             gradient, report = self._function(flat.values, self.active, data, indices, hyper, noise)
+            report = self.kept(report)
             self._step_outside(gradient, report, hyper)
             return report
 

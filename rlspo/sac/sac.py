@@ -314,7 +314,7 @@ class SAC(Agent, SB3SAC):
             scalars["ent_coef"] = float(self.ent_coef_tensor)
         else:
             scalars["target_entropy"] = float(self.target_entropy)
-        return {name: torch.tensor(value, dtype=torch.float32, device=self.device) for name, value in scalars.items()}
+        return self.update.tensors_of(scalars)
 
     def _holds_temperature(self) -> bool:
         return self.update.parts["temperature"].holds_all([self.log_ent_coef])

@@ -120,7 +120,7 @@ class SACUpdate(Compilable):
         with torch.no_grad():
             if not self.stat_names:
                 self.stat_names = [*self._stats(states, data, indices, hyper, noise)]
-            return self._function(states, self.target.values, data, indices, hyper, noise)
+            return self.kept(self._function(states, self.target.values, data, indices, hyper, noise))
 
     def _stats(self, states: dict[str, State], *given: Any) -> dict[str, Tensor]:
         """The statistics of a step that is not taken."""

@@ -174,9 +174,9 @@ def test_optimizer_is_stepped_once_per_minibatch() -> None:
     assert {float(entry["step"]) for entry in state.values()} == {2 * 2 * 2}
 
 
-def test_compiled_equals_eager() -> None:
+def test_compiled_equals_eager(device: str) -> None:
     """One compilation serves all learning rates and clip ranges, and gives the eager numbers, the stop included."""
-    eager, compiled = agent(target_kl=0.03), agent(target_kl=0.03)
+    eager, compiled = agent(target_kl=0.03, device=device), agent(target_kl=0.03, device=device)
     for model in (eager, compiled):
         model.set_logger(configure_logger(verbose=0))
     compiled.update.use_compiled(True)
@@ -195,8 +195,8 @@ def test_compiled_equals_eager() -> None:
         reports[name] = []
         model.update.begin()
         for epoch, rows in enumerate(np.concatenate(order * 4)):
-            scalars = {"learning_rate": torch.tensor(3e-3 / (1 + epoch)), "clip_range": torch.tensor(0.2 - 0.01 * epoch)}
-            reports[name].append(model.update(data, torch.as_tensor(rows), scalars, None))
+            scalars = model.update.tensors_of({"learning_rate": 3e-3 / (1 + epoch), "clip_range": 0.2 - 0.01 * epoch})
+            reports[name].append(model.update(data, torch.as_tensor(rows, device=device), scalars, None))
     got, expected = torch.stack(reports["compiled"]), torch.stack(reports["eager"])
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(compiled.update.flat.values, eager.update.flat.values, rtol=1e-4, atol=1e-5)
