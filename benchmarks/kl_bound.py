@@ -2,11 +2,11 @@
 
     python benchmarks/kl_bound.py        # a minute; writes benchmarks/results/kl_bound.json
 
-Pairs of mixtures of four Gaussians in three dimensions, unrelated or nearly the same; the means of their experts lie
-``spread`` standard deviations apart. Of each pair: the bound over the divergence (estimated with 16,000 samples), what it
-would still fall by if the pairing of experts were improved to the end, and how far its gradient, with the pairing held
-still, is off that of the best pairing. Medians and the worst of 200 pairs; of pairs that are nearly the same, the estimate
-of a divergence near 0 is noisy.
+Pairs of mixtures of four Gaussians in three dimensions, unrelated or nearly the same. The means of their experts are drawn,
+in each dimension, with ``spread`` times the standard deviation of an expert. Of each pair: the bound over the divergence
+(estimated with 16,000 samples), what it would still fall by if the pairing of experts were improved to the end, and how far
+its gradient, with the pairing held still, is off that of the best pairing. Medians and the worst of 200 pairs; of pairs
+that are nearly the same, the estimate of a divergence near 0 is noisy.
 """
 
 from __future__ import annotations

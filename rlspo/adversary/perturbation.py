@@ -24,6 +24,7 @@ class Perturbation:
     :param norm: ``"linf"`` or ``"l2"``, see :class:`~rlspo.adversary.Ball`
     :param clip_to_space: keep perturbed inputs within the bounds of the observation space
     :param keys: of a Dict observation space, which to perturb; None: all continuous ones
+    :param device: of what is perturbed
     :raises TypeError: where the observation space has nothing continuous
     :raises ValueError: for keys that do not exist or are not continuous
     """
@@ -36,12 +37,13 @@ class Perturbation:
         norm: str = "linf",
         clip_to_space: bool = False,
         keys: list[str] | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.preprocess = preprocess
         self.solver = solver
         self.norm = norm
         self.keys = _chosen_keys(preprocess, observation_space, keys)
-        self._bounds = _space_bounds(observation_space, self.keys) if clip_to_space else None
+        self._bounds = _space_bounds(observation_space, self.keys, device) if clip_to_space else None
         Ball(norm, torch.zeros(()))  # checks the norm
 
     def part(self, inputs: Any) -> Any:
@@ -52,9 +54,7 @@ class Perturbation:
         """The ball of this radius, with the bounds in units of the network input where they are asked for."""
         if self._bounds is None:
             return Ball(self.norm, radius)
-        low, high = (
-            {key: self.preprocess.parts[key](bound.to(radius.device)) for key, bound in side.items()} for side in self._bounds
-        )
+        low, high = ({key: self.preprocess.parts[key](bound) for key, bound in side.items()} for side in self._bounds)
         if not self.preprocess.nested:
             return Ball(self.norm, radius, low["observation"], high["observation"])
         return Ball(self.norm, radius, low, high)
@@ -103,10 +103,13 @@ def _chosen_keys(preprocess: Preprocessing, space: spaces.Space, keys: list[str]
     return keys or continuous
 
 
-def _space_bounds(space: spaces.Space, keys: list[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _space_bounds(
+    space: spaces.Space, keys: list[str], device: torch.device | str
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Lower and upper bounds by key, in the space's own units, shaped ``(1, *shape)`` for broadcasting over a batch."""
     parts = space.spaces if isinstance(space, spaces.Dict) else {"observation": space}
     low, high = (
-        {key: torch.as_tensor(getattr(parts[key], side).astype(np.float32))[None] for key in keys} for side in ("low", "high")
+        {key: torch.as_tensor(getattr(parts[key], side).astype(np.float32), device=device)[None] for key in keys}
+        for side in ("low", "high")
     )
     return low, high

@@ -198,7 +198,7 @@ class ARPO(PPO):
         self.perturb: Perturbation | None = None
         if self.epsilon > 0:
             where = (self.policy.preprocess, self.observation_space)
-            self.perturb = Perturbation(*where, solver, self.norm, self.clip_to_space, self.adversary_keys)
+            self.perturb = Perturbation(*where, solver, self.norm, self.clip_to_space, self.adversary_keys, self.device)
             example = self.observation_space.sample()
             batch = tree_map(lambda leaf: np.stack([leaf] * self.batch_size), example)
             self.compiled_search: Any = None

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from rlspo.adversary import detach
 from rlspo.common.collector import Actor
 from rlspo.common.compilation import compile_whole
 from rlspo.common.trees import to_tensor
-from rlspo.common.update import Parameters
 
 if TYPE_CHECKING:
     from rlspo.arpo.arpo import ARPO
@@ -26,10 +24,11 @@ def attacked_actor(agent: ARPO) -> Actor:
 
     :param agent: its ``rollout_objective`` is maximised; compiled where the agent's update is
     """
-    policy, perturb = agent.policy, agent.perturb
+    policy, perturb, flat = agent.policy, agent.perturb, agent.update.flat
     assert perturb is not None
 
-    def search(parameters: Parameters, inputs: Any, radius: Tensor, noise: Any) -> Any:
+    def search(values: Tensor, inputs: Any, radius: Tensor, noise: Any) -> Any:
+        parameters = flat.named(values)
         objective = agent.rollout_objective(parameters, policy.action_distribution(parameters, inputs))
         return perturb(objective, inputs, radius, noise)
 
@@ -37,14 +36,13 @@ def attacked_actor(agent: ARPO) -> Actor:
         if agent.compiled_search is None:
             agent.compiled_search = compile_whole(search, agent.device, or_eager=agent.compile == "auto")
         search = agent.compiled_search
-    parameters = detach(dict(policy.named_parameters()))
     radius = torch.tensor(agent.hyper()["epsilon"], device=agent.device)
 
     @torch.no_grad()
     def act(observations: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         inputs = policy.preprocess(to_tensor(observations, agent.device))
         noise = perturb.draw(inputs, agent.randomness.torch)
-        shown = search(parameters, inputs, radius, noise)
+        shown = search(flat.values, inputs, radius, noise)
         distribution = policy.distribution_of(shown)
         actions = distribution.sample(agent.randomness.torch)
         log_probs = distribution.log_prob(actions)

@@ -55,7 +55,8 @@ def stays(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class CompiledOrEager:
-    """A compiled function that turns into the plain one where its first call, in which it is compiled, fails.
+    """A compiled function that turns into the plain one where compiling fails: at its first call or, where a CUDA graph is
+    recorded, at the second, before anything has run.
 
     :param function: the plain one
     :param compiled: the same, compiled at its first call
@@ -65,12 +66,12 @@ class CompiledOrEager:
         self.function = function
         self.in_use = compiled
         self.failed = False
-        self._tried = False
+        self._calls = 0
 
     def __call__(self, *arguments: Any) -> Any:
-        if self._tried:
+        if self._calls == 2:
             return self.in_use(*arguments)
-        self._tried = True
+        self._calls += 1
         try:
             return self.in_use(*arguments)
         except Exception as error:  # whatever compilers raise; an error of the function itself comes again just below
@@ -124,11 +125,14 @@ class Compilable:
         return self.asked_to_compile and not getattr(self._function, "failed", False)
 
     def tensors_of(self, scalars: dict[str, float]) -> dict[str, torch.Tensor]:
-        """``scalars`` as tensors on the device, where a change needs no compiling; made anew only where one has changed."""
+        """``scalars`` as tensors on the device, where a change needs no compiling.
+
+        They are not to be written to: equal scalars get the same tensors again.
+        """
         if scalars != self._scalars[0]:
             tensors = {name: torch.tensor(value, dtype=torch.float32, device=self.device) for name, value in scalars.items()}
-            self._scalars = (scalars, tensors)
-        return self._scalars[1]
+            self._scalars = (dict(scalars), tensors)
+        return dict(self._scalars[1])
 
     def kept(self, report: torch.Tensor) -> torch.Tensor:
         """A result that the next call leaves alone."""

@@ -98,7 +98,7 @@ class FlatParameters(FlatVector):
         if set(scales.values()) == {1.0}:
             return 1.0
         parts = [torch.full((size,), scales[id(p)]) for p, size in zip(self.parameters, self.sizes, strict=True)]
-        return torch.cat(parts).to(self.values.device)
+        return stays(torch.cat(parts).to(self.values.device))
 
     def _adopt_new_parameters(self, module: nn.Module) -> None:
         """Give the optimiser the parameters of layers that came since it was made, and take those that left away."""

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import BaseBuffer
 
 from rlspo.common.advantages import generalized_advantages
+from rlspo.common.compilation import stays
 from rlspo.common.trees import tree_map
 
 
@@ -101,6 +102,8 @@ class RolloutBuffer(BaseBuffer):
             **(extra_fields or {}),
         }
         self.data: dict[str, Any] = {name: tree_map(self._allocate, field) for name, field in self.fields.items()}
+        #: Where they lie elsewhere than on a CPU, by name.
+        self.on_device: dict[str, Any] = {}
         self.reset()
 
     def _allocate(self, field: Field) -> np.ndarray:
@@ -142,8 +145,16 @@ class RolloutBuffer(BaseBuffer):
         return tree_map(lambda array: array.reshape(-1, *array.shape[2:]), self.data[name])
 
     def tensors(self, names: tuple[str, ...]) -> dict[str, Any]:
-        """Fields as tensors on the device, steps and environments merged."""
-        return {name: tree_map(lambda array: torch.as_tensor(array, device=self.device), self.flat(name)) for name in names}
+        """Fields as tensors on the device, steps and environments merged; the next call writes to the same ones."""
+        return {name: self._tensors_of(name) for name in names}
+
+    def _tensors_of(self, name: str) -> Any:
+        views = tree_map(torch.from_numpy, self.flat(name))
+        if self.device.type == "cpu":
+            return views
+        if name not in self.on_device:
+            self.on_device[name] = tree_map(lambda view: stays(torch.empty_like(view, device=self.device)), views)
+        return tree_map(lambda there, view: there.copy_(view), self.on_device[name], views)
 
     def continues(self, dones: np.ndarray) -> np.ndarray:
         """1 where the episode went on after a step, 0 where it ended, ``(n_steps, n_envs)``.

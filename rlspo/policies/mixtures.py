@@ -35,8 +35,8 @@ from rlspo.policies.distributions import (
 )
 
 Tensor = torch.Tensor
-#: Rounds in which kl() improves its pairing of experts. Of random pairs of mixtures, with means one standard deviation of an
-#: expert apart, the bound would fall by another 1 % (median) in endless rounds; of experts that nearly coincide (0.3) by 11 %.
+#: Rounds in which kl() improves its pairing of experts. Of unrelated mixtures whose means spread as far as one expert does,
+#: the bound would fall by another 1 % (median) in endless rounds; where they spread 0.3 times as far, by 11 %.
 PAIRING_ROUNDS = 4
 _nodes, _weights = np.polynomial.hermite_e.hermegauss(80)
 #: Nodes and weights of the mean over a standard normal distribution.
@@ -170,10 +170,10 @@ class Mixture:
     def kl(self, other: Mixture) -> Tensor:
         """An upper bound of KL(self || other), ``(B,)``; exact where both have one expert, and 0 for equal mixtures.
 
-        How near it is depends on how far experts lie apart. With four experts in three dimensions whose means lie 3, 1 and 0.3
-        of their standard deviations apart it is 1.1, 1.7 and 3 times the divergence (medians of ``benchmarks/kl_bound.py``);
-        its gradient, that of the bound with the pairing of experts held still, is then off that of the best pairing by 0, 9
-        and 36 %.
+        How near it is depends on how far experts lie apart. With four experts in three dimensions whose means spread, in each
+        dimension, 3, 1 and 0.3 times as far as an expert does, it is 1.1, 1.7 and 3 times the divergence. Its gradient, that
+        of the bound with the pairing of experts held still, is off that of the best pairing by 0, 9 and 36 % for unrelated
+        mixtures, and by 0 for nearly equal ones (medians of ``benchmarks/kl_bound.py``).
 
         Of expert i's weight, the share ``share[i, j]`` is paired with expert j of ``other``, and of j's weight the share
         ``back[i, j]`` with i. Any shares give a bound, so they carry no gradient. Of the cheapest shares found and of each

@@ -79,7 +79,8 @@ class SACUpdate(Compilable):
             if part.adam is None:
                 raise ValueError(
                     f"The optimizer of the {name} is {type(self.optimizers[name]).__name__}; SAC's update, one function with "
-                    "its optimisers inside, has Adam and AdamW (policy_kwargs=dict(optimizer_class=torch.optim.AdamW))."
+                    "its optimisers inside, has Adam and AdamW (policy_kwargs=dict(optimizer_class=torch.optim.AdamW)), "
+                    "without amsgrad and maximize, and with the same settings in all groups."
                 )
         self.device = self.target.values.device
         self.stat_names: list[str] = []

@@ -167,15 +167,16 @@ def test_attacked_rollouts_record_what_the_policy_saw(device: str) -> None:
         (ARPO, "discrete", {}, 1e-3),
         (ARPO, "box", {"norm": "l2", "solver": "pgd", "guidance": 1.0}, 1e-5),
         (BARPO, "box", {"solver": "power", "restarts": 2}, 1e-3),
+        (BARPO, "box", {"rollouts": "attacked", "clip_to_space": True}, 1e-3),
     ],
-    ids=["barpo-linf-langevin", "arpo-discrete-linf-langevin", "arpo-l2-pgd", "barpo-linf-power"],
+    ids=["barpo-linf-langevin", "arpo-discrete-linf-langevin", "arpo-l2-pgd", "barpo-linf-power", "barpo-attacked-rollouts"],
 )
-def test_compiled_equals_eager(agent: type[ARPO], action: str, options: dict[str, Any], tolerance: float) -> None:
+def test_compiled_equals_eager(agent: type[ARPO], action: str, options: dict[str, Any], tolerance: float, device: str) -> None:
     """The default search, ARPO's objective, both norms and a restarted search; each compiles once.
 
     Where signs and the choice among restarts break near-ties differently, the parameters may differ a little more.
     """
-    kwargs = {**SMALL, "epsilon": 0.2, "epsilon_ramp": 0.0, "adversary_steps": 4, "device": "cpu", **options}
+    kwargs = {**SMALL, "epsilon": 0.2, "epsilon_ramp": 0.0, "adversary_steps": 4, "device": device, **options}
     eager, compiled = (
         agent("MlpPolicy", SpacesEnv("box", action), compile=choice, **kwargs).learn(128) for choice in (False, True)
     )

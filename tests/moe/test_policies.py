@@ -113,34 +113,12 @@ def test_pdppo_with_mixtures(options: dict[str, Any]) -> None:
     assert weights(model).isfinite().all()
 
 
-@pytest.mark.parametrize(("update", "entropy_of"), [("all", "mixture"), ("max", "mixture")])
-def test_compiled_sac_equals_eager(update: str, entropy_of: str, device: str) -> None:
-    kwargs = {"net_arch": [16], "primitive_update": update, "entropy_of": entropy_of}
-    model = SAC("MoeMlpPolicy", SpacesEnv(), **OFF_POLICY, policy_kwargs=kwargs, device=device, compile=False).learn(30)
-    update_function, flat = model.update, model.update.parts["actor"]
-    state = [v.clone() for part in update_function.parts.values() for v in (part.values, part.first_moment, part.steps)]
-    noise = {when: model.policy.draw_noise(16, model.randomness.torch) for when in ("now", "next")}
-    rows = torch.arange(16, device=model.device)
-    second = [part.second_moment.clone() for part in update_function.parts.values()]
-    report = update_function(model.replay_buffer.data, rows, model.hyper(), noise).clone()
-    after = flat.values.clone()
-    for part, moment in zip(update_function.parts.values(), second, strict=True):
-        part.second_moment.copy_(moment)
-    vectors = [v for part in update_function.parts.values() for v in (part.values, part.first_moment, part.steps)]
-    for vector, old in zip(vectors, state, strict=True):
-        vector.copy_(old)
-    update_function.use_compiled(True)
-    compiled = update_function(model.replay_buffer.data, rows, model.hyper(), noise)
-    torch.testing.assert_close(compiled[:3], report[:3], rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(flat.values, after, rtol=1e-3, atol=1e-5)
-
-
 @pytest.mark.parametrize("routing", ["frequency", "marginal"])
 def test_compiled_ppo_equals_eager(routing: str, device: str) -> None:
     finals = []
     for compiled in (False, True):
         options = {**ON_POLICY, "policy_kwargs": {"net_arch": [8], "routing": routing}, "ent_coef": 0.01}
-        model = PPO("MoeMlpPolicy", SpacesEnv(), **options, device=device, compile=compiled).learn(32)
+        model = PPO("MoeMlpPolicy", SpacesEnv(), **options, device=device, compile=compiled).learn(96)
         finals.append(weights(model))
     torch.testing.assert_close(finals[0], finals[1], rtol=1e-3, atol=1e-5)
 
