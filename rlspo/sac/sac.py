@@ -4,33 +4,27 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from stable_baselines3 import SAC as SB3SAC
-from stable_baselines3.common.buffers import DictReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer as SB3ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn, Schedule
+from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-from rlspo.common.agent import Agent
-from rlspo.common.collector import stack_observations
-from rlspo.common.errors import check_choice, check_finite
+from rlspo.common.errors import check_choice
+from rlspo.common.off_policy import OffPolicyAgent
 from rlspo.common.precision import PRECISIONS, bfloat16_is_fast
-from rlspo.common.randomness import Randomness
-from rlspo.common.replay_buffer import ReplayBuffer
-from rlspo.common.trees import to_tensor
 from rlspo.sac.moe import MoeSACCnnPolicy, MoeSACMultiInputPolicy, MoeSACPolicy
 from rlspo.sac.policies import SACCnnPolicy, SACMultiInputPolicy, SACPolicy, functional_sac_policy_class
-from rlspo.sac.settings import check_actions, check_length, check_replay_buffer, check_settings
+from rlspo.sac.settings import check_actions, check_settings
 from rlspo.sac.update import Parameters, SACUpdate, Transitions
 
 Tensor = torch.Tensor
 
 
-class SAC(Agent, SB3SAC):
+class SAC(OffPolicyAgent, SB3SAC):
     """Soft actor-critic: off-policy, with a learned entropy coefficient.
 
     ::
@@ -201,20 +195,13 @@ class SAC(Agent, SB3SAC):
 
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
-        wrapped = Agent._wrap_env(env, verbose, monitor_wrapper)
+        wrapped = OffPolicyAgent._wrap_env(env, verbose, monitor_wrapper)
         check_actions(wrapped.action_space)
         return wrapped
 
     def _setup_model(self) -> None:
-        check_replay_buffer(self.replay_buffer_class, self.observation_space)
         self.policy_class = functional_sac_policy_class(self.policy_class)
-        usual = self.n_steps == 1 and not self.optimize_memory_usage
-        # SB3's files name SB3's own classes.
-        if usual and self.replay_buffer_class in (None, SB3ReplayBuffer, DictReplayBuffer):
-            self.replay_buffer_class = ReplayBuffer
-        with Randomness.fork(self.seed):
-            super()._setup_model()
-        self.policy.generator = self.randomness.predict
+        super()._setup_model()
         low = self.precision == "bfloat16" or (self.precision == "auto" and bfloat16_is_fast(self.device))
         self.policy.matmul_dtype = torch.bfloat16 if low else None
         if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.policy.modules()):
@@ -236,48 +223,6 @@ class SAC(Agent, SB3SAC):
         )
         update.use_compiled(compiled, or_eager=self.compile == "auto")
         return update
-
-    # Collecting.
-
-    def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
-        """As SB3's; the exploration matrices of gSDE come from the agent's own generators."""
-        if not self.use_sde:
-            return super().collect_rollouts(*args, **kwargs)
-        with Randomness.fork(int(self.randomness.numpy.integers(2**31))):
-            return super().collect_rollouts(*args, **kwargs)
-
-    def _sample_action(
-        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
-    ) -> tuple[np.ndarray, np.ndarray]:
-        warming_up = self.num_timesteps < learning_starts and not (self.use_sde and self.use_sde_at_warmup)
-        if warming_up or self.use_sde:
-            with self.randomness.lend_numpy():
-                return super()._sample_action(learning_starts, action_noise, n_envs)
-        with torch.inference_mode():
-            observations: Any = self._last_obs
-            inputs = self.policy.preprocess(to_tensor(observations, self.device))
-            actions = self.policy.distribution_of(inputs).sample(self.randomness.torch).cpu().numpy()
-        if action_noise is not None:
-            with self.randomness.lend_numpy():
-                actions = np.clip(actions + action_noise(), -1, 1)
-        actions = actions.reshape(n_envs, *(self.action_space.shape or ()))
-        return self.policy.unscale_action(actions), actions
-
-    def _store_transition(
-        self, replay_buffer: Any, buffer_action: np.ndarray, new_obs: Any, reward: np.ndarray, dones: np.ndarray, infos: Any
-    ) -> None:
-        step = self.num_timesteps // len(dones) - 1
-        if any("autoreset" in info for info in infos) and not isinstance(replay_buffer, ReplayBuffer):
-            raise ValueError(
-                f"The environments reset in a step of their own, which {type(replay_buffer).__name__} would keep as a "
-                "transition. Make them with autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP, or leave the buffer to "
-                "rlspo."
-            )
-        check_finite(new_obs, reward, step)
-        for index in np.flatnonzero(dones):
-            if infos[index].get("terminal_observation") is not None:
-                check_finite(stack_observations([infos[index]["terminal_observation"]]), np.zeros(1), step, int(index))
-        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
 
     # Learning.
 
@@ -319,64 +264,7 @@ class SAC(Agent, SB3SAC):
     def _holds_temperature(self) -> bool:
         return self.update.parts["temperature"].holds_all([self.log_ent_coef])
 
-    def _minibatch(self, batch_size: int) -> tuple[dict[str, Any], Tensor]:
-        """Fields, and the numbers of the rows to learn from."""
-        buffer: Any = self.replay_buffer
-        if isinstance(buffer, ReplayBuffer):
-            rows = buffer.rows(batch_size, self.randomness.torch)
-            if self._vec_normalize_env is None:
-                return buffer.data, rows
-            samples = buffer._get_samples(rows.cpu().numpy(), self._vec_normalize_env)
-        else:
-            with self.randomness.lend_numpy():
-                samples = buffer.sample(batch_size, env=self._vec_normalize_env)
-        data = {
-            "observations": samples.observations,
-            "next_observations": samples.next_observations,
-            "actions": samples.actions,
-            "rewards": samples.rewards.reshape(-1).float(),
-            "dones": samples.dones.reshape(-1).float(),
-        }
-        if samples.discounts is not None:
-            data["discounts"] = samples.discounts.reshape(-1).float()
-        return data, torch.arange(batch_size, device=self.device)
-
-    def learn(
-        self,
-        total_timesteps: float,
-        callback: MaybeCallback = None,
-        log_interval: int = 4,
-        tb_log_name: str | None = None,
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-    ) -> SAC:
-        """Train for ``total_timesteps`` environment steps, over all environments. Arguments as in SB3."""
-        if reset_num_timesteps:
-            check_length(total_timesteps, self.learning_starts)
-        steps = max(int(total_timesteps) - self.learning_starts, 0) // self.n_envs
-        train_freq: Any = self.train_freq
-        unit = 1 if train_freq.unit.value == "step" else 1000  # steps; how long episodes are nobody knows yet
-        per_training = train_freq.frequency * unit
-        taken = self.gradient_steps if self.gradient_steps >= 0 else per_training * self.n_envs
-        self._planned_updates += steps // per_training * taken
-        self.decide_on_compiling()
-        return super().learn(
-            int(total_timesteps),
-            callback,
-            log_interval,
-            tb_log_name or type(self).__name__,
-            reset_num_timesteps,
-            progress_bar,
-        )
-
     # Saving and loading.
-
-    def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
-        """As SB3's, also from another device or for another number of environments."""
-        super().load_replay_buffer(path, truncate_last_traj)
-        if isinstance(self.replay_buffer, ReplayBuffer):
-            self.replay_buffer.to(self.device)
-            self.replay_buffer.n_envs = self.n_envs
 
     def get_parameters(self) -> dict[str, dict[str, Any]]:
         """State dicts of policy and optimisers, in SB3's form."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from gymnasium import spaces
-from stable_baselines3 import HerReplayBuffer
-from stable_baselines3.common.buffers import ReplayBuffer
 
 from rlspo.common.errors import check_count, check_fraction, check_number
 
@@ -53,40 +50,6 @@ def check_actions(space: spaces.Space) -> None:
     if not isinstance(space, spaces.Box):
         others = " PPO takes them." if isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary) else ""
         raise ValueError(f"SAC takes actions of a Box, and the environment's are {space}.{others}")
-
-
-def check_length(total_timesteps: float, learning_starts: int) -> None:
-    """Warn of a run that is over before learning starts."""
-    if total_timesteps <= learning_starts:
-        warnings.warn(
-            f"Nothing is learned in {total_timesteps} steps: learning_starts={learning_starts} come first, with uniform "
-            "actions. Train for longer, or let learning start sooner.",
-            stacklevel=3,
-        )
-
-
-def check_replay_buffer(buffer: Any, observation_space: spaces.Space) -> None:
-    """Refuse what is no buffer, and hindsight where there are no goals.
-
-    :param buffer: class, or None
-    :raises TypeError: for something else than a class of buffers
-    :raises ValueError: for hindsight without goals
-    """
-    if buffer is None:
-        return
-    if not (isinstance(buffer, type) and issubclass(buffer, ReplayBuffer)):
-        raise TypeError(
-            f"replay_buffer_class is {buffer!r}; it must be a class of replay buffers, such as "
-            "stable_baselines3.HerReplayBuffer, or None."
-        )
-    goals = {"observation", "achieved_goal", "desired_goal"}
-    if issubclass(buffer, HerReplayBuffer) and not (
-        isinstance(observation_space, spaces.Dict) and goals <= set(observation_space.spaces)
-    ):
-        raise ValueError(
-            f"HerReplayBuffer learns from goals in hindsight, so observations must be a Dict with {', '.join(sorted(goals))}; "
-            f"the environment's are {observation_space}. Leave replay_buffer_class out for other environments."
-        )
 
 
 def _check_train_freq(value: Any) -> None:
