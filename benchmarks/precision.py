@@ -1,16 +1,22 @@
-"""Does bfloat16 in the convolutions learn as well as float32?
+"""Does bfloat16 learn as well as float32?
 
     python benchmarks/precision.py --json precision.json
+    python benchmarks/precision.py --case sac --seeds 12 --jobs 2 --json precision_sac.json
 
-PPO with CnnPolicy on a small image task (find the bright square: four actions, 36 x 36 pixels, reward 1 where it is the
-right one), both precisions, several seeds, in turn. Prints the mean reward over training (area under the curve) and at the
-end, with the difference between the precisions and its 95 % bootstrap interval over seeds.
+``ppo`` is PPO with CnnPolicy, whose convolutions are in bfloat16, on a small image task (find the bright square: four
+actions, 36 x 36 pixels, reward 1 where it is the right one). ``sac`` is SAC with its hidden layers in bfloat16 on
+Pendulum-v1. Both precisions, several seeds. Prints the mean over training (area under the curve) and at the end of the mean
+reward of a rollout (ppo) or the return of an episode (sac), with the difference between the precisions and its 95 % bootstrap
+interval over seeds.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +27,7 @@ from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
-from rlspo import PPO
+from rlspo import PPO, SAC
 
 
 class BrightSquare(gym.Env[np.ndarray, int]):
@@ -62,13 +68,31 @@ class Curve(BaseCallback):
         self.rewards.append(float(self.model.rollout_buffer.rewards.mean()))
 
 
-def run(precision: str, seed: int, steps: int) -> list[float]:
-    """The learning curve of one agent."""
+def ppo(precision: str, seed: int) -> list[float]:
+    """Mean reward of each rollout."""
     env = make_vec_env(BrightSquare, 8, seed=seed)
     settings = {"n_steps": 64, "batch_size": 128, "n_epochs": 4, "learning_rate": 2.5e-4, "device": "cpu"}
     curve = Curve()
-    PPO("CnnPolicy", env, seed=seed, precision=precision, **settings).learn(steps, callback=curve)
+    PPO("CnnPolicy", env, seed=seed, precision=precision, **settings).learn(20_480, callback=curve)
     return curve.rewards
+
+
+def sac(precision: str, seed: int) -> list[float]:
+    """Return of each episode."""
+    env: Any = make_vec_env("Pendulum-v1", 1, seed=seed)
+    SAC("MlpPolicy", env, seed=seed, precision=precision, learning_rate=1e-3, device="cpu", compile=True).learn(6000)
+    return [float(value) for value in env.envs[0].get_episode_rewards()]
+
+
+CASES: dict[str, Callable[[str, int], list[float]]] = {"ppo": ppo, "sac": sac}
+
+
+def run(case: str, precision: str, seed: int) -> list[float]:
+    """The learning curve of one agent."""
+    torch.set_num_threads(1)
+    curve = CASES[case](precision, seed)
+    print(f"{precision} seed {seed}: mean {np.mean(curve):.3f}, end {np.mean(curve[-4:]):.3f}", flush=True)
+    return curve
 
 
 def interval(differences: np.ndarray) -> tuple[float, float]:
@@ -80,19 +104,18 @@ def interval(differences: np.ndarray) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", choices=CASES, default="ppo")
     parser.add_argument("--seeds", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=20_480)
+    parser.add_argument("--jobs", type=int, default=1, help="agents trained side by side")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    curves: dict[str, list[list[float]]] = {"float32": [], "bfloat16": []}
-    for seed in range(args.seeds):
-        for precision, collected in curves.items():
-            collected.append(run(precision, seed, args.steps))
-            print(
-                f"{precision} seed {seed}: mean {np.mean(collected[-1]):.3f}, end {np.mean(collected[-1][-4:]):.3f}",
-                flush=True,
-            )
+    precisions = ("float32", "bfloat16")
+    cells = [(precision, seed) for seed in range(args.seeds) for precision in precisions]
+    with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
+        found = [*pool.map(run, [args.case] * len(cells), *zip(*cells, strict=True))]
+    curves = {
+        name: [curve for (precision, _), curve in zip(cells, found, strict=True) if precision == name] for name in precisions
+    }
     single, half = (np.array(curves[precision]) for precision in ("float32", "bfloat16"))
     for what, part in (("area", slice(None)), ("end", slice(-4, None))):
         a, b = single[:, part].mean(axis=1), half[:, part].mean(axis=1)
