@@ -80,8 +80,12 @@ class Agent(BaseAlgorithm):
         self.compile = compile
         self._planned_updates = 0
 
-    def decide_on_compiling(self) -> None:
-        """Switch the update to its compiled form where that was asked for, or where the updates planned so far pay for it."""
+    def decide_on_compiling(self, n_updates: int) -> None:
+        """Switch the update to its compiled form where that was asked for, or where the updates planned so far pay for it.
+
+        :param n_updates: of the coming run; those of runs before it count too, since training in slices pays in the end
+        """
+        self._planned_updates += n_updates
         compiled, reason = should_compile(self.compile, self._planned_updates, self.device)
         if compiled and not self.update.asked_to_compile:
             print(f"Compiling the update, which takes 10 to 25 s before the first one: {reason}.", flush=True)

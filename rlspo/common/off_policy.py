@@ -124,16 +124,9 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
         unit = 1 if train_freq.unit.value == "step" else 1000  # steps; how long episodes are nobody knows yet
         per_training = train_freq.frequency * unit
         taken = self.gradient_steps if self.gradient_steps >= 0 else per_training * self.n_envs
-        self._planned_updates += steps // per_training * taken
-        self.decide_on_compiling()
-        return super().learn(
-            int(total_timesteps),
-            callback,
-            log_interval,
-            tb_log_name or type(self).__name__,
-            reset_num_timesteps,
-            progress_bar,
-        )
+        self.decide_on_compiling(steps // per_training * taken)
+        name = tb_log_name or type(self).__name__
+        return super().learn(int(total_timesteps), callback, log_interval, name, reset_num_timesteps, progress_bar)
 
     # Loading.
 

@@ -334,17 +334,9 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         """
         check_batch_size(self.batch_size, self.n_steps, self.n_envs)
         rollout = self.n_steps * self.n_envs
-        n_updates = -(-int(total_timesteps) // rollout) * self.n_epochs * (rollout // self.batch_size)
-        self._planned_updates += n_updates  # training in slices pays in the end, too
-        self.decide_on_compiling()
-        return super().learn(
-            int(total_timesteps),
-            callback,
-            log_interval,
-            tb_log_name or type(self).__name__,
-            reset_num_timesteps,
-            progress_bar,
-        )
+        self.decide_on_compiling(-(-int(total_timesteps) // rollout) * self.n_epochs * (rollout // self.batch_size))
+        name = tb_log_name or type(self).__name__
+        return super().learn(int(total_timesteps), callback, log_interval, name, reset_num_timesteps, progress_bar)
 
     # Saving and loading.
 
