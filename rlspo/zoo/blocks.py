@@ -109,21 +109,64 @@ def apply_block(file: Path, name: str, text: str) -> None:
         then nothing is written
     """
     before = yaml_io.read_mapping(file)
-    old = file.read_bytes().decode("utf-8")
-    new = _replaced(file, name, text.rstrip("\n") + "\n", old.replace("\r\n", "\n"))
-    if "\r\n" in old:
-        new = new.replace("\n", "\r\n")
-    try:
-        after = yaml_io.parse(new)
-    except yaml.YAMLError:
-        after = None
-    expected = {**before, name: yaml_io.parse(text)[name]}
-    if not isinstance(after, dict) or list(after.items()) != list(expected.items()):
+    old = _read(file)
+    new = _replaced(file, name, text.rstrip("\n") + "\n", old)
+    if not _holds(new, {**before, name: yaml_io.parse(text)[name]}):
         raise UserError(
             f"{file}: the block {name!r} cannot be put in without changing another block: they share anchors, or the file is "
             "laid out unusually. Nothing was written; put the block in by hand."
         )
     _write(file, new)
+
+
+def apply_provenance(file: Path, name: str, settings: Mapping[str, Any], provenance: str) -> None:
+    """Say in a file where the settings of a block come from, and leave the settings as they stand, comments included.
+
+    :param file: of hyperparameters; replaced in one go
+    :param name: of the block
+    :param settings: of the block; written out where the file has no block of this name with a provenance of its own
+    :param provenance: in words
+    :raises UserError: if the file cannot be read or written, or another block would change; then nothing is written
+    """
+    before = yaml_io.read_mapping(file)
+    text = render_block(name, settings, provenance)
+    new = _with_provenance(_read(file), name, render_block(name, {}, provenance).split("\n")[1:-1])
+    same = name in before and yaml_io.parse(text)[name]["provenance"]
+    if same and _holds(new, {**before, name: {**before[name], "provenance": same}}):
+        _write(file, new)
+    else:
+        apply_block(file, name, text)
+
+
+def _with_provenance(old: str, name: str, lines: list[str]) -> str:
+    """The file with other lines in place of those of a block's provenance; as it is where the block has none of its own."""
+    root = yaml.compose(old, yaml.SafeLoader)
+    found = [value for key, value in getattr(root, "value", []) if key.value == name and isinstance(value, yaml.MappingNode)]
+    keys = [key for key, _ in found[0].value] if found and not found[0].flow_style else []
+    for key in keys:
+        if key.value != "provenance":
+            continue
+        all_lines = old.split("\n")
+        first = key.start_mark.line
+        body = _below(all_lines, first, len(all_lines))
+        while body and not body[-1].strip():
+            body.pop()
+        last = first + 1 + len(body)
+        return "\n".join([*all_lines[:first], *lines, *all_lines[last:]])
+    return old
+
+
+def _read(file: Path) -> str:
+    return file.read_bytes().decode("utf-8").replace("\r\n", "\n")
+
+
+def _holds(text: str, expected: Mapping[str, Any]) -> bool:
+    """Whether text holds these blocks, in this order, and nothing else."""
+    try:
+        found = yaml_io.parse(text)
+    except yaml.YAMLError:
+        return False
+    return isinstance(found, dict) and list(found.items()) == list(expected.items())
 
 
 def _replaced(file: Path, name: str, text: str, old: str) -> str:
@@ -194,8 +237,10 @@ def _depth(line: str) -> int:
 
 
 def _write(file: Path, text: str) -> None:
-    """Replace a file in one go, so that nobody ever sees half of it; links and access rights stay."""
+    """Replace a file in one go, so that nobody ever sees half of it; links, access rights and the ends of lines stay."""
     target = file.resolve()
+    if b"\r\n" in target.read_bytes():
+        text = text.replace("\n", "\r\n")
     partial: str | None = None
     try:
         if not os.access(target, os.W_OK):

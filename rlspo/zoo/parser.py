@@ -125,6 +125,14 @@ def radius(text: str) -> float:
     return number
 
 
+def hours(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        return radius(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours above 0, such as 8 or 0.5") from error
+
+
 def draw_seed() -> int:
     """A seed for a run that was given none."""
     return secrets.randbelow(2**31)

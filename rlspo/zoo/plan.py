@@ -59,7 +59,7 @@ def evaluation_recipe(config: RunConfig) -> EnvRecipe:
 def make_plan(args: argparse.Namespace) -> Plan:
     """Read, choose and check everything a run needs.
 
-    :param args: the parsed command line
+    :param args: the parsed command line; with a mapping ``block``, its settings stand in place of those of a file
     :raises UserError: for anything that does not exist, does not fit or is not installed
     """
     cls = _agent(args.algo)
@@ -68,8 +68,10 @@ def make_plan(args: argparse.Namespace) -> Plan:
     check_env_kwargs(spec, args.env_kwargs, "--env-kwargs")
     check_env_kwargs(spec, args.eval_env_kwargs, "--eval-env-kwargs")
     check_device(args.device)
-    file = find_file(algo, cls, args.conf_file)
-    found = resolve(cls, file, spec.id, is_atari(spec), _overrides(args), needs_policy=args.trained_agent is None)
+    block = getattr(args, "block", None)
+    file = find_file(algo, cls, args.conf_file) if block is None else None
+    changes = {**{key: (value, COMMAND_LINE) for key, value in (block or {}).items()}, **_overrides(args)}
+    found = resolve(cls, file, spec.id, is_atari(spec), changes, needs_policy=args.trained_agent is None)
     check_env_kwargs(spec, found.settings.env_kwargs, f"{found.where('env_kwargs')}: env_kwargs")
     _check_trained_agent(args)
     config = RunConfig(

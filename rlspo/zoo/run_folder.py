@@ -190,14 +190,22 @@ def _version(package: str) -> str | None:
         return None
 
 
+def code_state() -> str:
+    """The commit of rlspo's code, ``-dirty`` where the package has changes since; its version where it is not in git."""
+    state = _git_state(Path(rlspo.__file__))
+    if state is None:
+        return f"rlspo {version('rlspo')}"
+    return state["commit"][:7] + ("-dirty" if state["dirty"] else "")
+
+
 def _git_state(path: Path) -> dict[str, Any] | None:
-    """Commit that a file or folder is at, and whether it has changes; None where git does not track it."""
+    """Commit that a file or folder is at, and whether its folder has changes; None where git does not track it."""
     folder = path if path.is_dir() else path.parent
     tracked = _git(folder, "ls-files", "--error-unmatch", "." if path.is_dir() else path.name)
     commit = _git(folder, "rev-parse", "HEAD")
     if not tracked or commit is None:
         return None
-    return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain"))}
+    return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--", "."))}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -1,10 +1,12 @@
-"""Stopping a run from outside: Ctrl-C and SIGTERM end training at the next step, so that nothing is lost."""
+"""Stopping a run from outside, so that nothing is lost: by Ctrl-C, by SIGTERM, or because its time is up."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -13,6 +15,29 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 class Stopped(BaseException):
     """A second signal, or one that came where there is nothing to finish first; as KeyboardInterrupt, no Exception."""
+
+
+class TimeIsUp(BaseException):
+    """The time that was given is over; as KeyboardInterrupt, no Exception."""
+
+
+@contextmanager
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Raise :class:`TimeIsUp` in the main thread once some time is over.
+
+    :param seconds: of the clock on the wall; None for ever
+    """
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise TimeIsUp
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds or 0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 class StopSignal:

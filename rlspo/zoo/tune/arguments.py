@@ -10,7 +10,7 @@ from typing import Any
 from rlspo.attacks import ATTACKS
 from rlspo.common.registry import agent_names
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.parser import Pairs, Parser, positive, radius, seed
+from rlspo.zoo.parser import Pairs, Parser, hours, positive, radius, seed
 from rlspo.zoo.tune.samplers import PRUNERS, SAMPLERS
 
 _DESCRIPTION = """\
@@ -21,6 +21,12 @@ the returns of fresh episodes at the end of its training. Trials that fall behin
 the untuned settings are trained again on seeds that the search has never seen; the best is printed as a YAML block.
 
 The same command goes on with a study that was interrupted. Everything lies in one folder: logs/tune/STUDY/."""
+
+_OF_QUEUE = """\
+Work off a file of studies in order.
+
+What a study leaves lies beside the file, in a folder of its name: studies.yml has studies/NAME/. That folder can be committed
+and is all that a study needs to go on elsewhere. Stop it at any time, call it again, and it goes on."""
 
 _EXAMPLES = """\
 examples:
@@ -36,6 +42,9 @@ examples:
       rlspo tune --algo ppo --env Hopper-v5 --storage postgresql://user@host/studies --study-name hopper
   put the best into the file of hyperparameters, if it is shown to be better
       rlspo tune --algo ppo --env Pendulum-v1 --n-trials 40 --n-timesteps 5e4 --apply
+  a file of studies, eight hours at a time; then what is done and what is left
+      rlspo tune --queue zoo/studies.yml --hours 8
+      rlspo tune --queue zoo/studies.yml --dry-run
 
 a search space looks like this (hyperparams/ALGO.space.yml):
   default:
@@ -61,7 +70,48 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _add_search(parser)
     _add_judging(parser)
     _add_output(parser)
+    _add_queue(parser)
     return parser.read(arguments)
+
+
+def asks_for_queue(arguments: Sequence[str]) -> bool:
+    """Whether a command line names a file of studies rather than one study."""
+    return any(word.partition("=")[0] == "--queue" for word in arguments)
+
+
+def parse_queue(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read a command line with ``--queue``.
+
+    :raises UserError: for flags that do not exist or belong to a study, and values of the wrong form
+    """
+    parser = Parser("tune --queue", _OF_QUEUE, "", "tune --queue STUDIES.yml [--hours H] [--workers N] [--only NAME] [...]")
+    _add_queue(parser)
+    parser.add_argument("--workers", type=positive, default=1, metavar="N", help="processes (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: %(default)s)")
+    parser.add_argument(
+        "--apply",
+        action="store_true",
+        help="put what each study found into the files of hyperparameters; where it found nothing, into their provenance",
+    )
+    parser.add_argument("--json", action="store_true", help="with --dry-run: as JSON")
+    return parser.read(arguments)
+
+
+def study_flags() -> list[str]:
+    """What a file of studies may say of one: names of flags, as keys."""
+    parser = Parser("tune", "", "", "")
+    _add_task(parser)
+    _add_search(parser)
+    _add_judging(parser)
+    return sorted(action.dest for action in parser._actions if action.dest != "help")
+
+
+def _add_queue(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("a queue of studies, in place of one study")
+    group.add_argument("--queue", type=Path, metavar="YML", help="the studies, in order; goes on where it was stopped")
+    group.add_argument("--hours", type=hours, metavar="H", help="stop after so long (default: when all is done)")
+    group.add_argument("--only", nargs="+", default=[], metavar="NAME", help="only these studies, with * for anything")
+    group.add_argument("--dry-run", action="store_true", help="say what is done and what is left, and start nothing")
 
 
 def _add_task(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +126,12 @@ def _add_task(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--env-kwargs", help="arguments of the environment, for training and evaluation", **pairs)
     group.add_argument("--eval-env-kwargs", help="further arguments of the evaluation environment only", **pairs)
     group.add_argument("-conf", "--conf-file", type=Path, metavar="YML", help="hyperparameters to begin from")
+    group.add_argument(
+        "--vec-env",
+        choices=("dummy", "subproc", "native"),
+        default="dummy",
+        help="how they are stepped (default: %(default)s)",
+    )
     group.add_argument("--gym-packages", nargs="+", default=[], metavar="MODULE", help="modules that register environments")
 
 
@@ -101,6 +157,14 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
         help="random trials before the sampler learns from them, never given up (default: %(default)s)",
     )
     group.add_argument("--space", type=Path, metavar="YML", help="the search space (default: the agent's own)")
+    group.add_argument(
+        "--references",
+        nargs="?",
+        type=Path,
+        const=True,
+        metavar="YML",
+        help="known settings, which are the first trials and must be beaten, too (without a file: the agent's own)",
+    )
     group.add_argument(
         "--seed", type=seed, default=0, metavar="N", help="of the search and the first training (default: %(default)s)"
     )

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-import datetime
 import json
 import math
 from collections import Counter
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from optuna.trial import TrialState
@@ -19,28 +17,43 @@ from rich.text import Text
 from rlspo.zoo import display
 from rlspo.zoo.files import whole, write_text
 from rlspo.zoo.statistics import Estimate
-from rlspo.zoo.tune.study import Study, duration_of, outcomes_of, reason_of, settings_of
-from rlspo.zoo.tune.validation import DEFAULT, Judgement
+from rlspo.zoo.tune.study import Study, duration_of, outcomes_of, reason_of, reference_of, settings_of
+from rlspo.zoo.tune.validation import Judgement
 
-_PACKAGES = ("rlspo", "stable-baselines3", "torch", "gymnasium", "optuna")
+#: Whose versions a result depends on.
+PACKAGES = ("rlspo", "stable-baselines3", "torch", "gymnasium", "optuna")
 _SHOWN_REASONS = 5
 
 
 def best_of(judgements: list[Judgement]) -> Judgement | None:
-    """The candidate with the highest mean on fresh seeds, among those that were trained on all of them."""
+    """The candidate to take, among those that were trained on all fresh seeds.
+
+    It is the one with the highest mean. Where that is not shown to be better than all known settings, but some of these are
+    shown to be better than the default, it is the best of them.
+    """
     complete = [each for each in judgements if each.scores and not each.failures and not each.missing]
-    return max(complete, key=lambda each: each.mean.value, default=None)
+    best = max(complete, key=lambda each: each.mean.value, default=None)
+    known = [each for each in complete if not each.candidate.is_trial and shown_better(each)]
+    return best if shown_better(best) or not known else max(known, key=lambda each: each.mean.value)
 
 
 def shown_better(judgement: Judgement | None) -> bool:
-    """Whether the settings beat the default beyond what a few seeds may do by chance."""
-    return judgement is not None and judgement.gain is not None and judgement.gain.low > 0
+    """Whether settings beat all that they were compared with, beyond what a few seeds may do by chance.
+
+    A trial is compared with the default and with all other known settings, known settings with the default.
+    """
+    return judgement is not None and bool(judgement.gains) and all(gain.low > 0 for gain in judgement.gains.values())
 
 
 def counts(study: Study) -> dict[str, int]:
     """Trials by how they ended."""
     found = Counter(trial.state.name.lower() for trial in study.trials)
     return {name: found[name] for name in ("complete", "pruned", "fail") if found[name]}
+
+
+def counted(study: Study) -> str:
+    """The same in words."""
+    return ", ".join(f"{number} {name}" for name, number in counts(study).items())
 
 
 def write_trials(study: Study) -> None:
@@ -56,7 +69,9 @@ def write_trials(study: Study) -> None:
                 "seconds": round(duration_of(trial).total_seconds(), 1),
                 "scores": " ".join(f"{outcome.score:.6g}" for outcome in outcomes.values()),
                 "reason": reason_of(trial),
-                "settings": json.dumps(settings_of(trial)),
+                "reference": reference_of(trial),
+                "code": " ".join(dict.fromkeys(outcome.code for outcome in outcomes.values())),
+                "settings": json.dumps(settings_of(trial) or study.block_of(reference_of(trial)) or {}),
                 **trial.params,
             }
         )
@@ -74,17 +89,17 @@ def as_data(study: Study, judgements: list[Judgement], command: str, block: dict
         "study": study.name,
         "command": command,
         "settings": study.settings.plain(),
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": {name: version(name) for name in PACKAGES},
         "trials": counts(study),
         "seconds": round(sum(duration_of(trial).total_seconds() for trial in study.trials), 1),
         "validation": [
             {
                 "name": each.candidate.name,
-                "settings": each.candidate.overrides,
+                "settings": each.candidate.block or each.candidate.overrides,
                 "searched": each.candidate.searched,
                 "scores": {str(seed): score for seed, score in each.scores.items()},
                 "mean": _plain(each.mean),
-                "gain": None if each.gain is None else _plain(each.gain),
+                "gains": {name: _plain(gain) for name, gain in each.gains.items()},
                 "failures": {str(seed): reason for seed, reason in each.failures.items()},
                 "missing": list(each.missing),
             }
@@ -101,25 +116,6 @@ def write(study: Study, data: dict[str, Any]) -> None:
     write_text(study.folder.report, json.dumps(data, indent=2) + "\n")
 
 
-def provenance(study: Study, best: Judgement, judgements: list[Judgement], space: Path) -> str:
-    """Where a block comes from, in words: enough to do it again and to judge how far to trust it."""
-    settings = study.settings
-    default = next(each for each in judgements if each.candidate.name == DEFAULT)
-    seeds = list(best.scores)
-    judging = settings.judging
-    under = f", under the {judging.attack} attack" if judging.attack else ""
-    versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
-    doubt = "" if shown_better(best) else ", not shown to be better"
-    gain = "" if best.gain is None else f", a gain of {interval_text(best.gain)}"
-    return (
-        f"rlspo tune, study {study.name}, {best.candidate.name} of {len(study.trials)}, space {space.name} "
-        f"({settings.space}), {settings.sampler} sampler, {settings.pruner} pruner, seeds {_range(settings.seeds)}, "
-        f"{settings.n_timesteps:g} steps each. Interquartile mean of {judging.final_episodes} fresh episodes{under}, mean "
-        f"over the fresh seeds {_range(seeds)}: {interval_text(best.mean)}; before: {interval_text(default.mean)}{gain} "
-        f"(95 % t intervals){doubt}. {versions}; {datetime.date.today().isoformat()}."
-    )
-
-
 def show_failures(study: Study) -> None:
     """Say why trials failed, the commonest reasons first."""
     reasons = Counter(reason_of(trial) for trial in study.trials if trial.state == TrialState.FAIL)
@@ -132,7 +128,8 @@ def show_failures(study: Study) -> None:
 def show(study: Study, judgements: list[Judgement]) -> None:
     """Print the table of the validation."""
     table = Table()
-    for column in ("settings", "in search", "on fresh seeds", "gain over default"):
+    known = [each.candidate.name for each in judgements if not each.candidate.is_trial]
+    for column in ("settings", "in search", "on fresh seeds", *(f"gain over {name}" for name in known)):
         table.add_column(column, justify="left" if column == "settings" else "right")
     best = best_of(judgements)
     for each in judgements:
@@ -141,7 +138,7 @@ def show(study: Study, judgements: list[Judgement]) -> None:
             each.candidate.name,
             "" if searched is None else display.number(searched),
             interval_text(each.mean) if each.scores else "all failed",
-            "" if each.gain is None else interval_text(each.gain),
+            *(interval_text(each.gains[name]) if name in each.gains else "" for name in known),
             style="bold" if each is best else "",
         )
     Console(highlight=False).print(table)
@@ -169,16 +166,6 @@ def interval_text(estimate: Estimate) -> str:
     '-151.2 [-160.1, -140.0]'
     """
     return f"{display.number(estimate.value)} [{display.number(estimate.low)}, {display.number(estimate.high)}]"
-
-
-def _range(seeds: Any) -> str:
-    """Seeds in short.
-
-    >>> _range((0, 1, 2)), _range([4])
-    ('0-2', '4')
-    """
-    found = list(seeds)
-    return f"{found[0]}-{found[-1]}" if len(found) > 1 else str(found[0])
 
 
 def _plain(estimate: Estimate) -> list[float | None]:

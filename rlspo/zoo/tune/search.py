@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from optuna.trial import Trial, TrialState
 
-from rlspo.zoo.tune.study import Study
+from rlspo.zoo.tune.references import with_block
+from rlspo.zoo.tune.study import Study, reference_of
 from rlspo.zoo.tune.training import Outcome
 from rlspo.zoo.tune.workers import Died, Evaluated, Failed, Finished, Job, Message, Pool, Progress, Worker
 
@@ -61,7 +62,7 @@ class Search:
         except BaseException:
             for trial in self.study.trials:
                 if trial.state == TrialState.RUNNING and trial.user_attrs.get("owner") == self.study.owner:
-                    self.study.interrupted(trial.number, "the study was stopped")
+                    self.study.stopped(trial.number)
             raise
 
     def _next(self) -> tuple[_Running, Job] | None:
@@ -77,7 +78,8 @@ class Search:
             self._report_outcome(running, outcome)
         missing = tuple(seed for seed in settings.seeds if seed not in done)
         self.watcher.began(trial.number)
-        return running, Job(self.base, chosen, missing, settings.judging)
+        block = self.study.block_of(reference_of(self.study.frozen(trial)))
+        return running, Job(with_block(self.base, block, settings.n_timesteps), chosen, missing, settings.judging)
 
     def _handle(self, worker: Worker, message: Message) -> None:
         running: _Running = worker.key
@@ -103,7 +105,7 @@ class Search:
                 self.study.tell_failed(running.trial, reason)
                 self.watcher.ended(number, f"failed: {reason}", counts=True)
             case Died(code):
-                again = self.study.interrupted(number, f"its process ended with exit code {code}")
+                again = self.study.killed(number, f"its process ended with exit code {code}")
                 text = "its process was killed; " + ("queued again" if again else "given up")
                 self.watcher.ended(number, text, counts=not again)
 

@@ -27,6 +27,7 @@ class StudySettings:
     :param space: fingerprint of the search space
     :param block: the settings that are not searched, as the agent's file and the flags give them
     :param judging: how a training is judged
+    :param references: settings that are known, by name; None where there are none
     """
 
     algo: str
@@ -40,6 +41,7 @@ class StudySettings:
     space: str
     block: dict[str, Any]
     judging: Judging
+    references: dict[str, dict[str, Any]] | None = None
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -52,8 +54,11 @@ class StudySettings:
         return tuple(range(first, first + number))
 
     def plain(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
+        """Plain data; what a study does not have is left out, so that studies from before it existed compare."""
+        data = asdict(self)
+        if self.references is None:
+            del data["references"]
+        return data
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,16 @@ class StudyFolder:
     def base(self) -> Path:
         """The settings that the study began from, as they stood in the agent's file then."""
         return self.path / "base.yml"
+
+    @property
+    def space(self) -> Path:
+        """The search space that the study began with."""
+        return self.path / "space.yml"
+
+    @property
+    def references(self) -> Path:
+        """The known settings that the study began with."""
+        return self.path / "references.yml"
 
     @property
     def lock(self) -> Path:

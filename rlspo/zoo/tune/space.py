@@ -3,7 +3,7 @@
 ::
 
     default:
-      learning_rate: {low: 1e-5, high: 3e-3, log: true, schedule: lin}    # becomes lin_<x>
+      learning_rate: {low: 1e-5, high: 3e-3, log: true, schedule: lin}    # becomes lin_<x>; [constant, lin] searches that, too
       n_epochs: {low: 3, high: 20, int: true}
       gamma: {low: 0.001, high: 0.1, log: true, one_minus: true}          # 1 - x: 0.9 to 0.999
       batch_size: {choices: [64, 128, 256]}
@@ -50,7 +50,7 @@ class Range(BaseModel):
     :param whole: whole numbers only; ``int`` in the file
     :param step: only ``low``, ``low + step``, ...
     :param one_minus: the setting is 1 minus the number: with ``log``, for settings near 1
-    :param schedule: ``lin``: the setting falls from the number to 0 over training
+    :param schedule: ``lin``: the setting falls from the number to 0 over training; ``[constant, lin]``: that is searched, too
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -61,7 +61,7 @@ class Range(BaseModel):
     whole: bool = Field(default=False, alias="int")
     step: FiniteFloat | None = None
     one_minus: bool = False
-    schedule: Literal["lin"] | None = None
+    schedule: Literal["lin"] | list[Literal["constant", "lin"]] | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -75,6 +75,8 @@ class Range(BaseModel):
             "int: true needs a low, a high and a step that are whole numbers": self.whole
             and not all(number.is_integer() for number in (self.low, self.high, self.step or 1.0)),
             "int: true and one_minus or schedule exclude each other": self.whole and (self.one_minus or self.schedule),
+            f"schedule is {self.schedule}; it must be lin or [constant, lin]": isinstance(self.schedule, list)
+            and sorted(self.schedule) != ["constant", "lin"],
         }
         for text, applies in wrong.items():
             if applies:
@@ -85,25 +87,54 @@ class Range(BaseModel):
         """In Optuna."""
         return ("1-" if self.one_minus else "") + ".".join(path)
 
-    def suggest(self, trial: BaseTrial, name: str) -> int | float:
-        """A number from the sampler."""
-        if self.whole:
-            return trial.suggest_int(name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
-        return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+    def names(self, path: Keys) -> list[str]:
+        """All parameters of it in Optuna."""
+        name = self.name(path)
+        return [name, _schedule(name)] if isinstance(self.schedule, list) else [name]
 
-    def setting(self, number: float) -> int | float | str:
-        """What the agent is given for the sampler's number."""
+    def suggest(self, trial: BaseTrial, name: str) -> dict[str, Any]:
+        """Parameters from the sampler."""
+        number: float
+        if self.whole:
+            number = trial.suggest_int(name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
+        else:
+            number = trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+        if not isinstance(self.schedule, list):
+            return {name: number}
+        return {name: number, _schedule(name): trial.suggest_categorical(_schedule(name), self.schedule)}
+
+    def nearest(self, setting: Any, name: str) -> dict[str, Any]:
+        """The parameters that come nearest to a setting.
+
+        :raises ValueError: for what is no number and no schedule
+        """
+        falls = isinstance(setting, str) and setting.startswith("lin_")
+        number = float(setting.removeprefix("lin_").partition("@")[0] if falls else setting)
+        number = min(max(1.0 - number if self.one_minus else number, self.low), self.high)
+        if self.step or self.whole:
+            step = self.step or 1.0
+            number = self.low + round((number - self.low) / step) * step
+        found = {name: int(number) if self.whole else number}
+        return {**found, _schedule(name): "lin" if falls else "constant"} if isinstance(self.schedule, list) else found
+
+    def setting(self, parameters: Mapping[str, Any], name: str) -> int | float | str:
+        """What the agent is given for the sampler's parameters."""
+        falls = self.schedule == "lin" or parameters.get(_schedule(name)) == "lin"
+        return self._setting(parameters[name], falls)
+
+    def settings(self) -> list[Any]:
+        """Both ends, in every form."""
+        between = [] if self.whole else [self.low + 0.4321 * (self.high - self.low)]  # no whole number by chance
+        forms = (False, True) if isinstance(self.schedule, list) else (self.schedule == "lin",)
+        return [self._setting(each, falls) for falls in forms for each in (self.low, *between, self.high)]
+
+    def _setting(self, number: float, falls: bool) -> int | float | str:
         if self.whole:
             return int(number)
         value = self._rounded(number)
         if self.one_minus:
             value = round(1.0 - value, 12)
-        return f"lin_{number_text(value)}" if self.schedule else value
-
-    def settings(self) -> list[Any]:
-        """Both ends."""
-        between = [] if self.whole else [self.low + 0.4321 * (self.high - self.low)]  # no whole number by chance
-        return [self.setting(each) for each in (self.low, *between, self.high)]
+        return f"lin_{number_text(value)}" if falls else value
 
     def _reached(self) -> bool:
         """Whether ``high`` is one of the steps."""
@@ -151,17 +182,39 @@ class Choices(BaseModel):
         """In Optuna."""
         return ".".join(path)
 
-    def suggest(self, trial: BaseTrial, name: str) -> Any:
-        """A choice, or the name of one, from the sampler."""
-        return trial.suggest_categorical(name, list(self.choices))
+    def names(self, path: Keys) -> list[str]:
+        """All parameters of it in Optuna."""
+        return [self.name(path)]
 
-    def setting(self, choice: Any) -> Any:
+    def suggest(self, trial: BaseTrial, name: str) -> dict[str, Any]:
+        """A choice, or the name of one, from the sampler."""
+        return {name: trial.suggest_categorical(name, list(self.choices))}
+
+    def nearest(self, setting: Any, name: str) -> dict[str, Any]:
+        """The choice that is a setting, or the nearest among numbers.
+
+        :raises ValueError: if there is none
+        """
+        for choice in self.choices:
+            if self.setting({name: choice}, name) == setting:
+                return {name: choice}
+        if all(type(choice) in (int, float) for choice in (setting, *self.choices)):
+            return {name: min(self.choices, key=lambda choice: abs(choice - setting))}
+        raise ValueError(f"{setting!r} is none of the choices")
+
+    def setting(self, parameters: Mapping[str, Any], name: str) -> Any:
         """What the agent is given for it."""
+        choice = parameters[name]
         return self.choices[choice] if isinstance(self.choices, dict) else choice
 
     def settings(self) -> list[Any]:
         """All."""
-        return [self.setting(choice) for choice in self.choices]
+        return [self.setting({"": choice}, "") for choice in self.choices]
+
+
+def _schedule(name: str) -> str:
+    """The parameter that says whether another one falls over training."""
+    return f"{name}.schedule"
 
 
 @dataclass(frozen=True)
@@ -169,11 +222,13 @@ class SearchSpace:
     """What is searched, and what is fixed.
 
     :param where: file and block, for messages
+    :param block: the block's name
     :param searched: from the path of a setting to the values it may take
     :param fixed: from the path of a setting to its value
     """
 
     where: str
+    block: str
     searched: Mapping[Keys, Range | Choices]
     fixed: Mapping[Keys, Any]
 
@@ -189,23 +244,40 @@ class SearchSpace:
         _collect(yaml_io.read_mapping(file)[block], (), where, searched, fixed)
         if not searched:
             raise UserError(f"{where}: nothing to search; add a setting, such as `gamma: {{choices: [0.9, 0.99]}}`.")
-        return cls(where, searched, fixed)
+        return cls(where, block, searched, fixed)
 
     @property
     def parameters(self) -> list[str]:
         """What is searched, by the names it has in Optuna."""
-        return [values.name(path) for path, values in self.searched.items()]
+        return [name for path, values in self.searched.items() for name in values.names(path)]
 
     def sample(self, trial: BaseTrial) -> dict[str, Any]:
         """Settings for a trial, to be merged into a block key by key (:func:`~rlspo.zoo.values.merged`)."""
         # In one order whatever the file's, so that the same space gives the same trials.
         named = sorted((values.name(path), values) for path, values in self.searched.items())
-        return self.apply({name: values.suggest(trial, name) for name, values in named})
+        return self.apply({key: value for name, each in named for key, value in each.suggest(trial, name).items()})
 
     def apply(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The settings of a trial, from the parameters that Optuna has stored of it."""
-        found = {path: values.setting(parameters[values.name(path)]) for path, values in self.searched.items()}
+        found = {path: values.setting(parameters, values.name(path)) for path, values in self.searched.items()}
         return _nested({**self.fixed, **found})
+
+    def nearest(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The point of the space that comes nearest to settings: parameters as Optuna stores them.
+
+        :param settings: whole, defaults included
+        :raises ValueError: for a setting that cannot be placed, naming it
+        """
+        found: dict[str, Any] = {}
+        for path, values in self.searched.items():
+            value: Any = settings
+            for key in path:
+                value = value.get(key) if isinstance(value, Mapping) else None
+            try:
+                found |= values.nearest(value, values.name(path))
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{'.'.join(path)}: {error}") from error
+        return found
 
     def check(self, agent: type[BaseAlgorithm], policy: str) -> None:
         """Hold the space against an agent, exactly as a training would: the ends of every range, and every choice.

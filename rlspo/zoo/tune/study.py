@@ -10,7 +10,8 @@ import fcntl
 import json
 import platform
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,38 +23,48 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from rlspo.common.registry import agent_class
 from rlspo.zoo import display
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.hyperparams import agent_defaults
+from rlspo.zoo.run_folder import code_state
+from rlspo.zoo.tune.references import Reference
 from rlspo.zoo.tune.samplers import make_pruner, make_sampler
 from rlspo.zoo.tune.settings import StudyFolder, StudySettings
 from rlspo.zoo.tune.space import SearchSpace
 from rlspo.zoo.tune.training import Outcome
+from rlspo.zoo.values import plain
 
-_SETTINGS, _SPACE = "settings", "space"
-_OWNER, _INTERRUPTED, _RETRY_OF, _OUTCOMES, _REASON, _SETTINGS_OF_TRIAL = (
+_SETTINGS = "settings"
+_OWNER, _INTERRUPTED, _RETRY_OF, _OUTCOMES, _REASON, _SETTINGS_OF_TRIAL, _REFERENCE, _ATTEMPT = (
     "owner",
     "interrupted",
     "retry_of",
     "outcomes",
     "reason",
     "hyperparameters",
+    "reference",
+    "attempt",
 )
-#: Times that settings are tried again when their process is killed.
+#: Times that settings are tried when their own process is killed; a study that is stopped as a whole does not count.
 MAX_ATTEMPTS = 3
-_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+class AtWork(UserError):
+    """Another program is at work on a study."""
 
 
 @contextlib.contextmanager
 def only_one(folder: StudyFolder) -> Iterator[None]:
     """Keep a second program out of a study's folder; the system frees the lock whatever ends the first one.
 
-    :raises UserError: if somebody works on it
+    :raises AtWork: if somebody works on it
     """
     with folder.lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(
+            raise AtWork(
                 f"{folder.path}: another rlspo tune is at work on this study. For more speed give it more --workers; "
                 "for a second study, another --study-name."
             ) from error
@@ -103,14 +114,27 @@ class Study:
     :param folder: of everything else
     :param settings: must be those that the study began with
     :param space: what is searched
+    :param references: known settings, which are its first trials
+    :param shared: whether programs of other folders may work on the study: its trials are then told apart by folder. A
+        journal in the study's own folder is not shared, wherever the folder came from
     :raises UserError: if a study of this name began with other settings
     """
 
     def __init__(
-        self, name: str, storage: BaseStorage, folder: StudyFolder, settings: StudySettings, space: SearchSpace
+        self,
+        name: str,
+        storage: BaseStorage,
+        folder: StudyFolder,
+        settings: StudySettings,
+        space: SearchSpace,
+        references: Mapping[str, Reference] | None = None,
+        shared: bool = True,
     ) -> None:
         self.name, self.folder, self.settings, self.space = name, folder, settings, space
-        self.owner = f"{platform.node()}:{folder.path.resolve()}"
+        self.references = references or {}
+        self.shared = shared
+        self.owner = f"{platform.node()}:{folder.path.resolve()}" if shared else "this folder"
+        self.code = code_state()
         judging = settings.judging
         pruner = make_pruner(settings.pruner, judging.checkpoints, settings.n_seeds)
         self.optuna = optuna.create_study(
@@ -123,6 +147,7 @@ class Study:
         """A study is resumed as it was begun, or not at all: trials under different settings do not compare."""
         now = json.loads(json.dumps(self.settings.plain()))
         began = self.optuna.user_attrs.get(_SETTINGS)
+        self.began = began or now
         if began is None:
             if self.optuna.get_trials(deepcopy=False):
                 raise UserError(
@@ -130,7 +155,7 @@ class Study:
                 )
             self.optuna.set_user_attr(_SETTINGS, now)
             return
-        changed = list(_differences(began, now))
+        changed = list(_differences(began, _without_new_defaults(began, now)))
         if changed:
             lines = "\n".join(f"  {line}" for line in changed)
             raise UserError(
@@ -143,11 +168,7 @@ class Study:
     @property
     def trials(self) -> list[FrozenTrial]:
         """All trials that count: finished ones, and those under way; an interrupted one lives on in its second attempt."""
-        return [
-            trial
-            for trial in self.optuna.get_trials(deepcopy=False)
-            if trial.state != TrialState.WAITING and _INTERRUPTED not in trial.user_attrs
-        ]
+        return counted_trials(self.optuna)
 
     def ask(self) -> tuple[Trial, dict[str, Any], dict[int, Outcome]]:
         """A trial to run: one that was interrupted, or else a new one.
@@ -155,14 +176,32 @@ class Study:
         :return: the trial, its settings, and the seeds that are done already
         """
         settings = self.settings
+        self._queue_reference()
         self.optuna.sampler = make_sampler(
             settings.sampler, settings.n_startup_trials, settings.seed, position=len(self.trials)
         )
         trial = self.optuna.ask()
         trial.set_user_attr(_OWNER, self.owner)
         chosen = self.space.sample(trial)
+        if reference_of(self.frozen(trial)):
+            chosen = {}  # the sampler learns from the nearest point of the space, the training is of the settings themselves
         trial.set_user_attr(_SETTINGS_OF_TRIAL, chosen)
         return trial, chosen, outcomes_of(self.frozen(trial))
+
+    def _queue_reference(self) -> None:
+        """Make sure that the next trial is of known settings, as long as some have not been tried."""
+        trials = self.optuna.get_trials(deepcopy=False)
+        if any(trial.state == TrialState.WAITING for trial in trials):
+            return
+        known = {reference_of(trial) for trial in trials}
+        for name, reference in self.references.items():
+            if name not in known:
+                self.optuna.enqueue_trial(reference.point, user_attrs={_REFERENCE: name})
+                return
+
+    def block_of(self, name: str) -> dict[str, Any] | None:
+        """The whole settings of a reference; None for a trial's name, and where they are those that the search began from."""
+        return self.references[name].block if name in self.references else None
 
     def frozen(self, trial: Trial) -> FrozenTrial:
         """The trial as it is stored."""
@@ -171,7 +210,7 @@ class Study:
     def keep(self, trial: Trial, outcome: Outcome) -> None:
         """Store what came of one seed: an interruption does not lose it."""
         stored = self.frozen(trial).user_attrs.get(_OUTCOMES, {})
-        trial.set_user_attr(_OUTCOMES, {**stored, str(outcome.seed): outcome.plain()})
+        trial.set_user_attr(_OUTCOMES, {**stored, str(outcome.seed): replace(outcome, code=self.code).plain()})
 
     def tell_complete(self, trial: Trial) -> float:
         """The trial is done: its value is the mean over seeds of each seed's score."""
@@ -190,25 +229,38 @@ class Study:
 
     # ---- interruptions
 
-    def interrupted(self, number: int, reason: str) -> bool:
-        """A trial's process is gone: queue the same settings again, with the seeds that were done.
+    def stopped(self, number: int) -> None:
+        """The study ends while a trial is under way, or has ended so: the trial goes on when the study does."""
+        self._again(number, "the study was stopped", 0)
+
+    def killed(self, number: int, reason: str) -> bool:
+        """A trial's own process is gone, and perhaps because of its settings.
+
+        :return: False if that has happened too often, and it counts as failed
+        """
+        return self._again(number, reason, 1)
+
+    def _again(self, number: int, reason: str, counts: int) -> bool:
+        """Queue the same settings again, with the seeds that were done.
 
         The second attempt is queued before the first is given up, and only once: whatever happens in between, nothing is
         lost or counted twice.
-
-        :return: False if it has been interrupted too often and counts as failed
         """
         trial = self.optuna.get_trials(deepcopy=False)[number]
-        attempts = trial.user_attrs.get("attempt", 1)
+        attempts = trial.user_attrs.get(_ATTEMPT, 1)
         storage, trial_id = self.optuna._storage, trial._trial_id
-        if attempts >= MAX_ATTEMPTS:
+        if counts and attempts >= MAX_ATTEMPTS:
             storage.set_trial_user_attr(trial_id, _REASON, f"{reason}, {attempts} times")
             self.optuna.tell(number, state=TrialState.FAIL)
             return False
         known = [other.user_attrs.get(_RETRY_OF) for other in self.optuna.get_trials(deepcopy=False)]
         if number not in known:
-            kept = {_OUTCOMES: trial.user_attrs.get(_OUTCOMES, {}), _RETRY_OF: number, "attempt": attempts + 1}
-            self.optuna.enqueue_trial(trial.params, user_attrs=kept)
+            kept = {_OUTCOMES: trial.user_attrs.get(_OUTCOMES, {}), _RETRY_OF: number, _ATTEMPT: attempts + counts}
+            parameters = trial.params
+            if (name := reference_of(trial)) in self.references:
+                kept[_REFERENCE] = name
+                parameters = self.references[name].point  # whole, even where the trial was stopped before it was drawn
+            self.optuna.enqueue_trial(parameters, user_attrs=kept)
         storage.set_trial_user_attr(trial_id, _INTERRUPTED, reason)
         self.optuna.tell(number, state=TrialState.FAIL)
         return True
@@ -216,8 +268,17 @@ class Study:
     def _recover(self) -> None:
         """Trials of this folder that are still running belong to a program that is gone: we hold its lock."""
         for trial in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if trial.user_attrs.get(_OWNER) == self.owner or _never_begun(trial):
-                self.interrupted(trial.number, "the study was stopped")
+            if not self.shared or trial.user_attrs.get(_OWNER) == self.owner or _never_begun(trial):
+                self.stopped(trial.number)
+
+
+def counted_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """All trials of a study that count, see :attr:`Study.trials`."""
+    return [
+        trial
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state != TrialState.WAITING and _INTERRUPTED not in trial.user_attrs
+    ]
 
 
 def outcomes_of(trial: FrozenTrial) -> dict[int, Outcome]:
@@ -229,6 +290,11 @@ def settings_of(trial: FrozenTrial) -> dict[str, Any]:
     """The hyperparameters that a trial was given."""
     found: dict[str, Any] = trial.user_attrs.get(_SETTINGS_OF_TRIAL, {})
     return found
+
+
+def reference_of(trial: FrozenTrial) -> str:
+    """The name of the known settings that a trial was of, or empty."""
+    return str(trial.user_attrs.get(_REFERENCE, ""))
 
 
 def reason_of(trial: FrozenTrial) -> str:
@@ -245,6 +311,19 @@ def _never_begun(trial: FrozenTrial) -> bool:
     """Whether a trial was asked for by a program that ended before it could put its name to it."""
     asked = trial.datetime_start
     return _OWNER not in trial.user_attrs and asked is not None and datetime.now() - asked > timedelta(minutes=1)
+
+
+def _without_new_defaults(began: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Settings without arguments that the agent did not have when the study began and that stand at their defaults.
+
+    Arguments are added while a study lasts; one that nobody sets changes nothing.
+    """
+    before, after = began.get("block", {}).get("agent"), now.get("block", {}).get("agent")
+    if before is None or after is None:
+        return now
+    defaults = plain(agent_defaults(agent_class(now["algo"])))
+    kept = {key: value for key, value in after.items() if key in before or value != defaults.get(key)}
+    return {**now, "block": {**now["block"], "agent": kept}}
 
 
 def _differences(before: Any, now: Any, where: str = "") -> Iterator[str]:

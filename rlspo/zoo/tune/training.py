@@ -55,6 +55,7 @@ class Outcome:
     :param returns: of the fresh episodes at the end, ``(final_episodes,)``
     :param curve: steps and mean return of each evaluation on the way
     :param seconds: training and evaluations
+    :param code: commit of rlspo that trained it, empty where that is not known
     """
 
     seed: int
@@ -62,6 +63,7 @@ class Outcome:
     returns: list[float]
     curve: list[tuple[int, float]]
     seconds: float
+    code: str = ""
 
     def plain(self) -> dict[str, Any]:
         """Plain data, with figures as short as they are meaningful."""

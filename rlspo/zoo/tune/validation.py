@@ -7,7 +7,7 @@ import json
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +15,31 @@ from optuna.trial import TrialState
 
 from rlspo.zoo.files import write_text
 from rlspo.zoo.statistics import Estimate, mean_gain, mean_interval
-from rlspo.zoo.tune.study import MAX_ATTEMPTS, Study, settings_of
+from rlspo.zoo.tune.references import DEFAULT, with_block
+from rlspo.zoo.tune.study import MAX_ATTEMPTS, Study, reference_of, settings_of
 from rlspo.zoo.tune.training import Outcome
 from rlspo.zoo.tune.workers import Died, Evaluated, Failed, Job, Pool, Progress
-
-DEFAULT = "default"
 
 
 @dataclass(frozen=True)
 class Candidate:
     """Settings that are to be judged.
 
-    :param name: ``default`` for the settings that the search began from, else ``trial N``
-    :param overrides: what the trial changes in them
-    :param searched: the trial's value in the search, None for the default
+    :param name: ``default`` for the settings that the search began from, the name of known settings, or ``trial N``
+    :param overrides: what a trial changes in those that the search began from
+    :param searched: the value in the search, None where it was not a trial, or was given up
+    :param block: whole settings, where they are known ones
     """
 
     name: str
     overrides: dict[str, Any]
     searched: float | None = None
+    block: dict[str, Any] | None = None
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether the search found it."""
+        return self.name.startswith("trial ")
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,8 @@ class Judgement:
 
     :param scores: the interquartile mean of each seed's fresh episodes, by seed
     :param mean: over the seeds, with Student's interval
-    :param gain: over the default settings on the same seeds, with Welch's interval; None for these themselves
+    :param gains: over the settings that the search began from and, for a trial, over other known ones, by their names: on
+        the same seeds, with Welch's intervals
     :param failures: seeds whose training failed, and why
     :param missing: seeds that are still to be trained, because their processes were killed
     """
@@ -50,19 +57,23 @@ class Judgement:
     candidate: Candidate
     scores: dict[int, float]
     mean: Estimate
-    gain: Estimate | None
+    gains: dict[str, Estimate]
     failures: dict[int, str]
     missing: tuple[int, ...]
 
 
 def candidates(study: Study, top: int) -> list[Candidate]:
-    """The default, and the best trials of the search, best first; settings that came up twice are taken once."""
+    """The default, the other known settings, and the best trials, best first; settings that came up twice are taken once."""
     complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE and trial.value is not None]
-    found = [Candidate(DEFAULT, {})]
+    known = {reference_of(trial): trial.value for trial in complete}
+    names = [DEFAULT, *(name for name in study.references if name != DEFAULT)]
+    found = [Candidate(name, {}, known.get(name), study.block_of(name)) for name in names]
+    best: list[Candidate] = []
     for trial in sorted(complete, key=lambda trial: -(trial.value or 0.0)):
-        if len(found) <= top and settings_of(trial) not in [candidate.overrides for candidate in found]:
-            found.append(Candidate(f"trial {trial.number}", settings_of(trial), trial.value))
-    return found
+        new = settings_of(trial) not in [{}, *(candidate.overrides for candidate in best)]
+        if new and not reference_of(trial) and len(best) < top:
+            best.append(Candidate(f"trial {trial.number}", settings_of(trial), trial.value))
+    return [*found, *best]
 
 
 def validate(
@@ -90,7 +101,8 @@ def validate(
             return None
         candidate, seed = waiting.popleft()
         attempts[candidate.name, seed] += 1
-        return (candidate, seed), Job(base, candidate.overrides, (seed,), study.settings.judging)
+        own = with_block(base, candidate.block, study.settings.n_timesteps)
+        return (candidate, seed), Job(own, candidate.overrides, (seed,), study.settings.judging)
 
     for worker, message in Pool(n_workers).run(next_job):
         candidate, seed = worker.key
@@ -100,7 +112,7 @@ def validate(
             case Evaluated():
                 worker.answer(True)
             case Outcome():
-                store.write(candidate, message)
+                store.write(candidate, replace(message, code=study.code))
                 worker.answer(True)
                 progressed(candidate, seed, 1.0)
             case Failed(reason):
@@ -113,25 +125,32 @@ def validate(
 def _judgements(
     store: _Store, chosen: list[Candidate], seeds: tuple[int, ...], failures: dict[tuple[str, int], str]
 ) -> Iterator[Judgement]:
-    reference: dict[int, float] = {}
+    every = {candidate.name: _known(store, candidate, seeds) for candidate in chosen}
+    known = [candidate.name for candidate in chosen if not candidate.is_trial]
     for candidate in chosen:
-        found = {seed: store.read(candidate, seed) for seed in seeds}
-        scores = {seed: score for seed, score in found.items() if score is not None}
-        if candidate.name == DEFAULT:
-            reference = scores
+        scores = every[candidate.name]
         failed = {seed: reason for (name, seed), reason in failures.items() if name == candidate.name}
-        both = [seed for seed in scores if seed in reference]
-        gain = None
-        if candidate.name != DEFAULT and both:
-            gain = mean_gain([scores[seed] for seed in both], [reference[seed] for seed in both])
+        others = known if candidate.is_trial else [DEFAULT] if candidate.name != DEFAULT else []
         yield Judgement(
             candidate,
             scores,
             mean_interval(list(scores.values())) if scores else Estimate(math.nan, math.nan, math.nan),
-            gain,
+            {name: gain for name in others if (gain := _gain(scores, every[name])) is not None},
             failed,
             missing=tuple(seed for seed in seeds if seed not in scores and seed not in failed),
         )
+
+
+def _known(store: _Store, candidate: Candidate, seeds: tuple[int, ...]) -> dict[int, float]:
+    """Scores of the seeds that are done."""
+    found = {seed: store.read(candidate, seed) for seed in seeds}
+    return {seed: score for seed, score in found.items() if score is not None}
+
+
+def _gain(scores: dict[int, float], others: dict[int, float]) -> Estimate | None:
+    """By how much scores are higher than others, on the seeds that both have."""
+    both = [seed for seed in scores if seed in others]
+    return mean_gain([scores[seed] for seed in both], [others[seed] for seed in both]) if both else None
 
 
 class _Store:
@@ -139,7 +158,7 @@ class _Store:
 
     def __init__(self, study: Study) -> None:
         self.folder = study.folder.validation
-        self.study = study.settings.plain()
+        self.study = study.began
         self.folder.mkdir(exist_ok=True)
 
     def read(self, candidate: Candidate, seed: int) -> float | None:
@@ -152,12 +171,13 @@ class _Store:
 
     def write(self, candidate: Candidate, outcome: Outcome) -> None:
         """Keep what came of a seed."""
-        data = {"of": self._fingerprint(candidate), "settings": candidate.overrides, **outcome.plain()}
+        data = {"of": self._fingerprint(candidate), "settings": candidate.block or candidate.overrides, **outcome.plain()}
         write_text(self._file(candidate, outcome.seed), json.dumps(data) + "\n")
 
     def _file(self, candidate: Candidate, seed: int) -> Path:
         return self.folder / f"{candidate.name.replace(' ', '_')}_seed_{seed}.json"
 
     def _fingerprint(self, candidate: Candidate) -> str:
-        everything = json.dumps([self.study, candidate.overrides], sort_keys=True)
+        block = [] if candidate.block is None else [candidate.block]
+        everything = json.dumps([self.study, candidate.overrides, *block], sort_keys=True)
         return hashlib.sha256(everything.encode()).hexdigest()[:16]

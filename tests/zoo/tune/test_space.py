@@ -133,7 +133,7 @@ def test_rounding_stays_inside_and_close(low, width, share):
     number = min(low + share * width, high)
     if low >= high:
         return
-    value = Range(low=low, high=high).setting(number)
+    value = Range(low=low, high=high).setting({"x": number}, "x")
     assert low <= value <= high
     assert abs(value - number) <= 0.0051 * (high - low) + 1e-9
 
@@ -142,7 +142,7 @@ def test_rounding_stays_inside_and_close(low, width, share):
 @given(decade=st.floats(-5, -2))
 def test_rounding_keeps_three_digits_of_numbers_on_a_log_scale(decade):
     number = 10.0**decade
-    value = Range(low=1e-5, high=1e-2, log=True).setting(number)
+    value = Range(low=1e-5, high=1e-2, log=True).setting({"x": number}, "x")
     assert math.isclose(value, number, rel_tol=0.0051)
     assert float(f"{value:.3g}") == value or value == round(value, 4)
 
@@ -232,9 +232,9 @@ def test_own_spaces_fit_their_agents_and_all_that_is_searched_trains(algo):
         assert 5 <= len(space.parameters) <= 12
         assert "epsilon" not in space.parameters, "the radius is part of the task"
         options = {name: values.settings() for (name, *_), values in space.searched.items()}
-        n_envs = space.fixed.get(("n_envs",), base.settings.n_envs)
-        sizes = (options.get(name, [base.agent.get(name)]) for name in ("n_steps", "batch_size"))
-        for n_steps, batch_size in itertools.product(*sizes):
+        known = {**base.agent, "n_envs": space.fixed.get(("n_envs",), base.settings.n_envs)}
+        sizes = (options.get(name, [known.get(name)]) for name in ("n_envs", "n_steps", "batch_size"))
+        for n_envs, n_steps, batch_size in itertools.product(*sizes):
             assert n_steps * n_envs % batch_size == 0
 
 

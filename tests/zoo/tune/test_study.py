@@ -1,5 +1,7 @@
 """Studies that are resumed, interrupted and protected."""
 
+from dataclasses import replace
+
 import pytest
 from optuna.trial import TrialState
 
@@ -73,7 +75,7 @@ def test_a_second_attempt_is_queued_once_however_often_mending_is_interrupted(op
     trial, _, _ = study.ask()
     monkeypatch.setattr(study.optuna, "tell", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(ZeroDivisionError):  # killed after the second attempt was queued, before the first was given up
-        study.interrupted(trial.number, "killed")
+        study.stopped(trial.number)
     again = open_study()
     assert [each.state for each in again.optuna.get_trials()] == [TrialState.FAIL, TrialState.WAITING]
 
@@ -82,7 +84,7 @@ def test_settings_that_kill_their_process_again_and_again_count_as_failed(open_s
     study = open_study()
     for attempt in range(3):
         trial, _, _ = study.ask()
-        assert study.interrupted(trial.number, "its process ended with exit code -9") is (attempt < 2)
+        assert study.killed(trial.number, "its process ended with exit code -9") is (attempt < 2)
     (failed,) = study.trials
     assert failed.state == TrialState.FAIL
     assert reason_of(failed) == "its process ended with exit code -9, 3 times"
@@ -107,7 +109,7 @@ def test_seeds_that_are_done_come_back_whole(open_study):
     study = open_study()
     trial, _, _ = study.ask()
     study.keep(trial, outcome(1, 2.5))
-    assert outcomes_of(study.frozen(trial)) == {1: outcome(1, 2.5)}
+    assert outcomes_of(study.frozen(trial)) == {1: replace(outcome(1, 2.5), code=study.code)}
 
 
 def test_one_program_at_a_time(tmp_path):

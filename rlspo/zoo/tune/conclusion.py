@@ -1,0 +1,163 @@
+"""What is chosen at the end of a study: shown, written down, and put into the file of hyperparameters where asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rlspo.zoo import blocks, display, yaml_io
+from rlspo.zoo.command import DONE, FAILED
+from rlspo.zoo.errors import UserError
+from rlspo.zoo.files import write_text
+from rlspo.zoo.hyperparams import choose_block, find_file
+from rlspo.zoo.tune import provenance, report
+from rlspo.zoo.tune.references import DEFAULT
+from rlspo.zoo.tune.study import Study
+from rlspo.zoo.tune.task import Task
+from rlspo.zoo.tune.validation import Candidate, Judgement
+from rlspo.zoo.values import merged
+
+
+def nothing_trained(task: Task, study: Study, typed: str) -> int:
+    """No trial reached its end: say why, and leave a report all the same."""
+    data = report.as_data(study, [], typed, None)
+    report.write(study, data)
+    if task.args.json:
+        print(json.dumps(data, indent=2))
+    report.show_failures(study)
+    display.error(
+        f"no trial was trained to its end ({report.counted(study)}); there is nothing to choose from.\n"
+        f"See {study.folder.trials}; give more trials, more steps, another space, or --pruner none."
+    )
+    return FAILED
+
+
+def conclude(task: Task, study: Study, judgements: list[Judgement], typed: str, drawn: Sequence[Path]) -> int:
+    """Choose, write the report, show it, and apply the best where that was asked for and is justified.
+
+    :param typed: the command, for the record
+    :param drawn: pictures
+    :return: exit code
+    """
+    incomplete = any(each.missing for each in judgements)
+    best = None if incomplete else report.best_of(judgements)
+    text, block = "", None
+    if best is not None and best.candidate.name != DEFAULT:
+        block = _block(task, best.candidate)
+        source = provenance.of_winner(study, best, judgements, task.space_name)
+        text = blocks.render_block(task.env_id, block, source)
+        write_text(study.folder.best, text)
+    else:
+        study.folder.best.unlink(missing_ok=True)
+    data = report.as_data(study, judgements, typed, block)
+    report.write(study, data)
+    if task.args.json:
+        print(json.dumps(data, indent=2))
+    else:
+        display.heading(f"{study.name}: {len(study.trials)} trials ({report.counted(study)})")
+        report.show_failures(study)
+        report.show(study, judgements)
+        if text:
+            display.heading(f"The best, {best.candidate.name if best else ''}, as a block for a file of hyperparameters")
+            print(text, end="")
+        display.facts(_places(study, bool(text), drawn))
+    if incomplete:
+        display.error("trainings on fresh seeds are missing: nothing is chosen. The same command trains them.")
+        return FAILED
+    if best is None:
+        display.error("no candidate could be trained on all fresh seeds: there is nothing to choose from.")
+        return FAILED
+    if not report.shown_better(best):
+        return _nothing_better(task, study, best, judgements)
+    if task.args.apply:
+        _apply(task, text)
+    return DONE
+
+
+def _nothing_better(task: Task, study: Study, best: Judgement, judgements: list[Judgement]) -> int:
+    """Say so; a study of a queue also leaves a word in the file that it was made for."""
+    if best.candidate.name == DEFAULT:
+        display.note("Nothing beats the settings that the search began from on fresh seeds: nothing to apply.")
+    else:
+        names = {name: "what the search began from" if name == DEFAULT else name for name in best.gains}
+        reached = " and ".join(names[name] for name, gain in best.gains.items() if not gain.low > 0)
+        display.note(
+            f"{best.candidate.name} is not shown to be better than {reached}: the interval of its gain reaches 0. "
+            "More --validation-seeds tell." + (" Not applied." if task.args.apply else "")
+        )
+    if task.args.apply and task.queued:
+        _note_in_file(task, provenance.of_what_stays(study, judgements, task.stored.get("provenance", ""), task.space_name))
+        return DONE
+    return FAILED if task.args.apply and best.candidate.name != DEFAULT else DONE
+
+
+def _block(task: Task, candidate: Candidate) -> dict[str, Any]:
+    """The settings of a candidate as they would stand in a file: those not searched included.
+
+    They are for as many steps as the study trained: nothing is known of longer trainings.
+    """
+    args = task.args
+    given = dict(args.hyperparams)
+    if args.env_kwargs:
+        given["env_kwargs"] = merged(given.get("env_kwargs") or {}, args.env_kwargs)
+    if candidate.block is None:
+        block = merged(merged(task.stored, given), candidate.overrides)
+    else:
+        block = merged(candidate.block, {"env_kwargs": args.env_kwargs} if args.env_kwargs else {})
+    block.pop("provenance", None)
+    # First in a new block, in its place in an old one.
+    return {"n_timesteps": 0, **block} | {"n_timesteps": task.plan.config.settings.n_timesteps}
+
+
+def _apply(task: Task, text: str) -> None:
+    """Put a block into the agent's file.
+
+    :raises UserError: if there is no file, or the block has changed since the study began
+    """
+    file = _file(task)
+    _check_unchanged(task, file, yaml_io.parse(text)[task.env_id])
+    blocks.apply_block(file, task.env_id, text)
+    display.note(f"Written into {file}, block {task.env_id!r}.")
+
+
+def _note_in_file(task: Task, source: str) -> None:
+    """Put into the agent's file where the settings that stay come from; they get a block of their own where they had none.
+
+    :raises UserError: if there is no file, or the block has changed since the study began
+    """
+    file = _file(task)
+    _check_unchanged(task, file, task.stored)
+    blocks.apply_provenance(file, task.env_id, task.stored, source)
+    display.note(f"The provenance of {file}, block {task.env_id!r}, tells of the study.")
+
+
+def _file(task: Task) -> Path:
+    file = find_file(task.plan.config.algo, task.plan.cls, task.args.conf_file)
+    if file is None:
+        raise UserError(f"--apply: {task.plan.config.algo} has no file of hyperparameters; give one with --conf-file.")
+    return file
+
+
+def _check_unchanged(task: Task, file: Path, new: dict[str, Any]) -> None:
+    """Refuse to replace settings that the study never compared with."""
+    known = yaml_io.read_mapping(file)
+    now = known.get(task.env_id) or known[choose_block(file, known, task.env_id, task.is_atari)]
+    settings = [{key: value for key, value in each.items() if key != "provenance"} for each in (now, task.stored, new)]
+    if settings[0] not in settings[1:]:
+        raise UserError(
+            f"--apply: the settings for {task.env_id} in {file} are no longer those that the study began from "
+            f"({task.folder.base}), so its gain is not one over them. Nothing was written; put {task.folder.best} in by hand."
+        )
+
+
+def _places(study: Study, has_best: bool, drawn: Sequence[Path]) -> list[tuple[str, str]]:
+    folder = study.folder
+    return [
+        ("folder", str(folder.path)),
+        ("trials", str(folder.trials)),
+        ("report", str(folder.report)),
+        *([("best", str(folder.best))] if has_best else []),
+        *[("picture", str(file)) for file in drawn],
+    ]

@@ -1,0 +1,91 @@
+"""Where a block of settings comes from, in words: enough to do it again and to judge how far to trust it."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+
+from rlspo.zoo.statistics import Estimate
+from rlspo.zoo.tune.references import DEFAULT
+from rlspo.zoo.tune.report import PACKAGES, best_of, interval_text, shown_better
+from rlspo.zoo.tune.study import Study, outcomes_of
+from rlspo.zoo.tune.validation import Judgement
+
+_NOT_TUNED = re.compile(r"\s*(Otherwise not|Not) tuned\.$")
+
+
+def of_winner(study: Study, best: Judgement, judgements: Sequence[Judgement], space: str) -> str:
+    """Of the best settings, shown to be better or not.
+
+    :param space: name of the file of the search space
+    """
+    doubt = "" if shown_better(best) else ", not shown to be better"
+    default = next(each for each in judgements if each.candidate.name == DEFAULT)
+    own = (best.candidate.block or {}).get("provenance", "")
+    return (
+        f"{own} rlspo tune, study {study.name}, {best.candidate.name} of {_search(study, space)}. "
+        f"{_measure(study, best.scores)}: {interval_text(best.mean)}; before: {interval_text(default.mean)}"
+        f"{_gains(best.gains)}{doubt}. {_made_by(study)}"
+    ).strip()
+
+
+def of_what_stays(study: Study, judgements: Sequence[Judgement], before: str, space: str) -> str:
+    """Of settings that no others were shown to beat.
+
+    :param before: where they came from before the study
+    """
+    stays = next(each for each in judgements if each.candidate.name == DEFAULT)
+    others = [each for each in judgements if each.candidate.name != DEFAULT]
+    best = best_of(others)
+    found = "" if best is None else f"; the best other settings, {best.candidate.name}: {interval_text(best.mean)}"
+    gains = "" if best is None else _gains(best.gains)
+    return (
+        f"{_NOT_TUNED.sub('', before)} rlspo tune, study {study.name}, {_search(study, space)}, found nothing shown to be "
+        f"better. {_measure(study, stays.scores)}: {interval_text(stays.mean)}{found}{gains}. {_made_by(study)}"
+    ).strip()
+
+
+def _search(study: Study, space: str) -> str:
+    settings = study.settings
+    return (
+        f"{len(study.trials)} trials, space {space} ({settings.space}), {settings.sampler} sampler, {settings.pruner} pruner, "
+        f"seeds {_range(settings.seeds)}, {settings.n_timesteps:g} steps each"
+    )
+
+
+def _measure(study: Study, seeds: Iterable[int]) -> str:
+    judging = study.settings.judging
+    under = f", under the {judging.attack} attack" if judging.attack else ""
+    return f"Interquartile mean of {judging.final_episodes} fresh episodes{under}, mean over the fresh seeds {_range(seeds)}"
+
+
+def _gains(gains: dict[str, Estimate]) -> str:
+    """With what they are over, where that is not plain."""
+    over = [f"{interval_text(gain)}" + (f" over {name}" if len(gains) > 1 else "") for name, gain in gains.items()]
+    return f", a gain of {' and '.join(over)} (95 % t intervals)" if over else " (95 % t intervals)"
+
+
+def _made_by(study: Study) -> str:
+    """Versions, the commits that trained, and the day."""
+    codes = codes_of(study)
+    commits = f"; commit{'s' * (len(codes) > 1)} {', '.join(codes)}" if codes else ""
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    return f"{versions}{commits}; {datetime.date.today().isoformat()}."
+
+
+def codes_of(study: Study) -> list[str]:
+    """Commits of rlspo that trained the trials, in order."""
+    codes = [outcome.code for trial in study.trials for outcome in outcomes_of(trial).values()]
+    return [code for code in dict.fromkeys(codes) if code]
+
+
+def _range(seeds: Iterable[int]) -> str:
+    """Seeds in short.
+
+    >>> _range((0, 1, 2)), _range([4])
+    ('0-2', '4')
+    """
+    found = list(seeds)
+    return f"{found[0]}-{found[-1]}" if len(found) > 1 else str(found[0])

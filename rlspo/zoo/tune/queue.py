@@ -1,0 +1,193 @@
+"""``rlspo tune --queue``: a file of studies, worked off in order, in pieces, on machines that go away.
+
+::
+
+    defaults: {n_trials: 25, n_seeds: 3, references: true}       # for every study, unless it says otherwise
+    studies:
+      ppo_Hopper-v5: {algo: ppo, env: Hopper-v5, n_timesteps: 1e6, steps_per_second: 3500}
+      barpo_Hopper-v5: {algo: barpo, env: Hopper-v5, n_timesteps: 1e6, attack: mad}
+
+Keys are the flags of ``rlspo tune``. What a study leaves lies beside the file, in a folder of the file's name: ``studies.yml``
+has ``studies/ppo_Hopper-v5/`` and so on. That folder is all that a study needs to go on, wherever it is copied to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rlspo.common.errors import did_you_mean
+from rlspo.zoo import display, yaml_io
+from rlspo.zoo.command import DONE, FAILED
+from rlspo.zoo.errors import UserError
+from rlspo.zoo.stopping import TimeIsUp, time_limit
+from rlspo.zoo.tune import standing
+from rlspo.zoo.tune.arguments import parse, study_flags
+from rlspo.zoo.tune.run import tune
+from rlspo.zoo.tune.standing import Standing
+from rlspo.zoo.tune.study import AtWork
+from rlspo.zoo.tune.task import Task, make_task
+from rlspo.zoo.values import merged
+
+#: A key of the file that is no flag: how fast one process trains, for estimates until it has been seen.
+_RATE = "steps_per_second"
+_NAME = re.compile(r"\w[\w.+-]*")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A study of a queue.
+
+    :param name: of the study and of its folder
+    :param args: the flags of ``rlspo tune`` that it stands for
+    :param folder: of what it leaves
+    :param rate: about how many steps one process trains in a second; None if nobody said
+    """
+
+    name: str
+    args: argparse.Namespace
+    folder: Path
+    rate: float | None
+
+    def task(self) -> Task:
+        """The study, checked.
+
+        :raises UserError: for anything that could not be used
+        """
+        try:
+            return make_task(self.args, self.folder)
+        except UserError as error:
+            raise UserError(f"{self.name}: {error}") from error
+
+
+def read_queue(file: Path, workers: int, device: str, apply: bool) -> list[Entry]:
+    """The studies of a file, in order.
+
+    :param workers: processes for each
+    :param device: to train on
+    :param apply: whether results go into the files of hyperparameters
+    :raises UserError: if the file is not of the right shape, naming study and key
+    """
+    data = yaml_io.read_mapping(file)
+    unknown = [key for key in data if key not in ("defaults", "studies")]
+    if unknown:
+        raise UserError(f"{file}: there is no key {unknown[0]!r}. {did_you_mean(unknown[0], ['defaults', 'studies'])}")
+    defaults, studies = data.get("defaults") or {}, data.get("studies")
+    if not isinstance(studies, dict) or not studies or not isinstance(defaults, dict):
+        raise UserError(
+            f"{file}: studies must be a mapping from names to flags, such as {{ppo_Hopper-v5: {{algo: ppo, env: Hopper-v5}}}},"
+            " and defaults, where there are any, a mapping from flags to values."
+        )
+    more = ["--workers", str(workers), "--device", device, *(["--apply"] if apply else [])]
+    return [_entry(file, name, defaults, flags, more) for name, flags in studies.items()]
+
+
+def _entry(file: Path, name: str, defaults: dict[str, Any], flags: Any, more: list[str]) -> Entry:
+    where = f"{file}: {name}"
+    if not _NAME.fullmatch(name):
+        raise UserError(f"{where}: cannot name a folder; use letters, digits, and . _ + - inside.")
+    if not isinstance(flags, dict):
+        raise UserError(f"{where} must be a mapping from flags to values, not {flags!r}.")
+    given = merged(defaults, flags)
+    allowed = [*study_flags(), _RATE]
+    for key in given:
+        if key not in allowed:
+            raise UserError(f"{where}: there is no key {key!r}. {did_you_mean(key, allowed)}")
+    rate = given.pop(_RATE, None)
+    if rate is not None and not (type(rate) in (int, float) and rate > 0):
+        raise UserError(f"{where}: {_RATE} is {rate!r}, but must be a number above 0.")
+    try:
+        args = parse([*_words(given), "--study-name", name, *more])
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    return Entry(name, args, file.with_suffix("") / name, rate)
+
+
+def _words(flags: dict[str, Any]) -> list[str]:
+    """A command line.
+
+    >>> _words({"algo": "ppo", "n_timesteps": 1000000, "env_kwargs": {"instance": "2x1"}, "references": True, "attack": None})
+    ['--algo', 'ppo', '--n-timesteps', '1000000', '--env-kwargs', 'instance:2x1', '--references']
+    """
+    words = []
+    for key, value in flags.items():
+        if value is None or value is False:
+            continue
+        words.append(f"--{key.replace('_', '-')}")
+        if isinstance(value, dict):
+            words += [f"{name}:{_flow(each)}" for name, each in value.items()]
+        elif isinstance(value, list):
+            words += [str(each) for each in value]
+        elif value is not True:
+            words.append(str(value))
+    return words
+
+
+def _flow(value: Any) -> str:
+    return str(yaml.safe_dump(value, default_flow_style=True, width=10_000)).removesuffix("\n...\n").strip()
+
+
+def run_queue(args: argparse.Namespace) -> int:
+    """Work off what is missing.
+
+    :param args: as :func:`~rlspo.zoo.tune.arguments.parse_queue` gives them
+    :return: exit code: 0 all done or time is up, 1 nothing could be chosen in some study
+    :raises UserError: for anything that could not be used, before anything is begun
+    """
+    if args.json and not args.dry_run:
+        raise UserError("--json: with --queue it needs --dry-run: what is done and what is left, as JSON.")
+    entries = _chosen(read_queue(args.queue, args.workers, args.device, args.apply), args.only)
+    standings = [_standing(entry) for entry in entries]
+    if args.json:
+        print(json.dumps(standing.as_data(standings, args.workers), indent=2))
+        return DONE
+    standing.show(standings, args.workers)
+    if args.dry_run:
+        return DONE
+    missing = [entry for entry, each in zip(entries, standings, strict=True) if args.apply or not each.finished]
+    if not missing:
+        return DONE
+    codes: list[int] = []
+    try:
+        with time_limit(args.hours and args.hours * 3600):
+            codes = [_run(entry, args.queue) for entry in missing]
+    except TimeIsUp:
+        display.note(f"{args.hours:g} hours are over. The same command goes on from here.")
+    finally:
+        standing.show([_standing(entry) for entry in entries], args.workers)
+    return FAILED if FAILED in codes else DONE
+
+
+def _chosen(entries: Sequence[Entry], patterns: Sequence[str]) -> list[Entry]:
+    """The studies that a pattern names; all without patterns."""
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(entry.name, pattern) for entry in entries):
+            raise UserError(
+                f"--only: no study is called {pattern!r}. {did_you_mean(pattern, [entry.name for entry in entries])}"
+            )
+    return [entry for entry in entries if not patterns or any(fnmatch.fnmatchcase(entry.name, each) for each in patterns)]
+
+
+def _standing(entry: Entry) -> Standing:
+    """How far a study is; one that is not over is checked, too."""
+    over = standing.of_report(entry.name, entry.folder, entry.args)
+    return over or standing.of_journal(entry.task(), entry.rate)
+
+
+def _run(entry: Entry, file: Path) -> int:
+    """One study."""
+    try:
+        # Made anew: a study before this one may have been applied.
+        return tune(entry.task(), shlex.join(["rlspo", "tune", "--queue", str(file), "--only", entry.name]))
+    except AtWork:
+        display.note(f"{entry.name}: another program is at work on it; left alone.")
+        return DONE

@@ -1,0 +1,89 @@
+"""A study from its first trial to its report."""
+
+from __future__ import annotations
+
+from optuna.trial import TrialState
+
+from rlspo.zoo import display
+from rlspo.zoo.tune import pictures, report
+from rlspo.zoo.tune.conclusion import conclude, nothing_trained
+from rlspo.zoo.tune.search import Search
+from rlspo.zoo.tune.study import Study
+from rlspo.zoo.tune.task import Task
+from rlspo.zoo.tune.validation import Candidate, Judgement, candidates, validate
+from rlspo.zoo.tune.watch import Bars, TrialBars
+
+
+def tune(task: Task, typed: str) -> int:
+    """Search, validate, report.
+
+    :param typed: the command, for the record
+    :return: exit code
+    :raises UserError: for anything that could not be used
+    """
+    args = task.args
+    with task.opened() as study:
+        if not args.json:
+            _announce(task, study)
+        _search(task, study)
+        report.write_trials(study)
+        drawn = pictures.save_pictures(study.optuna, study.folder.path, study.trials)
+        chosen = candidates(study, args.top)
+        if len(chosen) == 1:
+            return nothing_trained(task, study, typed)
+        return conclude(task, study, _validate(task, study, chosen), typed, drawn)
+
+
+def _announce(task: Task, study: Study) -> None:
+    args, plan = task.args, task.plan
+    for title, text in plan.warnings:
+        display.warning(title, text)
+    settings = study.settings
+    done = len(study.trials)
+    display.heading(f"Tuning {plan.cls.__name__} on {plan.config.env}")
+    known = ", ".join(task.references)
+    display.facts(
+        [
+            ("trials", f"{args.n_trials}" + (f", {done} of them done or under way" if done else "")),
+            ("each", f"{settings.n_seeds} seeds of {settings.n_timesteps:,} steps"),
+            (
+                "search",
+                f"{settings.sampler} sampler, {settings.pruner} pruner, {args.workers} process" + "es" * (args.workers > 1),
+            ),
+            ("space", f"{task.space_file}: {', '.join(study.space.parameters)}"),
+            ("begins from", str(plan.config.source)),
+            *([("known settings", known)] if known else []),
+            ("folder", str(study.folder.path)),
+            ("watch it", f"optuna-dashboard {args.storage or study.folder.journal}"),
+        ]
+    )
+    display.err().print()
+
+
+def _search(task: Task, study: Study) -> None:
+    def best() -> str:
+        complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+        if not complete:
+            return ""
+        top = max(complete, key=lambda trial: trial.value or 0.0)
+        return f"{top.value:,.1f}, trial {top.number}"
+
+    n_trials = task.args.n_trials
+    done = sum(trial.state.is_finished() for trial in study.trials)
+    if done >= n_trials:
+        return
+    with Bars("trials", n_trials, done) as bars:
+        Search(study, task.base, n_trials, TrialBars(bars, best)).run(task.args.workers)
+
+
+def _validate(task: Task, study: Study, chosen: list[Candidate]) -> list[Judgement]:
+    seeds = study.settings.validation_seeds(task.args.validation_seeds)
+    with Bars("fresh seeds", len(chosen) * len(seeds)) as bars:
+
+        def progressed(candidate: Candidate, seed: int, share: float) -> None:
+            name = f"{candidate.name}, seed {seed}"
+            bars.update(name, share)
+            if share >= 1.0:
+                bars.end(name, "done")
+
+        return validate(study, task.base, chosen, seeds, task.args.workers, progressed)

@@ -1,0 +1,164 @@
+"""A study as a command line describes it, checked before anything is made."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlspo.zoo import yaml_io
+from rlspo.zoo.envs import find_spec, is_atari
+from rlspo.zoo.hyperparams import choose_block, find_file
+from rlspo.zoo.plan import Plan, make_plan
+from rlspo.zoo.tune.references import Reference, find_references, place, read_references
+from rlspo.zoo.tune.settings import StudyFolder, StudySettings
+from rlspo.zoo.tune.space import SearchSpace, find_space
+from rlspo.zoo.tune.study import Study, only_one, open_storage
+from rlspo.zoo.tune.training import Judging
+
+_OF_TRAINING = (
+    "algo",
+    "env",
+    "n_timesteps",
+    "hyperparams",
+    "env_kwargs",
+    "eval_env_kwargs",
+    "conf_file",
+    "gym_packages",
+    "vec_env",
+    "device",
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A study that can begin or go on.
+
+    :param name: of the study
+    :param args: the parsed command line
+    :param folder: of what the study leaves
+    :param stored: the block that the search begins from, as it stands or stood in the agent's file
+    :param base: what ``rlspo train`` would have parsed
+    :param plan: of one training
+    :param space_file: where the search space was read
+    :param space: what is searched
+    :param references: known settings that are trials, too; empty for none
+    :param blocks: these as they stand in their file
+    :param queued: whether it is one of a queue
+    """
+
+    name: str
+    args: argparse.Namespace
+    folder: StudyFolder
+    stored: dict[str, Any]
+    base: dict[str, Any]
+    plan: Plan
+    space_file: Path
+    space: SearchSpace
+    references: dict[str, Reference]
+    blocks: dict[str, dict[str, Any]] | None
+    queued: bool = False
+
+    @property
+    def env_id(self) -> str:
+        """The full id of the environment."""
+        return find_spec(self.args.env, self.args.gym_packages).id
+
+    @property
+    def is_atari(self) -> bool:
+        """Whether the environment is a game of the ALE."""
+        return is_atari(find_spec(self.args.env, self.args.gym_packages))
+
+    @property
+    def space_name(self) -> str:
+        """The file that the search space was written in, for the record."""
+        return f"{self.plan.config.algo}.space.yml" if self.args.space is None else self.args.space.name
+
+    @contextmanager
+    def opened(self) -> Iterator[Study]:
+        """The study in Optuna, for this program alone.
+
+        :raises UserError: if another program is at work on it, or it began with other settings
+        """
+        folder, args = self.folder, self.args
+        folder.path.mkdir(parents=True, exist_ok=True)
+        with only_one(folder):
+            storage = open_storage(args.storage, folder)
+            shared = args.storage is not None
+            study = Study(self.name, storage, folder, self.settings(), self.space, self.references, shared)
+            if not folder.base.is_file():
+                comment = "The settings that the study began from; they do not change."
+                yaml_io.write(folder.base, {self.env_id: self.stored}, comment)
+            self.base["conf_file"] = folder.base
+            if not folder.space.is_file():
+                block = yaml_io.read_mapping(self.space_file)[self.space.block]
+                yaml_io.write(folder.space, {self.env_id: block}, "What the study searches.")
+            if self.blocks is not None and not folder.references.is_file():
+                yaml_io.write(folder.references, {self.env_id: self.blocks}, "Known settings that are trials of the study.")
+            yield study
+
+    def settings(self) -> StudySettings:
+        """What must not change while the study lasts."""
+        args, config = self.args, self.plan.config
+        block: dict[str, Any] = {
+            "settings": config.settings.model_dump(mode="json"),
+            "agent": config.agent,
+            "eval": config.eval_env_kwargs,
+        }
+        del block["settings"]["provenance"]
+        if config.vec_env != "dummy":
+            block["vec_env"] = config.vec_env
+        return StudySettings(
+            algo=config.algo,
+            env=config.env,
+            n_timesteps=config.settings.n_timesteps,
+            seed=args.seed,
+            n_seeds=args.n_seeds,
+            sampler=args.sampler,
+            pruner=args.pruner,
+            n_startup_trials=args.n_startup_trials,
+            space=self.space.fingerprint(),
+            block=block,
+            judging=Judging(args.n_evaluations, args.eval_episodes, args.final_episodes, args.attack, args.attack_epsilon),
+            references=self.blocks,
+        )
+
+
+def make_task(args: argparse.Namespace, folder: Path | None = None) -> Task:
+    """Check a study.
+
+    :param args: the parsed command line
+    :param folder: of a study of a queue, which goes on with the space and the known settings that it began with; None for
+        any other, whose files must say the same as they did then
+    :raises UserError: for anything that could not be used
+    """
+    base = {name: getattr(args, name) for name in _OF_TRAINING}
+    base |= {"seed": args.seed, "trained_agent": None}
+    plan = make_plan(argparse.Namespace(**base))
+    name = args.study_name or f"{plan.config.algo}_{plan.config.env.rpartition(':')[2].replace('/', '-')}"
+    place_of_study = StudyFolder(folder or args.log_folder / "tune" / name)
+    env = find_spec(args.env, args.gym_packages)
+    stored = _stored_block(plan, args)
+    if place_of_study.base.is_file():
+        stored = yaml_io.read_mapping(place_of_study.base)[env.id]
+        plan = make_plan(argparse.Namespace(**{**base, "conf_file": place_of_study.base}))
+    begun = folder is not None and place_of_study.space.is_file()
+    space_file = place_of_study.space if begun else find_space(plan.config.algo, plan.cls, args.space)
+    space = SearchSpace.read(space_file, choose_block(space_file, yaml_io.read_mapping(space_file), env.id, is_atari(env)))
+    space.check(plan.cls, plan.config.settings.policy)
+    references, blocks = {}, None
+    if args.references is not None:
+        given = place_of_study.references if begun else args.references if isinstance(args.references, Path) else None
+        file = find_references(plan.config.algo, plan.cls, given)
+        blocks = read_references(file, env.id, is_atari(env))
+        references = place(blocks, file, base, plan, space)
+    return Task(name, args, place_of_study, stored, base, plan, space_file, space, references, blocks, folder is not None)
+
+
+def _stored_block(plan: Plan, args: argparse.Namespace) -> dict[str, Any]:
+    """The block of the agent's file, as it stands there."""
+    file = find_file(plan.config.algo, plan.cls, args.conf_file)
+    return {} if file is None else dict(yaml_io.read_mapping(file)[plan.config.source.block])
