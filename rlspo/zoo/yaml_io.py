@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.files import write_text
 
 # YAML 1.1, which PyYAML reads, takes `3e-4` and `1e6` for text because they have no decimal point; YAML 1.2 does not.
 _EXPONENT = re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)[eE][-+]?\d+$")
@@ -73,10 +74,10 @@ def read_mapping(file: Path) -> dict[str, Any]:
 
 
 def write(file: Path, data: Any, comment: str = "") -> None:
-    """Write plain data, keys in the order given.
+    """Write plain data, keys in the order given, whole or not at all.
 
     :param comment: one line to stand above the data
     """
     head = f"# {comment}\n" if comment else ""
     text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=120)
-    file.write_text(head + text, encoding="utf-8")
+    write_text(file, head + text)

@@ -22,7 +22,7 @@ from rlspo.zoo.values import merged
 
 def nothing_trained(task: Task, study: Study, typed: str) -> int:
     """No trial reached its end: say why, and leave a report all the same."""
-    data = report.as_data(study, [], typed, None)
+    data = report.as_data(study, [], typed)
     report.write(study, data)
     if task.args.json:
         print(json.dumps(data, indent=2))
@@ -43,15 +43,19 @@ def conclude(task: Task, study: Study, judgements: list[Judgement], typed: str, 
     """
     incomplete = any(each.missing for each in judgements)
     best = None if incomplete else report.best_of(judgements)
-    text, block = "", None
-    if best is not None and best.candidate.name != DEFAULT:
-        block = _block(task, best.candidate)
+    text, block, source = "", None, ""
+    if best is not None:
         source = provenance.of_winner(study, best, judgements, task.space_name)
-        text = blocks.render_block(task.env_id, block, source)
+        if best.candidate.name != DEFAULT:
+            block = _block(task, best.candidate)
+            text = blocks.render_block(task.env_id, block, source)
+        if not report.shown_better(best):
+            source = provenance.of_what_stays(study, judgements, task.stored.get("provenance", ""), task.space_name)
+    if text:
         write_text(study.folder.best, text)
     else:
         study.folder.best.unlink(missing_ok=True)
-    data = report.as_data(study, judgements, typed, block)
+    data = report.as_data(study, judgements, typed, block, source)
     report.write(study, data)
     if task.args.json:
         print(json.dumps(data, indent=2))
@@ -70,27 +74,55 @@ def conclude(task: Task, study: Study, judgements: list[Judgement], typed: str, 
         display.error("no candidate could be trained on all fresh seeds: there is nothing to choose from.")
         return FAILED
     if not report.shown_better(best):
-        return _nothing_better(task, study, best, judgements)
-    if task.args.apply:
-        _apply(task, text)
-    return DONE
+        _tell_doubt(best)
+    return apply(task) if task.args.apply else DONE
 
 
-def _nothing_better(task: Task, study: Study, best: Judgement, judgements: list[Judgement]) -> int:
-    """Say so; a study of a queue also leaves a word in the file that it was made for."""
+def _tell_doubt(best: Judgement) -> None:
+    """Say that nothing is shown to be better."""
     if best.candidate.name == DEFAULT:
-        display.note("Nothing beats the settings that the search began from on fresh seeds: nothing to apply.")
-    else:
-        names = {name: "what the search began from" if name == DEFAULT else name for name in best.gains}
-        reached = " and ".join(names[name] for name, gain in best.gains.items() if not gain.low > 0)
+        display.note("Nothing beats the settings that the search began from on fresh seeds.")
+        return
+    names = {name: "what the search began from" if name == DEFAULT else name for name in best.gains}
+    reached = " and ".join(names[name] for name, gain in best.gains.items() if not gain.low > 0)
+    display.note(
+        f"{best.candidate.name} is not shown to be better than {reached}: the interval of its gain reaches 0. "
+        "More --validation-seeds tell."
+    )
+
+
+def apply(task: Task) -> int:
+    """Put what a finished study found into the file of hyperparameters, from its report.
+
+    The best settings where they are shown to be better. Otherwise the settings stay; for a study of a queue, which is made for
+    that file, their provenance tells of it.
+
+    :return: exit code
+    :raises UserError: if there is no file, or its settings are no longer those that the study began from
+    """
+    found = json.loads(task.folder.report.read_text(encoding="utf-8"))
+    file = find_file(task.plan.config.algo, task.plan.cls, task.args.conf_file)
+    if file is None:
+        raise UserError(f"--apply: {task.plan.config.algo} has no file of hyperparameters; give one with --conf-file.")
+    if task.queued and task.args.env_kwargs:
         display.note(
-            f"{best.candidate.name} is not shown to be better than {reached}: the interval of its gain reaches 0. "
-            "More --validation-seeds tell." + (" Not applied." if task.args.apply else "")
+            f"{task.name}: not applied, since it is of {task.args.env_kwargs} only and the block {task.env_id!r} of {file} "
+            f"serves all. What it found stands in {task.folder.report}."
         )
-    if task.args.apply and task.queued:
-        _note_in_file(task, provenance.of_what_stays(study, judgements, task.stored.get("provenance", ""), task.space_name))
         return DONE
-    return FAILED if task.args.apply and best.candidate.name != DEFAULT else DONE
+    if found["shown_better"]:
+        text = task.folder.best.read_text(encoding="utf-8")
+        _check_unchanged(task, file, yaml_io.parse(text)[task.env_id])
+        blocks.apply_block(file, task.env_id, text)
+        display.note(f"Written into {file}, block {task.env_id!r}.")
+        return DONE
+    if not task.queued:
+        display.note("Not applied.")
+        return DONE if found["best"] == DEFAULT else FAILED
+    _check_unchanged(task, file, task.stored)
+    blocks.apply_provenance(file, task.env_id, task.stored, found["provenance"])
+    display.note(f"The provenance of {file}, block {task.env_id!r}, tells of the study.")
+    return DONE
 
 
 def _block(task: Task, candidate: Candidate) -> dict[str, Any]:
@@ -109,35 +141,6 @@ def _block(task: Task, candidate: Candidate) -> dict[str, Any]:
     block.pop("provenance", None)
     # First in a new block, in its place in an old one.
     return {"n_timesteps": 0, **block} | {"n_timesteps": task.plan.config.settings.n_timesteps}
-
-
-def _apply(task: Task, text: str) -> None:
-    """Put a block into the agent's file.
-
-    :raises UserError: if there is no file, or the block has changed since the study began
-    """
-    file = _file(task)
-    _check_unchanged(task, file, yaml_io.parse(text)[task.env_id])
-    blocks.apply_block(file, task.env_id, text)
-    display.note(f"Written into {file}, block {task.env_id!r}.")
-
-
-def _note_in_file(task: Task, source: str) -> None:
-    """Put into the agent's file where the settings that stay come from; they get a block of their own where they had none.
-
-    :raises UserError: if there is no file, or the block has changed since the study began
-    """
-    file = _file(task)
-    _check_unchanged(task, file, task.stored)
-    blocks.apply_provenance(file, task.env_id, task.stored, source)
-    display.note(f"The provenance of {file}, block {task.env_id!r}, tells of the study.")
-
-
-def _file(task: Task) -> Path:
-    file = find_file(task.plan.config.algo, task.plan.cls, task.args.conf_file)
-    if file is None:
-        raise UserError(f"--apply: {task.plan.config.algo} has no file of hyperparameters; give one with --conf-file.")
-    return file
 
 
 def _check_unchanged(task: Task, file: Path, new: dict[str, Any]) -> None:

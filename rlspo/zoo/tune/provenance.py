@@ -5,12 +5,11 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
 
 from rlspo.zoo.statistics import Estimate
 from rlspo.zoo.tune.references import DEFAULT
-from rlspo.zoo.tune.report import PACKAGES, best_of, interval_text, shown_better
-from rlspo.zoo.tune.study import Study, outcomes_of
+from rlspo.zoo.tune.report import best_of, interval_text, shown_better
+from rlspo.zoo.tune.study import Study
 from rlspo.zoo.tune.validation import Judgement
 
 _NOT_TUNED = re.compile(r"\s*(Otherwise not|Not) tuned\.$")
@@ -69,16 +68,9 @@ def _gains(gains: dict[str, Estimate]) -> str:
 
 def _made_by(study: Study) -> str:
     """Versions, the commits that trained, and the day."""
-    codes = codes_of(study)
-    commits = f"; commit{'s' * (len(codes) > 1)} {', '.join(codes)}" if codes else ""
-    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    commits = f"; commit{'s' * (len(study.codes) > 1)} {', '.join(study.codes)}" if study.codes else ""
+    versions = ", ".join(f"{name} {version}" for name, version in study.versions.items())
     return f"{versions}{commits}; {datetime.date.today().isoformat()}."
-
-
-def codes_of(study: Study) -> list[str]:
-    """Commits of rlspo that trained the trials, in order."""
-    codes = [outcome.code for trial in study.trials for outcome in outcomes_of(trial).values()]
-    return [code for code in dict.fromkeys(codes) if code]
 
 
 def _range(seeds: Iterable[int]) -> str:

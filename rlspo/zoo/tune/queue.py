@@ -32,7 +32,9 @@ from rlspo.zoo.errors import UserError
 from rlspo.zoo.stopping import TimeIsUp, time_limit
 from rlspo.zoo.tune import standing
 from rlspo.zoo.tune.arguments import parse, study_flags
+from rlspo.zoo.tune.conclusion import apply
 from rlspo.zoo.tune.run import tune
+from rlspo.zoo.tune.settings import StudyFolder
 from rlspo.zoo.tune.standing import Standing
 from rlspo.zoo.tune.study import AtWork
 from rlspo.zoo.tune.task import Task, make_task
@@ -146,14 +148,17 @@ def run_queue(args: argparse.Namespace) -> int:
     if args.json and not args.dry_run:
         raise UserError("--json: with --queue it needs --dry-run: what is done and what is left, as JSON.")
     entries = _chosen(read_queue(args.queue, args.workers, args.device, args.apply), args.only)
-    standings = [_standing(entry) for entry in entries]
+    standings = {entry.name: _standing(entry) for entry in entries}
     if args.json:
-        print(json.dumps(standing.as_data(standings, args.workers), indent=2))
+        print(json.dumps(standing.as_data(list(standings.values()), args.workers), indent=2))
         return DONE
-    standing.show(standings, args.workers)
+    standing.show(list(standings.values()), args.workers)
     if args.dry_run:
         return DONE
-    missing = [entry for entry, each in zip(entries, standings, strict=True) if args.apply or not each.finished]
+    for entry in entries:
+        if args.apply and standings[entry.name].finished:
+            apply(entry.task())
+    missing = [entry for entry in entries if not standings[entry.name].finished]
     if not missing:
         return DONE
     codes: list[int] = []
@@ -179,8 +184,8 @@ def _chosen(entries: Sequence[Entry], patterns: Sequence[str]) -> list[Entry]:
 
 def _standing(entry: Entry) -> Standing:
     """How far a study is; one that is not over is checked, too."""
-    over = standing.of_report(entry.name, entry.folder, entry.args)
-    return over or standing.of_journal(entry.task(), entry.rate)
+    over = standing.of_finished(entry.name, StudyFolder(entry.folder), entry.args)
+    return over or standing.of_unfinished(entry.task(), entry.rate)
 
 
 def _run(entry: Entry, file: Path) -> int:

@@ -6,7 +6,6 @@ import csv
 import json
 import math
 from collections import Counter
-from importlib.metadata import version
 from typing import Any
 
 from optuna.trial import TrialState
@@ -20,8 +19,6 @@ from rlspo.zoo.statistics import Estimate
 from rlspo.zoo.tune.study import Study, duration_of, outcomes_of, reason_of, reference_of, settings_of
 from rlspo.zoo.tune.validation import Judgement
 
-#: Whose versions a result depends on.
-PACKAGES = ("rlspo", "stable-baselines3", "torch", "gymnasium", "optuna")
 _SHOWN_REASONS = 5
 
 
@@ -82,14 +79,21 @@ def write_trials(study: Study) -> None:
         table.writerows(rows)
 
 
-def as_data(study: Study, judgements: list[Judgement], command: str, block: dict[str, Any] | None) -> dict[str, Any]:
-    """The report as plain data."""
+def as_data(
+    study: Study, judgements: list[Judgement], command: str, block: dict[str, Any] | None = None, provenance: str = ""
+) -> dict[str, Any]:
+    """The report as plain data.
+
+    :param block: the best settings; None for those that the study began from
+    :param provenance: what the file of hyperparameters should say of the settings that should stand there
+    """
     best = best_of(judgements)
     return {
         "study": study.name,
         "command": command,
         "settings": study.settings.plain(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": study.versions,
+        "commits": study.codes,
         "trials": counts(study),
         "seconds": round(sum(duration_of(trial).total_seconds() for trial in study.trials), 1),
         "validation": [
@@ -108,6 +112,7 @@ def as_data(study: Study, judgements: list[Judgement], command: str, block: dict
         "best": None if best is None else best.candidate.name,
         "shown_better": shown_better(best),
         "block": block,
+        "provenance": provenance,
     }
 
 

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from rlspo.zoo.tune.training import Outcome
 from rlspo.zoo.values import plain
 
 _SETTINGS = "settings"
-_OWNER, _INTERRUPTED, _RETRY_OF, _OUTCOMES, _REASON, _SETTINGS_OF_TRIAL, _REFERENCE, _ATTEMPT = (
+_OWNER, _INTERRUPTED, _RETRY_OF, _OUTCOMES, _REASON, _SETTINGS_OF_TRIAL, _REFERENCE, _ATTEMPT, _VERSIONS = (
     "owner",
     "interrupted",
     "retry_of",
@@ -45,7 +46,10 @@ _OWNER, _INTERRUPTED, _RETRY_OF, _OUTCOMES, _REASON, _SETTINGS_OF_TRIAL, _REFERE
     "hyperparameters",
     "reference",
     "attempt",
+    "versions",
 )
+#: Whose versions a result depends on.
+PACKAGES = ("rlspo", "stable-baselines3", "torch", "gymnasium", "optuna")
 #: Times that settings are tried when their own process is killed; a study that is stopped as a whole does not count.
 MAX_ATTEMPTS = 3
 
@@ -145,23 +149,10 @@ class Study:
 
     def _check_settings(self) -> None:
         """A study is resumed as it was begun, or not at all: trials under different settings do not compare."""
-        now = json.loads(json.dumps(self.settings.plain()))
-        began = self.optuna.user_attrs.get(_SETTINGS)
-        self.began = began or now
-        if began is None:
-            if self.optuna.get_trials(deepcopy=False):
-                raise UserError(
-                    f"--study-name: the storage has a study {self.name!r} that rlspo tune did not make. Take another."
-                )
-            self.optuna.set_user_attr(_SETTINGS, now)
-            return
-        changed = list(_differences(began, _without_new_defaults(began, now)))
-        if changed:
-            lines = "\n".join(f"  {line}" for line in changed)
-            raise UserError(
-                f"The study {self.name!r} began with other settings:\n{lines}\n"
-                "Give those again to go on with it, or another --study-name to begin a new one."
-            )
+        check_settings(self.optuna, self.settings)
+        if _SETTINGS not in self.optuna.user_attrs:
+            self.optuna.set_user_attr(_SETTINGS, _plain(self.settings))
+        self.began: dict[str, Any] = self.optuna.user_attrs[_SETTINGS]
 
     # ---- asking and telling
 
@@ -180,6 +171,7 @@ class Study:
         self.optuna.sampler = make_sampler(
             settings.sampler, settings.n_startup_trials, settings.seed, position=len(self.trials)
         )
+        self.note_versions()
         trial = self.optuna.ask()
         trial.set_user_attr(_OWNER, self.owner)
         chosen = self.space.sample(trial)
@@ -198,6 +190,24 @@ class Study:
             if name not in known:
                 self.optuna.enqueue_trial(reference.point, user_attrs={_REFERENCE: name})
                 return
+
+    def note_versions(self) -> None:
+        """Keep in mind what trains, for the record: a study may outlast some versions."""
+        known, now = self.optuna.user_attrs.get(_VERSIONS, []), _versions()
+        if now not in known:
+            self.optuna.set_user_attr(_VERSIONS, [*known, now])
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Packages that a result depends on, and their versions."""
+        known = self.optuna.user_attrs.get(_VERSIONS) or [_versions()]
+        return {name: " and ".join(dict.fromkeys(each[name] for each in known)) for name in PACKAGES}
+
+    @property
+    def codes(self) -> list[str]:
+        """Commits of rlspo that trained the trials, in order."""
+        codes = [outcome.code for trial in self.trials for outcome in outcomes_of(trial).values()]
+        return [code for code in dict.fromkeys(codes) if code]
 
     def block_of(self, name: str) -> dict[str, Any] | None:
         """The whole settings of a reference; None for a trial's name, and where they are those that the search began from."""
@@ -270,6 +280,37 @@ class Study:
         for trial in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if not self.shared or trial.user_attrs.get(_OWNER) == self.owner or _never_begun(trial):
                 self.stopped(trial.number)
+
+
+def check_settings(study: optuna.Study, settings: StudySettings) -> None:
+    """Refuse to go on with a study that began with other settings: trials under different settings do not compare.
+
+    :raises UserError: saying what differs
+    """
+    began = study.user_attrs.get(_SETTINGS)
+    if began is None:
+        if study.get_trials(deepcopy=False):
+            raise UserError(
+                f"--study-name: the storage has a study {study.study_name!r} that rlspo tune did not make. Take another."
+            )
+        return
+    changed = list(_differences(began, _without_new_defaults(began, _plain(settings))))
+    if changed:
+        lines = "\n".join(f"  {line}" for line in changed)
+        raise UserError(
+            f"The study {study.study_name!r} began with other settings:\n{lines}\n"
+            "Give those again to go on with it, or another --study-name to begin a new one."
+        )
+
+
+def _plain(settings: StudySettings) -> dict[str, Any]:
+    """As a storage gives it back."""
+    data: dict[str, Any] = json.loads(json.dumps(settings.plain()))
+    return data
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}
 
 
 def counted_trials(study: optuna.Study) -> list[FrozenTrial]:

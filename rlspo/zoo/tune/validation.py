@@ -99,6 +99,7 @@ def validate(
     def next_job() -> tuple[tuple[Candidate, int], Job] | None:
         if not waiting:
             return None
+        study.note_versions()
         candidate, seed = waiting.popleft()
         attempts[candidate.name, seed] += 1
         own = with_block(base, candidate.block, study.settings.n_timesteps)
