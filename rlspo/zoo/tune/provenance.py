@@ -24,7 +24,7 @@ def of_winner(study: Study, best: Judgement, judgements: Sequence[Judgement], sp
     default = next(each for each in judgements if each.candidate.name == DEFAULT)
     own = (best.candidate.block or {}).get("provenance", "")
     return (
-        f"{own} rlspo tune, study {study.name}, {best.candidate.name} of {_search(study, space)}. "
+        f"{own} rlspo tune, study {study.name} of {len(study.trials)} trials: {best.candidate.name}. {_search(study, space)}. "
         f"{_measure(study, best.scores)}: {interval_text(best.mean)}; before: {interval_text(default.mean)}"
         f"{_gains(best.gains)}{doubt}. {_made_by(study)}"
     ).strip()
@@ -41,15 +41,16 @@ def of_what_stays(study: Study, judgements: Sequence[Judgement], before: str, sp
     found = "" if best is None else f"; the best other settings, {best.candidate.name}: {interval_text(best.mean)}"
     gains = "" if best is None else _gains(best.gains)
     return (
-        f"{_NOT_TUNED.sub('', before)} rlspo tune, study {study.name}, {_search(study, space)}, found nothing shown to be "
-        f"better. {_measure(study, stays.scores)}: {interval_text(stays.mean)}{found}{gains}. {_made_by(study)}"
+        f"{_NOT_TUNED.sub('', before)} rlspo tune, study {study.name} of {len(study.trials)} trials, found nothing shown to "
+        f"be better. {_search(study, space)}. {_measure(study, stays.scores)}: {interval_text(stays.mean)}{found}{gains}. "
+        f"{_made_by(study)}"
     ).strip()
 
 
 def _search(study: Study, space: str) -> str:
     settings = study.settings
     return (
-        f"{len(study.trials)} trials, space {space} ({settings.space}), {settings.sampler} sampler, {settings.pruner} pruner, "
+        f"Space {space} ({settings.space}), {settings.sampler} sampler, {settings.pruner} pruner, "
         f"seeds {_range(settings.seeds)}, {settings.n_timesteps:g} steps each"
     )
 

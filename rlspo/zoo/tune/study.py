@@ -21,7 +21,7 @@ import numpy as np
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from rlspo.common.registry import agent_class
@@ -85,17 +85,32 @@ def open_storage(where: str | None, folder: StudyFolder) -> BaseStorage:
     try:
         if where is not None and "://" in where:
             return RDBStorage(where)
-        path = folder.journal if where is None else Path(where)
+        # Whole paths: Optuna's lock is a link to the file, and one that leads nowhere is waited for without an end.
+        path = folder.journal if where is None else Path(where).absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
         if where is None:  # elsewhere another program may be writing its line at this moment
             _cut_torn_line(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            return JournalStorage(JournalFileBackend(str(path)))
+            return JournalStorage(JournalFileBackend(str(path), None if where else _NoLock()))
     except Exception as error:  # of many kinds: drivers, servers, paths
         text = str(error).strip().splitlines()
         name = folder.journal if where is None else where
         raise UserError(f"--storage {name}: cannot be opened: {text[0] if text else type(error).__name__}") from error
+
+
+class _NoLock(JournalFileOpenLock):
+    """For the journal of a folder that :func:`only_one` keeps others out of; a kill leaves no lock of a file behind."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def acquire(self) -> bool:
+        """Nobody else is there."""
+        return True
+
+    def release(self) -> None:
+        """Nothing to do."""
 
 
 def _cut_torn_line(journal: Path) -> None:

@@ -93,7 +93,7 @@ def test_the_best_is_applied_and_the_study_goes_on_as_it_began(capsys, monkeypat
     assert block["policy_kwargs"]["net_arch"] == [4]  # what is sampled is merged, it replaces nothing
     assert block["policy_kwargs"]["activation_fn"] in ("tanh", "relu")
     assert block["n_timesteps"] == 96
-    assert "trial 1 of 3" in block["provenance"]
+    assert "of 3 trials: trial 1." in block["provenance"]
     assert "10000-10001" in block["provenance"]
     assert "must stay" in Path("own.yml").read_text()
     capsys.readouterr()
