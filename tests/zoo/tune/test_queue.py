@@ -201,9 +201,10 @@ def test_killed_cloned_and_gone_on_with_it_is_as_if_nothing_had_happened(workpla
     ]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_stopped_again_and_again_in_one_trial_it_is_not_failed(number, capsys):
-    write_queue(lever={"n_timesteps": 10_000, "n_evaluations": 4})
+    short = {"n_timesteps": 1000, "n_seeds": 1, "references": None, "validation_seeds": 1}
+    write_queue(lever=short)
     journal = FOLDER / "journal.log"
     for attempt in range(4):
         process = started()
@@ -217,7 +218,7 @@ def test_stopped_again_and_again_in_one_trial_it_is_not_failed(number, capsys):
         wait_for(process, under_way)
         os.killpg(process.pid, number) if number == signal.SIGKILL else os.kill(process.pid, number)
         assert process.wait(30) == (-9 if number == signal.SIGKILL else 128 + number)
-    write_queue(lever={"n_timesteps": 10_000, "n_evaluations": 4, "n_trials": 1})
+    write_queue(lever={**short, "n_trials": 1})
     assert queue() == 0
     assert report()["trials"] == {"complete": 1}
 
