@@ -24,7 +24,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from rlspo.zoo import yaml_io
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.hyperparams import choose_block, find_file, policy_class
+from rlspo.zoo.hyperparams import agent_defaults, choose_block, find_file, policy_class
 from rlspo.zoo.plan import Plan, make_plan
 from rlspo.zoo.signatures import signature_of
 from rlspo.zoo.tune.space import SearchSpace
@@ -130,7 +130,7 @@ def place(
 def _whole(plan: Plan) -> dict[str, Any]:
     """Every setting, defaults of the agent and of its policy included."""
     settings = plan.config.settings.model_dump(mode="json", exclude={"provenance", "n_timesteps"})
-    agent = dict(plan.config.agent)
+    agent = plain({**agent_defaults(plan.cls), **plan.agent_arguments})  # schedules in one form, however they were written
     policy = policy_class(plan.cls, plan.config.settings.policy, "policy")
     defaults = {name: parameter.default for name, parameter in signature_of(policy).parameters.items()}
     kwargs = {**plain(defaults), **(agent.get("policy_kwargs") or {})}

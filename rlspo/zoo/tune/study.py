@@ -282,7 +282,7 @@ class Study:
         if number not in known:
             kept = {_OUTCOMES: trial.user_attrs.get(_OUTCOMES, {}), _RETRY_OF: number, _ATTEMPT: attempts + counts}
             parameters = trial.params
-            if (name := reference_of(trial)) in self.references:
+            if name := reference_of(trial):
                 kept[_REFERENCE] = name
                 parameters = self.references[name].point  # whole, even where the trial was stopped before it was drawn
             self.optuna.enqueue_trial(parameters, user_attrs=kept)

@@ -6,6 +6,7 @@ from pathlib import Path
 import optuna
 import pytest
 
+from rlspo.zoo.tune.references import Reference
 from rlspo.zoo.tune.settings import StudyFolder, StudySettings
 from rlspo.zoo.tune.space import SearchSpace
 from rlspo.zoo.tune.study import Study, open_storage
@@ -36,7 +37,7 @@ def space_file(tmp_path: Path) -> Path:
 def open_study(tmp_path: Path, space_file: Path) -> Callable[..., Study]:
     """Opens the same study each time, as a new call of the command would; keywords change its settings."""
 
-    def open_it(storage: str | None = None, **changes: object) -> Study:
+    def open_it(storage: str | None = None, references: dict[str, Reference] | None = None, **changes: object) -> Study:
         settings = {
             "algo": "ppo",
             "env": "Ledger-v0",
@@ -54,6 +55,6 @@ def open_study(tmp_path: Path, space_file: Path) -> Callable[..., Study]:
         folder = StudyFolder(tmp_path / "study")
         folder.path.mkdir(exist_ok=True)
         space = SearchSpace.read(space_file, "default")
-        return Study("small", open_storage(storage, folder), folder, StudySettings(**settings), space)
+        return Study("small", open_storage(storage, folder), folder, StudySettings(**settings), space, references)
 
     return open_it
