@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rlspo.common.registry import agent_class
 from rlspo.zoo import yaml_io
-from rlspo.zoo.blocks import apply_block, number_text, render_block
+from rlspo.zoo.blocks import apply_block, apply_provenance, number_text, render_block
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.hyperparams import find_file
 
@@ -262,3 +262,39 @@ def test_text_that_looks_like_something_else_is_quoted():
     content = {key: key for key in ("1e5", "3e-4", "true", "null", "2026-11-20", "0x10", "#a", "a: b", "", "~", "1_000")}
     assert yaml_io.parse(render_block("A", content, "")) == {"A": content}
     assert yaml.safe_load(render_block("A", {"a": "plain"}, "")) == {"A": {"a": "plain"}}
+
+
+@pytest.mark.parametrize("file", OWN, ids=lambda file: file.stem)
+def test_a_provenance_replaces_its_own_lines_alone(tmp_path, file):
+    copy = tmp_path / "own.yml"
+    for name, settings_of_block in yaml_io.read_mapping(file).items():
+        copy.write_bytes(file.read_bytes())
+        apply_provenance(copy, name, settings_of_block, "Found by a long study. " * 9)
+        before, after = yaml_io.read_mapping(file), yaml_io.read_mapping(copy)
+        assert after.pop(name) == {**before.pop(name), "provenance": ("Found by a long study. " * 9).strip()}
+        assert after == before
+        old, new = file.read_text().splitlines(), copy.read_text().splitlines()
+        assert [line for line in new if "#" in line] == [line for line in old if "#" in line], "comments stay"
+        apply_provenance(copy, name, settings_of_block, settings_of_block["provenance"])
+        assert yaml_io.read_mapping(copy) == yaml_io.read_mapping(file)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A-v0: {gamma: 0.9}\nB-v0: {gamma: 0.8}\n",  # in braces
+        "A-v0: &a\n  gamma: 0.9\nB-v0: *a\n",  # without one
+        "A-v0: &a\n  gamma: 0.9\n  provenance: old\nB-v0: *a\n",  # shared with another block
+        "B-v0:\n  gamma: 0.9\n",  # no such block
+        "A-v0:\n  gamma: 0.9\n  provenance: |\n    old\n    words\n\n# of B\nB-v0:\n  gamma: 0.8\r\n",
+    ],
+)
+def test_a_provenance_can_always_be_given(tmp_path, text):
+    file = tmp_path / "own.yml"
+    file.write_bytes(text.encode())
+    before = yaml_io.read_mapping(file)
+    apply_provenance(file, "A-v0", {"gamma": 0.9}, "New.")
+    after = yaml_io.read_mapping(file)
+    assert after["A-v0"] == {"gamma": 0.9, "provenance": "New."}
+    assert {**after, "A-v0": None} == {**before, "A-v0": None}
+    assert ("# of B" in text) == ("# of B" in file.read_text())

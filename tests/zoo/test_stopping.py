@@ -2,10 +2,11 @@
 
 import signal
 import threading
+import time
 
 import pytest
 
-from rlspo.zoo.stopping import Stopped, StopSignal
+from rlspo.zoo.stopping import Stopped, StopSignal, TimeIsUp, time_limit
 
 
 @pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
@@ -49,3 +50,16 @@ def test_other_threads_are_left_alone():
     thread = threading.Thread(target=enter)
     thread.start()
     thread.join()
+
+
+def test_time_that_is_up_is_told_once_and_leaves_no_alarm_behind():
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(TimeIsUp), time_limit(0.05):
+        time.sleep(5)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGALRM) is before
+    with time_limit(60):
+        pass
+    with time_limit(None):
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)

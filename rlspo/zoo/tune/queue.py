@@ -71,7 +71,7 @@ class Entry:
             raise UserError(f"{self.name}: {error}") from error
 
 
-def read_queue(file: Path, workers: int, device: str, apply: bool) -> list[Entry]:
+def read_queue(file: Path, workers: int = 1, device: str = "auto", apply: bool = False) -> list[Entry]:
     """The studies of a file, in order.
 
     :param workers: processes for each
@@ -148,17 +148,18 @@ def run_queue(args: argparse.Namespace) -> int:
     if args.json and not args.dry_run:
         raise UserError("--json: with --queue it needs --dry-run: what is done and what is left, as JSON.")
     entries = _chosen(read_queue(args.queue, args.workers, args.device, args.apply), args.only)
-    standings = {entry.name: _standing(entry) for entry in entries}
+    known = standings(entries)
     if args.json:
-        print(json.dumps(standing.as_data(list(standings.values()), args.workers), indent=2))
+        print(json.dumps(standing.as_data(known, args.workers), indent=2))
         return DONE
-    standing.show(list(standings.values()), args.workers)
+    standing.show(known, args.workers)
     if args.dry_run:
         return DONE
+    finished = {each.name for each in known if each.finished}
     for entry in entries:
-        if args.apply and standings[entry.name].finished:
+        if args.apply and entry.name in finished:
             apply(entry.task())
-    missing = [entry for entry in entries if not standings[entry.name].finished]
+    missing = [entry for entry in entries if entry.name not in finished]
     if not missing:
         return DONE
     codes: list[int] = []
@@ -168,8 +169,20 @@ def run_queue(args: argparse.Namespace) -> int:
     except TimeIsUp:
         display.note(f"{args.hours:g} hours are over. The same command goes on from here.")
     finally:
-        standing.show([_standing(entry) for entry in entries], args.workers)
+        standing.show(standings(entries), args.workers)
     return FAILED if FAILED in codes else DONE
+
+
+def standings(entries: Sequence[Entry]) -> list[Standing]:
+    """How far studies are; those that are not over are checked, too.
+
+    :raises UserError: for anything that could not be used
+    """
+    return [
+        standing.of_finished(entry.name, StudyFolder(entry.folder), entry.args)
+        or standing.of_unfinished(entry.task(), entry.rate)
+        for entry in entries
+    ]
 
 
 def _chosen(entries: Sequence[Entry], patterns: Sequence[str]) -> list[Entry]:
@@ -180,12 +193,6 @@ def _chosen(entries: Sequence[Entry], patterns: Sequence[str]) -> list[Entry]:
                 f"--only: no study is called {pattern!r}. {did_you_mean(pattern, [entry.name for entry in entries])}"
             )
     return [entry for entry in entries if not patterns or any(fnmatch.fnmatchcase(entry.name, each) for each in patterns)]
-
-
-def _standing(entry: Entry) -> Standing:
-    """How far a study is; one that is not over is checked, too."""
-    over = standing.of_finished(entry.name, StudyFolder(entry.folder), entry.args)
-    return over or standing.of_unfinished(entry.task(), entry.rate)
 
 
 def _run(entry: Entry, file: Path) -> int:

@@ -255,3 +255,83 @@ def test_a_package_brings_its_own_space_and_the_users_comes_first(workplace, mon
         find_space("other", Cautious)
     with pytest.raises(UserError, match=r"--space: there is no file .*gone\.yml"):
         find_space("ppo", PPO, workplace / "gone.yml")
+
+
+SCHEDULED = "learning_rate: {low: 1e-4, high: 1e-2, log: true, schedule: [constant, lin]}"
+
+
+def test_whether_a_setting_falls_may_be_searched(space):
+    read = space(SCHEDULED)
+    assert read.parameters == ["learning_rate", "learning_rate.schedule"]
+    assert read.apply({"learning_rate": 0.001, "learning_rate.schedule": "lin"}) == {"learning_rate": "lin_1e-3"}
+    assert read.apply({"learning_rate": 0.001, "learning_rate.schedule": "constant"}) == {"learning_rate": 0.001}
+    trials, _ = random_trials(read, 20)
+    found = [read.sample(trial)["learning_rate"] for trial in trials]
+    assert {type(each) for each in found} == {float, str}
+    read.check(PPO, "MlpPolicy")
+    assert read.fingerprint() != space(SCHEDULED.replace("[constant, lin]", "lin")).fingerprint()
+    with pytest.raises(UserError, match="clip_rnge"):
+        space("clip_rnge: {low: 0.1, high: 0.2, schedule: [constant, lin]}").check(PPO, "MlpPolicy")
+
+
+@given(
+    rate=st.floats(1e-5, 3e-3),
+    one_minus=st.floats(0.001, 0.1),
+    epochs=st.integers(3, 20),
+    clip=st.integers(1, 4),
+    falls=st.booleans(),
+)
+def test_a_point_of_the_space_is_its_own_nearest(tmp_path_factory, rate, one_minus, epochs, clip, falls):
+    file = tmp_path_factory.mktemp("space") / "mine.space.yml"
+    file.write_text("default:\n" + "".join(f"  {line}\n" for line in ALL.replace(": lin", ": [constant, lin]").splitlines()))
+    read = SearchSpace.read(file, "default")
+    chosen = {
+        **CHOSEN,
+        "learning_rate": rate,
+        "learning_rate.schedule": "lin" if falls else "constant",
+        "1-gamma": one_minus,
+        "n_epochs": epochs,
+        "clip_range": clip / 10,
+    }
+    settings = read.apply(chosen)
+    again = read.apply(read.nearest(settings))
+    assert again.pop("gamma") == pytest.approx(settings.pop("gamma"), abs=2e-6)  # 1 minus 1 minus x
+    assert again == settings
+
+
+@pytest.mark.parametrize(
+    ("line", "settings", "nearest"),
+    [
+        ("gamma: {low: 0.9, high: 0.99}", {"gamma": 0.5}, {"gamma": 0.9}),
+        ("gamma: {low: 0.001, high: 0.1, log: true, one_minus: true}", {"gamma": 1.0}, {"1-gamma": 0.001}),
+        ("ent_coef: {low: 0.01, high: 0.1, log: true, schedule: lin}", {"ent_coef": "lin_0.05@0.8"}, {"ent_coef": 0.05}),
+        ("n_epochs: {low: 3, high: 9, int: true, step: 2}", {"n_epochs": 6.1}, {"n_epochs": 7}),
+        ("n_steps: {choices: [256, 512, 1024]}", {"n_steps": 700}, {"n_steps": 512}),
+        ("n_steps: {choices: [256, 512, 1024]}", {"n_steps": 128}, {"n_steps": 256}),
+        (
+            "policy_kwargs: {net_arch: {choices: {a: [1], b: [2]}}}",
+            {"policy_kwargs": {"net_arch": [2]}},
+            {"policy_kwargs.net_arch": "b"},
+        ),
+    ],
+)
+def test_the_nearest_point_lies_inside(space, line, settings, nearest):
+    assert space(line).nearest(settings) == nearest
+
+
+@pytest.mark.parametrize(
+    ("line", "settings", "message"),
+    [
+        ("gamma: {low: 0.9, high: 0.99}", {}, "gamma: "),
+        ("gamma: {low: 0.9, high: 0.99}", {"gamma": "auto"}, "gamma: could not convert"),
+        ("use_sde: {choices: [a, b]}", {"use_sde": True}, "use_sde: True is none of the choices"),
+        (
+            "policy_kwargs: {net_arch: {choices: {a: [1], b: [2]}}}",
+            {"policy_kwargs": None},
+            "policy_kwargs.net_arch: None is none",
+        ),
+    ],
+)
+def test_what_has_no_place_in_the_space_is_named(space, line, settings, message):
+    with pytest.raises(ValueError, match=message):
+        space(line).nearest(settings)
