@@ -71,7 +71,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _add_judging(parser)
     _add_output(parser)
     _add_queue(parser)
-    return parser.read(arguments)
+    args = parser.read(arguments)
+    alone = [flag for flag, given in (("--hours", args.hours), ("--only", args.only), ("--dry-run", args.dry_run)) if given]
+    if alone:
+        parser.error(f"{', '.join(alone)}: goes with --queue only.")
+    return args
 
 
 def asks_for_queue(arguments: Sequence[str]) -> bool:

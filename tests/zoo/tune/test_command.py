@@ -249,6 +249,8 @@ def test_two_workers_share_the_trials():
         (["--space", "none.yml"], "none.yml"),
         (["-params", "gama:0.9"], "Did you mean 'gamma'?"),
         (["--n-trails", "3"], "Did you mean --n-trials?"),
+        (["--hours", "3"], "--hours: goes with --queue only"),
+        (["--dry-run", "--only", "a"], "--only, --dry-run: goes with --queue only"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_made(capsys, flags, message):
