@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import platform
@@ -190,22 +191,28 @@ def _version(package: str) -> str | None:
         return None
 
 
+@functools.cache  # what is loaded stays what it was, whatever happens to the files
 def code_state() -> str:
-    """The commit of rlspo's code, ``-dirty`` where the package has changes since; its version where it is not in git."""
-    state = _git_state(Path(rlspo.__file__))
+    """The commit of rlspo's code, ``-dirty`` where it has changes since; its version where it is not in git.
+
+    Results and hyperparameters, which lie in the same repository, are no code.
+    """
+    package = Path(rlspo.__file__).parent
+    state = _git_state(package)
     if state is None:
         return f"rlspo {version('rlspo')}"
-    return state["commit"][:7] + ("-dirty" if state["dirty"] else "")
+    dirty = _git(package, "status", "--porcelain", "--", ".", ":(top)envs")
+    return state["commit"][:7] + ("-dirty" if dirty else "")
 
 
 def _git_state(path: Path) -> dict[str, Any] | None:
-    """Commit that a file or folder is at, and whether its folder has changes; None where git does not track it."""
+    """Commit that a file or folder is at, and whether it has changes; None where git does not track it."""
     folder = path if path.is_dir() else path.parent
     tracked = _git(folder, "ls-files", "--error-unmatch", "." if path.is_dir() else path.name)
     commit = _git(folder, "rev-parse", "HEAD")
     if not tracked or commit is None:
         return None
-    return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--", "."))}
+    return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain"))}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -158,7 +158,8 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=10,
         metavar="N",
-        help="random trials before the sampler learns from them, never given up (default: %(default)s)",
+        help="trials before the sampler learns from them: known settings, then random ones; they are never given up "
+        "(default: %(default)s)",
     )
     group.add_argument("--space", type=Path, metavar="YML", help="the search space (default: the agent's own)")
     group.add_argument(

@@ -22,7 +22,7 @@ from rlspo.zoo.values import merged
 
 def nothing_trained(task: Task, study: Study, typed: str) -> int:
     """No trial reached its end: say why, and leave a report all the same."""
-    data = report.as_data(study, [], typed)
+    data = report.as_data(study, [], typed, task.args.top)
     report.write(study, data)
     if task.args.json:
         print(json.dumps(data, indent=2))
@@ -50,12 +50,12 @@ def conclude(task: Task, study: Study, judgements: list[Judgement], typed: str, 
             block = _block(task, best.candidate)
             text = blocks.render_block(task.env_id, block, source)
         if not report.shown_better(best):
-            source = provenance.of_what_stays(study, judgements, task.stored.get("provenance", ""), task.space_name)
+            source = provenance.of_what_stays(study, judgements, task.space_name)
     if text:
         write_text(study.folder.best, text)
     else:
         study.folder.best.unlink(missing_ok=True)
-    data = report.as_data(study, judgements, typed, block, source)
+    data = report.as_data(study, judgements, typed, task.args.top, block, source)
     report.write(study, data)
     if task.args.json:
         print(json.dumps(data, indent=2))
@@ -105,11 +105,7 @@ def apply(task: Task) -> int:
     if file is None:
         raise UserError(f"--apply: {task.plan.config.algo} has no file of hyperparameters; give one with --conf-file.")
     if task.queued and task.args.env_kwargs:
-        display.note(
-            f"{task.name}: not applied, since it is of {task.args.env_kwargs} only and the block {task.env_id!r} of {file} "
-            f"serves all. What it found stands in {task.folder.report}."
-        )
-        return DONE
+        return _mention(task, file, found)
     if found["shown_better"]:
         text = task.folder.best.read_text(encoding="utf-8")
         _check_unchanged(task, file, yaml_io.parse(text)[task.env_id])
@@ -120,8 +116,23 @@ def apply(task: Task) -> int:
         display.note("Not applied.")
         return DONE if found["best"] == DEFAULT else FAILED
     _check_unchanged(task, file, task.stored)
-    blocks.apply_provenance(file, task.env_id, task.stored, found["provenance"])
+    source = provenance.followed_by(task.stored.get("provenance", ""), found["finding"])
+    blocks.apply_provenance(file, task.env_id, task.stored, source)
     display.note(f"The provenance of {file}, block {task.env_id!r}, tells of the study.")
+    return DONE
+
+
+def _mention(task: Task, file: Path, found: dict[str, Any]) -> int:
+    """Tell in a block's provenance of a study of one variant of an environment: the block itself serves all variants."""
+    known = yaml_io.read_mapping(file)
+    block = known[choose_block(file, known, task.env_id, task.is_atari)]
+    before = block.get("provenance", "")
+    if f"study {task.name} of " not in before:
+        variant = ", ".join(f"{key} {value}" for key, value in task.args.env_kwargs.items())
+        kept = " Its settings are not these; they stand in its best.yml." if found["shown_better"] else ""
+        source = provenance.followed_by(before, f"For {variant}: {found['finding']}{kept}")
+        blocks.apply_provenance(file, task.env_id, block, source)
+    display.note(f"{task.name}: the block {task.env_id!r} of {file} serves all variants; its provenance tells of the study.")
     return DONE
 
 
@@ -134,10 +145,7 @@ def _block(task: Task, candidate: Candidate) -> dict[str, Any]:
     given = dict(args.hyperparams)
     if args.env_kwargs:
         given["env_kwargs"] = merged(given.get("env_kwargs") or {}, args.env_kwargs)
-    if candidate.block is None:
-        block = merged(merged(task.stored, given), candidate.overrides)
-    else:
-        block = merged(candidate.block, {"env_kwargs": args.env_kwargs} if args.env_kwargs else {})
+    block = dict(candidate.block or merged(merged(task.stored, given), candidate.overrides))
     block.pop("provenance", None)
     # First in a new block, in its place in an old one.
     return {"n_timesteps": 0, **block} | {"n_timesteps": task.plan.config.settings.n_timesteps}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import re
 from collections.abc import Iterable, Sequence
 
@@ -30,21 +31,27 @@ def of_winner(study: Study, best: Judgement, judgements: Sequence[Judgement], sp
     ).strip()
 
 
-def of_what_stays(study: Study, judgements: Sequence[Judgement], before: str, space: str) -> str:
-    """Of settings that no others were shown to beat.
-
-    :param before: where they came from before the study
-    """
+def of_what_stays(study: Study, judgements: Sequence[Judgement], space: str) -> str:
+    """Of settings that no others were shown to beat, to follow on where they came from before."""
     stays = next(each for each in judgements if each.candidate.name == DEFAULT)
     others = [each for each in judgements if each.candidate.name != DEFAULT]
     best = best_of(others)
     found = "" if best is None else f"; the best other settings, {best.candidate.name}: {interval_text(best.mean)}"
     gains = "" if best is None else _gains(best.gains)
     return (
-        f"{_NOT_TUNED.sub('', before)} rlspo tune, study {study.name} of {len(study.trials)} trials, found nothing shown to "
-        f"be better. {_search(study, space)}. {_measure(study, stays.scores)}: {interval_text(stays.mean)}{found}{gains}. "
+        f"rlspo tune, study {study.name} of {len(study.trials)} trials, found nothing shown to be better. "
+        f"{_search(study, space)}. {_measure(study, stays.scores)}: {interval_text(stays.mean)}{found}{gains}. "
         f"{_made_by(study)}"
-    ).strip()
+    )
+
+
+def followed_by(before: str, finding: str) -> str:
+    """Where settings came from, and what a study found of them since.
+
+    >>> followed_by("As in the paper. Not tuned.", "A study found nothing better.")
+    'As in the paper. A study found nothing better.'
+    """
+    return f"{_NOT_TUNED.sub('', before)} {finding}".strip()
 
 
 def _search(study: Study, space: str) -> str:
@@ -63,7 +70,8 @@ def _measure(study: Study, seeds: Iterable[int]) -> str:
 
 def _gains(gains: dict[str, Estimate]) -> str:
     """With what they are over, where that is not plain."""
-    over = [f"{interval_text(gain)}" + (f" over {name}" if len(gains) > 1 else "") for name, gain in gains.items()]
+    known = {name: gain for name, gain in gains.items() if math.isfinite(gain.value)}
+    over = [f"{interval_text(gain)}" + (f" over {name}" if len(gains) > 1 else "") for name, gain in known.items()]
     return f", a gain of {' and '.join(over)} (95 % t intervals)" if over else " (95 % t intervals)"
 
 
@@ -77,8 +85,10 @@ def _made_by(study: Study) -> str:
 def _range(seeds: Iterable[int]) -> str:
     """Seeds in short.
 
-    >>> _range((0, 1, 2)), _range([4])
-    ('0-2', '4')
+    >>> _range((0, 1, 2)), _range([4]), _range([])
+    ('0-2', '4', '(none)')
     """
     found = list(seeds)
+    if not found:
+        return "(none)"
     return f"{found[0]}-{found[-1]}" if len(found) > 1 else str(found[0])

@@ -18,7 +18,7 @@ import fnmatch
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,6 @@ from rlspo.zoo.tune import standing
 from rlspo.zoo.tune.arguments import parse, study_flags
 from rlspo.zoo.tune.conclusion import apply
 from rlspo.zoo.tune.run import tune
-from rlspo.zoo.tune.settings import StudyFolder
 from rlspo.zoo.tune.standing import Standing
 from rlspo.zoo.tune.study import AtWork
 from rlspo.zoo.tune.task import Task, make_task
@@ -84,7 +83,8 @@ def read_queue(file: Path, workers: int = 1, device: str = "auto", apply: bool =
     if unknown:
         raise UserError(f"{file}: there is no key {unknown[0]!r}. {did_you_mean(unknown[0], ['defaults', 'studies'])}")
     defaults, studies = data.get("defaults") or {}, data.get("studies")
-    if not isinstance(studies, dict) or not studies or not isinstance(defaults, dict):
+    texts = isinstance(studies, dict) and all(isinstance(name, str) for name in studies)
+    if not isinstance(studies, dict) or not studies or not texts or not isinstance(defaults, dict):
         raise UserError(
             f"{file}: studies must be a mapping from names to flags, such as {{ppo_Hopper-v5: {{algo: ppo, env: Hopper-v5}}}},"
             " and defaults, where there are any, a mapping from flags to values."
@@ -97,7 +97,7 @@ def _entry(file: Path, name: str, defaults: dict[str, Any], flags: Any, more: li
     where = f"{file}: {name}"
     if not _NAME.fullmatch(name):
         raise UserError(f"{where}: cannot name a folder; use letters, digits, and . _ + - inside.")
-    if not isinstance(flags, dict):
+    if not isinstance(flags, dict) or not all(isinstance(key, str) for key in flags):
         raise UserError(f"{where} must be a mapping from flags to values, not {flags!r}.")
     given = merged(defaults, flags)
     allowed = [*study_flags(), _RATE]
@@ -156,16 +156,14 @@ def run_queue(args: argparse.Namespace) -> int:
     if args.dry_run:
         return DONE
     finished = {each.name for each in known if each.finished}
-    for entry in entries:
-        if args.apply and entry.name in finished:
-            apply(entry.task())
     missing = [entry for entry in entries if entry.name not in finished]
+    codes = [_attempted(entry, apply) for entry in entries if args.apply and entry.name in finished]
     if not missing:
-        return DONE
-    codes: list[int] = []
+        return FAILED if FAILED in codes else DONE
     try:
         with time_limit(args.hours and args.hours * 3600):
-            codes = [_run(entry, args.queue) for entry in missing]
+            for entry in missing:
+                codes.append(_attempted(entry, lambda task: tune(task, _command(args.queue, task.name))))
     except TimeIsUp:
         display.note(f"{args.hours:g} hours are over. The same command goes on from here.")
     finally:
@@ -173,16 +171,32 @@ def run_queue(args: argparse.Namespace) -> int:
     return FAILED if FAILED in codes else DONE
 
 
-def standings(entries: Sequence[Entry]) -> list[Standing]:
-    """How far studies are; those that are not over are checked, too.
+def _attempted(entry: Entry, work: Callable[[Task], int]) -> int:
+    """Do something with a study; what goes wrong there is told, and does not keep the queue from going on.
 
-    :raises UserError: for anything that could not be used
+    :return: exit code
     """
-    return [
-        standing.of_finished(entry.name, StudyFolder(entry.folder), entry.args)
-        or standing.of_unfinished(entry.task(), entry.rate)
-        for entry in entries
-    ]
+    try:
+        return work(entry.task())  # checked anew: a study before this one may have been applied
+    except AtWork:
+        display.note(f"{entry.name}: another program is at work on it; left alone.")
+        return DONE
+    except UserError as error:
+        display.error(str(error) if str(error).startswith(f"{entry.name}: ") else f"{entry.name}: {error}")
+        return FAILED
+
+
+def _command(file: Path, name: str) -> str:
+    """For the record, which is to be the same on every machine."""
+    return shlex.join(["rlspo", "tune", "--queue", file.name if file.is_absolute() else str(file), "--only", name])
+
+
+def standings(entries: Sequence[Entry]) -> list[Standing]:
+    """How far studies are.
+
+    :raises UserError: for a study that could not begin or go on
+    """
+    return [standing.of_task(entry.task(), entry.rate) for entry in entries]
 
 
 def _chosen(entries: Sequence[Entry], patterns: Sequence[str]) -> list[Entry]:
@@ -193,13 +207,3 @@ def _chosen(entries: Sequence[Entry], patterns: Sequence[str]) -> list[Entry]:
                 f"--only: no study is called {pattern!r}. {did_you_mean(pattern, [entry.name for entry in entries])}"
             )
     return [entry for entry in entries if not patterns or any(fnmatch.fnmatchcase(entry.name, each) for each in patterns)]
-
-
-def _run(entry: Entry, file: Path) -> int:
-    """One study."""
-    try:
-        # Made anew: a study before this one may have been applied.
-        return tune(entry.task(), shlex.join(["rlspo", "tune", "--queue", str(file), "--only", entry.name]))
-    except AtWork:
-        display.note(f"{entry.name}: another program is at work on it; left alone.")
-        return DONE

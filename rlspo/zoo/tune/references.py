@@ -1,7 +1,9 @@
 """Settings that are known before a search: its first trials, and what a winner must beat besides those it began from.
 
 One YAML file per agent, ``hyperparams/ALGO.references.yml``, with a block for an environment as in the agent's other files.
-A block holds settings by name, each whole: what it leaves out has the default of the class, not that of the agent's file.
+A block holds settings by name, each whole: what it leaves out has the default of the class, not that of the agent's file. What
+belongs to the task (arguments and wrappers of the environment, the radius of an adversary), they take from where the search
+begins.
 
 ::
 
@@ -32,6 +34,7 @@ from rlspo.zoo.values import ACTIVATIONS, plain
 
 #: The settings that a search began from, by name.
 DEFAULT = "default"
+_TASK = ("env_kwargs", "env_wrapper", "vec_env_wrapper", "frame_stack", "monitor_kwargs")
 _NAME = re.compile(r"[A-Za-z][\w.+-]*")
 
 
@@ -73,7 +76,7 @@ def read_references(file: Path, env_id: str, is_atari: bool) -> dict[str, dict[s
     where = f"{file}, block {name!r}"
     blocks: dict[str, dict[str, Any]] = yaml_io.read_mapping(file)[name]
     for key, block in blocks.items():
-        if key == DEFAULT or key.startswith("trial") or not _NAME.fullmatch(key):
+        if not isinstance(key, str) or key == DEFAULT or key.startswith("trial") or not _NAME.fullmatch(key):
             raise UserError(f"{where}: {key!r} cannot name settings; use letters and digits, and neither default nor trial.")
         if not isinstance(block, dict):
             raise UserError(f"{where}: {key} must be a mapping from keys to values, not {block!r}.")
@@ -107,7 +110,8 @@ def place(
     plans = {DEFAULT: plan}
     whole: dict[str, dict[str, Any] | None] = {DEFAULT: None}
     for name, block in blocks.items():
-        whole[name] = {"policy": plan.config.settings.policy, **block}
+        _check_task(name, file, _task_of(plan), block)
+        whole[name] = {**_task_of(plan), **block}
         args = with_block(base, whole[name], plan.config.settings.n_timesteps)
         try:
             plans[name] = make_plan(argparse.Namespace(**args))
@@ -125,6 +129,28 @@ def place(
         except ValueError as error:
             raise UserError(f"{space.where} has no place for the settings {name!r} of {file}: {error}. Add them.") from error
     return found
+
+
+def _task_of(plan: Plan) -> dict[str, Any]:
+    """What belongs to the task, rather than to how it is learned: known settings take it over, or they would not compare."""
+    settings = plan.config.settings
+    found = {key: getattr(settings, key) for key in _TASK if getattr(settings, key)}
+    if "epsilon" in plan.config.agent:
+        found["epsilon"] = plan.config.agent["epsilon"]  # the radius of the ball that an adversary may use
+    return {"policy": settings.policy, **found}
+
+
+def _check_task(name: str, file: Path, ours: dict[str, Any], block: Mapping[str, Any]) -> None:
+    """Refuse known settings of another task.
+
+    :raises UserError: naming what differs
+    """
+    for key in (*_TASK, "epsilon"):
+        if key in block and block[key] != ours.get(key):
+            raise UserError(
+                f"{file}: {name}: {key} is {block[key]!r}, but {ours.get(key)!r} where the search begins. It belongs to the "
+                "task, and returns on two tasks do not compare: leave it out."
+            )
 
 
 def _whole(plan: Plan) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from rich.text import Text
 from rlspo.zoo import display
 from rlspo.zoo.files import whole, write_text
 from rlspo.zoo.statistics import Estimate
-from rlspo.zoo.tune.study import Study, duration_of, outcomes_of, reason_of, reference_of, settings_of
+from rlspo.zoo.tune.study import Study, codes_of, duration_of, outcomes_of, reason_of, reference_of, settings_of
 from rlspo.zoo.tune.validation import Judgement
 
 _SHOWN_REASONS = 5
@@ -25,13 +25,11 @@ _SHOWN_REASONS = 5
 def best_of(judgements: list[Judgement]) -> Judgement | None:
     """The candidate to take, among those that were trained on all fresh seeds.
 
-    It is the one with the highest mean. Where that is not shown to be better than all known settings, but some of these are
-    shown to be better than the default, it is the best of them.
+    It is the one with the highest mean among those that are shown to be better, or else among all.
     """
     complete = [each for each in judgements if each.scores and not each.failures and not each.missing]
-    best = max(complete, key=lambda each: each.mean.value, default=None)
-    known = [each for each in complete if not each.candidate.is_trial and shown_better(each)]
-    return best if shown_better(best) or not known else max(known, key=lambda each: each.mean.value)
+    shown = [each for each in complete if shown_better(each)]
+    return max(shown or complete, key=lambda each: each.mean.value, default=None)
 
 
 def shown_better(judgement: Judgement | None) -> bool:
@@ -67,7 +65,7 @@ def write_trials(study: Study) -> None:
                 "scores": " ".join(f"{outcome.score:.6g}" for outcome in outcomes.values()),
                 "reason": reason_of(trial),
                 "reference": reference_of(trial),
-                "code": " ".join(dict.fromkeys(outcome.code for outcome in outcomes.values())),
+                "code": " ".join(codes_of(trial)),
                 "settings": json.dumps(settings_of(trial) or study.block_of(reference_of(trial)) or {}),
                 **trial.params,
             }
@@ -80,12 +78,18 @@ def write_trials(study: Study) -> None:
 
 
 def as_data(
-    study: Study, judgements: list[Judgement], command: str, block: dict[str, Any] | None = None, provenance: str = ""
+    study: Study,
+    judgements: list[Judgement],
+    command: str,
+    top: int,
+    block: dict[str, Any] | None = None,
+    finding: str = "",
 ) -> dict[str, Any]:
     """The report as plain data.
 
+    :param top: trials that were to be judged on fresh seeds
     :param block: the best settings; None for those that the study began from
-    :param provenance: what the file of hyperparameters should say of the settings that should stand there
+    :param finding: what the file of hyperparameters should say of the study
     """
     best = best_of(judgements)
     return {
@@ -96,6 +100,7 @@ def as_data(
         "commits": study.codes,
         "trials": counts(study),
         "seconds": round(sum(duration_of(trial).total_seconds() for trial in study.trials), 1),
+        "top": top,
         "validation": [
             {
                 "name": each.candidate.name,
@@ -112,7 +117,7 @@ def as_data(
         "best": None if best is None else best.candidate.name,
         "shown_better": shown_better(best),
         "block": block,
-        "provenance": provenance,
+        "finding": finding,
     }
 
 
@@ -143,7 +148,7 @@ def show(study: Study, judgements: list[Judgement]) -> None:
             each.candidate.name,
             "" if searched is None else display.number(searched),
             interval_text(each.mean) if each.scores else "all failed",
-            *(interval_text(each.gains[name]) if name in each.gains else "" for name in known),
+            *(_text(each.gains.get(name)) for name in known),
             style="bold" if each is best else "",
         )
     Console(highlight=False).print(table)
@@ -171,6 +176,11 @@ def interval_text(estimate: Estimate) -> str:
     '-151.2 [-160.1, -140.0]'
     """
     return f"{display.number(estimate.value)} [{display.number(estimate.low)}, {display.number(estimate.high)}]"
+
+
+def _text(gain: Estimate | None) -> str:
+    """Empty where it is not known."""
+    return "" if gain is None or math.isnan(gain.value) else interval_text(gain)
 
 
 def _plain(estimate: Estimate) -> list[float | None]:

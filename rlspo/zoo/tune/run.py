@@ -28,10 +28,9 @@ def tune(task: Task, typed: str) -> int:
         _search(task, study)
         report.write_trials(study)
         drawn = pictures.save_pictures(study.optuna, study.folder.path, study.trials)
-        chosen = candidates(study, args.top)
-        if len(chosen) == 1:
+        if not any(trial.state == TrialState.COMPLETE for trial in study.trials):
             return nothing_trained(task, study, typed)
-        return conclude(task, study, _validate(task, study, chosen), typed, drawn)
+        return conclude(task, study, _validate(task, study, candidates(study, args.top)), typed, drawn)
 
 
 def _announce(task: Task, study: Study) -> None:

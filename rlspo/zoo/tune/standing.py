@@ -37,6 +37,7 @@ class Standing:
     :param fresh: trainings on fresh seeds: done, and in all
     :param spent: seconds of training that lie behind it, about
     :param left: seconds of training that lie before it, about, in one process; None where nobody knows how fast it is
+    :param finished: whether nothing is left to do
     :param result: what came out, in words; empty as long as it is not finished
     """
 
@@ -45,12 +46,8 @@ class Standing:
     fresh: tuple[int, int]
     spent: float
     left: float | None
+    finished: bool = False
     result: str = ""
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing is left to do."""
-        return bool(self.result)
 
 
 @dataclass(frozen=True)
@@ -73,6 +70,8 @@ class _Work:
         """Read from the folder, without changing anything there."""
         study = _study(name, folder)
         trials = [] if study is None else counted_trials(study)
+        waiting = [] if study is None else study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        trials += [trial for trial in waiting if outcomes_of(trial)]  # begun, stopped, and to go on
         files = list(folder.validation.glob("*.json"))
         seconds = [outcome.seconds for trial in trials for outcome in outcomes_of(trial).values()]
         seconds += [json.loads(file.read_text(encoding="utf-8"))["seconds"] for file in files]
@@ -85,39 +84,46 @@ class _Work:
         return (sum(self.trained) + self.fresh) * (self.seconds or 0.0)
 
 
-def of_finished(name: str, folder: StudyFolder, args: argparse.Namespace) -> Standing | None:
-    """How a study ended; None if it has not."""
-    if not folder.report.is_file():
-        return None
-    report = json.loads(folder.report.read_text(encoding="utf-8"))
-    trials = sum(report["trials"].values())
-    seeds = [len(each["scores"]) + len(each["failures"]) for each in report["validation"]]
-    if trials < args.n_trials or not seeds or min(seeds) < args.validation_seeds:
-        return None
-    spent = _Work.of(name, folder, args).spent
-    return Standing(name, (trials, trials), (sum(seeds), sum(seeds)), spent, 0.0, _result(report))
-
-
-def of_unfinished(task: Task, rate: float | None) -> Standing:
-    """How far a study is that is not over.
+def of_task(task: Task, rate: float | None) -> Standing:
+    """How far a study is.
 
     :param rate: steps that one process trains in a second, as long as no training is finished; None if nobody knows
     :raises UserError: if it began with other settings
     """
-    args, settings = task.args, task.settings()
     study = _study(task.name, task.folder)
     if study is not None:
-        check_settings(study, settings)
-    work = _Work.of(task.name, task.folder, args)
-    seconds = work.seconds or (settings.n_timesteps / rate if rate else None)
+        check_settings(study, task.settings())
+    work = _Work.of(task.name, task.folder, task.args)
     done = sum(trial.state.is_finished() for trial in work.trials)
+    return _finished(task, work, done) or _unfinished(task, work, done, rate)
+
+
+def _finished(task: Task, work: _Work, done: int) -> Standing | None:
+    """How a study ended; None if it has not."""
+    args = task.args
+    if not task.folder.report.is_file() or done < args.n_trials:
+        return None
+    report = json.loads(task.folder.report.read_text(encoding="utf-8"))
+    seeds = [len(each["scores"]) + len(each["failures"]) for each in report["validation"]]
+    had = (sum(report["trials"].values()), report["top"], min(seeds, default=0))
+    if any(one < wanted for one, wanted in zip(had, (args.n_trials, args.top, args.validation_seeds), strict=True)):
+        return None
+    return Standing(task.name, (done, done), (sum(seeds), sum(seeds)), work.spent, 0.0, True, _result(report))
+
+
+def _unfinished(task: Task, work: _Work, done: int, rate: float | None) -> Standing:
+    """How far a study is that is not over."""
+    args = task.args
+    seconds = work.seconds or (task.plan.config.settings.n_timesteps / rate if rate else None)
     startup = max(min(args.n_startup_trials, args.n_trials) - done, 0)
     later = max(args.n_trials - done, 0) - startup
+    kept = 1.0 if args.pruner == "none" else _KEPT
     begun = sum(trained for trial, trained in zip(work.trials, work.trained, strict=True) if not trial.state.is_finished())
     fresh = (args.top + max(len(task.references), 1)) * args.validation_seeds
-    left = max((startup + later * _KEPT) * args.n_seeds - begun, 0) + max(fresh - work.fresh, 0)
+    validated = min(work.fresh, fresh)
+    left = max((startup + later * kept) * args.n_seeds - begun, 0) + fresh - validated
     return Standing(
-        task.name, (done, args.n_trials), (work.fresh, fresh), work.spent, None if seconds is None else left * seconds
+        task.name, (done, args.n_trials), (validated, fresh), work.spent, None if seconds is None else left * seconds
     )
 
 
@@ -201,4 +207,5 @@ def _trained(trial: FrozenTrial, args: argparse.Namespace) -> float:
     """Trainings that a trial has behind it, the last one in part."""
     if trial.state == TrialState.COMPLETE:
         return float(args.n_seeds)
-    return max(len(trial.intermediate_values) / args.n_evaluations, float(len(outcomes_of(trial))))
+    whole = float(len(outcomes_of(trial)))  # where a trial goes on after a stop, and for Wilcoxon, whose steps are episodes
+    return whole if args.pruner == "wilcoxon" else max(len(trial.intermediate_values) / args.n_evaluations, whole)

@@ -36,18 +36,12 @@ from rlspo.zoo.tune.space import SearchSpace
 from rlspo.zoo.tune.training import Outcome
 from rlspo.zoo.values import plain
 
-_SETTINGS = "settings"
-_OWNER, _INTERRUPTED, _RETRY_OF, _OUTCOMES, _REASON, _SETTINGS_OF_TRIAL, _REFERENCE, _ATTEMPT, _VERSIONS = (
-    "owner",
-    "interrupted",
-    "retry_of",
-    "outcomes",
-    "reason",
-    "hyperparameters",
-    "reference",
-    "attempt",
-    "versions",
-)
+# Names of attributes: of a study,
+_SETTINGS, _VERSIONS = "settings", "versions"
+# and of a trial.
+_OWNER, _CODE, _REFERENCE = "owner", "code", "reference"
+_PARAMETERS, _SETTINGS_OF_TRIAL, _OUTCOMES, _REASON = "parameters", "hyperparameters", "outcomes", "reason"
+_INTERRUPTED, _RETRY_OF, _ATTEMPT = "interrupted", "retry_of", "attempt"
 #: Whose versions a result depends on.
 PACKAGES = ("rlspo", "stable-baselines3", "torch", "gymnasium", "optuna")
 #: Times that settings are tried when their own process is killed; a study that is stopped as a whole does not count.
@@ -189,6 +183,7 @@ class Study:
         self.note_versions()
         trial = self.optuna.ask()
         trial.set_user_attr(_OWNER, self.owner)
+        trial.set_user_attr(_CODE, self.code)
         chosen = self.space.sample(trial)
         if reference_of(self.frozen(trial)):
             chosen = {}  # the sampler learns from the nearest point of the space, the training is of the settings themselves
@@ -203,8 +198,12 @@ class Study:
         known = {reference_of(trial) for trial in trials}
         for name, reference in self.references.items():
             if name not in known:
-                self.optuna.enqueue_trial(reference.point, user_attrs={_REFERENCE: name})
+                self._queue(reference.point, {_REFERENCE: name})
                 return
+
+    def _queue(self, parameters: dict[str, Any], more: dict[str, Any]) -> None:
+        """Queue a trial, and write its parameters down a second time: while it is drawn, Optuna knows only some of them."""
+        self.optuna.enqueue_trial(parameters, user_attrs={_PARAMETERS: parameters, **more})
 
     def note_versions(self) -> None:
         """Keep in mind what trains, for the record: a study may outlast some versions."""
@@ -221,8 +220,7 @@ class Study:
     @property
     def codes(self) -> list[str]:
         """Commits of rlspo that trained the trials, in order."""
-        codes = [outcome.code for trial in self.trials for outcome in outcomes_of(trial).values()]
-        return [code for code in dict.fromkeys(codes) if code]
+        return list(dict.fromkeys(code for trial in self.trials for code in codes_of(trial)))
 
     def block_of(self, name: str) -> dict[str, Any] | None:
         """The whole settings of a reference; None for a trial's name, and where they are those that the search began from."""
@@ -256,16 +254,16 @@ class Study:
 
     def stopped(self, number: int) -> None:
         """The study ends while a trial is under way, or has ended so: the trial goes on when the study does."""
-        self._again(number, "the study was stopped", 0)
+        self._again(number, "the study was stopped", blame_settings=False)
 
     def killed(self, number: int, reason: str) -> bool:
         """A trial's own process is gone, and perhaps because of its settings.
 
         :return: False if that has happened too often, and it counts as failed
         """
-        return self._again(number, reason, 1)
+        return self._again(number, reason, blame_settings=True)
 
-    def _again(self, number: int, reason: str, counts: int) -> bool:
+    def _again(self, number: int, reason: str, blame_settings: bool) -> bool:
         """Queue the same settings again, with the seeds that were done.
 
         The second attempt is queued before the first is given up, and only once: whatever happens in between, nothing is
@@ -274,18 +272,15 @@ class Study:
         trial = self.optuna.get_trials(deepcopy=False)[number]
         attempts = trial.user_attrs.get(_ATTEMPT, 1)
         storage, trial_id = self.optuna._storage, trial._trial_id
-        if counts and attempts >= MAX_ATTEMPTS:
+        if blame_settings and attempts >= MAX_ATTEMPTS:
             storage.set_trial_user_attr(trial_id, _REASON, f"{reason}, {attempts} times")
             self.optuna.tell(number, state=TrialState.FAIL)
             return False
         known = [other.user_attrs.get(_RETRY_OF) for other in self.optuna.get_trials(deepcopy=False)]
         if number not in known:
-            kept = {_OUTCOMES: trial.user_attrs.get(_OUTCOMES, {}), _RETRY_OF: number, _ATTEMPT: attempts + counts}
-            parameters = trial.params
-            if name := reference_of(trial):
-                kept[_REFERENCE] = name
-                parameters = self.references[name].point  # whole, even where the trial was stopped before it was drawn
-            self.optuna.enqueue_trial(parameters, user_attrs=kept)
+            kept = {key: trial.user_attrs[key] for key in (_OUTCOMES, _REFERENCE) if key in trial.user_attrs}
+            kept |= {_RETRY_OF: number, _ATTEMPT: attempts + blame_settings}
+            self._queue({**trial.user_attrs.get(_PARAMETERS, {}), **trial.params}, kept)
         storage.set_trial_user_attr(trial_id, _INTERRUPTED, reason)
         self.optuna.tell(number, state=TrialState.FAIL)
         return True
@@ -351,6 +346,12 @@ def settings_of(trial: FrozenTrial) -> dict[str, Any]:
 def reference_of(trial: FrozenTrial) -> str:
     """The name of the known settings that a trial was of, or empty."""
     return str(trial.user_attrs.get(_REFERENCE, ""))
+
+
+def codes_of(trial: FrozenTrial) -> list[str]:
+    """Commits of rlspo that trained a trial: of its finished seeds, and of the one that it was in when it ended."""
+    codes = [outcome.code for outcome in outcomes_of(trial).values()]
+    return [code for code in dict.fromkeys([*codes, trial.user_attrs.get(_CODE, "")]) if code]
 
 
 def reason_of(trial: FrozenTrial) -> str:

@@ -92,12 +92,11 @@ class Task:
             if not folder.base.is_file():
                 comment = "The settings that the study began from; they do not change."
                 yaml_io.write(folder.base, {self.env_id: self.stored}, comment)
-            self.base["conf_file"] = folder.base
-            if not folder.space.is_file():
-                block = yaml_io.read_mapping(self.space_file)[self.space.block]
-                yaml_io.write(folder.space, {self.env_id: block}, "What the study searches.")
             if self.blocks is not None and not folder.references.is_file():
                 yaml_io.write(folder.references, {self.env_id: self.blocks}, "Known settings that are trials of the study.")
+            if not folder.space.is_file():  # last: what has a space has begun
+                block = yaml_io.read_mapping(self.space_file)[self.space.block]
+                yaml_io.write(folder.space, {self.env_id: block}, "What the study searches.")
             yield study
 
     def settings(self) -> StudySettings:
@@ -135,30 +134,31 @@ def make_task(args: argparse.Namespace, folder: Path | None = None) -> Task:
         any other, whose files must say the same as they did then
     :raises UserError: for anything that could not be used
     """
-    base = {name: getattr(args, name) for name in _OF_TRAINING}
+    algo = args.algo if "." in args.algo else args.algo.lower()
+    name = args.study_name or f"{algo}_{args.env.rpartition(':')[2].replace('/', '-')}"
+    left = StudyFolder(folder or args.log_folder / "tune" / name)
+    base = {key: getattr(args, key) for key in _OF_TRAINING}
     base |= {"seed": args.seed, "trained_agent": None}
+    if left.base.is_file():
+        base["conf_file"] = left.base
     plan = make_plan(argparse.Namespace(**base))
-    name = args.study_name or f"{plan.config.algo}_{plan.config.env.rpartition(':')[2].replace('/', '-')}"
-    place_of_study = StudyFolder(folder or args.log_folder / "tune" / name)
+    stored = _stored_block(plan, base["conf_file"])
     env = find_spec(args.env, args.gym_packages)
-    stored = _stored_block(plan, args)
-    if place_of_study.base.is_file():
-        stored = yaml_io.read_mapping(place_of_study.base)[env.id]
-        plan = make_plan(argparse.Namespace(**{**base, "conf_file": place_of_study.base}))
-    begun = folder is not None and place_of_study.space.is_file()
-    space_file = place_of_study.space if begun else find_space(plan.config.algo, plan.cls, args.space)
+    begun = folder is not None and left.space.is_file()
+    space_file = left.space if begun else find_space(algo, plan.cls, args.space)
     space = SearchSpace.read(space_file, choose_block(space_file, yaml_io.read_mapping(space_file), env.id, is_atari(env)))
     space.check(plan.cls, plan.config.settings.policy)
     references, blocks = {}, None
     if args.references is not None:
-        given = place_of_study.references if begun else args.references if isinstance(args.references, Path) else None
-        file = find_references(plan.config.algo, plan.cls, given)
+        given = args.references if isinstance(args.references, Path) else None
+        file = left.references if begun and left.references.is_file() else find_references(algo, plan.cls, given)
         blocks = read_references(file, env.id, is_atari(env))
         references = place(blocks, file, base, plan, space)
-    return Task(name, args, place_of_study, stored, base, plan, space_file, space, references, blocks, folder is not None)
+    base["conf_file"] = left.base  # written before anything is trained
+    return Task(name, args, left, stored, base, plan, space_file, space, references, blocks, folder is not None)
 
 
-def _stored_block(plan: Plan, args: argparse.Namespace) -> dict[str, Any]:
-    """The block of the agent's file, as it stands there."""
-    file = find_file(plan.config.algo, plan.cls, args.conf_file)
+def _stored_block(plan: Plan, conf_file: Path | None) -> dict[str, Any]:
+    """The block that a plan was made from, as it stands in its file."""
+    file = find_file(plan.config.algo, plan.cls, conf_file)
     return {} if file is None else dict(yaml_io.read_mapping(file)[plan.config.source.block])

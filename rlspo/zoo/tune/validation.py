@@ -20,6 +20,8 @@ from rlspo.zoo.tune.study import MAX_ATTEMPTS, Study, reference_of, settings_of
 from rlspo.zoo.tune.training import Outcome
 from rlspo.zoo.tune.workers import Died, Evaluated, Failed, Job, Pool, Progress
 
+_UNKNOWN = Estimate(math.nan, math.nan, math.nan)
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -135,8 +137,8 @@ def _judgements(
         yield Judgement(
             candidate,
             scores,
-            mean_interval(list(scores.values())) if scores else Estimate(math.nan, math.nan, math.nan),
-            {name: gain for name in others if (gain := _gain(scores, every[name])) is not None},
+            mean_interval(list(scores.values())) if scores else _UNKNOWN,
+            {name: _gain(scores, every[name]) for name in others},
             failed,
             missing=tuple(seed for seed in seeds if seed not in scores and seed not in failed),
         )
@@ -148,10 +150,10 @@ def _known(store: _Store, candidate: Candidate, seeds: tuple[int, ...]) -> dict[
     return {seed: score for seed, score in found.items() if score is not None}
 
 
-def _gain(scores: dict[int, float], others: dict[int, float]) -> Estimate | None:
-    """By how much scores are higher than others, on the seeds that both have."""
+def _gain(scores: dict[int, float], others: dict[int, float]) -> Estimate:
+    """By how much scores are higher than others, on the seeds that both have; unknown where they have none."""
     both = [seed for seed in scores if seed in others]
-    return mean_gain([scores[seed] for seed in both], [others[seed] for seed in both]) if both else None
+    return mean_gain([scores[seed] for seed in both], [others[seed] for seed in both]) if both else _UNKNOWN
 
 
 class _Store:

@@ -1,6 +1,7 @@
 """What is chosen, and what is put into the file of hyperparameters."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,16 @@ def test_tuned_means_shown_to_be_better_than_all_that_was_known(trial_gains, zoo
     best = report.best_of(judgements)
     assert best.candidate.name == chosen
     assert report.shown_better(best) is shown
+
+
+def test_what_is_shown_goes_before_what_only_looks_better():
+    gains = {"default": (5, 6)}, {"default": (4.5, 1)}
+    judgements = [judged("default", 1, {}), judged("trial 7", 6, gains[0]), judged("trial 8", 5.5, gains[1])]
+    assert report.best_of(judgements).candidate.name == "trial 8"
+
+
+def test_nothing_is_shown_where_the_default_could_not_be_trained():
+    assert not report.shown_better(judged("trial 7", 6, {"default": (math.nan, math.nan), "zoo": (3, 1)}))
 
 
 def test_the_default_is_never_shown_to_be_better():
@@ -142,7 +153,7 @@ def test_an_environment_without_a_block_gets_one_that_says_what_was_found(judge)
 def test_settings_that_have_changed_since_are_not_replaced(judge, capsys):
     assert judge(flags=(), default=1.0, stock=1.5, trial_2=3.0) == 0
     Path("own.yml").write_text(CONF.replace("n_epochs: 2 ", "n_epochs: 7 "))
-    assert queue("--apply") == 2
+    assert queue("--apply") == 1
     assert "are no longer those that the study began from" in capsys.readouterr().err
     assert block()["n_epochs"] == 7
 
@@ -152,8 +163,16 @@ def test_what_holds_for_one_variant_of_an_environment_is_not_put_into_the_block_
     write_queue(lever={"n_trials": 3, "env_kwargs": {"kill_file": ""}})
     monkeypatch.setattr("rlspo.zoo.tune.validation._Store.read", scores(default=1.0, stock=1.5, trial_2=3.0))
     assert queue("--apply") == 0
-    assert "lever: not applied, since it is of {'kill_file': ''} only" in capsys.readouterr().err
-    assert Path("own.yml").read_text() == CONF
+    assert "its provenance tells of the study" in capsys.readouterr().err
+    told, before = yaml_io.read_mapping(Path("own.yml")), yaml_io.parse(CONF)
+    provenance = told["Lever-v0"].pop("provenance")
+    del before["Lever-v0"]["provenance"]
+    assert told == before
+    assert provenance.startswith("Invented for a test. For kill_file : rlspo tune, study lever of 3 trials: trial 2.")
+    assert provenance.endswith("Its settings are not these; they stand in its best.yml.")
+    once = Path("own.yml").read_text()
+    assert queue("--apply") == 0
+    assert Path("own.yml").read_text() == once
 
 
 def test_without_a_queue_a_file_is_left_alone_where_nothing_is_better(judge, monkeypatch, capsys):

@@ -14,14 +14,17 @@ import yaml
 from optuna.trial import TrialState
 
 from rlspo.zoo import yaml_io
+from rlspo.zoo.errors import UserError
 from rlspo.zoo.tune import workers
 from rlspo.zoo.tune.command import main
+from rlspo.zoo.tune.queue import read_queue
 from rlspo.zoo.tune.settings import StudyFolder
 from rlspo.zoo.tune.study import only_one
 
 from .test_command import BLOCK, SPACE, stored, told
 
 FOLDER = Path("studies/lever")
+OWN_QUEUE = Path("zoo/studies.yml").resolve()  # before a test moves to a folder of its own
 REFERENCES = """\
 default:
   stock: {n_steps: 32, batch_size: 32, policy_kwargs: {net_arch: [4]}}
@@ -135,6 +138,12 @@ def test_what_a_study_leaves_says_nothing_of_the_machine(workplace, monkeypatch)
     assert report()["command"] == "rlspo tune --queue studies.yml --only lever"
 
 
+def test_a_queue_given_by_its_whole_path_is_told_by_its_name():
+    write_queue(lever={"n_trials": 1, "references": None})
+    assert main(["--queue", str(Path("studies.yml").resolve())]) == 0
+    assert report()["command"] == "rlspo tune --queue studies.yml --only lever"
+
+
 def test_the_commit_that_trained_is_recorded(monkeypatch):
     monkeypatch.setattr("rlspo.zoo.tune.study.code_state", lambda: "abc1234")
     write_queue(lever={"n_trials": 3})
@@ -146,7 +155,7 @@ def test_the_commit_that_trained_is_recorded(monkeypatch):
     codes = [{outcome["code"] for outcome in trial.user_attrs["outcomes"].values()} for trial in trials]
     assert codes == [{"abc1234"}] * 3 + [{"def5678-dirty"}]
     assert report()["commits"] == ["abc1234", "def5678-dirty"]
-    assert "commits abc1234, def5678-dirty" in report()["provenance"]
+    assert "commits abc1234, def5678-dirty" in report()["finding"]
     assert "abc1234" in (FOLDER / "trials.csv").read_text()
 
 
@@ -201,26 +210,16 @@ def test_killed_cloned_and_gone_on_with_it_is_as_if_nothing_had_happened(workpla
     ]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_stopped_again_and_again_in_one_trial_it_is_not_failed(number, capsys):
-    short = {"n_timesteps": 1000, "n_seeds": 1, "references": None, "validation_seeds": 1}
-    write_queue(lever=short)
+def test_a_signal_stops_it_cleanly(capsys):
+    process = started()
     journal = FOLDER / "journal.log"
-    for attempt in range(4):
-        process = started()
-
-        def under_way(attempt=attempt):
-            content = journal.read_text() if journal.is_file() else ""
-            return (
-                content.endswith("}\n") and len(stored(journal)) > attempt and stored(journal)[-1].state == TrialState.RUNNING
-            )
-
-        wait_for(process, under_way)
-        os.killpg(process.pid, number) if number == signal.SIGKILL else os.kill(process.pid, number)
-        assert process.wait(30) == (-9 if number == signal.SIGKILL else 128 + number)
-    write_queue(lever={**short, "n_trials": 1})
-    assert queue() == 0
-    assert report()["trials"] == {"complete": 1}
+    wait_for(process, lambda: journal.is_file() and '"owner"' in journal.read_text())
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait(30) == 130
+    first, again = stored(journal)
+    assert first.user_attrs["interrupted"] == "the study was stopped"
+    assert again.state == TrialState.WAITING
+    assert again.user_attrs["attempt"] == 1, "no attempt is used up"
 
 
 def test_time_that_is_up_stops_cleanly_and_it_goes_on(capsys):
@@ -235,12 +234,15 @@ def test_time_that_is_up_stops_cleanly_and_it_goes_on(capsys):
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0), "no alarm is left behind"
 
 
-def test_a_study_goes_on_with_the_space_the_settings_and_the_references_it_began_with():
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_study_goes_on_with_the_space_the_settings_and_the_references_it_began_with(gone):
     write_queue(lever={"n_trials": 2})
     assert queue() == 0
     Path("own.yml").write_text(BLOCK.replace("n_epochs: 2", "n_epochs: 1"))
     Path("own.space.yml").write_text(SPACE.replace("1e-4", "1e-3"))
     Path("own.references.yml").write_text(REFERENCES.replace("32", "8"))
+    for file in Path().glob("own*.yml") if gone else ():
+        file.unlink()
     write_queue(lever={})
     assert queue() == 0
     assert sum(report()["trials"].values()) == 4
@@ -251,10 +253,48 @@ def test_other_settings_are_refused_before_anything_is_trained(capsys, monkeypat
     write_queue(lever={"n_trials": 2})
     assert queue() == 0
     no_training(monkeypatch)
-    write_queue(first={}, lever={"n_seeds": 3})
-    assert queue() == 2
-    assert "began with other settings:\n  n_seeds: was 2, is 3" in capsys.readouterr().err
+    for changes, message in (({"n_seeds": 3}, "n_seeds: was 2, is 3"), ({"references": None}, "references: was {")):
+        write_queue(first={}, lever={"n_trials": 2, **changes})
+        assert queue() == 2
+        assert f"began with other settings:\n  {message}" in capsys.readouterr().err
     assert not Path("studies/first").exists()
+
+
+def test_more_trials_candidates_or_fresh_seeds_are_made_up_for(capsys):
+    write_queue(lever={"n_trials": 3})
+    assert queue() == 0
+    for more in ({"n_trials": 4}, {"n_trials": 4, "top": 2}, {"n_trials": 4, "top": 2, "validation_seeds": 3}):
+        write_queue(lever=more)
+        assert not standing(capsys)["studies"][0]["finished"]
+        assert queue() == 0
+        assert standing(capsys)["studies"][0]["finished"]
+    assert len(report()["validation"]) == 4
+    assert all(len(each["scores"]) == 3 for each in report()["validation"])
+
+
+def test_one_study_that_goes_wrong_does_not_keep_the_others_waiting(capsys, monkeypatch):
+    write_queue(lever={"env_kwargs": {"fail_at": 20}}, second={"n_trials": 1})
+    monkeypatch.setattr("rlspo.zoo.tune.run.conclude", lambda task, *_: refused(task))
+    assert queue() == 1
+    errors = capsys.readouterr().err
+    assert "no trial was trained to its end (4 fail)" in errors
+    assert "second: error: something is wrong" in errors.replace("error: second: ", "second: error: ")
+    assert not (FOLDER / "validation").exists(), "what fails in the search is not tried on fresh seeds"
+
+
+def refused(task):
+    raise UserError("something is wrong")
+
+
+def test_the_projects_own_queue_can_begin():
+    entries = read_queue(OWN_QUEUE)
+    tasks = {entry.name: entry.task() for entry in entries}
+    assert entries[0].name == "ppo_InvertedDoublePendulum-v5"
+    for name, task in tasks.items():
+        assert name.startswith(task.plan.config.algo)
+        assert "default" in task.references, "the settings of the file are among the trials"
+        assert task.args.attack == ("mad" if task.plan.config.algo in ("arpo", "barpo") else None)
+    assert {"stock", "rl-zoo3"} <= set(tasks["ppo_Hopper-v5"].references)
 
 
 def test_a_study_that_another_program_works_on_is_left_alone(capsys):
@@ -271,6 +311,8 @@ def test_a_study_that_another_program_works_on_is_left_alone(capsys):
     [
         ("study: {}", "there is no key 'study'. Did you mean 'studies'?"),
         ("studies: {}", "studies must be a mapping from names to flags"),
+        ("studies: {1: {algo: ppo}}", "studies must be a mapping from names to flags"),
+        ("studies: {a: {1: ppo}}", "studies.yml: a must be a mapping from flags to values"),
         ("studies: {a: 3}", "studies.yml: a must be a mapping from flags to values, not 3"),
         ("studies: {a/b: {algo: ppo}}", "studies.yml: a/b: cannot name a folder"),
         ("studies: {a: {algo: ppo, enw: Lever-v0}}", "studies.yml: a: there is no key 'enw'. Did you mean 'env'?"),

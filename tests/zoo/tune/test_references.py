@@ -42,10 +42,10 @@ default:
 @pytest.fixture
 def task(workplace):
     """The study with these known settings, checked."""
-    Path("own.yml").write_text(SETTINGS)
     Path("own.space.yml").write_text(SPACE)
 
-    def make(references: str):
+    def make(references: str, settings: str = SETTINGS):
+        Path("own.yml").write_text(settings)
         Path("own.references.yml").write_text(references)
         flags = "--algo ppo --env Ledger-v0 --gym-packages zoo_worlds --conf-file own.yml --space own.space.yml"
         return make_task(parse([*flags.split(), "--references", "own.references.yml"]))
@@ -90,6 +90,7 @@ def test_what_is_the_same_under_another_name_is_taken_once(task):
     [
         ("default: {mine: {gama: 0.9}}", r"own.references.yml: mine: .*there is no key 'gama'. Did you mean 'gamma'\?"),
         ("default: {mine: {gamma: high}}", "own.references.yml: mine: .*gamma is 'high', but must be a number"),
+        ("default: {1: {}}", "1 cannot name settings"),
         ("default: {mine: 3}", "own.references.yml, block 'default': mine must be a mapping from keys to values, not 3"),
         ("default: {default: {}}", "'default' cannot name settings"),
         ("default: {trial 3: {}}", "'trial 3' cannot name settings"),
@@ -105,6 +106,20 @@ def test_what_is_the_same_under_another_name_is_taken_once(task):
 def test_mistakes_name_the_file_and_the_settings(task, references, message):
     with pytest.raises(UserError, match=message):
         task(references)
+
+
+def test_what_belongs_to_the_task_is_taken_over(task, workplace):
+    settings = SETTINGS.replace("n_timesteps: 64", "n_timesteps: 64, env_kwargs: {pay: 5.0}, frame_stack: 2")
+    with pytest.raises(UserError, match=r"mine: env_kwargs is \{'pay': 1.0\}, but \{'pay': 5.0\} where the search begins"):
+        task("default: {mine: {env_kwargs: {pay: 1.0}}}", settings)
+    block = task("default: {mine: {n_epochs: 5}}", settings).references["mine"].block
+    assert block == {"policy": "MlpPolicy", "env_kwargs": {"pay": 5.0}, "frame_stack": 2, "n_epochs": 5}
+
+
+def test_the_radius_belongs_to_the_task():
+    flags = ["--algo", "barpo", "--env", "Pendulum-v1", "--attack", "mad", "-n", "1000", "--references"]
+    assert make_task(parse(flags)).references["stock"].block["epsilon"] == 0.05
+    assert make_task(parse([*flags, "-params", "epsilon:0.2"])).references["stock"].block["epsilon"] == 0.2
 
 
 def test_a_reference_is_trained_as_it_stands_and_not_as_the_nearest_point(open_study, monkeypatch):
@@ -161,11 +176,10 @@ def test_whole_settings_leave_out_what_the_file_and_the_flags_say(task):
 def test_own_references_are_accepted_and_have_a_place_in_the_own_space(algo):
     cls = agent_class(algo)
     for env in yaml_io.read_mapping(find_references(algo, cls, None)):
-        if env == "default":
-            continue
-        env_id = "ALE/Pong-v5" if env == "atari" else env
+        env_id = {"atari": "ALE/Pong-v5", "default": "rlspo/LotSizing-v0" if algo == "pdppo" else "MountainCarContinuous-v0"}
+        env_id = env_id.get(env, env)
         task = make_task(parse(["--algo", algo, "--env", env_id, "--references", "-n", "1000"]))
-        assert len(task.references) > 1
+        assert len(task.references) > 1 or env == "default", "there stock and the block are the same"
         known = yaml_io.read_mapping(find_space(algo, cls))
         assert env in known
 

@@ -229,7 +229,7 @@ def test_own_spaces_fit_their_agents_and_all_that_is_searched_trains(algo):
         space = SearchSpace.read(file, block)
         base = resolve(cls, settings_file, block, False, {})
         space.check(cls, base.settings.policy)
-        assert 5 <= len(space.parameters) <= 12
+        assert 5 <= len(space.searched) <= 12
         assert "epsilon" not in space.parameters, "the radius is part of the task"
         options = {name: values.settings() for (name, *_), values in space.searched.items()}
         known = {**base.agent, "n_envs": space.fixed.get(("n_envs",), base.settings.n_envs)}

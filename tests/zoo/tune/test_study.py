@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.tune.settings import StudyFolder
-from rlspo.zoo.tune.study import only_one, open_storage, outcomes_of, reason_of, settings_of
+from rlspo.zoo.tune.study import codes_of, only_one, open_storage, outcomes_of, reason_of, settings_of
 
 from .conftest import outcome
 
@@ -88,6 +88,50 @@ def test_settings_that_kill_their_process_again_and_again_count_as_failed(open_s
     (failed,) = study.trials
     assert failed.state == TrialState.FAIL
     assert reason_of(failed) == "its process ended with exit code -9, 3 times"
+
+
+def test_a_study_that_is_stopped_again_and_again_never_counts_its_trial_as_failed(open_study):
+    for _ in range(6):
+        open_study().ask()  # killed while it runs
+    study = open_study()
+    trial, _, _ = study.ask()
+    assert [each.state for each in study.trials] == [TrialState.RUNNING]
+    assert study.killed(trial.number, "its process ended with exit code -9"), "its own process was killed for the first time"
+
+
+def test_a_trial_that_is_stopped_while_it_is_drawn_anew_keeps_its_settings(open_study, monkeypatch):
+    study = open_study()
+    trial, chosen, _ = study.ask()
+    study.keep(trial, outcome(0, 7.0))
+    study = open_study()
+    monkeypatch.setattr(study.space.__class__, "sample", lambda space, trial: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        study.ask()
+    monkeypatch.undo()
+    _, again, done = open_study().ask()
+    assert again == chosen
+    assert list(done) == [0]
+
+
+def test_a_trial_that_is_given_up_tells_what_trained_it(open_study, monkeypatch):
+    monkeypatch.setattr("rlspo.zoo.tune.study.code_state", lambda: "abc1234")
+    study = open_study()
+    trial, _, _ = study.ask()
+    study.tell_pruned(trial)
+    assert codes_of(study.trials[0]) == study.codes == ["abc1234"]
+
+
+@pytest.mark.parametrize(("argument", "refused"), [("clip_range", True), ("newest", False)])
+def test_an_argument_that_came_since_and_that_nobody_sets_changes_nothing(open_study, monkeypatch, argument, refused):
+    defaults = {"gamma": 0.99, "clip_range": 0.2, "newest": 7}
+    monkeypatch.setattr("rlspo.zoo.tune.study.agent_defaults", lambda cls: defaults)
+    open_study(block={"agent": {"gamma": 0.9}})
+    later = {"agent": {"gamma": 0.9, argument: 0.3 if refused else defaults[argument]}}
+    if refused:
+        with pytest.raises(UserError, match=r"block.agent.clip_range: was null, is 0.3"):
+            open_study(block=later)
+    else:
+        open_study(block=later)
 
 
 def test_a_trial_of_another_machine_is_left_alone(open_study):
