@@ -6,7 +6,13 @@ import pytest
 from rlspo.zoo.tune.samplers import PRUNERS, SAMPLERS, make_pruner, make_sampler
 
 CLASSES = {"tpe": "TPESampler", "gp": "GPSampler", "cmaes": "CmaEsSampler", "random": "RandomSampler"}
-PRUNING = {"median": "MedianPruner", "hyperband": "HyperbandPruner", "wilcoxon": "WilcoxonPruner", "none": "NopPruner"}
+PRUNING = {
+    "median": "PercentilePruner",
+    "quartile": "PercentilePruner",
+    "hyperband": "HyperbandPruner",
+    "wilcoxon": "WilcoxonPruner",
+    "none": "NopPruner",
+}
 
 
 @pytest.mark.filterwarnings("error")
@@ -31,9 +37,9 @@ def test_every_place_in_every_study_draws_its_own():
     assert len({draws(seed, position) for seed in range(3) for position in range(3)}) == 9
 
 
-def judged(curve, others=((100.0,) * 30,) * 3, checkpoints=10, n_seeds=3):
-    """At which steps the median pruner would give up a trial with this curve."""
-    study = optuna.create_study(direction="maximize", pruner=make_pruner("median", checkpoints, n_seeds))
+def judged(curve, others=((100.0,) * 30,) * 3, checkpoints=10, n_seeds=3, pruner="median"):
+    """At which steps a pruner would give up a trial with this curve."""
+    study = optuna.create_study(direction="maximize", pruner=make_pruner(pruner, checkpoints, n_seeds))
     for other in others:
         trial = study.ask()
         for step, value in enumerate(other):
@@ -63,3 +69,11 @@ def test_the_median_is_that_of_the_same_step():
     climbing = tuple(float(step) for step in range(30))
     assert judged([step + 1.0 for step in range(30)], others=(climbing,) * 3) == []
     assert judged([], others=()) == []
+
+
+def test_the_quartile_keeps_what_is_nearly_as_good():
+    others = tuple((value,) * 30 for value in (0.0, 90.0, 100.0, 101.0, 102.0))  # lower quartile 90, median 100
+    nearly, behind = [99.9] * 30, [80.0] * 30
+    assert judged(nearly, others)[0] == 4
+    assert judged(nearly, others, pruner="quartile") == []
+    assert judged(behind, others, pruner="quartile")[0] == 4
