@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rlspo.zoo.errors import UserError
 
@@ -35,6 +37,19 @@ def write_text(file: Path, text: str) -> None:
     """Write text, whole or not at all."""
     with whole(file) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def read_whole(file: Path) -> dict[str, Any] | None:
+    """The mapping in a JSON file that can be made again; None where it is not there, or not whole.
+
+    >>> read_whole(Path("nowhere.json")) is None
+    True
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def check_place(flag: str, file: Path | None) -> None:

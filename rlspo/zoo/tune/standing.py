@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
 
 from rlspo.zoo import display
+from rlspo.zoo.files import read_whole
 from rlspo.zoo.statistics import Estimate
 from rlspo.zoo.tune.report import interval_text
 from rlspo.zoo.tune.settings import StudyFolder
-from rlspo.zoo.tune.study import check_settings, counted_trials, outcomes_of
+from rlspo.zoo.tune.study import check_settings, counted_trials, open_journal, outcomes_of
 from rlspo.zoo.tune.task import Task
 
 #: The share of its training that a trial has behind it when it ends, on average, once trials may be given up: for estimates.
@@ -72,11 +68,12 @@ class _Work:
         trials = [] if study is None else counted_trials(study)
         waiting = [] if study is None else study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         trials += [trial for trial in waiting if outcomes_of(trial)]  # begun, stopped, and to go on
-        files = list(folder.validation.glob("*.json"))
+        found = [read_whole(file) for file in folder.validation.glob("*.json")]
+        fresh = [each["seconds"] for each in found if each is not None]
         seconds = [outcome.seconds for trial in trials for outcome in outcomes_of(trial).values()]
-        seconds += [json.loads(file.read_text(encoding="utf-8"))["seconds"] for file in files]
+        seconds += fresh
         average = sum(seconds) / len(seconds) if seconds else None
-        return cls(trials, [_trained(trial, args) for trial in trials], len(files), average)
+        return cls(trials, [_trained(trial, args) for trial in trials], len(fresh), average)
 
     @property
     def spent(self) -> float:
@@ -101,11 +98,11 @@ def of_task(task: Task, rate: float | None) -> Standing:
 def _finished(task: Task, work: _Work, done: int) -> Standing | None:
     """How a study ended; None if it has not."""
     args = task.args
-    if not task.folder.report.is_file() or done < args.n_trials:
+    report = read_whole(task.folder.report)
+    if report is None or done < args.n_trials:
         return None
-    report = json.loads(task.folder.report.read_text(encoding="utf-8"))
     seeds = [len(each["scores"]) + len(each["failures"]) for each in report["validation"]]
-    had = (sum(report["trials"].values()), report["top"], min(seeds, default=0))
+    had = (sum(report["trials"].values()), report.get("top", 0), min(seeds, default=0))
     if any(one < wanted for one, wanted in zip(had, (args.n_trials, args.top, args.validation_seeds), strict=True)):
         return None
     return Standing(task.name, (done, done), (sum(seeds), sum(seeds)), work.spent, 0.0, True, _result(report))
@@ -196,9 +193,7 @@ def _study(name: str, folder: StudyFolder) -> optuna.Study | None:
     """The study in a folder's journal, read without changing it; None if there is none yet."""
     if not folder.journal.is_file():
         return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        storage = JournalStorage(JournalFileBackend(str(folder.journal)))
+    storage = open_journal(folder.journal)
     known = optuna.get_all_study_names(storage)
     return optuna.load_study(study_name=name, storage=storage) if name in known else None
 

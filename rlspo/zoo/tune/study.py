@@ -76,21 +76,39 @@ def open_storage(where: str | None, folder: StudyFolder) -> BaseStorage:
         folder's own journal
     :raises UserError: if it cannot be opened
     """
+    if where is None:
+        _cut_torn_line(folder.journal)
+        return open_journal(folder.journal)
     try:
-        if where is not None and "://" in where:
+        if "://" in where:
             return RDBStorage(where)
         # Whole paths: Optuna's lock is a link to the file, and one that leads nowhere is waited for without an end.
-        path = folder.journal if where is None else Path(where).absolute()
+        path = Path(where).absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
-        if where is None:  # elsewhere another program may be writing its line at this moment
-            _cut_torn_line(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            return JournalStorage(JournalFileBackend(str(path), None if where else _NoLock()))
+            return JournalStorage(JournalFileBackend(str(path)))
     except Exception as error:  # of many kinds: drivers, servers, paths
         text = str(error).strip().splitlines()
-        name = folder.journal if where is None else where
-        raise UserError(f"--storage {name}: cannot be opened: {text[0] if text else type(error).__name__}") from error
+        raise UserError(f"--storage {where}: cannot be opened: {text[0] if text else type(error).__name__}") from error
+
+
+def open_journal(journal: Path) -> JournalStorage:
+    """The journal of a study's own folder, which :func:`only_one` keeps other writers out of.
+
+    :raises UserError: if it cannot be read
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return JournalStorage(JournalFileBackend(str(journal), _NoLock()))
+    except OSError as error:
+        raise UserError(f"{journal}: cannot be opened: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # what Optuna makes of lines that are none of its own
+        raise UserError(
+            f"{journal}: is damaged, at a line that is no entry: {error}. Take it back from where it was last whole, such as "
+            "a commit; what it holds cannot be made again."
+        ) from error
 
 
 class _NoLock(JournalFileOpenLock):

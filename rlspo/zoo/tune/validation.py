@@ -13,7 +13,7 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from rlspo.zoo.files import write_text
+from rlspo.zoo.files import read_whole, write_text
 from rlspo.zoo.statistics import Estimate, mean_gain, mean_interval
 from rlspo.zoo.tune.references import DEFAULT, with_block
 from rlspo.zoo.tune.study import MAX_ATTEMPTS, Study, reference_of, settings_of
@@ -166,10 +166,7 @@ class _Store:
 
     def read(self, candidate: Candidate, seed: int) -> float | None:
         """The score, if it is there and is that of these very settings."""
-        file = self._file(candidate, seed)
-        if not file.is_file():
-            return None
-        stored = json.loads(file.read_text(encoding="utf-8"))
+        stored = read_whole(self._file(candidate, seed)) or {}
         return float(stored["score"]) if stored.get("of") == self._fingerprint(candidate) else None
 
     def write(self, candidate: Candidate, outcome: Outcome) -> None:

@@ -345,3 +345,26 @@ def test_flags_that_do_not_go_with_a_queue(capsys, flags, message):
     assert queue(*flags) == 2
     assert message in capsys.readouterr().err
     assert not Path("studies").exists()
+
+
+@pytest.mark.parametrize("name", ["report.json", "validation/default_seed_10000.json"])
+@pytest.mark.parametrize("content", ["", '{"score": 1', "[]"])
+def test_what_can_be_made_again_is_made_again_where_it_is_damaged(capsys, name, content):
+    assert queue() == 0
+    before = report()
+    (FOLDER / name).write_text(content)
+    assert queue() == 0
+    assert report() == before
+
+
+@pytest.mark.parametrize("line", ["nonsense", "[1]", "{}"])
+def test_a_damaged_journal_is_told_and_nothing_is_lost(capsys, line):
+    assert queue() == 0
+    journal = FOLDER / "journal.log"
+    lines = journal.read_text().splitlines()
+    damaged = "\n".join([*lines[:5], line, *lines[6:]]) + "\n"
+    journal.write_text(damaged)
+    for flags in (["--dry-run"], []):
+        assert queue(*flags) == 2
+        assert f"{journal}: is damaged, at a line that is no entry" in capsys.readouterr().err
+    assert journal.read_text() == damaged
