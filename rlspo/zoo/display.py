@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 _LABEL = 16  # width of the labels on the left
+_FILE_WIDTH = 140
 
 
 def out() -> Console:
@@ -23,6 +24,12 @@ def out() -> Console:
 def err() -> Console:
     """Standard error, as it is now."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def wide() -> Console:
+    """Standard output for tables of many columns: as wide as the terminal, or wide enough for a file."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_FILE_WIDTH)
 
 
 def error(message: str) -> None:

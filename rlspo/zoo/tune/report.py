@@ -9,7 +9,6 @@ from collections import Counter
 from typing import Any
 
 from optuna.trial import TrialState
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -151,7 +150,7 @@ def show(study: Study, judgements: list[Judgement]) -> None:
             *(_text(each.gains.get(name)) for name in known),
             style="bold" if each is best else "",
         )
-    Console(highlight=False).print(table)
+    display.wide().print(table)
     settings = study.settings
     judging = settings.judging
     under = f" under the {judging.attack} attack" if judging.attack else ""

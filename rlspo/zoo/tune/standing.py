@@ -9,7 +9,6 @@ from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console
 from rich.table import Table
 
 from rlspo.zoo import display
@@ -22,7 +21,6 @@ from rlspo.zoo.tune.task import Task
 
 #: The share of its training that a trial has behind it when it ends, on average, once trials may be given up: for estimates.
 _KEPT = 0.6
-_WIDTH = 140  # of the table in a file
 
 
 @dataclass(frozen=True)
@@ -158,9 +156,7 @@ def show(standings: Sequence[Standing], workers: int) -> None:
             each.result,
             style="dim" if each.finished else "",
         )
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=_WIDTH)
+    console = display.wide()
     console.print(table)
     unknown = sum(each.left is None for each in standings)
     console.print(
