@@ -3,6 +3,7 @@
 import importlib.machinery
 import importlib.util
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -160,6 +161,10 @@ def test_the_real_package_offline(train, monkeypatch):
     (run,) = (RUN / "wandb").glob("offline-run-*")
     assert f"wandb sync {run}" in output
     (stored,) = run.glob("run-*.wandb")
-    content = stored.read_bytes()
-    for written in (b"Result/train_return", b"time/collect_seconds", b"rollout/ep_rew_mean", b"n_timesteps"):
-        assert written in content
+    expected = (b"Result/train_return", b"time/collect_seconds", b"rollout/ep_rew_mean", b"n_timesteps")
+    # A process of wandb's writes the file, and ends when ours does, which goes on here.
+    deadline = time.monotonic() + 60
+    while not all(written in stored.read_bytes() for written in expected) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for written in expected:
+        assert written in stored.read_bytes()
