@@ -215,7 +215,7 @@ def test_a_signal_stops_it_cleanly(capsys):
     journal = FOLDER / "journal.log"
     wait_for(process, lambda: journal.is_file() and '"owner"' in journal.read_text())
     os.kill(process.pid, signal.SIGINT)
-    assert process.wait(30) == 130
+    assert process.wait(120) == 130
     first, again = stored(journal)
     assert first.user_attrs["interrupted"] == "the study was stopped"
     assert again.state == TrialState.WAITING
