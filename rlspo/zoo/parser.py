@@ -125,12 +125,18 @@ def radius(text: str) -> float:
     return number
 
 
+_MANY_HOURS = 100_000
+
+
 def hours(text: str) -> float:
-    """A finite number above 0."""
+    """A number above 0, of hours that a clock can count."""
     try:
-        return radius(text)
-    except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours above 0, such as 8 or 0.5") from error
+        number = radius(text)
+        if number <= _MANY_HOURS:
+            return number
+    except argparse.ArgumentTypeError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours above 0, such as 8 or 0.5")
 
 
 def draw_seed() -> int:

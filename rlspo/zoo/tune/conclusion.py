@@ -107,9 +107,8 @@ def apply(task: Task) -> int:
     if task.queued and task.args.env_kwargs:
         return _mention(task, file, found)
     if found["shown_better"]:
-        text = task.folder.best.read_text(encoding="utf-8")
-        _check_unchanged(task, file, yaml_io.parse(text)[task.env_id])
-        blocks.apply_block(file, task.env_id, text)
+        _check_unchanged(task, file, found["block"])
+        blocks.apply_block(file, task.env_id, blocks.render_block(task.env_id, found["block"], found["finding"]))
         display.note(f"Written into {file}, block {task.env_id!r}.")
         return DONE
     if not task.queued:

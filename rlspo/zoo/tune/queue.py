@@ -78,6 +78,10 @@ def read_queue(file: Path, workers: int = 1, device: str = "auto", apply: bool =
     :param apply: whether results go into the files of hyperparameters
     :raises UserError: if the file is not of the right shape, naming study and key
     """
+    if not file.suffix:
+        raise UserError(
+            f"--queue {file}: give the file an ending, such as {file}.yml: what its studies leave goes into {file}/."
+        )
     data = yaml_io.read_mapping(file)
     unknown = [key for key in data if key not in ("defaults", "studies")]
     if unknown:
@@ -104,6 +108,8 @@ def _entry(file: Path, name: str, defaults: dict[str, Any], flags: Any, more: li
     for key in given:
         if key not in allowed:
             raise UserError(f"{where}: there is no key {key!r}. {did_you_mean(key, allowed)}")
+    if "env_kwargs" in (given.get("hyperparams") or {}):
+        raise UserError(f"{where}: env_kwargs is a key of its own, not one of hyperparams.")
     rate = given.pop(_RATE, None)
     if rate is not None and not (type(rate) in (int, float) and rate > 0):
         raise UserError(f"{where}: {_RATE} is {rate!r}, but must be a number above 0.")
@@ -122,7 +128,7 @@ def _words(flags: dict[str, Any]) -> list[str]:
     """
     words = []
     for key, value in flags.items():
-        if value is None or value is False:
+        if value is None or value is False or value in ({}, []):
             continue
         words.append(f"--{key.replace('_', '-')}")
         if isinstance(value, dict):
@@ -181,6 +187,9 @@ def _attempted(entry: Entry, work: Callable[[Task], int]) -> int:
     except AtWork:
         display.note(f"{entry.name}: another program is at work on it; left alone.")
         return DONE
+    except OSError as error:
+        display.error(f"{entry.name}: {error}")
+        return FAILED
     except UserError as error:
         display.error(str(error) if str(error).startswith(f"{entry.name}: ") else f"{entry.name}: {error}")
         return FAILED

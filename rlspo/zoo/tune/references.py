@@ -15,6 +15,7 @@ begins.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ from rlspo.zoo.values import ACTIVATIONS, plain
 #: The settings that a search began from, by name.
 DEFAULT = "default"
 _TASK = ("env_kwargs", "env_wrapper", "vec_env_wrapper", "frame_stack", "monitor_kwargs")
-_NAME = re.compile(r"[A-Za-z][\w.+-]*")
+_NAME = re.compile(r"[A-Za-z][\w.+-]{0,39}")
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,17 @@ def read_references(file: Path, env_id: str, is_atari: bool) -> dict[str, dict[s
     blocks: dict[str, dict[str, Any]] = yaml_io.read_mapping(file)[name]
     for key, block in blocks.items():
         if not isinstance(key, str) or key == DEFAULT or key.startswith("trial") or not _NAME.fullmatch(key):
-            raise UserError(f"{where}: {key!r} cannot name settings; use letters and digits, and neither default nor trial.")
+            raise UserError(
+                f"{where}: {key!r} cannot name settings; use up to 40 letters and digits, and neither default nor trial."
+            )
         if not isinstance(block, dict):
             raise UserError(f"{where}: {key} must be a mapping from keys to values, not {block!r}.")
+        try:
+            json.dumps(block, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"{where}: {key} holds a value that is no finite number, text, list or mapping: {block!r}."
+            ) from error
     return blocks
 
 

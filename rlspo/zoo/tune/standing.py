@@ -16,7 +16,7 @@ from rlspo.zoo.files import read_whole
 from rlspo.zoo.statistics import Estimate
 from rlspo.zoo.tune.report import interval_text
 from rlspo.zoo.tune.settings import StudyFolder
-from rlspo.zoo.tune.study import check_settings, counted_trials, open_journal, outcomes_of
+from rlspo.zoo.tune.study import check_name, check_settings, counted_trials, open_journal, outcomes_of
 from rlspo.zoo.tune.task import Task
 
 #: The share of its training that a trial has behind it when it ends, on average, once trials may be given up: for estimates.
@@ -190,8 +190,9 @@ def _study(name: str, folder: StudyFolder) -> optuna.Study | None:
     if not folder.journal.is_file():
         return None
     storage = open_journal(folder.journal)
+    check_name(storage, name, folder)
     known = optuna.get_all_study_names(storage)
-    return optuna.load_study(study_name=name, storage=storage) if name in known else None
+    return optuna.load_study(study_name=name, storage=storage) if known else None
 
 
 def _trained(trial: FrozenTrial, args: argparse.Namespace) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import platform
 import warnings
 from collections.abc import Iterator, Mapping
@@ -46,6 +47,7 @@ _INTERRUPTED, _RETRY_OF, _ATTEMPT = "interrupted", "retry_of", "attempt"
 PACKAGES = ("rlspo", "stable-baselines3", "torch", "gymnasium", "optuna")
 #: Times that settings are tried when their own process is killed; a study that is stopped as a whole does not count.
 MAX_ATTEMPTS = 3
+_TAIL = 1_000_000  # bytes at the end of a journal that its last entry is looked for in
 
 
 class AtWork(UserError):
@@ -101,7 +103,7 @@ def open_journal(journal: Path) -> JournalStorage:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            return JournalStorage(JournalFileBackend(str(journal), _NoLock()))
+            return JournalStorage(JournalFileBackend(str(journal), _NoLock(journal)))
     except OSError as error:
         raise UserError(f"{journal}: cannot be opened: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # what Optuna makes of lines that are none of its own
@@ -112,13 +114,18 @@ def open_journal(journal: Path) -> JournalStorage:
 
 
 class _NoLock(JournalFileOpenLock):
-    """For the journal of a folder that :func:`only_one` keeps others out of; a kill leaves no lock of a file behind."""
+    """For the journal of a folder that :func:`only_one` keeps others out of; a kill leaves no lock of a file behind.
 
-    def __init__(self) -> None:
+    It is asked for before every entry, and lets none follow on half of another: a disk may be full for a moment.
+    """
+
+    def __init__(self, journal: Path) -> None:
         super().__init__("")
+        self.journal = journal
 
     def acquire(self) -> bool:
         """Nobody else is there."""
+        _cut_torn_line(self.journal)
         return True
 
     def release(self) -> None:
@@ -127,14 +134,46 @@ class _NoLock(JournalFileOpenLock):
 
 def _cut_torn_line(journal: Path) -> None:
     """A full disk or a loss of power can cut off the last line of a journal; what follows it would then be lost, too."""
-    if not journal.is_file():
+    if not journal.is_file() or _ends_whole(journal):
         return
     content = journal.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        display.note(f"{journal}: the last entry was cut off and is dropped.")
-        with journal.open("r+b") as file:
-            file.truncate(whole)
+    lines = content.splitlines(keepends=True)
+    while lines and not (lines[-1].endswith(b"\n") and _is_entry(lines[-1])):
+        lines.pop()
+    display.note(f"{journal}: the last entry was cut off and is dropped.")
+    with journal.open("r+b") as file:
+        file.truncate(sum(map(len, lines)))
+
+
+def _ends_whole(journal: Path) -> bool:
+    """Whether the last line is an entry, or there is none."""
+    with journal.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(end - _TAIL, 0))
+        tail = file.read()
+    if len(tail) == _TAIL and b"\n" not in tail[:-1]:  # an entry longer than that
+        return tail.endswith(b"}\n")
+    return end == 0 or (tail.endswith(b"\n") and _is_entry(tail.splitlines()[-1]))
+
+
+def _is_entry(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def check_name(storage: BaseStorage, name: str, folder: StudyFolder) -> None:
+    """Refuse to begin a study in the journal of another one.
+
+    :raises UserError: naming the study that is there
+    """
+    known = optuna.get_all_study_names(storage)
+    if known and name not in known:
+        raise UserError(
+            f"{folder.journal} is of the study {known[0]!r}, not of {name!r}. A study keeps its name: give that one, or a folder "
+            "of its own."
+        )
 
 
 class Study:
@@ -166,6 +205,8 @@ class Study:
         self.shared = shared
         self.owner = f"{platform.node()}:{folder.path.resolve()}" if shared else "this folder"
         self.code = code_state()
+        if not shared:
+            check_name(storage, name, folder)
         judging = settings.judging
         pruner = make_pruner(settings.pruner, judging.checkpoints, settings.n_seeds)
         self.optuna = optuna.create_study(

@@ -11,6 +11,7 @@ from typing import Any
 
 from rlspo.zoo import yaml_io
 from rlspo.zoo.envs import find_spec, is_atari
+from rlspo.zoo.errors import UserError
 from rlspo.zoo.hyperparams import choose_block, find_file
 from rlspo.zoo.plan import Plan, make_plan
 from rlspo.zoo.tune.references import Reference, find_references, place, read_references
@@ -145,6 +146,11 @@ def make_task(args: argparse.Namespace, folder: Path | None = None) -> Task:
     stored = _stored_block(plan, base["conf_file"])
     env = find_spec(args.env, args.gym_packages)
     begun = folder is not None and left.space.is_file()
+    if begun and not (left.journal.is_file() and left.journal.stat().st_size):
+        raise UserError(
+            f"{left.path}: the study has begun, but its trials are gone: {left.journal.name} is missing or empty. Take it back, "
+            "such as from a commit (does git ignore *.log?), or remove the folder to begin anew."
+        )
     space_file = left.space if begun else find_space(algo, plan.cls, args.space)
     space = SearchSpace.read(space_file, choose_block(space_file, yaml_io.read_mapping(space_file), env.id, is_atari(env)))
     space.check(plan.cls, plan.config.settings.policy)

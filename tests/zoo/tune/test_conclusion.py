@@ -135,6 +135,7 @@ def test_a_finished_study_is_applied_later_from_its_files_alone(judge, monkeypat
     assert judge(flags=(), default=1.0, stock=1.5, trial_2=3.0) == 0
     assert "Not tuned." in block()["provenance"]
     monkeypatch.setattr("rlspo.zoo.tune.task.Task.opened", lambda task: 1 / 0)
+    (FOLDER / "best.yml").unlink()  # the report tells all
     assert queue("--apply") == 0
     assert "of 3 trials: trial 2." in block()["provenance"]
 

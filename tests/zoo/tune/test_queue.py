@@ -317,6 +317,7 @@ def test_a_study_that_another_program_works_on_is_left_alone(capsys):
         ("studies: {a/b: {algo: ppo}}", "studies.yml: a/b: cannot name a folder"),
         ("studies: {a: {algo: ppo, enw: Lever-v0}}", "studies.yml: a: there is no key 'enw'. Did you mean 'env'?"),
         ("studies: {a: {algo: ppo, env: Lever-v0, workers: 2}}", "studies.yml: a: there is no key 'workers'"),
+        ("studies: {a: {algo: ppo, hyperparams: {env_kwargs: {g: 5}}}}", "env_kwargs is a key of its own"),
         ("studies: {a: {algo: ppo}}", "studies.yml: a: the following arguments are required: --env"),
         ("studies: {a: {algo: ppo, env: Lever-v0, n_trials: 1.5}}", "'1.5' is not a whole number"),
         ("studies: {a: {algo: ppo, env: Lever-v0, n_trials: true}}", "--n-trials: expected one argument"),
@@ -337,6 +338,7 @@ def test_mistakes_are_told_before_anything_is_made(capsys, text, message):
     [
         (["--only", "leber"], "--only: no study is called 'leber'. Did you mean 'lever'?"),
         (["--n-trials", "3"], "there is no flag '--n-trials'"),
+        (["--hours", "1e10"], "'1e10' is not a number of hours above 0"),
         (["--hours", "-1"], "'-1' is not a number of hours above 0"),
         (["--json"], "--json: with --queue it needs --dry-run"),
     ],
@@ -355,6 +357,54 @@ def test_what_can_be_made_again_is_made_again_where_it_is_damaged(capsys, name, 
     (FOLDER / name).write_text(content)
     assert queue() == 0
     assert report() == before
+
+
+@pytest.mark.parametrize("more", ["\n", "garbage\n", '{"op_code": 4', "\n\n{}x\n"])
+def test_what_is_no_entry_at_the_end_of_a_journal_is_dropped_before_anything_follows_it(capsys, more):
+    write_queue(lever={"n_trials": 2})
+    assert queue() == 0
+    with (FOLDER / "journal.log").open("a") as file:
+        file.write(more)
+    write_queue(lever={})
+    assert queue() == 0
+    assert sum(report()["trials"].values()) == 4
+    assert "the last entry was cut off and is dropped" in capsys.readouterr().err
+
+
+def test_a_write_that_fails_half_way_costs_one_entry(capsys, monkeypatch):
+    real, left = os.fsync, [40]
+
+    def full_for_a_moment(number):
+        left[0] -= 1
+        if left[0] == 0:
+            os.truncate(FOLDER / "journal.log", (FOLDER / "journal.log").stat().st_size - 7)
+            raise OSError(28, "No space left on device")
+        real(number)
+
+    monkeypatch.setattr("optuna.storages.journal._file.os.fsync", full_for_a_moment)
+    assert queue() == 1
+    assert "lever: [Errno 28] No space left on device" in capsys.readouterr().err
+    assert queue() == 0
+    assert sum(report()["trials"].values()) == 4
+
+
+@pytest.mark.parametrize("gone", ["deleted", "empty"])
+def test_a_study_whose_trials_are_gone_does_not_begin_anew(capsys, gone):
+    write_queue(lever={"n_trials": 2})
+    assert queue() == 0
+    journal = FOLDER / "journal.log"
+    journal.unlink() if gone == "deleted" else journal.write_text("")
+    assert queue() == 2
+    assert "the study has begun, but its trials are gone" in capsys.readouterr().err
+
+
+def test_a_study_that_was_renamed_does_not_begin_anew(capsys):
+    write_queue(lever={"n_trials": 2})
+    assert queue() == 0
+    FOLDER.rename("studies/handle")
+    write_queue(handle={"n_trials": 2})
+    assert queue() == 2
+    assert "journal.log is of the study 'lever', not of 'handle'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("line", ["nonsense", "[1]", "{}"])
