@@ -35,7 +35,7 @@ from rlspo.zoo.tune.arguments import parse, study_flags
 from rlspo.zoo.tune.conclusion import apply
 from rlspo.zoo.tune.run import tune
 from rlspo.zoo.tune.standing import Standing
-from rlspo.zoo.tune.study import AtWork
+from rlspo.zoo.tune.storage import AtWork
 from rlspo.zoo.tune.task import Task, make_task
 from rlspo.zoo.values import merged
 
@@ -79,9 +79,7 @@ def read_queue(file: Path, workers: int = 1, device: str = "auto", apply: bool =
     :raises UserError: if the file is not of the right shape, naming study and key
     """
     if not file.suffix:
-        raise UserError(
-            f"--queue {file}: give the file an ending, such as {file}.yml: what its studies leave goes into {file}/."
-        )
+        raise UserError(f"--queue {file}: give the file an ending, such as .yml: {file}/ is for what its studies leave.")
     data = yaml_io.read_mapping(file)
     unknown = [key for key in data if key not in ("defaults", "studies")]
     if unknown:

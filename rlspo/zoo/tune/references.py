@@ -86,9 +86,7 @@ def read_references(file: Path, env_id: str, is_atari: bool) -> dict[str, dict[s
         try:
             json.dumps(block, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise UserError(
-                f"{where}: {key} holds a value that is no finite number, text, list or mapping: {block!r}."
-            ) from error
+            raise UserError(f"{where}: {key} holds what is no finite number, text, list or mapping: {block!r}.") from error
     return blocks
 
 

@@ -16,7 +16,8 @@ from rlspo.zoo.files import read_whole
 from rlspo.zoo.statistics import Estimate
 from rlspo.zoo.tune.report import interval_text
 from rlspo.zoo.tune.settings import StudyFolder
-from rlspo.zoo.tune.study import check_name, check_settings, counted_trials, open_journal, outcomes_of
+from rlspo.zoo.tune.storage import check_name, open_journal
+from rlspo.zoo.tune.study import check_settings, counted_trials, outcomes_of
 from rlspo.zoo.tune.task import Task
 
 #: The share of its training that a trial has behind it when it ends, on average, once trials may be given up: for estimates.

@@ -17,7 +17,8 @@ from rlspo.zoo.plan import Plan, make_plan
 from rlspo.zoo.tune.references import Reference, find_references, place, read_references
 from rlspo.zoo.tune.settings import StudyFolder, StudySettings
 from rlspo.zoo.tune.space import SearchSpace, find_space
-from rlspo.zoo.tune.study import Study, only_one, open_storage
+from rlspo.zoo.tune.storage import only_one, open_storage
+from rlspo.zoo.tune.study import Study
 from rlspo.zoo.tune.training import Judging
 
 _OF_TRAINING = (
@@ -148,8 +149,8 @@ def make_task(args: argparse.Namespace, folder: Path | None = None) -> Task:
     begun = folder is not None and left.space.is_file()
     if begun and not (left.journal.is_file() and left.journal.stat().st_size):
         raise UserError(
-            f"{left.path}: the study has begun, but its trials are gone: {left.journal.name} is missing or empty. Take it back, "
-            "such as from a commit (does git ignore *.log?), or remove the folder to begin anew."
+            f"{left.path}: the study has begun, but its trials are gone: {left.journal.name} is missing or empty. Take it "
+            "back, such as from a commit (does git ignore *.log?), or remove the folder to begin anew."
         )
     space_file = left.space if begun else find_space(algo, plan.cls, args.space)
     space = SearchSpace.read(space_file, choose_block(space_file, yaml_io.read_mapping(space_file), env.id, is_atari(env)))

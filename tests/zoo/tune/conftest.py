@@ -9,7 +9,8 @@ import pytest
 from rlspo.zoo.tune.references import Reference
 from rlspo.zoo.tune.settings import StudyFolder, StudySettings
 from rlspo.zoo.tune.space import SearchSpace
-from rlspo.zoo.tune.study import Study, open_storage
+from rlspo.zoo.tune.storage import open_storage
+from rlspo.zoo.tune.study import Study
 from rlspo.zoo.tune.training import Judging, Outcome
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

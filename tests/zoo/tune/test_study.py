@@ -7,7 +7,8 @@ from optuna.trial import TrialState
 
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.tune.settings import StudyFolder
-from rlspo.zoo.tune.study import codes_of, only_one, open_storage, outcomes_of, reason_of, settings_of
+from rlspo.zoo.tune.storage import only_one, open_storage
+from rlspo.zoo.tune.study import codes_of, outcomes_of, reason_of, settings_of
 
 from .conftest import outcome
 

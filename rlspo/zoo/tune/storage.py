@@ -1,0 +1,148 @@
+"""Where the trials of a study are kept: a journal in its own folder, or what the user names; for one program at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+from rlspo.zoo import display
+from rlspo.zoo.errors import UserError
+from rlspo.zoo.tune.settings import StudyFolder
+
+_TAIL = 1_000_000  # bytes at the end of a journal that its last entry is looked for in
+
+
+class AtWork(UserError):
+    """Another program is at work on a study."""
+
+
+@contextlib.contextmanager
+def only_one(folder: StudyFolder) -> Iterator[None]:
+    """Keep a second program out of a study's folder; the system frees the lock whatever ends the first one.
+
+    :raises AtWork: if somebody works on it
+    """
+    with folder.lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise AtWork(
+                f"{folder.path}: another rlspo tune is at work on this study. For more speed give it more --workers; "
+                "for a second study, another --study-name."
+            ) from error
+        yield
+
+
+def open_storage(where: str | None, folder: StudyFolder) -> BaseStorage:
+    """The storage of trials.
+
+    :param where: a URL such as ``sqlite:///study.db`` or ``postgresql://...``, or the path of a journal file; None for the
+        folder's own journal
+    :raises UserError: if it cannot be opened
+    """
+    if where is None:
+        _cut_torn_line(folder.journal)
+        return open_journal(folder.journal)
+    try:
+        if "://" in where:
+            return RDBStorage(where)
+        # Whole paths: Optuna's lock is a link to the file, and one that leads nowhere is waited for without an end.
+        path = Path(where).absolute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return JournalStorage(JournalFileBackend(str(path)))
+    except Exception as error:  # of many kinds: drivers, servers, paths
+        text = str(error).strip().splitlines()
+        raise UserError(f"--storage {where}: cannot be opened: {text[0] if text else type(error).__name__}") from error
+
+
+def open_journal(journal: Path) -> JournalStorage:
+    """The journal of a study's own folder, which :func:`only_one` keeps other writers out of.
+
+    :raises UserError: if it cannot be read
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return JournalStorage(JournalFileBackend(str(journal), _NoLock(journal)))
+    except OSError as error:
+        raise UserError(f"{journal}: cannot be opened: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # what Optuna makes of lines that are none of its own
+        raise UserError(
+            f"{journal}: is damaged, at a line that is no entry: {error}. Take it back from where it was last whole, such as "
+            "a commit; what it holds cannot be made again."
+        ) from error
+
+
+class _NoLock(JournalFileOpenLock):
+    """For the journal of a folder that :func:`only_one` keeps others out of; a kill leaves no lock of a file behind.
+
+    It is asked for before every entry, and lets none follow on half of another: a disk may be full for a moment.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        super().__init__("")
+        self.journal = journal
+
+    def acquire(self) -> bool:
+        """Nobody else is there."""
+        _cut_torn_line(self.journal)
+        return True
+
+    def release(self) -> None:
+        """Nothing to do."""
+
+
+def _cut_torn_line(journal: Path) -> None:
+    """A full disk or a loss of power can cut off the last line of a journal; what follows it would then be lost, too."""
+    if not journal.is_file() or _ends_whole(journal):
+        return
+    content = journal.read_bytes()
+    lines = content.splitlines(keepends=True)
+    while lines and not (lines[-1].endswith(b"\n") and _is_entry(lines[-1])):
+        lines.pop()
+    display.note(f"{journal}: the last entry was cut off and is dropped.")
+    with journal.open("r+b") as file:
+        file.truncate(sum(map(len, lines)))
+
+
+def _ends_whole(journal: Path) -> bool:
+    """Whether the last line is an entry, or there is none."""
+    with journal.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(end - _TAIL, 0))
+        tail = file.read()
+    if len(tail) == _TAIL and b"\n" not in tail[:-1]:  # an entry longer than that
+        return tail.endswith(b"}\n")
+    return end == 0 or (tail.endswith(b"\n") and _is_entry(tail.splitlines()[-1]))
+
+
+def _is_entry(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def check_name(storage: BaseStorage, name: str, folder: StudyFolder) -> None:
+    """Refuse to begin a study in the journal of another one.
+
+    :raises UserError: naming the study that is there
+    """
+    known = optuna.get_all_study_names(storage)
+    if known and name not in known:
+        raise UserError(
+            f"{folder.journal} is of the study {known[0]!r}, not of {name!r}. A study keeps its name: give that one, or a "
+            "folder of its own."
+        )
