@@ -1,4 +1,4 @@
-"""Where a block of settings comes from, in words: enough to do it again and to judge how far to trust it."""
+"""Where a block of settings comes from, in words: enough to do it again and to know how far to trust it."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def as_data(
 ) -> dict[str, Any]:
     """The report as plain data.
 
-    :param top: trials that were to be judged on fresh seeds
+    :param top: trials that were to be trained on fresh seeds
     :param block: the best settings; None for those that the study began from
     :param finding: what the file of hyperparameters should say of the study
     """
