@@ -1,0 +1,264 @@
+"""What a simulator is: environments whose states can be captured, branched, stepped side by side and put back.
+
+A :class:`Simulator` is a :class:`Core`, which knows one kind of environment from the inside, and the layers of wrappers around
+it, each of which may remember something. Everything is batched over states.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+
+from rlspo.common.trees import tree_map
+
+#: A NumPy array or, where the environment lives on a device, a torch tensor.
+Array = Any
+
+
+def where(mask: Array, yes: Array, no: Array) -> Array:
+    """``yes`` in the rows of ``mask``, ``(n,)``, and ``no`` in the others; dictionaries leaf by leaf."""
+
+    def choose(one: Array, other: Array) -> Array:
+        rows = mask.reshape(-1, *[1] * (one.ndim - 1))
+        return torch.where(rows, one, other) if isinstance(one, torch.Tensor) else np.where(rows, one, other)
+
+    return tree_map(choose, yes, no)
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Arrays, or dictionaries of arrays, one after the other."""
+    if isinstance(parts[0], dict):
+        return {key: joined([part[key] for part in parts]) for key in parts[0]}
+    return torch.cat([*parts]) if isinstance(parts[0], torch.Tensor) else np.concatenate(parts)
+
+
+class Outcome(NamedTuple):
+    """What a step of many states gave.
+
+    :param states: the new ones
+    :param observations: ``(n, *obs_shape)``, or a dictionary of such arrays
+    :param rewards: ``(n,)``
+    :param terminated: the task ended, ``(n,)``
+    :param truncated: a time limit cut the episode, ``(n,)``
+    """
+
+    states: Any
+    observations: Any
+    rewards: Array
+    terminated: Array
+    truncated: Array
+
+
+class Core(ABC):
+    """One kind of environment from the inside. All methods take and give ``n`` states at a time, in a form of its own."""
+
+    #: Where arrays live: None for NumPy on the CPU.
+    device: torch.device | None = None
+    #: Whether a step can draw random numbers.
+    stochastic: bool = False
+    #: Whether the core steps the whole environment, wrappers included, so that none is to be followed around it.
+    takes_wrappers: bool = False
+
+    @abstractmethod
+    def capture(self, env: Any) -> Any:
+        """The state of ``env``, its random generator included, as states of one. ``env`` stays as it is.
+
+        :param env: the innermost environment, or the outermost where :attr:`takes_wrappers`
+        """
+
+    @abstractmethod
+    def restore(self, env: Any, states: Any) -> None:
+        """Put ``env`` into a state, its random generator included.
+
+        :param states: of one
+        """
+
+    @abstractmethod
+    def size(self, states: Any) -> int:
+        """How many states these are."""
+
+    @abstractmethod
+    def join(self, parts: Sequence[Any]) -> Any:
+        """Several states as one batch."""
+
+    @abstractmethod
+    def select(self, states: Any, index: Array) -> Any:
+        """The states ``index``, ``(m,)``; each result is independent of the others, also of those with the same index."""
+
+    @abstractmethod
+    def reseed(self, states: Any, seed: int) -> Any:
+        """The states with randomness of their own, each another, independent of the environment's."""
+
+    @abstractmethod
+    def step(self, states: Any, actions: Array, live: Array) -> Outcome:
+        """One step without reset; ``states`` are used up by it.
+
+        :param actions: ``(n, *action_shape)``, as the environment takes them
+        :param live: which states to step, ``(n,)``; the others stay as they are and their results count for nothing
+        """
+
+    def array(self, values: Any) -> Array:
+        """``values`` in the kind of array that this core steps."""
+        return np.asarray(values) if self.device is None else torch.as_tensor(values, device=self.device)
+
+
+class Layer:
+    """A wrapper around the core, for many states at once. This one remembers and changes nothing.
+
+    :param wrapper: of the environment that the simulator is made for; a layer reads its settings, never its memory
+    """
+
+    def __init__(self, wrapper: Any) -> None:
+        self.wrapper = wrapper
+
+    def capture(self, wrapper: Any) -> dict[str, np.ndarray]:
+        """What ``wrapper`` remembers, each array ``(n_envs, ...)``: one row for a gymnasium wrapper, all for one of a VecEnv."""
+        return {}
+
+    def restore(self, wrapper: Any, memory: dict[str, np.ndarray]) -> None:
+        """Let ``wrapper`` remember what :meth:`capture` gave."""
+
+    def actions(self, actions: Array) -> Array:
+        """Actions for the wrapper, ``(n, ...)``, to actions for what it wraps."""
+        return actions
+
+    def after(self, memory: dict[str, Array], outcome: Outcome) -> tuple[dict[str, Array], Outcome]:
+        """The memory after a step, and the step's outcome as the wrapper shows it (its states are the core's)."""
+        return memory, outcome
+
+
+@dataclass
+class States:
+    """``n`` states of an environment and of its wrappers.
+
+    :param core: in the core's own form
+    :param memory: of each layer, from the innermost to the outermost; arrays ``(n, ...)``
+    :param ended: whose episodes are over, ``(n,)``; they are not stepped any more
+    :param observations: after the last step, or None
+    """
+
+    core: Any
+    memory: list[dict[str, Array]]
+    ended: Array
+    observations: Any = None
+    spent: bool = field(default=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.ended)
+
+    def check(self) -> None:
+        """
+        :raises ValueError: where a step used these states up
+        """
+        if self.spent:
+            raise ValueError("These states were stepped and are used up; go on with those that step() gave, or keep a copy first.")
+
+
+class Simulator:
+    """Capture, branch, step and restore an environment; made by :func:`rlspo.simulators.simulator_for`.
+
+    :param core: for the innermost environment
+    :param layers: the wrappers around it, from the innermost to the outermost
+    :param peel: from an environment to its innermost ones, one for each root, and the wrappers of each
+    """
+
+    def __init__(self, core: Core, layers: Sequence[Layer], peel: Any) -> None:
+        self.core, self.layers, self._peel = core, [*layers], peel
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where arrays live: None for NumPy on the CPU."""
+        return self.core.device
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether a step can draw random numbers."""
+        return self.core.stochastic
+
+    def capture(self, env: Any) -> States:
+        """The state of ``env``: of one for a gymnasium environment, of ``num_envs`` for a vectorised one.
+
+        :param env: that the simulator was made for, or another made in the same way; it stays as it is
+        """
+        peeled = self._peel(env)
+        core = self.core.join([self.core.capture(inner) for inner in peeled.inner])
+        memory = [
+            {name: self.core.array(array) for name, array in joined([layer.capture(one) for one in wrappers]).items()}
+            for layer, wrappers in zip(self.layers, peeled.wrappers, strict=True)
+        ]
+        return States(core, memory, self.core.array(peeled.ended))
+
+    def restore(self, env: Any, states: States) -> None:
+        """Put ``env`` and all its wrappers into the state(s); a vectorised environment needs ``num_envs`` of them."""
+        states.check()
+        peeled = self._peel(env)
+        if len(peeled.ended) != len(states):
+            raise ValueError(f"There are {len(states)} states to put into {len(peeled.ended)} environments; select as many.")
+        if len(peeled.inner) == 1:
+            self.core.restore(peeled.inner[0], states.core)
+        else:
+            for row, inner in enumerate(peeled.inner):
+                self.core.restore(inner, self.core.select(states.core, self.core.array([row])))
+        for layer, wrappers, memory in zip(self.layers, peeled.wrappers, states.memory, strict=True):
+            arrays = {name: _numpy(array) for name, array in memory.items()}
+            for row, one in enumerate(wrappers):
+                rows = slice(None) if len(wrappers) == 1 else slice(row, row + 1)
+                layer.restore(one, {name: array[rows] for name, array in arrays.items()})
+
+    def replicate(self, states: States, n: int) -> States:
+        """``n`` copies of each state: state ``i`` becomes rows ``i * n`` to ``i * n + n - 1``."""
+        return self.select(states, self.core.array(np.repeat(np.arange(len(states)), n)))
+
+    def select(self, states: States, index: Array) -> States:
+        """The states ``index``, ``(m,)``, which may repeat; every result is independent of all others and of ``states``."""
+        states.check()
+        index = self.core.array(index)
+        return States(
+            self.core.select(states.core, index),
+            [{name: array[index] for name, array in memory.items()} for memory in states.memory],
+            states.ended[index],
+            None if states.observations is None else tree_map(lambda array: array[index], states.observations),
+        )
+
+    def join(self, parts: Sequence[States]) -> States:
+        """Several batches of states as one."""
+        memory = [joined([*layer]) for layer in zip(*(part.memory for part in parts), strict=True)]
+        return States(self.core.join([part.core for part in parts]), cast(Any, memory), joined([part.ended for part in parts]))
+
+    def reseed(self, states: States, seed: int) -> States:
+        """The states with randomness of their own, so that nothing which follows tells what the environment will draw."""
+        states.check()
+        return States(self.core.reseed(states.core, seed), states.memory, states.ended, states.observations)
+
+    def step(self, states: States, actions: Array) -> Outcome:
+        """One step of all states whose episodes are not over, without reset. ``states`` are used up.
+
+        Of the others the reward is 0, the observation the last one, and ``terminated`` and ``truncated`` are False.
+
+        :param actions: ``(n, *action_shape)``, as the outermost wrapper takes them
+        """
+        states.check()
+        states.spent = True
+        live = ~states.ended
+        for layer in reversed(self.layers):
+            actions = layer.actions(actions)
+        outcome = self.core.step(states.core, actions, live)
+        core, memories = outcome.states, []
+        for layer, memory in zip(self.layers, states.memory, strict=True):
+            changed, outcome = layer.after(memory, outcome)
+            memories.append(where(live, changed, memory) if memory else memory)
+        _, observations, rewards, terminated, truncated = outcome
+        if states.observations is not None:
+            observations = where(live, observations, states.observations)
+        terminated, truncated = terminated & live, truncated & live
+        new = States(core, memories, states.ended | terminated | truncated, observations)
+        return Outcome(new, observations, rewards * live, terminated, truncated)
+
+
+def _numpy(array: Array) -> np.ndarray:
+    return array.cpu().numpy() if isinstance(array, torch.Tensor) else array
