@@ -1,0 +1,284 @@
+"""Planning by sequential Monte Carlo (Macfarlane et al. 2024, arXiv 2402.07963, algorithm 1).
+
+From each root, N particles follow a policy in copies of the environment. Each is weighted by how much better it fared than the
+value expected, and now and then those with little weight make room for copies of those with much. Which first actions are left
+is a sample of the improved policy
+
+::
+
+    q(a|s) ~ pi(a|s) E[ exp( (1/eta) sum_k gamma^k A_k ) | a_0 = a ],   A_k = r_k + gamma V(s_{k+1}) - V(s_k)     (eq. 6, 8-10)
+
+with eta the temperature. Policy and value may be those of any agent. Where dynamics are random, luck is weighted like skill.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from rlspo.common.errors import check_choice, check_count, check_fraction, check_number
+from rlspo.common.trees import to_tensor, tree_leaves, tree_map
+from rlspo.simulators import Simulator, States
+from rlspo.spo.resampling import RESAMPLING, effective_sample_size
+
+Tensor = torch.Tensor
+#: Observations ``(K, *obs_shape)`` to actions ``(K, *action_shape)``.
+Propose = Callable[[Any], Tensor]
+#: Observations to their values, ``(K,)``.
+Value = Callable[[Any], Tensor]
+#: Observations to actions, and log pi(a|s) minus the log-probability with which they were drawn, ``(K,)``.
+ProposeRoot = Callable[[Any], tuple[Tensor, Tensor]]
+
+
+class Search(NamedTuple):
+    """What a search found at each of ``B`` roots.
+
+    :param actions: first actions of the particles that are left, ``(B, N, *action_shape)``
+    :param weights: of these, ``(B, N)``; each row sums to 1
+    :param advantages: sum of gamma^k A_k of each particle up to the first resampling, as drawn from the policy, ``(B, N)``
+    :param values: of the roots when one acts by search: V plus the weighted advantage of the whole paths, ``(B,)``
+    :param diagnostics: by name, for each depth, ``(depth,)``: means over the roots
+    :param model_steps: how many steps the simulator took, a scalar
+    """
+
+    actions: Tensor
+    weights: Tensor
+    advantages: Tensor
+    values: Tensor
+    diagnostics: dict[str, Tensor]
+    model_steps: Tensor
+
+    def draw(self, generator: torch.Generator | None = None) -> Tensor:
+        """An action for each root, drawn with the weights, ``(B, *action_shape)``."""
+        return self._of(torch.multinomial(self.weights, 1, generator=generator).squeeze(-1))
+
+    def mean(self) -> Tensor:
+        """The weighted mean of the actions, ``(B, *action_shape)``: for actions that are numbers."""
+        weights = self.weights.reshape(*self.weights.shape, *[1] * (self.actions.dim() - 2))
+        return (weights * self.actions).sum(dim=1)
+
+    def best(self) -> Tensor:
+        """The action with the most weight, that of equal ones taken together, ``(B, *action_shape)``."""
+        flat = self.actions.reshape(*self.weights.shape, -1)
+        same = (flat.unsqueeze(2) == flat.unsqueeze(1)).all(dim=-1)
+        return self._of((same * self.weights.unsqueeze(1)).sum(dim=-1).argmax(dim=-1))
+
+    def _of(self, index: Tensor) -> Tensor:
+        return self.actions[torch.arange(len(index), device=index.device), index]
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How to search.
+
+    :param n_particles: N at each root; more gives a better sample of q (8 to 1024)
+    :param depth: steps to look ahead; more sees farther, needs more particles, and trusts V less (2 to 16)
+    :param temperature: eta, in units of the value: towards 0 the best path takes all, towards infinity q is pi
+    :param gamma: discount factor that V was trained with
+    :param resample_period: resample after every so many steps, ``depth`` or more for never; None: by ``ess_threshold``
+    :param ess_threshold: resample a root whose effective sample size is below this share of N, in (0, 1]; None: by
+        ``resample_period``. With both None nothing is resampled: then the weights are of whole paths
+    :param resampling: ``"systematic"`` (least noise), ``"residual"`` or ``"multinomial"`` (as published)
+    :param as_published: resample after the last step too, so that weights are equal and first actions repeat; more noise
+    :raises ValueError: for numbers out of range, and for both kinds of resampling at once
+    """
+
+    n_particles: int = 16
+    depth: int = 4
+    temperature: float = 1.0
+    gamma: float = 0.99
+    resample_period: int | None = None
+    ess_threshold: float | None = None
+    resampling: str = "systematic"
+    as_published: bool = False
+
+    def __post_init__(self) -> None:
+        check_count("n_particles", self.n_particles)
+        check_count("depth", self.depth)
+        check_number("temperature", self.temperature, positive=True)
+        check_fraction("gamma", self.gamma)
+        check_choice("resampling", self.resampling, tuple(RESAMPLING))
+        if self.resample_period is not None:
+            check_count("resample_period", self.resample_period)
+        if self.ess_threshold is not None:
+            check_number("ess_threshold", self.ess_threshold, maximum=1.0, positive=True)
+        if self.resample_period is not None and self.ess_threshold is not None:
+            raise ValueError(
+                f"resample_period is {self.resample_period} and ess_threshold {self.ess_threshold}; give one of them: "
+                "resampling comes after a number of steps or when weights have become uneven."
+            )
+
+    def resamples(self, log_weights: Tensor, step: int) -> Tensor | None:
+        """Which roots to resample after ``step``, ``(B,)``; None for none of them.
+
+        :param log_weights: ``(B, N)``
+        """
+        every = torch.ones(len(log_weights), dtype=torch.bool, device=log_weights.device)
+        if step == self.depth - 1:
+            return every if self.as_published else None
+        if self.resample_period is not None:
+            return every if (step + 1) % self.resample_period == 0 else None
+        if self.ess_threshold is not None:
+            return effective_sample_size(log_weights.softmax(dim=-1)) < self.ess_threshold * self.n_particles
+        return None
+
+
+def _by_itself(actions: Tensor) -> Any:
+    return actions
+
+
+@torch.no_grad()
+def search(
+    simulator: Simulator,
+    states: States,
+    observations: Any,
+    propose: Propose,
+    value: Value,
+    *,
+    n_particles: int = 16,
+    depth: int = 4,
+    temperature: float = 1.0,
+    gamma: float = 0.99,
+    resample_period: int | None = None,
+    ess_threshold: float | None = None,
+    resampling: str = "systematic",
+    as_published: bool = False,
+    propose_root: ProposeRoot | None = None,
+    to_env: Callable[[Tensor], Any] = _by_itself,
+    scale_rewards: Callable[[Tensor], Tensor] = _by_itself,
+    generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
+) -> Search:
+    """Plan from ``B`` states.
+
+    The environment that ``states`` were captured from stays as it is, and its random numbers are not foreseen: particles draw
+    their own. Settings are those of :class:`SearchSettings`.
+
+    :param simulator: of the environment
+    :param states: the roots, ``B`` of them; they can be used again
+    :param observations: at the roots, ``(B, *obs_shape)``, arrays or tensors, or a dictionary of such
+    :param propose: draws an action of the policy for each observation
+    :param value: V of each observation, of what follows discounted by ``gamma``
+    :param propose_root: draws the first actions, where these are to be explored otherwise; None: as ``propose``
+    :param to_env: from actions of the policy to those that the environment takes
+    :param scale_rewards: from rewards of the environment to the units of V
+    :param generator: source of the resampling, and of the seed of the particles' own randomness
+    :param device: where ``propose`` and ``value`` work; None: that of the generator or of the simulator, else the CPU
+    :raises ValueError: for settings out of range
+    """
+    settings = SearchSettings(
+        n_particles, depth, temperature, gamma, resample_period, ess_threshold, resampling, as_published
+    )
+    roots, count = len(states), n_particles
+    given = device or (None if generator is None else generator.device) or simulator.device or "cpu"
+    device = torch.device(given)
+    seen = _tensors(observations, device)
+    root_values = value(seen)
+    dtype = root_values.dtype
+
+    if simulator.stochastic:
+        seed = int(torch.randint(2**31, (1,), generator=generator, device=None if generator is None else generator.device))
+        states = simulator.reseed(states, seed)
+    particles = simulator.replicate(states, count)
+    seen = tree_map(lambda rows: rows.repeat_interleave(count, dim=0), seen)
+    actions, correction = (propose(seen), None) if propose_root is None else propose_root(seen)
+    first_actions = actions.reshape(roots, count, *actions.shape[1:])
+
+    def by_root(per_particle: Any) -> Tensor:
+        return torch.as_tensor(per_particle, device=device).reshape(roots, count)
+
+    log_weights = torch.zeros(roots, count, device=device, dtype=dtype) if correction is None else by_root(correction)
+    values = root_values.repeat_interleave(count).reshape(roots, count)
+    alive = ~by_root(particles.ended)
+    advantages = torch.zeros_like(values)  # up to the first resampling, by the slot in which a particle was drawn
+    paths = torch.zeros_like(values)  # of those that are left, over the whole path
+    intact = torch.ones(roots, 1, dtype=torch.bool, device=device)  # not resampled yet
+    rows = torch.arange(roots, device=device).unsqueeze(-1)
+    log: list[dict[str, Tensor]] = []
+
+    for step in range(depth):
+        outcome = simulator.step(particles, _for(simulator, to_env(actions)))
+        particles, seen = outcome.states, _tensors(outcome.observations, device)
+        terminated, truncated = by_root(outcome.terminated), by_root(outcome.truncated)
+        rewards = scale_rewards(by_root(outcome.rewards).to(dtype))
+        next_values = value(seen).reshape(roots, count) * ~terminated
+        gained = gamma**step * torch.where(alive, rewards + gamma * next_values - values, 0.0)
+        log_weights = log_weights + gained / temperature
+        advantages = advantages + gained * intact
+        paths = paths + gained
+        log.append(_diagnostics(log_weights, alive, first_actions))
+        values, alive = next_values, alive & ~terminated & ~truncated
+
+        which = settings.resamples(log_weights, step)
+        if which is not None:
+            drawn = RESAMPLING[resampling](log_weights.softmax(dim=-1), generator)
+            kept = torch.where(which.unsqueeze(-1), drawn, torch.arange(count, device=device))
+            flat = (kept + rows * count).reshape(-1)
+            particles = simulator.select(particles, _index(simulator, flat))
+            seen = tree_map(lambda leaf, flat=flat: leaf[flat], seen)
+            first_actions, values, alive, paths = (part[rows, kept] for part in (first_actions, values, alive, paths))
+            log_weights = torch.where(which.unsqueeze(-1), 0.0, log_weights)
+            intact = intact & ~which.unsqueeze(-1)
+            log[-1]["resampled"] = which.to(dtype).mean()
+        if step < depth - 1:
+            actions = propose(seen)  # after the resampling: for the state that a particle has moved to
+
+    weights = log_weights.softmax(dim=-1)
+    diagnostics = {name: torch.stack([entry[name] for entry in log]) for name in log[0]}
+    model_steps = diagnostics.pop("stepped").sum()
+    return Search(first_actions, weights, advantages, root_values + (weights * paths).sum(dim=-1), diagnostics, model_steps)
+
+
+def _diagnostics(log_weights: Tensor, alive: Tensor, first_actions: Tensor) -> dict[str, Tensor]:
+    """Of one depth, before resampling."""
+    weights = log_weights.softmax(dim=-1)
+    return {
+        "effective_sample_size": effective_sample_size(weights).mean(),
+        "entropy": -(weights * weights.clamp(min=1e-12).log()).sum(dim=-1).mean(),
+        "alive": alive.to(weights.dtype).mean(),
+        "stepped": alive.sum(),
+        "resampled": torch.zeros((), device=weights.device, dtype=weights.dtype),
+        "distinct_actions": distinct(first_actions).to(weights.dtype).mean(),
+    }
+
+
+def distinct(actions: Tensor) -> Tensor:
+    """How many different actions there are at each root, ``(B,)``.
+
+    :param actions: ``(B, N, *action_shape)``
+    """
+    flat = actions.reshape(*actions.shape[:2], -1)
+    same = (flat.unsqueeze(2) == flat.unsqueeze(1)).all(dim=-1)
+    earlier = torch.ones(same.shape[-2:], dtype=torch.bool, device=flat.device).tril(diagonal=-1)
+    return (~(same & earlier).any(dim=-1)).sum(dim=-1)
+
+
+def search_divergence(advantages: Tensor, temperature: Tensor | float) -> Tensor:
+    """KL(q || pi) in nats, by the weights that the advantages of draws from pi get, ``(B,)``; at most log N.
+
+    :param advantages: ``(B, N)``
+    """
+    log_weights = (advantages / temperature).log_softmax(dim=-1)
+    return (log_weights.exp() * (log_weights + math.log(advantages.shape[-1]))).sum(dim=-1)
+
+
+def _tensors(observations: Any, device: torch.device) -> Any:
+    """Observations on the device; what is there already stays."""
+    if all(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(observations)):
+        return tree_map(lambda leaf: leaf.to(device), observations)
+    return to_tensor(observations, device)
+
+
+def _for(simulator: Simulator, actions: Any) -> Any:
+    """Actions in the kind of array that the simulator steps."""
+    if not isinstance(actions, torch.Tensor):
+        return actions if simulator.device is None else torch.as_tensor(actions, device=simulator.device)
+    return actions.cpu().numpy() if simulator.device is None else actions.to(simulator.device)
+
+
+def _index(simulator: Simulator, index: Tensor) -> Any:
+    return index.cpu().numpy() if simulator.device is None else index.to(simulator.device)
