@@ -1,0 +1,67 @@
+"""What SPO minimises (arXiv 2402.07963, sections 4.1 and 4.2, appendix D): tensors in, scalars out."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.nn import functional as F
+
+from rlspo.policies import Distribution, Gaussian
+
+Tensor = torch.Tensor
+#: Lowest raw value of a dual variable, so that its gradient cannot vanish.
+LOWEST_RAW = -18.0
+
+
+def dual(raw: Tensor) -> Tensor:
+    """A positive dual variable from a number without bounds."""
+    return F.softplus(raw) + 1e-8
+
+
+def raw_of(dual_value: float) -> float:
+    """The number from which :func:`dual` makes ``dual_value``."""
+    return dual_value + math.log(-math.expm1(-dual_value))
+
+
+def temperature_loss(temperature: Tensor, advantages: Tensor, bound: Tensor | float) -> Tensor:
+    """The dual whose minimum is the temperature at which KL(q || pi) is ``bound`` (eq. 7), with actions drawn from pi.
+
+    :param temperature: eta, a scalar
+    :param advantages: of N draws in each state, ``(B, N)``
+    :param bound: epsilon, in nats; above log N it never binds
+    """
+    log_mean = torch.logsumexp(advantages / temperature, dim=-1) - math.log(advantages.shape[-1])
+    return temperature * (bound + log_mean.mean())
+
+
+def log_likelihood(distribution: Distribution, actions: Tensor, weights: Tensor) -> Tensor:
+    """Mean over states of sum_n w_n log pi(a_n | s): what the M-step maximises (eq. 11).
+
+    :param actions: ``(B, N, *action_shape)``
+    :param weights: ``(B, N)``
+    """
+    log_probs = torch.vmap(distribution.log_prob, in_dims=1, out_dims=1)(actions)
+    return (weights * log_probs).sum(dim=-1).mean()
+
+
+def gaussian_divergences(old: Gaussian, new: Gaussian) -> tuple[Tensor, Tensor]:
+    """KL(old || new) of each dimension, in two parts: where only the mean moves, and where only the spread does.
+
+    :return: ``(B, A)`` each
+    """
+    moved = 0.5 * ((new.mean - old.mean) * torch.exp(-old.log_std)).square()
+    narrowed = new.log_std - old.log_std
+    spread = narrowed + 0.5 * (torch.exp(-2.0 * narrowed) - 1.0)
+    return moved, spread.expand_as(moved)
+
+
+def penalties(divergences: Tensor, raw_multipliers: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor]:
+    """The Lagrangian of mean divergences that are to stay below their bounds: the policy's part, and the multipliers'.
+
+    :param divergences: one mean for each multiplier, ``(M,)``
+    :param bounds: in nats, ``(M,)``
+    :return: what the policy pays, and the loss of the multipliers, which grow while the bound is exceeded
+    """
+    multipliers = dual(raw_multipliers)
+    return (multipliers.detach() * divergences).sum(), (multipliers * (bounds - divergences.detach())).sum()

@@ -1,0 +1,150 @@
+"""The policies of SPO: an actor and a critic, their slowly following twins, and the dual variables of the bounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.distributions import DiagGaussianDistribution
+from stable_baselines3.common.type_aliases import Schedule
+from torch import nn
+from torch.nn import functional as F
+
+from rlspo.common.errors import check_number
+from rlspo.policies import (
+    ActorCriticCnnPolicy,
+    ActorCriticPolicy,
+    Distribution,
+    Gaussian,
+    MultiInputActorCriticPolicy,
+)
+from rlspo.policies.moe import MoeActorCriticCnnPolicy, MoeActorCriticPolicy, MoeMultiInputActorCriticPolicy
+from rlspo.spo.losses import raw_of
+
+Tensor = torch.Tensor
+#: Added to the standard deviation, which must not vanish.
+LEAST_STD = 1e-3
+
+
+class SPOPolicy(ActorCriticPolicy):
+    """Stands before an actor-critic policy and adds what SPO learns beside it.
+
+    All arguments of the policy it stands before, and:
+
+    :param state_dependent_std: for Box actions and one expert, let the actor give the spread, too (``softplus``); False: one
+        spread for all states, as in PPO
+    :param initial_std: standard deviation of Box actions at first, where it depends on the state; in units of the action
+    :param initial_temperature: eta at first, in units of the value
+    :param initial_multiplier: of the bound on the divergence (on the means of Gaussians)
+    :param initial_spread_multiplier: of the bound on the spread of Gaussians; high, since a weighted sample of few actions
+        draws the spread down
+    :param dual_lr_scale: learning rate of the dual variables, in units of the policy's
+    """
+
+    target: Tensor
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        *args: Any,
+        state_dependent_std: bool = True,
+        initial_std: float = 0.7,
+        initial_temperature: float = 1.0,
+        initial_multiplier: float = 10.0,
+        initial_spread_multiplier: float = 500.0,
+        dual_lr_scale: float = 3.0,
+        **kwargs: Any,
+    ) -> None:
+        self.state_dependent_std = state_dependent_std
+        self.initial_std = check_number("initial_std", initial_std, positive=True)
+        self.initial_temperature = check_number("initial_temperature", initial_temperature, positive=True)
+        self.initial_multiplier = check_number("initial_multiplier", initial_multiplier, positive=True)
+        self.initial_spread_multiplier = check_number("initial_spread_multiplier", initial_spread_multiplier, positive=True)
+        self.dual_lr_scale = check_number("dual_lr_scale", dual_lr_scale, positive=True)
+        if kwargs.get("use_sde"):
+            raise ValueError("use_sde is True; SPO explores by search, whose first actions are draws of the policy. Leave it out.")
+        super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        names = (
+            "state_dependent_std",
+            "initial_std",
+            "initial_temperature",
+            "initial_multiplier",
+            "initial_spread_multiplier",
+            "dual_lr_scale",
+        )
+        return {**super()._get_constructor_parameters(), **{name: getattr(self, name) for name in names}}
+
+    @property
+    def bounds_spread(self) -> bool:
+        """Whether mean and spread are bounded apart, each dimension by itself: for Gaussians of one expert."""
+        return isinstance(self.action_dist, DiagGaussianDistribution) and getattr(self, "n_experts", 1) == 1
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)
+        learned = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self.register_buffer("target", torch.cat([parameter.detach().reshape(-1) for parameter in learned]))
+
+    def _add_parts(self) -> None:
+        super()._add_parts()
+        if self.bounds_spread and self.state_dependent_std:
+            mean: Any = self.action_net
+            self.action_net = nn.Linear(mean.in_features, 2 * mean.out_features)
+            if self.ortho_init:
+                self.init_weights(self.action_net, gain=0.01)
+            del self.log_std
+        size = int(self.action_space.shape[0]) if self.bounds_spread and self.action_space.shape else 1
+        first = [raw_of(self.initial_multiplier)] * size
+        if self.bounds_spread:
+            first += [raw_of(self.initial_spread_multiplier)] * size
+        self.raw_temperature = nn.Parameter(torch.tensor([raw_of(self.initial_temperature)]))
+        self.raw_multipliers = nn.Parameter(torch.tensor(first))
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """The dual variables have a learning rate of their own, and their gradients do not shrink the others'."""
+        first, *others = super()._parameter_groups()
+        duals = [self.raw_temperature, self.raw_multipliers]
+        known = {id(parameter) for parameter in duals}
+        rest = {**first, "params": [p for p in first["params"] if id(p) not in known]}
+        return [rest, *others, {"params": duals, "lr_scale": self.dual_lr_scale, "clip_apart": True}]
+
+    def _distribution(self, latent: Tensor) -> Distribution:
+        if not (self.bounds_spread and self.state_dependent_std):
+            return super()._distribution(latent)
+        mean, raw = self.action_net(latent).chunk(2, dim=-1)
+        return Gaussian(mean, torch.log(F.softplus(raw + raw_of(self.initial_std)) + LEAST_STD))
+
+    def _get_action_dist_from_latent(self, latent_pi: Tensor) -> Any:
+        if not (self.bounds_spread and self.state_dependent_std):
+            return super()._get_action_dist_from_latent(latent_pi)
+        gaussian: Any = self._distribution(latent_pi)
+        kind: Any = self.action_dist
+        return kind.proba_distribution(gaussian.mean, gaussian.log_std)
+
+
+class SPOMlpPolicy(SPOPolicy):
+    """For vectors ("MlpPolicy")."""
+
+
+class SPOCnnPolicy(SPOPolicy, ActorCriticCnnPolicy):
+    """For images ("CnnPolicy")."""
+
+
+class SPOMultiInputPolicy(SPOPolicy, MultiInputActorCriticPolicy):
+    """For Dict observations ("MultiInputPolicy")."""
+
+
+class MoeSPOMlpPolicy(SPOPolicy, MoeActorCriticPolicy):
+    """A mixture of experts for vectors ("MoeMlpPolicy")."""
+
+
+class MoeSPOCnnPolicy(SPOPolicy, MoeActorCriticCnnPolicy):
+    """A mixture of experts for images ("MoeCnnPolicy")."""
+
+
+class MoeSPOMultiInputPolicy(SPOPolicy, MoeMultiInputActorCriticPolicy):
+    """A mixture of experts for Dict observations ("MoeMultiInputPolicy")."""
