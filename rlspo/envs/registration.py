@@ -29,3 +29,9 @@ def register_envs() -> None:
         vector_entry_point="rlspo.envs.rubiks_cube:RubiksCubeVectorEnv",
         max_episode_steps=20,
     )
+    gym.register(
+        id="rlspo/Sokoban-v0",
+        entry_point="rlspo.envs.sokoban:SokobanEnv",
+        vector_entry_point="rlspo.envs.sokoban:SokobanVectorEnv",
+        max_episode_steps=120,
+    )

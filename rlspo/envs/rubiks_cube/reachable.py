@@ -18,7 +18,8 @@ def _pieces() -> tuple[list[Piece], list[Piece]]:
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, cube in enumerate(CUBES.tolist()):
         groups.setdefault((*cube,), []).append(i)
-    corners, edges = [], []
+    corners: list[Piece] = []
+    edges: list[Piece] = []
     for places in groups.values():
         if len(places) == 2:
             edges.append((*places,))
