@@ -36,6 +36,8 @@ def draw_level(planes: np.ndarray) -> np.ndarray:
             if box:
                 _crate(sheet, x, y, tile, *((HOME, HOME_EDGE) if target else (WOOD, WOOD_EDGE)))
             if player:
+                if target:
+                    sheet.disc((x + tile / 2, y + tile / 2), 0.44 * tile, None, RED, tile / 16)
                 _player(sheet, x, y, tile)
     on = int((planes[BOX] & planes[TARGET]).sum())
     words = "solved" if is_solved(planes) else f"{on} of {int(planes[BOX].sum())} boxes on targets"
