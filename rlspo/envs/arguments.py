@@ -64,3 +64,18 @@ def discrete_action(action: Any, space: spaces.Discrete, meaning: str) -> int:
     if array.shape != () or not space.contains(array[()]):
         raise ValueError(f"action is {action!r}; it must be a whole number from 0 to {space.n - 1}: {meaning}.")
     return int(array)
+
+
+def discrete_actions(actions: Any, n: int, space: spaces.Discrete, meaning: str) -> np.ndarray:
+    """``actions`` of ``n`` copies, ``(n,)``, as int64.
+
+    :param meaning: of the numbers, for the error
+    :raises ValueError: if they are no actions
+    """
+    array = np.asarray(actions)
+    what = f"whole numbers of shape ({n},), one for each copy, from 0 to {space.n - 1}: {meaning}"
+    if array.shape != (n,) or array.dtype.kind not in "iu":
+        raise ValueError(f"actions are {array.dtype} of shape {array.shape}; they must be {what}.")
+    if array.min() < 0 or array.max() >= space.n:
+        raise ValueError(f"{array[(array < 0) | (array >= space.n)][0]} is among the actions; they must be {what}.")
+    return array.astype(np.int64)

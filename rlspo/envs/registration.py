@@ -23,3 +23,15 @@ def register_envs() -> None:
         max_episode_steps=200,
     )
     gym.register(id="rlspo/MultiGoal-v0", entry_point="rlspo.envs.multi_goal:MultiGoalEnv", max_episode_steps=30)
+    gym.register(
+        id="rlspo/RubiksCube-v0",
+        entry_point="rlspo.envs.rubiks_cube:RubiksCubeEnv",
+        vector_entry_point="rlspo.envs.rubiks_cube:RubiksCubeVectorEnv",
+        max_episode_steps=20,
+    )
+    gym.register(
+        id="rlspo/Sokoban-v0",
+        entry_point="rlspo.envs.sokoban:SokobanEnv",
+        vector_entry_point="rlspo.envs.sokoban:SokobanVectorEnv",
+        max_episode_steps=120,
+    )

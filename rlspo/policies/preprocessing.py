@@ -79,6 +79,9 @@ class SpaceInput(nn.Module):
         """``(B, *space.shape)`` to float32 network input."""
         if self.sizes:
             columns = observations.long().reshape(len(observations), -1)
+            if len(set(self.sizes)) == 1:
+                # All columns at once: a cube has 54 of them.
+                return F.one_hot(columns, self.sizes[0]).float().flatten(1)
             return torch.cat([F.one_hot(columns[:, i], size).float() for i, size in enumerate(self.sizes)], dim=-1)
         inputs = observations.float()
         if self.normalizer is not None:

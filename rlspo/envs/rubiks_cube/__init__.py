@@ -1,0 +1,7 @@
+"""``rlspo/RubiksCube-v0``: the 3x3x3 cube, scrambled as far as one likes."""
+
+from rlspo.envs.rubiks_cube.env import RubiksCubeEnv, RubiksCubeVectorEnv
+from rlspo.envs.rubiks_cube.geometry import COLOURS, FACES, MOVES
+from rlspo.envs.rubiks_cube.rules import Cube
+
+__all__ = ["COLOURS", "FACES", "MOVES", "Cube", "RubiksCubeEnv", "RubiksCubeVectorEnv"]
