@@ -30,8 +30,8 @@ class MujocoStates:
     """``n`` states of a MuJoCo environment.
 
     :param rows: ``mjSTATE_INTEGRATION``, ``(n, row size)``
-    :param lagging: what the task's reward reads before a step, ``(n, ...)`` each; MuJoCo leaves it a substep behind, so that it
-        does not follow from the row
+    :param lagging: what the task's reward reads before a step, ``(n, ...)`` each; MuJoCo leaves it a substep behind, so that
+        it does not follow from the row
     :param origins: the environments that the states come from
     :param origin: of each state, ``(n,)``
     """

@@ -1,11 +1,12 @@
 """MuJoCo's own part of a step, for many states on several threads.
 
-States are rows of ``mjSTATE_INTEGRATION``: positions, velocities, controls, applied forces and the solver's warm start, so that
-a step from a row is, to the last bit, the step of the ``MjData`` that the row was read from.
+States are rows of ``mjSTATE_INTEGRATION``: positions, velocities, controls, applied forces and the solver's warm start, so
+that a step from a row is, to the last bit, the step of the ``MjData`` that the row was read from.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -129,5 +130,5 @@ def physics_for(fields: Sequence[str], threads: int | None) -> Physics:
         threads = usable_cores()
     if threads < 1:
         raise ValueError(f"threads is {threads}; it must be at least 1, or None for one per core.")
-    native = hasattr(mujoco, "mjtStage") and "cfrc_ext" not in fields
+    native = importlib.util.find_spec("mujoco.batch") is not None and "cfrc_ext" not in fields
     return (BatchPhysics if native else LoopPhysics)(fields, threads)

@@ -50,7 +50,7 @@ class Task:
         :param then: the frame before the step
         :param now: the frame after it
         :param actions: as the environment was given them, ``(n, n_actions)``
-        :param model: ``dt`` and ``timestep`` in s, ``(n,)``, and ``body_mass`` in kg, ``(n, n_bodies)``; n is 1 if all are the same
+        :param model: ``dt`` and ``timestep`` in s, ``(n,)``, ``body_mass`` in kg, ``(n, n_bodies)``; n = 1 if all are the same
         """
         raise NotImplementedError
 
@@ -63,7 +63,7 @@ def sum_of_squares(values: np.ndarray) -> np.ndarray:
 
 def between(low: float, values: np.ndarray, high: float) -> np.ndarray:
     """Whether low < value < high."""
-    return np.logical_and(low < values, values < high)
+    return np.asarray((low < values) & (values < high))
 
 
 def never(rewards: np.ndarray) -> np.ndarray:

@@ -1,8 +1,9 @@
-"""The tasks of getting forward: HalfCheetah, Hopper, Walker2d, Swimmer, Ant, Humanoid, and HumanoidStandup."""
+"""The tasks of getting forward: HalfCheetah, Swimmer, Hopper, Walker2d, Ant."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,8 @@ class Hopper(HalfCheetah):
     def healthy(self, now: SimpleNamespace) -> np.ndarray:
         env = self.env
         (low_z, high_z), (low_angle, high_angle) = env._healthy_z_range, env._healthy_angle_range
-        return between(low_z, now.qpos[:, 1], high_z) & between(low_angle, now.qpos[:, 2], high_angle) & self.in_range(now)
+        upright = between(low_z, now.qpos[:, 1], high_z) & between(low_angle, now.qpos[:, 2], high_angle)
+        return np.asarray(upright & self.in_range(now))
 
     def in_range(self, now: SimpleNamespace) -> np.ndarray:
         low, high = self.env._healthy_state_range
@@ -56,7 +58,7 @@ class Hopper(HalfCheetah):
         survive = healthy * env._healthy_reward
         cost = env._ctrl_cost_weight * sum_of_squares(actions)
         terms = {"reward_forward": forward, "reward_ctrl": -cost, "reward_survive": survive}
-        return Score(forward + survive - cost, terms, ~healthy & env._terminate_when_unhealthy)
+        return Score(forward + survive - cost, terms, ~healthy & bool(env._terminate_when_unhealthy))
 
 
 class Walker2d(Hopper):
@@ -64,3 +66,37 @@ class Walker2d(Hopper):
 
     def in_range(self, now: SimpleNamespace) -> np.ndarray:
         return np.ones(len(now.qpos), bool)
+
+
+class Ant(Task):
+    """Forward velocity of the main body and a bonus for being healthy, less the costs of controls and contacts."""
+
+    before = ("xpos",)
+    after = ("xpos", "cfrc_ext")
+
+    def __init__(self, env: Any) -> None:
+        super().__init__(env)
+        self.body = env.model.body(env._main_body).id
+
+    def observe(self, now: SimpleNamespace) -> np.ndarray:
+        parts = [now.qpos[:, 2 if self.env._exclude_current_positions_from_observation else 0 :], now.qvel]
+        if self.env._include_cfrc_ext_in_observation:
+            parts.append(self.contact_forces(now)[:, 1:].reshape(len(now.qpos), -1))
+        return np.concatenate(parts, axis=1)
+
+    def contact_forces(self, now: SimpleNamespace) -> np.ndarray:
+        return np.clip(now.cfrc_ext, *self.env._contact_force_range)
+
+    def healthy(self, now: SimpleNamespace) -> np.ndarray:
+        low, high = self.env._healthy_z_range
+        finite = np.isfinite(now.qpos).all(axis=1) & np.isfinite(now.qvel).all(axis=1)
+        return np.asarray(finite & (low <= now.qpos[:, 2]) & (now.qpos[:, 2] <= high))
+
+    def score(self, then: SimpleNamespace, now: SimpleNamespace, actions: np.ndarray, model: SimpleNamespace) -> Score:
+        env, healthy = self.env, self.healthy(now)
+        forward = (now.xpos[:, self.body, 0] - then.xpos[:, self.body, 0]) / model.dt * env._forward_reward_weight
+        survive = healthy * env._healthy_reward
+        control = env._ctrl_cost_weight * sum_of_squares(actions)
+        contact = env._contact_cost_weight * sum_of_squares(self.contact_forces(now))
+        terms = {"reward_forward": forward, "reward_ctrl": -control, "reward_contact": -contact, "reward_survive": survive}
+        return Score(forward + survive - (control + contact), terms, ~healthy & bool(env._terminate_when_unhealthy))
