@@ -1,0 +1,170 @@
+"""MuJoCo's environments as a core of a simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import mujoco
+import numpy as np
+
+from rlspo.simulators.base import Array, Core, Outcome
+from rlspo.simulators.mujoco.physics import INTEGRATION, component, physics_for
+from rlspo.simulators.mujoco.task import Task
+from rlspo.simulators.mujoco.tasks import task_for
+
+
+class Origin(NamedTuple):
+    """Where a state was captured.
+
+    :param model: the environment's own, not a copy
+    :param random: the state of its generator, which only resets draw from; None where it had none yet
+    """
+
+    model: Any
+    random: dict[str, Any] | None
+
+
+class MujocoStates:
+    """``n`` states of a MuJoCo environment.
+
+    :param rows: ``mjSTATE_INTEGRATION``, ``(n, row size)``
+    :param lagging: what the task's reward reads before a step, ``(n, ...)`` each; MuJoCo leaves it a substep behind, so that
+        it does not follow from the row
+    :param origins: the environments that the states come from
+    :param origin: of each state, ``(n,)``
+    """
+
+    def __init__(
+        self, rows: np.ndarray, lagging: dict[str, np.ndarray], origins: Sequence[Origin], origin: np.ndarray
+    ) -> None:
+        self.rows, self.lagging, self.origins, self.origin = rows, lagging, origins, origin
+
+
+class MujocoCore(Core):
+    """Steps gymnasium's MuJoCo tasks of version 5 exactly, with all their arguments.
+
+    Observations, rewards and ends are those of ``env.step``, to the last bit in the observations, at any depth of a branch: a
+    state holds the solver's warm start, without which branches would drift away from the environment step by step.
+
+    The physical model is the environment's own and shared with it: gravity or masses that change (by a wrapper, at a reset)
+    change for the states that were captured before, too. States from several environments keep each the model of its own.
+
+    :param env: a MuJoCo environment of gymnasium, wrapped or not
+    :param threads: at most; None: as many as there are cores. Small batches use fewer
+    :raises TypeError: for an environment whose rules are not known
+    """
+
+    def __init__(self, env: Any, threads: int | None = None) -> None:
+        self.env = env.unwrapped
+        self.task: Task = task_for(self.env)
+        self.physics = physics_for(tuple(dict.fromkeys((*self.task.after, *self.task.before))), threads)
+        model = self.env.model
+        self._parts = {name.lower(): component(model, name) for name in ("QPOS", "QVEL", "CTRL")}
+        self._row_size = mujoco.mj_stateSize(model, INTEGRATION)
+
+    def capture(self, env: Any) -> MujocoStates:
+        inner, data = env.unwrapped, env.unwrapped.data
+        if type(inner) is not type(self.env) or mujoco.mj_stateSize(inner.model, INTEGRATION) != self._row_size:
+            raise ValueError(f"This simulator was made for {self.env} and cannot capture {inner}; make one for it.")
+        row = np.empty(self._row_size)
+        mujoco.mj_getState(inner.model, data, row, INTEGRATION)
+        lagging = {name: getattr(data, name)[None].copy() for name in self.task.before}
+        generator = inner._np_random
+        origin = Origin(inner.model, None if generator is None else generator.bit_generator.state)
+        return MujocoStates(row[None], lagging, [origin], np.zeros(1, int))
+
+    def restore(self, env: Any, states: MujocoStates) -> None:
+        """Put ``env`` into a state; it goes on exactly as it would have from there.
+
+        What MuJoCo derives from the state and no step reads (contacts for a picture, say) is computed anew, and agrees with
+        what it was before up to the lag of a substep.
+        """
+        inner = env.unwrapped
+        model, data, row = inner.model, inner.data, states.rows[0]
+        mujoco.mj_setState(model, data, row, INTEGRATION)
+        mujoco.mj_forward(model, data)
+        mujoco.mj_rnePostConstraint(model, data)
+        mujoco.mj_setState(model, data, row, INTEGRATION)  # for the warm start, which mj_forward has written to
+        for name, array in states.lagging.items():
+            getattr(data, name)[:] = array[0]
+        random = states.origins[states.origin[0]].random
+        if random is None:
+            inner._np_random = None
+        else:
+            if inner._np_random is None:
+                inner._np_random = np.random.Generator(getattr(np.random, random["bit_generator"])())
+            inner._np_random.bit_generator.state = random
+
+    def size(self, states: MujocoStates) -> int:
+        return len(states.rows)
+
+    def join(self, parts: Sequence[MujocoStates]) -> MujocoStates:
+        starts = np.cumsum([0, *(len(part.origins) for part in parts)])
+        return MujocoStates(
+            np.concatenate([part.rows for part in parts]),
+            {name: np.concatenate([part.lagging[name] for part in parts]) for name in self.task.before},
+            [origin for part in parts for origin in part.origins],
+            np.concatenate([part.origin + start for part, start in zip(parts, starts, strict=False)]),
+        )
+
+    def select(self, states: MujocoStates, index: Array) -> MujocoStates:
+        lagging = {name: array[index] for name, array in states.lagging.items()}
+        return MujocoStates(states.rows[index], lagging, states.origins, states.origin[index])
+
+    def reseed(self, states: MujocoStates, seed: int) -> MujocoStates:
+        """A copy: no step draws random numbers."""
+        return self.select(states, np.arange(len(states.rows)))
+
+    def step(self, states: MujocoStates, actions: Array, live: Array) -> Outcome:
+        return self.step_with_terms(states, actions, live)[0]
+
+    def step_with_terms(self, states: MujocoStates, actions: Array, live: Array) -> tuple[Outcome, dict[str, np.ndarray]]:
+        """:meth:`step`, and the parts of the rewards, ``(n,)`` each, under their names in the environment's info."""
+        actions, live = np.asarray(actions), np.asarray(live, bool)
+        n, n_controls = len(states.rows), self._parts["ctrl"].stop - self._parts["ctrl"].start
+        if actions.shape != (n, n_controls):
+            raise ValueError(f"actions have shape {actions.shape}; {n} states take ({n}, {n_controls}).")
+        if live.all():
+            return self._step(states, actions)
+        shape = self.env.observation_space.shape
+        if not live.any():
+            none = np.zeros(n)
+            return Outcome(states, np.zeros((n, *shape)), none, none.astype(bool), none.astype(bool)), {}
+        index = np.flatnonzero(live)
+        (new, *results), terms = self._step(self.select(states, index), actions[index])
+        states.rows[index] = new.rows
+        for name, array in states.lagging.items():
+            array[index] = new.lagging[name]
+
+        def spread(values: np.ndarray) -> np.ndarray:
+            everywhere = np.zeros((n, *values.shape[1:]), values.dtype)
+            everywhere[index] = values
+            return everywhere
+
+        return Outcome(states, *map(spread, results)), {name: spread(values) for name, values in terms.items()}
+
+    def _step(self, states: MujocoStates, actions: np.ndarray) -> tuple[Outcome, dict[str, np.ndarray]]:
+        """Of states that are all live."""
+        states.rows[:, self._parts["ctrl"]] = actions
+        models = [origin.model for origin in states.origins]
+        if any(model is not models[0] for model in models):
+            models = [models[origin] for origin in states.origin]
+        else:
+            models = models[:1]
+        rows, derived = self.physics.step(states.rows, models, self.env.frame_skip)
+        now = self._frame(rows, derived)
+        observations = self.task.observe(now)
+        score = self.task.score(self._frame(states.rows, states.lagging), now, actions, self._model(models))
+        new = MujocoStates(rows, {name: derived[name] for name in self.task.before}, states.origins, states.origin)
+        truncated = np.zeros(len(rows), bool)
+        return Outcome(new, observations, score.rewards.astype(np.float64), score.terminated, truncated), score.terms
+
+    def _frame(self, rows: np.ndarray, derived: dict[str, np.ndarray]) -> SimpleNamespace:
+        return SimpleNamespace(**{name: rows[:, part] for name, part in self._parts.items()}, **derived)
+
+    def _model(self, models: Sequence[Any]) -> SimpleNamespace:
+        timestep = np.array([model.opt.timestep for model in models])
+        mass = np.stack([model.body_mass for model in models])
+        return SimpleNamespace(timestep=timestep, dt=timestep * self.env.frame_skip, body_mass=mass)
