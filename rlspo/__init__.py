@@ -5,8 +5,9 @@ from rlspo.envs.registration import register_envs
 from rlspo.pdppo import PDPPO
 from rlspo.ppo import PPO
 from rlspo.sac import SAC
+from rlspo.spo import SPO
 
 __version__ = "0.1.0"
-__all__ = ["ARPO", "BARPO", "PDPPO", "PPO", "SAC", "__version__"]
+__all__ = ["ARPO", "BARPO", "PDPPO", "PPO", "SAC", "SPO", "__version__"]
 
 register_envs()

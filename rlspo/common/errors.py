@@ -39,6 +39,24 @@ class MissingPostDecisionError(ValueError):
         )
 
 
+class NotSimulatableError(TypeError):
+    """An environment or one of its wrappers cannot be captured, branched and put back.
+
+    :param what: the environment or wrapper, by name
+    :param why: what stands in the way, and the remedy if it is a particular one
+    """
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(
+            f"{what} cannot be simulated: {why}. What can: gymnasium's MuJoCo tasks, Atari games, environments with a method "
+            "array_form() (rlspo's own have it), and plain Python environments that copy.deepcopy copies truly; inside "
+            "gymnasium's and SB3's wrappers, alone, in a DummyVecEnv or a SyncVectorEnv. For an environment of your own: give "
+            "it __deepcopy__, or array_form() for speed. For a wrapper: let it be a gymnasium ActionWrapper, "
+            "ObservationWrapper or RewardWrapper with a class attribute simulated_state, the names of the attributes that it "
+            "remembers, () for none; or give it a method simulated_layer(). rlspo.simulators.check_simulator(env) tests them."
+        )
+
+
 def _first_bad_env(array: np.ndarray) -> int | None:
     """Index along the first axis of the first entry that is not finite, or None."""
     if not np.issubdtype(array.dtype, np.floating) or np.isfinite(array).all():

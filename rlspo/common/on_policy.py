@@ -78,7 +78,7 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         self.reward_scaler: RewardScaler | None = None
         if self.env is not None:
             observation_fields(self.observation_space)
-            check_batch_size(self.batch_size, self.n_steps, self.n_envs)
+            self.updates_per_rollout()
 
     # What an agent may change.
 
@@ -241,12 +241,25 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
 
     # Learning.
 
+    def learning_data(self) -> dict[str, Any]:
+        """Flat fields on the device, by name: what minibatches are rows of."""
+        extra = [name for name, field in self.extra_fields.items() if isinstance(field, dict) or field.for_loss]
+        return self.rollout_buffer.tensors((*MINIBATCH_FIELDS.values(), *extra))
+
     def minibatches(self) -> np.ndarray:
         """Row numbers of one epoch's minibatches, ``(n_minibatches, batch_size)``, in random order."""
         order = self.randomness.numpy.permutation(np.flatnonzero(self.rollout_buffer.flat("valid")))
         # Where resets leave too little for one whole minibatch, rows are used twice.
         whole = max(len(order) // self.batch_size, 1) * self.batch_size
         return np.resize(order, whole).reshape(-1, self.batch_size)
+
+    def updates_per_rollout(self) -> int:
+        """Minibatches that one :meth:`train` takes, unless it stops early.
+
+        :raises ValueError: for a ``batch_size`` that does not divide the rollout
+        """
+        check_batch_size(self.batch_size, self.n_steps, self.n_envs)
+        return self.n_epochs * (self.n_steps * self.n_envs // self.batch_size)
 
     def _all_noise(self) -> Any:
         """What :meth:`_whole_loss` needs: the agent's noise, and the policy's where that has a loss of its own."""
@@ -276,8 +289,7 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         self._update_learning_rate(self.policy.optimizer)
         learning_rate = self.policy.optimizer.param_groups[0]["lr"]
         hyper = self.update.tensors_of({"learning_rate": learning_rate, **self.hyper()})
-        extra = [name for name, field in self.extra_fields.items() if isinstance(field, dict) or field.for_loss]
-        data = self.rollout_buffer.tensors((*MINIBATCH_FIELDS.values(), *extra))
+        data = self.learning_data()
         reports: list[Tensor] = []
         self.update.begin()
         with ExitStack() as after_the_first:
@@ -332,9 +344,8 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
 
         Arguments as in SB3; ``total_timesteps`` may be a float (``1e6``).
         """
-        check_batch_size(self.batch_size, self.n_steps, self.n_envs)
         rollout = self.n_steps * self.n_envs
-        self.decide_on_compiling(-(-int(total_timesteps) // rollout) * self.n_epochs * (rollout // self.batch_size))
+        self.decide_on_compiling(-(-int(total_timesteps) // rollout) * self.updates_per_rollout())
         name = tb_log_name or type(self).__name__
         return super().learn(int(total_timesteps), callback, log_interval, name, reset_num_timesteps, progress_bar)
 

@@ -1,6 +1,17 @@
-"""Environments that can be captured, branched, stepped side by side and put back."""
+"""Environments that can be captured, branched, stepped side by side and put back: what a search plans in."""
 
-from rlspo.simulators.arrays import ArrayCore, ArrayForm
+from rlspo.common.errors import NotSimulatableError
+from rlspo.simulators.arrays import ArrayForm
 from rlspo.simulators.base import Core, Layer, Outcome, Simulator, States
+from rlspo.simulators.choosing import simulator_for
 
-__all__ = ["ArrayCore", "ArrayForm", "Core", "Layer", "Outcome", "Simulator", "States"]
+__all__ = [
+    "ArrayForm",
+    "Core",
+    "Layer",
+    "NotSimulatableError",
+    "Outcome",
+    "Simulator",
+    "States",
+    "simulator_for",
+]

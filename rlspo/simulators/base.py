@@ -117,15 +117,15 @@ class Layer:
         self.wrapper = wrapper
 
     def capture(self, wrapper: Any) -> dict[str, np.ndarray]:
-        """What ``wrapper`` remembers, each array ``(n_envs, ...)``: one row for a gymnasium wrapper, all for one of a VecEnv."""
+        """What ``wrapper`` remembers, each array ``(n, ...)``: one row for a gymnasium wrapper, all for one of a VecEnv."""
         return {}
 
     def restore(self, wrapper: Any, memory: dict[str, np.ndarray]) -> None:
         """Let ``wrapper`` remember what :meth:`capture` gave."""
 
-    def actions(self, actions: Array) -> Array:
-        """Actions for the wrapper, ``(n, ...)``, to actions for what it wraps."""
-        return actions
+    def before(self, memory: dict[str, Array], actions: Array) -> tuple[dict[str, Array], Array]:
+        """The memory after actions for the wrapper, ``(n, ...)``, were turned into actions for what it wraps, and these."""
+        return memory, actions
 
     def after(self, memory: dict[str, Array], outcome: Outcome) -> tuple[dict[str, Array], Outcome]:
         """The memory after a step, and the step's outcome as the wrapper shows it (its states are the core's)."""
@@ -156,7 +156,9 @@ class States:
         :raises ValueError: where a step used these states up
         """
         if self.spent:
-            raise ValueError("These states were stepped and are used up; go on with those that step() gave, or keep a copy first.")
+            raise ValueError(
+                "These states were stepped and are used up: go on with those that step() gave, or copy them first."
+            )
 
 
 class Simulator:
@@ -245,13 +247,14 @@ class Simulator:
         states.check()
         states.spent = True
         live = ~states.ended
-        for layer in reversed(self.layers):
-            actions = layer.actions(actions)
+        acted = [*states.memory]
+        for place in reversed(range(len(self.layers))):
+            acted[place], actions = self.layers[place].before(acted[place], actions)
         outcome = self.core.step(states.core, actions, live)
         core, memories = outcome.states, []
-        for layer, memory in zip(self.layers, states.memory, strict=True):
+        for layer, memory, old in zip(self.layers, acted, states.memory, strict=True):
             changed, outcome = layer.after(memory, outcome)
-            memories.append(where(live, changed, memory) if memory else memory)
+            memories.append(where(live, changed, old) if old else old)
         _, observations, rewards, terminated, truncated = outcome
         if states.observations is not None:
             observations = where(live, observations, states.observations)

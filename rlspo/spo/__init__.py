@@ -1,5 +1,8 @@
 """Sequential Monte Carlo policy optimisation, and its search for any agent."""
 
-from rlspo.spo.search import Search, search
+from rlspo.spo.planning import Planner
+from rlspo.spo.policies import SPOPolicy
+from rlspo.spo.search import Search, SearchSettings, search
+from rlspo.spo.spo import SPO
 
-__all__ = ["Search", "search"]
+__all__ = ["SPO", "Planner", "SPOPolicy", "Search", "SearchSettings", "search"]

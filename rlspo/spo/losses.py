@@ -24,14 +24,15 @@ def raw_of(dual_value: float) -> float:
     return dual_value + math.log(-math.expm1(-dual_value))
 
 
-def temperature_loss(temperature: Tensor, advantages: Tensor, bound: Tensor | float) -> Tensor:
+def temperature_loss(temperature: Tensor, advantages: Tensor, bound: float, correction: Tensor | float = 0.0) -> Tensor:
     """The dual whose minimum is the temperature at which KL(q || pi) is ``bound`` (eq. 7), with actions drawn from pi.
 
     :param temperature: eta, a scalar
     :param advantages: of N draws in each state, ``(B, N)``
     :param bound: epsilon, in nats; above log N it never binds
+    :param correction: of actions drawn from something else, log pi minus its log-probability, ``(B, N)``
     """
-    log_mean = torch.logsumexp(advantages / temperature, dim=-1) - math.log(advantages.shape[-1])
+    log_mean = torch.logsumexp(advantages / temperature + correction, dim=-1) - math.log(advantages.shape[-1])
     return temperature * (bound + log_mean.mean())
 
 
@@ -54,6 +55,12 @@ def gaussian_divergences(old: Gaussian, new: Gaussian) -> tuple[Tensor, Tensor]:
     narrowed = new.log_std - old.log_std
     spread = narrowed + 0.5 * (torch.exp(-2.0 * narrowed) - 1.0)
     return moved, spread.expand_as(moved)
+
+
+def decoupled_likelihood(new: Gaussian, old: Gaussian, actions: Tensor, weights: Tensor) -> Tensor:
+    """:func:`log_likelihood` with the new mean and the old spread, plus that with the old mean and the new spread."""
+    one, other = Gaussian(new.mean, old.log_std), Gaussian(old.mean, new.log_std)
+    return log_likelihood(one, actions, weights) + log_likelihood(other, actions, weights)
 
 
 def penalties(divergences: Tensor, raw_multipliers: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,30 +1,168 @@
-"""Acting by search with the policy and value of any agent."""
+"""Acting by search with the policy and the value of any agent."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+import time
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common import policies as sb3
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from rlspo.common.collector import env_actions
-from rlspo.common.trees import to_tensor, tree_map
+from rlspo.common.errors import check_number
 from rlspo.simulators import simulator_for
-from rlspo.spo.search import Search, SearchSettings, search
-from rlspo.spo.temperature import best_temperature
+from rlspo.spo.exploration import RootNoise
+from rlspo.spo.search import Propose, Search, SearchSettings, Value, search
+from rlspo.spo.temperature import temperature_for
 
 Tensor = torch.Tensor
 
 
-def proposals(policy: Any, generator: torch.Generator | None) -> Callable[[Any], Tensor]:
-    """Draws of an agent's policy, ``(K, *action_shape)``, as the policy sees actions.
+def proposals(model: BaseAlgorithm, generator: torch.Generator | None) -> Propose:
+    """Draws of the agent's policy, as that sees actions (Box actions flat).
 
-    :param policy: of an agent of rlspo, or an actor-critic policy or SAC's of SB3
+    :raises TypeError: for an agent without a distribution over actions
     """
+    policy: Any = model.policy
     if hasattr(policy, "distribution_of"):
         return lambda seen: policy.distribution_of(policy.preprocess(seen)).sample(generator)
-    raise TypeError(f"{type(policy).__name__} does not give action distributions that can be searched with.")
+    if isinstance(policy, sb3.ActorCriticPolicy):
+        return lambda seen: policy.get_distribution(seen).sample()
+    if hasattr(policy, "actor") and hasattr(policy.actor, "action_log_prob"):
+        return lambda seen: policy.actor(seen, deterministic=False)
+    raise TypeError(
+        f"{type(model).__name__} cannot be planned with: a search draws actions from a policy and asks for their value, which PPO "
+        "and its variants, A2C, SAC and SPO have."
+    )
+
+
+def values(model: BaseAlgorithm) -> Value:
+    """V of the agent's critic, ``(K,)``; SAC's is the lower Q of its likeliest action."""
+    policy: Any = model.policy
+    if hasattr(policy, "values_of"):
+        return lambda seen: policy.values_of(policy.preprocess(seen))
+    if isinstance(policy, sb3.ActorCriticPolicy):
+        return lambda seen: policy.predict_values(seen).squeeze(-1)
+    return lambda seen: torch.cat(policy.critic(seen, policy.actor(seen, deterministic=True)), dim=-1).amin(dim=-1)
+
+
+class Planner:
+    """Searches from the states of an environment with an agent's policy and value.
+
+    :param model: PPO, ARPO, BARPO, PDPPO, SAC or SPO of rlspo; PPO, A2C or SAC of SB3
+    :param env: the environment that is acted in, see :func:`rlspo.simulators.simulator_for`
+    :param temperature: in units of V; None: found from what was searched last, so that searches stray ``search_kl`` from the
+        policy on average
+    :param search_kl: in nats, below the logarithm of ``n_particles``
+    :param root_noise: see :class:`~rlspo.spo.exploration.RootNoise`; None for none
+    :param generator: source of all randomness, on the model's device
+    :param settings: see :class:`~rlspo.spo.SearchSettings`
+    :raises NotSimulatableError: for an environment that cannot be simulated
+    :raises TypeError: for an agent that cannot be planned with
+    """
+
+    def __init__(
+        self,
+        model: BaseAlgorithm,
+        env: Any,
+        *,
+        temperature: float | None = None,
+        search_kl: float = 0.5,
+        root_noise: RootNoise | None = None,
+        generator: torch.Generator | None = None,
+        **settings: Any,
+    ) -> None:
+        SearchSettings(**settings, temperature=1.0 if temperature is None else temperature)
+        check_number("search_kl", search_kl, positive=True)
+        self.model, self.settings = model, settings
+        self.temperature, self.search_kl = temperature, search_kl
+        self.root_noise, self.generator = root_noise, generator
+        self.propose, self.value = proposals(model, generator), values(model)
+        self.simulator = simulator_for(env)
+        #: Steps that searches took in the simulator, and the seconds that they lasted.
+        self.model_steps, self.seconds = 0.0, 0.0
+
+    def search(self, env: Any, observations: Any) -> Search:
+        """Plan from where ``env`` stands now; it stays as it is.
+
+        :param env: of the kind that the planner was made for
+        :param observations: of it, ``(n_envs, *obs_shape)``
+        """
+        start = time.perf_counter()
+        was_training, policy = self.model.policy.training, self.model.policy
+        policy.set_training_mode(False)
+        try:
+            with torch.inference_mode():
+                states = self.simulator.capture(env)
+                found = self._search(states, observations)
+        finally:
+            policy.set_training_mode(was_training)
+        self.model_steps += float(found.model_steps)
+        self.seconds += time.perf_counter() - start
+        return found
+
+    def act(self, env: Any, observations: Any, deterministic: bool = True) -> tuple[np.ndarray, Search]:
+        """Actions for ``env``, as it takes them, ``(n_envs, *action_shape)``, and the search that found them.
+
+        :param deterministic: the action with the most weight or, of Box actions, the weighted mean; False: one drawn with the
+            weights, as in training
+        """
+        found = self.search(env, observations)
+        if not deterministic:
+            actions = found.draw(self.generator)
+        elif isinstance(self.model.action_space, spaces.Box):
+            actions = found.mean()
+        else:
+            actions = found.best()
+        return env_actions(actions.cpu().numpy(), self.model.policy, self.model.action_space), found
+
+    def _search(self, states: Any, observations: Any) -> Search:
+        if self.temperature is not None:
+            return self._search_at(self.temperature, states, observations, self.settings)
+        if self._fitted is None:  # how far values differ is not known yet: look once without resampling
+            probe = {**self.settings, "resample_period": None, "ess_threshold": None, "as_published": False}
+            self._fitted = self._fitting(self._search_at(1.0, states, observations, probe))
+        found = self._search_at(self._fitted, states, observations, self.settings)
+        self._fitted = self._fitted**0.9 * self._fitting(found) ** 0.1
+        return found
+
+    #: The temperature in use where none was given.
+    _fitted: float | None = None
+
+    def _fitting(self, found: Search) -> float:
+        return temperature_for(found.advantages, self.search_kl)
+
+    def _search_at(self, temperature: float, states: Any, observations: Any, settings: dict[str, Any]) -> Search:
+        return search(
+            self.simulator,
+            states,
+            observations,
+            self.propose,
+            self.value,
+            temperature=temperature,
+            propose_root=None if self.root_noise is None else self._noisy,
+            to_env=self._to_env,
+            scale_rewards=self._scaled,
+            generator=self.generator,
+            device=self.model.device,
+            **settings,
+        )
+
+    def _noisy(self, seen: Any) -> tuple[Tensor, Tensor]:
+        policy: Any = self.model.policy
+        assert self.root_noise is not None
+        return self.root_noise(policy.distribution_of(policy.preprocess(seen)), self.settings["n_particles"], self.generator)
+
+    def _to_env(self, actions: Tensor) -> Any:
+        """Choices stay on their device, for simulators that live there."""
+        if not isinstance(self.model.action_space, spaces.Box):
+            return actions
+        return env_actions(actions.cpu().numpy(), self.model.policy, self.model.action_space)
+
+    def _scaled(self, rewards: Tensor) -> Tensor:
+        """In the units that V was trained in."""
+        scaler = getattr(self.model, "reward_scaler", None)
+        return rewards if scaler is None else (rewards / scaler.scale).clamp(-scaler.clip, scaler.clip)

@@ -40,6 +40,7 @@ class Search(NamedTuple):
     :param actions: first actions of the particles that are left, ``(B, N, *action_shape)``
     :param weights: of these, ``(B, N)``; each row sums to 1
     :param advantages: sum of gamma^k A_k of each particle up to the first resampling, as drawn from the policy, ``(B, N)``
+    :param corrections: log pi minus the log-probability with which the first actions were drawn, ``(B, N)``
     :param values: of the roots when one acts by search: V plus the weighted advantage of the whole paths, ``(B,)``
     :param diagnostics: by name, for each depth, ``(depth,)``: means over the roots
     :param model_steps: how many steps the simulator took, a scalar
@@ -48,6 +49,7 @@ class Search(NamedTuple):
     actions: Tensor
     weights: Tensor
     advantages: Tensor
+    corrections: Tensor
     values: Tensor
     diagnostics: dict[str, Tensor]
     model_steps: Tensor
@@ -191,7 +193,8 @@ def search(
     def by_root(per_particle: Any) -> Tensor:
         return torch.as_tensor(per_particle, device=device).reshape(roots, count)
 
-    log_weights = torch.zeros(roots, count, device=device, dtype=dtype) if correction is None else by_root(correction)
+    corrections = torch.zeros(roots, count, device=device, dtype=dtype) if correction is None else by_root(correction)
+    log_weights = corrections
     values = root_values.repeat_interleave(count).reshape(roots, count)
     alive = ~by_root(particles.ended)
     advantages = torch.zeros_like(values)  # up to the first resampling, by the slot in which a particle was drawn
@@ -230,7 +233,8 @@ def search(
     weights = log_weights.softmax(dim=-1)
     diagnostics = {name: torch.stack([entry[name] for entry in log]) for name in log[0]}
     model_steps = diagnostics.pop("stepped").sum()
-    return Search(first_actions, weights, advantages, root_values + (weights * paths).sum(dim=-1), diagnostics, model_steps)
+    found_values = root_values + (weights * paths).sum(dim=-1)
+    return Search(first_actions, weights, advantages, corrections, found_values, diagnostics, model_steps)
 
 
 def _diagnostics(log_weights: Tensor, alive: Tensor, first_actions: Tensor) -> dict[str, Tensor]:
@@ -257,12 +261,13 @@ def distinct(actions: Tensor) -> Tensor:
     return (~(same & earlier).any(dim=-1)).sum(dim=-1)
 
 
-def search_divergence(advantages: Tensor, temperature: Tensor | float) -> Tensor:
+def search_divergence(advantages: Tensor, temperature: Tensor | float, correction: Tensor | float = 0.0) -> Tensor:
     """KL(q || pi) in nats, by the weights that the advantages of draws from pi get, ``(B,)``; at most log N.
 
     :param advantages: ``(B, N)``
+    :param correction: of draws from something else, ``(B, N)``
     """
-    log_weights = (advantages / temperature).log_softmax(dim=-1)
+    log_weights = (advantages / temperature + correction).log_softmax(dim=-1)
     return (log_weights.exp() * (log_weights + math.log(advantages.shape[-1]))).sum(dim=-1)
 
 

@@ -11,6 +11,8 @@ from rlspo.common.update import Update
 from rlspo.spo.losses import LOWEST_RAW
 
 Tensor = torch.Tensor
+#: Parameters that are dual variables, which have a lowest value.
+DUALS = ("raw_temperature", "raw_multipliers")
 
 
 class TargetUpdate(Update):
@@ -18,11 +20,10 @@ class TargetUpdate(Update):
 
     :param target: vector of the average, as long as the parameters; written to
     :param tau: how far the average goes towards the parameters at a step
-    :param n_duals: how many of the last parameters are dual variables, which have a lowest value
     """
 
-    def __init__(self, *args: Any, target: Tensor, tau: float, n_duals: int, **kwargs: Any) -> None:
-        self.target, self.tau, self.n_duals = stays(target), tau, n_duals
+    def __init__(self, *args: Any, target: Tensor, tau: float, **kwargs: Any) -> None:
+        self.target, self.tau = stays(target), tau
         super().__init__(*args, **kwargs)
 
     def target_parameters(self) -> dict[str, Tensor]:
@@ -31,11 +32,15 @@ class TargetUpdate(Update):
 
     def _step(self, values: Tensor, *given: Any) -> Tensor:
         report = super()._step(values, *given)
-        values[-self.n_duals :].clamp_(min=LOWEST_RAW)
-        self.target.lerp_(values, self.tau)
+        self._follow(values)
         return report
 
     def _step_outside(self, *given: Any) -> None:
         super()._step_outside(*given)
-        self.flat.values[-self.n_duals :].clamp_(min=LOWEST_RAW)
-        self.target.lerp_(self.flat.values, self.tau)
+        self._follow(self.flat.values)
+
+    def _follow(self, values: Tensor) -> None:
+        for name, part in self.flat.named(values).items():
+            if name in DUALS:
+                part.clamp_(min=LOWEST_RAW)
+        self.target.lerp_(values, self.tau)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from rlspo.simulators import ArrayCore, Simulator, States
+from rlspo.simulators import Simulator, States
+from rlspo.simulators.arrays import ArrayCore
 
 
 @dataclass

@@ -1,0 +1,210 @@
+"""Which simulator an environment gets."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import SyncVectorEnv, VectorEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
+
+from rlspo.common.errors import NotSimulatableError
+from rlspo.common.vector_env import GymnasiumVecEnv
+from rlspo.simulators.arrays import ArrayCore
+from rlspo.simulators.base import Core, Layer, Simulator
+from rlspo.simulators.copies import CopyCore
+from rlspo.simulators.following import layer_for, vec_layer_for
+from rlspo.simulators.vectors import GymnasiumVecEnvLayer, VecEnvLayer, VectorEnvLayer, ended_in
+
+
+@dataclass
+class Peeled:
+    """An environment taken apart.
+
+    :param inner: what the core captures: one environment for each root, or a single one with all of them
+    :param wrappers: of each layer, from the innermost to the outermost: one for each root, or a single one around all
+    :param ended: whose episodes are over, ``(n,)``
+    """
+
+    inner: list[Any]
+    wrappers: list[list[Any]]
+    ended: np.ndarray
+
+
+@dataclass
+class Roots:
+    """The environments inside a vectorised one, or the one there is.
+
+    :param envs: gymnasium's environments with their wrappers, or a single vectorised one with an array form
+    :param around: the vectorised environment and the wrappers around it, from the innermost to the outermost
+    """
+
+    envs: list[Any]
+    around: list[Any]
+    ended: np.ndarray
+
+
+def simulator_for(env: Any) -> Simulator:
+    """A simulator for ``env``, with which its states can be captured, branched, stepped side by side and put back.
+
+    An environment's own ``array_form()`` comes first, then MuJoCo, then Atari games, then deep copies.
+
+    :param env: of gymnasium, with any of the wrappers known here; or vectorised: SB3's ``DummyVecEnv`` with wrappers around
+        it, gymnasium's ``SyncVectorEnv``, a ``VectorEnv`` that has ``array_form()``, or rlspo's ``GymnasiumVecEnv`` around
+        these two. It is not reset and not changed
+    :raises NotSimulatableError: naming what cannot be simulated, why, and what to do
+
+    >>> import gymnasium
+    >>> env = gymnasium.make("CartPole-v1")
+    >>> _ = env.reset(seed=0)
+    >>> simulator = simulator_for(env)
+    >>> states = simulator.replicate(simulator.capture(env), 3)
+    >>> simulator.step(states, [0, 1, 1]).rewards
+    array([1., 1., 1.])
+    """
+    roots = _roots(env)
+    core = _core(roots.envs[0])
+    layers = [] if core.takes_wrappers else [layer_for(one) for one in _wrappers(roots.envs[0])]
+    layers += [_layer_around(one) for one in roots.around]
+    peel = Peel(core.takes_wrappers)
+    _check_alike(roots.envs)
+    peel.kinds = peel.kinds_of(env)
+    return Simulator(core, layers, peel)
+
+
+class Peel:
+    """Takes an environment apart, in the same way each time.
+
+    :param whole: whether the core captures wrapped environments
+    """
+
+    def __init__(self, whole: bool) -> None:
+        self.whole = whole
+        self.kinds: list[str] = []
+
+    def kinds_of(self, env: Any) -> list[str]:
+        """Names of the innermost environment's class and of all layers'."""
+        peeled = self._apart(env)
+        return [type(one).__name__ for one in [peeled.inner[0], *(wrappers[0] for wrappers in peeled.wrappers)]]
+
+    def __call__(self, env: Any) -> Peeled:
+        """
+        :raises ValueError: for an environment that is wrapped in another way than the simulator's
+        """
+        kinds = self.kinds_of(env)
+        if kinds != self.kinds:
+            raise ValueError(
+                f"This simulator was made for {' in '.join(self.kinds)}, and this is {' in '.join(kinds)}; make another with "
+                "simulator_for(env)."
+            )
+        return self._apart(env)
+
+    def _apart(self, env: Any) -> Peeled:
+        roots = _roots(env)
+        inner = roots.envs if self.whole else [one.unwrapped if isinstance(one, gym.Env) else one for one in roots.envs]
+        rows = [] if self.whole else [*zip(*(_wrappers(one) for one in roots.envs), strict=True)]
+        wrappers: list[list[Any]] = [[*layer] for layer in rows]
+        return Peeled(inner, [*wrappers, *([one] for one in roots.around)], roots.ended)
+
+
+def _wrappers(env: Any) -> list[gym.Wrapper]:
+    """From the innermost to the outermost."""
+    found: list[gym.Wrapper] = []
+    while isinstance(env, gym.Wrapper):
+        found.append(env)
+        env = env.env
+    return found[::-1]
+
+
+def _roots(env: Any) -> Roots:
+    if isinstance(env, gym.Env):
+        return Roots([env], [], np.zeros(1, bool))
+    around: list[Any] = []
+    while isinstance(env, VecEnvWrapper):
+        around.append(env)
+        env = env.venv
+    around.append(env)
+    around.reverse()
+    if isinstance(env, DummyVecEnv):
+        return Roots([*env.envs], around, np.zeros(env.num_envs, bool))
+    if isinstance(env, GymnasiumVecEnv):
+        return Roots(_vector_envs(env.env), around, env.resets_next.copy())
+    if isinstance(env, VectorEnv):
+        return Roots(_vector_envs(env), around, ended_in(env))
+    name = type(env).__name__
+    if isinstance(env, SubprocVecEnv):
+        raise NotSimulatableError(
+            name, "its environments live in other processes; put them in a DummyVecEnv, the search itself steps many at once"
+        )
+    raise NotSimulatableError(name, "it is no gymnasium environment, and no vectorised one that is known here")
+
+
+def _vector_envs(env: VectorEnv) -> list[Any]:
+    """What steps inside gymnasium's vectorised environment."""
+    if type(env) is SyncVectorEnv:
+        return [*env.envs]
+    if callable(getattr(env, "array_form", None)):
+        return [env]
+    raise NotSimulatableError(
+        type(env).__name__,
+        "of gymnasium's vectorised environments only SyncVectorEnv, and those with a method array_form(), can be looked into; "
+        'use gymnasium.make_vec(..., vectorization_mode="sync") and wrap each environment rather than the vector of them',
+    )
+
+
+def _core(env: Any) -> Core:
+    """
+    :param env: of gymnasium, with its wrappers, or vectorised with an array form
+    """
+    base = env.unwrapped
+    if callable(getattr(base, "array_form", None)):
+        return ArrayCore(base.array_form())
+    if all(hasattr(base, name) for name in ("model", "data", "frame_skip")):
+        return _mujoco_core(base)
+    return CopyCore(env)
+
+
+def _mujoco_core(base: Any) -> Core:
+    # MuJoCo need not be installed.
+    core = importlib.import_module("rlspo.simulators.mujoco").MujocoCore
+    try:
+        return core(base)
+    except NotSimulatableError:
+        raise
+    except TypeError as error:
+        raise NotSimulatableError(str(base), str(error)) from error
+
+
+def _layer_around(env: Any) -> Layer:
+    if isinstance(env, GymnasiumVecEnv):
+        return GymnasiumVecEnvLayer(env)
+    if isinstance(env, VectorEnv):
+        return VectorEnvLayer(env)
+    return VecEnvLayer(env) if isinstance(env, DummyVecEnv) else vec_layer_for(env)
+
+
+def _settings(env: Any) -> list[tuple[str, str]]:
+    """What an environment and its wrappers were made with, as far as they say."""
+    spec = env.unwrapped.spec
+    base = (type(env.unwrapped).__name__, repr(spec and (spec.id, spec.kwargs)))
+    return [base, *((type(one).__name__, repr(getattr(one, "_saved_kwargs", None))) for one in _wrappers(env))]
+
+
+def _check_alike(envs: Sequence[Any]) -> None:
+    """All environments of a vector share one simulator.
+
+    :raises NotSimulatableError: for one that differs from the first
+    """
+    first = _settings(envs[0])
+    for index, env in enumerate(envs[1:], 1):
+        found = _settings(env)
+        if found != first:
+            raise NotSimulatableError(
+                f"Environment {index} of the vectorised environment",
+                f"it was made as {found}, and environment 0 as {first}; all must be alike",
+            )
