@@ -17,6 +17,7 @@ from rlspo.common.errors import NotSimulatableError
 from rlspo.common.vector_env import GymnasiumVecEnv
 from rlspo.simulators.arrays import ArrayCore
 from rlspo.simulators.base import Core, Layer, Simulator
+from rlspo.simulators.classic_control import classic_form
 from rlspo.simulators.copies import CopyCore
 from rlspo.simulators.following import layer_for, vec_layer_for
 from rlspo.simulators.vectors import GymnasiumVecEnvLayer, VecEnvLayer, VectorEnvLayer, ended_in
@@ -164,6 +165,9 @@ def _core(env: Any) -> Core:
     base = env.unwrapped
     if callable(getattr(base, "array_form", None)):
         return ArrayCore(base.array_form())
+    classic = classic_form(base)
+    if classic is not None:
+        return ArrayCore(classic)
     if all(hasattr(base, name) for name in ("model", "data", "frame_skip")):
         return _mujoco_core(base)
     return CopyCore(env)

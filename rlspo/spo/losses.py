@@ -1,4 +1,4 @@
-"""What SPO minimises (arXiv 2402.07963, sections 4.1 and 4.2, appendix D): tensors in, scalars out."""
+"""What SPO minimises (arXiv 2402.07963, section 4.2 and appendix D): tensors in, scalars out."""
 
 from __future__ import annotations
 
@@ -22,18 +22,6 @@ def dual(raw: Tensor) -> Tensor:
 def raw_of(dual_value: float) -> float:
     """The number from which :func:`dual` makes ``dual_value``."""
     return dual_value + math.log(-math.expm1(-dual_value))
-
-
-def temperature_loss(temperature: Tensor, advantages: Tensor, bound: float, correction: Tensor | float = 0.0) -> Tensor:
-    """The dual whose minimum is the temperature at which KL(q || pi) is ``bound`` (eq. 7), with actions drawn from pi.
-
-    :param temperature: eta, a scalar
-    :param advantages: of N draws in each state, ``(B, N)``
-    :param bound: epsilon, in nats; above log N it never binds
-    :param correction: of actions drawn from something else, log pi minus its log-probability, ``(B, N)``
-    """
-    log_mean = torch.logsumexp(advantages / temperature + correction, dim=-1) - math.log(advantages.shape[-1])
-    return temperature * (bound + log_mean.mean())
 
 
 def log_likelihood(distribution: Distribution, actions: Tensor, weights: Tensor) -> Tensor:

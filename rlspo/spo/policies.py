@@ -1,4 +1,4 @@
-"""The policies of SPO: an actor and a critic, their slowly following twins, and the dual variables of the bounds."""
+"""The policies of SPO: an actor and a critic, their slowly following twins, and the multipliers of the bounds."""
 
 from __future__ import annotations
 
@@ -35,11 +35,10 @@ class SPOPolicy(ActorCriticPolicy):
     :param state_dependent_std: for Box actions and one expert, let the actor give the spread, too (``softplus``); False: one
         spread for all states, as in PPO
     :param initial_std: standard deviation of Box actions at first, where it depends on the state; in units of the action
-    :param initial_temperature: eta at first, in units of the value
     :param initial_multiplier: of the bound on the divergence (on the means of Gaussians)
     :param initial_spread_multiplier: of the bound on the spread of Gaussians; high, since a weighted sample of few actions
         draws the spread down
-    :param dual_lr_scale: learning rate of the dual variables, in units of the policy's
+    :param dual_lr_scale: learning rate of the multipliers, in units of the policy's
     """
 
     target: Tensor
@@ -52,27 +51,26 @@ class SPOPolicy(ActorCriticPolicy):
         *args: Any,
         state_dependent_std: bool = True,
         initial_std: float = 0.7,
-        initial_temperature: float = 1.0,
-        initial_multiplier: float = 10.0,
-        initial_spread_multiplier: float = 500.0,
-        dual_lr_scale: float = 3.0,
+        initial_multiplier: float = 1.0,
+        initial_spread_multiplier: float = 100.0,
+        dual_lr_scale: float = 10.0,
         **kwargs: Any,
     ) -> None:
         self.state_dependent_std = state_dependent_std
         self.initial_std = check_number("initial_std", initial_std, positive=True)
-        self.initial_temperature = check_number("initial_temperature", initial_temperature, positive=True)
         self.initial_multiplier = check_number("initial_multiplier", initial_multiplier, positive=True)
         self.initial_spread_multiplier = check_number("initial_spread_multiplier", initial_spread_multiplier, positive=True)
         self.dual_lr_scale = check_number("dual_lr_scale", dual_lr_scale, positive=True)
         if kwargs.get("use_sde"):
-            raise ValueError("use_sde is True; SPO explores by search, whose first actions are draws of the policy. Leave it out.")
+            raise ValueError(
+                "use_sde is True; SPO explores by search, whose first actions are draws of the policy. Leave it out."
+            )
         super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         names = (
             "state_dependent_std",
             "initial_std",
-            "initial_temperature",
             "initial_multiplier",
             "initial_spread_multiplier",
             "dual_lr_scale",
@@ -101,16 +99,13 @@ class SPOPolicy(ActorCriticPolicy):
         first = [raw_of(self.initial_multiplier)] * size
         if self.bounds_spread:
             first += [raw_of(self.initial_spread_multiplier)] * size
-        self.raw_temperature = nn.Parameter(torch.tensor([raw_of(self.initial_temperature)]))
         self.raw_multipliers = nn.Parameter(torch.tensor(first))
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        """The dual variables have a learning rate of their own, and their gradients do not shrink the others'."""
+        """The multipliers have a learning rate of their own, and their gradients do not shrink the others'."""
         first, *others = super()._parameter_groups()
-        duals = [self.raw_temperature, self.raw_multipliers]
-        known = {id(parameter) for parameter in duals}
-        rest = {**first, "params": [p for p in first["params"] if id(p) not in known]}
-        return [rest, *others, {"params": duals, "lr_scale": self.dual_lr_scale, "clip_apart": True}]
+        rest = {**first, "params": [p for p in first["params"] if p is not self.raw_multipliers]}
+        return [rest, *others, {"params": [self.raw_multipliers], "lr_scale": self.dual_lr_scale, "clip_apart": True}]
 
     def _distribution(self, latent: Tensor) -> Distribution:
         if not (self.bounds_spread and self.state_dependent_std):

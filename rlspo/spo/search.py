@@ -172,9 +172,7 @@ def search(
     :param device: where ``propose`` and ``value`` work; None: that of the generator or of the simulator, else the CPU
     :raises ValueError: for settings out of range
     """
-    settings = SearchSettings(
-        n_particles, depth, temperature, gamma, resample_period, ess_threshold, resampling, as_published
-    )
+    settings = SearchSettings(n_particles, depth, temperature, gamma, resample_period, ess_threshold, resampling, as_published)
     roots, count = len(states), n_particles
     given = device or (None if generator is None else generator.device) or simulator.device or "cpu"
     device = torch.device(given)

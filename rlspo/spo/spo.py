@@ -32,7 +32,8 @@ from rlspo.spo.policies import (
     SPOPolicy,
 )
 from rlspo.spo.replay import Ending, Replay
-from rlspo.spo.search import Search, search_divergence
+from rlspo.spo.search import Search
+from rlspo.spo.temperature import temperature_for
 from rlspo.spo.update import TargetUpdate
 
 Tensor = torch.Tensor
@@ -78,10 +79,10 @@ class SPO(OnPolicyAgent):
     :param policy_kl: e_pi, how far the actor may go from its average, in nats: of all together, or of Gaussians' means in each
         dimension; None: 0.05 for these, 0.01 otherwise
     :param spread_kl: the same for the spread of Gaussians, in each dimension (1e-4 to 1e-2)
-    :param dual_learning_rate: of the temperature and the multipliers of the bounds
+    :param dual_learning_rate: of the multipliers of the bounds (1e-3 to 1e-1)
     :param tau: how far the averages go towards actor and critic at a gradient step (0.001 to 0.05)
     :param vf_coef: weight of the critic's loss (its gradients are clipped together with the actor's)
-    :param max_grad_norm: limit on the norm of the gradient; that of the dual variables has the same for itself
+    :param max_grad_norm: limit on the norm of the gradient; that of the multipliers has the same for itself
     :param stats_window_size: the remaining arguments are those of :class:`rlspo.PPO`
     :raises ValueError: for values out of range
     :raises NotSimulatableError: for an environment that cannot be simulated, with what can
@@ -128,8 +129,8 @@ class SPO(OnPolicyAgent):
         search_kl: float = 0.5,
         policy_kl: float | None = None,
         spread_kl: float = 5e-4,
-        dual_learning_rate: float = 1e-3,
-        tau: float = 0.005,
+        dual_learning_rate: float = 1e-2,
+        tau: float = 0.02,
         vf_coef: float = 1.0,
         max_grad_norm: float = 0.5,
         stats_window_size: int = 100,
@@ -198,19 +199,14 @@ class SPO(OnPolicyAgent):
         average = self.policy.action_distribution(self.update.target_parameters(), inputs).detach()
         likelihood, divergences = self.m_step(actor, average, batch.extra["root_actions"], batch.extra["root_weights"])
         price, multiplier_loss = losses.penalties(divergences, parameters["raw_multipliers"], self.bounds)
-        temperature_loss, stats = self.e_step(losses.dual(parameters["raw_temperature"]), batch)
         value_loss = (values - batch.returns).square().mean()
-        loss = price - likelihood + multiplier_loss + temperature_loss + 0.5 * self.vf_coef * value_loss
-        return loss, {"policy_loss": -likelihood, "value_loss": value_loss, **stats, **self.divergence_stats(divergences)}
+        loss = price - likelihood + multiplier_loss + 0.5 * self.vf_coef * value_loss
+        return loss, {"policy_loss": -likelihood, "value_loss": value_loss, **self.divergence_stats(divergences)}
 
-    def e_step(self, temperature: Tensor, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The dual of the temperature, for advantages of first actions drawn from the policy."""
-        advantages, correction = batch.extra["root_advantages"], batch.extra.get("root_corrections", 0.0)
-        stats = {"search_kl": search_divergence(advantages, temperature.detach(), correction).mean()}
-        if self.temperature != "auto":
-            return torch.zeros_like(temperature).sum(), stats
-        dual = losses.temperature_loss(temperature, advantages, self.search_kl, correction).sum()
-        return dual, {**stats, "temperature": temperature.sum()}
+    def e_step(self) -> float:
+        """eta at the minimum of its dual, by the advantages in the replay."""
+        rows = {name: torch.from_numpy(self.replay.flat(name)[self.replay.flat("valid")]) for name in self.extra_fields}
+        return temperature_for(rows["root_advantages"], self.search_kl, rows.get("root_corrections", 0.0))
 
     def m_step(self, actor: Distribution, average: Distribution, actions: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """The weighted likelihood of the actions, and what is bounded: mean divergences of the average from the actor."""
@@ -236,8 +232,6 @@ class SPO(OnPolicyAgent):
                 "rlspo.spo.SPOPolicy."
             )
         self.policy_kwargs = {**self.policy_kwargs, "dual_lr_scale": self.dual_learning_rate / self._first_learning_rate()}
-        if self.temperature != "auto":
-            self.policy_kwargs["initial_temperature"] = self.temperature
         rows = (self.n_particles,)
         self.extra_fields = {
             "root_actions": Field((*rows, *action_field(self.action_space).shape), action_field(self.action_space).dtype),
@@ -262,7 +256,7 @@ class SPO(OnPolicyAgent):
         return Planner(
             self,
             env,
-            temperature=1.0,
+            search_kl=self.search_kl,
             root_noise=self.noise,
             generator=self.randomness.torch,
             **self.search_settings(),
@@ -311,9 +305,11 @@ class SPO(OnPolicyAgent):
 
         return act
 
-    def search_temperature(self) -> float:
-        """eta now, in units of V."""
-        return float(losses.dual(self.policy.raw_temperature.detach()))
+    def search_temperature(self) -> float | None:
+        """eta now, in units of V; None before anything was searched, where the planner finds one."""
+        return self._temperature if self.temperature == "auto" else float(self.temperature)
+
+    _temperature: float | None = None
 
     def step_fields(self, infos: list[dict[str, Any]]) -> dict[str, Any]:
         found = self._found
@@ -327,6 +323,7 @@ class SPO(OnPolicyAgent):
     ) -> None:
         super()._evaluate_rollout(buffer, time_limits, last_obs, dones, acted_by_torch)
         self.replay.keep(buffer, Ending(time_limits, tree_map(np.array, last_obs), np.array(dones)))
+        self._temperature = self.e_step()
         self._record_search()
 
     def _record_search(self) -> None:
@@ -334,6 +331,7 @@ class SPO(OnPolicyAgent):
         for name, by_depth in self._diagnostics.items():
             for depth, value in enumerate(by_depth.tolist(), start=1):
                 self.logger.record(f"search/{name}_{depth}", value, exclude=("stdout",))
+        self.logger.record("search/temperature", self._temperature)
         self._model_steps += self.planner.model_steps
         self.logger.record("search/model_steps", self._model_steps)
         self.logger.record("search/model_steps_per_second", self.planner.model_steps / self.planner.seconds)

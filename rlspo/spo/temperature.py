@@ -13,14 +13,19 @@ Tensor = torch.Tensor
 LOWEST, HIGHEST, ROUNDS = 1e-3, 1e3, 40
 
 
-def temperature_for(advantages: Tensor, bound: float) -> float:
-    """The eta at which the mean of KL(q || pi) over states is ``bound``; minimises the dual (arXiv 2402.07963, eq. 7).
+def temperature_for(advantages: Tensor, bound: float, corrections: Tensor | float = 0.0) -> float:
+    """The eta at which the mean of KL(q || pi) over states is ``bound``: the minimum of the dual (arXiv 2402.07963, eq. 7)
 
-    Where the bound is not reached, as with all advantages alike or a bound above log N, it is the lowest: a thousandth of
-    the advantages' standard deviation.
+    ::
+
+        g(eta) = eta bound + eta E_s log E_{a ~ pi} exp(A(s, a) / eta),      g'(eta) = bound - E_s KL(q || pi)
+
+    found by bisection. Where the bound is not reached, as with a bound above log N, it is a thousandth of the advantages'
+    standard deviation; where all advantages are alike, 1.
 
     :param advantages: of N draws in each state, ``(B, N)``
     :param bound: in nats
+    :param corrections: of draws from something else than the policy, see :class:`~rlspo.spo.search.Search`
     """
     spread = float(advantages.std(dim=-1, correction=0).mean())
     if spread <= 0.0:
@@ -28,7 +33,7 @@ def temperature_for(advantages: Tensor, bound: float) -> float:
     low, high = math.log(LOWEST * spread), math.log(HIGHEST * spread)
     for _ in range(ROUNDS):
         middle = 0.5 * (low + high)
-        if float(search_divergence(advantages, math.exp(middle)).mean()) > bound:
+        if float(search_divergence(advantages, math.exp(middle), corrections).mean()) > bound:
             low = middle
         else:
             high = middle

@@ -11,8 +11,6 @@ from rlspo.common.update import Update
 from rlspo.spo.losses import LOWEST_RAW
 
 Tensor = torch.Tensor
-#: Parameters that are dual variables, which have a lowest value.
-DUALS = ("raw_temperature", "raw_multipliers")
 
 
 class TargetUpdate(Update):
@@ -40,7 +38,5 @@ class TargetUpdate(Update):
         self._follow(self.flat.values)
 
     def _follow(self, values: Tensor) -> None:
-        for name, part in self.flat.named(values).items():
-            if name in DUALS:
-                part.clamp_(min=LOWEST_RAW)
+        self.flat.named(values)["raw_multipliers"].clamp_(min=LOWEST_RAW)
         self.target.lerp_(values, self.tau)
