@@ -1,4 +1,4 @@
-"""Gymnasium's CartPole and Pendulum in array form: hundreds of times faster than deep copies, and equal to the last bit."""
+"""Gymnasium's CartPole and Pendulum in array form: much faster than deep copies, with the same numbers (rewards to 1e-9)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from gymnasium.envs.classic_control import CartPoleEnv, PendulumEnv
 from rlspo.simulators.arrays import ArrayForm
 
 Array = np.ndarray
+#: New states, observations, rewards, terminated, truncated.
+Step = tuple[dict[str, Array], Array, Array, Array, Array]
 
 
 class _Form:
