@@ -14,6 +14,9 @@ from rlspo.simulators.mujoco.physics import INTEGRATION, component, physics_for
 from rlspo.simulators.mujoco.task import Task
 from rlspo.simulators.mujoco.tasks import task_for
 
+#: Options (of MuJoCo 3.4 and later) with which a row is not the whole state.
+OUTSIDE = sum(int(getattr(mujoco.mjtEnableBit, f"mjENBL_{name}", 0)) for name in ("SLEEP", "IPC"))
+
 
 class Origin(NamedTuple):
     """Where a state was captured.
@@ -65,9 +68,15 @@ class MujocoCore(Core):
         self._row_size = mujoco.mj_stateSize(model, INTEGRATION)
 
     def capture(self, env: Any) -> MujocoStates:
+        """The state of ``env``.
+
+        :raises ValueError: for another kind of environment than the core was made for, and for models with sleep or IPC
+        """
         inner, data = env.unwrapped, env.unwrapped.data
         if type(inner) is not type(self.env) or mujoco.mj_stateSize(inner.model, INTEGRATION) != self._row_size:
             raise ValueError(f"This simulator was made for {self.env} and cannot capture {inner}; make one for it.")
+        if inner.model.opt.enableflags & OUTSIDE:
+            raise ValueError("Models with sleep or IPC enabled cannot be simulated: MuJoCo does not give all of their state.")
         row = np.empty(self._row_size)
         mujoco.mj_getState(inner.model, data, row, INTEGRATION)
         lagging = {name: getattr(data, name)[None].copy() for name in self.task.before}
