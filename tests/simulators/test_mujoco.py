@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("mujoco")
 
+from rlspo.envs.simulating import PeekMujoco
 from rlspo.simulators.mujoco import SIMULATED, MujocoCore
 
 LIVE = np.ones(1, bool)
@@ -233,6 +234,20 @@ def test_what_is_not_known_is_refused() -> None:
         core.step(core.capture(hopper), np.zeros((1, 2)), LIVE)
     with pytest.raises(ValueError, match="threads is 0; it must be at least 1"):
         MujocoCore(hopper, threads=0)
+
+
+@pytest.mark.parametrize("made", [MyHopper, lambda: gym.make("Humanoid-v5").unwrapped], ids=["unknown", "known"])
+def test_a_look_ahead_leaves_no_trace(made: Any) -> None:
+    env, twin, look = made(), made(), PeekMujoco()
+    env.reset(seed=0)
+    twin.reset(seed=0)
+    for action in acting(env, 10):
+        expected, expected_reward = look(env, action)
+        seen, reward, *_ = env.step(action)
+        other, other_reward, *_ = twin.step(action)
+        np.testing.assert_array_equal(seen, expected)
+        np.testing.assert_array_equal(seen, other)
+        assert reward == other_reward == pytest.approx(expected_reward, rel=1e-12)
 
 
 def test_a_model_that_sleeps_is_refused() -> None:
