@@ -95,7 +95,6 @@ class MujocoCore(Core):
         mujoco.mj_setState(model, data, row, INTEGRATION)
         mujoco.mj_forward(model, data)
         mujoco.mj_rnePostConstraint(model, data)
-        mujoco.mj_setState(model, data, row, INTEGRATION)  # for the warm start, which mj_forward has written to
         for name, array in states.lagging.items():
             getattr(data, name)[:] = array[0]
         random = states.origins[states.origin[0]].random

@@ -70,7 +70,7 @@ class BatchPhysics(Physics):
     def step(self, rows: np.ndarray, models: Sequence[Any], n_substeps: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         n = len(rows)
         batch = self._batch(n, models[0])
-        # Told anew each time: models may have been changed since, and the batch would not see that.
+        # Anew each time: that is what MuJoCo asks for after changes to a model, and nothing tells whether there were any.
         batch.set_models(models[0] if len(models) == 1 else [*models, *[models[0]] * (batch.nsim - n)])
         batch.state[:n] = rows
         batch.step(np.arange(n, dtype=np.int32), nstep=n_substeps)
