@@ -10,6 +10,7 @@ pytest.importorskip("mujoco")
 
 from rlspo.envs.simulating import PeekMujoco
 from rlspo.simulators.mujoco import SIMULATED, MujocoCore
+from rlspo.simulators.mujoco.physics import BatchPhysics, LoopPhysics
 
 LIVE = np.ones(1, bool)
 
@@ -134,7 +135,7 @@ def test_a_restored_environment_goes_on_as_before(env_id: str) -> None:
 def test_many_states_on_two_threads_are_each_stepped_for_themselves(env_id: str) -> None:
     """Both ways of stepping, with rows that are not live in between, and after a selection with repeats."""
     env = gym.make(env_id).unwrapped
-    core, n = MujocoCore(env, threads=2), 40
+    core, n = MujocoCore(env, threads=2), 60
     parts, expected, after = [], [], []
     actions = acting(env, n)
     live = np.arange(n) % 3 != 0
@@ -163,14 +164,33 @@ def test_many_states_on_two_threads_are_each_stepped_for_themselves(env_id: str)
     assert nothing.observations.shape == outcome.observations.shape and not nothing.rewards.any()
 
 
+@pytest.mark.parametrize("env_id", ["InvertedDoublePendulum-v5", "Reacher-v5", "Swimmer-v5"])
+def test_native_threads_and_those_of_python_give_the_same(env_id: str) -> None:
+    pytest.importorskip("mujoco.batch")
+    env = gym.make(env_id).unwrapped
+    env.reset(seed=0)
+    core, other = MujocoCore(env, threads=2), MujocoCore(env, threads=2)
+    assert isinstance(core.physics, BatchPhysics)
+    other.physics = LoopPhysics(core.physics.fields, threads=2)
+    ours, theirs = (one.select(one.capture(env), np.zeros(40, int)) for one in (core, other))
+    for seed in range(3):
+        actions = acting(env, 40, seed)
+        (ours, *results), (theirs, *expected) = (
+            one.step(states, actions, np.ones(40, bool)) for one, states in ((core, ours), (other, theirs))
+        )
+        np.testing.assert_array_equal(ours.rows, theirs.rows)
+        for result, wanted in zip(results, expected, strict=True):
+            np.testing.assert_array_equal(result, wanted)
+
+
 def test_the_environment_is_left_alone() -> None:
     env = gym.make("Ant-v5").unwrapped
     env.reset(seed=0)
     core = MujocoCore(env, threads=2)
     before, qpos = core.capture(env), env.data.qpos.copy()
-    states = core.select(before, np.zeros(30, int))
+    states = core.select(before, np.zeros(40, int))
     for action in acting(env, 5):
-        states = core.step(states, np.repeat(action[None], 30, axis=0), np.ones(30, bool)).states
+        states = core.step(states, np.repeat(action[None], 40, axis=0), np.ones(40, bool)).states
     after = core.capture(env)
     np.testing.assert_array_equal(after.rows, before.rows)
     np.testing.assert_array_equal(after.lagging["xpos"], before.lagging["xpos"])
