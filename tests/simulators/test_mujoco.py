@@ -253,6 +253,9 @@ def test_what_is_not_known_is_refused() -> None:
     core = MujocoCore(hopper)
     with pytest.raises(ValueError, match=r"made for .*Hopper.* cannot capture .*Walker"):
         core.capture(walker)
+    with pytest.raises(ValueError, match=r"with frame_skip = 2 instead of 4, healthy_reward = 3.0 instead of 1.0; make one"):
+        core.capture(gym.make("Hopper-v5", healthy_reward=3.0, frame_skip=2).unwrapped)
+    core.capture(gym.make("Hopper-v5", render_mode="rgb_array").unwrapped)
     with pytest.raises(ValueError, match=r"actions have shape \(1, 2\); 1 states take \(1, 3\)"):
         core.step(core.capture(hopper), np.zeros((1, 2)), LIVE)
     with pytest.raises(ValueError, match="threads is 0; it must be at least 1"):
