@@ -48,27 +48,25 @@ def _random_states(env: gym.Env) -> bytes:
 
 
 class PeekMujoco:
-    """Step MuJoCo's environment, then put all of its data back, the warm start of its solver included.
+    """Step a captured state of MuJoCo's environment, or, where no simulator knows its rules, itself, and undo that step.
 
     Wrappers around it that change actions, observations or rewards do so here, too; those that count steps do not count this.
     """
 
     def __init__(self) -> None:
-        self._before: Any = None
+        self._step: Callable[[Any, Any], tuple[Any, Any]] | None = None
 
     def __call__(self, env: gym.Env, action: Any) -> tuple[Any, float]:
-        import mujoco
+        from rlspo.simulators.mujoco import StepAndUndo, StepState, can_simulate
 
         base: Any = env.unwrapped
         wrappers = _layers(env)[:-1]
         for wrapper in wrappers:
             if isinstance(wrapper, gym.ActionWrapper):
                 action = wrapper.action(action)
-        if self._before is None:
-            self._before = mujoco.MjData(base.model)
-        mujoco.mj_copyData(self._before, base.model, base.data)
-        observation, reward, *_ = base.step(action)
-        mujoco.mj_copyData(base.data, base.model, self._before)
+        if self._step is None:
+            self._step = StepState(base) if can_simulate(base) else StepAndUndo(base)
+        observation, reward = self._step(base, action)
         for wrapper in reversed(wrappers):
             if isinstance(wrapper, gym.ObservationWrapper):
                 observation = wrapper.observation(observation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -13,6 +14,18 @@ from rlspo.simulators.base import Array, Core, Outcome
 from rlspo.simulators.mujoco.physics import INTEGRATION, component, physics_for
 from rlspo.simulators.mujoco.task import Task
 from rlspo.simulators.mujoco.tasks import task_for
+
+#: Options (of MuJoCo 3.4 and later) with which a row is not the whole state.
+OUTSIDE = sum(int(getattr(mujoco.mjtEnableBit, f"mjENBL_{name}", 0)) for name in ("SLEEP", "IPC"))
+
+
+def settings(env: Any) -> dict[str, str]:
+    """The arguments that a task was made with, as text, but for those of pictures."""
+    given = {name.strip("_"): repr(value) for name, value in vars(env).items() if name.startswith("_")}
+    return {
+        "frame_skip": repr(env.frame_skip),
+        **{name: text for name, text in given.items() if not name.startswith(("np_random", "ezpickle"))},
+    }
 
 
 class Origin(NamedTuple):
@@ -63,17 +76,35 @@ class MujocoCore(Core):
         model = self.env.model
         self._parts = {name.lower(): component(model, name) for name in ("QPOS", "QVEL", "CTRL")}
         self._row_size = mujoco.mj_stateSize(model, INTEGRATION)
+        self._alike: weakref.WeakSet[Any] = weakref.WeakSet([self.env])
 
     def capture(self, env: Any) -> MujocoStates:
+        """The state of ``env``.
+
+        :raises ValueError: for an environment with other rules or arguments than the core's, and for models with sleep or IPC
+        """
         inner, data = env.unwrapped, env.unwrapped.data
-        if type(inner) is not type(self.env) or mujoco.mj_stateSize(inner.model, INTEGRATION) != self._row_size:
-            raise ValueError(f"This simulator was made for {self.env} and cannot capture {inner}; make one for it.")
+        if inner not in self._alike:
+            self._check_alike(inner)
+        if inner.model.opt.enableflags & OUTSIDE:
+            raise ValueError("Models with sleep or IPC enabled cannot be simulated: MuJoCo does not give all of their state.")
         row = np.empty(self._row_size)
         mujoco.mj_getState(inner.model, data, row, INTEGRATION)
         lagging = {name: getattr(data, name)[None].copy() for name in self.task.before}
         generator = inner._np_random
         origin = Origin(inner.model, None if generator is None else generator.bit_generator.state)
         return MujocoStates(row[None], lagging, [origin], np.zeros(1, int))
+
+    def _check_alike(self, inner: Any) -> None:
+        """That ``inner`` has the rules that this core steps by, its arguments included."""
+        if type(inner) is not type(self.env) or mujoco.mj_stateSize(inner.model, INTEGRATION) != self._row_size:
+            raise ValueError(f"This simulator was made for {self.env} and cannot capture {inner}; make one for it.")
+        here, there = settings(self.env), settings(inner)
+        other = [name for name in here if here[name] != there.get(name)]
+        if other:
+            differences = ", ".join(f"{name} = {there.get(name)} instead of {here[name]}" for name in other)
+            raise ValueError(f"This simulator cannot capture an environment with {differences}; make one for it.")
+        self._alike.add(inner)
 
     def restore(self, env: Any, states: MujocoStates) -> None:
         """Put ``env`` into a state; it goes on exactly as it would have from there.
@@ -86,7 +117,6 @@ class MujocoCore(Core):
         mujoco.mj_setState(model, data, row, INTEGRATION)
         mujoco.mj_forward(model, data)
         mujoco.mj_rnePostConstraint(model, data)
-        mujoco.mj_setState(model, data, row, INTEGRATION)  # for the warm start, which mj_forward has written to
         for name, array in states.lagging.items():
             getattr(data, name)[:] = array[0]
         random = states.origins[states.origin[0]].random

@@ -55,4 +55,4 @@ class Humanoid(HumanoidStandup):
 
 def centre_of_mass(frame: SimpleNamespace, model: SimpleNamespace) -> np.ndarray:
     """Its x coordinate in m, ``(n,)``."""
-    return (model.body_mass * frame.xipos[:, :, 0]).sum(axis=1) / model.body_mass.sum(axis=1)
+    return np.einsum("nb,nbj->nj", model.body_mass, frame.xipos)[:, 0] / model.body_mass.sum(axis=1)

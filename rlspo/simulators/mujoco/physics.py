@@ -10,7 +10,7 @@ import importlib.util
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import mujoco
@@ -18,7 +18,7 @@ import numpy as np
 
 INTEGRATION = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 #: Fewer states than this for each thread cost more to hand out than they give.
-MIN_ROWS = 8
+MIN_ROWS = 16
 
 
 def usable_cores() -> int:
@@ -70,7 +70,7 @@ class BatchPhysics(Physics):
     def step(self, rows: np.ndarray, models: Sequence[Any], n_substeps: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         n = len(rows)
         batch = self._batch(n, models[0])
-        # Told anew each time: models may have been changed since, and the batch would not see that.
+        # Anew each time: that is what MuJoCo asks for after changes to a model, and nothing tells whether there were any.
         batch.set_models(models[0] if len(models) == 1 else [*models, *[models[0]] * (batch.nsim - n)])
         batch.state[:n] = rows
         batch.step(np.arange(n, dtype=np.int32), nstep=n_substeps)
@@ -115,7 +115,10 @@ class LoopPhysics(Physics):
                     array[row] = value
 
         others = [self._pool.submit(part, thread) for thread in range(1, threads)] if self._pool else []
-        part(0)
+        try:
+            part(0)
+        finally:
+            wait(others)  # also after an error: what a thread still writes to must not be used again
         for other in others:
             other.result()
         return new, derived

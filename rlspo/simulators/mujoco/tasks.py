@@ -26,13 +26,18 @@ TASKS: dict[str, type[Task]] = {
 SIMULATED = tuple(f"{task.__name__}-v5" for task in TASKS.values())
 
 
+def can_simulate(env: Any) -> bool:
+    """Whether the rules of ``env``, the innermost environment, are known."""
+    return _kind(env) in TASKS
+
+
 def task_for(env: Any) -> Task:
     """The rules of ``env``.
 
     :param env: the innermost environment
     :raises TypeError: for one whose rules are not known. A subclass of one that is may have other rules, and is not known
     """
-    kind = f"{type(env).__module__}.{type(env).__qualname__}"
+    kind = _kind(env)
     if kind not in TASKS:
         raise TypeError(
             f"The MuJoCo environment {kind} cannot be simulated: its rewards and observations are not known here. Those that "
@@ -40,3 +45,7 @@ def task_for(env: Any) -> Task:
             "is made by its arguments, by its model, or by a wrapper."
         )
     return TASKS[kind](env)
+
+
+def _kind(env: Any) -> str:
+    return f"{type(env).__module__}.{type(env).__qualname__}"

@@ -50,7 +50,7 @@ class Hopper(HalfCheetah):
 
     def in_range(self, now: SimpleNamespace) -> np.ndarray:
         low, high = self.env._healthy_state_range
-        return between(low, np.concatenate([now.qpos[:, 2:], now.qvel], axis=1), high).all(axis=1)
+        return np.asarray(between(low, np.concatenate([now.qpos[:, 2:], now.qvel], axis=1), high).all(axis=1))
 
     def score(self, then: SimpleNamespace, now: SimpleNamespace, actions: np.ndarray, model: SimpleNamespace) -> Score:
         env, healthy = self.env, self.healthy(now)
