@@ -10,9 +10,22 @@ from gymnasium.vector import AutoresetMode
 
 import rlspo  # noqa: F401
 from rlspo.common.vector_env import GymnasiumVecEnv
+from rlspo.envs.lot_sizing import LotSizingEnv, LotSizingVectorEnv
 from rlspo.simulators.arrays import ArrayCore
+from tests.envs.lot_sizing.plants import plant
 
 PUZZLES = [("rlspo/RubiksCube-v0", {"scramble_depth": (1, 2)}), ("rlspo/Sokoban-v0", {"size": (5, 6), "n_boxes": 1})]
+CHANCE: list[tuple[str, dict[str, Any]]] = [
+    ("rlspo/FrozenLakePostDecision-v0", {"size": 5}),
+    ("rlspo/FrozenLakePostDecision-v0", {"size": 5, "slip_probability": 0.0}),
+    ("rlspo/AdmissionControl-v0", {}),
+    ("rlspo/LotSizing-v0", {"instance": "15x5"}),
+    ("rlspo/LotSizing-v0", {"instance": plant(), "observe_time": True, "scale_inventory": False}),
+    (
+        "rlspo/LotSizing-v0",
+        {"instance": plant(demand_distribution={"name": "normal", "mu": 3, "sigma": 2}), "observe_setups": False},
+    ),
+]
 
 
 def vector_of(env_id: str, n: int, kwargs: dict[str, Any]) -> Any:
@@ -219,3 +232,150 @@ def test_a_curriculum_for_all_cubes() -> None:
     *_, terminated, _, info = vector.step(np.full(5, 5))
     assert terminated.all()
     assert (info["scramble_depth"] == 6).all() and info["_scramble_depth"].all(), "the option held for one episode"
+
+
+@pytest.mark.parametrize(("env_id", "kwargs"), CHANCE)
+def test_a_captured_state_meets_the_chance_that_its_environment_will_meet(env_id: str, kwargs: dict[str, Any]) -> None:
+    """From states of one, through whole episodes: the same draws in the same order, and the environment is left alone."""
+    env, twin = scalar_of(env_id, kwargs), scalar_of(env_id, kwargs)
+    env.action_space.seed(0)
+    env.reset(seed=4)
+    twin.reset(seed=4)
+    core = ArrayCore(env.array_form())
+    assert core.device is None and core.stochastic is True
+    states = core.capture(env)
+    for _ in range(400):
+        action = env.action_space.sample()
+        outcome = core.step(states, np.asarray(action)[None], np.ones(1, bool))
+        seen, reward, terminated, truncated, _ = env.step(action)
+        assert twin.step(action)[1] == reward, "capturing and stepping states does nothing to the environment"
+        assert outcome.observations.dtype == np.asarray(seen).dtype
+        np.testing.assert_array_equal(outcome.observations[0], seen)
+        assert outcome.rewards[0] == reward
+        assert (outcome.terminated[0], outcome.truncated[0]) == (terminated, truncated)
+        states = outcome.states
+        if terminated or truncated:
+            np.testing.assert_array_equal(env.reset()[0], twin.reset()[0])
+            states = core.capture(env)
+
+
+@pytest.mark.parametrize(("env_id", "kwargs"), CHANCE)
+def test_what_was_put_back_goes_on_as_before(env_id: str, kwargs: dict[str, Any]) -> None:
+    """Also into another environment, and through the episodes that follow."""
+    env, other = scalar_of(env_id, kwargs), scalar_of(env_id, kwargs)
+    env.action_space.seed(1)
+    env.reset(seed=5)
+    other.reset(seed=77)
+    core = ArrayCore(env.array_form())
+    for _ in range(3):
+        if any(env.step(env.action_space.sample())[2:4]):
+            env.reset()
+    states, actions = core.capture(env), [env.action_space.sample() for _ in range(40)]
+    results = []
+    for target in (env, env, other):
+        core.restore(target, states)
+        results.append([])
+        for action in actions:
+            seen, reward, terminated, truncated, _ = target.step(action)
+            results[-1].append((np.asarray(seen).tolist(), reward, terminated, truncated))
+            if terminated or truncated:
+                results[-1].append(np.asarray(target.reset()[0]).tolist())
+    assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize(("env_id", "kwargs"), CHANCE)
+def test_many_states_step_as_each_alone(env_id: str, kwargs: dict[str, Any]) -> None:
+    """Means over many draws: a batch has the chances that the environment has. Nothing given is written to."""
+    env = scalar_of(env_id, kwargs)
+    env.action_space.seed(2)
+    env.reset(seed=2)
+    for _ in range(2):
+        env.step(env.action_space.sample())
+    form, n, action = env.array_form(), 20_000, env.action_space.sample()
+    states = {name: np.repeat(array, n, axis=0) for name, array in form.capture(env).items()}
+    kept = {name: array.copy() for name, array in states.items()}
+    new, seen, rewards, *_ = form.step(states, np.repeat(np.asarray(action)[None], n, axis=0), np.random.default_rng(0))
+    assert all((states[name] == kept[name]).all() for name in states)
+    assert len(seen) == len(rewards) == n and all(len(array) == n for array in new.values())
+    core, alone = ArrayCore(form), []
+    start = core.capture(env)
+    for seed in range(400):
+        again = core.reseed(core.select(start, np.zeros(1, int)), seed)
+        alone.append(core.step(again, np.asarray(action)[None], np.ones(1, bool)).rewards[0])
+    spread = np.std(alone) / 20 + 1e-9
+    assert abs(np.mean(alone) - rewards.mean()) < 4 * spread
+
+
+def test_reseeded_states_of_a_plant_do_not_foresee_the_demand() -> None:
+    """Neither what was drawn ahead nor a path that was given to reset: both are the environment's future."""
+    env = LotSizingEnv(plant(), render_mode=None)
+    core = ArrayCore(env.array_form())
+    demand = np.full((5, 2), 7.0)
+    env.reset(seed=0, options={"demand": demand, "inventory": [9, 7], "setups": [0, 0]})
+    idle, live = np.zeros((30, 2), np.int64), np.ones(30, bool)
+    many = core.select(core.capture(env), np.zeros(30, int))
+    np.testing.assert_array_equal(core.step(many, idle, live).states.arrays["inventory"], [[2, 0]] * 30)
+    blind = core.reseed(core.select(core.capture(env), np.zeros(30, int)), 0)
+    left = core.step(blind, idle, live).states.arrays["inventory"]
+    assert len({tuple(row) for row in left}) > 5
+    # Drawn ahead: one state replays the environment, a reseeded one does not.
+    env.reset(seed=0)
+    env.step(idle[0])
+    one = core.capture(env)
+    exact, others = core.select(one, np.zeros(1, int)), [core.reseed(core.select(one, np.zeros(1, int)), s) for s in range(8)]
+    futures = []
+    for states in (exact, *others):
+        inventory = []
+        for _ in range(3):
+            states = core.step(states, idle[:1], live[:1]).states
+            inventory.append(states.arrays["inventory"][0].tolist())
+        futures.append(inventory)
+    real = []
+    for _ in range(3):
+        env.step(idle[0])
+        real.append(env.inventory.tolist())
+    assert futures[0] == real
+    assert any(future != real for future in futures[1:])
+
+
+def test_all_copies_of_a_plant_are_captured_and_put_back() -> None:
+    vector = LotSizingVectorEnv(3, plant())
+    core = ArrayCore(vector.array_form())
+    generator = np.random.default_rng(0)
+    vector.reset(seed=0)
+    vector.step(generator.integers(0, 3, (3, 2)))
+    states = core.capture(vector)
+    branch, actions = core.select(states, np.arange(3)), generator.integers(0, 3, (14, 3, 2))
+    expected = []
+    for t, row in enumerate(actions):
+        seen, rewards, _, truncated, info = vector.step(row)
+        expected.append((seen, rewards, truncated))
+        if t < 4:  # the first episode's rest; a form does not begin another
+            outcome = core.step(branch, row, np.ones(3, bool))
+            np.testing.assert_array_equal(outcome.rewards, rewards)
+            np.testing.assert_array_equal(outcome.truncated, truncated)
+            last = np.stack([*info["final_obs"]]) if truncated.all() else seen
+            np.testing.assert_array_equal(outcome.observations, last)
+            branch = outcome.states
+    core.restore(vector, states)
+    for row, (seen, rewards, truncated) in zip(actions, expected, strict=True):
+        again = vector.step(row)
+        np.testing.assert_array_equal(again[0], seen)
+        np.testing.assert_array_equal(again[1], rewards)
+        np.testing.assert_array_equal(again[3], truncated)
+
+
+@pytest.mark.parametrize(("env_id", "kwargs"), CHANCE)
+def test_forms_refuse_what_is_none(env_id: str, kwargs: dict[str, Any]) -> None:
+    env = scalar_of(env_id, kwargs)
+    form = env.array_form("cpu")
+    with pytest.raises(ValueError, match="NumPy"):
+        env.array_form("cuda")
+    with pytest.raises(gym.error.ResetNeeded):
+        form.capture(env)
+    env.reset(seed=0)
+    states, action = form.capture(env), np.asarray(env.action_space.sample())[None]
+    with pytest.raises(ValueError, match="needs a generator"):
+        form.step(states, action, None)
+    with pytest.raises(ValueError, match="actions"):
+        form.step(states, action + 100, np.random.default_rng(0))
