@@ -240,6 +240,9 @@ def test_refuses_arguments_out_of_range(kwargs: dict[str, Any], says: str) -> No
 def test_as_many_boxes_as_are_allowed_can_be_placed() -> None:
     for size in ((5, 5), (5, 7), (7, 7)):
         assert random_level(np.random.default_rng(0), *size, most_boxes(*size))[2].sum() == most_boxes(*size)
+    for rows, columns, n_boxes in ((4, 5, 1), (5, 4, 1), (5, 5, 3)):
+        with pytest.raises(ValueError, match="it must be"):
+            random_level(np.random.default_rng(0), rows, columns, n_boxes)
 
 
 @pytest.mark.parametrize("action", [4, -1, 1.5, [3], None])
