@@ -338,6 +338,19 @@ def test_reseeded_states_of_a_plant_do_not_foresee_the_demand() -> None:
     assert any(future != real for future in futures[1:])
 
 
+def test_a_plant_goes_on_from_reseeded_states_with_their_randomness() -> None:
+    env = LotSizingEnv(plant())
+    core = ArrayCore(env.array_form())
+    env.reset(seed=0, options={"demand": np.full((5, 2), 7.0)})
+    env.step([1, 1])
+    states = core.reseed(core.capture(env), 3)
+    core.restore(env, states)
+    for action in ([1, 0], [2, 1], [0, 0]):
+        outcome = core.step(states, np.array([action]), np.ones(1, bool))
+        assert env.step(action)[1] == outcome.rewards[0]
+        states = outcome.states
+
+
 def test_all_copies_of_a_plant_are_captured_and_put_back() -> None:
     vector = LotSizingVectorEnv(3, plant())
     core = ArrayCore(vector.array_form())
