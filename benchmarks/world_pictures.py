@@ -18,6 +18,8 @@ PICTURES: dict[str, tuple[str, dict[str, Any], int]] = {
     "lot_sizing_plant.png": ("rlspo/LotSizing-v0", {"instance": "15x5"}, 12),
     "frozen_lake.png": ("rlspo/FrozenLakePostDecision-v0", {"size": 8, "map_seed": 3}, 6),
     "admission_control.png": ("rlspo/AdmissionControl-v0", {}, 20),
+    "rubiks_cube.png": ("rlspo/RubiksCube-v0", {"scramble_depth": 5}, 0),
+    "sokoban.png": ("rlspo/Sokoban-v0", {"size": (8, 9), "n_boxes": 3}, 0),
 }
 
 

@@ -25,6 +25,7 @@ PAGES = [
     "docs/moe.md",
     "docs/pdppo.md",
     "docs/post_decision.md",
+    "docs/puzzles.md",
     "docs/sac.md",
 ]
 

@@ -11,14 +11,14 @@ import numpy as np
 from gymnasium import spaces
 
 from rlspo.envs.admission_control_picture import Ledger, draw_queue
-from rlspo.envs.arguments import discrete_action, number, numbers, whole
+from rlspo.envs.arguments import cpu_only, discrete_action, number, numbers, whole
 from rlspo.envs.drawing import check_render_mode, no_render_mode
 from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY
 from rlspo.envs.tabular import TabularModel
+from rlspo.envs.tabular_arrays import QUEUE_ACTIONS, QueueForm
 
 Array = np.ndarray
 REJECT, ACCEPT = 0, 1
-MEANING = "0 to reject, 1 to accept"
 
 
 class AdmissionControlEnv(gym.Env[Array, Any]):
@@ -114,7 +114,7 @@ class AdmissionControlEnv(gym.Env[Array, Any]):
         """The number in the system after the decision, and what the customer pays, if ``action`` were taken now."""
         if not self._began:
             raise gym.error.ResetNeeded("Call reset() before step() and post_decision(action).")
-        return self._decide(self._in_system, self._door, discrete_action(action, self.action_space, MEANING))
+        return self._decide(self._in_system, self._door, discrete_action(action, self.action_space, QUEUE_ACTIONS))
 
     def state_index(self, observation: Array) -> int:
         """The number of an observation among the states of :meth:`model`."""
@@ -136,6 +136,23 @@ class AdmissionControlEnv(gym.Env[Array, Any]):
             chance_reward=-self.holding_cost * left @ np.arange(self.capacity + 1),
             start=np.kron(np.eye(self.capacity + 1)[0], self.arrivals),
         )
+
+    def array_form(self, device: Any = None) -> QueueForm:
+        """The rules for many states at once, in NumPy, see :mod:`rlspo.simulators.arrays`."""
+        cpu_only(device)
+        return QueueForm(self)
+
+    @property
+    def queue(self) -> tuple[int, int]:
+        """Customers in the system, and the class at the door."""
+        if not self._began:
+            raise gym.error.ResetNeeded("Call reset() first: there is no queue yet.")
+        return self._in_system, self._door
+
+    def put(self, in_system: int, door: int) -> None:
+        """Go to a state."""
+        self._in_system, self._door, self._began = in_system, door, True
+        self._ledger = Ledger.empty(self.n_classes)
 
     def render(self) -> Any:
         """Door, queue, servers and the money so far, ``(height, width, 3)`` bytes."""

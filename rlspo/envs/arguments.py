@@ -79,3 +79,12 @@ def discrete_actions(actions: Any, n: int, space: spaces.Discrete, meaning: str)
     if array.min() < 0 or array.max() >= space.n:
         raise ValueError(f"{array[(array < 0) | (array >= space.n)][0]} is among the actions; they must be {what}.")
     return array.astype(np.int64)
+
+
+def cpu_only(device: Any) -> None:
+    """Refuse a device other than the CPU, for rules that are written in NumPy.
+
+    :raises ValueError: if it is another
+    """
+    if device is not None and str(device) != "cpu":
+        raise ValueError(f"device is {device}; this environment's rules are written in NumPy: leave it out.")

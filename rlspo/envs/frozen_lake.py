@@ -8,14 +8,13 @@ from typing import Any
 import gymnasium as gym
 from gymnasium import spaces
 
-from rlspo.envs.arguments import discrete_action
+from rlspo.envs.arguments import cpu_only, discrete_action
 from rlspo.envs.drawing import check_render_mode, no_render_mode
 from rlspo.envs.frozen_lake_model import N_ACTIONS, Lake, Outcome, random_map
 from rlspo.envs.frozen_lake_picture import Track, draw_lake, lake_text
 from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY
 from rlspo.envs.tabular import TabularModel
-
-MEANING = "left, down, right, up"
+from rlspo.envs.tabular_arrays import LAKE_ACTIONS, LakeForm
 
 
 class FrozenLakePostDecisionEnv(gym.Env[Any, Any]):
@@ -82,7 +81,7 @@ class FrozenLakePostDecisionEnv(gym.Env[Any, Any]):
     def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
         """Move, then slip perhaps."""
         before = self._standing("step()")
-        choice = discrete_action(action, self.action_space, MEANING)
+        choice = discrete_action(action, self.action_space, LAKE_ACTIONS)
         post, decided, outcomes = self.lake.transitions(before, choice)
         which = int(self.np_random.choice(len(outcomes), p=[probability for probability, *_ in outcomes]))
         _, self._cell, by_chance, terminated = outcomes[which]
@@ -93,7 +92,7 @@ class FrozenLakePostDecisionEnv(gym.Env[Any, Any]):
     def post_decision(self, action: int) -> tuple[int, float]:
         """The intended cell (or "over") and r^x, if ``action`` were taken now; nothing changes."""
         cell = self._standing("post_decision(action)")
-        return self.lake.decide(cell, discrete_action(action, self.action_space, MEANING))
+        return self.lake.decide(cell, discrete_action(action, self.action_space, LAKE_ACTIONS))
 
     def transitions(self, cell: int, action: int) -> tuple[int, float, list[Outcome]]:
         """All that one step from ``cell`` may do, see :meth:`~rlspo.envs.frozen_lake_model.Lake.transitions`."""
@@ -102,6 +101,20 @@ class FrozenLakePostDecisionEnv(gym.Env[Any, Any]):
     def model(self) -> TabularModel:
         """The lake as arrays, for exact dynamic programming: a state's number is its observation, also after the decision."""
         return self.lake.model
+
+    def array_form(self, device: Any = None) -> LakeForm:
+        """The rules for many states at once, in NumPy, see :mod:`rlspo.simulators.arrays`."""
+        cpu_only(device)
+        return LakeForm(self.lake)
+
+    @property
+    def cell(self) -> int:
+        """Where one stands."""
+        return self._standing("asking for the cell")
+
+    def put(self, cell: int) -> None:
+        """Go to a cell."""
+        self._cell, self._track = cell, Track()
 
     def render(self) -> Any:
         """The lake with the last decision and what the ice made of it: ``(height, width, 3)`` bytes, or text."""

@@ -47,6 +47,14 @@ def test_equals_sb3(kind: str, normalize_images: bool, device: str) -> None:
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize("space", [spaces.MultiDiscrete([6] * 54), spaces.MultiDiscrete([3]), spaces.MultiDiscrete([3, 3, 2])])
+def test_columns_of_one_size_and_of_several_equal_sb3(space: spaces.MultiDiscrete, device: str) -> None:
+    batch = batch_of(space, device)
+    got, expected = Preprocessing(space, True, normalize=False, clip=10.0)(batch), preprocess_obs(batch, space)
+    assert got.dtype == torch.float32
+    assert torch.equal(got, expected)
+
+
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=arrays(np.float32, (24, 2, 3), elements=st.floats(-1000, 1000, width=32)),

@@ -9,10 +9,9 @@ import numpy as np
 from rlspo.envs.lot_sizing.instance import Instance
 from rlspo.envs.lot_sizing.observation import PlantObservation
 from rlspo.envs.lot_sizing.plant import Plant, Produced
+from rlspo.envs.lot_sizing.stream import DemandStream
 
 Array = np.ndarray
-#: Numbers of demand drawn at a time.
-BLOCK = 1 << 15
 
 
 class Period(NamedTuple):
@@ -38,19 +37,14 @@ class Copies:
     def __init__(self, instance: Instance, view: PlantObservation, n: int) -> None:
         self.instance, self.view, self.n = instance, view, n
         self.plant = Plant(instance)
-        self.generator = np.random.default_rng(0)
+        self.stream = DemandStream(instance.demand, n)
         self.inventory = np.zeros((n, instance.n_items))
         self.setups = np.zeros((n, instance.n_machines), np.int64)
         self.elapsed = np.zeros(n, np.int64)
-        self._block: Array = np.zeros((0, n, instance.n_items))
-        self._next = 0
-        self.demand_path: Array | None = None
 
     def seed(self, generator: np.random.Generator) -> None:
         """Draw from ``generator`` from now on."""
-        self.generator = generator
-        self._block = self._block[:0]
-        self._next = 0
+        self.stream.seed(generator)
 
     def begin(self, mask: Array, options: dict[str, Any]) -> None:
         """Start the episodes of the copies in ``mask``, ``(n,)``.
@@ -73,7 +67,7 @@ class Copies:
             raise ValueError("demand has numbers that are negative or none; it must be at least 0 everywhere.")
         if path is not None and not mask.all():
             raise ValueError("demand is one path for all copies; it cannot be given to some of them (reset_mask).")
-        inventory, setups = self.plant.initial(self.generator, int(mask.sum()))
+        inventory, setups = self.plant.initial(self.stream.generator, int(mask.sum()))
         if start == "instance":
             if self.instance.initial_inventory is None or self.instance.initial_setup is None:
                 raise ValueError(f"{self.instance.name} has no initial_inventory and initial_setup to start from.")
@@ -84,22 +78,12 @@ class Copies:
         if options.get("setups") is not None:
             setups[:] = _within("setups", options["setups"], np.full(self.instance.n_machines, self.instance.n_items), True)
         self.inventory[mask], self.setups[mask], self.elapsed[mask] = inventory, setups, 0
-        self.demand_path = None if path is None else np.asarray(path, float)
-
-    def _demand(self) -> Array:
-        if self.demand_path is not None and (self.elapsed < len(self.demand_path)).all():
-            return self.demand_path[self.elapsed]
-        if self._next == len(self._block):
-            periods = max(BLOCK // (self.n * self.instance.n_items), 1)
-            self._block = self.instance.demand.sample(self.generator, periods, self.n)
-            self._next = 0
-        self._next += 1
-        return self._block[self._next - 1]
+        self.stream.path = None if path is None else np.asarray(path, float)
 
     @property
     def time_left(self) -> Array:
         """Fraction of the episode that is left, ``(n,)``."""
-        return np.maximum(1.0 - self.elapsed / self.instance.time_horizon, 0.0)
+        return _time_left(self.elapsed, self.instance)
 
     def observe(self) -> Array:
         """What is seen now, ``(n, size)``."""
@@ -123,15 +107,35 @@ class Copies:
 
     def step(self, actions: Array) -> Period:
         """One period of every copy."""
-        produced, post_decision = self.decide(actions)
-        demand = self._demand()
-        sold = self.plant.sell(produced.inventory, demand)
-        self.inventory, self.setups = sold.inventory, produced.setups.copy()  # the actions are the caller's
-        self.elapsed = self.elapsed + 1
-        observation = self.view.after_demand(post_decision, self.inventory, self.time_left)
-        over = self.elapsed >= self.instance.time_horizon
-        costs = (produced.setup_cost, sold.lost_sales_cost, sold.holding_cost)
-        return Period(post_decision, observation, *costs, demand, over)
+        states = {"inventory": self.inventory, "setups": self.setups, "elapsed": self.elapsed}
+        period, new = one_period(self.plant, self.view, states, actions, self.stream(self.elapsed))
+        self.inventory, self.setups, self.elapsed = new["inventory"], new["setups"], new["elapsed"]
+        return period
+
+
+def one_period(
+    plant: Plant, view: PlantObservation, states: dict[str, Array], actions: Array, demand: Array
+) -> tuple[Period, dict[str, Array]]:
+    """One period from any states: what it gave, and the states after it. Nothing is written to.
+
+    :param states: ``inventory`` ``(n, n_items)``, ``setups`` ``(n, n_machines)`` and ``elapsed`` ``(n,)``
+    :param actions: ``(n, n_machines)``, checked
+    :param demand: ``(n, n_items)``
+    """
+    instance, elapsed = plant.instance, states["elapsed"] + 1
+    produced = plant.produce(states["inventory"], states["setups"], actions)
+    post_decision = view(produced.inventory, produced.setups, _time_left(states["elapsed"], instance))
+    sold = plant.sell(produced.inventory, demand)
+    observation = view.after_demand(post_decision, sold.inventory, _time_left(elapsed, instance))
+    costs = (produced.setup_cost, sold.lost_sales_cost, sold.holding_cost)
+    period = Period(post_decision, observation, *costs, demand, elapsed >= instance.time_horizon)
+    # The actions are the caller's.
+    return period, {"inventory": sold.inventory, "setups": produced.setups.copy(), "elapsed": elapsed}
+
+
+def _time_left(elapsed: Array, instance: Instance) -> Array:
+    """Fraction of the episode that is left, ``(n,)``."""
+    return np.maximum(1.0 - elapsed / instance.time_horizon, 0.0)
 
 
 def _within(name: str, value: Any, most: Array, whole: bool) -> Array:

@@ -9,7 +9,9 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from rlspo.envs.arguments import cpu_only
 from rlspo.envs.drawing import check_render_mode, no_render_mode
+from rlspo.envs.lot_sizing.arrays import PlantForm
 from rlspo.envs.lot_sizing.copies import Copies, Period
 from rlspo.envs.lot_sizing.instance import Instance, load_instance
 from rlspo.envs.lot_sizing.observation import PlantObservation
@@ -121,6 +123,22 @@ class LotSizingEnv(gym.Env[Array, Array]):
             raise gym.error.ResetNeeded("Call reset() before post_decisions(actions).")
         seen, rewards = self._copies.look_ahead(self._copies.plant.checked(actions, (len(actions),))[None])
         return seen[0], rewards[0]
+
+    def array_form(self, device: Any = None) -> PlantForm:
+        """The rules for many states at once, in NumPy, see :mod:`rlspo.simulators.arrays`."""
+        cpu_only(device)
+        return PlantForm(self._copies, self.observe_time)
+
+    def copies(self) -> Copies:
+        """The plant and where it stands, as one copy."""
+        if not self._began:
+            raise gym.error.ResetNeeded("Call reset() first: there is no state yet.")
+        return self._copies
+
+    def put(self, inventory: Array, setups: Array, elapsed: Array) -> None:
+        """Go to a state, ``(1, n_items)``, ``(1, n_machines)`` and ``(1,)``."""
+        self._copies.inventory, self._copies.setups, self._copies.elapsed = inventory, setups, elapsed
+        self._began, self._last, self._costs = True, None, np.zeros(3)
 
     def action_masks(self) -> Array:
         """Which actions do something, as sb3-contrib's ``MaskablePPO`` asks for it: ``(n_machines * (n_items + 1),)``."""

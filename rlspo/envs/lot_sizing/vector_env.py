@@ -11,7 +11,9 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from rlspo.envs.arguments import cpu_only
 from rlspo.envs.drawing import check_render_mode, no_render_mode
+from rlspo.envs.lot_sizing.arrays import PlantForm
 from rlspo.envs.lot_sizing.copies import Copies
 from rlspo.envs.lot_sizing.instance import Instance, load_instance
 from rlspo.envs.lot_sizing.observation import PlantObservation
@@ -134,6 +136,22 @@ class LotSizingVectorEnv(VectorEnv[Array, Array, Array]):
     def _check_began(self) -> None:
         if not self._began:
             raise gym.error.ResetNeeded("Call reset() before asking where actions lead.")
+
+    def array_form(self, device: Any = None) -> PlantForm:
+        """The rules for many states at once, in NumPy, see :mod:`rlspo.simulators.arrays`."""
+        cpu_only(device)
+        return PlantForm(self._copies, self.observe_time)
+
+    def copies(self) -> Copies:
+        """The plant and where it stands, as copies."""
+        if not self._began:
+            raise gym.error.ResetNeeded("Call reset() first: there is no state yet.")
+        return self._copies
+
+    def put(self, inventory: Array, setups: Array, elapsed: Array) -> None:
+        """Go to states, ``(num_envs, n_items)``, ``(num_envs, n_machines)`` and ``(num_envs,)``."""
+        self._copies.inventory, self._copies.setups, self._copies.elapsed = inventory, setups, elapsed
+        self._began, self._costs = True, np.zeros((self.num_envs, 3))
 
     def action_masks(self) -> Array:
         """Which actions do something, the same for every copy: ``(n_machines * (n_items + 1),)``."""

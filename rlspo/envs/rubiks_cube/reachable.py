@@ -72,7 +72,9 @@ def _placed(pieces: list[Piece], colours: Array, home: Array, kind: str) -> tupl
     for piece in pieces:
         painted_here = (*(int(colours[i]) for i in piece),)
         if painted_here not in known:
-            raise ValueError(f"stickers have a {kind} with the colours {painted_here}; a cube has none.")
+            raise ValueError(
+                f"stickers show the colours {painted_here} on one {kind}; no piece of a cube has them, in this order."
+            )
         number, turn = known[painted_here]
         order.append(number)
         turns.append(turn)

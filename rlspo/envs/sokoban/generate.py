@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rlspo.envs.arguments import whole
 from rlspo.envs.sokoban.level import BOX, DIRECTIONS, PLAYER, TARGET, WALL, reachable
 
 Array = np.ndarray
@@ -33,8 +34,11 @@ def random_level(generator: np.random.Generator, rows: int, columns: int, n_boxe
     :param rows: at least 5, the outer walls included
     :param columns: at least 5
     :param n_boxes: from 1 to :func:`most_boxes`
+    :raises ValueError: for numbers out of range
     :raises RuntimeError: if no level was found, which is a sign of too many boxes
     """
+    rows, columns = whole("rows", rows, 5), whole("columns", columns, 5)
+    n_boxes = whole("n_boxes", n_boxes, 1, most_boxes(rows, columns))
     for _ in range(TRIES):
         walls = _room(generator, rows, columns)
         cells = np.flatnonzero(walls.ravel() == 0)

@@ -50,12 +50,13 @@ def parse_level(text: str | Sequence[str], size: tuple[int, int] | None = None) 
         raise ValueError(f"the level has {here[0]} rows and {here[1]} columns; there is room for {size[0]} and {size[1]}.")
     planes = np.zeros((4, *size), np.uint8)
     planes[WALL] = 1
+    given = np.zeros(size, bool)
     for i, row in enumerate(rows):
         for j, character in enumerate(row):
-            planes[WALL, i, j] = 0
+            planes[WALL, i, j], given[i, j] = 0, True
             for plane in _CHARACTERS[character]:
                 planes[plane, i, j] = 1
-    _check(planes)
+    _check(planes, given)
     return planes
 
 
@@ -73,7 +74,7 @@ def _rows(text: str | Sequence[str]) -> list[str]:
     return rows
 
 
-def _check(planes: Array) -> None:
+def _check(planes: Array, given: Array) -> None:
     targets, boxes, players = (int(planes[plane].sum()) for plane in (TARGET, BOX, PLAYER))
     if players != 1:
         raise ValueError(f"the level has {players} players (@ or +); it must have one.")
@@ -81,10 +82,11 @@ def _check(planes: Array) -> None:
         raise ValueError(f"the level has {boxes} boxes and {targets} targets; it must have as many of both, at least one.")
     if is_solved(planes):
         raise ValueError("the level has all its boxes on targets already; there is nothing to solve.")
-    start = int(np.flatnonzero(planes[PLAYER])[0])
-    reach = np.array([*reachable(planes[WALL], start)])
-    rows, columns = np.divmod(reach, planes.shape[2])
-    if (rows % (planes.shape[1] - 1) == 0).any() or (columns % (planes.shape[2] - 1) == 0).any():
+    # Walls that fill up the size do not count: a gap that they happen to close is a mistake all the same.
+    inside = np.pad(given, 1)
+    walls = np.pad(planes[WALL] * given, 1)
+    start = int(np.flatnonzero(np.pad(planes[PLAYER], 1))[0])
+    if not inside.ravel()[[*reachable(walls, start)]].all():
         raise ValueError("the level has a gap in its outer wall, through which the player could leave.")
 
 

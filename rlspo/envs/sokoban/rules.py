@@ -18,10 +18,29 @@ from rlspo.envs.sokoban.picture import draw_level
 Array = np.ndarray
 #: Paid for each step, for a box that comes to a target (minus this where it leaves one), and for solving the level.
 STEP, ON_TARGET, SOLVED = -0.1, 1.0, 10.0
+#: What a cell holds, as bits; a cell is their sum. In the order of the planes.
+BITS = tuple(1 << plane for plane in (WALL, TARGET, BOX, PLAYER))
+_WALL, _TARGET, _BOX, _PLAYER = BITS
+
+
+def one_step(front: int, behind: int) -> tuple[bool, bool, int]:
+    """Whether the player walks, whether a box is pushed, and how many more boxes are on targets then.
+
+    :param front: what the cell in front of the player holds
+    :param behind: what the cell behind that one holds
+    """
+    if front & _WALL:
+        return False, False, 0
+    if not front & _BOX:
+        return True, False, 0
+    if behind & (_WALL | _BOX):
+        return False, False, 0
+    return True, True, bool(behind & _TARGET) - bool(front & _TARGET)
 
 
 class Sokoban(Puzzle):
-    """The rules. States: ``planes``, ``(n, 4, rows, columns)`` uint8, and the ``player``'s cell, row by row, ``(n,)``.
+    """The rules. States: ``cells``, what each holds (:data:`BITS`), row by row, ``(n, rows * columns)`` uint8; the
+    ``player``'s cell, ``(n,)`` int64; and how many boxes are ``left`` to bring to a target, ``(n,)`` int64.
 
     :param size: rows and columns of levels, or one number for both, the outer walls included
     :param n_boxes: boxes of a level
@@ -41,7 +60,18 @@ class Sokoban(Puzzle):
         rows, columns = self.size
         self.observation_space = spaces.Box(0, 1, (4, rows, columns), np.uint8)
         self.action_space = spaces.Discrete(len(DIRECTIONS))
-        self._steps = torch.tensor([down * columns + right for down, right in DIRECTIONS])
+        ways = torch.tensor([down * columns + right for down, right in DIRECTIONS])
+        #: Of each action, the ways to the player's own cell, the one in front and the one behind that.
+        self._ways = ways[:, None] * torch.arange(3)
+        self._bits = torch.tensor(BITS, dtype=torch.uint8)[:, None]
+        # All that a step can meet, 16 * front + behind: whether the player walks, which bits of the three cells change, and
+        # how many more boxes are on targets then.
+        met = [one_step(front, behind) for front in range(16) for behind in range(16)]
+        self._key = torch.tensor([0, 16, 1])
+        self._walks = torch.tensor([int(walks) for walks, _, _ in met])
+        changes = [(walks * _PLAYER, walks * _PLAYER + pushes * _BOX, pushes * _BOX) for walks, pushes, _ in met]
+        self._changes = torch.tensor(changes, dtype=torch.uint8)
+        self._gained = torch.tensor([gained for *_, gained in met])
 
     def begin(self, generator: np.random.Generator, n: int, options: dict[str, Any]) -> tuple[Tensors, dict[str, Array]]:
         """A level each; the only option is ``level``: its rows, no larger than ``size``."""
@@ -54,41 +84,40 @@ class Sokoban(Puzzle):
             planes = self.levels[generator.integers(len(self.levels), size=n)]
         else:
             planes = np.stack([random_level(generator, *self.size, self.n_boxes) for _ in range(n)])
-        player = planes[:, PLAYER].reshape(n, -1).argmax(axis=1)
-        return {"planes": torch.from_numpy(planes), "player": torch.from_numpy(player)}, {}
+        flat = torch.from_numpy(planes).flatten(2)
+        cells = (flat * self._bits).sum(dim=1, dtype=torch.uint8)
+        left = (flat[:, BOX] > flat[:, TARGET]).sum(dim=1)
+        return {"cells": cells, "player": flat[:, PLAYER].argmax(dim=1), "left": left}, {}
 
     def step(self, states: Tensors, actions: Tensor) -> tuple[Tensors, Tensor, Tensor]:
         """Walk, or push a box if the cell behind it is free; otherwise stay."""
-        player, cells = states["player"], states["planes"].flatten(2).clone()
         # index_select, unlike indexing, refuses negative numbers.
-        step = self._steps.index_select(0, actions)
-        front = player + step
+        ways, cells, player = self._ways.index_select(0, actions), states["cells"], states["player"]
         # Where that leaves the level, a wall is in front, and what lies beyond does not count.
-        ahead = torch.stack([front, (front + step).clamp(0, cells.shape[2] - 1)], dim=1)
-        wall, target, box = (cells[:, plane].gather(1, ahead) for plane in (WALL, TARGET, BOX))
-        blocked = (wall | box).bool()
-        push = box[:, 0].bool() & ~blocked[:, 1]
-        moves = push | ~blocked[:, 0]
-        there = torch.where(moves, front, player)
-        pushed = push[:, None].to(torch.uint8)
-        cells[:, BOX].scatter_(1, ahead[:, :1], box[:, :1] ^ pushed).scatter_(1, ahead[:, 1:], box[:, 1:] | pushed)
-        cells[:, PLAYER].scatter_(1, player[:, None], 0).scatter_(1, there[:, None], 1)
-        solved = ~(cells[:, BOX] > cells[:, TARGET]).any(dim=1)
-        gained = (target[:, 1].double() - target[:, 0].double()) * push
-        rewards = STEP + ON_TARGET * gained + SOLVED * solved
-        return {"planes": cells.view_as(states["planes"]), "player": there}, rewards, solved
+        places = (player[:, None] + ways).clamp(0, cells.shape[1] - 1)
+        held = cells.gather(1, places)
+        key = (held * self._key).sum(dim=1)
+        gained = self._gained.index_select(0, key)
+        new = {
+            "cells": cells.scatter(1, places, held ^ self._changes.index_select(0, key)),
+            "player": player + ways[:, 1] * self._walks.index_select(0, key),
+            "left": states["left"] - gained,
+        }
+        solved = new["left"] == 0
+        return new, STEP + ON_TARGET * gained.double() + SOLVED * solved, solved
 
     def observe(self, states: Tensors) -> Tensor:
         """Walls, targets, boxes and the player."""
-        return states["planes"]
+        planes = (states["cells"][:, None] & self._bits).clamp_(max=1)
+        return planes.view(-1, len(BITS), *self.size)
 
     def draw(self, states: Tensors) -> Array:
         """The level."""
-        return draw_level(states["planes"][0].numpy())
+        return draw_level(self.observe(states)[0].numpy())
 
     def text(self, states: Tensors) -> str:
         """The level in the usual characters."""
-        return level_text(states["planes"][0].numpy())
+        return level_text(self.observe(states)[0].numpy())
 
 
 def _size(size: Any) -> tuple[int, int]:
