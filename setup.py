@@ -74,6 +74,7 @@ setup(
             "barpo=rlspo.arpo:BARPO",
             "pdppo=rlspo.pdppo:PDPPO",
             "sac=rlspo.sac:SAC",
+            "spo=rlspo.spo:SPO",
         ],
     },
     classifiers=[
