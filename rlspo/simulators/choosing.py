@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 from rlspo.common.errors import NotSimulatableError
 from rlspo.common.vector_env import GymnasiumVecEnv
 from rlspo.simulators.arrays import ArrayCore
+from rlspo.simulators.atari import AtariCore
 from rlspo.simulators.base import Core, Layer, Simulator
 from rlspo.simulators.copies import CopyCore
 from rlspo.simulators.following import layer_for, vec_layer_for
@@ -166,6 +167,8 @@ def _core(env: Any) -> Core:
         return ArrayCore(base.array_form())
     if all(hasattr(base, name) for name in ("model", "data", "frame_skip")):
         return _mujoco_core(base)
+    if any(kind.__module__.partition(".")[0] == "ale_py" for kind in type(base).__mro__):
+        return AtariCore(env)
     return CopyCore(env)
 
 
