@@ -18,7 +18,7 @@ from stable_baselines3.common.monitor import Monitor
 from rlspo.common.errors import NotSimulatableError
 from rlspo.simulators.base import Array, Core, Outcome
 from rlspo.simulators.rows import detached, stacked
-from rlspo.simulators.whole import FROZEN, SCALERS, check_layers_of, check_reset, emptied, fresh, kept, layers_of
+from rlspo.simulators.whole import FROZEN, SCALERS, check_layers_of, check_reset, emptied, kept, layers_of, refresh
 
 #: Wrappers that draw nothing in a step; of others it is not known.
 DETERMINISTIC = (
@@ -95,6 +95,7 @@ class AtariCore(Core):
         self._sticky = base.ale.getFloat("repeat_action_probability") > 0
         self._draws = isinstance(base._frameskip, tuple) or not all(isinstance(one, DETERMINISTIC) for one in self._shadows)
         self.stochastic = self._sticky or self._draws
+        self._seeded = False
         self._blind = self._emulator()
         # Another one foretells, so that what is left of the real game's chance in it never reaches a branch.
         self._telling = self._emulator() if self._sticky else self._blind
@@ -136,7 +137,11 @@ class AtariCore(Core):
         return Game(game.machine, copy.deepcopy(game.generator), memory, game.chance, game.seen)
 
     def reseed(self, states: list[Game], seed: int) -> list[Game]:
-        """The states without the emulator's generator; that of the branches is seeded where the game has sticky actions."""
+        """The states without the emulator's generator.
+
+        The generator of the branches takes ``seed`` the first time and goes on from there later, because seeding an emulator
+        means loading the game again (70 ms).
+        """
         sequence = np.random.SeedSequence(seed)
         new = self.select(states, np.arange(len(states)))
         for game, own in zip(new, sequence.spawn(len(new)), strict=True):
@@ -144,10 +149,10 @@ class AtariCore(Core):
                 self._telling.restore_state(game.machine)
                 game.machine, game.chance = self._telling.clone_state(include_rng=False), False
             if game.generator is not None:
-                game.generator = fresh(game.generator, own)
-        if self._sticky:
-            # The emulator takes a seed only while it loads a game.
+                refresh([game.generator], own)
+        if self._sticky and not self._seeded:
             self._blind.reset(seed=int(sequence.generate_state(1)[0]))
+            self._seeded = True
         return new
 
     def step(self, states: list[Game], actions: Array, live: Array) -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -26,9 +26,9 @@ from rlspo.simulators.whole import (
     check_layers_of,
     check_reset,
     emptied,
-    fresh,
     kept,
     layers_of,
+    refresh,
 )
 
 
@@ -36,12 +36,15 @@ class CopyStates:
     """States of a :class:`CopyCore`.
 
     :param envs: one copy for each
+    :param generators: of random numbers, all that are inside each copy
     :param seen: its last observation, None before the first step
     :param chance: where new streams of random numbers come from; None for those of the environment itself
     """
 
-    def __init__(self, envs: list[Any], seen: list[Any], chance: np.random.SeedSequence | None = None) -> None:
-        self.envs, self.seen, self.chance = envs, seen, chance
+    def __init__(
+        self, envs: list[Any], generators: list[list[Any]], seen: list[Any], chance: np.random.SeedSequence | None = None
+    ) -> None:
+        self.envs, self.generators, self.seen, self.chance = envs, generators, seen, chance
 
 
 class CopyCore(Core):
@@ -60,28 +63,12 @@ class CopyCore(Core):
     def __init__(self, env: gym.Env) -> None:
         check_layers_of(env)
         self._space = env.observation_space
-        self._captured(env)
+        true_copy(env)
 
     def capture(self, env: Any) -> CopyStates:
         check_reset(env)
-        return CopyStates([self._captured(env)], [None])
-
-    def _captured(self, env: gym.Env) -> Any:
-        """A copy that is looked through for what copying cannot do.
-
-        :raises NotSimulatableError: naming it
-        """
-        memo = _shared(env)
-        try:
-            twin = copy.deepcopy(env, memo)
-        except Exception as error:
-            raise NotSimulatableError(str(env), f"copy.deepcopy raises {type(error).__name__}: {error}") from error
-        copied = memo.get(id(memo), [])
-        _check_truth(env, [*memo.values()], copied)
-        for layer in layers_of(twin):
-            if isinstance(layer, SCALERS):
-                setattr(layer, FROZEN, False)
-        return twin
+        twin, generators = true_copy(env)
+        return CopyStates([twin], [generators], [None])
 
     def restore(self, env: Any, states: CopyStates) -> None:
         twin = states.envs[0]
@@ -98,42 +85,40 @@ class CopyCore(Core):
         return len(states.envs)
 
     def join(self, parts: Sequence[CopyStates]) -> CopyStates:
-        envs, seen = [env for part in parts for env in part.envs], [one for part in parts for one in part.seen]
-        return CopyStates(envs, seen, parts[0].chance)
+        envs, generators = [env for part in parts for env in part.envs], [one for part in parts for one in part.generators]
+        return CopyStates(envs, generators, [one for part in parts for one in part.seen], parts[0].chance)
 
     def select(self, states: CopyStates, index: Array) -> CopyStates:
         rows = [int(i) for i in index]
-        envs = [copy.deepcopy(states.envs[i], _shared(states.envs[i])) for i in rows]
+        copies = [_copied(states.envs[i]) for i in rows]
+        new = CopyStates([env for env, _ in copies], [one for _, one in copies], [states.seen[i] for i in rows], states.chance)
         if states.chance is not None:
             # Copies of one state would all meet the same chance; the first keeps it.
-            again = [env for place, env in enumerate(envs) if rows[place] in rows[:place]]
-            _refresh(again, states.chance)
-        return CopyStates(envs, [states.seen[i] for i in rows], states.chance)
+            kept_by = {row: place for place, row in reversed([*enumerate(rows)])}
+            for place, row in enumerate(rows):
+                if kept_by[row] != place:
+                    refresh(new.generators[place], states.chance)
+        return new
 
     def reseed(self, states: CopyStates, seed: int) -> CopyStates:
-        new = self.select(CopyStates(states.envs, states.seen), np.arange(len(states.envs)))
+        new = self.select(CopyStates(states.envs, states.generators, states.seen), np.arange(len(states.envs)))
         new.chance = np.random.SeedSequence(seed)
-        _refresh(new.envs, new.chance)
+        for generators in new.generators:
+            refresh(generators, new.chance)
         return new
 
     def step(self, states: CopyStates, actions: Array, live: Array) -> Outcome:
-        before = np.random.get_state(), random.getstate()
-        rows = zip(states.envs, states.seen, actions, live, strict=True)
-        try:
-            results = [self._step(*row) for row in rows]
-        finally:
-            drawn = _global_draws(*before)
-            np.random.set_state(before[0])
-            random.setstate(before[1])
-        if drawn:
+        with GlobalGenerators() as watched:
+            results = [self._step(*row) for row in zip(states.envs, states.seen, actions, live, strict=True)]
+        if watched.drawn:
             raise NotSimulatableError(
                 str(states.envs[0]),
-                f"its step draws from {drawn}'s global generator, which belongs to no environment, so that branches would "
-                "disturb each other; let it draw from self.np_random",
+                f"its step draws from {watched.drawn}'s global generator, which belongs to no environment, so that branches "
+                "would disturb each other; let it draw from self.np_random",
             )
         seen, rewards, terminated, truncated = (list(column) for column in zip(*results, strict=True))
         return Outcome(
-            CopyStates(states.envs, seen, states.chance),
+            CopyStates(states.envs, states.generators, seen, states.chance),
             stacked(seen, np.empty(0)),
             np.array(rewards, np.float64),
             np.array(terminated, bool),
@@ -148,11 +133,41 @@ class CopyCore(Core):
         return copy.deepcopy(observation), float(reward), bool(terminated), bool(truncated)
 
 
+def _copied(env: gym.Env) -> tuple[Any, list[Any]]:
+    """A deep copy and the generators in it."""
+    memo = _shared(env)
+    twin = copy.deepcopy(env, memo)
+    return twin, [made for made in memo.values() if isinstance(made, Generator)]
+
+
+def true_copy(env: gym.Env) -> tuple[Any, list[Any]]:
+    """A deep copy, looked through for what copying cannot do, and the generators in it.
+
+    :raises NotSimulatableError: naming what prevents it
+    """
+    memo = _shared(env)
+    try:
+        twin = copy.deepcopy(env, memo)
+    except Exception as error:
+        raise NotSimulatableError(str(env), f"copy.deepcopy raises {type(error).__name__}: {error}") from error
+    made = [*memo.values()]
+    _check_truth(env, made, memo.get(id(memo), []))
+    for layer in layers_of(twin):
+        if isinstance(layer, SCALERS):
+            setattr(layer, FROZEN, False)
+    return twin, [one for one in made if isinstance(one, Generator)]
+
+
 def _shared(env: gym.Env) -> dict[int, Any]:
     """What copies share with the original, in the form in which :func:`copy.deepcopy` looks things up."""
     memo: dict[int, Any] = {}
     for layer in layers_of(env):
-        memo |= {id(value): value for name, value in vars(layer).items() if name == "_saved_kwargs" or _constant(value)}
+        for name, value in vars(layer).items():
+            if name == "_saved_kwargs" or _constant(value):
+                memo[id(value)] = value
+            elif isinstance(value, spaces.Space):
+                # It has a generator, because somebody sampled from it, and a step may do so, too: only its bounds stay.
+                memo |= {id(part): part for part in vars(value).values() if isinstance(part, np.ndarray)}
         memo |= {id(getattr(layer, name)): empty for name, empty in emptied(layer).items()}
     watchers, inside = [], env
     while isinstance(inside, gym.Wrapper):
@@ -166,7 +181,6 @@ def _shared(env: gym.Env) -> dict[int, Any]:
 def _constant(value: Any) -> bool:
     """Whether something stays as it is in a step, or takes no part in it: what is drawn on."""
     if isinstance(value, spaces.Space):
-        # One that was sampled from has a generator, and the step may sample, too.
         return value._np_random is None
     return isinstance(value, EnvSpec | ModuleType) or type(value).__module__.partition(".")[0] == "pygame"
 
@@ -199,26 +213,24 @@ def _check_truth(env: gym.Env, made: list[Any], copied: list[Any]) -> None:
             roots.add(id(root))
 
 
-def _refresh(envs: Sequence[Any], chance: np.random.SeedSequence) -> None:
-    """Give each environment streams of its own."""
-    for env in envs:
-        for holder, name, generator in generators_in(env):
-            vars(holder)[name] = fresh(generator, chance.spawn(1)[0])
+class GlobalGenerators:
+    """Watches NumPy's and Python's global generators, and puts them back. :attr:`drawn` says whose moved; empty for none."""
 
+    drawn = ""
 
-def generators_in(env: gym.Env) -> Iterator[tuple[Any, str, Any]]:
-    """Generators among the attributes of an environment, its wrappers and spaces: the holder, the name, the generator."""
-    for layer in layers_of(env):
-        for name, value in [*vars(layer).items()]:
-            if isinstance(value, Generator):
-                yield layer, name, value
-            elif isinstance(value, spaces.Space) and value._np_random is not None:
-                yield value, "_np_random", value._np_random
+    def __enter__(self) -> GlobalGenerators:
+        self._numpy: Any = np.random.get_state(legacy=False)
+        self._python = random.getstate()
+        return self
 
-
-def _global_draws(numpy_state: Any, python_state: Any) -> str:
-    """Whose global generator has moved; empty for none."""
-    now = np.random.get_state()
-    if now[2:] != numpy_state[2:] or not np.array_equal(now[1], numpy_state[1]):
-        return "NumPy"
-    return "Python" if random.getstate() != python_state else ""
+    def __exit__(self, *error: object) -> None:
+        before: Any = self._numpy
+        after: Any = np.random.get_state(legacy=False)
+        if before["state"]["pos"] != after["state"]["pos"] or not np.array_equal(
+            before["state"]["key"], after["state"]["key"]
+        ):
+            self.drawn = "NumPy"
+            np.random.set_state(before)
+        if random.getstate() != self._python:
+            self.drawn = "Python"
+            random.setstate(self._python)

@@ -94,10 +94,13 @@ def check_reset(env: gym.Env) -> None:
         raise gym.error.ResetNeeded("The environment has no state before reset(); call reset() before capture(env).")
 
 
-def fresh(generator: Any, sequence: np.random.SeedSequence) -> Any:
-    """A generator of the same kind with another stream."""
-    if isinstance(generator, np.random.Generator):
-        return np.random.Generator(type(generator.bit_generator)(sequence))
-    if isinstance(generator, np.random.RandomState):
-        return np.random.RandomState(np.random.MT19937(sequence))
-    return random.Random(int(sequence.generate_state(1, np.uint64)[0]))
+def refresh(generators: list[Any], sequence: np.random.SeedSequence) -> None:
+    """Let each generator go on with a stream of its own."""
+    for generator in generators:
+        own = sequence.spawn(1)[0]
+        if isinstance(generator, np.random.Generator):
+            generator.bit_generator.state = type(generator.bit_generator)(own).state
+        elif isinstance(generator, np.random.RandomState):
+            generator.set_state(np.random.RandomState(np.random.MT19937(own)).get_state())
+        else:
+            generator.seed(int(own.generate_state(1, np.uint64)[0]))
