@@ -26,10 +26,10 @@ ONE_STEP = 1e-6
 
 
 class Trace:
-    """What happened along a stretch of steps: for each step observations, rewards, terminated, truncated, and who lived."""
+    """What happened along a stretch of steps: for each step observations, rewards, terminated, only truncated; and who lived."""
 
     def __init__(self) -> None:
-        self.steps: list[tuple[Any, np.ndarray, np.ndarray, np.ndarray]] = []
+        self.steps: list[tuple[Any, ...]] = []
         self.lived: list[np.ndarray] = []
 
 
@@ -76,8 +76,8 @@ def check_simulator(env: Any, steps: int = 50, seed: int = 0, tolerance: float =
             notes.append("Chance: random numbers may be drawn, but no step of this check showed any.")
         elif spread > 2 and (followed == spread).any():
             raise ValueError(
-                f"After reseed() branch {int(followed.argmax())} drew what the environment itself drew in all {spread} stretches "
-                "where chance mattered, so that a search would foresee. Let reseed() give each state a stream of its own."
+                f"After reseed() branch {int(followed.argmax())} drew what the environment itself drew in all {spread} "
+                "stretches where chance mattered, so that a search would foresee. Let reseed() give each state a stream of its own."
             )
     return notes
 
@@ -88,18 +88,19 @@ def _stretch(
     """Compare along ``plan``; which reseeded branches did as the environment, None where all branches did the same."""
     captured = simulator.capture(real.env)
     first, held = (simulator.select(captured, np.arange(real.n)) for _ in range(2))
-    expected = real.run(plan)
+    ended = numpy_of(captured.ended)
+    expected = real.run(plan, ended)
     if replays:
         _compare(expected, _branch(simulator, first, plan), start, tolerance, "replayed from a captured state, differs")
     simulator.restore(real.env, captured)
-    _compare(expected, real.run(plan), start, tolerance, "after restore(), differs from the first time")
+    _compare(expected, real.run(plan, ended), start, tolerance, "after restore(), differs from the first time")
     simulator.restore(real.env, captured)
     wild = simulator.replicate(captured, WILD)
     _branch(simulator, wild, [real.sample(real.n * WILD) for _ in plan])
     chance = simulator.reseed(simulator.replicate(captured, WILD), start) if simulator.stochastic else None
     trace = _branch(simulator, chance, [np.repeat(actions, WILD, 0) for actions in plan]) if chance is not None else None
     message = "changed although only branches were stepped: the real environment takes part in them"
-    _compare(expected, real.run(plan), start, tolerance, message)
+    _compare(expected, real.run(plan, ended), start, tolerance, message)
     if replays:
         message = "of a branch changed when others of the same state were stepped"
         _compare(expected, _branch(simulator, held, plan), start, tolerance, message)
@@ -112,7 +113,8 @@ def _branch(simulator: Simulator, states: States, plan: list[np.ndarray]) -> Tra
         trace.lived.append(~numpy_of(states.ended))
         outcome: Outcome = simulator.step(states, actions)
         states = outcome.states
-        trace.steps.append(tuple(numpy_of(part) for part in outcome[1:]))  # type: ignore[arg-type]
+        seen, rewards, terminated, truncated = (numpy_of(part) for part in outcome[1:])
+        trace.steps.append((seen, rewards, terminated, truncated & ~terminated))
     return trace
 
 
@@ -142,8 +144,8 @@ def _compare(expected: Trace, found: Trace, start: int, tolerance: float, what: 
                         where = f"{name} {key}".rstrip() + f" of environment {row} at step {start + depth + 1}"
                         raise ValueError(
                             f"The {where}, {depth + 1} step(s) after the capture, {what}: {values[row]} in the environment, "
-                            f"{others[row]} here (allowed: {allowed:g} relative). Something that it remembers is no part of the "
-                            "captured state, or is shared between copies."
+                            f"{others[row]} here (allowed: {allowed:g} relative). Something that it remembers is no part of "
+                            "the captured state, or is shared between copies."
                         )
 
 
@@ -174,12 +176,14 @@ class _Real:
         if self._over.any() and (self.single or isinstance(self.env, VectorEnv)):
             self.env.reset()
 
-    def run(self, plan: list[np.ndarray]) -> Trace:
-        """Take actions until the end of the first episode; later steps count for nothing."""
-        trace, over = Trace(), np.zeros(self.n, bool)
+    def run(self, plan: list[np.ndarray], ended: np.ndarray) -> Trace:
+        """Take actions until all episodes have ended, or one has where the environment may reset in some way of its own."""
+        trace, over = Trace(), ended.copy()
+        stops = np.any if isinstance(self.env, VectorEnv) else np.all
         for actions in plan:
-            trace.lived.append(~over)
-            if over.all():
+            stopped = bool(trace.steps) and bool(stops(over))
+            trace.lived.append(~over & (not stopped))
+            if stopped:
                 trace.steps.append(trace.steps[-1])
                 continue
             step = self._step(actions)
@@ -188,22 +192,34 @@ class _Real:
         self._over = over
         return trace
 
-    def _step(self, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
+    def _step(self, actions: np.ndarray) -> tuple[Any, ...]:
+        seen: Any
         if self.single:
             seen, reward, terminated, truncated, _ = self.env.step(actions[0])
             row = tree_map(lambda leaf: np.asarray(leaf)[None].copy(), seen)
-            return row, np.array([float(reward)]), np.array([terminated]), np.array([truncated])
+            return row, np.array([float(reward)]), np.array([terminated]), np.array([truncated and not terminated])
         if isinstance(self.env, VectorEnv):
-            seen, rewards, terminated, truncated, _ = self.env.step(actions)
-            return tree_map(np.array, seen), np.array(rewards), np.array(terminated), np.array(truncated)
+            seen, rewards, terminated, truncated, info = self.env.step(actions)
+            over = terminated | truncated
+            seen = _with_last(seen, over, info.get("final_obs", {row: _row(seen, row) for row in np.flatnonzero(over)}))
+            return seen, np.array(rewards), np.array(terminated), truncated & ~terminated
         seen, rewards, dones, infos = self.env.step(actions)
-        seen = tree_map(np.array, seen)
-        for row in np.flatnonzero(dones):
-            last = infos[row]["terminal_observation"]
-            for leaf, end in zip(tree_leaves(seen), tree_leaves(last), strict=True):
-                leaf[row] = end
+        seen = _with_last(seen, dones, {row: infos[row]["terminal_observation"] for row in np.flatnonzero(dones)})
         cut = np.array([info.get("TimeLimit.truncated", False) for info in infos])
         return seen, np.array(rewards), dones & ~cut, dones & cut
+
+
+def _row(tree: Any, row: int) -> Any:
+    return tree_map(lambda leaf: leaf[row], tree)
+
+
+def _with_last(observations: Any, over: np.ndarray, last: Any) -> Any:
+    """Observations with the last of an episode, rather than the first of the next, where ``over``."""
+    observations = tree_map(np.array, observations)
+    for row in np.flatnonzero(over):
+        for leaf, end in zip(tree_leaves(observations), tree_leaves(last[row]), strict=True):
+            leaf[row] = end
+    return observations
 
 
 @contextmanager

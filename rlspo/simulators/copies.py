@@ -50,7 +50,8 @@ class CopyStates:
 class CopyCore(Core):
     """Deep copies of an environment with all its wrappers.
 
-    What does not change is shared with the original: spaces, specifications, arguments of constructors and pygame's surfaces.
+    What does not change is shared with the original: spaces, specifications, arguments of constructors and pygame's surfaces;
+    and of an environment or wrapper whose class declares ``simulated_state``, all but the attributes named there and generators.
     Whether such an environment draws random numbers is not known, so it counts as stochastic.
 
     :param env: outermost
@@ -162,8 +163,10 @@ def _shared(env: gym.Env) -> dict[int, Any]:
     """What copies share with the original, in the form in which :func:`copy.deepcopy` looks things up."""
     memo: dict[int, Any] = {}
     for layer in layers_of(env):
+        declared = getattr(type(layer), "simulated_state", None)
         for name, value in vars(layer).items():
-            if name == "_saved_kwargs" or _constant(value):
+            fixed = name not in declared if declared is not None else name in _tables(layer)
+            if (fixed and not isinstance(value, Generator | gym.Env)) or _constant(value):
                 memo[id(value)] = value
             elif isinstance(value, spaces.Space):
                 # It has a generator, because somebody sampled from it, and a step may do so, too: only its bounds stay.
@@ -176,6 +179,12 @@ def _shared(env: gym.Env) -> dict[int, Any]:
     for watcher in reversed(watchers):
         memo[id(watcher)] = copy.deepcopy(watcher.env, memo)
     return memo
+
+
+def _tables(layer: Any) -> tuple[str, ...]:
+    """Attributes of well-known classes that are large and never change."""
+    toys = type(layer).__module__.startswith("gymnasium.envs.toy_text")
+    return ("_saved_kwargs", "P", "initial_state_distrib") if toys else ("_saved_kwargs",)
 
 
 def _constant(value: Any) -> bool:
