@@ -26,7 +26,7 @@ ONE_STEP = 1e-6
 
 
 class Trace:
-    """What happened along a stretch of steps: for each step observations, rewards, terminated, only truncated; and who lived."""
+    """What happened along a stretch of steps: observations, rewards, terminated, only truncated of each step, and who lived."""
 
     def __init__(self) -> None:
         self.steps: list[tuple[Any, ...]] = []
@@ -77,7 +77,7 @@ def check_simulator(env: Any, steps: int = 50, seed: int = 0, tolerance: float =
         elif spread > 2 and (followed == spread).any():
             raise ValueError(
                 f"After reseed() branch {int(followed.argmax())} drew what the environment itself drew in all {spread} "
-                "stretches where chance mattered, so that a search would foresee. Let reseed() give each state a stream of its own."
+                "stretches where chance mattered, so that a search would foresee. Let reseed() give each state its own stream."
             )
     return notes
 
@@ -201,7 +201,7 @@ class _Real:
         if isinstance(self.env, VectorEnv):
             seen, rewards, terminated, truncated, info = self.env.step(actions)
             over = terminated | truncated
-            seen = _with_last(seen, over, info.get("final_obs", {row: _row(seen, row) for row in np.flatnonzero(over)}))
+            seen = _with_last(seen, over, info.get("final_obs", {row: _row(seen, int(row)) for row in np.flatnonzero(over)}))
             return seen, np.array(rewards), np.array(terminated), truncated & ~terminated
         seen, rewards, dones, infos = self.env.step(actions)
         seen = _with_last(seen, dones, {row: infos[row]["terminal_observation"] for row in np.flatnonzero(dones)})

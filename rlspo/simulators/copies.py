@@ -51,7 +51,7 @@ class CopyCore(Core):
     """Deep copies of an environment with all its wrappers.
 
     What does not change is shared with the original: spaces, specifications, arguments of constructors and pygame's surfaces;
-    and of an environment or wrapper whose class declares ``simulated_state``, all but the attributes named there and generators.
+    and of an environment or wrapper whose class declares ``simulated_state``, all but the attributes named and generators.
     Whether such an environment draws random numbers is not known, so it counts as stochastic.
 
     :param env: outermost
