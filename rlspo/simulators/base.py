@@ -260,7 +260,8 @@ class Simulator:
             observations = where(live, observations, states.observations)
         terminated, truncated = terminated & live, truncated & live
         new = States(core, memories, states.ended | terminated | truncated, observations)
-        return Outcome(new, observations, rewards * live, terminated, truncated)
+        # No product: what a core gives for states that it did not step may be NaN.
+        return Outcome(new, observations, where(live, rewards, rewards[:0].sum()), terminated, truncated)
 
 
 def _numpy(array: Array) -> np.ndarray:

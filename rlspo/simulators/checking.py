@@ -26,7 +26,7 @@ ONE_STEP = 1e-6
 
 
 class Trace:
-    """What happened along a stretch of steps: observations, rewards, terminated, only truncated of each step, and who lived."""
+    """What happened along a stretch of steps: observations, rewards, terminated, only truncated of each; and who lived."""
 
     def __init__(self) -> None:
         self.steps: list[tuple[Any, ...]] = []

@@ -18,6 +18,7 @@ from gymnasium.wrappers.utils import create_zero_array
 from rlspo.common.errors import NotSimulatableError
 from rlspo.simulators.base import Array, Core, Outcome
 from rlspo.simulators.rows import stacked
+from rlspo.simulators.views import views_among
 from rlspo.simulators.whole import (
     FROZEN,
     SCALERS,
@@ -74,7 +75,9 @@ class CopyCore(Core):
     def restore(self, env: Any, states: CopyStates) -> None:
         twin = states.envs[0]
         pairs = [*zip(layers_of(env), layers_of(twin), strict=True)]
-        memo = _shared(twin) | {id(other): one for one, other in pairs}
+        originals: dict[int, Any] = _shared(twin, {})
+        copy.deepcopy(twin, originals)
+        memo = _shared(twin, views_among(originals.get(id(originals), ()))) | {id(other): one for one, other in pairs}
         for one, other in pairs:
             keep = kept(one)
             new = {name: copy.deepcopy(value, memo) for name, value in vars(other).items() if name not in keep}
@@ -92,7 +95,12 @@ class CopyCore(Core):
     def select(self, states: CopyStates, index: Array) -> CopyStates:
         rows = [int(i) for i in index]
         copies = [_copied(states.envs[i]) for i in rows]
-        new = CopyStates([env for env, _ in copies], [one for _, one in copies], [states.seen[i] for i in rows], states.chance)
+        new = CopyStates(
+            [env for env, _ in copies],
+            [_generators(made) for _, made in copies],
+            [states.seen[i] for i in rows],
+            states.chance,
+        )
         if states.chance is not None:
             # Copies of one state would all meet the same chance; the first keeps it.
             kept_by = {row: place for place, row in reversed([*enumerate(rows)])}
@@ -135,10 +143,15 @@ class CopyCore(Core):
 
 
 def _copied(env: gym.Env) -> tuple[Any, list[Any]]:
-    """A deep copy and the generators in it."""
-    memo = _shared(env)
+    """A deep copy, and all objects in it that were made for it."""
+    memo = _shared(env, {})
     twin = copy.deepcopy(env, memo)
-    return twin, [made for made in memo.values() if isinstance(made, Generator)]
+    # In its own entry the memo keeps all originals.
+    views = views_among(memo.get(id(memo), ()))
+    if views:
+        memo = _shared(env, views)
+        twin = copy.deepcopy(env, memo)
+    return twin, [*memo.values()]
 
 
 def true_copy(env: gym.Env) -> tuple[Any, list[Any]]:
@@ -146,22 +159,27 @@ def true_copy(env: gym.Env) -> tuple[Any, list[Any]]:
 
     :raises NotSimulatableError: naming what prevents it
     """
-    memo = _shared(env)
     try:
-        twin = copy.deepcopy(env, memo)
+        twin, made = _copied(env)
     except Exception as error:
         raise NotSimulatableError(str(env), f"copy.deepcopy raises {type(error).__name__}: {error}") from error
-    made = [*memo.values()]
-    _check_truth(env, made, memo.get(id(memo), []))
+    _check_truth(env, made)
     for layer in layers_of(twin):
         if isinstance(layer, SCALERS):
             setattr(layer, FROZEN, False)
-    return twin, [one for one in made if isinstance(one, Generator)]
+    return twin, _generators(made)
 
 
-def _shared(env: gym.Env) -> dict[int, Any]:
-    """What copies share with the original, in the form in which :func:`copy.deepcopy` looks things up."""
-    memo: dict[int, Any] = {}
+def _generators(made: list[Any]) -> list[Any]:
+    return [one for one in made if isinstance(one, Generator)]
+
+
+def _shared(env: gym.Env, made: dict[int, Any]) -> dict[int, Any]:
+    """What copies share with the original, in the form in which :func:`copy.deepcopy` looks things up.
+
+    :param made: copies that there are already
+    """
+    memo = dict(made)
     for layer in layers_of(env):
         declared = getattr(type(layer), "simulated_state", None)
         for name, value in vars(layer).items():
@@ -194,10 +212,9 @@ def _constant(value: Any) -> bool:
     return isinstance(value, EnvSpec | ModuleType) or type(value).__module__.partition(".")[0] == "pygame"
 
 
-def _check_truth(env: gym.Env, made: list[Any], copied: list[Any]) -> None:
+def _check_truth(env: gym.Env, made: list[Any]) -> None:
     """
     :param made: by :func:`copy.deepcopy`
-    :param copied: what these are copies of
     :raises NotSimulatableError: where a copy differs from its original without saying so
     """
     for one in made:
@@ -207,19 +224,6 @@ def _check_truth(env: gym.Env, made: list[Any], copied: list[Any]) -> None:
                 f"{type(one).__name__} is an EzPickle, which copy.deepcopy builds anew from its constructor's arguments "
                 "instead of copying its state",
             )
-    roots: set[int] = set()
-    for array in copied:
-        if isinstance(array, np.ndarray):
-            root = array
-            while isinstance(root.base, np.ndarray):
-                root = root.base
-            if id(root) in roots:
-                raise NotSimulatableError(
-                    str(env),
-                    f"two of its arrays are views of the same memory (one has shape {array.shape}), and copy.deepcopy tears "
-                    "them apart; keep one of them and make the other in step()",
-                )
-            roots.add(id(root))
 
 
 class GlobalGenerators:

@@ -19,7 +19,7 @@ WATCHERS = (wrappers.RecordVideo, wrappers.HumanRendering, wrappers.RenderCollec
 #: What other wrappers keep of past episodes, or write to. A simulation has none of it, a restored environment keeps its own.
 RECORDS: dict[type, tuple[str, ...]] = {
     Monitor: ("episode_returns", "episode_lengths", "episode_times", "results_writer"),
-    wrappers.RecordEpisodeStatistics: ("time_queue", "return_queue", "length_queue", "episode_count"),
+    wrappers.RecordEpisodeStatistics: ("time_queue", "return_queue", "length_queue"),
 }
 #: Running statistics stand still in a simulation: a branch teaches the environment nothing.
 SCALERS = (wrappers.NormalizeObservation, wrappers.NormalizeReward)
@@ -55,7 +55,7 @@ def emptied(layer: Any) -> dict[str, Any]:
 def _empty(record: Any) -> Any:
     if isinstance(record, deque):
         return deque(maxlen=record.maxlen)
-    return [] if isinstance(record, list) else 0 if isinstance(record, int) else None
+    return [] if isinstance(record, list) else None
 
 
 def check_layers_of(env: gym.Env) -> None:
