@@ -124,10 +124,15 @@ def _followers(expected: Trace, trace: Trace) -> np.ndarray | None:
     for (seen, rewards, *_), (branch, own, *_), lived in zip(expected.steps, trace.steps, expected.lived, strict=True):
         if not lived[0]:
             break
-        for truth, found in zip([*tree_leaves(seen), rewards], [*tree_leaves(branch), own], strict=True):
+        for truth, found in [*zip(tree_leaves(seen), _in_order(branch, seen), strict=True), (rewards, own)]:
             rows = [*found[:WILD], truth[0]]
             same &= np.array([[np.allclose(row, other) for other in rows] for row in rows[:WILD]])
     return None if same[:, :WILD].all() else same[:, WILD].astype(int)
+
+
+def _in_order(tree: Any, like: Any) -> list[Any]:
+    """Leaves in the order of another tree's keys."""
+    return [tree[key] for key in like] if isinstance(like, dict) else [tree]
 
 
 def _compare(expected: Trace, found: Trace, start: int, tolerance: float, what: str) -> None:
@@ -137,16 +142,29 @@ def _compare(expected: Trace, found: Trace, start: int, tolerance: float, what: 
     for depth, (truth, other, lived) in enumerate(zip(expected.steps, found.steps, expected.lived, strict=True)):
         allowed = ONE_STEP if depth == 0 else tolerance
         for name, one, two in zip(("observation", "reward", "terminated", "truncated"), truth, other, strict=True):
-            named = zip(one, tree_leaves(one), tree_leaves(two), strict=True) if isinstance(one, dict) else [("", one, two)]
-            for key, values, others in named:
+            for key in one if isinstance(one, dict) else [""]:
+                values, others = (one[key], two[key]) if isinstance(one, dict) else (one, two)
                 for row in np.flatnonzero(lived):
-                    if not np.allclose(values[row], others[row], rtol=allowed, atol=allowed, equal_nan=True):
-                        where = f"{name} {key}".rstrip() + f" of environment {row} at step {start + depth + 1}"
+                    if not _close(values[row], others[row], allowed):
                         raise ValueError(
-                            f"The {where}, {depth + 1} step(s) after the capture, {what}: {values[row]} in the environment, "
-                            f"{others[row]} here (allowed: {allowed:g} relative). Something that it remembers is no part of "
-                            "the captured state, or is shared between copies."
+                            f"The {f'{name} {key}'.rstrip()} of environment {row} at step {start + depth + 1}, {depth + 1} "
+                            f"step(s) after the capture, {what}: {_shown(values[row], others[row])} (allowed: {allowed:g} "
+                            "relative). Something that it remembers is no part of the captured state, or is shared between "
+                            "copies."
                         )
+
+
+def _close(value: np.ndarray, other: np.ndarray, allowed: float) -> bool:
+    return value.shape == other.shape and np.allclose(value, other, rtol=allowed, atol=allowed, equal_nan=True)
+
+
+def _shown(value: np.ndarray, other: np.ndarray) -> str:
+    if value.shape != other.shape:
+        return f"shape {value.shape} in the environment, {other.shape} here"
+    if value.size > 8:
+        gap = np.abs(value.astype(np.float64) - other.astype(np.float64))
+        return f"{int((gap > 0).sum())} of {value.size} numbers differ, by up to {gap.max():g}"
+    return f"{value} in the environment, {other} here"
 
 
 class _Real:
@@ -217,8 +235,7 @@ def _with_last(observations: Any, over: np.ndarray, last: Any) -> Any:
     """Observations with the last of an episode, rather than the first of the next, where ``over``."""
     observations = tree_map(np.array, observations)
     for row in np.flatnonzero(over):
-        for leaf, end in zip(tree_leaves(observations), tree_leaves(last[row]), strict=True):
-            leaf[row] = end
+        tree_map(lambda leaf, end, row=row: leaf.__setitem__(row, end), observations, last[row])
     return observations
 
 
