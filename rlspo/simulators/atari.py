@@ -44,6 +44,11 @@ DETERMINISTIC = (
 #: Attributes of wrappers that stay as they are.
 CONSTANT = {"_action_space", "_observation_space", "_metadata", "_cached_spec", "_saved_kwargs", "observation_space"}
 
+#: How often an action is played so that the emulator takes it in spite of sticky ones: surely enough for branches (98 % where
+#: a quarter is sticky), and where chance is foretold.
+REPEATS = {False: 3, True: 12}
+UNSEEN = "the action that an emulator with sticky actions would repeat is no part of the state that it gives"
+
 
 @dataclass
 class Game:
@@ -53,6 +58,7 @@ class Game:
     :param generator: that the environment and its wrappers draw from; None where a step draws nothing
     :param memory: of each wrapper, from the outermost to the innermost
     :param chance: whether ``machine`` holds the state of the emulator's own generator, too
+    :param last: the action that the emulator was told last in this branch, None before the first step
     :param seen: the last observation, None before the first step. It cannot be asked for: after a state was put back the
         emulator shows the screen from before until it plays on
     """
@@ -61,7 +67,28 @@ class Game:
     generator: np.random.Generator | None
     memory: list[dict[str, Any]]
     chance: bool
+    last: Any = None
     seen: Any = None
+
+
+class Told:
+    """An emulator's interface that knows the action it was told last, and the state that it reached with it.
+
+    :param ale: the interface
+    """
+
+    def __init__(self, ale: Any) -> None:
+        self._ale = ale
+        self.last: tuple[Any, float] | None = None
+        self.reached: Any = None
+
+    def act(self, action: Any, strength: float = 1.0) -> int:
+        """Play one frame."""
+        self.last = action, strength
+        return self._ale.act(action, strength)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ale, name)
 
 
 class AtariCore(Core):
@@ -72,6 +99,10 @@ class AtariCore(Core):
     from the emulator that plays the branches and goes on from state to state, so that nothing foresees, and the same states
     stepped twice meet different chance. Branches are played one after the other, because ``ale_py`` holds Python's interpreter
     lock while it plays and threads would gain nothing.
+
+    Of a game with sticky actions one thing cannot be captured: the action that the emulator repeats is no part of its state,
+    and it does not tell. Inside a branch the last one is played into the emulator before it goes on, but the first frame after
+    a capture or a :meth:`restore` repeats, if chance wants that, the action before rather than the one that was captured.
 
     :param env: outermost
     :raises NotSimulatableError: for wrappers that do not step without the environment itself
@@ -95,6 +126,7 @@ class AtariCore(Core):
         self._sticky = base.ale.getFloat("repeat_action_probability") > 0
         self._draws = isinstance(base._frameskip, tuple) or not all(isinstance(one, DETERMINISTIC) for one in self._shadows)
         self.stochastic = self._sticky or self._draws
+        self.unseen = UNSEEN if self._sticky else ""
         self._seeded = False
         self._blind = self._emulator()
         # Another one foretells, so that what is left of the real game's chance in it never reaches a branch.
@@ -104,6 +136,7 @@ class AtariCore(Core):
         kind, arguments, named = self._made_with
         emulator = kind(*arguments, **named)
         emulator.reset()
+        emulator.ale = Told(emulator.ale)
         return emulator
 
     def capture(self, env: Any) -> list[Game]:
@@ -134,7 +167,7 @@ class AtariCore(Core):
 
     def _branch(self, game: Game) -> Game:
         memory = [_copied(one) for one in game.memory]
-        return Game(game.machine, copy.deepcopy(game.generator), memory, game.chance, game.seen)
+        return Game(game.machine, copy.deepcopy(game.generator), memory, game.chance, game.last, game.seen)
 
     def reseed(self, states: list[Game], seed: int) -> list[Game]:
         """The states without the emulator's generator.
@@ -170,6 +203,12 @@ class AtariCore(Core):
             return game, 0.0, False, False
         emulator = self._telling if game.chance else self._blind
         emulator.restore_state(game.machine)
+        # Where the emulator only goes on, what it would repeat is right already.
+        elsewhere = emulator.ale.reached is not game.machine
+        if self._sticky and elsewhere and game.last is not None and (game.chance or game.last != emulator.ale.last):
+            for _ in range(REPEATS[game.chance]):
+                emulator.ale.act(*game.last)
+            emulator.restore_state(game.machine)
         if game.generator is not None:
             emulator.np_random = game.generator
         for shadow, memory in zip(self._shadows, game.memory, strict=True):
@@ -178,8 +217,9 @@ class AtariCore(Core):
             self._shadows[-1].env = emulator
         outermost = self._shadows[0] if self._shadows else emulator
         seen, reward, terminated, truncated, _ = outermost.step(action)
-        machine = emulator.clone_state(include_rng=game.chance)
-        after = Game(machine, game.generator, [_memory(shadow) for shadow in self._shadows], game.chance, seen)
+        machine = emulator.ale.reached = emulator.clone_state(include_rng=game.chance)
+        memories = [_memory(shadow) for shadow in self._shadows]
+        after = Game(machine, game.generator, memories, game.chance, emulator.ale.last, seen)
         return after, float(reward), bool(terminated), bool(truncated)
 
 

@@ -63,6 +63,8 @@ class Core(ABC):
     stochastic: bool = False
     #: Whether the core steps the whole environment, wrappers included, so that none is to be followed around it.
     takes_wrappers: bool = False
+    #: What of an environment's state cannot be captured, in words; empty where a captured state is all there is.
+    unseen: str = ""
 
     @abstractmethod
     def capture(self, env: Any) -> Any:

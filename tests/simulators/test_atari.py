@@ -26,7 +26,7 @@ GAMES: dict[str, Callable[[], Any]] = {
     "screen": lambda: gym.make("ALE/Breakout-v5", repeat_action_probability=0.0),
     "memory": lambda: gym.make("ALE/Breakout-v5", obs_type="ram", repeat_action_probability=0.0),
     "sticky": lambda: wrappers.TimeLimit(gym.make("ALE/Breakout-v5", obs_type="ram"), 30),
-    "frame skip": lambda: gym.make("ALE/Breakout-v5", obs_type="ram", frameskip=(2, 5)),
+    "frame skip": lambda: gym.make("ALE/Breakout-v5", obs_type="ram", frameskip=(2, 5), repeat_action_probability=0.0),
     "preprocessed": lambda: Monitor(
         wrappers.FrameStackObservation(wrappers.AtariPreprocessing(breakout(), terminal_on_life_loss=True), 4)
     ),
@@ -43,6 +43,7 @@ def test_games_are_played_as_the_real_ones(game: str) -> None:
     assert isinstance(simulator.core, AtariCore)
     assert simulator.stochastic == (game in ("sticky", "frame skip", "sb3"))
     notes = check_simulator(env, steps=24)
+    assert any("would repeat is no part of the state" in note for note in notes) == (game == "sticky")
     assert notes == [] or simulator.stochastic
 
 
@@ -52,38 +53,77 @@ def played(env: gym.Env, steps: int) -> None:
         env.step(1 if step % 5 == 0 else step % 4)
 
 
+def sticky(probability: float = 0.25) -> gym.Env:
+    env = gym.make("ALE/Breakout-v5", obs_type="ram", frameskip=2, repeat_action_probability=probability)
+    env.reset(seed=2)
+    env.step(1)
+    for _ in range(20):
+        env.step(3)  # Over and over, so that the emulator surely took it.
+    return env
+
+
+def run(simulator: Any, states: Any, actions: list[int]) -> Any:
+    seen = []
+    for action in actions:
+        outcome = simulator.step(states, np.full(len(states), action))
+        states = outcome.states
+        seen.append(outcome.observations)
+    return np.stack(seen, 1)
+
+
+WAY = [3] * 4 + [2, 2, 3, 3, 2, 2, 2, 3] * 3
+
+
 def test_the_real_game_goes_on_exactly_with_its_own_chance() -> None:
-    env = gym.make("ALE/Breakout-v5", obs_type="ram", frameskip=2)
-    played(env, 20)
+    env = sticky()
     simulator = simulator_for(env)
     captured = simulator.capture(env)
-    way = [env.step(step % 4)[0] for step in range(30)]
+    way = [env.step(action)[0] for action in [*WAY, 3, 3, 3, 3]]
     simulator.restore(env, captured)
-    np.testing.assert_array_equal(way, [env.step(step % 4)[0] for step in range(30)])
+    np.testing.assert_array_equal(way, [env.step(action)[0] for action in [*WAY, 3, 3, 3, 3]])
+
+
+def test_a_search_leaves_the_real_game_alone() -> None:
+    one, two = sticky(), sticky()
+    simulator = simulator_for(one)
+    captured = simulator.capture(one)
+    run(simulator, simulator.reseed(simulator.replicate(captured, 3), 0), WAY)
+    run(simulator, simulator.replicate(captured, 2), WAY)
+    for action in WAY:
+        np.testing.assert_array_equal(one.step(action)[0], two.step(action)[0])
 
 
 def test_a_search_does_not_foresee_sticky_actions() -> None:
-    env = gym.make("ALE/Breakout-v5", obs_type="ram", frameskip=2, repeat_action_probability=0.5)
-    played(env, 20)
+    env = sticky(0.5)
     simulator = simulator_for(env)
     captured = simulator.capture(env)
-
-    def run(states: Any) -> np.ndarray:
-        seen = []
-        for step in range(20):
-            outcome = simulator.step(states, np.full(len(states), 2 + step // 4 % 2))
-            states = outcome.states
-            seen.append(outcome.observations)
-        return np.stack(seen, 1)
-
-    foretold = run(simulator.select(captured, np.array([0])))[0]
-    blind = run(simulator.reseed(simulator.replicate(captured, 4), 0))
+    # The other emulator is made to repeat what the real one would.
+    telling = simulator.core._telling  # type: ignore[attr-defined]
+    for _ in range(30):
+        telling.step(3)
+    foretold = run(simulator, simulator.select(captured, np.array([0])), WAY)[0]
+    blind = run(simulator, simulator.reseed(simulator.replicate(captured, 4), 0), WAY)
     # Stepping states that foretell in between must not tell the others anything.
-    run(simulator.select(captured, np.array([0])))
-    blind = np.concatenate([blind, run(simulator.reseed(simulator.replicate(captured, 4), 1))])
-    real = np.stack([env.step(2 + step // 4 % 2)[0] for step in range(20)])
+    run(simulator, simulator.select(captured, np.array([0])), WAY)
+    blind = np.concatenate([blind, run(simulator, simulator.reseed(simulator.replicate(captured, 4), 1), WAY)])
+    real = np.stack([env.step(action)[0] for action in WAY])
     np.testing.assert_array_equal(foretold, real)
     assert len({*map(bytes, blind), bytes(real)}) == 9
+
+
+def test_branches_repeat_their_own_actions() -> None:
+    """One branch goes left, the one that is stepped after it right: what sticks is never the other's action."""
+
+    def leftwards(probability: float) -> int:
+        simulator = simulator_for(env := sticky(probability))
+        states = simulator.reseed(simulator.replicate(simulator.capture(env), 2), 0)
+        paddles = []
+        for _ in range(8):
+            states = simulator.step(states, np.array([2, 3])).states
+            paddles.append(int(states.observations[0, 72]))
+        return paddles[0] - paddles[-1]
+
+    assert leftwards(0.5) >= 0.8 * leftwards(0.0) > 0
 
 
 def test_the_screen_is_not_that_of_another_state() -> None:
