@@ -23,7 +23,7 @@ def peek_copy(env: gym.Env, action: Any) -> tuple[Any, float]:
     :raises ValueError: for one that draws noise by itself in that step, from any generator inside it, or from NumPy's or
         Python's global one. Noise that was drawn before cannot be seen
     """
-    twin, generators = true_copy(env)
+    twin, generators, _ = true_copy(env)
     before = pickle.dumps(generators)
     with GlobalGenerators() as watched:
         observation, reward, *_ = twin.step(action)

@@ -39,13 +39,19 @@ class CopyStates:
     :param envs: one copy for each
     :param generators: of random numbers, all that are inside each copy
     :param seen: its last observation, None before the first step
+    :param constants: what all copies share, as a memo of :func:`copy.deepcopy`
     :param chance: where new streams of random numbers come from; None for those of the environment itself
     """
 
     def __init__(
-        self, envs: list[Any], generators: list[list[Any]], seen: list[Any], chance: np.random.SeedSequence | None = None
+        self,
+        envs: list[Any],
+        generators: list[list[Any]],
+        seen: list[Any],
+        constants: dict[int, Any],
+        chance: np.random.SeedSequence | None = None,
     ) -> None:
-        self.envs, self.generators, self.seen, self.chance = envs, generators, seen, chance
+        self.envs, self.generators, self.seen, self.constants, self.chance = envs, generators, seen, constants, chance
 
 
 class CopyCore(Core):
@@ -69,15 +75,15 @@ class CopyCore(Core):
 
     def capture(self, env: Any) -> CopyStates:
         check_reset(env)
-        twin, generators = true_copy(env)
-        return CopyStates([twin], [generators], [None])
+        twin, generators, constants = true_copy(env)
+        return CopyStates([twin], [generators], [None], constants)
 
     def restore(self, env: Any, states: CopyStates) -> None:
         twin = states.envs[0]
         pairs = [*zip(layers_of(env), layers_of(twin), strict=True)]
-        originals: dict[int, Any] = _shared(twin, {})
+        originals = dict(states.constants)
         copy.deepcopy(twin, originals)
-        memo = _shared(twin, views_among(originals.get(id(originals), ()))) | {id(other): one for one, other in pairs}
+        memo = states.constants | views_among(originals.get(id(originals), ())) | {id(other): one for one, other in pairs}
         for one, other in pairs:
             keep = kept(one)
             new = {name: copy.deepcopy(value, memo) for name, value in vars(other).items() if name not in keep}
@@ -90,17 +96,16 @@ class CopyCore(Core):
 
     def join(self, parts: Sequence[CopyStates]) -> CopyStates:
         envs, generators = [env for part in parts for env in part.envs], [one for part in parts for one in part.generators]
-        return CopyStates(envs, generators, [one for part in parts for one in part.seen], parts[0].chance)
+        constants: dict[int, Any] = {}
+        for part in parts:
+            constants |= part.constants
+        return CopyStates(envs, generators, [one for part in parts for one in part.seen], constants, parts[0].chance)
 
     def select(self, states: CopyStates, index: Array) -> CopyStates:
         rows = [int(i) for i in index]
-        copies = [_copied(states.envs[i]) for i in rows]
-        new = CopyStates(
-            [env for env, _ in copies],
-            [_generators(made) for _, made in copies],
-            [states.seen[i] for i in rows],
-            states.chance,
-        )
+        copies = [_copied(states.envs[i], states.constants) for i in rows]
+        envs, generators = [env for env, _ in copies], [_generators(made) for _, made in copies]
+        new = CopyStates(envs, generators, [states.seen[i] for i in rows], states.constants, states.chance)
         if states.chance is not None:
             # Copies of one state would all meet the same chance; the first keeps it.
             kept_by = {row: place for place, row in reversed([*enumerate(rows)])}
@@ -110,7 +115,8 @@ class CopyCore(Core):
         return new
 
     def reseed(self, states: CopyStates, seed: int) -> CopyStates:
-        new = self.select(CopyStates(states.envs, states.generators, states.seen), np.arange(len(states.envs)))
+        plain = CopyStates(states.envs, states.generators, states.seen, states.constants)
+        new = self.select(plain, np.arange(len(states.envs)))
         new.chance = np.random.SeedSequence(seed)
         for generators in new.generators:
             refresh(generators, new.chance)
@@ -127,7 +133,7 @@ class CopyCore(Core):
             )
         seen, rewards, terminated, truncated = (list(column) for column in zip(*results, strict=True))
         return Outcome(
-            CopyStates(states.envs, states.generators, seen, states.chance),
+            CopyStates(states.envs, states.generators, seen, states.constants, states.chance),
             stacked(seen, np.empty(0)),
             np.array(rewards, np.float64),
             np.array(terminated, bool),
@@ -142,44 +148,46 @@ class CopyCore(Core):
         return copy.deepcopy(observation), float(reward), bool(terminated), bool(truncated)
 
 
-def _copied(env: gym.Env) -> tuple[Any, list[Any]]:
-    """A deep copy, and all objects in it that were made for it."""
-    memo = _shared(env, {})
+def _copied(env: gym.Env, shared: dict[int, Any]) -> tuple[Any, list[Any]]:
+    """A deep copy, and all objects in it that were made for it.
+
+    :param shared: what the copy takes as it is, or what it takes instead, as a memo of :func:`copy.deepcopy`
+    """
+    memo = dict(shared)
     twin = copy.deepcopy(env, memo)
     # In its own entry the memo keeps all originals.
     views = views_among(memo.get(id(memo), ()))
     if views:
-        memo = _shared(env, views)
+        memo = shared | views
         twin = copy.deepcopy(env, memo)
     return twin, [*memo.values()]
 
 
-def true_copy(env: gym.Env) -> tuple[Any, list[Any]]:
-    """A deep copy, looked through for what copying cannot do, and the generators in it.
+def true_copy(env: gym.Env) -> tuple[Any, list[Any], dict[int, Any]]:
+    """A deep copy, looked through for what copying cannot do, the generators in it, and what it shares with the original.
 
     :raises NotSimulatableError: naming what prevents it
     """
     try:
-        twin, made = _copied(env)
+        shared = _shared(env)
+        twin, made = _copied(env, shared)
     except Exception as error:
         raise NotSimulatableError(str(env), f"copy.deepcopy raises {type(error).__name__}: {error}") from error
     _check_truth(env, made)
     for layer in layers_of(twin):
         if isinstance(layer, SCALERS):
             setattr(layer, FROZEN, False)
-    return twin, _generators(made)
+    # Searching for them takes as long as copying does, and they are the same ones in copies of the copy.
+    return twin, _generators(made), {key: value for key, value in shared.items() if key == id(value)}
 
 
 def _generators(made: list[Any]) -> list[Any]:
     return [one for one in made if isinstance(one, Generator)]
 
 
-def _shared(env: gym.Env, made: dict[int, Any]) -> dict[int, Any]:
-    """What copies share with the original, in the form in which :func:`copy.deepcopy` looks things up.
-
-    :param made: copies that there are already
-    """
-    memo = dict(made)
+def _shared(env: gym.Env) -> dict[int, Any]:
+    """What a copy shares with the original, and what it has instead of records and watchers, for :func:`_copied`."""
+    memo: dict[int, Any] = {}
     for layer in layers_of(env):
         declared = getattr(type(layer), "simulated_state", None)
         for name, value in vars(layer).items():

@@ -233,7 +233,7 @@ class Chart(Grid):
 def test_what_is_declared_as_constant_is_shared() -> None:
     env = Chart()
     check_simulator(env, steps=16)
-    twin, _ = true_copy(env)
+    twin, *_ = true_copy(env)
     assert twin.chart is env.chart and twin.grid is not env.grid and twin.own is not env.own
 
 
