@@ -26,6 +26,7 @@ PAGES = [
     "docs/pdppo.md",
     "docs/post_decision.md",
     "docs/sac.md",
+    "docs/simulators.md",
 ]
 
 
