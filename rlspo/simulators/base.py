@@ -232,7 +232,9 @@ class Simulator:
     def join(self, parts: Sequence[States]) -> States:
         """Several batches of states as one."""
         memory = [joined([*layer]) for layer in zip(*(part.memory for part in parts), strict=True)]
-        return States(self.core.join([part.core for part in parts]), cast(Any, memory), joined([part.ended for part in parts]))
+        seen = None if any(part.observations is None for part in parts) else joined([part.observations for part in parts])
+        core, ended = self.core.join([part.core for part in parts]), joined([part.ended for part in parts])
+        return States(core, cast(Any, memory), ended, seen)
 
     def reseed(self, states: States, seed: int) -> States:
         """The states with randomness of their own, so that nothing which follows tells what the environment will draw."""

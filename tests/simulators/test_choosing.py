@@ -61,7 +61,7 @@ class VectorForm(DriftForm):
 
 
 def limited() -> gym.Env:
-    return wrappers.TimeLimit(gym.make("CartPole-v1"), 7)
+    return wrappers.TimeLimit(gym.make("MountainCar-v0"), 7)
 
 
 def sync(mode: AutoresetMode = AutoresetMode.NEXT_STEP, make: Callable[[], gym.Env] = limited) -> SyncVectorEnv:
@@ -157,7 +157,9 @@ def test_refusals_name_what_and_why() -> None:
     refused(wrappers.vector.RecordEpisodeStatistics(sync()), "RecordEpisodeStatistics")
     refused(3, "int cannot be simulated")
     refused(wrappers.Autoreset(gym.make("CartPole-v1")), "Autoreset")
-    refused(DummyVecEnv([limited, lambda: wrappers.TimeLimit(gym.make("CartPole-v1"), 8)]), "Environment 1 .* must be alike")
+    refused(
+        DummyVecEnv([limited, lambda: wrappers.TimeLimit(gym.make("MountainCar-v0"), 8)]), "Environment 1 .* must be alike"
+    )
 
 
 def test_other_processes_are_refused() -> None:
@@ -181,6 +183,17 @@ def test_an_environment_of_another_make_is_refused() -> None:
     simulator = simulator_for(wrappers.TimeLimit(Drift(), 5))
     with pytest.raises(ValueError, match="This simulator was made for Drift in TimeLimit, and this is Drift"):
         simulator.capture(Drift())
+
+
+def test_batches_are_joined_with_what_they_last_saw() -> None:
+    env = wrappers.TimeLimit(Drift(), 3)
+    env.reset(seed=0)
+    simulator = simulator_for(env)
+    one = simulator.step(simulator.replicate(simulator.capture(env), 2), np.array([[0.1, 0.2], [0.3, 0.1]]))
+    both = simulator.join([simulator.select(one.states, np.array([1])), simulator.select(one.states, np.array([0, 1]))])
+    np.testing.assert_array_equal(both.observations, one.observations[[1, 0, 1]])
+    found = simulator.step(both, np.zeros((3, 2))).observations
+    np.testing.assert_array_equal(found, simulator.step(one.states, np.zeros((2, 2))).observations[[1, 0, 1]])
 
 
 def test_used_states_and_wrong_numbers_are_refused() -> None:
