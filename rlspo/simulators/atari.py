@@ -104,6 +104,8 @@ class AtariCore(Core):
     and it does not tell. Inside a branch the last one is played into the emulator before it goes on, but the first frame after
     a capture or a :meth:`restore` repeats, if chance wants that, the action before rather than the one that was captured.
 
+    A game that was put back shows the picture from before (``render()``) until its next step.
+
     :param env: outermost
     :raises NotSimulatableError: for wrappers that do not step without the environment itself
     """
