@@ -22,7 +22,6 @@ from rlspo.simulators.views import views_among
 from rlspo.simulators.whole import (
     FROZEN,
     SCALERS,
-    WATCHERS,
     Generator,
     check_layers_of,
     check_reset,
@@ -30,6 +29,7 @@ from rlspo.simulators.whole import (
     kept,
     layers_of,
     refresh,
+    watches,
 )
 
 
@@ -200,7 +200,7 @@ def _shared(env: gym.Env) -> dict[int, Any]:
         memo |= {id(getattr(layer, name)): empty for name, empty in emptied(layer).items()}
     watchers, inside = [], env
     while isinstance(inside, gym.Wrapper):
-        watchers += [inside] * isinstance(inside, WATCHERS)
+        watchers += [inside] * watches(inside)
         inside = inside.env
     for watcher in reversed(watchers):
         memo[id(watcher)] = copy.deepcopy(watcher.env, memo)

@@ -14,7 +14,7 @@ from stable_baselines3.common.monitor import Monitor
 
 from rlspo.common.errors import NotSimulatableError
 
-#: Wrappers that only watch; they take no part in a simulation.
+#: Wrappers that only watch; they take no part in a simulation. One of somebody's own says so by only_watches = True.
 WATCHERS = (wrappers.RecordVideo, wrappers.HumanRendering, wrappers.RenderCollection)
 #: What other wrappers keep of past episodes, or write to. A simulation has none of it, a restored environment keeps its own.
 RECORDS: dict[type, tuple[str, ...]] = {
@@ -37,7 +37,12 @@ def layers_of(env: gym.Env) -> list[Any]:
     found: list[Any] = [env]
     while isinstance(found[-1], gym.Wrapper):
         found.append(found[-1].env)
-    return [layer for layer in found if not isinstance(layer, WATCHERS)]
+    return [layer for layer in found if not watches(layer)]
+
+
+def watches(layer: Any) -> bool:
+    """Whether a wrapper only watches."""
+    return isinstance(layer, WATCHERS) or getattr(type(layer), "only_watches", False)
 
 
 def kept(layer: Any) -> set[str]:

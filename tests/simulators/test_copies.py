@@ -13,6 +13,7 @@ from stable_baselines3.common.monitor import Monitor
 from rlspo.simulators import NotSimulatableError, check_simulator, simulator_for
 from rlspo.simulators.copies import CopyCore, true_copy
 from rlspo.simulators.views import views_among
+from tests.simulators.worlds import Drift
 
 
 class Grid(gym.Env[Any, Any]):
@@ -218,6 +219,26 @@ def test_watchers_are_left_out(tmp_path: Any) -> None:
 
 def _stack(env: Any) -> list[Any]:
     return [env, *_stack(env.env)] if isinstance(env, gym.Wrapper) else [env]
+
+
+class Waiting(gym.Wrapper):
+    """Must not be asked by branches."""
+
+    only_watches = True
+
+    def step(self, action: Any) -> Any:
+        raise AssertionError("stepped in a branch")
+
+
+@pytest.mark.parametrize("inner", [Grid, Drift])
+def test_those_who_say_that_they_only_watch_are_left_out(inner: Any) -> None:
+    env = wrappers.TimeLimit(Waiting(inner()), 5)
+    env.reset(seed=0)
+    simulator = simulator_for(env)
+    captured = simulator.capture(env)
+    simulator.step(simulator.select(captured, np.array([0])), np.stack([env.action_space.sample()]))
+    simulator.restore(env, captured)
+    assert isinstance(env.env, Waiting)
 
 
 class Chart(Grid):
