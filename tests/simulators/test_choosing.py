@@ -15,7 +15,7 @@ from rlspo.common.vector_env import GymnasiumVecEnv
 from rlspo.simulators import NotSimulatableError, check_simulator, simulator_for
 from rlspo.simulators.arrays import ArrayCore
 from rlspo.simulators.copies import CopyCore
-from tests.simulators.worlds import Drift, DriftForm
+from tests.simulators.worlds import Drift, DriftForm, Noisy
 
 
 class VectorDrift(VectorEnv):
@@ -131,6 +131,24 @@ def test_states_that_are_over_do_not_go_into_an_environment_that_has_none() -> N
     assert states.ended.all()
     with pytest.raises(ValueError, match="are over"):
         simulator.restore(env, states)
+
+
+def test_noisy_arrays_are_put_back_each_with_its_own_chance() -> None:
+    assert check_simulator(Noisy()) == []
+    env = DummyVecEnv([Noisy] * 3)
+    assert [note[:6] for note in check_simulator(env)] == ["Replay"]
+    simulator = simulator_for(env)
+    captured = simulator.capture(env)
+    zeros = np.zeros((3, 2), np.float32)
+    second = simulator.step(simulator.select(captured, np.array([1])), zeros[:1]).observations[0]
+    stepped = simulator.step(simulator.select(captured, np.arange(3)), zeros).states
+    first = env.step(zeros)[0]
+    np.testing.assert_allclose(second, first[1], rtol=1e-6)
+    simulator.restore(env, captured)
+    np.testing.assert_array_equal(env.step(zeros)[0], first)
+    simulator.restore(env, stepped)
+    states = [str(one.np_random.bit_generator.state) for one in env.envs]
+    assert len({*states}) == 3, "environments must not come to draw the same numbers"
 
 
 class Odd(VecEnvWrapper):

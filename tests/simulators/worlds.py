@@ -73,6 +73,28 @@ class DriftForm:
         return np.broadcast_to(shade[:, None, None, None], (len(x), 36, 36, 1)).astype(np.uint8)
 
 
+class Noisy(Drift):
+    """:class:`Drift` with noise from its generator."""
+
+    def step(self, action: Any) -> Any:
+        return super().step(np.asarray(action) + self.np_random.normal(size=2) * 0.1)
+
+    def array_form(self) -> Any:
+        return NoisyForm(None, False)
+
+
+class NoisyForm(DriftForm):
+    """:class:`Noisy` for many states."""
+
+    stochastic = True
+
+    def generator(self, env: Any) -> Any:
+        return env.np_random
+
+    def step(self, states: dict[str, Any], actions: Any, generator: Any) -> Any:
+        return super().step(states, actions + generator.normal(size=(len(actions), 2)) * 0.1, generator)
+
+
 PICTURES = spaces.Dict({"x": spaces.Box(-5, 5, (2,), np.float32), "image": spaces.Box(0, 255, (36, 36, 1), np.uint8)})
 
 
