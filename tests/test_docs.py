@@ -27,6 +27,7 @@ PAGES = [
     "docs/post_decision.md",
     "docs/puzzles.md",
     "docs/sac.md",
+    "docs/simulators.md",
 ]
 
 

@@ -34,6 +34,10 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from rlspo.common.trees import tree_map
+from rlspo.simulators.base import Layer, Outcome
+from rlspo.simulators.layers import flat, row, unflat
+
 OBSERVATION_KEY = "post_decision_obs"
 REWARD_KEY = "post_decision_reward"
 SPACE = "post_decision_space"
@@ -72,6 +76,25 @@ class LookingAhead(gym.Wrapper):
         """s^x and r^x if ``action`` were taken now."""
         raise TypeError(f"{type(self).__name__} does not say where actions lead.")
 
+    def simulated_layer(self) -> Layer:
+        """In a simulation, which has no infos, this wrapper does nothing."""
+        return Layer(self)
+
+
+class _LastLayer(Layer):
+    """Keeps the last observation, from which :class:`PostDecision` looks ahead."""
+
+    def capture(self, wrapper: Any) -> dict[str, np.ndarray]:
+        if wrapper._observation is None:
+            raise gym.error.ResetNeeded("The environment has no state before reset(); call reset() before capture(env).")
+        return flat("last", tree_map(row, wrapper._observation))
+
+    def restore(self, wrapper: Any, memory: dict[str, np.ndarray]) -> None:
+        wrapper._observation = tree_map(lambda array: array[0].copy(), unflat("last", memory))
+
+    def after(self, memory: dict[str, Any], outcome: Outcome) -> tuple[dict[str, Any], Outcome]:
+        return flat("last", outcome.observations), outcome
+
 
 class PostDecision(LookingAhead):
     """Give an existing environment the post-decision interface.
@@ -94,6 +117,10 @@ class PostDecision(LookingAhead):
         self.fn = fn
         self.post_decision_space = env.observation_space if space is None else space
         self._observation: Any = None
+
+    def simulated_layer(self) -> Layer:
+        """Keeps the last observation."""
+        return _LastLayer(self)
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """As the environment's."""

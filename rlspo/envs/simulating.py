@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import pickle
 from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 from gymnasium.wrappers import ClipAction, RescaleAction
 
 from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, LookingAhead
+from rlspo.simulators.copies import GlobalGenerators, true_copy
 
 #: From an environment and an action to the observation and reward of that step, the environment being left as it was.
 Peek = Callable[[gym.Env, Any], tuple[Any, float]]
@@ -20,31 +19,21 @@ Peek = Callable[[gym.Env, Any], tuple[Any, float]]
 def peek_copy(env: gym.Env, action: Any) -> tuple[Any, float]:
     """Step a deep copy: for environments that are plain Python and NumPy.
 
-    :raises ValueError: for one that draws noise by itself in that step, from ``np_random``, a generator among its attributes,
-        or NumPy's global one. Noise that was drawn before cannot be seen
+    :raises NotSimulatableError: for one of which a deep copy is no true copy
+    :raises ValueError: for one that draws noise by itself in that step, from any generator inside it, or from NumPy's or
+        Python's global one. Noise that was drawn before cannot be seen
     """
-    twin = copy.deepcopy(env)
-    before = _random_states(twin)
-    observation, reward, *_ = twin.step(action)
-    if _random_states(twin) != before:
+    twin, generators, _ = true_copy(env)
+    before = pickle.dumps(generators)
+    with GlobalGenerators() as watched:
+        observation, reward, *_ = twin.step(action)
+    if watched.drawn or pickle.dumps(generators) != before:
         # The copy draws what the environment itself will draw: its step would foretell chance.
         raise ValueError(
             f"{env.unwrapped} draws random numbers in its own step, so that step is not free of noise. Give "
             "SimulatedPostDecision a function peek=(core, action) -> (observation, reward) that leaves them out."
         )
     return observation, float(reward)
-
-
-def _random_states(env: gym.Env) -> bytes:
-    """The states of all generators that a step could draw from."""
-    held: list[Any] = [np.random.get_state()]
-    for layer in _layers(env):
-        for value in vars(layer).values():
-            if isinstance(value, np.random.Generator):
-                held.append(value.bit_generator.state)
-            elif isinstance(value, np.random.RandomState):
-                held.append(value.get_state())
-    return pickle.dumps(held)
 
 
 class PeekMujoco:

@@ -3,6 +3,7 @@
 from rlspo.common.errors import NotSimulatableError
 from rlspo.simulators.arrays import ArrayForm
 from rlspo.simulators.base import Core, Layer, Outcome, Simulator, States
+from rlspo.simulators.checking import check_simulator
 from rlspo.simulators.choosing import simulator_for
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "Outcome",
     "Simulator",
     "States",
+    "check_simulator",
     "simulator_for",
 ]

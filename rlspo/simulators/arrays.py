@@ -40,14 +40,29 @@ class ArrayForm(Protocol):
 
 
 class ArrayStates:
-    """States of an :class:`ArrayCore`: arrays, and the generator that their steps draw from."""
+    """States of an :class:`ArrayCore`.
 
-    def __init__(self, arrays: dict[str, Array], generator: np.random.Generator | None) -> None:
-        self.arrays, self.generator = arrays, generator
+    :param arrays: one row for each
+    :param generator: that their steps draw from
+    :param own: of states of several environments that were not stepped yet: the generator of each one's environment
+    :param follows: whether ``generator`` is as the environment's would be
+    """
+
+    def __init__(
+        self,
+        arrays: dict[str, Array],
+        generator: np.random.Generator | None,
+        own: list[np.random.Generator | None] | None = None,
+        follows: bool = True,
+    ) -> None:
+        self.arrays, self.generator, self.own, self.follows = arrays, generator, own, follows
 
 
 class ArrayCore(Core):
     """Steps an :class:`ArrayForm`.
+
+    All states of a batch draw from one generator, row after row. So states of several stochastic environments that are stepped
+    together do not foretell them, and putting such a one back leaves the environment's generator as it is.
 
     :param form: the rules
     """
@@ -61,24 +76,38 @@ class ArrayCore(Core):
 
     def restore(self, env: Any, states: ArrayStates) -> None:
         self.form.restore(env, states.arrays)
-        generator = self.form.generator(env)
-        if generator is not None and states.generator is not None:
-            generator.bit_generator.state = states.generator.bit_generator.state
+        generator, saved = self.form.generator(env), states.generator
+        if states.own is not None:
+            saved = states.own[0]
+        if generator is not None and saved is not None and states.follows:
+            generator.bit_generator.state = saved.bit_generator.state
 
     def size(self, states: ArrayStates) -> int:
         return len(next(iter(states.arrays.values())))
 
     def join(self, parts: Sequence[ArrayStates]) -> ArrayStates:
-        return ArrayStates(joined([part.arrays for part in parts]), parts[0].generator)
+        arrays = joined([part.arrays for part in parts])
+        first, follows = copy.deepcopy(parts[0].generator), all(part.follows for part in parts)
+        if len(parts) == 1 or first is None:
+            return ArrayStates(arrays, first, parts[0].own if len(parts) == 1 else None, follows)
+        own = [one for part in parts for one in part.own or [part.generator] * self.size(part)]
+        return ArrayStates(arrays, first, own, follows)
 
     def select(self, states: ArrayStates, index: Array) -> ArrayStates:
-        return ArrayStates({name: array[index] for name, array in states.arrays.items()}, copy.deepcopy(states.generator))
+        arrays = {name: array[index] for name, array in states.arrays.items()}
+        if states.own is None:
+            return ArrayStates(arrays, copy.deepcopy(states.generator), None, states.follows)
+        own = [states.own[i] for i in index.tolist()]
+        if all(one is own[0] for one in own):
+            return ArrayStates(arrays, copy.deepcopy(own[0]), None, states.follows)
+        return ArrayStates(arrays, copy.deepcopy(states.generator), own, states.follows)
 
     def reseed(self, states: ArrayStates, seed: int) -> ArrayStates:
-        return ArrayStates(states.arrays, np.random.default_rng(seed) if self.stochastic else None)
+        generator = np.random.default_rng(seed) if self.stochastic else None
+        return ArrayStates(states.arrays, generator, follows=not self.stochastic)
 
     def step(self, states: ArrayStates, actions: Array, live: Array) -> Outcome:
         new, observations, rewards, terminated, truncated = self.form.step(states.arrays, actions, states.generator)
-        return Outcome(
-            ArrayStates(where(live, new, states.arrays), states.generator), observations, rewards, terminated, truncated
-        )
+        follows = states.follows and states.own is None
+        after = ArrayStates(where(live, new, states.arrays), states.generator, None, follows)
+        return Outcome(after, observations, rewards, terminated, truncated)

@@ -63,6 +63,8 @@ class Core(ABC):
     stochastic: bool = False
     #: Whether the core steps the whole environment, wrappers included, so that none is to be followed around it.
     takes_wrappers: bool = False
+    #: What of an environment's state cannot be captured, in words; empty where a captured state is all there is.
+    unseen: str = ""
 
     @abstractmethod
     def capture(self, env: Any) -> Any:
@@ -230,7 +232,9 @@ class Simulator:
     def join(self, parts: Sequence[States]) -> States:
         """Several batches of states as one."""
         memory = [joined([*layer]) for layer in zip(*(part.memory for part in parts), strict=True)]
-        return States(self.core.join([part.core for part in parts]), cast(Any, memory), joined([part.ended for part in parts]))
+        seen = None if any(part.observations is None for part in parts) else joined([part.observations for part in parts])
+        core, ended = self.core.join([part.core for part in parts]), joined([part.ended for part in parts])
+        return States(core, cast(Any, memory), ended, seen)
 
     def reseed(self, states: States, seed: int) -> States:
         """The states with randomness of their own, so that nothing which follows tells what the environment will draw."""
@@ -260,7 +264,8 @@ class Simulator:
             observations = where(live, observations, states.observations)
         terminated, truncated = terminated & live, truncated & live
         new = States(core, memories, states.ended | terminated | truncated, observations)
-        return Outcome(new, observations, rewards * live, terminated, truncated)
+        # No product: what a core gives for states that it did not step may be NaN.
+        return Outcome(new, observations, where(live, rewards, rewards[:0].sum()), terminated, truncated)
 
 
 def _numpy(array: Array) -> np.ndarray:

@@ -9,13 +9,15 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 
 from rlspo.common.errors import NotSimulatableError
-from rlspo.common.vector_env import GymnasiumVecEnv
+from rlspo.common.vector_env import ARRAY_SPACES, GymnasiumVecEnv
 from rlspo.simulators.arrays import ArrayCore
+from rlspo.simulators.atari import AtariCore
 from rlspo.simulators.base import Core, Layer, Simulator
 from rlspo.simulators.classic_control import classic_form
 from rlspo.simulators.copies import CopyCore
@@ -170,7 +172,21 @@ def _core(env: Any) -> Core:
         return ArrayCore(classic)
     if all(hasattr(base, name) for name in ("model", "data", "frame_skip")):
         return _mujoco_core(base)
-    return CopyCore(env)
+    if any(kind.__module__.partition(".")[0] == "ale_py" for kind in type(base).__mro__):
+        return AtariCore(_with_array_observations(env))
+    return CopyCore(_with_array_observations(env))
+
+
+def _with_array_observations(env: gym.Env) -> gym.Env:
+    space = env.observation_space
+    leaves = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
+    if all(isinstance(leaf, ARRAY_SPACES) for leaf in leaves):
+        return env
+    raise NotSimulatableError(
+        str(env),
+        f"its observation space {space} is no Box, Discrete, MultiDiscrete, MultiBinary, or Dict of these; "
+        "gymnasium.wrappers.FlattenObservation makes a Box of it",
+    )
 
 
 def _mujoco_core(base: Any) -> Core:

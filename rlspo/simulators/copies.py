@@ -4,64 +4,62 @@ from __future__ import annotations
 
 import copy
 import random
-from collections import deque
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces, wrappers
+from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import EzPickle
 from gymnasium.wrappers.utils import create_zero_array
-from stable_baselines3.common.monitor import Monitor
 
 from rlspo.common.errors import NotSimulatableError
 from rlspo.simulators.base import Array, Core, Outcome
 from rlspo.simulators.rows import stacked
-
-#: Wrappers that only watch; a copy goes without them.
-WATCHERS = (wrappers.RecordVideo, wrappers.HumanRendering, wrappers.RenderCollection)
-#: What other wrappers keep of past episodes, or write to; a copy has none of it, and a restored environment keeps its own.
-RECORDS: dict[type, tuple[str, ...]] = {
-    Monitor: ("episode_returns", "episode_lengths", "episode_times", "results_writer"),
-    wrappers.RecordEpisodeStatistics: ("time_queue", "return_queue", "length_queue"),
-}
-#: Running statistics stand still in copies: a branch teaches the environment nothing.
-SCALERS = (wrappers.NormalizeObservation, wrappers.NormalizeReward)
-FROZEN = "_update_running_mean"
-
-
-def layers_of(env: gym.Env) -> list[Any]:
-    """The environment and all within it, from the outermost to the innermost."""
-    found: list[Any] = [env]
-    while isinstance(env, gym.Wrapper):
-        env = env.env
-        found.append(env)
-    return found
-
-
-def kept(layer: Any) -> set[str]:
-    """Attributes of a layer that are no part of its state."""
-    names = {"env"}.union(*(names for kind, names in RECORDS.items() if isinstance(layer, kind)))
-    return names | {FROZEN} if isinstance(layer, SCALERS) else names
+from rlspo.simulators.views import views_among
+from rlspo.simulators.whole import (
+    FROZEN,
+    SCALERS,
+    Generator,
+    check_layers_of,
+    check_reset,
+    emptied,
+    kept,
+    layers_of,
+    refresh,
+    watches,
+)
 
 
 class CopyStates:
     """States of a :class:`CopyCore`.
 
     :param envs: one copy for each
+    :param generators: of random numbers, all that are inside each copy
     :param seen: its last observation, None before the first step
+    :param constants: what all copies share, as a memo of :func:`copy.deepcopy`
+    :param chance: where new streams of random numbers come from; None for those of the environment itself
     """
 
-    def __init__(self, envs: list[Any], seen: list[Any]) -> None:
-        self.envs, self.seen = envs, seen
+    def __init__(
+        self,
+        envs: list[Any],
+        generators: list[list[Any]],
+        seen: list[Any],
+        constants: dict[int, Any],
+        chance: np.random.SeedSequence | None = None,
+    ) -> None:
+        self.envs, self.generators, self.seen, self.constants, self.chance = envs, generators, seen, constants, chance
 
 
 class CopyCore(Core):
     """Deep copies of an environment with all its wrappers.
 
-    What does not change is shared with the original: spaces, specifications, metadata and what it draws on.
+    What does not change is shared with the original: spaces, specifications, arguments of constructors and pygame's surfaces;
+    and of an environment or wrapper whose class declares ``simulated_state``, all but the attributes named and generators.
+    Whether such an environment draws random numbers is not known, so it counts as stochastic.
 
     :param env: outermost
     :raises NotSimulatableError: where a copy is not possible or would be no true copy
@@ -71,56 +69,21 @@ class CopyCore(Core):
     stochastic = True
 
     def __init__(self, env: gym.Env) -> None:
+        check_layers_of(env)
         self._space = env.observation_space
-        self.copy(env)
-
-    def copy(self, env: gym.Env) -> Any:
-        """A true deep copy.
-
-        :raises NotSimulatableError: naming what prevents it
-        """
-        memo = self._memo(env)
-        try:
-            twin = copy.deepcopy(env, memo)
-        except Exception as error:
-            raise NotSimulatableError(str(env), f"copy.deepcopy raises {type(error).__name__}: {error}") from error
-        for made in [*memo.values()]:
-            if isinstance(made, EzPickle) and not hasattr(type(made), "__deepcopy__"):
-                raise NotSimulatableError(
-                    str(env),
-                    f"{type(made).__name__} is an EzPickle, which copy.deepcopy builds anew from its constructor's arguments "
-                    "instead of copying its state",
-                )
-        for layer in layers_of(twin):
-            if isinstance(layer, SCALERS):
-                setattr(layer, FROZEN, False)
-        return twin
-
-    def _memo(self, env: gym.Env) -> dict[int, Any]:
-        """What copies share with the original, in the form that :func:`copy.deepcopy` looks things up in."""
-        memo: dict[int, Any] = {}
-        for layer in layers_of(env):
-            for name, value in vars(layer).items():
-                if name == "_saved_kwargs" or isinstance(value, spaces.Space | EnvSpec) or _draws(value):
-                    memo[id(value)] = value
-            for kind, names in RECORDS.items():
-                if isinstance(layer, kind):
-                    memo |= {id(value): _empty(value) for value in (getattr(layer, name) for name in names)}
-        for layer in reversed(layers_of(env)):
-            if isinstance(layer, WATCHERS):
-                memo[id(layer)] = copy.deepcopy(layer.env, memo)
-        return memo
+        true_copy(env)
 
     def capture(self, env: Any) -> CopyStates:
-        for layer in layers_of(env):
-            if isinstance(layer, wrappers.OrderEnforcing) and not layer.has_reset:
-                raise gym.error.ResetNeeded("The environment has no state before reset(); call reset() before capture(env).")
-        return CopyStates([self.copy(env)], [None])
+        check_reset(env)
+        twin, generators, constants = true_copy(env)
+        return CopyStates([twin], [generators], [None], constants)
 
     def restore(self, env: Any, states: CopyStates) -> None:
         twin = states.envs[0]
-        pairs = [*zip((one for one in layers_of(env) if not isinstance(one, WATCHERS)), layers_of(twin), strict=True)]
-        memo = self._memo(twin) | {id(other): one for one, other in pairs}
+        pairs = [*zip(layers_of(env), layers_of(twin), strict=True)]
+        originals = dict(states.constants)
+        copy.deepcopy(twin, originals)
+        memo = states.constants | views_among(originals.get(id(originals), ())) | {id(other): one for one, other in pairs}
         for one, other in pairs:
             keep = kept(one)
             new = {name: copy.deepcopy(value, memo) for name, value in vars(other).items() if name not in keep}
@@ -132,25 +95,45 @@ class CopyCore(Core):
         return len(states.envs)
 
     def join(self, parts: Sequence[CopyStates]) -> CopyStates:
-        return CopyStates([env for part in parts for env in part.envs], [one for part in parts for one in part.seen])
+        envs, generators = [env for part in parts for env in part.envs], [one for part in parts for one in part.generators]
+        constants: dict[int, Any] = {}
+        for part in parts:
+            constants |= part.constants
+        return CopyStates(envs, generators, [one for part in parts for one in part.seen], constants, parts[0].chance)
 
     def select(self, states: CopyStates, index: Array) -> CopyStates:
-        return CopyStates([self.copy(states.envs[i]) for i in index], [states.seen[i] for i in index])
+        rows = [int(i) for i in index]
+        copies = [_copied(states.envs[i], states.constants) for i in rows]
+        envs, generators = [env for env, _ in copies], [_generators(made) for _, made in copies]
+        new = CopyStates(envs, generators, [states.seen[i] for i in rows], states.constants, states.chance)
+        if states.chance is not None:
+            # Copies of one state would all meet the same chance; the first keeps it.
+            kept_by = {row: place for place, row in reversed([*enumerate(rows)])}
+            for place, row in enumerate(rows):
+                if kept_by[row] != place:
+                    refresh(new.generators[place], states.chance)
+        return new
 
     def reseed(self, states: CopyStates, seed: int) -> CopyStates:
-        new = self.select(states, np.arange(len(states.envs)))
-        for env, sequence in zip(new.envs, np.random.SeedSequence(seed).spawn(len(new.envs)), strict=True):
-            for layer in layers_of(env):
-                for name, value in vars(layer).items():
-                    if isinstance(value, np.random.Generator | np.random.RandomState | random.Random):
-                        setattr(layer, name, fresh(value, sequence.spawn(1)[0]))
+        plain = CopyStates(states.envs, states.generators, states.seen, states.constants)
+        new = self.select(plain, np.arange(len(states.envs)))
+        new.chance = np.random.SeedSequence(seed)
+        for generators in new.generators:
+            refresh(generators, new.chance)
         return new
 
     def step(self, states: CopyStates, actions: Array, live: Array) -> Outcome:
-        results = [self._step(*row) for row in zip(states.envs, states.seen, actions, live, strict=True)]
+        with GlobalGenerators() as watched:
+            results = [self._step(*row) for row in zip(states.envs, states.seen, actions, live, strict=True)]
+        if watched.drawn:
+            raise NotSimulatableError(
+                str(states.envs[0]),
+                f"its step draws from {watched.drawn}'s global generator, which belongs to no environment, so that branches "
+                "would disturb each other; let it draw from self.np_random",
+            )
         seen, rewards, terminated, truncated = (list(column) for column in zip(*results, strict=True))
         return Outcome(
-            CopyStates(states.envs, seen),
+            CopyStates(states.envs, states.generators, seen, states.constants, states.chance),
             stacked(seen, np.empty(0)),
             np.array(rewards, np.float64),
             np.array(terminated, bool),
@@ -161,25 +144,114 @@ class CopyCore(Core):
         if not live:
             return (create_zero_array(self._space) if seen is None else seen), 0.0, False, False
         observation, reward, terminated, truncated, _ = env.step(action)
+        # An environment may write its next observation into the same array.
         return copy.deepcopy(observation), float(reward), bool(terminated), bool(truncated)
 
 
-def fresh(generator: Any, sequence: np.random.SeedSequence) -> Any:
-    """A generator of the same kind with another stream."""
-    if isinstance(generator, np.random.Generator):
-        return np.random.Generator(type(generator.bit_generator)(sequence))
-    if isinstance(generator, np.random.RandomState):
-        return np.random.RandomState(np.random.MT19937(sequence))
-    return random.Random(int(sequence.generate_state(1, np.uint64)[0]))
+def _copied(env: gym.Env, shared: dict[int, Any]) -> tuple[Any, list[Any]]:
+    """A deep copy, and all objects in it that were made for it.
+
+    :param shared: what the copy takes as it is, or what it takes instead, as a memo of :func:`copy.deepcopy`
+    """
+    memo = dict(shared)
+    twin = copy.deepcopy(env, memo)
+    # In its own entry the memo keeps all originals.
+    views = views_among(memo.get(id(memo), ()))
+    if views:
+        memo = shared | views
+        twin = copy.deepcopy(env, memo)
+    return twin, [*memo.values()]
 
 
-def _draws(value: Any) -> bool:
-    """Whether something is a part of pygame."""
-    return type(value).__module__.partition(".")[0] == "pygame"
+def true_copy(env: gym.Env) -> tuple[Any, list[Any], dict[int, Any]]:
+    """A deep copy, looked through for what copying cannot do, the generators in it, and what it shares with the original.
+
+    :raises NotSimulatableError: naming what prevents it
+    """
+    try:
+        shared = _shared(env)
+        twin, made = _copied(env, shared)
+    except Exception as error:
+        raise NotSimulatableError(str(env), f"copy.deepcopy raises {type(error).__name__}: {error}") from error
+    _check_truth(env, made)
+    for layer in layers_of(twin):
+        if isinstance(layer, SCALERS):
+            setattr(layer, FROZEN, False)
+    # Searching for them takes as long as copying does, and they are the same ones in copies of the copy.
+    return twin, _generators(made), {key: value for key, value in shared.items() if key == id(value)}
 
 
-def _empty(record: Any) -> Any:
-    """A record of the same kind with nothing in it; None instead of a file."""
-    if isinstance(record, deque):
-        return deque(maxlen=record.maxlen)
-    return [] if isinstance(record, list) else None
+def _generators(made: list[Any]) -> list[Any]:
+    return [one for one in made if isinstance(one, Generator)]
+
+
+def _shared(env: gym.Env) -> dict[int, Any]:
+    """What a copy shares with the original, and what it has instead of records and watchers, for :func:`_copied`."""
+    memo: dict[int, Any] = {}
+    for layer in layers_of(env):
+        declared = getattr(type(layer), "simulated_state", None)
+        for name, value in vars(layer).items():
+            fixed = name not in declared if declared is not None else name in _tables(layer)
+            if (fixed and not isinstance(value, Generator | gym.Env)) or _constant(value):
+                memo[id(value)] = value
+            elif isinstance(value, spaces.Space):
+                # It has a generator, because somebody sampled from it, and a step may do so, too: only its bounds stay.
+                memo |= {id(part): part for part in vars(value).values() if isinstance(part, np.ndarray)}
+        memo |= {id(getattr(layer, name)): empty for name, empty in emptied(layer).items()}
+    watchers, inside = [], env
+    while isinstance(inside, gym.Wrapper):
+        watchers += [inside] * watches(inside)
+        inside = inside.env
+    for watcher in reversed(watchers):
+        memo[id(watcher)] = copy.deepcopy(watcher.env, memo)
+    return memo
+
+
+def _tables(layer: Any) -> tuple[str, ...]:
+    """Attributes of well-known classes that are large and never change."""
+    toys = type(layer).__module__.startswith("gymnasium.envs.toy_text")
+    return ("_saved_kwargs", "P", "initial_state_distrib") if toys else ("_saved_kwargs",)
+
+
+def _constant(value: Any) -> bool:
+    """Whether something stays as it is in a step, or takes no part in it: what is drawn on."""
+    if isinstance(value, spaces.Space):
+        return value._np_random is None
+    return isinstance(value, EnvSpec | ModuleType) or type(value).__module__.partition(".")[0] == "pygame"
+
+
+def _check_truth(env: gym.Env, made: list[Any]) -> None:
+    """
+    :param made: by :func:`copy.deepcopy`
+    :raises NotSimulatableError: where a copy differs from its original without saying so
+    """
+    for one in made:
+        if isinstance(one, EzPickle) and not hasattr(type(one), "__deepcopy__"):
+            raise NotSimulatableError(
+                str(env),
+                f"{type(one).__name__} is an EzPickle, which copy.deepcopy builds anew from its constructor's arguments "
+                "instead of copying its state",
+            )
+
+
+class GlobalGenerators:
+    """Watches NumPy's and Python's global generators, and puts them back. :attr:`drawn` says whose moved; empty for none."""
+
+    drawn = ""
+
+    def __enter__(self) -> GlobalGenerators:
+        self._numpy: Any = np.random.get_state(legacy=False)
+        self._python = random.getstate()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        before: Any = self._numpy
+        after: Any = np.random.get_state(legacy=False)
+        if before["state"]["pos"] != after["state"]["pos"] or not np.array_equal(
+            before["state"]["key"], after["state"]["key"]
+        ):
+            self.drawn = "NumPy"
+            np.random.set_state(before)
+        if random.getstate() != self._python:
+            self.drawn = "Python"
+            random.setstate(self._python)

@@ -26,13 +26,11 @@ from rlspo.simulators.normalizing import ObservationScaleLayer, RewardScaleLayer
 from rlspo.simulators.rows import ActionBatch, ActionRows, ObservationBatch, ObservationRows, RewardRows, TimeRows
 from rlspo.simulators.stacks import FramesLayer, VecFramesLayer
 from rlspo.simulators.vectors import VecExtractLayer, VecMonitorLayer, VecTransposeLayer
+from rlspo.simulators.whole import watches
 
 #: By exact class: one derived from these may do anything.
 LAYERS: dict[type, Callable[[Any], Layer]] = {
     wrappers.PassiveEnvChecker: Layer,
-    wrappers.RecordVideo: Layer,
-    wrappers.HumanRendering: Layer,
-    wrappers.RenderCollection: Layer,
     wrappers.OrderEnforcing: OrderLayer,
     wrappers.TimeLimit: TimeLimitLayer,
     wrappers.RecordEpisodeStatistics: EpisodeLayer,
@@ -92,6 +90,8 @@ def layer_for(wrapper: gym.Wrapper) -> Layer:
     """
     if type(wrapper) in LAYERS:
         return LAYERS[type(wrapper)](wrapper)
+    if watches(wrapper):
+        return Layer(wrapper)
     name = f"The wrapper {type(wrapper).__name__}"
     own = getattr(wrapper, "simulated_layer", None)
     if own is not None:

@@ -39,6 +39,8 @@ class Pace(gym.Wrapper):
     :param fps: steps per second; None for real time
     """
 
+    only_watches = True  # A search inside of it need not wait.
+
     def __init__(self, env: gym.Env, fps: float | None) -> None:
         super().__init__(env)
         self._seconds = 1 / (fps or real_time(env))

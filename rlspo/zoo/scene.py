@@ -36,6 +36,7 @@ class _LastLook(gym.Wrapper):
     """Keeps the last picture of an episode: environments side by side begin the next one before anybody can look."""
 
     image: Any = None
+    only_watches = True
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step, and look where that was the last step."""
