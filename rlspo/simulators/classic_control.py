@@ -87,7 +87,7 @@ class PendulumForm(_Form):
         return {"state": np.stack([angle, speed], axis=1)}, seen, -costs, never, never
 
 
-FORMS = {CartPoleEnv: CartPoleForm, PendulumEnv: PendulumForm}
+FORMS: dict[type, Any] = {CartPoleEnv: CartPoleForm, PendulumEnv: PendulumForm}
 
 
 def classic_form(env: Any) -> ArrayForm | None:

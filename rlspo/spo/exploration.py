@@ -17,7 +17,7 @@ class RootNoise:
     """Draws a share of the first actions from noise instead of the policy: from ``(1 - f) pi + f noise``.
 
     For choices, the noise has Dirichlet probabilities, drawn anew in each state; for bounded Box actions it is uniform. The
-    search corrects for it by log pi - log((1 - f) pi + f noise), which is at most -log(1 - f) (arXiv 2402.07963 leaves it out).
+    search corrects for it by log pi - log((1 - f) pi + f noise), at most -log(1 - f); the paper leaves that out.
 
     :param fraction: f, in [0, 1)
     :param alpha: of the Dirichlet distribution; below 1 noise has few favourites (0.03 to 1)
@@ -31,7 +31,7 @@ class RootNoise:
         if not bounded and not isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
             raise ValueError(f"root_noise is {fraction}, but actions of {space} have no noise to draw from. Use root_noise=0.")
 
-    def __call__(self, distribution: Any, n_particles: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def __call__(self, distribution: Any, n_particles: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """First actions and their corrections.
 
         :param distribution: pi at ``B * N`` rows, those of a root side by side
@@ -45,7 +45,7 @@ class RootNoise:
         parts = log_prob + math.log1p(-self.fraction), log_density(actions) + math.log(self.fraction)
         return actions, log_prob - torch.logaddexp(*parts)
 
-    def _noise(self, like: Tensor, n_particles: int, generator: torch.Generator) -> tuple[Tensor, Any]:
+    def _noise(self, like: Tensor, n_particles: int, generator: torch.Generator | None) -> tuple[Tensor, Any]:
         """Noisy actions for all rows, and their log-density."""
         if isinstance(self.space, spaces.Box):
             low, high = (torch.as_tensor(end.reshape(-1), device=like.device) for end in (self.space.low, self.space.high))
@@ -53,13 +53,14 @@ class RootNoise:
             log_density = -torch.log(high - low).sum()
             inside = lambda actions: ((actions >= low) & (actions <= high)).all(dim=-1)  # noqa: E731
             return drawn, lambda actions: torch.where(inside(actions), log_density, -torch.inf)
-        sizes = (int(self.space.n),) if isinstance(self.space, spaces.Discrete) else tuple(map(int, self.space.nvec))
+        space: Any = self.space
+        sizes = (int(space.n),) if isinstance(space, spaces.Discrete) else tuple(map(int, space.nvec))
         roots = len(like) // n_particles
         logits = torch.cat([self._log_dirichlet(roots, size, generator, like.device) for size in sizes], dim=-1)
         logits = logits.repeat_interleave(n_particles, dim=0)
-        noise = Categorical(logits) if isinstance(self.space, spaces.Discrete) else MultiCategorical(logits, sizes)
+        noise = Categorical(logits) if isinstance(space, spaces.Discrete) else MultiCategorical(logits, sizes)
         return noise.sample(generator), noise.log_prob
 
-    def _log_dirichlet(self, rows: int, size: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    def _log_dirichlet(self, rows: int, size: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
         gamma = torch._standard_gamma(torch.full((rows, size), self.alpha, device=device), generator=generator)
         return (gamma / gamma.sum(dim=-1, keepdim=True)).clamp(min=1e-30).log()

@@ -209,7 +209,7 @@ def search(
         next_values = value(seen).reshape(roots, count) * ~terminated
         gained = gamma**step * torch.where(alive, rewards + gamma * next_values - values, 0.0)
         log_weights = log_weights + gained / temperature
-        advantages = advantages + gained * intact
+        advantages = advantages + gained
         paths = paths + gained
         log.append(_diagnostics(log_weights, alive, first_actions))
         values, alive = next_values, alive & ~terminated & ~truncated

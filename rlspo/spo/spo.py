@@ -18,7 +18,6 @@ from rlspo.common.on_policy import OnPolicyAgent
 from rlspo.common.rollout_buffer import Field, RolloutBuffer, action_field
 from rlspo.common.trees import tree_map
 from rlspo.common.update import MINIBATCH_FIELDS, Minibatch, Parameters
-from rlspo.policies import Distribution
 from rlspo.spo import losses
 from rlspo.spo.exploration import RootNoise
 from rlspo.spo.planning import Planner
@@ -208,7 +207,7 @@ class SPO(OnPolicyAgent):
         rows = {name: torch.from_numpy(self.replay.flat(name)[self.replay.flat("valid")]) for name in self.extra_fields}
         return temperature_for(rows["root_advantages"], self.search_kl, rows.get("root_corrections", 0.0))
 
-    def m_step(self, actor: Distribution, average: Distribution, actions: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    def m_step(self, actor: Any, average: Any, actions: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """The weighted likelihood of the actions, and what is bounded: mean divergences of the average from the actor."""
         if not self.policy.bounds_spread:
             return losses.log_likelihood(actor, actions, weights), average.kl(actor).mean().reshape(1)
