@@ -206,10 +206,10 @@ def search(
         particles, seen = outcome.states, _tensors(outcome.observations, device)
         terminated, truncated = by_root(outcome.terminated), by_root(outcome.truncated)
         rewards = scale_rewards(by_root(outcome.rewards).to(dtype))
-        next_values = value(seen).reshape(roots, count) * ~terminated
+        next_values = value(seen).reshape(roots, count) 
         gained = gamma**step * torch.where(alive, rewards + gamma * next_values - values, 0.0)
         log_weights = log_weights + gained / temperature
-        advantages = advantages + gained
+        advantages = advantages + gained * intact
         paths = paths + gained
         log.append(_diagnostics(log_weights, alive, first_actions))
         values, alive = next_values, alive & ~terminated & ~truncated
