@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
@@ -52,7 +53,7 @@ class Roots:
     ended: np.ndarray
 
 
-def simulator_for(env: Any) -> Simulator:
+def simulator_for(env: Any, device: torch.device | str | None = None) -> Simulator:
     """A simulator for ``env``, with which its states can be captured, branched, stepped side by side and put back.
 
     An environment's own ``array_form()`` comes first, then MuJoCo, then Atari games, then deep copies.
@@ -60,6 +61,7 @@ def simulator_for(env: Any) -> Simulator:
     :param env: of gymnasium, with any of the wrappers known here; or vectorised: SB3's ``DummyVecEnv`` with wrappers around
         it, gymnasium's ``SyncVectorEnv``, a ``VectorEnv`` that has ``array_form()``, or rlspo's ``GymnasiumVecEnv`` around
         these two. It is not reset and not changed
+    :param device: where array forms in torch are to live; None: where the environment has them. Others live on the CPU
     :raises NotSimulatableError: naming what cannot be simulated, why, and what to do
 
     >>> import gymnasium
@@ -71,7 +73,7 @@ def simulator_for(env: Any) -> Simulator:
     array([1., 1., 1.])
     """
     roots = _roots(env)
-    core = _core(roots.envs[0])
+    core = _core(roots.envs[0], device)
     layers = [] if core.takes_wrappers else [layer_for(one) for one in _wrappers(roots.envs[0])]
     layers += [_layer_around(one) for one in roots.around]
     peel = Peel(core.takes_wrappers)
@@ -160,13 +162,15 @@ def _vector_envs(env: VectorEnv) -> list[Any]:
     )
 
 
-def _core(env: Any) -> Core:
+def _core(env: Any, device: torch.device | str | None) -> Core:
     """
     :param env: of gymnasium, with its wrappers, or vectorised with an array form
     """
     base = env.unwrapped
     if callable(getattr(base, "array_form", None)):
-        return ArrayCore(base.array_form())
+        form = base.array_form()
+        in_torch = form.device is not None
+        return ArrayCore(base.array_form(device) if in_torch and device is not None else form)
     classic = classic_form(base)
     if classic is not None:
         return ArrayCore(classic)

@@ -81,7 +81,7 @@ class Planner:
         self.temperature, self.search_kl = temperature, search_kl
         self.root_noise, self.generator = root_noise, generator
         self.propose, self.value = proposals(model, generator), values(model)
-        self.simulator = simulator_for(env)
+        self.simulator = simulator_for(env, model.device)
         #: Steps that searches took in the simulator, and the seconds that they lasted.
         self.model_steps, self.seconds = 0.0, 0.0
 
