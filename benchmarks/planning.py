@@ -89,7 +89,7 @@ def train(name: str, task: dict[str, Any], agent: str, seed: int, compiled: bool
         if "activation_fn" in policy:
             policy["activation_fn"] = ACTIVATIONS[policy["activation_fn"]]
         settings["policy_kwargs"] = policy
-    settings["learning_rate"] = float(settings["learning_rate"])
+    settings = {name: float(value) if name in ("learning_rate", "spread_kl") else value for name, value in settings.items()}
     env = make_env(task, task["n_envs"], seed)
     model = kind("MlpPolicy", env, seed=seed, device="cpu", compile="auto" if compiled else False, **settings)
     curve, start = Curve(steps // POINTS), time.perf_counter()
