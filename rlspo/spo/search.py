@@ -207,7 +207,7 @@ def search(
         terminated, truncated = by_root(outcome.terminated), by_root(outcome.truncated)
         rewards = scale_rewards(by_root(outcome.rewards).to(dtype))
         next_values = value(seen).reshape(roots, count) * ~terminated
-        gained = gamma**step * torch.where(alive | True, rewards + gamma * next_values - values, 0.0)
+        gained = gamma**step * torch.where(alive, rewards + gamma * next_values - values, 0.0)
         log_weights = log_weights + gained / temperature
         advantages = advantages + gained * intact
         paths = paths + gained
