@@ -11,11 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from gymnasium.wrappers import HumanRendering
 from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.zoo import command, display
 from rlspo.zoo.acting import Actor, own_randomness
 from rlspo.zoo.command import DONE, FAILED
+from rlspo.zoo.envs import Layers
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.experts import check_mixture
 from rlspo.zoo.film import Film
@@ -170,11 +172,14 @@ def _environments(agent: SavedAgent, args: argparse.Namespace) -> VecEnv:
     """The environments that are played in; several windows need a process each."""
     if args.no_render:
         return (in_this_process(agent) if args.search else agent).build_env(args.n_envs, args.seed)
-    clock = (Pace, {"fps": args.fps})
-    recipe = replace(
-        agent.recipe, env_wrappers=(*agent.recipe.env_wrappers, clock), vec_env="dummy" if args.search else "subproc"
-    )
-    env = replace(agent, recipe=recipe).build_env(args.n_envs, args.seed, render_mode="human")
+    around: Layers = ((Pace, {"fps": args.fps}),)
+    render_mode = "human"
+    if args.search and "rgb_array" in (render_modes(agent) or ["rgb_array"]):
+        # Copies that a search steps must not draw in the window; so it belongs to a wrapper, which they leave out.
+        around, render_mode = (*around, (HumanRendering, {})), "rgb_array"
+    where = "dummy" if args.search else "subproc"
+    recipe = replace(agent.recipe, env_wrappers=(*agent.recipe.env_wrappers, *around), vec_env=where)
+    env = replace(agent, recipe=recipe).build_env(args.n_envs, args.seed, render_mode=render_mode)
     try:
         env.reset()  # the window opens here
         env.seed(args.seed)

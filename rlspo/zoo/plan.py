@@ -72,8 +72,8 @@ def make_plan(args: argparse.Namespace) -> Plan:
     algo = args.algo if "." in args.algo else args.algo.lower()
     if issubclass(cls, SPO) and args.vec_env == "subproc":
         raise UserError(
-            f"--vec-env subproc: {cls.__name__} plans in copies of its environments, and cannot look into other processes. Use "
-            "dummy, or native where the environment has a vectorised form: a search steps all its copies at once."
+            f"--vec-env subproc: {cls.__name__} plans in copies of its environments, and cannot look into other processes. "
+            "Use dummy, or native where the environment has a vectorised form: a search steps all its copies at once."
         )
     spec = find_spec(args.env, args.gym_packages)
     check_env_kwargs(spec, args.env_kwargs, "--env-kwargs")
