@@ -325,7 +325,8 @@ def adopt_statistics(env: VecEnv, file: Path) -> None:
         assert normalize is not None
         saved = VecNormalize.load(str(file), normalize.venv)
         for name in _STATISTICS:
-            setattr(normalize, name, getattr(saved, name))
+            if name != "obs_rms" or saved.norm_obs:  # without, there is none
+                setattr(normalize, name, getattr(saved, name))
     except Exception as error:  # anything may come out of a pickle
         env.close()
         raise UserError(f"{file} holds no statistics for these environments. {type(error).__name__}: {error}") from error
