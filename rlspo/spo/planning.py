@@ -35,8 +35,8 @@ def proposals(model: BaseAlgorithm, generator: torch.Generator | None) -> Propos
     if hasattr(policy, "actor") and hasattr(policy.actor, "action_log_prob") and hasattr(policy.critic, "q1_forward"):
         return lambda seen: policy.actor(seen, deterministic=False)
     raise TypeError(
-        f"{type(model).__name__} cannot be planned with: a search draws actions from a policy and asks for their value, which "
-        "PPO and its variants, A2C, SAC and SPO have."
+        f"{type(model).__name__} cannot be planned with: a search draws actions from a policy and asks what states are worth, "
+        "which PPO and its variants, A2C, SAC and SPO can tell."
     )
 
 
