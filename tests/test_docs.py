@@ -21,6 +21,7 @@ SHORTER = {
 PAGES = [
     "README.md",
     "docs/quickstart.md",
+    "docs/spo.md",
     "docs/coming_from_sb3.md",
     "docs/moe.md",
     "docs/pdppo.md",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,9 @@ def proposals(model: BaseAlgorithm, generator: torch.Generator | None) -> Propos
     policy: Any = model.policy
     if hasattr(policy, "distribution_of"):
         return lambda seen: policy.distribution_of(policy.preprocess(seen)).sample(generator)
-    if isinstance(policy, sb3.ActorCriticPolicy):
+    if isinstance(policy, sb3.ActorCriticPolicy) and not hasattr(policy, "lstm_actor"):
         return lambda seen: policy.get_distribution(seen).sample()
-    if hasattr(policy, "actor") and hasattr(policy.actor, "action_log_prob"):
+    if hasattr(policy, "actor") and hasattr(policy.actor, "action_log_prob") and hasattr(policy.critic, "q1_forward"):
         return lambda seen: policy.actor(seen, deterministic=False)
     raise TypeError(
         f"{type(model).__name__} cannot be planned with: a search draws actions from a policy and asks what states are worth, "
@@ -58,6 +59,8 @@ class Planner:
         policy on average
     :param search_kl: in nats, below the logarithm of ``n_particles``
     :param root_noise: see :class:`~rlspo.spo.exploration.RootNoise`; None for none
+    :param scale_rewards: from rewards of the environment to those that the agent was trained with, where these differ, as
+        after training in a ``VecNormalize``; what the agent itself does to rewards comes on top
     :param generator: source of all randomness, on the model's device
     :param settings: see :class:`~rlspo.spo.SearchSettings`
     :raises NotSimulatableError: for an environment that cannot be simulated
@@ -72,6 +75,7 @@ class Planner:
         temperature: float | None = None,
         search_kl: float = 0.5,
         root_noise: RootNoise | None = None,
+        scale_rewards: Callable[[Tensor], Tensor] | None = None,
         generator: torch.Generator | None = None,
         **settings: Any,
     ) -> None:
@@ -80,6 +84,7 @@ class Planner:
         self.model, self.settings = model, settings
         self.temperature, self.search_kl = temperature, search_kl
         self.root_noise, self.generator = root_noise, generator
+        self.scale_rewards = scale_rewards
         self.propose, self.value = proposals(model, generator), values(model)
         self.simulator = simulator_for(env, model.device)
         #: Steps that searches took in the simulator, and the seconds that they lasted.
@@ -164,5 +169,7 @@ class Planner:
 
     def _scaled(self, rewards: Tensor) -> Tensor:
         """In the units that V was trained in."""
+        if self.scale_rewards is not None:
+            rewards = self.scale_rewards(rewards)
         scaler = getattr(self.model, "reward_scaler", None)
         return rewards if scaler is None else (rewards / scaler.scale).clamp(-scaler.clip, scaler.clip)

@@ -102,9 +102,8 @@ def _add_evaluation(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--eval-freq",
         type=whole_number,
-        default=25_000,
         metavar="STEPS",
-        help="steps between evaluations; the best agent is kept; -1 for none (default: %(default)s)",
+        help="steps between evaluations; the best agent is kept; -1 for none (default: 25000; 5000 for agents that search)",
     )
     group.add_argument(
         "--eval-episodes", type=positive, default=5, metavar="N", help="episodes per evaluation (default: %(default)s)"

@@ -11,11 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from gymnasium.wrappers import HumanRendering
 from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.zoo import command, display
 from rlspo.zoo.acting import Actor, own_randomness
 from rlspo.zoo.command import DONE, FAILED
+from rlspo.zoo.envs import Layers
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.experts import check_mixture
 from rlspo.zoo.film import Film
@@ -26,6 +28,7 @@ from rlspo.zoo.record import add_acting_flags, default_file, write_film
 from rlspo.zoo.saved import SavedAgent, add_agent_flags, agent_from
 from rlspo.zoo.scene import render_modes
 from rlspo.zoo.screen import no_screen
+from rlspo.zoo.searching import Budget, SearchingActor, actor_for, add_search_flags, budget_from, in_this_process
 from rlspo.zoo.stopping import Stopped
 from rlspo.zoo.video import FilmingFailed, bar
 
@@ -47,6 +50,8 @@ examples:
       rlspo enjoy logs/ppo/CartPole-v1_1 --episodes 20
       rlspo enjoy logs/ppo/CartPole-v1_1 --fps 5
       rlspo enjoy logs/ppo/CartPole-v1_1 --stochastic --seed 7
+  acting by search
+      rlspo enjoy logs/spo/rlspo-RubiksCube-v0_1 --search --particles 64 --depth 8
   no window, only returns: 10000 steps, four environments side by side
       rlspo enjoy logs/ppo/CartPole-v1_1 --no-render -n 10000 --n-envs 4
   a mixture of experts: a video whose frame shows which expert acts
@@ -74,6 +79,7 @@ def build_parser() -> Parser:
         "--n-envs", type=positive, default=1, metavar="N", help="environments side by side, each in a window of its own"
     )
     add_acting_flags(group)
+    add_search_flags(parser)
     group.add_argument("--no-render", action="store_true", help="no window and no video, only returns")
     group.add_argument("--json", action="store_true", help="every episode on standard output, as JSON and nothing else")
     return parser
@@ -94,6 +100,7 @@ def _work(arguments: list[str]) -> int:
         raise UserError("give a run folder or a model file, such as: rlspo enjoy logs/ppo/CartPole-v1_1")
     args = build_parser().read(arguments)
     _check_flags(args)
+    budget = budget_from(args)
     agent = agent_from(args)
     if not args.json:
         display.heading(agent.title)
@@ -113,12 +120,13 @@ def _work(arguments: list[str]) -> int:
             check_mixture(agent.load("cpu"))
         advice = "" if args.experts else "; --no-render gives only the returns"
         display.note(f"No window here: {why_not}. Making a video instead{advice}.")
-        return _film(agent, args)
+        return _film(agent, args, budget)
     episodes: list[Episode] = []
     try:
         with contextlib.closing(env), own_randomness(model, args.seed):
             agent.check_fit(model, env)
-            for episode in _play(Actor(model, env, not args.stochastic), env, args):
+            actor = actor_for(agent, model, env, budget, not args.stochastic, args.seed)
+            for episode in _play(actor, env, args):
                 episodes.append(episode)
                 if not args.json:
                     _tell(f"episode {len(episodes)}", [episode], args.n_envs)
@@ -138,6 +146,10 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise UserError("--fps is the speed of a window or video; with --no-render there is none.")
     if args.no_render and args.experts:
         raise UserError("--experts frames a picture; with --no-render there is none.")
+    if args.search and args.experts:
+        raise UserError("--experts frames the expert that acts; with --search no single one does.")
+    if args.search and args.n_envs > 1 and not args.no_render:
+        raise UserError("--n-envs: several windows need a process each, and --search plans within one. Use --n-envs 1.")
 
 
 def _obstacle(agent: SavedAgent, framed: bool) -> str | None:
@@ -159,10 +171,15 @@ def _obstacle(agent: SavedAgent, framed: bool) -> str | None:
 def _environments(agent: SavedAgent, args: argparse.Namespace) -> VecEnv:
     """The environments that are played in; several windows need a process each."""
     if args.no_render:
-        return agent.build_env(args.n_envs, args.seed)
-    clock = (Pace, {"fps": args.fps})
-    recipe = replace(agent.recipe, env_wrappers=(*agent.recipe.env_wrappers, clock), vec_env="subproc")
-    env = replace(agent, recipe=recipe).build_env(args.n_envs, args.seed, render_mode="human")
+        return (in_this_process(agent) if args.search else agent).build_env(args.n_envs, args.seed)
+    around: Layers = ((Pace, {"fps": args.fps}),)
+    render_mode = "human"
+    if args.search and "rgb_array" in (render_modes(agent) or ["rgb_array"]):
+        # Copies that a search steps must not draw in the window; so it belongs to a wrapper, which they leave out.
+        around, render_mode = (*around, (HumanRendering, {})), "rgb_array"
+    where = "dummy" if args.search else "subproc"
+    recipe = replace(agent.recipe, env_wrappers=(*agent.recipe.env_wrappers, *around), vec_env=where)
+    env = replace(agent, recipe=recipe).build_env(args.n_envs, args.seed, render_mode=render_mode)
     try:
         env.reset()  # the window opens here
         env.seed(args.seed)
@@ -173,7 +190,7 @@ def _environments(agent: SavedAgent, args: argparse.Namespace) -> VecEnv:
     return env
 
 
-def _play(actor: Actor, env: VecEnv, args: argparse.Namespace) -> Iterator[Episode]:
+def _play(actor: Actor | SearchingActor, env: VecEnv, args: argparse.Namespace) -> Iterator[Episode]:
     """Let the agent act, and give the episodes that end.
 
     Episodes are shared out over the environments beforehand: the first ones to end, wherever, would be the short ones.
@@ -198,7 +215,7 @@ def _ignore(share: float) -> None:
     """In place of a progress bar."""
 
 
-def _film(agent: SavedAgent, args: argparse.Namespace) -> int:
+def _film(agent: SavedAgent, args: argparse.Namespace, budget: Budget | None) -> int:
     """Make a video in place of a window."""
     film = Film(
         (agent,),
@@ -210,6 +227,7 @@ def _film(agent: SavedAgent, args: argparse.Namespace) -> int:
         experts=args.experts,
         fps=args.fps,
         device="cpu" if args.device == "auto" else args.device,
+        search=budget,
     )
     try:
         footage = write_film(film)
@@ -242,6 +260,7 @@ def _conclude(agent: SavedAgent, args: argparse.Namespace, episodes: Sequence[Ep
             "num_timesteps": agent.num_timesteps,
             "seed": args.seed,
             "deterministic": not args.stochastic,
+            "search": args.search,
             "episodes": [{"env": episode.env, "return": episode.total, "length": episode.length} for episode in episodes],
             "video": None if video is None else str(video),
         }

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -18,10 +19,11 @@ from rlspo.zoo import command, display
 from rlspo.zoo.command import DONE
 from rlspo.zoo.display import number
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.evaluation import SEED, SIDE_BY_SIDE, Evaluation, evaluate
+from rlspo.zoo.evaluation import SEED, SIDE_BY_SIDE, Evaluation, Searched, evaluate, summary_of
 from rlspo.zoo.files import check_place
 from rlspo.zoo.parser import Parser, positive, radius, seed
 from rlspo.zoo.saved import SavedAgent, add_agent_flags, agent_from
+from rlspo.zoo.searching import add_search_flags, budget_from
 
 __all__ = ["Evaluation", "evaluate", "main"]
 
@@ -42,6 +44,9 @@ examples:
       rlspo evaluate logs/ppo/CartPole-v1_1 --stochastic -n 500 --seed 7
   under attack
       rlspo evaluate logs/barpo/Hopper-v5_1 --attack mad --epsilon 0.075
+  by search, beside the policy alone; a smaller and a greedier search
+      rlspo evaluate logs/spo/rlspo-RubiksCube-v0_1 --search
+      rlspo evaluate logs/ppo/CartPole-v1_1 --search --particles 16 --depth 4 --search-kl 1
   in a changed world
       rlspo evaluate logs/barpo/Hopper-v5_1 --env-kwargs reset_noise_scale:0.1
   a file of stable-baselines3, with the statistics of its VecNormalize
@@ -83,6 +88,7 @@ def build_parser() -> Parser:
         metavar="EPS",
         help="radius of the attack, in units of the network's input (default: that of training, else 0.075; images: 1/255)",
     )
+    add_search_flags(parser)
     group = parser.add_argument_group("what is written")
     group.add_argument("--csv", type=Path, metavar="FILE", help="one row for each episode")
     group.add_argument(
@@ -110,10 +116,11 @@ def _work(arguments: list[str]) -> int:
         raise UserError("give a run folder or a model file, such as: rlspo evaluate logs/ppo/CartPole-v1_1")
     args = build_parser().read(arguments)
     _check(args)
+    budget = budget_from(args)
     # What environments print must not get into the JSON.
     with redirect_stdout(sys.stderr) if args.json == "-" else nullcontext():
         agent = agent_from(args)
-        with _progress(agent, args.n_episodes) as on_episode:
+        with _progress(agent, args.n_episodes * (1 if budget is None else 2)) as on_episode:
             evaluation = evaluate(
                 agent,
                 args.n_episodes,
@@ -124,6 +131,7 @@ def _work(arguments: list[str]) -> int:
                 epsilon=args.epsilon,
                 device=args.device,
                 on_episode=on_episode,
+                search=budget,
             )
     if args.csv is not None:
         evaluation.write_csv(args.csv)
@@ -172,25 +180,50 @@ def show(evaluation: Evaluation) -> None:
     if evaluation.attack is not None:
         facts.append(("attack", f"{evaluation.attack}, epsilon {evaluation.epsilon:.4g} of the network's input"))
     display.heading(f"{agent.algo} on {agent.env}")
+    if evaluation.searched is not None:
+        facts += _cost(evaluation.searched)
+        summaries = [summary, summary_of(evaluation.searched.episodes)]
+    else:
+        summaries = [summary]
     display.facts(facts)
-    interval = " to ".join(map(number, summary["iqm_interval"] or ())) or "-"
+    Console(highlight=False).print(_table(summaries))
+
+
+def _cost(searched: Searched) -> list[tuple[str, str]]:
+    """What there is to say about a search."""
+    told = searched.as_dict()
+    settings = told["settings"]
+    how = [f"{settings['n_particles']} particles", f"depth {settings['depth']}"]
+    greed = settings["temperature"]
+    how.append(f"temperature {greed:.3g}" if greed is not None else f"search_kl {settings['search_kl']:g}")
+    steps = f"{told['model_steps']:,}, {told['model_steps_per_real_step']:,.1f} for each step of the environment"
+    return [("search", ", ".join(how)), ("model steps", f"{steps}, {told['model_steps_per_second']:,.0f} per second")]
+
+
+def _table(summaries: list[dict[str, Any]]) -> Table:
+    """The statistics, one column for each way to act."""
     table = Table()
     table.add_column("return")
-    table.add_column("", justify="right")
-    for name, text in (
-        ("mean", number(summary["mean"])),
-        ("standard deviation", number(summary["std"])),
-        ("median", number(summary["median"])),
-        ("IQM", number(summary["iqm"])),
-        (f"{summary['confidence']:.0%} interval of the IQM", interval),
-        ("lowest", number(summary["min"])),
-        ("highest", number(summary["max"])),
-    ):
-        table.add_row(name, text, style="bold" if name == "IQM" else "", end_section=name == "highest")
-    table.add_row("mean length of an episode", number(summary["mean_length"]))
-    if summary["success_rate"] is not None:
-        table.add_row("success rate", f"{summary['success_rate']:.1%}")
-    Console(highlight=False).print(table)
+    for title in ("policy", "search") if len(summaries) > 1 else ("",):
+        table.add_column(title, justify="right")
+
+    def row(name: str, text: Callable[[dict[str, Any]], str], last: bool = False) -> None:
+        table.add_row(name, *map(text, summaries), style="bold" if name == "IQM" else "", end_section=last)
+
+    row("mean", lambda of: number(of["mean"]))
+    row("standard deviation", lambda of: number(of["std"]))
+    row("median", lambda of: number(of["median"]))
+    row("IQM", lambda of: number(of["iqm"]))
+    row(
+        f"{summaries[0]['confidence']:.0%} interval of the IQM",
+        lambda of: " to ".join(map(number, of["iqm_interval"] or ())) or "-",
+    )
+    row("lowest", lambda of: number(of["min"]))
+    row("highest", lambda of: number(of["max"]), last=True)
+    row("mean length of an episode", lambda of: number(of["mean_length"]))
+    if summaries[0]["success_rate"] is not None:
+        row("success rate", lambda of: f"{of['success_rate']:.1%}")
+    return table
 
 
 if __name__ == "__main__":

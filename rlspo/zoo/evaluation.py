@@ -18,12 +18,70 @@ from rlspo.zoo.files import whole, write_text
 from rlspo.zoo.report import INNER_STEPS, radius
 from rlspo.zoo.run_folder import environment_record
 from rlspo.zoo.saved import SavedAgent
+from rlspo.zoo.searching import Budget, SearchingActor, in_this_process
 from rlspo.zoo.statistics import interval, iqm
 
 #: Seed of the environments, unless another is asked for: the same starts for all agents, far from the seeds of training.
 SEED = 1_000_000
 SIDE_BY_SIDE = 16
 CONFIDENCE = 0.95
+
+
+def success_rate_of(episodes: Episodes) -> float | None:
+    """Share of the episodes that the environment called a success; None where it never said."""
+    known = episodes.successes[~np.isnan(episodes.successes)]
+    return float(known.mean()) if known.size else None
+
+
+def summary_of(episodes: Episodes) -> dict[str, Any]:
+    """The statistics, plain.
+
+    The interval is over episodes of this one agent, not over agents trained anew; it is None for a single episode.
+    """
+    returns = episodes.returns
+    middle = interval(returns, iqm, confidence=CONFIDENCE)
+    return {
+        "mean": float(returns.mean()),
+        "std": float(returns.std()),
+        "median": float(np.median(returns)),
+        "iqm": middle.value,
+        "iqm_interval": [middle.low, middle.high] if len(returns) > 1 else None,
+        "confidence": CONFIDENCE,
+        "min": float(returns.min()),
+        "max": float(returns.max()),
+        "mean_length": float(episodes.lengths.mean()),
+        "success_rate": success_rate_of(episodes),
+    }
+
+
+@dataclass(frozen=True)
+class Searched:
+    """Episodes that the agent played by search, and what that cost.
+
+    :param episodes: from the same seeds as those of the policy alone
+    :param settings: of the planner
+    :param real_steps: of all environments together
+    :param model_steps: of the simulator
+    :param seconds: that the searches took
+    """
+
+    episodes: Episodes
+    settings: dict[str, Any]
+    real_steps: int
+    model_steps: int
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """All but the single episodes, plain."""
+        return {
+            "settings": self.settings,
+            "real_steps": self.real_steps,
+            "model_steps": self.model_steps,
+            "model_steps_per_real_step": self.model_steps / self.real_steps,
+            "model_steps_per_second": self.model_steps / self.seconds,
+            "seconds": self.seconds,
+            "summary": summary_of(self.episodes),
+        }
 
 
 @dataclass(frozen=True)
@@ -35,6 +93,7 @@ class Evaluation:
     :param seed: of the first copy; the others count up from it
     :param attack: on the observations, None for none
     :param epsilon: radius of the attack in units of the policy's input, None without an attack
+    :param searched: the same by search, None where that was not asked for
     """
 
     agent: SavedAgent
@@ -44,6 +103,7 @@ class Evaluation:
     seed: int
     attack: str | None
     epsilon: float | None
+    searched: Searched | None = None
 
     @property
     def returns(self) -> np.ndarray:
@@ -58,31 +118,20 @@ class Evaluation:
     @property
     def success_rate(self) -> float | None:
         """Share of the episodes that the environment called a success; None where it never said."""
-        known = self.episodes.successes[~np.isnan(self.episodes.successes)]
-        return float(known.mean()) if known.size else None
+        return success_rate_of(self.episodes)
 
     def summary(self) -> dict[str, Any]:
-        """The statistics, plain.
-
-        The interval is over episodes of this one agent, not over agents trained anew; it is None for a single episode.
-        """
-        middle = interval(self.returns, iqm, confidence=CONFIDENCE)
-        return {
-            "mean": float(self.returns.mean()),
-            "std": float(self.returns.std()),
-            "median": float(np.median(self.returns)),
-            "iqm": middle.value,
-            "iqm_interval": [middle.low, middle.high] if len(self.returns) > 1 else None,
-            "confidence": CONFIDENCE,
-            "min": float(self.returns.min()),
-            "max": float(self.returns.max()),
-            "mean_length": float(self.lengths.mean()),
-            "success_rate": self.success_rate,
-        }
+        """The statistics of the policy alone, see :func:`summary_of`."""
+        return summary_of(self.episodes)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One mapping for each episode, plain."""
-        of = self.episodes
+        """One mapping for each episode, plain; with a search, of both ways to act, and ``acts_by`` says which."""
+        if self.searched is None:
+            return self._rows(self.episodes)
+        both = (("policy", self.episodes), ("search", self.searched.episodes))
+        return [{"acts_by": name, **row} for name, episodes in both for row in self._rows(episodes)]
+
+    def _rows(self, of: Episodes) -> list[dict[str, Any]]:
         return [
             {
                 "episode": number,
@@ -114,6 +163,7 @@ class Evaluation:
             if self.attack is None
             else {"name": self.attack, "epsilon": self.epsilon, "inner_steps": INNER_STEPS},
             "summary": self.summary(),
+            "search": None if self.searched is None else self.searched.as_dict(),
             "episodes": self.rows(),
             "versions": environment_record()["packages"],
         }
@@ -141,6 +191,7 @@ def evaluate(
     epsilon: float | None = None,
     device: str = "auto",
     on_episode: Callable[[], None] | None = None,
+    search: Budget | None = None,
 ) -> Evaluation:
     """Play whole episodes, shared out evenly over copies of the environment, so that short ones do not count more often.
 
@@ -153,13 +204,22 @@ def evaluate(
     :param epsilon: radius of the attack (default: that of training, else 0.075, for images 1/255)
     :param device: of the networks
     :param on_episode: called after each episode
-    :raises UserError: for an agent that cannot be loaded, does not fit the environment, or cannot be attacked
+    :param search: play the same episodes once more by search, with this budget; None: by the policy alone
+    :raises UserError: for an agent that cannot be loaded, does not fit the environment, or cannot be attacked; with a search,
+        for one that cannot be planned with, or an environment that cannot be simulated
     """
+    if search is not None and attack is not None:
+        raise UserError(
+            "--search does not go with --attack: an attack changes what the agent sees, a search plans from the true state."
+        )
+    agent = agent if search is None else in_this_process(agent)
     n_envs = min(n_episodes, n_envs or SIDE_BY_SIDE)
     model = agent.load(device)
     env = agent.build_env(n_envs, seed)
+    searched = None
     try:
         agent.check_fit(model, env)
+        planned = None if search is None else SearchingActor(agent, model, env, search, deterministic, seed)
         env.seed(seed)
         with own_randomness(model, seed):
             if attack is None:
@@ -169,9 +229,19 @@ def evaluate(
                 episodes = _under_attack(
                     model, env, attack, epsilon, n_episodes, INNER_STEPS, seed, deterministic, on_episode=on_episode
                 )
+        if planned is not None:
+            searched = _by_search(planned, n_episodes, seed, on_episode)
     finally:
         env.close()
-    return Evaluation(agent, episodes, n_envs, deterministic, seed, attack, None if attack is None else epsilon)
+    return Evaluation(agent, episodes, n_envs, deterministic, seed, attack, None if attack is None else epsilon, searched)
+
+
+def _by_search(actor: SearchingActor, n_episodes: int, seed: int, on_episode: Callable[[], None] | None) -> Searched:
+    actor.env.seed(seed)
+    with own_randomness(actor.planner.model, seed):
+        episodes = play(actor, actor.env, n_episodes, on_episode)
+    planner = actor.planner
+    return Searched(episodes, actor.settings(), actor.real_steps, int(planner.model_steps), planner.seconds)
 
 
 def _under_attack(*arguments: Any, **others: Any) -> Episodes:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rlspo.zoo.play import Episode
 from rlspo.zoo.saved import SavedAgent
+from rlspo.zoo.searching import Budget
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Film:
     :param captions: write above the pictures who acts, its return so far and the step
     :param fps: steps per second; None for real time
     :param device: on which the agents compute
+    :param search: act by search with this budget; None: by the policy alone
     """
 
     agents: tuple[SavedAgent, ...]
@@ -40,6 +42,7 @@ class Film:
     captions: bool = True
     fps: float | None = None
     device: str = "cpu"
+    search: Budget | None = None
 
 
 @dataclass(frozen=True)

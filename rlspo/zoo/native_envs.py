@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from rlspo.common.vector_env import GymnasiumVecEnv
+from rlspo.simulators import Layer
 from rlspo.zoo.errors import UserError
 
 
@@ -61,6 +62,10 @@ class EpisodeFile(VecEnvWrapper):
         spec = env.env.spec
         header: dict[str, float | str] = {"t_start": time.time(), "env_id": "" if spec is None else spec.id}
         self._writer = ResultsWriter(str(folder / "0"), header=header)
+
+    def simulated_layer(self) -> Layer:
+        """What a search has to know of it: nothing, it only writes."""
+        return Layer(self)
 
     def reset(self) -> VecEnvObs:
         return self.venv.reset()

@@ -16,6 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 
 from rlspo.common.registry import agent_class
+from rlspo.spo import SPO
 from rlspo.zoo import yaml_io
 from rlspo.zoo.config import RunConfig, Seeds, Settings, Source
 from rlspo.zoo.envs import EnvRecipe, check_env_kwargs, find_spec, is_atari, layers
@@ -56,6 +57,11 @@ def evaluation_recipe(config: RunConfig) -> EnvRecipe:
     return replace(recipe, vec_env="dummy") if recipe.vec_env == "native" else recipe
 
 
+def usual_eval_freq(cls: type[BaseAlgorithm]) -> int:
+    """Steps between evaluations where none are asked for: agents that search take fewer steps in a minute."""
+    return 5_000 if issubclass(cls, SPO) else 25_000
+
+
 def make_plan(args: argparse.Namespace) -> Plan:
     """Read, choose and check everything a run needs.
 
@@ -64,6 +70,11 @@ def make_plan(args: argparse.Namespace) -> Plan:
     """
     cls = _agent(args.algo)
     algo = args.algo if "." in args.algo else args.algo.lower()
+    if issubclass(cls, SPO) and args.vec_env == "subproc":
+        raise UserError(
+            f"--vec-env subproc: {cls.__name__} plans in copies of its environments, and cannot look into other processes. "
+            "Use dummy, or native where the environment has a vectorised form: a search steps all its copies at once."
+        )
     spec = find_spec(args.env, args.gym_packages)
     check_env_kwargs(spec, args.env_kwargs, "--env-kwargs")
     check_env_kwargs(spec, args.eval_env_kwargs, "--eval-env-kwargs")

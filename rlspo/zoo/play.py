@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
-
-from rlspo.zoo.acting import Actor
 
 
 @dataclass(frozen=True)
@@ -26,9 +24,10 @@ class Episode:
     length: int
 
 
-def steps_of(actor: Actor, env: VecEnv, observations: Any) -> Iterator[list[Episode]]:
+def steps_of(actor: Callable[[Any, np.ndarray], np.ndarray], env: VecEnv, observations: Any) -> Iterator[list[Episode]]:
     """Act without end.
 
+    :param actor: :class:`~rlspo.zoo.acting.Actor`, or one that searches
     :param env: with a Monitor around each copy, as every environment of the zoo has it
     :param observations: of its reset, ``(n_envs, *obs_shape)``
     :return: for each step of all copies, the episodes that ended with it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from rlspo.zoo.film import Film, Footage
 from rlspo.zoo.parser import Parser, positive, radius, seed
 from rlspo.zoo.run_folder import RunFolder
 from rlspo.zoo.saved import SavedAgent, add_agent_flags, agent_from, checkpoints_of
+from rlspo.zoo.searching import add_search_flags, budget_from
 from rlspo.zoo.video import FilmingFailed, shoot
 
 _ENDINGS = (".mp4", ".gif")
@@ -38,6 +40,8 @@ examples:
       rlspo record logs/ppo/Hopper-v5_1 --which best --episodes 3 -o hopper.mp4
   how it learned: checkpoints side by side (train with --save-freq), from the same start
       rlspo record logs/ppo/Hopper-v5_1 --checkpoints
+  acting by search, with a window to plan in of eight steps
+      rlspo record logs/spo/rlspo-RubiksCube-v0_1 --search --particles 64 --depth 8
   a GIF of 200 steps, without words
       rlspo record logs/ppo/CartPole-v1_1 --steps 200 --no-captions -o cartpole.gif
   slower: ten steps per second
@@ -72,6 +76,7 @@ def build_parser() -> Parser:
         "1000 steps; with --checkpoints one episode)",
     )
     add_acting_flags(group)
+    add_search_flags(parser)
     group = parser.add_argument_group("what is written")
     group.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help=".mp4 or .gif (default: in the folder videos, beside the model)"
@@ -111,6 +116,9 @@ def _work(arguments: list[str]) -> int:
     args = build_parser().read(arguments)
     if args.max_agents is not None and not args.checkpoints:
         raise UserError("--max-agents needs --checkpoints.")
+    budget = budget_from(args)
+    if budget is not None and args.experts:
+        raise UserError("--experts frames the expert that acts; with --search no single one does.")
     agents = _checkpoints(args, args.max_agents or 6) if args.checkpoints else (agent_from(args),)
     film = Film(
         agents,
@@ -123,6 +131,7 @@ def _work(arguments: list[str]) -> int:
         captions=not args.no_captions,
         fps=args.fps,
         device="cpu" if args.device == "auto" else args.device,
+        search=budget,
     )
     try:
         footage = write_film(film)
@@ -216,6 +225,7 @@ def as_data(film: Film, footage: Footage) -> dict[str, Any]:
         "env": film.agents[0].env,
         "seed": film.seed,
         "deterministic": film.deterministic,
+        "search": None if film.search is None else dataclasses.asdict(film.search),
         "width": footage.width,
         "height": footage.height,
         "pictures": footage.pictures,

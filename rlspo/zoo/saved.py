@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping, Sequence
+import pickle
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import check_for_correct_spaces
@@ -48,6 +50,7 @@ class SavedAgent:
     :param which: ``"last"``, ``"best"``, ``"checkpoint"``, or ``"file"`` for a file alone
     :param num_timesteps: environment steps that the agent was trained for
     :param statistics: of ``VecNormalize``, None where there is none or where it leaves observations alone
+    :param reward_statistics: of ``VecNormalize``, None where there is none; it may leave rewards alone
     """
 
     model_file: Path
@@ -59,6 +62,7 @@ class SavedAgent:
     which: str = "file"
     num_timesteps: int = 0
     statistics: Path | None = None
+    reward_statistics: Path | None = None
 
     @property
     def title(self) -> str:
@@ -111,6 +115,29 @@ class SavedAgent:
             return env
         adopt_statistics(env, self.statistics)
         return env
+
+    def reward_scaling(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
+        """From rewards of the environment to those that ``VecNormalize`` showed the agent in training; None if the same.
+
+        :raises UserError: if the statistics are not there, or cannot be read
+        """
+        file = self.reward_statistics
+        if file is None:
+            return None
+        if not file.is_file():
+            raise UserError(
+                f"{self.model_file} was trained in a VecNormalize, so its values are in units of scaled rewards, and there "
+                f"are no statistics in {file}. Name their file: --vecnormalize FILE"
+            )
+        try:
+            with file.open("rb") as stream:
+                saved = pickle.load(stream)
+            if not saved.norm_reward:
+                return None
+            spread, clip = float((saved.ret_rms.var + saved.epsilon) ** 0.5), float(saved.clip_reward)
+        except Exception as error:  # anything may come out of a pickle
+            raise UserError(f"{file} holds no statistics of rewards. {type(error).__name__}: {error}") from error
+        return lambda rewards: (rewards / spread).clamp(-clip, clip)
 
     def check_fit(self, model: BaseAlgorithm, env: VecEnv) -> None:
         """Refuse an environment with other spaces than the agent knows.
@@ -169,7 +196,8 @@ def find_agent(
     _check_agent(algo)
     packages = [*of_run["gym_packages"], *gym_packages]
     recipe = _recipe(config, say["env"], say["env_kwargs"], packages, say["wrapping"])
-    statistics = _statistics(model_file, recipe, say.get("vecnormalize"), certain=was_normalised(told))
+    certain = was_normalised(told)
+    statistics = _statistics(model_file, recipe, say.get("vecnormalize"), certain)
     normalize = None if statistics is None else recipe.normalize or {}
     return SavedAgent(
         model_file=model_file,
@@ -181,6 +209,7 @@ def find_agent(
         which=kind,
         num_timesteps=int(told.get("num_timesteps", 0)),
         statistics=statistics,
+        reward_statistics=statistics or _reward_statistics(model_file, recipe, certain),
     )
 
 
@@ -280,6 +309,12 @@ def _statistics(model_file: Path, recipe: EnvRecipe, given: str | Path | None, c
     return beside
 
 
+def _reward_statistics(model_file: Path, recipe: EnvRecipe, certain: bool) -> Path | None:
+    """Where statistics of rewards belong that a model was trained with whose observations were not normalised."""
+    of_rewards = certain if recipe.normalize is None else recipe.normalize.get("norm_reward", True)
+    return RunFolder.existing(model_file.parent).statistics_of(model_file) if of_rewards else None
+
+
 def adopt_statistics(env: VecEnv, file: Path) -> None:
     """Give the ``VecNormalize`` around environments the statistics of a file.
 
@@ -290,7 +325,8 @@ def adopt_statistics(env: VecEnv, file: Path) -> None:
         assert normalize is not None
         saved = VecNormalize.load(str(file), normalize.venv)
         for name in _STATISTICS:
-            setattr(normalize, name, getattr(saved, name))
+            if name != "obs_rms" or saved.norm_obs:  # without, there is none
+                setattr(normalize, name, getattr(saved, name))
     except Exception as error:  # anything may come out of a pickle
         env.close()
         raise UserError(f"{file} holds no statistics for these environments. {type(error).__name__}: {error}") from error

@@ -12,7 +12,6 @@ from stable_baselines3.common.env_util import unwrap_wrapper
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from rlspo.zoo.acting import Actor
 from rlspo.zoo.envs import find_spec
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.experts import check_mixture, expert_colours
@@ -21,6 +20,7 @@ from rlspo.zoo.pace import real_time
 from rlspo.zoo.picture import View
 from rlspo.zoo.play import Episode, steps_of
 from rlspo.zoo.saved import SavedAgent
+from rlspo.zoo.searching import actor_for
 
 _MOST_STEPS = 1000
 _LEAST_SECONDS = 8  # episodes of a young agent are short: show several
@@ -63,6 +63,7 @@ class Scene:
         assert isinstance(monitor, Monitor)
         self.monitor = monitor
         _follow_the_body(self.env)
+        self.actor = actor_for(agent, self.model, self.env, film.search, film.deterministic, film.seed)
         self.steps = 0
         self.episodes: list[Episode] = []
         self.pause = 0  # pictures for which it still stands still after an episode
@@ -87,7 +88,7 @@ class Scene:
         :param fps: pictures per second
         """
         self._stride, self._fps = stride, fps
-        self._acting = steps_of(Actor(self.model, self.env, self.film.deterministic), self.env, self.env.reset())
+        self._acting = steps_of(self.actor, self.env, self.env.reset())
         self.view = self._look()
 
     @property
@@ -156,7 +157,8 @@ class Scene:
             raise NoPictures(f"{self.agent.env} gives no pictures in render mode 'rgb_array'")
         steps = f"{self.model.num_timesteps:,} steps" + (", best" if self.agent.which == "best" else "")
         several = len(self.film.agents) > 1
-        name = steps if several else f"{self.agent_name} on {self.agent.env}, {steps}"
+        how = "" if self.film.search is None else ", by search"
+        name = steps if several else f"{self.agent_name} on {self.agent.env}{how}, {steps}"
         frame, acting = self._expert()
         return View(image[..., :3].copy(), name, f"return {_number(total)}", f"{acting}{word} {step:,}", frame=frame)
 

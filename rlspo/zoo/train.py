@@ -21,7 +21,7 @@ from rlspo.zoo.callbacks import Evaluate, SaveBetweenRollouts, Status, StopWhenA
 from rlspo.zoo.command import DONE, FAILED, USER_ERROR
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.logbook import Logbook
-from rlspo.zoo.plan import Plan, evaluation_recipe, make_plan
+from rlspo.zoo.plan import Plan, evaluation_recipe, make_plan, usual_eval_freq
 from rlspo.zoo.run_folder import RunFolder, command_line
 from rlspo.zoo.run_models import folder_of
 from rlspo.zoo.saved import adopt_statistics
@@ -65,6 +65,8 @@ def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:
     plan = make_plan(args)
     for title, text in plan.warnings:
         display.warning(title, text)
+    if args.eval_freq is None:
+        args.eval_freq = usual_eval_freq(plan.cls)
     folder = _folder(args, plan)
     try:
         model = _build(args, plan, folder)

@@ -10,8 +10,10 @@ from rlspo.zoo import yaml_io
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.hyperparams import choose_block, find_file, other_versions, resolve
 
-OWN = ("ppo", "arpo", "barpo", "pdppo")
+OWN = ("ppo", "arpo", "barpo", "pdppo", "spo")
 ENVS = ("Hopper-v5", "Walker2d-v5", "HalfCheetah-v5", "Ant-v5", "Humanoid-v5", "Pendulum-v1", "CartPole-v1")
+
+PLANNED = {"CartPole-v1", "Pendulum-v1", "rlspo/RubiksCube-v0", "rlspo/Sokoban-v0", "HalfCheetah-v5", "Hopper-v5"}
 
 
 def blocks_of(algo: str) -> dict:
@@ -30,7 +32,7 @@ def resolved(block: str | dict, env_id: str = "CartPole-v1", cls=PPO, **override
 def test_every_own_block_fits_its_agent_and_says_where_it_comes_from(algo):
     cls, file = agent_class(algo), find_file(algo, agent_class(algo))
     blocks = blocks_of(algo)
-    expected = {"rlspo/LotSizing-v0"} if algo == "pdppo" else {*ENVS, "atari"}
+    expected = {"pdppo": {"rlspo/LotSizing-v0"}, "spo": PLANNED}.get(algo, {*ENVS, "atari"})
     assert {*expected, "default"} <= set(blocks)
     assert file.read_text().count("\n  provenance:") == len(blocks), "a provenance was inherited from another block"
     for name in blocks:

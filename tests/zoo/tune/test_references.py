@@ -21,7 +21,7 @@ from rlspo.zoo.tune.training import Judging, train_seed
 from .conftest import outcome
 from .test_search import Log
 
-OWN = ("ppo", "arpo", "barpo", "pdppo", "sac")
+OWN = ("ppo", "arpo", "barpo", "pdppo", "sac", "spo")
 SETTINGS = """\
 default:
   {n_timesteps: 64, policy: MlpPolicy, n_steps: 16, batch_size: 16, learning_rate: lin_1e-3, policy_kwargs: {net_arch: [4]}}

@@ -17,7 +17,7 @@ from rlspo.zoo.hyperparams import find_file, resolve
 from rlspo.zoo.tune.space import Range, SearchSpace, find_space
 from rlspo.zoo.values import merged
 
-OWN = ("ppo", "arpo", "barpo", "pdppo")
+OWN = ("ppo", "arpo", "barpo", "pdppo", "spo")
 ALL = """\
 learning_rate: {low: 1e-5, high: 3e-3, log: true, schedule: lin}
 n_epochs: {low: 3, high: 20, int: true}
@@ -222,7 +222,8 @@ def test_own_spaces_fit_their_agents_and_all_that_is_searched_trains(algo):
     cls = agent_class(algo)
     file, settings_file = find_space(algo, cls), find_file(algo, cls)
     blocks = yaml_io.read_mapping(file)
-    expected = {"rlspo/LotSizing-v0"} if algo == "pdppo" else {"Hopper-v5", "Pendulum-v1", "CartPole-v1", "atari"}
+    common = {"Hopper-v5", "Pendulum-v1", "CartPole-v1"}
+    expected = {"pdppo": {"rlspo/LotSizing-v0"}, "spo": common}.get(algo, {*common, "atari"})
     assert {*expected, "default"} <= set(blocks)
     assert set(blocks) <= set(yaml_io.read_mapping(settings_file)), "a block that no settings go with"
     for block in blocks:
