@@ -3,8 +3,8 @@
     python benchmarks/planning.py run --only cube         # trains and plays what is missing of zoo/grids/planning.yml
     python benchmarks/planning.py report                  # the docs' table and picture from what is there
 
-Each run is one JSON in zoo/results/planning/; what is there is not done again. Steps are those of the real environment, and model
-steps those that searches took in its copies.
+Each run is one JSON in zoo/results/planning/; what is there is not done again. Steps are those of the real environment, and
+model steps those that searches took in its copies.
 """
 
 from __future__ import annotations
