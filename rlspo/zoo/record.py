@@ -40,7 +40,7 @@ examples:
       rlspo record logs/ppo/Hopper-v5_1 --which best --episodes 3 -o hopper.mp4
   how it learned: checkpoints side by side (train with --save-freq), from the same start
       rlspo record logs/ppo/Hopper-v5_1 --checkpoints
-  acting by search, with a window to plan in of eight steps
+  acting by search, eight steps ahead
       rlspo record logs/spo/rlspo-RubiksCube-v0_1 --search --particles 64 --depth 8
   a GIF of 200 steps, without words
       rlspo record logs/ppo/CartPole-v1_1 --steps 200 --no-captions -o cartpole.gif
