@@ -263,10 +263,10 @@ def search_divergence(advantages: Tensor, temperature: Tensor | float, correctio
     """KL(q || pi) in nats, by the weights that the advantages of draws from pi get, ``(B,)``; at most log N.
 
     :param advantages: ``(B, N)``
-    :param correction: of draws from something else, ``(B, N)``
+    :param correction: of draws from something else, log pi minus their log-probability, ``(B, N)``
     """
     log_weights = (advantages / temperature + correction).log_softmax(dim=-1)
-    return (log_weights.exp() * (log_weights + math.log(advantages.shape[-1]))).sum(dim=-1)
+    return (log_weights.exp() * (log_weights + math.log(advantages.shape[-1]) - correction)).sum(dim=-1)
 
 
 def _tensors(observations: Any, device: torch.device) -> Any:
