@@ -151,9 +151,9 @@ def budget(task: dict[str, Any], model: Any, particles: int, depth: int, n_envs:
     def act(env: VecEnv, seen: Any) -> np.ndarray:
         nonlocal planner
         if planner is None:
-            planner = Planner(
-                model, env, n_particles=particles, depth=depth, gamma=model.gamma, resample_period=4, generator=generator
-            )
+            temperature = model.search_temperature() if isinstance(model, rlspo.SPO) else None
+            settings = {"n_particles": particles, "depth": depth, "gamma": model.gamma, "resample_period": 4}
+            planner = Planner(model, env, temperature=temperature, generator=generator, **settings)
         return planner.act(env, seen)[0]
 
     played = play(task, act, task["episodes"], n_envs)
