@@ -61,10 +61,6 @@ class SPOPolicy(ActorCriticPolicy):
         self.initial_multiplier = check_number("initial_multiplier", initial_multiplier, positive=True)
         self.initial_spread_multiplier = check_number("initial_spread_multiplier", initial_spread_multiplier, positive=True)
         self.dual_lr_scale = check_number("dual_lr_scale", dual_lr_scale, positive=True)
-        if kwargs.get("use_sde"):
-            raise ValueError(
-                "use_sde is True; SPO explores by search, whose first actions are draws of the policy. Leave it out."
-            )
         super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

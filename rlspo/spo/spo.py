@@ -32,7 +32,7 @@ from rlspo.spo.policies import (
 )
 from rlspo.spo.replay import Ending, Replay
 from rlspo.spo.search import Search
-from rlspo.spo.temperature import temperature_for
+from rlspo.spo.temperature import check_divergence, temperature_for
 from rlspo.spo.update import TargetUpdate
 
 Tensor = torch.Tensor
@@ -154,6 +154,8 @@ class SPO(OnPolicyAgent):
         self.replay_rollouts = check_count("replay_rollouts", replay_rollouts)
         self.n_particles, self.depth = check_count("n_particles", n_particles), check_count("depth", depth)
         self.resample_period, self.ess_threshold = resample_period, ess_threshold
+        if temperature == "auto":
+            check_divergence(search_kl, n_particles)
         self.resampling, self.as_published = resampling, as_published
         self.root_noise, self.root_alpha = root_noise, check_number("root_alpha", root_alpha, positive=True)
         check_number("root_noise", root_noise, maximum=0.99)
@@ -330,7 +332,11 @@ class SPO(OnPolicyAgent):
         for name, by_depth in self._diagnostics.items():
             for depth, value in enumerate(by_depth.tolist(), start=1):
                 self.logger.record(f"search/{name}_{depth}", value, exclude=("stdout",))
-        self.logger.record("search/temperature", self._temperature)
+        advantages = torch.from_numpy(self.replay.flat("root_advantages")[self.replay.flat("valid")])
+        temperature = self.search_temperature()
+        assert temperature is not None
+        self.logger.record("search/search_kl", float(search_divergence(advantages, temperature).mean()))
+        self.logger.record("search/temperature", temperature)
         self._model_steps += self.planner.model_steps
         self.logger.record("search/model_steps", self._model_steps)
         self.logger.record("search/model_steps_per_second", self.planner.model_steps / self.planner.seconds)

@@ -38,3 +38,14 @@ def temperature_for(advantages: Tensor, bound: float, corrections: Tensor | floa
         else:
             high = middle
     return math.exp(high)
+
+
+def check_divergence(search_kl: float, n_particles: int) -> None:
+    """
+    :raises ValueError: for a divergence that a search with so many particles cannot reach
+    """
+    if n_particles > 1 and search_kl >= math.log(n_particles):
+        raise ValueError(
+            f"search_kl is {search_kl}, but {n_particles} particles stray at most {math.log(n_particles):.3g} nats from the "
+            "policy, the logarithm of their number. Give less, or more n_particles."
+        )
