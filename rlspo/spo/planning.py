@@ -17,7 +17,7 @@ from rlspo.common.errors import check_number
 from rlspo.simulators import simulator_for
 from rlspo.spo.exploration import RootNoise
 from rlspo.spo.search import Propose, Search, SearchSettings, Value, search
-from rlspo.spo.temperature import temperature_for
+from rlspo.spo.temperature import check_divergence, temperature_for
 
 Tensor = torch.Tensor
 
@@ -81,6 +81,8 @@ class Planner:
     ) -> None:
         SearchSettings(**settings, temperature=1.0 if temperature is None else temperature)
         check_number("search_kl", search_kl, positive=True)
+        if temperature is None:
+            check_divergence(search_kl, settings.get("n_particles", SearchSettings.n_particles))
         self.model, self.settings = model, settings
         self.temperature, self.search_kl = temperature, search_kl
         self.root_noise, self.generator = root_noise, generator

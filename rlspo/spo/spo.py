@@ -31,7 +31,7 @@ from rlspo.spo.policies import (
     SPOPolicy,
 )
 from rlspo.spo.replay import Ending, Replay
-from rlspo.spo.search import Search
+from rlspo.spo.search import Search, search_divergence
 from rlspo.spo.temperature import check_divergence, temperature_for
 from rlspo.spo.update import TargetUpdate
 
