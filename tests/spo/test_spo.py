@@ -176,7 +176,7 @@ def test_a_constant_temperature_stays():
 
 
 def test_search_is_logged():
-    model = tiny().learn(16)
+    model = tiny().learn(16, log_interval=100)
     logged = model.logger.name_to_value
     for name in ("effective_sample_size", "alive", "resampled", "distinct_actions", "entropy"):
         assert {f"search/{name}_1", f"search/{name}_2"} <= logged.keys()
