@@ -338,17 +338,17 @@ def test_reseeded_states_of_a_plant_do_not_foresee_the_demand() -> None:
     assert any(future != real for future in futures[1:])
 
 
-def test_a_plant_goes_on_from_reseeded_states_with_their_randomness() -> None:
-    env = LotSizingEnv(plant())
-    core = ArrayCore(env.array_form())
-    env.reset(seed=0, options={"demand": np.full((5, 2), 7.0)})
-    env.step([1, 1])
-    states = core.reseed(core.capture(env), 3)
-    core.restore(env, states)
-    for action in ([1, 0], [2, 1], [0, 0]):
-        outcome = core.step(states, np.array([action]), np.ones(1, bool))
-        assert env.step(action)[1] == outcome.rewards[0]
-        states = outcome.states
+def test_a_plant_put_into_reseeded_states_keeps_its_own_randomness() -> None:
+    plants = []
+    for put_back in (False, True):
+        env = LotSizingEnv(plant())
+        env.reset(seed=0, options={"demand": np.full((5, 2), 7.0)})
+        env.step([1, 1])
+        if put_back:
+            core = ArrayCore(env.array_form())
+            core.restore(env, core.reseed(core.capture(env), 3))
+        plants.append([env.step(action)[1] for action in ([1, 0], [2, 1], [0, 0])])
+    assert plants[0] == plants[1]
 
 
 def test_all_copies_of_a_plant_are_captured_and_put_back() -> None:
