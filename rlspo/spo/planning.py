@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,16 +21,20 @@ from rlspo.spo.search import Propose, Search, SearchSettings, Value, search
 from rlspo.spo.temperature import check_divergence, temperature_for
 
 Tensor = torch.Tensor
+#: A planner that finds its own temperature fits it to the advantages of so many states, at each of its first searches and
+#: from then on after as many again.
+STATES_FITTED, FITS_AT_FIRST = 512, 10
 
 
-def proposals(model: BaseAlgorithm, generator: torch.Generator | None) -> Propose:
+def proposals(model: BaseAlgorithm, generator: Callable[[], torch.Generator | None]) -> Propose:
     """Draws of the agent's policy, as that sees actions (Box actions flat).
 
+    :param generator: asked at each draw; SB3's agents draw from torch's global one
     :raises TypeError: for an agent without a distribution over actions
     """
     policy: Any = model.policy
     if hasattr(policy, "distribution_of"):
-        return lambda seen: policy.distribution_of(policy.preprocess(seen)).sample(generator)
+        return lambda seen: policy.distribution_of(policy.preprocess(seen)).sample(generator())
     if isinstance(policy, sb3.ActorCriticPolicy) and not hasattr(policy, "lstm_actor"):
         return lambda seen: policy.get_distribution(seen).sample()
     if hasattr(policy, "actor") and hasattr(policy.actor, "action_log_prob") and hasattr(policy.critic, "q1_forward"):
@@ -87,7 +92,7 @@ class Planner:
         self.temperature, self.search_kl = temperature, search_kl
         self.root_noise, self.generator = root_noise, generator
         self.scale_rewards = scale_rewards
-        self.propose, self.value = proposals(model, generator), values(model)
+        self.propose, self.value = proposals(model, lambda: self.generator), values(model)
         self.simulator = simulator_for(env, model.device)
         #: Steps that searches took in the simulator, and the seconds that they lasted.
         self.model_steps, self.seconds = 0.0, 0.0
@@ -131,16 +136,23 @@ class Planner:
             return self._search_at(self.temperature, states, observations, self.settings)
         if self._fitted is None:  # how far values differ is not known yet: look once without resampling
             probe = {**self.settings, "resample_period": None, "ess_threshold": None, "as_published": False}
-            self._fitted = self._fitting(self._search_at(1.0, states, observations, probe))
+            self._fit(self._search_at(1.0, states, observations, probe).advantages)
+        assert self._fitted is not None
         found = self._search_at(self._fitted, states, observations, self.settings)
-        self._fitted = self._fitted**0.9 * self._fitting(found) ** 0.1
+        self._fit(found.advantages)
         return found
 
-    #: The temperature in use where none was given.
+    #: The temperature in use where none was given, the advantages that it fits, and how often these were added to.
     _fitted: float | None = None
+    _seen: Tensor | None = None
+    _searches = 0
 
-    def _fitting(self, found: Search) -> float:
-        return temperature_for(found.advantages, self.search_kl)
+    def _fit(self, advantages: Tensor) -> None:
+        """One temperature for the states searched of late: where it makes no difference what is done, little is changed."""
+        self._seen = advantages if self._seen is None else torch.cat([self._seen, advantages])[-STATES_FITTED:]
+        self._searches += 1
+        if self._searches <= FITS_AT_FIRST or self._searches % FITS_AT_FIRST == 0:
+            self._fitted = temperature_for(self._seen, self.search_kl)
 
     def _search_at(self, temperature: float, states: Any, observations: Any, settings: dict[str, Any]) -> Search:
         return search(

@@ -294,7 +294,7 @@ class SPO(OnPolicyAgent):
     def make_actor(self) -> Actor:
         assert self.planner is not None and self.env is not None
         env, planner = self.env, self.planner
-        planner.temperature = self.search_temperature()
+        planner.temperature, planner.generator = self.search_temperature(), self.randomness.torch
         planner.model_steps, planner.seconds = 0.0, 0.0
         self._diagnostics: dict[str, Tensor] = {}
 
