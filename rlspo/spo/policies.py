@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -91,7 +92,7 @@ class SPOPolicy(ActorCriticPolicy):
             if self.ortho_init:
                 self.init_weights(self.action_net, gain=0.01)
             del self.log_std
-        size = int(self.action_space.shape[0]) if self.bounds_spread and self.action_space.shape else 1
+        size = math.prod(self.action_space.shape or ()) if self.bounds_spread else 1
         first = [raw_of(self.initial_multiplier)] * size
         if self.bounds_spread:
             first += [raw_of(self.initial_spread_multiplier)] * size

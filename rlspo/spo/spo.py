@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.vector import VectorEnv
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
-from stable_baselines3.common.vec_env import VecEnv
 
-from rlspo.common.collector import Actor, TimeLimits
 from rlspo.common.errors import check_count, check_fraction, check_number
-from rlspo.common.on_policy import OnPolicyAgent
-from rlspo.common.rollout_buffer import Field, RolloutBuffer, action_field
-from rlspo.common.trees import tree_map
-from rlspo.common.update import MINIBATCH_FIELDS, Minibatch, Parameters
+from rlspo.common.update import Minibatch, Parameters
 from rlspo.spo import losses
-from rlspo.spo.exploration import RootNoise
-from rlspo.spo.planning import Planner
 from rlspo.spo.policies import (
     MoeSPOCnnPolicy,
     MoeSPOMlpPolicy,
@@ -30,15 +21,14 @@ from rlspo.spo.policies import (
     SPOMultiInputPolicy,
     SPOPolicy,
 )
-from rlspo.spo.replay import Ending, Replay
-from rlspo.spo.search import Search, search_divergence
+from rlspo.spo.searched_rollouts import SearchedRollouts
 from rlspo.spo.temperature import check_divergence, temperature_for
 from rlspo.spo.update import TargetUpdate
 
 Tensor = torch.Tensor
 
 
-class SPO(OnPolicyAgent):
+class SPO(SearchedRollouts):
     """Sequential Monte Carlo policy optimisation, for environments that can be simulated.
 
     At each step N particles follow the policy for a few steps in copies of the environment (:mod:`rlspo.spo.search`). What is
@@ -101,9 +91,6 @@ class SPO(OnPolicyAgent):
         "MoeMultiInputPolicy": MoeSPOMultiInputPolicy,
     }
     saved_settings: ClassVar[set[str]] = {"n_particles", "batch_size"}
-    update: TargetUpdate
-    replay: Replay
-    planner: Planner | None = None
 
     def __init__(
         self,
@@ -233,49 +220,11 @@ class SPO(OnPolicyAgent):
                 "rlspo.spo.SPOPolicy."
             )
         self.policy_kwargs = {**self.policy_kwargs, "dual_lr_scale": self.dual_learning_rate / self._first_learning_rate()}
-        rows = (self.n_particles,)
-        self.extra_fields = {
-            "root_actions": Field((*rows, *action_field(self.action_space).shape), action_field(self.action_space).dtype),
-            "root_weights": Field(rows),
-            "root_advantages": Field(rows),
-        }
-        self.noise = None
-        if self.root_noise > 0.0:
-            self.noise = RootNoise(self.root_noise, self.root_alpha, self.action_space)
-            self.extra_fields["root_corrections"] = Field(rows)
         super()._setup_model()
-        self.policy.target.copy_(self.update.flat.values)
-        self.replay = Replay(self.rollout_buffer, self.replay_rollouts)
-        if self.env is not None:
-            self.planner = self._new_planner(self.env)
 
     def _first_learning_rate(self) -> float:
         rate = self.learning_rate
         return float(rate(1.0) if callable(rate) else rate)
-
-    def _new_planner(self, env: Any) -> Planner:
-        return Planner(
-            self,
-            env,
-            search_kl=self.search_kl,
-            root_noise=self.noise,
-            generator=self.randomness.torch,
-            **self.search_settings(),
-        )
-
-    def search_settings(self) -> dict[str, Any]:
-        """How searches are done in training."""
-        names = ("n_particles", "depth", "gamma", "resample_period", "ess_threshold", "resampling", "as_published")
-        return {name: getattr(self, name) for name in names}
-
-    def set_env(self, env: Any, force_reset: bool = True) -> None:
-        """As SB3's.
-
-        :raises NotSimulatableError: for an environment that cannot be simulated
-        """
-        env = self._wrap_env(env, self.verbose)
-        self.planner = self._new_planner(env)
-        super().set_env(env, force_reset)
 
     def _new_update(self, compiled: bool = False) -> TargetUpdate:
         policy = self.policy
@@ -288,125 +237,3 @@ class SPO(OnPolicyAgent):
         )
         update.use_compiled(compiled, or_eager=self.compile == "auto")
         return update
-
-    # Collecting.
-
-    def make_actor(self) -> Actor:
-        assert self.planner is not None and self.env is not None
-        env, planner = self.env, self.planner
-        planner.temperature, planner.generator = self.search_temperature(), self.randomness.torch
-        planner.model_steps, planner.seconds = 0.0, 0.0
-        self._diagnostics: dict[str, Tensor] = {}
-
-        def act(observations: Any) -> tuple[np.ndarray, None, None]:
-            self._found = found = planner.search(env, observations)
-            for name, by_depth in found.diagnostics.items():
-                self._diagnostics[name] = self._diagnostics.get(name, 0.0) + by_depth / self.n_steps
-            return found.draw(self.randomness.torch).cpu().numpy(), None, None
-
-        return act
-
-    def search_temperature(self) -> float | None:
-        """eta now, in units of V; None before anything was searched, where the planner finds one."""
-        return self._temperature if self.temperature == "auto" else float(self.temperature)
-
-    _temperature: float | None = None
-
-    def step_fields(self, infos: list[dict[str, Any]]) -> dict[str, Any]:
-        found = self._found
-        fields = {"root_actions": found.actions, "root_weights": found.weights, "root_advantages": found.advantages}
-        if self.noise is not None:
-            fields["root_corrections"] = found.corrections
-        return {name: tensor.cpu().numpy() for name, tensor in fields.items()}
-
-    def _evaluate_rollout(
-        self, buffer: RolloutBuffer, time_limits: TimeLimits, last_obs: Any, dones: np.ndarray, acted_by_torch: bool
-    ) -> None:
-        super()._evaluate_rollout(buffer, time_limits, last_obs, dones, acted_by_torch)
-        self.replay.keep(buffer, Ending(time_limits, tree_map(np.array, last_obs), np.array(dones)))
-        self._temperature = self.e_step()
-        self._record_search()
-
-    def _record_search(self) -> None:
-        assert self.planner is not None
-        for name, by_depth in self._diagnostics.items():
-            for depth, value in enumerate(by_depth.tolist(), start=1):
-                self.logger.record(f"search/{name}_{depth}", value, exclude=("stdout",))
-        advantages = torch.from_numpy(self.replay.flat("root_advantages")[self.replay.flat("valid")])
-        temperature = self.search_temperature()
-        assert temperature is not None
-        self.logger.record("search/search_kl", float(search_divergence(advantages, temperature).mean()))
-        self.logger.record("search/temperature", temperature)
-        self._model_steps += self.planner.model_steps
-        self.logger.record("search/model_steps", self._model_steps)
-        self.logger.record("search/model_steps_per_second", self.planner.model_steps / self.planner.seconds)
-
-    _model_steps = 0.0
-
-    # Learning.
-
-    def learning_data(self) -> dict[str, Any]:
-        """All rows of the replay, with returns by the averaged critic as it is now."""
-        scale = (lambda rewards: rewards) if self.reward_scaler is None else self.reward_scaler
-        self.replay.form_returns(AveragedCritic(self.policy, self.update), scale)
-        return self.replay.tensors((*MINIBATCH_FIELDS.values(), *self.extra_fields))
-
-    def minibatches(self) -> np.ndarray:
-        """Rows of the replay, drawn anew for each minibatch, ``(gradient_steps, batch_size)``."""
-        rows = np.flatnonzero(self.replay.flat("valid"))
-        return self.randomness.numpy.choice(rows, (self.gradient_steps, self.batch_size))
-
-    def updates_per_rollout(self) -> int:
-        return self.gradient_steps
-
-    # Acting by search.
-
-    def plan(
-        self,
-        env: Any,
-        observation: Any,
-        *,
-        n_particles: int | None = None,
-        depth: int | None = None,
-        deterministic: bool = True,
-        **settings: Any,
-    ) -> tuple[np.ndarray, Search]:
-        """Act by search; :meth:`predict` acts by the policy alone.
-
-        :param env: that ``observation`` is of; it stays as it is. A gymnasium environment, or a vectorised one
-        :param observation: of all environments in it
-        :param n_particles: None: as in training; may be any other number, as may ``depth``
-        :param deterministic: see :meth:`~rlspo.spo.Planner.act`
-        :param settings: see :class:`~rlspo.spo.Planner`
-        :return: actions as the environment takes them, ``(n_envs, *action_shape)`` or, of a gymnasium environment,
-            ``action_shape``; and what the search found
-        """
-        given = {"n_particles": n_particles, "depth": depth}
-        settings = {**self.search_settings(), "temperature": self.search_temperature(), **settings}
-        settings |= {name: value for name, value in given.items() if value is not None}
-        planner = Planner(self, env, generator=self.randomness.predict, **settings)
-        single = not isinstance(env, VecEnv | VectorEnv)
-        observations = tree_map(lambda leaf: np.asarray(leaf)[None], observation) if single else observation
-        actions, found = planner.act(env, observations, deterministic)
-        return (actions[0] if single else actions), found
-
-    # Saving.
-
-    def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "replay", "planner", "noise", "bounds", "_found", "_diagnostics"]
-
-
-class AveragedCritic:
-    """V' in the shape of a policy.
-
-    :param policy: whose networks are used
-    :param update: whose average of the parameters is used
-    """
-
-    def __init__(self, policy: SPOPolicy, update: TargetUpdate) -> None:
-        self.policy, self.parameters = policy, update.target_parameters()
-        self.device, self.preprocess = policy.device, policy.preprocess
-
-    def values_of(self, inputs: Any) -> Tensor:
-        """V'(inputs), ``(B,)``."""
-        return self.policy.values(self.parameters, inputs)

@@ -41,6 +41,29 @@ def test_all_spaces_and_policies(observation, action, mixture):
     assert found.weights.shape == (2, 5)
 
 
+class Board(gym.Env):
+    """Actions that are a table of numbers."""
+
+    observation_space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
+    action_space = gym.spaces.Box(-1.0, 1.0, (2, 3), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        return np.zeros(2, np.float32), float(action.sum()), self.steps >= 5, False, {}
+
+
+def test_actions_of_several_dimensions_have_a_bound_each():
+    model = tiny(Board()).learn(16)
+    assert len(model.policy.raw_multipliers) == 12
+    planned, _ = model.plan(model.env, model.env.reset())
+    assert planned.shape == (1, 2, 3)
+
+
 def test_a_gradient_step_is_the_losses_with_adam_and_moves_the_average():
     """The whole of an update, written out again with torch's own optimiser."""
     model, copy = (tiny("Pendulum-v1", gradient_steps=1, n_steps=16, tau=0.3, max_grad_norm=1e9) for _ in range(2))
