@@ -13,7 +13,7 @@ from stable_baselines3.common import policies as sb3
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from rlspo.common.collector import env_actions
-from rlspo.common.errors import check_number
+from rlspo.common.errors import InvalidRolloutError, check_number
 from rlspo.simulators import simulator_for
 from rlspo.spo.exploration import RootNoise
 from rlspo.spo.search import Propose, Search, SearchSettings, Value, search
@@ -101,6 +101,7 @@ class Planner:
 
         :param env: of the kind that the planner was made for
         :param observations: of it, ``(n_envs, *obs_shape)``
+        :raises InvalidRolloutError: where a branch gives numbers that are not finite
         """
         start = time.perf_counter()
         was_training, policy = self.model.policy.training, self.model.policy
@@ -154,7 +155,7 @@ class Planner:
             self._fitted = temperature_for(self._seen, self.search_kl)
 
     def _search_at(self, temperature: float, states: Any, observations: Any, settings: dict[str, Any]) -> Search:
-        return search(
+        found = search(
             self.simulator,
             states,
             observations,
@@ -168,6 +169,13 @@ class Planner:
             device=self.model.device,
             **settings,
         )
+        if not bool(torch.isfinite(found.values).all()):
+            raise InvalidRolloutError(
+                "A search met rewards, observations or values that are NaN or infinite, in a branch that the environment "
+                "itself has not taken. Nothing was learned from it. Let episodes end where the environment diverges, or clip "
+                "its output."
+            )
+        return found
 
     def _noisy(self, seen: Any) -> tuple[Tensor, Tensor]:
         policy: Any = self.model.policy

@@ -99,6 +99,12 @@ class SearchedRollouts(OnPolicyAgent):
     def make_actor(self) -> Actor:
         assert self.planner is not None and self.env is not None
         env, planner = self.env, self.planner
+        known = self.rollout_buffer.fields["root_weights"].shape[0]
+        if self.n_particles != known:
+            raise ValueError(
+                f"n_particles is {self.n_particles}, but the agent was made for {known}, as were its buffers. Make another."
+            )
+        planner.settings = self.search_settings()
         planner.temperature, planner.generator = self.search_temperature(), self.randomness.torch
         planner.model_steps, planner.seconds = 0.0, 0.0
         self._diagnostics: dict[str, Tensor] = {}

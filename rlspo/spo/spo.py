@@ -9,6 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 
+from rlspo.common.compilation import stays
 from rlspo.common.errors import check_count, check_fraction, check_number
 from rlspo.common.update import Minibatch, Parameters
 from rlspo.spo import losses
@@ -224,7 +225,10 @@ class SPO(SearchedRollouts):
 
     def _first_learning_rate(self) -> float:
         rate = self.learning_rate
-        return float(rate(1.0) if callable(rate) else rate)
+        first = float(rate(1.0) if callable(rate) else rate)
+        if first <= 0.0:
+            raise ValueError(f"learning_rate is {first} at first; the multipliers' rate is in its units. Begin above 0.")
+        return first
 
     def _new_update(self, compiled: bool = False) -> TargetUpdate:
         policy = self.policy
@@ -235,5 +239,7 @@ class SPO(SearchedRollouts):
         update = TargetUpdate(
             self._whole_loss, policy, policy.optimizer, self.max_grad_norm, target=policy.target, tau=self.tau
         )
+        if len(policy.target) != len(update.flat.values):  # layers were frozen or replaced: their average begins anew
+            policy.target = update.target = stays(update.flat.values.clone())
         update.use_compiled(compiled, or_eager=self.compile == "auto")
         return update

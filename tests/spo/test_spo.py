@@ -11,7 +11,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 from rlspo import PPO, SPO
 from rlspo.common.advantages import generalized_advantages
-from rlspo.common.errors import NotSimulatableError
+from rlspo.common.errors import InvalidRolloutError, NotSimulatableError
 from rlspo.policies import Gaussian
 from rlspo.spo import Planner, losses
 from tests.spaces import SpacesEnv, policy_name
@@ -229,6 +229,53 @@ def test_planning_leaves_the_environment_as_it_is(agent):
     assert np.array_equal(env.unwrapped.state, state)
 
 
+class Diverging(gym.Env):
+    """One of its two actions gives rewards that are no numbers."""
+
+    observation_space, action_space = gym.spaces.Box(-1, 1, (2,), np.float32), gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(2, np.float32), float("nan") if action else 1.0, False, False, {}
+
+
+def test_numbers_in_a_branch_that_are_none_stop_training_and_say_so():
+    with pytest.raises(InvalidRolloutError, match="in a branch"):
+        tiny(Diverging()).learn(16)
+
+
+def test_settings_changed_later_are_honoured_or_refused():
+    model = tiny()
+    model.depth = 3
+    model.learn(16, log_interval=100)
+    assert "search/alive_3" in model.logger.name_to_value
+    model.n_particles = 7
+    with pytest.raises(ValueError, match="n_particles is 7"):
+        model.learn(16)
+
+
+def test_a_frozen_layer_stays_and_the_rest_learns():
+    model = tiny().learn(16)
+    frozen = model.policy.action_net.weight
+    frozen.requires_grad = False
+    before, other = frozen.clone(), model.policy.value_net.weight.clone()
+    model.learn(16)
+    assert torch.equal(frozen, before)
+    assert not torch.equal(model.policy.value_net.weight, other)
+    assert len(model.policy.target) == len(model.update.flat.values)
+
+
+def test_an_environment_that_resets_in_a_step_of_its_own():
+    """Gymnasium's NEXT_STEP: in such a step nothing is searched, decided or learned."""
+    model = tiny(gym.make_vec("CartPole-v1", num_envs=2, vectorization_mode="sync"), n_steps=64, gradient_steps=1).learn(128)
+    reset_only = ~model.rollout_buffer.flat("valid")
+    assert 0 < reset_only.sum() < 20
+    assert np.abs(model.rollout_buffer.flat("root_advantages")[reset_only]).max(initial=0.0) == 0.0
+
+
 class Unknown(gym.Wrapper):
     """A wrapper that nobody knows."""
 
@@ -260,6 +307,7 @@ def test_what_cannot_be_simulated_is_refused_at_construction():
         ({"temperature": 0.0}, "temperature is 0.0"),
         ({"tau": 2.0}, "tau is 2.0"),
         ({"root_noise": 1.0}, "root_noise is 1.0"),
+        ({"learning_rate": lambda remaining: 1e-3 * (1.0 - remaining)}, "learning_rate is 0.0 at first"),
         ({"resampling": "some"}, "resampling is 'some'"),
         ({"resample_period": 2, "ess_threshold": 0.5}, "give one of them"),
         ({"policy": "MlpPolcy"}, "Did you mean 'MlpPolicy'"),
