@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import time
@@ -25,6 +26,7 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from rlspo import PPO
 from rlspo.common.vector_env import GymnasiumVecEnv
+from rlspo.simulators.mujoco import MujocoCore
 from rlspo.spo import Planner
 
 ROOTS, PARTICLES, DEPTH = 8, 16, 4
@@ -51,10 +53,15 @@ def alternated(ways: dict[str, Callable[[], int]], rounds: int, seconds: float) 
     return {name: statistics.median(rates) for name, rates in found.items()}
 
 
-def planned(model: Any, env: Any, **settings: Any) -> Callable[[], int]:
-    """One search from all roots."""
+def planned(model: Any, env: Any, threads: int | None = None, **settings: Any) -> Callable[[], int]:
+    """One search from all roots.
+
+    :param threads: of MuJoCo's physics; None: as many as there are cores
+    """
     generator = torch.Generator(model.device).manual_seed(0)
     planner = Planner(model, env, temperature=1.0, gamma=0.99, generator=generator, **settings)
+    if threads is not None:
+        planner.simulator.core = MujocoCore(env.envs[0].unwrapped, threads)
     observations = env.reset()
     before = 0.0
 
@@ -129,7 +136,14 @@ def half_cheetah(rounds: int, seconds: float) -> dict[str, Any]:
             "simulator": simulated(model, many, roots, particles, depth),
         }
         scaling[f"{roots} roots, {particles} particles, depth {depth}"] = alternated(ways, max(rounds // 2, 1), seconds / 2)
-    return {"steps_per_second": found, "scaling": scaling, "threads": torch.get_num_threads()}
+    many = make_vec_env("HalfCheetah-v5", ROOTS, seed=0)
+    cores = len(os.sched_getaffinity(0))
+    by_threads = {
+        f"{threads} threads": planned(model, many, threads, n_particles=PARTICLES, depth=DEPTH)
+        for threads in sorted({1, 2, cores})
+        if threads <= cores
+    }
+    return {"steps_per_second": found, "scaling": scaling, "threads": alternated(by_threads, rounds, seconds)}
 
 
 def cube(device: str, rounds: int, seconds: float) -> dict[str, Any]:
