@@ -119,13 +119,13 @@ class Planner:
     def act(self, env: Any, observations: Any, deterministic: bool = True) -> tuple[np.ndarray, Search]:
         """Actions for ``env``, as it takes them, ``(n_envs, *action_shape)``, and the search that found them.
 
-        :param deterministic: the action with the most weight or, of Box actions, the weighted mean; False: one drawn with the
-            weights, as in training
+        :param deterministic: the action with the most weight or, of Box actions and one expert, the weighted mean (between
+            the peaks of a mixture may lie nothing good); False: one drawn with the weights, as in training
         """
         found = self.search(env, observations)
         if not deterministic:
             actions = found.draw(self.generator)
-        elif isinstance(self.model.action_space, spaces.Box):
+        elif isinstance(self.model.action_space, spaces.Box) and getattr(self.model.policy, "n_experts", 1) == 1:
             actions = found.mean()
         else:
             actions = found.best()

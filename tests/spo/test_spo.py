@@ -229,6 +229,19 @@ def test_planning_leaves_the_environment_as_it_is(agent):
     assert np.array_equal(env.unwrapped.state, state)
 
 
+def test_deterministic_plans_are_means_and_of_mixtures_actions_that_were_drawn():
+    env = gym.make("Pendulum-v1")
+    seen, _ = env.reset(seed=0)
+    for policy in ("MlpPolicy", "MoeMlpPolicy"):
+        model = tiny("Pendulum-v1", policy)
+        action, found = model.plan(env, seen, n_particles=6)
+        drawn = found.actions[0, :, 0].clamp(-2.0, 2.0).numpy()
+        assert np.isclose(drawn, action).any() == (policy == "MoeMlpPolicy")
+        if policy == "MlpPolicy":
+            mean = float((found.weights[0] * found.actions[0, :, 0]).sum())
+            assert action == pytest.approx(np.clip(mean, -2.0, 2.0), abs=1e-6)
+
+
 class Diverging(gym.Env):
     """One of its two actions gives rewards that are no numbers."""
 
