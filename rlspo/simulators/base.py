@@ -216,7 +216,10 @@ class Simulator:
 
     def replicate(self, states: States, n: int) -> States:
         """``n`` copies of each state: state ``i`` becomes rows ``i * n`` to ``i * n + n - 1``."""
-        return self.select(states, self.core.array(np.repeat(np.arange(len(states)), n)))
+        if self.device is None:
+            return self.select(states, np.repeat(np.arange(len(states)), n))
+        # Made on the device: a copy from the CPU would wait for what runs there.
+        return self.select(states, torch.arange(len(states), device=self.device).repeat_interleave(n))
 
     def select(self, states: States, index: Array) -> States:
         """The states ``index``, ``(m,)``, which may repeat; every result is independent of all others and of ``states``."""

@@ -59,7 +59,8 @@ def test_chance_is_not_foreseen():
 
 
 @pytest.mark.parametrize(
-    "env_id", ["CartPole-v1", "Pendulum-v1", "FrozenLake-v1", "rlspo/RubiksCube-v0", "rlspo/LotSizing-v0"]
+    "env_id",
+    ["CartPole-v1", "Pendulum-v1", "FrozenLake-v1", "HalfCheetah-v5", "Ant-v5", "rlspo/RubiksCube-v0", "rlspo/LotSizing-v0"],
 )
 def test_the_real_environment_goes_on_as_if_nothing_was_searched(env_id):
     pair = []
