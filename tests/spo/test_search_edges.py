@@ -163,6 +163,33 @@ def test_one_particle_is_one_draw_of_the_policy(way):
     assert found.model_steps == 20
 
 
+def test_advantages_stop_at_the_first_resampling():
+    tree = Tree.random(seed=7)
+    first, whole = (one_search(tree, n_particles=32, depth=depth, resample_period=1) for depth in (1, 3))
+    assert torch.equal(first.advantages, whole.advantages)
+    assert not torch.equal(first.advantages, one_search(tree, n_particles=32, depth=3).advantages)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.6])
+def test_the_value_of_a_root_is_v_and_what_the_paths_gained(gamma):
+    """One particle's path telescopes: the discounted rewards and V at its end."""
+    tree = Tree.random(seed=8)
+    found = one_search(tree, n_particles=1, depth=4, gamma=gamma, resample_period=2)
+    ends = [(node, gain) for node, gain in _leaves(tree, gamma)]
+    for value in found.values.tolist():
+        assert min(abs(value - gain - gamma**4 * tree.values[node]) for node, gain in ends) < 1e-9
+
+
+def _leaves(tree, gamma, node=0, step=0, gain=0.0):
+    """Nodes four steps from the root, and the discounted rewards on the way."""
+    if step == 4:
+        yield node, gain
+        return
+    for action in range(tree.n_actions):
+        new = tree.child(node, action, 0)
+        yield from _leaves(tree, gamma, new, step + 1, gain + gamma**step * tree.rewards[new])
+
+
 def test_depth_one_weighs_by_the_one_step_advantage():
     tree = Tree.random(seed=3)
     found = one_search(tree, n_particles=64, depth=1, temperature=0.7, gamma=0.9)
