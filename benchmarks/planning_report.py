@@ -22,6 +22,7 @@ TITLES = {
     "pendulum": "Pendulum-v1",
     "halfcheetah": "HalfCheetah-v5",
     "cube": "Rubik's cube, 7 turns",
+    "cube-3-to-7": "the same, trained on 3 to 7",
     "sokoban": "Sokoban, 6x6",
 }
 SCALED = ("halfcheetah", "cube", "sokoban")
