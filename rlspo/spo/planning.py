@@ -14,6 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from rlspo.common.collector import env_actions
 from rlspo.common.errors import InvalidRolloutError, check_number
+from rlspo.common.trees import tree_leaves
 from rlspo.simulators import simulator_for
 from rlspo.spo.exploration import RootNoise
 from rlspo.spo.search import Propose, Search, SearchSettings, Value, search
@@ -35,13 +36,20 @@ def proposals(model: BaseAlgorithm, generator: Callable[[], torch.Generator | No
     if hasattr(policy, "distribution_of"):
         return lambda seen: policy.distribution_of(policy.preprocess(seen)).sample(generator())
     if isinstance(policy, sb3.ActorCriticPolicy) and not hasattr(policy, "lstm_actor"):
-        return lambda seen: policy.get_distribution(seen).sample()
+        return lambda seen: _own_noise(policy, seen, lambda: policy.get_distribution(seen).sample())
     if hasattr(policy, "actor") and hasattr(policy.actor, "action_log_prob") and hasattr(policy.critic, "q1_forward"):
-        return lambda seen: policy.actor(seen, deterministic=False)
+        return lambda seen: _own_noise(policy.actor, seen, lambda: policy.actor(seen, deterministic=False))
     raise TypeError(
         f"{type(model).__name__} cannot be planned with: a search draws actions from a policy and asks what states are worth, "
         "which PPO and its variants, A2C, SAC and SPO can tell."
     )
+
+
+def _own_noise(actor: Any, seen: Any, draw: Callable[[], Tensor]) -> Tensor:
+    """Draw with a matrix of gSDE's noise for each row, which SB3 otherwise draws once for all."""
+    if getattr(actor, "use_sde", False):
+        actor.reset_noise(len(tree_leaves(seen)[0]))
+    return draw()
 
 
 def values(model: BaseAlgorithm) -> Value:
@@ -66,7 +74,7 @@ class Planner:
     :param scale_rewards: from rewards of the environment to those that the agent was trained with, where these differ, as
         after training in a ``VecNormalize``; what the agent itself does to rewards comes on top
     :param generator: source of all randomness, on the model's device
-    :param settings: see :class:`~rlspo.spo.SearchSettings`
+    :param settings: see :class:`~rlspo.spo.SearchSettings`; ``gamma`` is the agent's where it is left out
     :raises NotSimulatableError: for an environment that cannot be simulated
     :raises TypeError: for an agent that cannot be planned with
     """
@@ -83,6 +91,7 @@ class Planner:
         generator: torch.Generator | None = None,
         **settings: Any,
     ) -> None:
+        settings = {"gamma": getattr(model, "gamma", SearchSettings.gamma), **settings}
         SearchSettings(**settings, temperature=1.0 if temperature is None else temperature)
         check_number("search_kl", search_kl, positive=True)
         if temperature is None:
@@ -136,23 +145,29 @@ class Planner:
             return self._search_at(self.temperature, states, observations, self.settings)
         if self._fitted is None:  # how far values differ is not known yet: look once without resampling
             probe = {**self.settings, "resample_period": None, "ess_threshold": None, "as_published": False}
-            self._fit(self._search_at(1.0, states, observations, probe).advantages)
+            self._fit(self._search_at(1.0, states, observations, probe))
         assert self._fitted is not None
         found = self._search_at(self._fitted, states, observations, self.settings)
-        self._fit(found.advantages)
+        self._fit(found)
         return found
 
-    #: The temperature in use where none was given, the advantages that it fits, and how often these were added to.
+    @property
+    def temperature_in_use(self) -> float:
+        """What was given or, where nothing was, what was found; 1 before the first search."""
+        return self.temperature or self._fitted or 1.0
+
+    #: The temperature in use where none was given, the advantages and corrections that it fits, and how often these grew.
     _fitted: float | None = None
     _seen: Tensor | None = None
     _searches = 0
 
-    def _fit(self, advantages: Tensor) -> None:
+    def _fit(self, found: Search) -> None:
         """One temperature for the states searched of late: where it makes no difference what is done, little is changed."""
-        self._seen = advantages if self._seen is None else torch.cat([self._seen, advantages])[-STATES_FITTED:]
+        new = torch.stack([found.advantages, found.corrections])
+        self._seen = new if self._seen is None else torch.cat([self._seen, new], dim=1)[:, -STATES_FITTED:]
         self._searches += 1
         if self._searches <= FITS_AT_FIRST or self._searches % FITS_AT_FIRST == 0:
-            self._fitted = temperature_for(self._seen, self.search_kl)
+            self._fitted = temperature_for(self._seen[0], self.search_kl, self._seen[1])
 
     def _search_at(self, temperature: float, states: Any, observations: Any, settings: dict[str, Any]) -> Search:
         found = search(

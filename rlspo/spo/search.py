@@ -206,7 +206,7 @@ def search(
         particles, seen = outcome.states, _tensors(outcome.observations, device)
         terminated, truncated = by_root(outcome.terminated), by_root(outcome.truncated)
         rewards = scale_rewards(by_root(outcome.rewards).to(dtype))
-        next_values = value(seen).reshape(roots, count) * ~terminated
+        next_values = torch.where(terminated, 0.0, value(seen).reshape(roots, count))  # no product: there it may be NaN
         gained = gamma**step * torch.where(alive, rewards + gamma * next_values - values, 0.0)
         log_weights = log_weights + gained / temperature
         advantages = advantages + gained * intact

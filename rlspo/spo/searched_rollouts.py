@@ -74,6 +74,7 @@ class SearchedRollouts(OnPolicyAgent):
         return Planner(
             self,
             env,
+            temperature=self.search_temperature(),
             search_kl=self.search_kl,
             root_noise=self.noise,
             generator=self.randomness.torch,
@@ -135,18 +136,18 @@ class SearchedRollouts(OnPolicyAgent):
     ) -> None:
         super()._evaluate_rollout(buffer, time_limits, last_obs, dones, acted_by_torch)
         self.replay.keep(buffer, Ending(time_limits, tree_map(np.array, last_obs), np.array(dones)))
-        self._temperature = self.e_step()
         self._record_search()
+        self._temperature = self.e_step()
 
     def _record_search(self) -> None:
         assert self.planner is not None
         for name, by_depth in self._diagnostics.items():
             for depth, value in enumerate(by_depth.tolist(), start=1):
                 self.logger.record(f"search/{name}_{depth}", value, exclude=("stdout",))
-        advantages = torch.from_numpy(self.replay.flat("root_advantages")[self.replay.flat("valid")])
-        temperature = self.search_temperature()
-        assert temperature is not None
-        self.logger.record("search/search_kl", float(search_divergence(advantages, temperature).mean()))
+        temperature, buffer = self.planner.temperature_in_use, self.rollout_buffer
+        found = {name: torch.from_numpy(buffer.flat(name)[buffer.flat("valid")]) for name in self.extra_fields}
+        strayed = search_divergence(found["root_advantages"], temperature, found.get("root_corrections", 0.0))
+        self.logger.record("search/search_kl", float(strayed.mean()))
         self.logger.record("search/temperature", temperature)
         self._model_steps += self.planner.model_steps
         self.logger.record("search/model_steps", self._model_steps)

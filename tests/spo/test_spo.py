@@ -5,6 +5,7 @@ from __future__ import annotations
 import gymnasium as gym
 import numpy as np
 import pytest
+import stable_baselines3
 import torch
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -14,6 +15,7 @@ from rlspo.common.advantages import generalized_advantages
 from rlspo.common.errors import InvalidRolloutError, NotSimulatableError
 from rlspo.policies import Gaussian
 from rlspo.spo import Planner, losses
+from rlspo.spo.search import search_divergence
 from tests.spaces import SpacesEnv, policy_name
 
 TINY = {"n_steps": 8, "batch_size": 16, "gradient_steps": 2, "n_particles": 4, "depth": 2, "seed": 0, "device": "cpu"}
@@ -240,6 +242,22 @@ def test_deterministic_plans_are_means_and_of_mixtures_actions_that_were_drawn()
         if policy == "MlpPolicy":
             mean = float((found.weights[0] * found.actions[0, :, 0]).sum())
             assert action == pytest.approx(np.clip(mean, -2.0, 2.0), abs=1e-6)
+
+
+def test_a_planner_discounts_as_the_agent_does_and_each_particle_has_noise_of_its_own():
+    """SB3's gSDE draws one matrix of noise for all rows unless it is asked for more."""
+    model = stable_baselines3.PPO("MlpPolicy", "Pendulum-v1", use_sde=True, gamma=0.9, device="cpu", seed=0)
+    planner = Planner(model, model.get_env(), n_particles=8, depth=2)
+    assert planner.settings["gamma"] == 0.9
+    found = planner.search(model.get_env(), model.get_env().reset())
+    assert len(found.actions.unique()) == 8
+
+
+def test_the_logged_divergence_is_that_of_the_searches_themselves():
+    model = tiny(temperature=0.5, n_steps=16).learn(16, log_interval=100)
+    advantages = torch.from_numpy(model.rollout_buffer.flat("root_advantages"))
+    expected = search_divergence(advantages, 0.5).mean().item()
+    assert model.logger.name_to_value["search/search_kl"] == pytest.approx(expected, rel=1e-5)
 
 
 class Diverging(gym.Env):
