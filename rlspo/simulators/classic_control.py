@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium.envs.classic_control import CartPoleEnv, PendulumEnv
 
@@ -26,11 +27,28 @@ class _Form:
     def __init__(self, env: Any) -> None:
         self.env = env
 
+    #: Attributes that a step changes, that draw, or that are drawn on; all others are constants of the rules.
+    moving = frozenset(
+        {"state", "steps_beyond_terminated", "last_u", "np_random", "_np_random", "_np_random_seed", "screen", "clock", "surf"}
+        | {"isopen", "render_mode", "action_space", "observation_space", "spec", "screen_dim", "screen_width", "screen_height"}
+    )
+
     def capture(self, env: Any) -> dict[str, Array]:
+        if env is not self.env:
+            here, there = self._constants(self.env), self._constants(env)
+            other = [name for name in here if here[name] != there.get(name)]
+            if other:
+                differences = ", ".join(f"{name} = {there.get(name)} instead of {here[name]}" for name in other)
+                raise ValueError(f"This simulator cannot capture an environment with {differences}; make one for it.")
+        if getattr(env, "state", None) is None:
+            raise gym.error.ResetNeeded("The environment has no state before reset(); call reset() before capture(env).")
         return {"state": np.array(env.state, np.float64)[None]}
 
     def restore(self, env: Any, states: dict[str, Array]) -> None:
         env.state = states["state"][0].copy()
+
+    def _constants(self, env: Any) -> dict[str, Any]:
+        return {name: value for name, value in vars(env).items() if name not in self.moving}
 
     def generator(self, env: Any) -> np.random.Generator:
         return env.np_random  # of the resets

@@ -10,6 +10,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import EzPickle
@@ -177,6 +178,9 @@ def true_copy(env: gym.Env) -> tuple[Any, list[Any], dict[int, Any]]:
     for layer in layers_of(twin):
         if isinstance(layer, SCALERS):
             setattr(layer, FROZEN, False)
+        # Such environments draw in each step, to the one window that there is, and wait for the time to pass.
+        if vars(layer).get("render_mode") == "human":
+            layer.render_mode = None
     # Searching for them takes as long as copying does, and they are the same ones in copies of the copy.
     return twin, _generators(made), {key: value for key, value in shared.items() if key == id(value)}
 
@@ -235,13 +239,17 @@ def _check_truth(env: gym.Env, made: list[Any]) -> None:
 
 
 class GlobalGenerators:
-    """Watches NumPy's and Python's global generators, and puts them back. :attr:`drawn` says whose moved; empty for none."""
+    """Watches NumPy's, Python's and torch's global generators (of the CPU), and puts them back.
+
+    :attr:`drawn` says whose moved; empty for none.
+    """
 
     drawn = ""
 
     def __enter__(self) -> GlobalGenerators:
         self._numpy: Any = np.random.get_state(legacy=False)
         self._python = random.getstate()
+        self._torch = torch.get_rng_state()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -255,3 +263,6 @@ class GlobalGenerators:
         if random.getstate() != self._python:
             self.drawn = "Python"
             random.setstate(self._python)
+        if not torch.equal(torch.get_rng_state(), self._torch):
+            self.drawn = "torch"
+            torch.set_rng_state(self._torch)

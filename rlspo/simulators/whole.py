@@ -47,7 +47,7 @@ def watches(layer: Any) -> bool:
 
 def kept(layer: Any) -> set[str]:
     """Attributes of a layer that are no part of its state."""
-    names = {"env"}.union(*(names for kind, names in RECORDS.items() if isinstance(layer, kind)))
+    names = {"env", "render_mode"}.union(*(names for kind, names in RECORDS.items() if isinstance(layer, kind)))
     return names | {FROZEN} if isinstance(layer, SCALERS) else names
 
 

@@ -50,3 +50,31 @@ def test_what_is_put_back_goes_on_as_before(env_id, arguments):
     for one, other in zip(first, again, strict=True):
         assert np.array_equal(one[0], other[0])
         assert one[1:] == other[1:]
+
+
+def test_environments_with_other_constants_are_not_stepped_with_the_firsts():
+    heavy, light = gym.make("CartPole-v1"), gym.make("CartPole-v1")
+    light.unwrapped.force_mag = 30.0
+    for env in (heavy, light):
+        env.reset(seed=0)
+    simulator = simulator_for(heavy)
+    simulator.capture(heavy)
+    with pytest.raises(ValueError, match="force_mag"):
+        simulator.capture(light)
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1"])
+def test_a_state_before_reset(name):
+    env = gym.make(name).unwrapped
+    with pytest.raises(gym.error.ResetNeeded):
+        simulator_for(env).capture(env)
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1"])
+def test_another_of_the_same_constants_is_captured_after_steps_and_pictures(name):
+    first, second = gym.make(name), gym.make(name, render_mode="rgb_array")
+    first.reset(seed=0)
+    second.reset(seed=1)
+    second.step(second.action_space.sample())
+    second.render()
+    assert len(simulator_for(first).capture(second)) == 1

@@ -6,6 +6,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces, wrappers
 from gymnasium.utils import EzPickle
 from stable_baselines3.common.monitor import Monitor
@@ -300,3 +301,52 @@ def test_views_are_copied_together() -> None:
     assert views_among([whole[0], whole[1]]) == {}, "rows side by side have nothing in common"
     again = views_among([copies[id(whole)], copies[id(row)]])
     assert len(again) == 2, "copies of copies, too"
+
+
+class Drawn(gym.Env):
+    """Draws itself for people in each step."""
+
+    observation_space = gym.spaces.Discrete(9)
+    action_space = gym.spaces.Discrete(2)
+    metadata = {"render_modes": ["human"]}  # noqa: RUF012
+    render_mode = None
+
+    def __init__(self):
+        self.render_mode, self.where, self.pictures = "human", 0, 0
+
+    def reset(self, *, seed=None, options=None):
+        self.where = 0
+        return 0, {}
+
+    def step(self, action):
+        self.where = min(self.where + int(action), 8)
+        if self.render_mode == "human":
+            self.pictures += 1
+        return self.where, 1.0, False, False, {}
+
+
+def test_branches_are_not_shown_to_people():
+    env = Drawn()
+    env.reset()
+    simulator = simulator_for(env)
+    states = simulator.capture(env)
+    after = simulator.step(simulator.replicate(states, 3), np.array([0, 1, 1])).states
+    assert all(branch.pictures == 0 for branch in after.core.envs)
+    simulator.restore(env, states)
+    env.step(1)
+    assert env.render_mode == "human" and env.pictures == 1
+
+
+class TorchChance(Drawn):
+    def step(self, action):
+        return self.where, float(torch.rand(())), False, False, {}
+
+
+def test_torchs_global_generator_is_refused_and_put_back():
+    env = TorchChance()
+    env.reset()
+    simulator = simulator_for(env)
+    before = torch.get_rng_state()
+    with pytest.raises(NotSimulatableError, match="torch"):
+        simulator.step(simulator.capture(env), np.array([0]))
+    assert torch.equal(before, torch.get_rng_state())
