@@ -148,8 +148,9 @@ class Update(Compilable):
         return gradient * (self.max_grad_norm / (gradient.norm() + 1e-6)).clamp(max=1.0)
 
     def _within_target(self, active: Tensor, report: Tensor) -> Tensor:
-        approx_kl = report[1 + self.stat_names.index("approx_kl")]
-        return active & (approx_kl <= 1.5 * self.target_kl) if self.target_kl is not None else active
+        if self.target_kl is None:
+            return active
+        return active & (report[1 + self.stat_names.index("approx_kl")] <= 1.5 * self.target_kl)
 
     def _step(
         self,

@@ -62,6 +62,39 @@ def values(model: BaseAlgorithm) -> Value:
     return lambda seen: torch.cat(policy.critic(seen, policy.actor(seen, deterministic=True)), dim=-1).amin(dim=-1)
 
 
+def check_spaces(model: BaseAlgorithm, env: Any) -> None:
+    """
+    :raises ValueError: where the environment's observations or actions are of another shape than the agent's
+    """
+    for name in ("observation_space", "action_space"):
+        own = getattr(model, name)
+        given = getattr(env, f"single_{name}", None) or getattr(env, name)
+        if _shape(given) != _shape(own):
+            raise ValueError(
+                f"The {name} of the environment is {given}, and that of the agent {own}. Wrap the environment as the agent's "
+                "own, model.get_env(), is: around images stands a VecTransposeImage."
+            )
+
+
+def _shape(space: spaces.Space) -> Any:
+    """What networks must fit; bounds are not among it."""
+    if isinstance(space, spaces.Dict):
+        return {key: _shape(part) for key, part in space.spaces.items()}
+    sizes = getattr(space, "nvec", getattr(space, "n", None))
+    return type(space), space.shape, None if sizes is None else np.asarray(sizes).tolist()
+
+
+def check_rows(observations: Any, n_envs: int, space: spaces.Space) -> None:
+    """
+    :raises ValueError: where there is not one observation for each environment
+    """
+    parts: Any = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
+    shapes = [(n_envs, *part.shape) for part in parts]
+    given = [np.shape(leaf) for leaf in tree_leaves(observations)]
+    if sorted(map(tuple, given)) != sorted(map(tuple, shapes)):
+        raise ValueError(f"The observations have shapes {given}, but {n_envs} environment(s) give {shapes}.")
+
+
 class Planner:
     """Searches from the states of an environment with an agent's policy and value.
 
@@ -77,6 +110,7 @@ class Planner:
     :param settings: see :class:`~rlspo.spo.SearchSettings`; ``gamma`` is the agent's where it is left out
     :raises NotSimulatableError: for an environment that cannot be simulated
     :raises TypeError: for an agent that cannot be planned with
+    :raises ValueError: for settings out of range, and for an environment of other observations or actions than the agent's
     """
 
     def __init__(
@@ -100,16 +134,30 @@ class Planner:
         self.temperature, self.search_kl = temperature, search_kl
         self.root_noise, self.generator = root_noise, generator
         self.scale_rewards = scale_rewards
-        self.propose, self.value = proposals(model, lambda: self.generator), values(model)
+        proposals(model, lambda: generator)
+        if root_noise is not None and not hasattr(model.policy, "distribution_of"):
+            raise TypeError(f"root_noise needs the probabilities of an rlspo policy; {type(model.policy).__name__} has none.")
+        check_spaces(model, env)
         self.simulator = simulator_for(env, model.device)
         #: Steps that searches took in the simulator, and the seconds that they lasted.
         self.model_steps, self.seconds = 0.0, 0.0
+
+    @property
+    def propose(self) -> Propose:
+        """Draws of the agent's policy. Made when asked for, so that a copy of an agent plans with its own."""
+        return proposals(self.model, lambda: self.generator)
+
+    @property
+    def value(self) -> Value:
+        """V of the agent's critic, made likewise."""
+        return values(self.model)
 
     def search(self, env: Any, observations: Any) -> Search:
         """Plan from where ``env`` stands now; it stays as it is.
 
         :param env: of the kind that the planner was made for
         :param observations: of it, ``(n_envs, *obs_shape)``
+        :raises ValueError: for observations of more or fewer environments
         :raises InvalidRolloutError: where a branch gives numbers that are not finite
         """
         start = time.perf_counter()
@@ -118,6 +166,7 @@ class Planner:
         try:
             with torch.inference_mode():
                 states = self.simulator.capture(env)
+                check_rows(observations, len(states), self.model.observation_space)
                 found = self._search(states, observations)
         finally:
             policy.set_training_mode(was_training)
@@ -195,7 +244,8 @@ class Planner:
     def _noisy(self, seen: Any) -> tuple[Tensor, Tensor]:
         policy: Any = self.model.policy
         assert self.root_noise is not None
-        return self.root_noise(policy.distribution_of(policy.preprocess(seen)), self.settings["n_particles"], self.generator)
+        n_particles = self.settings.get("n_particles", SearchSettings.n_particles)
+        return self.root_noise(policy.distribution_of(policy.preprocess(seen)), n_particles, self.generator)
 
     def _to_env(self, actions: Tensor) -> Any:
         """Choices stay on their device, for simulators that live there."""

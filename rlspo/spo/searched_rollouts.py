@@ -92,8 +92,9 @@ class SearchedRollouts(OnPolicyAgent):
         :raises NotSimulatableError: for an environment that cannot be simulated
         """
         env = self._wrap_env(env, self.verbose)
-        self.planner = self._new_planner(env)
+        planner = self._new_planner(env)
         super().set_env(env, force_reset)
+        self.planner = planner
 
     # Collecting.
 
@@ -196,7 +197,10 @@ class SearchedRollouts(OnPolicyAgent):
         """
         given = {"n_particles": n_particles, "depth": depth}
         if "search_kl" not in settings:
-            settings = {"temperature": self.search_temperature(), **settings}
+            settings = {"temperature": self.search_temperature(), "search_kl": self.search_kl, **settings}
+        for name, other in (("ess_threshold", "resample_period"), ("resample_period", "ess_threshold")):
+            if settings.get(name) is not None:  # one of them replaces the other
+                settings.setdefault(other, None)
         settings = {**self.search_settings(), **settings}
         settings |= {name: value for name, value in given.items() if value is not None}
         planner = Planner(self, env, generator=self.randomness.predict, **settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
@@ -220,15 +221,16 @@ class SPO(SearchedRollouts):
                 f"policy is {self.policy_class!r}; it must be one of {', '.join(self.policy_aliases)}, or a subclass of "
                 "rlspo.spo.SPOPolicy."
             )
-        self.policy_kwargs = {**self.policy_kwargs, "dual_lr_scale": self.dual_learning_rate / self._first_learning_rate()}
+        self.policy_kwargs = {**self.policy_kwargs, "dual_lr_scale": self.dual_learning_rate / self._highest_learning_rate()}
         super()._setup_model()
 
-    def _first_learning_rate(self) -> float:
+    def _highest_learning_rate(self) -> float:
+        """Of the whole schedule, because the first one of a warm-up is next to nothing."""
         rate = self.learning_rate
-        first = float(rate(1.0) if callable(rate) else rate)
-        if first <= 0.0:
-            raise ValueError(f"learning_rate is {first} at first; the multipliers' rate is in its units. Begin above 0.")
-        return first
+        highest = max(float(rate(float(left))) for left in np.linspace(1.0, 0.0, 101)) if callable(rate) else float(rate)
+        if highest <= 0.0:
+            raise ValueError(f"learning_rate is at most {highest}; the multipliers' rate is in its units. Give more than 0.")
+        return highest
 
     def _new_update(self, compiled: bool = False) -> TargetUpdate:
         policy = self.policy

@@ -338,7 +338,7 @@ def test_what_cannot_be_simulated_is_refused_at_construction():
         ({"temperature": 0.0}, "temperature is 0.0"),
         ({"tau": 2.0}, "tau is 2.0"),
         ({"root_noise": 1.0}, "root_noise is 1.0"),
-        ({"learning_rate": lambda remaining: 1e-3 * (1.0 - remaining)}, "learning_rate is 0.0 at first"),
+        ({"learning_rate": lambda remaining: 0.0}, "learning_rate is at most 0.0"),
         ({"resampling": "some"}, "resampling is 'some'"),
         ({"resample_period": 2, "ess_threshold": 0.5}, "give one of them"),
         ({"policy": "MlpPolcy"}, "Did you mean 'MlpPolicy'"),

@@ -1,0 +1,97 @@
+"""Plans with what users hand in: other environments, other observations, copies of agents, settings left out."""
+
+from __future__ import annotations
+
+import copy
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import stable_baselines3 as sb3
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from rlspo import PPO, SPO
+from rlspo.spo import Planner
+from rlspo.spo.exploration import RootNoise
+
+SMALL = {"n_steps": 8, "batch_size": 8, "gradient_steps": 2, "n_particles": 4, "depth": 2, "seed": 0, "device": "cpu"}
+
+
+class Pictures(gym.Env):
+    observation_space = spaces.Box(0, 255, (40, 40, 3), np.uint8)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros((40, 40, 3), np.uint8), {}
+
+    def step(self, action):
+        return np.zeros((40, 40, 3), np.uint8), 0.0, False, False, {}
+
+
+def test_environments_that_do_not_fit_the_agent_are_refused():
+    model = SPO("MlpPolicy", "CartPole-v1", **SMALL)
+    with pytest.raises(ValueError, match="observation_space"):
+        Planner(model, gym.make("Pendulum-v1"))
+    pictures = SPO("CnnPolicy", Pictures(), **SMALL)
+    env = Pictures()
+    with pytest.raises(ValueError, match="VecTransposeImage"):
+        pictures.plan(env, env.reset()[0])
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 4), (1, 3, 4)])
+def test_observations_must_be_one_for_each_environment(shape):
+    env = DummyVecEnv([lambda: gym.make("CartPole-v1")] * 3)
+    model = SPO("MlpPolicy", env, **SMALL)
+    env.reset()
+    with pytest.raises(ValueError, match="3 environment"):
+        model.plan(env, np.zeros(shape, np.float32))
+
+
+def test_a_copied_agent_plans_and_learns_with_its_own_policy():
+    model = SPO("MlpPolicy", "CartPole-v1", **SMALL).learn(8)
+    twin = copy.deepcopy(model)
+    before = [parameter.clone() for parameter in model.policy.parameters()]
+    with torch.no_grad():
+        twin.policy.action_net.bias += torch.tensor([100.0, 0.0])
+    assert (twin.planner.search(twin.env, twin.env.reset()).actions == 0).all()
+    twin.learn(8)
+    assert all(torch.equal(old, new) for old, new in zip(before, model.policy.parameters(), strict=True))
+
+
+def test_a_plan_with_the_other_kind_of_resampling():
+    model = SPO("MlpPolicy", "CartPole-v1", **SMALL)
+    observations = model.env.reset()
+    _, found = model.plan(model.env, observations, ess_threshold=1.0, depth=3)
+    assert found.diagnostics["resampled"].tolist()[1:] == [1.0, 0.0]
+
+
+def test_root_noise_without_a_number_of_particles():
+    model = PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, device="cpu")
+    env = model.get_env()
+    noise = RootNoise(0.2, 0.3, model.action_space)
+    assert Planner(model, env, root_noise=noise).search(env, env.reset()).corrections.abs().sum() > 0
+    other = sb3.PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, device="cpu")
+    with pytest.raises(TypeError, match="root_noise"):
+        Planner(other, env, root_noise=noise)
+
+
+def test_an_environment_that_is_refused_leaves_the_agent_as_it_was():
+    model = SPO("MlpPolicy", "CartPole-v1", **SMALL)
+    with pytest.raises(ValueError, match="observation_space"):
+        model.set_env(gym.make("Acrobot-v1"))
+    model.learn(8)
+
+
+def test_the_multipliers_rate_after_a_warm_up():
+    model = SPO("MlpPolicy", "CartPole-v1", learning_rate=lambda left: 1e-3 * min(1.0, 10 * (1 - left)), **SMALL)
+    assert model.policy.dual_lr_scale * 1e-3 == pytest.approx(model.dual_learning_rate)
+
+
+def test_another_optimiser_than_adam():
+    model = SPO("MlpPolicy", "CartPole-v1", policy_kwargs={"optimizer_class": torch.optim.SGD}, **SMALL)
+    before = model.policy.action_net.weight.detach().clone()
+    model.learn(8)
+    assert not torch.equal(before, model.policy.action_net.weight)
