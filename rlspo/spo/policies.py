@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -81,8 +82,20 @@ class SPOPolicy(ActorCriticPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
+        self.register_buffer("target", self._learned())
+
+    def _learned(self) -> Tensor:
+        """All that is learned, as one vector."""
         learned = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        self.register_buffer("target", torch.cat([parameter.detach().reshape(-1) for parameter in learned]))
+        return torch.cat([parameter.detach().reshape(-1) for parameter in learned])
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As PyTorch's. The average of a policy with frozen or replaced layers is of other parameters, and begins anew."""
+        anew = "target" in state_dict and state_dict["target"].shape != self.target.shape
+        found = super().load_state_dict({**state_dict, "target": self.target} if anew else state_dict, *args, **kwargs)
+        if anew:
+            self.target.copy_(self._learned())
+        return found
 
     def _add_parts(self) -> None:
         super()._add_parts()

@@ -95,3 +95,15 @@ def test_another_optimiser_than_adam():
     before = model.policy.action_net.weight.detach().clone()
     model.learn(8)
     assert not torch.equal(before, model.policy.action_net.weight)
+
+
+def test_an_agent_with_frozen_layers_is_saved_and_loaded(tmp_path):
+    model = SPO("MlpPolicy", "CartPole-v1", **SMALL)
+    for parameter in model.policy.mlp_extractor.parameters():
+        parameter.requires_grad = False
+    model.learn(16).save(tmp_path / "frozen")
+    loaded = SPO.load(tmp_path / "frozen", env=gym.make("CartPole-v1"), device="cpu")
+    for name, parameter in model.policy.named_parameters():
+        assert torch.equal(parameter, loaded.policy.get_parameter(name))
+    assert torch.equal(loaded.update.target_parameters()["action_net.weight"], model.policy.action_net.weight)
+    loaded.learn(8)
