@@ -73,6 +73,7 @@ def simulator_for(env: Any, device: torch.device | str | None = None) -> Simulat
     array([1., 1., 1.])
     """
     roots = _roots(env)
+    _check_steps(roots.envs)
     core = _core(roots.envs[0], device)
     layers = [] if core.takes_wrappers else [layer_for(one) for one in _wrappers(roots.envs[0])]
     layers += [_layer_around(one) for one in roots.around]
@@ -217,6 +218,19 @@ def _settings(env: Any) -> list[tuple[str, str]]:
     spec = env.unwrapped.spec
     base = (type(env.unwrapped).__name__, repr(spec and (spec.id, spec.kwargs)))
     return [base, *((type(one).__name__, repr(getattr(one, "_saved_kwargs", None))) for one in _wrappers(env))]
+
+
+def _check_steps(envs: Sequence[Any]) -> None:
+    """
+    :raises NotSimulatableError: for a step() that was put into the object itself, which no branch would take
+    """
+    for env in envs:
+        for one in [env.unwrapped, *_wrappers(env)]:
+            if "step" in vars(one):
+                raise NotSimulatableError(
+                    type(one).__name__,
+                    "its step() was replaced in the object itself; write a subclass or a wrapper with the new one",
+                )
 
 
 def _check_alike(envs: Sequence[Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium import wrappers
 from stable_baselines3.common.monitor import Monitor
 
@@ -29,7 +30,7 @@ REFUSED = {
     wrappers.Autoreset: "a step that resets is none of the task; take it off, whoever steps the environment resets it",
     wrappers.AddRenderObservation: "its observations are drawn from the environment itself, which a branch is not",
 }
-Generator = np.random.Generator | np.random.RandomState | random.Random
+Generator = np.random.Generator | np.random.RandomState | random.Random | torch.Generator
 
 
 def layers_of(env: gym.Env) -> list[Any]:
@@ -107,5 +108,7 @@ def refresh(generators: list[Any], sequence: np.random.SeedSequence) -> None:
             generator.bit_generator.state = type(generator.bit_generator)(own).state
         elif isinstance(generator, np.random.RandomState):
             generator.set_state(np.random.RandomState(np.random.MT19937(own)).get_state())
+        elif isinstance(generator, torch.Generator):
+            generator.manual_seed(int(own.generate_state(1, np.uint64)[0] >> 1))
         else:
             generator.seed(int(own.generate_state(1, np.uint64)[0]))

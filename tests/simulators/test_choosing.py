@@ -238,3 +238,11 @@ def test_finished_states_stay_as_they_are() -> None:
     again = simulator.step(states, np.ones((2, 2)))
     np.testing.assert_array_equal(again.observations, outcome.observations)
     assert not again.rewards.any() and not again.truncated.any()
+
+
+def test_a_step_that_was_replaced_in_the_object_is_refused():
+    env = gym.make("CartPole-v1")
+    step = env.unwrapped.step
+    env.unwrapped.step = lambda action: (step(action)[0], 5.0, *step(action)[2:])
+    with pytest.raises(NotSimulatableError, match="replaced"):
+        simulator_for(env)

@@ -350,3 +350,23 @@ def test_torchs_global_generator_is_refused_and_put_back():
     with pytest.raises(NotSimulatableError, match="torch"):
         simulator.step(simulator.capture(env), np.array([0]))
     assert torch.equal(before, torch.get_rng_state())
+
+
+class OwnTorchGenerator(Drawn):
+    def __init__(self):
+        super().__init__()
+        self.chance = torch.Generator().manual_seed(3)
+
+    def step(self, action):
+        return self.where, float(torch.rand((), generator=self.chance)), False, False, {}
+
+
+def test_a_torch_generator_in_an_environment_is_captured_and_not_foreseen():
+    env = OwnTorchGenerator()
+    env.reset()
+    simulator = simulator_for(env)
+    states = simulator.capture(env)
+    copied = simulator.step(simulator.replicate(states, 1), np.array([0])).rewards
+    drawn = simulator.step(simulator.replicate(simulator.reseed(states, 7), 3), np.array([0, 0, 0])).rewards
+    real = env.step(0)[1]
+    assert copied.tolist() == [real] and len({*drawn.tolist(), real}) == 4
