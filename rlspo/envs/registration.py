@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import gymnasium as gym
 
 
@@ -35,3 +38,18 @@ def register_envs() -> None:
         vector_entry_point="rlspo.envs.sokoban:SokobanVectorEnv",
         max_episode_steps=120,
     )
+    _register_stori()
+
+
+def _register_stori() -> None:
+    for game in _atari_games():
+        name = game.title().replace("_", "")
+        gym.register(id=f"STORI/{name}-v0", entry_point="rlspo.envs.stori:make_game", kwargs={"game": game})
+
+
+def _atari_games() -> list[str]:
+    """Games of ``ale_py`` in snake case, without importing it; the four of the benchmark where it is not installed."""
+    found = importlib.util.find_spec("ale_py")
+    folders = [] if found is None else [Path(place) / "roms" for place in found.submodule_search_locations or []]
+    games = sorted(file.stem for folder in folders for file in folder.glob("*.bin"))
+    return games or ["bank_heist", "boxing", "breakout", "gopher"]

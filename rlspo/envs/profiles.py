@@ -1,0 +1,265 @@
+"""Profiles of stochastic environments: what perturbs them, how often and when, as data (taxonomy of arXiv 2509.01793).
+
+A profile is a mapping, mostly a short YAML file::
+
+    type: "2.2"             # 0, 1, 2.1, 2.2, 3.1 or 3.2
+    schedule: sudden        # 2.2: when the concept holds, see rlspo.envs.schedules
+    period: 300             # decision steps
+    concept: {type: "3.2", effect: blackout, mode: 10, probability: 1}
+
+Every other type names its ``effect``, its ``probability`` for each decision step and the settings of the effect at the top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rlspo.common.data import data_folders
+from rlspo.common.errors import did_you_mean, nearest
+from rlspo.envs.arguments import number
+from rlspo.envs.schedules import KINDS as SCHEDULES
+from rlspo.envs.schedules import Schedule
+
+TYPES = {
+    "0": "deterministic, labelled memory as the observation",
+    "1": "noise that depends on the action",
+    "2.1": "noise that does not depend on the action",
+    "2.2": "concept drift",
+    "3.1": "the default observation, unperturbed",
+    "3.2": "parts of the state hidden",
+}
+GATES = ("step", "frame")
+FIDELITIES = ("exact", "original")
+#: Keys of a profile that are not settings of its effect.
+KEYS = ("name", "env", "description", "type", "schedule", "period", "concept", "base", "gate", "fidelity")
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One source of noise.
+
+    :param type: of :data:`TYPES`
+    :param effect: its name; ``"none"`` for types 0 and 3.1
+    :param probability: with which it acts in a decision step (or a frame), in [0, 1]
+    :param settings: of the effect
+    """
+
+    type: str
+    effect: str = "none"
+    probability: float = 1.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_mapping(cls, data: Any, where: str) -> Concept:
+        """Read what a profile says about one source.
+
+        :raises ValueError: naming what is wrong and the nearest valid value
+        """
+        if not isinstance(data, Mapping):
+            raise ValueError(f"{where} is {data!r}; it must be a mapping such as {{type: '3.2', effect: crop, mode: left}}.")
+        kind = type_name(data.get("type"), where)
+        settings = {str(key): value for key, value in data.items() if key not in ("type", "effect", "probability")}
+        if kind in ("0", "3.1"):
+            others = sorted({*settings, *(set(data) & {"effect", "probability"})} - {"effect"} | _named(data))
+            if others:
+                raise ValueError(f"{where}: type {kind} perturbs nothing and takes no {', '.join(others)}.")
+            return cls(kind)
+        if "effect" not in data:
+            raise ValueError(f"{where} has no effect; type {kind} needs one.")
+        chance = number(f"{where}: probability", data.get("probability", 1.0), 0, 1)
+        return cls(kind, str(data["effect"]), chance, settings)
+
+
+def _named(data: Mapping[str, Any]) -> set[str]:
+    return {"effect"} if data.get("effect", "none") != "none" else set()
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What perturbs an environment.
+
+    :param concept: the noise; of a drift, what it drifts to
+    :param base: what holds while the concept does not
+    :param schedule: when the concept holds; ``"always"`` but for type 2.2
+    :param gate: how often chance decides whether a source acts: once for each decision ``"step"``, or for each ``"frame"``
+    :param fidelity: ``"exact"``; or ``"original"``: as the published code of Atari games does it, faults included
+    :param env: the environment that it is for; None: any
+    :param name: for titles and messages
+    """
+
+    type: str
+    concept: Concept
+    base: Concept = Concept("3.1")
+    schedule: Schedule = Schedule()
+    gate: str = "step"
+    fidelity: str = "exact"
+    env: str | None = None
+    name: str = "profile"
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, Any], name: str = "profile") -> Profile:
+        """Read a file's content.
+
+        :raises ValueError: naming what is wrong and the nearest valid value
+        """
+        name = str(data.get("name", name))
+        kind = type_name(data.get("type"), name)
+        # Only what all families share is checked here; what is left are settings, which the effect checks.
+        own = {key: value for key, value in data.items() if key not in KEYS}
+        drifting = kind == "2.2"
+        drift_keys = sorted(set(data) & {"schedule", "period", "concept", "base"})
+        if not drifting and drift_keys:
+            raise ValueError(f"{name}: {', '.join(drift_keys)} belong to concept drift; type {kind} takes none (type: '2.2').")
+        if drifting and "schedule" not in data:
+            raise ValueError(f"{name} has no schedule; type 2.2 needs one: {', '.join(SCHEDULES)}.")
+        if "concept" in data:
+            if own:
+                raise ValueError(f"{name}: {', '.join(sorted(own))} must stand inside concept: {{...}}.")
+            concept = Concept.from_mapping(data["concept"], f"{name}: concept")
+        else:
+            concept = Concept.from_mapping({**own, "type": kind}, name)
+        return cls(
+            type=kind,
+            concept=concept,
+            base=Concept.from_mapping(data["base"], f"{name}: base") if "base" in data else Concept("3.1"),
+            schedule=Schedule(str(data["schedule"]), data.get("period", 1)) if drifting else Schedule(),
+            gate=_one_of("gate", data.get("gate", "step"), GATES, name),
+            fidelity=_one_of("fidelity", data.get("fidelity", "exact"), FIDELITIES, name),
+            env=None if data.get("env") is None else str(data["env"]),
+            name=name,
+        )
+
+    @property
+    def concepts(self) -> tuple[Concept, Concept]:
+        """What holds before the drift, and after."""
+        return self.base, self.concept
+
+
+def type_name(given: Any, where: str = "type") -> str:
+    """A type by its name, also where it was written as a number.
+
+    :raises ValueError: if it is none
+
+    >>> type_name(2.1)
+    '2.1'
+    """
+    text = str(given)
+    if isinstance(given, bool) or text not in TYPES:
+        listed = "; ".join(f"{name!r}: {meaning}" for name, meaning in TYPES.items())
+        raise ValueError(f"{where}: type is {given!r}; it must be one of {listed}.")
+    return text
+
+
+def _one_of(key: str, given: Any, allowed: tuple[str, ...], where: str) -> str:
+    if given not in allowed:
+        raise ValueError(f"{where}: {key} is {given!r}; it must be {' or '.join(map(repr, allowed))}.")
+    return str(given)
+
+
+def profile_names() -> list[str]:
+    """The profiles that come with the package.
+
+    >>> "breakout-3.2A" in profile_names()
+    True
+    """
+    return sorted(
+        {file.name.removesuffix(".yml") for folder in data_folders("envs", "stori") for file in folder.glob("*.yml")}
+    )
+
+
+def read_profile(profile: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a profile.
+
+    :param profile: a name of :func:`profile_names`, the path of a YAML file, or its content; a file of yours goes before a name
+    :raises ValueError: for a name or a file that does not exist, and for a file that is no mapping
+    """
+    if isinstance(profile, Mapping):
+        return dict(profile)
+    if not isinstance(profile, str | Path):
+        raise ValueError(
+            f"profile is {profile!r}; it must be a name ({', '.join(profile_names()[:3])}, ...), a YAML file or a mapping."
+        )
+    file = Path(profile).expanduser()
+    if not file.is_file():
+        packed = [folder / f"{profile}.yml" for folder in data_folders("envs", "stori")]
+        file = next((one for one in packed if one.is_file()), file)
+    if not file.is_file():
+        raise ValueError(
+            f"profile is {str(profile)!r}, which is neither a file nor a profile that comes with the package. "
+            f"{did_you_mean(str(profile), profile_names())}"
+        )
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{file} cannot be read: {error}") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"{file} is no profile: it must be a mapping.")
+    return {"name": file.name.removesuffix(".yml"), **data}
+
+
+def load_profile(
+    profile: str | Path | Mapping[str, Any] | Profile | None,
+    env: str,
+    fallback: str,
+    type: Any = None,
+    **changes: Any,
+) -> Profile:
+    """The profile of an environment: a given one, or the one of a type; keywords change what it says.
+
+    :param profile: see :func:`read_profile`; None: that of ``type``
+    :param env: the environment, such as ``"breakout"``, whose own profiles are named ``breakout-<type>``
+    :param fallback: of whose profiles an environment without its own takes one, ``<fallback>-<type>``
+    :param type: of :data:`TYPES`, or with the letter of a variant (``"3.2B"``); None where ``profile`` is given, else ``"3.1"``
+    :param changes: keys over those of the profile; of a drift, keys of the noise go into its ``concept``
+    :raises ValueError: naming what is wrong and the nearest valid value
+    """
+    if isinstance(profile, Profile):
+        if type is not None or changes:
+            given = ", ".join([*(["type"] if type is not None else []), *changes])
+            raise ValueError(f"{given} cannot change a Profile that is made already; give its name, file or mapping.")
+        return _for(profile, env)
+    if profile is None:
+        profile = _name_for("3.1" if type is None else type, env, fallback)
+        type = None
+    data = read_profile(profile)
+    if type is not None and str(type) != str(data.get("type")):
+        raise ValueError(f"type is {type!r} and the profile {data.get('name', 'given')!r} has {data.get('type')!r}; give one.")
+    return _for(Profile.from_mapping(_changed(data, changes)), env)
+
+
+def _for(profile: Profile, env: str) -> Profile:
+    if profile.env is not None and profile.env != env:
+        raise ValueError(f"The profile {profile.name!r} is for {profile.env!r}, and this is {env!r}.")
+    return profile
+
+
+def _name_for(type: Any, env: str, fallback: str) -> str:
+    text, known = str(type), profile_names()
+    for name in (f"{env}-{text}", f"{env}-{text}A", f"{fallback}-{text}"):
+        if name in known:
+            return name
+    own = sorted({name.partition("-")[2] for name in known if name.partition("-")[0] in (env, fallback)})
+    guess = nearest(text, own)
+    hint = f"Did you mean {guess!r}? " if guess else ""
+    listed = "; ".join(f"{name}: {meaning}" for name, meaning in TYPES.items())
+    raise ValueError(f"type is {type!r}. {hint}There are {', '.join(own)} for {env!r} ({listed}).")
+
+
+def _changed(data: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``data`` with changes; the settings of an effect fall with it."""
+    outer = {key: value for key, value in changes.items() if key in KEYS}
+    inner = {key: value for key, value in changes.items() if key not in KEYS}
+    changed = {**data, **outer}
+    nested = "concept" in changed
+    noise = dict(changed["concept"]) if nested else {key: value for key, value in changed.items() if key not in KEYS}
+    if "effect" in inner and inner["effect"] != noise.get("effect"):
+        noise = {key: noise[key] for key in ("type", "probability") if key in noise}
+    noise |= inner
+    if nested:
+        return {**changed, "concept": noise}
+    return {**{key: value for key, value in changed.items() if key in KEYS}, **noise}

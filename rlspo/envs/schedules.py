@@ -1,0 +1,82 @@
+"""Concept drift in time: how far an environment has gone from one concept to another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rlspo.common.errors import did_you_mean
+from rlspo.envs.arguments import number, whole
+
+#: What each kind does, for error messages and the docs.
+KINDS = {
+    "always": "the concept holds from the first step on",
+    "sudden": "the concept holds from step `period` on",
+    "cyclic": "it comes and goes every `period` steps",
+    "ramp": "it grows in a straight line until step `period`",
+    "random_switching": "before each step it comes or goes with probability 1 / `period`",
+    "random_walk": "its strength takes a normal step of standard deviation 1 / sqrt(`period`), reflected at 0 and 1",
+}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a concept holds, counted in decision steps of an episode.
+
+    :param kind: one of :data:`KINDS`
+    :param period: in decision steps, at least 1; of no meaning for ``"always"``
+    """
+
+    kind: str = "always"
+    period: float = 1
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"schedule is {self.kind!r}. {did_you_mean(str(self.kind), KINDS)}")
+        if self.kind in ("sudden", "cyclic"):
+            whole("period", self.period, 1)
+        else:
+            number("period", self.period, 1)
+
+    def start(self) -> Drift:
+        """The drift of one environment, which each episode begins anew."""
+        return Drift(self)
+
+
+class Drift:
+    """How far the concept holds in an episode: :attr:`level` in [0, 1].
+
+    :param schedule: its rule
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.level = 0.0
+        self.step = 0
+
+    def reset(self) -> None:
+        """An episode begins: its first step is step 0."""
+        self.step = 0
+        self.level = 1.0 if self.schedule.kind == "always" else 0.0
+
+    def advance(self, random: np.random.Generator) -> None:
+        """A decision step is over.
+
+        :param random: for the two random kinds; the others draw nothing
+        """
+        self.step += 1
+        kind, period = self.schedule.kind, self.schedule.period
+        if kind == "sudden":
+            self.level = float(self.step >= period)
+        elif kind == "cyclic":
+            self.level = float(self.step // period % 2)
+        elif kind == "ramp":
+            self.level = min(self.step / period, 1.0)
+        elif kind == "random_switching":
+            if random.random() < 1 / period:
+                self.level = 1.0 - self.level
+        elif kind == "random_walk":
+            # Reflected: folded back at 0, then at 1, as often as it takes.
+            moved = abs(self.level + random.normal(scale=period**-0.5)) % 2
+            self.level = 2 - moved if moved > 1 else moved

@@ -1,0 +1,83 @@
+"""Making perturbed Atari games: by id, or around a pipeline that exists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+
+from rlspo.envs.arguments import whole
+from rlspo.envs.profiles import Profile
+from rlspo.envs.stori.wrapper import Stori
+
+GivenProfile = str | Path | Mapping[str, Any] | Profile | None
+
+
+def wrap(env: gym.Env, profile: GivenProfile = None, **settings: Any) -> Stori:
+    """Perturb an Atari game inside any pipeline, which is left as it is and counts as one decision step.
+
+    :param env: with a game of ``ale_py`` at its base, and any wrappers: frame skip, pooling, resizing, ``AtariWrapper``, ...
+    :param profile: see :class:`~rlspo.envs.stori.Stori`
+    :param settings: ``type`` and keys of the profile
+
+    >>> import ale_py
+    >>> from stable_baselines3.common.atari_wrappers import AtariWrapper
+    >>> game = gym.make("ALE/Breakout-v5", frameskip=1, repeat_action_probability=0.0)
+    >>> env = wrap(AtariWrapper(game), "breakout-3.2B")
+    >>> env.reset(seed=0)[0].shape
+    (84, 84, 1)
+    """
+    return Stori(env, profile, **settings)
+
+
+def make_game(
+    game: str,
+    *,
+    type: Any = None,
+    profile: GivenProfile = None,
+    frameskip: int = 4,
+    pool: bool = True,
+    noop_max: int = 0,
+    repeat_action_probability: float = 0.0,
+    full_action_space: bool = False,
+    obs_type: str = "rgb",
+    game_mode: int | None = None,
+    game_difficulty: int | None = None,
+    max_num_frames_per_episode: int = 108_000,
+    render_mode: str | None = None,
+    **changes: Any,
+) -> gym.Env:
+    """The environment of ``STORI/<Game>-v0``.
+
+    :param game: in snake case
+    :param type: of the taxonomy; None: that of ``profile``, else ``"3.1"``
+    :param profile: a name such as ``"breakout-3.2A"``, a YAML file or a mapping
+    :param frameskip: frames of a decision step
+    :param pool: the screen is the brighter of the last two frames
+    :param noop_max: at a reset 1 to this many frames without action are played; 0: none
+    :param repeat_action_probability: sticky actions of the emulator itself, for each frame
+    :param full_action_space: all 18 actions
+    :param obs_type: ``"rgb"``, ``"grayscale"`` or ``"ram"``
+    :param game_mode: of the cartridge
+    :param game_difficulty: of the cartridge
+    :param max_num_frames_per_episode: after which an episode is cut
+    :param changes: keys over those of the profile: ``probability``, ``effect``, ``mode``, ``gate``, ...
+    """
+    try:
+        from ale_py.env import AtariEnv
+    except ImportError as error:
+        raise gym.error.DependencyNotInstalled("STORI needs ale_py and OpenCV: pip install 'rlspo[atari]'") from error
+    env = AtariEnv(
+        game,
+        mode=game_mode,
+        difficulty=game_difficulty,
+        obs_type=obs_type,
+        frameskip=whole("frameskip", frameskip, 1),
+        repeat_action_probability=repeat_action_probability,
+        full_action_space=full_action_space,
+        max_num_frames_per_episode=max_num_frames_per_episode,
+        render_mode=render_mode,
+    )
+    return Stori(env, profile, type=type, noop_max=noop_max, pool=pool, **changes)

@@ -1,0 +1,143 @@
+"""STORI as a wrapper: an Atari game of ``ale_py`` whose emulator is perturbed as a profile says."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.utils import RecordConstructorArgs
+
+from rlspo.envs.arguments import whole
+from rlspo.envs.profiles import Profile, load_profile
+from rlspo.envs.stori.effects import Moment
+from rlspo.envs.stori.emulator import PerturbedEmulator, Source
+from rlspo.envs.stori.labels import labels_for
+from rlspo.envs.stori.tables import build_effect
+
+#: Told from other generators that are made from the same seed.
+OWN_STREAM = 2509
+INFO_KEY = "stori"
+
+
+class Stori(gym.Wrapper, RecordConstructorArgs):
+    """An Atari game, perturbed. A step of this wrapper is a decision step, however many frames lie below it.
+
+    It puts itself between the game and its emulator, so that all that wrappers below or above read from the emulator (screens,
+    also by raw calls, as ``AtariPreprocessing`` does) is what the agent is to see. The same seed gives the same episodes.
+
+    ``info["stori"]`` of every step: ``type``; ``concept``, 0 before a drift and 1 after; ``perturbed``, whether anything was
+    changed in this step; ``executed_action``; ``reward``, the game's own. ``render()`` shows the game as it is,
+    :meth:`seen` what the agent sees.
+
+    :param env: with a game of ``ale_py`` at its base, wrapped in any way
+    :param profile: a name, file, mapping or :class:`~rlspo.envs.profiles.Profile`; None: that of ``type``
+    :param type: of the taxonomy, with the game's published settings; None where ``profile`` is given, else ``"3.1"``
+    :param noop_max: at a reset 1 to this many frames without action are played, unperturbed; 0: none
+    :param pool: the screen of a step is the brighter of its last two frames, if the game plays several in a step
+    :param changes: keys over those of the profile: ``probability``, ``effect``, ``mode``, ``gate``, ...
+    :raises TypeError: for an environment that is no game of ``ale_py``
+    :raises ValueError: for a profile that is wrong, naming the nearest valid value
+    """
+
+    def __init__(
+        self,
+        env: gym.Env,
+        profile: str | Path | Mapping[str, Any] | Profile | None = None,
+        *,
+        type: Any = None,
+        noop_max: int = 0,
+        pool: bool = False,
+        **changes: Any,
+    ) -> None:
+        RecordConstructorArgs.__init__(self, profile=profile, type=type, noop_max=noop_max, pool=pool, **changes)
+        gym.Wrapper.__init__(self, env)
+        base: Any = env.unwrapped
+        if not hasattr(base, "ale") or not hasattr(base, "_action_set"):
+            raise TypeError(
+                f"{env} is no Atari game of ale_py. For continuous control: rlspo.envs.stochastic.wrap(env, profile)."
+            )
+        if isinstance(base.ale, PerturbedEmulator):
+            raise ValueError(f"{env} is perturbed already; a drift (type '2.2') is what combines two profiles.")
+        game = base._game
+        self.profile = load_profile(profile, game.replace("_", ""), "atari", type, **changes)
+        noops = whole("noop_max", noop_max, 0)
+        now = Moment(base.ale, np.random.default_rng(), game, len(base._action_set), self.profile.fidelity)
+        sources = [
+            Source(concept, build_effect(concept, game, self.profile), after=bool(place))
+            for place, concept in enumerate(self.profile.concepts)
+            if concept.effect != "none"
+        ]
+        frames = base._frameskip if isinstance(base._frameskip, int) else 1
+        per_frame = self.profile.gate == "frame" or self.profile.fidelity == "original"
+        if frames == 1 and sources and not per_frame and not _skips(env):
+            gym.logger.warn(
+                f"A decision step of {env} is a single frame, and chance is drawn for each. If a wrapper repeats actions, put "
+                "it inside: rlspo.envs.stori.wrap(AtariWrapper(game), profile). If frames are meant: gate='frame'."
+            )
+        drift = self.profile.schedule.start()
+        self.emulator = PerturbedEmulator(base.ale, sources, now, drift, [*base._action_set], frames, per_frame, pool, noops)
+        base.ale = self.emulator
+        self._labels = labels_for(game) if self.profile.type == "0" else None
+        if self._labels is not None:
+            self.observation_space = self._labels.space
+
+    def __reduce__(self) -> Any:
+        # The emulator cannot be pickled: a copy is a new game, as it is for ale_py's own environments.
+        return functools.partial(Stori, **self._saved_kwargs), (self.env,)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """A new episode; ``seed`` also seeds what the perturbations draw."""
+        if seed is not None:
+            sequence = np.random.SeedSequence(seed, spawn_key=(OWN_STREAM,))
+            self.emulator.now.random = np.random.default_rng(sequence)
+        self.emulator.begin_step()
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._shown(observation), {**info, INFO_KEY: self._info()}
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """One decision step."""
+        emulator = self.emulator
+        emulator.begin_step()
+        emulator.playing = True
+        try:
+            observation, reward, terminated, truncated, info = self.env.step(action)
+        finally:
+            emulator.playing = False
+        told = self._info()
+        emulator.end_step()
+        return self._shown(observation), reward, terminated, truncated, {**info, INFO_KEY: told}
+
+    def render(self) -> Any:
+        """The game as it is, whatever the agent sees."""
+        with self.emulator.undisturbed():
+            return self.env.render()
+
+    def seen(self) -> np.ndarray:
+        """What the agent sees, as the game's picture, ``(height, width, 3)``."""
+        return self.emulator.getScreenRGB()
+
+    def _shown(self, observation: Any) -> Any:
+        return observation if self._labels is None else self._labels.read(self.emulator.ale.getRAM())
+
+    def _info(self) -> dict[str, Any]:
+        now = self.emulator.now
+        return {
+            "type": self.profile.type,
+            "concept": int(self.emulator.drift.level > 0),
+            "perturbed": now.perturbed,
+            "executed_action": now.executed,
+            "reward": now.reward,
+        }
+
+
+def _skips(env: gym.Env) -> bool:
+    """Whether a wrapper plays several steps of what it wraps in one."""
+    while isinstance(env, gym.Wrapper):
+        if any(getattr(env, name, 1) > 1 for name in ("_skip", "frame_skip") if name in vars(env)):
+            return True
+        env = env.env
+    return False
