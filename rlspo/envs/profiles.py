@@ -95,7 +95,7 @@ class Profile:
     type: str
     concept: Concept
     base: Concept = Concept("3.1")
-    schedule: Schedule = Schedule()
+    schedule: Schedule = field(default_factory=Schedule)
     gate: str = "step"
     fidelity: str = "exact"
     env: str | None = None
@@ -175,7 +175,8 @@ def profile_names() -> list[str]:
 def read_profile(profile: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     """The content of a profile.
 
-    :param profile: a name of :func:`profile_names`, the path of a YAML file, or its content; a file of yours goes before a name
+    :param profile: a name of :func:`profile_names`, the path of a YAML file, or its content; a file of yours
+        goes before a name
     :raises ValueError: for a name or a file that does not exist, and for a file that is no mapping
     """
     if isinstance(profile, Mapping):
@@ -214,7 +215,8 @@ def load_profile(
     :param profile: see :func:`read_profile`; None: that of ``type``
     :param env: the environment, such as ``"breakout"``, whose own profiles are named ``breakout-<type>``
     :param fallback: of whose profiles an environment without its own takes one, ``<fallback>-<type>``
-    :param type: of :data:`TYPES`, or with the letter of a variant (``"3.2B"``); None where ``profile`` is given, else ``"3.1"``
+    :param type: of :data:`TYPES`, or with the letter of a variant (``"3.2B"``); None where ``profile`` is given, else
+        ``"3.1"``
     :param changes: keys over those of the profile; of a drift, keys of the noise go into its ``concept``
     :raises ValueError: naming what is wrong and the nearest valid value
     """

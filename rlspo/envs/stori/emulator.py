@@ -88,7 +88,7 @@ class PerturbedEmulator:
             raise AttributeError(name)
         return getattr(self.ale, name)
 
-    # --- the course of an episode -------------------------------------------------------------------------------------------
+    # --- the course of an episode ------------------------------------------------------------------------------------------
 
     def reset_game(self) -> None:
         """Start the game, with frames without action where asked for; it then stands at its first decision."""
@@ -123,7 +123,7 @@ class PerturbedEmulator:
         self.now.step += 1
         self.drift.advance(self.now.random)
 
-    # --- frames ---------------------------------------------------------------------------------------------------------------
+    # --- frames --------------------------------------------------------------------------------------------------------------
 
     def act(self, action: Any, strength: float = 1.0) -> float:
         """Play one frame. While a wrapper below resets, frames are played as they are.
@@ -192,7 +192,7 @@ class PerturbedEmulator:
                 self.ale.restoreState(state)
                 self.now.perturbed = True
 
-    # --- screens --------------------------------------------------------------------------------------------------------------
+    # --- screens -------------------------------------------------------------------------------------------------------------
 
     def getScreenRGB(self, screen: np.ndarray | None = None) -> np.ndarray:
         """What the agent sees, ``(height, width, 3)``."""

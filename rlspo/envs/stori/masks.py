@@ -31,7 +31,8 @@ def mode_name(given: Any, modes: dict[int, str], where: str = "mode") -> str:
 class Crop(Effect):
     """Half of the screen is black, or all but a disc whose centre is drawn anew.
 
-    :param mode: ``"left"``, ``"right"``, ``"top"``, ``"bottom"`` (the half that is hidden) or ``"disc"``; or its number, 1 to 5
+    :param mode: ``"left"``, ``"right"``, ``"top"``, ``"bottom"`` (the half that is hidden) or ``"disc"``; or its
+        number, 1 to 5
     """
 
     def __init__(self, game: str, fidelity: str = "exact", mode: Any = "left") -> None:

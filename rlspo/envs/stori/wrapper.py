@@ -29,7 +29,7 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
     It puts itself between the game and its emulator, so that all that wrappers below or above read from the emulator (screens,
     also by raw calls, as ``AtariPreprocessing`` does) is what the agent is to see. The same seed gives the same episodes.
 
-    ``info["stori"]`` of every step: ``type``; ``concept``, 0 before a drift and 1 after; ``perturbed``, whether anything was
+    ``info["stori"]`` of every step: ``type``; ``concept``, 1 while the concept of a drift holds, else 0; ``perturbed``, whether anything was
     changed in this step; ``executed_action``; ``reward``, the game's own. ``render()`` shows the game as it is,
     :meth:`seen` what the agent sees.
 
@@ -127,7 +127,7 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
         now = self.emulator.now
         return {
             "type": self.profile.type,
-            "concept": int(self.emulator.drift.level > 0),
+            "concept": int(self.profile.type == "2.2" and self.emulator.drift.level > 0),
             "perturbed": now.perturbed,
             "executed_action": now.executed,
             "reward": now.reward,
