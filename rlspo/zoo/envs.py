@@ -74,8 +74,19 @@ def register(env_id: str, gym_packages: Sequence[str] = ()) -> None:
 
 
 def is_atari(spec: EnvSpec) -> bool:
-    """Whether the environment is a game of the Arcade Learning Environment."""
-    return isinstance(spec.entry_point, str) and spec.entry_point.startswith("ale_py.")
+    """Whether the environment is a game of the Arcade Learning Environment, perturbed or not."""
+    return isinstance(spec.entry_point, str) and spec.entry_point.startswith(("ale_py.", "rlspo.envs.stori:"))
+
+
+def families(spec: EnvSpec) -> list[str]:
+    """Blocks of settings that serve an environment without a block of its own, the nearest first.
+
+    A perturbed task takes the settings of the unperturbed one. Games of STORI have another frame skip than those of the ALE,
+    and share no block with them.
+    """
+    if not spec.id.startswith("STORI/"):
+        return ["atari"] if is_atari(spec) else []
+    return ["stori"] if is_atari(spec) else [f"{spec.name}-v5"]
 
 
 def check_env_kwargs(spec: EnvSpec, env_kwargs: dict[str, Any], where: str) -> None:

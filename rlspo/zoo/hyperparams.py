@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -74,12 +74,14 @@ def find_file(algo: str, cls: type[BaseAlgorithm], conf_file: Path | None = None
     raise UserError(f"Agent {algo!r} brings no hyperparameters (looked for {looked}). Give a file: --conf-file my.yml")
 
 
-def choose_block(file: Path, blocks: Mapping[str, Any], env_id: str, is_atari: bool) -> str:
-    """The block for an environment: its own, else ``atari`` for a game of the ALE, else ``default``.
+def choose_block(file: Path, blocks: Mapping[str, Any], env_id: str, families: Sequence[str]) -> str:
+    """The block for an environment: its own, else one that serves its family, else ``default``.
+
+    :param families: names of such blocks, see :func:`rlspo.zoo.envs.families`
 
     :raises UserError: if there is none of these
     """
-    for name in [env_id, *(["atari"] if is_atari else []), "default"]:
+    for name in [env_id, *families, "default"]:
         if name in blocks:
             if not isinstance(blocks[name], dict):
                 raise UserError(f"{file}, block {name!r} must be a mapping from keys to values, not {blocks[name]!r}.")
@@ -97,7 +99,7 @@ def resolve(
     cls: type[BaseAlgorithm],
     file: Path | None,
     env_id: str,
-    is_atari: bool,
+    families: Sequence[str],
     overrides: Mapping[str, tuple[Any, str]],
     needs_policy: bool = True,
 ) -> Hyperparameters:
@@ -105,12 +107,13 @@ def resolve(
 
     :param cls: the agent
     :param file: its YAML file; None for an empty block
+    :param families: blocks for an environment without its own
     :param overrides: key to the value that replaces it and the flag that says so; mappings are merged key by key
     :param needs_policy: False for a saved agent, which has its own: the block may leave it out
     :raises UserError: for a key that does not exist or a value of the wrong type, naming file, block and key
     """
     blocks = {env_id: {}} if file is None else yaml_io.read_mapping(file)
-    block = choose_block(file or Path(), blocks, env_id, is_atari)
+    block = choose_block(file or Path(), blocks, env_id, families)
     place = COMMAND_LINE if file is None else f"{file}, block {block!r}"
 
     def where(key: str) -> str:

@@ -19,7 +19,7 @@ from rlspo.common.registry import agent_class
 from rlspo.spo import SPO
 from rlspo.zoo import yaml_io
 from rlspo.zoo.config import RunConfig, Seeds, Settings, Source
-from rlspo.zoo.envs import EnvRecipe, check_env_kwargs, find_spec, is_atari, layers
+from rlspo.zoo.envs import EnvRecipe, check_env_kwargs, families, find_spec, layers
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.hyperparams import COMMAND_LINE, agent_defaults, find_file, other_versions, resolve
 from rlspo.zoo.parser import draw_seed
@@ -82,7 +82,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     block = getattr(args, "block", None)
     file = find_file(algo, cls, args.conf_file) if block is None else None
     changes = {**{key: (value, COMMAND_LINE) for key, value in (block or {}).items()}, **_overrides(args)}
-    found = resolve(cls, file, spec.id, is_atari(spec), changes, needs_policy=args.trained_agent is None)
+    found = resolve(cls, file, spec.id, families(spec), changes, needs_policy=args.trained_agent is None)
     check_env_kwargs(spec, found.settings.env_kwargs, f"{found.where('env_kwargs')}: env_kwargs")
     _check_trained_agent(args)
     config = RunConfig(

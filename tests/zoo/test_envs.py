@@ -7,7 +7,7 @@ from stable_baselines3.common.monitor import Monitor, load_results
 from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize, unwrap_vec_normalize
 
 from rlspo.zoo.config import Settings
-from rlspo.zoo.envs import EnvRecipe, check_env_kwargs, find_spec, is_atari, layers
+from rlspo.zoo.envs import EnvRecipe, check_env_kwargs, families, find_spec, is_atari, layers
 from rlspo.zoo.errors import UserError
 
 
@@ -36,7 +36,15 @@ def test_packages_register_their_environments():
 def test_games_of_the_ale_are_known_as_such():
     pytest.importorskip("ale_py")
     assert is_atari(find_spec("ALE/Pong-v5"))
+    assert is_atari(find_spec("STORI/Pong-v0"))
     assert not is_atari(find_spec("CartPole-v1"))
+
+
+def test_blocks_that_serve_a_family():
+    pytest.importorskip("ale_py")
+    assert families(find_spec("ALE/Pong-v5")) == ["atari"]
+    assert families(find_spec("STORI/Pong-v0")) == ["stori"]
+    assert families(find_spec("CartPole-v1")) == []
 
 
 def test_unknown_arguments_of_an_environment_are_refused():

@@ -25,7 +25,7 @@ def resolved(block: str | dict, env_id: str = "CartPole-v1", cls=PPO, **override
     text = block if isinstance(block, str) else ""
     file = Path("mine.yml")
     file.write_text(f"CartPole-v1: {{n_timesteps: 1e3, policy: MlpPolicy, {text}}}\n")
-    return resolve(cls, file, env_id, False, {key: (value, "-params") for key, value in overrides.items()})
+    return resolve(cls, file, env_id, (), {key: (value, "-params") for key, value in overrides.items()})
 
 
 @pytest.mark.parametrize("algo", OWN)
@@ -36,7 +36,7 @@ def test_every_own_block_fits_its_agent_and_says_where_it_comes_from(algo):
     assert {*expected, "default"} <= set(blocks)
     assert file.read_text().count("\n  provenance:") == len(blocks), "a provenance was inherited from another block"
     for name in blocks:
-        found = resolve(cls, file, name, False, {})
+        found = resolve(cls, file, name, (), {})
         assert found.block == name
         assert len(found.settings.provenance) > 20
         rollout = found.settings.n_envs * found.agent.get("n_steps", 2048)
@@ -65,13 +65,13 @@ def test_pdppo_and_ppo_differ_in_lot_sizing_by_exploration_credit_and_critics():
     assert ppo["policy_kwargs"]["net_arch"] == pdppo["policy_kwargs"]["net_arch"]
 
 
-def test_own_block_then_atari_then_default():
+def test_own_block_then_its_family_then_default():
     blocks = {"ALE/Pong-v5": {}, "atari": {}, "default": {}}
-    assert choose_block(Path("f"), blocks, "ALE/Pong-v5", is_atari=True) == "ALE/Pong-v5"
-    assert choose_block(Path("f"), blocks, "ALE/Tennis-v5", is_atari=True) == "atari"
-    assert choose_block(Path("f"), blocks, "CartPole-v1", is_atari=False) == "default"
+    assert choose_block(Path("f"), blocks, "ALE/Pong-v5", families=["atari"]) == "ALE/Pong-v5"
+    assert choose_block(Path("f"), blocks, "ALE/Tennis-v5", families=["atari"]) == "atari"
+    assert choose_block(Path("f"), blocks, "CartPole-v1", families=[]) == "default"
     with pytest.raises(UserError, match="neither a block 'CartPole-v1' nor a block 'default'; its blocks: A-v1"):
-        choose_block(Path("f"), {"A-v1": {}}, "CartPole-v1", is_atari=False)
+        choose_block(Path("f"), {"A-v1": {}}, "CartPole-v1", families=[])
 
 
 def test_other_versions_of_an_environment():
@@ -137,7 +137,7 @@ def test_an_agents_own_arguments_are_keys_of_its_blocks_only():
 def test_missing_steps_are_asked_for():
     Path("mine.yml").write_text("default: {policy: MlpPolicy}\n")
     with pytest.raises(UserError, match="'n_timesteps' is missing; add it, or give -n"):
-        resolve(PPO, Path("mine.yml"), "CartPole-v1", False, {})
+        resolve(PPO, Path("mine.yml"), "CartPole-v1", (), {})
 
 
 def test_policy_by_dotted_path():

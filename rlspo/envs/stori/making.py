@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 
@@ -42,11 +42,11 @@ def make_game(
     noop_max: int = 0,
     repeat_action_probability: float = 0.0,
     full_action_space: bool = False,
-    obs_type: str = "rgb",
+    obs_type: Literal["rgb", "grayscale", "ram"] = "rgb",
     game_mode: int | None = None,
     game_difficulty: int | None = None,
     max_num_frames_per_episode: int = 108_000,
-    render_mode: str | None = None,
+    render_mode: Literal["human", "rgb_array"] | None = None,
     **changes: Any,
 ) -> gym.Env:
     """The environment of ``STORI/<Game>-v0``.

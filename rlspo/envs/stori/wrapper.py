@@ -29,9 +29,9 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
     It puts itself between the game and its emulator, so that all that wrappers below or above read from the emulator (screens,
     also by raw calls, as ``AtariPreprocessing`` does) is what the agent is to see. The same seed gives the same episodes.
 
-    ``info["stori"]`` of every step: ``type``; ``concept``, 1 while the concept of a drift holds, else 0; ``perturbed``, whether anything was
-    changed in this step; ``executed_action``; ``reward``, the game's own. ``render()`` shows the game as it is,
-    :meth:`seen` what the agent sees.
+    ``info["stori"]`` of every step: ``type``; ``concept``, 1 while the concept of a drift holds, else 0;
+    ``perturbed``, whether anything was changed in this step; ``executed_action``; ``reward``, the game's own. ``render()``
+    shows the game as it is, :meth:`seen` what the agent sees.
 
     :param env: with a game of ``ale_py`` at its base, wrapped in any way
     :param profile: a name, file, mapping or :class:`~rlspo.envs.profiles.Profile`; None: that of ``type``

@@ -124,7 +124,7 @@ def apply(task: Task) -> int:
 def _mention(task: Task, file: Path, found: dict[str, Any]) -> int:
     """Tell in a block's provenance of a study of one variant of an environment: the block itself serves all variants."""
     known = yaml_io.read_mapping(file)
-    block = known[choose_block(file, known, task.env_id, task.is_atari)]
+    block = known[choose_block(file, known, task.env_id, task.families)]
     before = block.get("provenance", "")
     if f"study {task.name} of " not in before:
         variant = ", ".join(f"{key} {value}" for key, value in task.args.env_kwargs.items())
@@ -153,7 +153,7 @@ def _block(task: Task, candidate: Candidate) -> dict[str, Any]:
 def _check_unchanged(task: Task, file: Path, new: dict[str, Any]) -> None:
     """Refuse to replace settings that the study never compared with."""
     known = yaml_io.read_mapping(file)
-    now = known.get(task.env_id) or known[choose_block(file, known, task.env_id, task.is_atari)]
+    now = known.get(task.env_id) or known[choose_block(file, known, task.env_id, task.families)]
     settings = [{key: value for key, value in each.items() if key != "provenance"} for each in (now, task.stored, new)]
     if settings[0] not in settings[1:]:
         raise UserError(

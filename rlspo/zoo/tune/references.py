@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,12 +68,12 @@ def find_references(algo: str, agent: type[BaseAlgorithm], given: Path | None) -
     return found
 
 
-def read_references(file: Path, env_id: str, is_atari: bool) -> dict[str, dict[str, Any]]:
+def read_references(file: Path, env_id: str, families: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The known settings for an environment, by name.
 
     :raises UserError: if they are not of the right shape
     """
-    name = choose_block(file, yaml_io.read_mapping(file), env_id, is_atari)
+    name = choose_block(file, yaml_io.read_mapping(file), env_id, families)
     where = f"{file}, block {name!r}"
     blocks: dict[str, dict[str, Any]] = yaml_io.read_mapping(file)[name]
     for key, block in blocks.items():

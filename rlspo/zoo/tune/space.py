@@ -296,7 +296,7 @@ class SearchSpace:
             chosen = {path: values[number % len(values)] for path, values in examples.items()}
             settings = {**_nested({**self.fixed, **chosen}), "n_timesteps": 1, "policy": policy}
             try:
-                resolve(agent, None, "default", False, {key: (value, self.where) for key, value in settings.items()})
+                resolve(agent, None, "default", (), {key: (value, self.where) for key, value in settings.items()})
             except UserError as error:
                 hint = " A range of these has int: true." if "must be a whole number" in str(error) else ""
                 raise UserError(f"{error}{hint}") from error

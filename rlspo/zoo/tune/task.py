@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlspo.zoo import yaml_io
-from rlspo.zoo.envs import find_spec, is_atari
+from rlspo.zoo.envs import families, find_spec
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.hyperparams import choose_block, find_file
 from rlspo.zoo.plan import Plan, make_plan
@@ -70,9 +70,9 @@ class Task:
         return find_spec(self.args.env, self.args.gym_packages).id
 
     @property
-    def is_atari(self) -> bool:
-        """Whether the environment is a game of the ALE."""
-        return is_atari(find_spec(self.args.env, self.args.gym_packages))
+    def families(self) -> list[str]:
+        """Blocks that serve the environment where it has none of its own."""
+        return families(find_spec(self.args.env, self.args.gym_packages))
 
     @property
     def space_name(self) -> str:
@@ -153,13 +153,13 @@ def make_task(args: argparse.Namespace, folder: Path | None = None) -> Task:
             "back, such as from a commit (does git ignore *.log?), or remove the folder to begin anew."
         )
     space_file = left.space if begun else find_space(algo, plan.cls, args.space)
-    space = SearchSpace.read(space_file, choose_block(space_file, yaml_io.read_mapping(space_file), env.id, is_atari(env)))
+    space = SearchSpace.read(space_file, choose_block(space_file, yaml_io.read_mapping(space_file), env.id, families(env)))
     space.check(plan.cls, plan.config.settings.policy)
     references, blocks = {}, None
     if args.references is not None:
         given = args.references if isinstance(args.references, Path) else None
         file = left.references if begun and left.references.is_file() else find_references(algo, plan.cls, given)
-        blocks = read_references(file, env.id, is_atari(env))
+        blocks = read_references(file, env.id, families(env))
         references = place(blocks, file, base, plan, space)
     base["conf_file"] = left.base  # written before anything is trained
     return Task(name, args, left, stored, base, plan, space_file, space, references, blocks, folder is not None)

@@ -187,7 +187,7 @@ def test_own_references_are_accepted_and_have_a_place_in_the_own_space(algo):
 
 
 def test_stock_is_the_class_as_it_is(task):
-    stock = read_references(find_references("ppo", agent_class("ppo"), None), "Hopper-v5", False)["stock"]
+    stock = read_references(find_references("ppo", agent_class("ppo"), None), "Hopper-v5", ())["stock"]
     assert stock == {}
 
 

@@ -228,7 +228,7 @@ def test_own_spaces_fit_their_agents_and_all_that_is_searched_trains(algo):
     assert set(blocks) <= set(yaml_io.read_mapping(settings_file)), "a block that no settings go with"
     for block in blocks:
         space = SearchSpace.read(file, block)
-        base = resolve(cls, settings_file, block, False, {})
+        base = resolve(cls, settings_file, block, (), {})
         space.check(cls, base.settings.policy)
         assert 5 <= len(space.searched) <= 12
         assert "epsilon" not in space.parameters, "the radius is part of the task"
