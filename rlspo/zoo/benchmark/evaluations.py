@@ -6,11 +6,12 @@ A kind is one class here and one entry in :data:`KINDS`; the grid file, the work
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from annotated_types import Gt
 from gymnasium import spaces
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from rlspo.policies import functional_policy_class
 from rlspo.zoo import evaluation
@@ -18,16 +19,27 @@ from rlspo.zoo.errors import UserError
 from rlspo.zoo.hyperparams import policy_class
 from rlspo.zoo.plan import Plan
 from rlspo.zoo.saved import SavedAgent
+from rlspo.zoo.values import merged
 
 
 class Evaluation(BaseModel, ABC):
-    """One way to judge an agent; its fields are the keys of the grid file."""
+    """One way to judge an agent; its fields are the keys of the grid file.
+
+    :param deterministic: take the likeliest action, not a sample
+    :param env_kwargs: arguments of the environment, over those of the training
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
+    deterministic: bool = True
+    env_kwargs: dict[str, Any] = Field(default_factory=dict)
+
     @abstractmethod
     def judge(self, agent: SavedAgent, n_episodes: int, device: str) -> evaluation.Evaluation:
-        """Play whole episodes, deterministically, from the starts that ``rlspo evaluate`` gives to all agents."""
+        """Play whole episodes from the starts that ``rlspo evaluate`` gives to all agents.
+
+        :param agent: with :attr:`env_kwargs` in its recipe
+        """
 
     def check(self, plan: Plan) -> None:
         """Refuse an agent that cannot be judged this way, before any training.
@@ -35,6 +47,9 @@ class Evaluation(BaseModel, ABC):
         :param plan: of the training
         :raises UserError: with the reason
         """
+        if self.env_kwargs:
+            recipe = plan.recipe
+            replace(recipe, env_kwargs=merged(recipe.env_kwargs, self.env_kwargs)).probe()
 
 
 class Natural(Evaluation):
@@ -42,7 +57,7 @@ class Natural(Evaluation):
 
     def judge(self, agent: SavedAgent, n_episodes: int, device: str) -> evaluation.Evaluation:
         """Play with true observations."""
-        return evaluation.evaluate(agent, n_episodes, device=device)
+        return evaluation.evaluate(agent, n_episodes, deterministic=self.deterministic, device=device)
 
 
 class Attack(Evaluation):
@@ -58,10 +73,18 @@ class Attack(Evaluation):
 
     def judge(self, agent: SavedAgent, n_episodes: int, device: str) -> evaluation.Evaluation:
         """Play with perturbed observations."""
-        return evaluation.evaluate(agent, n_episodes, attack=self.attack, epsilon=self.epsilon, device=device)
+        return evaluation.evaluate(
+            agent,
+            n_episodes,
+            deterministic=self.deterministic,
+            attack=self.attack,
+            epsilon=self.epsilon,
+            device=device,
+        )
 
     def check(self, plan: Plan) -> None:
         """Attacks need a policy that they can differentiate, and observations that they can shift."""
+        super().check(plan)
         policy = plan.policy if isinstance(plan.policy, type) else policy_class(plan.cls, plan.policy, "")
         try:
             functional_policy_class(policy)

@@ -69,7 +69,7 @@ def plan_cells(grid: Grid, file: Path, folder: Path, device: str = "auto") -> Pl
                         folder=CellFolder(folder / agent / folder_name(env) / f"seed_{seed}"),
                         command=(*command, "--seed", str(seed)),
                         settings=_settings(plan, seed, grid),
-                        evaluations={name: {**judging, **each.model_dump()} for name, each in evaluations.items()},
+                        evaluations={name: {**judging, **each.model_dump(exclude_defaults=True)} for name, each in evaluations.items()},
                         n_timesteps=plan.config.settings.n_timesteps,
                         defaults=defaults,
                     )

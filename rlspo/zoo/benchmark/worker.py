@@ -87,9 +87,9 @@ def _judge(job: Job, folder: CellFolder) -> int:
     for name, settings in job.evaluations.items():
         started = time.monotonic()
         kind = kind_of(settings)
-        evaluation = kind.model_validate({key: settings[key] for key in kind.model_fields})
+        evaluation = kind.model_validate({key: settings[key] for key in kind.model_fields if key in settings})
         print(f"evaluation {name}: {settings}", flush=True)
-        agent = find_agent(folder.run, which=settings["model"])
+        agent = find_agent(folder.run, which=settings["model"], env_kwargs=evaluation.env_kwargs)
         judged = evaluation.judge(agent, settings["episodes"], job.device)
         data = {
             "name": name,

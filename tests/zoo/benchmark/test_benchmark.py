@@ -94,6 +94,16 @@ def test_an_evaluation_added_later_needs_no_training(done, trainings, capsys):
     assert list(read(Path("out/summary.json"))["envs"]["Ledger-v0"]) == [*added, "worst", "area_under_curve"]
 
 
+def test_agents_are_judged_in_other_environments_and_by_samples(done, capsys):
+    evaluations = {"natural": {}, "rich": {"env_kwargs": {"pay": 4.0}}, "sampled": {"deterministic": False}}
+    assert run(done, evaluations=evaluations) == 0
+    natural, rich, sampled = (read(Path(f"out/ppo/Ledger-v0/seed_0/evaluation_{name}.json")) for name in evaluations)
+    assert [one["deterministic"] for one in (natural, rich, sampled)] == [True, True, False]
+    assert [one["agent"]["env_kwargs"]["pay"] for one in (natural, rich, sampled)] == [2.0, 4.0, 2.0]
+    assert run(done, evaluations={"wrong": {"env_kwargs": {"pai": 4.0}}}) == 2
+    assert "pai" in capsys.readouterr().err
+
+
 def test_other_settings_are_never_mixed_in(done, trainings, capsys):
     changed = {
         "agents": {"ppo": {"params": {**TINY, "gamma": 0.7}}, "twin": {"algo": "ppo", "params": {**TINY, "gamma": 0.5}}}
