@@ -1,11 +1,13 @@
 """The grid file: what it may say, and how mistakes in it are told before anything is made."""
 
+import numpy as np
 import pytest
 
 from rlspo.zoo.arguments import parse
 from rlspo.zoo.benchmark.evaluations import Attack, Natural
 from rlspo.zoo.benchmark.grid import read_grid
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.plan import evaluation_recipe, make_plan
 from tests.zoo.benchmark.tiny_grids import TINY, cells_of, write_grid
 
 
@@ -67,6 +69,42 @@ def test_the_command_of_a_cell_says_what_the_grid_says(workplace):
     assert args.env_kwargs == {"pay": 2.0} and args.no_report
     assert cell.folder.path == workplace / "out/mine/paid/seed_5"
     assert cell.n_timesteps == 32
+
+
+def test_one_environment_stands_in_a_grid_with_several_arguments(workplace):
+    envs = {
+        f"pay-{pay}": {"id": "Ledger-v0", "gym_packages": ["zoo_worlds"], "env_kwargs": {"pay": pay}}
+        for pay in (0.5, 1.0, 2.0)
+    }
+    found = cells(workplace, envs=envs, agents={"ppo": {"params": TINY}}, evaluations={"natural": {}})
+    assert [cell.key for cell in found] == ["ppo/pay-0.5/0", "ppo/pay-1.0/0", "ppo/pay-2.0/0"]
+    for cell, pay in zip(found, (0.5, 1.0, 2.0), strict=True):
+        plan = make_plan(parse(cell.command))
+        for recipe in (plan.recipe, evaluation_recipe(plan.config)):  # what it learns in, and what it is evaluated in
+            env = recipe.build(1, 0, training=False)
+            env.reset()
+            assert env.step(np.array([0]))[1] == pay
+            env.close()
+        assert cell.settings["settings"]["env_kwargs"] == {"pay": pay}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"profile": "breakout-3.2B", "noop_max": 30},
+        {"type": "1", "probability": 0.1},
+        {"profile": {"type": "2.1", "effect": "reward_drop", "probability": 0.5}},
+    ],
+)
+def test_profiles_of_stochastic_environments_are_arguments_as_any(workplace, given):
+    pytest.importorskip("ale_py")
+    agents = {"ppo": {"params": {**TINY, "policy": "CnnPolicy"}}}
+    envs = {"mine": {"id": "STORI/Breakout-v0", "env_kwargs": given}}
+    (cell,) = cells(workplace, envs=envs, agents=agents, evaluations={"natural": {}})
+    assert parse(cell.command).env_kwargs == given
+    wrong = {"mine": {"id": "STORI/Breakout-v0", "env_kwargs": {"profile": "breakout-3.2Q"}}}
+    with pytest.raises(UserError, match=r"ppo on mine: --env STORI/Breakout-v0 cannot be made .* Did you mean 'breakout-3.2"):
+        cells(workplace, envs=wrong, agents=agents, evaluations={"natural": {}})
 
 
 def test_an_agent_may_be_trained_in_another_way_than_its_environment_says(workplace):
