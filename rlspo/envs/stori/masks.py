@@ -64,5 +64,3 @@ class Crop(Effect):
 
 
 SCREEN_EFFECTS: dict[str, type[Effect]] = {"crop": Crop}
-#: Of each game: rectangles of a colour over parts of the screen.
-BLACKOUTS: dict[str, dict[str, type[Effect]]] = {}

@@ -10,9 +10,9 @@ from rlspo.common.errors import did_you_mean, nearest
 from rlspo.envs.profiles import Concept, Profile
 from rlspo.envs.stori.actions import ACTION_EFFECTS
 from rlspo.envs.stori.effects import Effect
-from rlspo.envs.stori.games import GAME_EFFECTS, PREVIEWS
+from rlspo.envs.stori.games import BLACKOUTS, GAME_EFFECTS, PREVIEWS
 from rlspo.envs.stori.generic import DRIFT_EFFECTS, GENERIC_EFFECTS
-from rlspo.envs.stori.masks import BLACKOUTS, SCREEN_EFFECTS
+from rlspo.envs.stori.masks import SCREEN_EFFECTS
 
 Table = Mapping[str, type[Effect]]
 

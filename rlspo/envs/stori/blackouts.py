@@ -1,0 +1,67 @@
+"""Type 3.2: rectangles of the screen painted over, so that what lies below is missing."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from rlspo.envs.stori.effects import Moment
+from rlspo.envs.stori.modes import Moded
+
+Colour = tuple[int, int, int]
+BLACK: Colour = (0, 0, 0)
+
+
+class Area(NamedTuple):
+    """A rectangle of the screen of 160 by 210 pixels, and what it is painted with.
+
+    :param left: first column, from 0
+    :param right: last column, itself part of it
+    :param top: first row, from 0
+    :param bottom: last row, itself part of it
+    :param colour: in RGB
+    """
+
+    left: int
+    right: int
+    top: int
+    bottom: int
+    colour: Colour = BLACK
+
+    @property
+    def pixels(self) -> tuple[slice, slice]:
+        """Its index into a screen: rows, columns."""
+        return np.s_[self.top : self.bottom + 1, self.left : self.right + 1]
+
+
+def grey(colour: Colour) -> int:
+    """The value that the emulator shows in grey for a colour.
+
+    >>> grey((110, 156, 66))
+    132
+    """
+    red, green, blue = colour
+    return round(0.2989 * red + 0.587 * green + 0.114 * blue)
+
+
+class Blackout(Moded):
+    """Parts of the screen are painted over, mostly with the colour of what surrounds them.
+
+    :param mode: a name of :attr:`modes`, or its published number
+    """
+
+    #: The parts that each mode hides, by its name.
+    parts: ClassVar[dict[str, tuple[Area, ...]]]
+
+    def __init__(self, game: str, mode: Any, fidelity: str = "exact") -> None:
+        super().__init__(game, mode, fidelity)
+        self.areas = self.parts[self.mode]
+        self._paint = [(area.pixels, area.colour, grey(area.colour)) for area in self.areas]
+
+    def screen(self, screen: np.ndarray, open: bool, now: Moment) -> None:
+        if not open:
+            return
+        now.perturbed = True
+        for pixels, colour, shade in self._paint:
+            screen[pixels] = colour if screen.ndim == 3 else shade
