@@ -22,6 +22,9 @@ class Moment:
     :param reward: of the game, without perturbation, in this decision step so far
     :param action: that the agent chose, as an index
     :param executed: that the game got, as an index
+    :param previous: that the game got in the decision step before, as an index; at first that of no action, 0
+    :param difficulty: of the console, where nothing perturbs it
+    :param rewound: frames of this episode that the emulator no longer counts, since an effect took it back behind them
     """
 
     ale: Any
@@ -34,6 +37,9 @@ class Moment:
     reward: float = 0.0
     action: int = 0
     executed: int = 0
+    previous: int = 0
+    difficulty: int = 0
+    rewound: int = 0
 
 
 class Effect:
@@ -55,11 +61,20 @@ class Effect:
     def __init__(self, game: str, fidelity: str = "exact") -> None:
         self.game, self.fidelity = game, fidelity
 
+    def check(self, now: Moment) -> None:
+        """The game is known, and loaded.
+
+        :raises ValueError: for settings that this game does not have
+        """
+
     def reset(self, now: Moment) -> None:
         """An episode begins; what is remembered of the last one is forgotten. The memory of the game is as after its reset."""
 
     def stop(self, now: Moment) -> None:
-        """The concept is over for now: what it left in the game is put right."""
+        """The concept is over for now, or the episode: what it left in the game is put right."""
+
+    def begin(self, now: Moment) -> None:
+        """A decision step begins, or a reset, while the concept holds; before :meth:`draw`."""
 
     def draw(self, now: Moment) -> None:
         """The gate was drawn anew and is open: random settings of this decision step (or frame) are drawn here."""
@@ -67,6 +82,10 @@ class Effect:
     def act(self, action: int, open: bool, now: Moment) -> int:
         """The action that the game gets for ``action``, once for each decision step (or frame)."""
         return action
+
+    def extra(self, open: bool, now: Moment) -> list[int]:
+        """Actions, by index, with which frames are played before the next one; their rewards are added to its own."""
+        return []
 
     def before_frame(self, open: bool, now: Moment) -> None:
         """Before the emulator plays a frame."""

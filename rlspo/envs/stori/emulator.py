@@ -12,6 +12,9 @@ from rlspo.envs.profiles import Concept
 from rlspo.envs.schedules import Drift
 from rlspo.envs.stori.effects import Effect, Moment
 
+#: Of screens.
+KINDS = ("rgb", "grey")
+
 
 class Source:
     """An effect with its gate.
@@ -29,9 +32,15 @@ class Source:
     def follow(self, drift: Drift, now: Moment) -> None:
         """Take what the drift has come to."""
         self.weight = drift.level if self.after else 1.0 - drift.level
-        held, self.holds = self.holds, self.weight > 0
-        if held and not self.holds:
+        if self.weight == 0:
+            self.let_go(now)
+        self.holds = self.weight > 0
+
+    def let_go(self, now: Moment) -> None:
+        """The effect holds no longer, if it did."""
+        if self.holds:
             self.effect.stop(now)
+        self.holds = self.open = False
 
     def draw(self, now: Moment) -> None:
         """Let chance decide whether the effect acts."""
@@ -71,16 +80,21 @@ class PerturbedEmulator:
     ) -> None:
         self.ale, self.sources, self.now, self.drift, self.noops = ale, sources, now, drift, noops
         self.per_frame, self.pool, self.frames = per_frame, pool and frames > 1, frames
+        # The published code looks at a picture after the frame, and so at one that is still to come.
+        self._late = now.fidelity == "original"
         self._actions = actions
-        self._index = {action: index for index, action in enumerate(actions)}
+        # By the emulator's own name of the action or by its number.
+        self._index = {key: index for index, action in enumerate(actions) for key in (action, action.value)}
         #: Whether a decision step is being played, rather than a reset.
         self.playing = False
-        self._open_eyes = False
+        #: From which the next reset of the game on is drawn, instead of the generator of now; None: from that.
+        self.reseeded: np.random.Generator | None = None
+        self._open_eyes = self._started = False
         self._first, self._left = True, frames
         self._kinds: set[str] = set()
         self._earlier: dict[str, np.ndarray] = {}
         self._preview: dict[str, np.ndarray] = {}
-        self._true: np.ndarray | None = None
+        self._true: dict[str, np.ndarray] = {}
         self._held: list[Source] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -92,29 +106,38 @@ class PerturbedEmulator:
 
     def reset_game(self) -> None:
         """Start the game, with frames without action where asked for; it then stands at its first decision."""
+        now = self.now
+        if self.reseeded is not None:
+            now.random, self.reseeded = self.reseeded, None
+        for source in self.sources:
+            source.let_go(now)
         self.ale.reset_game()
         if self.noops:
-            for _ in range(int(self.now.random.integers(1, self.noops + 1))):
+            for _ in range(int(now.random.integers(1, self.noops + 1))):
                 self.ale.act(0)
                 if self.ale.game_over():
                     self.ale.reset_game()
-        now = self.now
-        now.step = 0
+        now.step = now.rewound = now.action = now.executed = now.previous = 0
         self.drift.reset()
         for source in self.sources:
-            source.holds = False
             source.effect.reset(now)
-        self._earlier.clear()
+        self._started = True
         self.begin_step()
-        self._preview_here()
+        # Of the game at its reset the emulator gives no picture after a change of memory: that of a frame without action.
+        self._foresee_next()
 
     def begin_step(self) -> None:
-        """A decision step begins: chance decides what acts in it."""
+        """A decision step begins, or a reset: chance decides what acts in it."""
+        if not self._started:
+            return
         now = self.now
         now.perturbed, now.reward = False, 0.0
         self._first, self._left = True, self.frames
+        self._earlier.clear()
         for source in self.sources:
             source.follow(self.drift, now)
+            if source.holds:
+                source.effect.begin(now)
             source.draw(now)
         self._held = [source for source in self.sources if source.holds]
 
@@ -122,6 +145,21 @@ class PerturbedEmulator:
         """The decision step is over."""
         self.now.step += 1
         self.drift.advance(self.now.random)
+
+    def game_truncated(self) -> bool:
+        """Whether the episode was cut; frames that an effect took back count, so that it is in the end."""
+        longest = self.ale.getInt("max_num_frames_per_episode")
+        cut = bool(self.now.rewound) and 0 < longest <= self.ale.getEpisodeFrameNumber() + self.now.rewound
+        return cut or self.ale.game_truncated()
+
+    def game_over(self, *, with_truncation: bool = True) -> bool:
+        """Whether the episode is over."""
+        return self.ale.game_over(with_truncation=False) or (with_truncation and self.game_truncated())
+
+    def setDifficulty(self, difficulty: int) -> None:
+        """Set the switch of the console from outside; a drift of it goes back to there."""
+        self.now.difficulty = int(difficulty)
+        self.ale.setDifficulty(difficulty)
 
     # --- frames --------------------------------------------------------------------------------------------------------------
 
@@ -131,24 +169,31 @@ class PerturbedEmulator:
         :returns: the reward, through the effects
         """
         now, held = self.now, self._held
+        if self.pool and self._left == 1:
+            self._earlier = {kind: self._look(kind) for kind in self._kinds}
+        reward = 0.0
         if self.playing:
             action = self._executed(action)
-        if self.pool and self.playing and self._left == 1:
-            self._earlier = {kind: self._look(kind) for kind in self._kinds}
-        self._true = None
+            for source in held:
+                for index in source.effect.extra(source.open, now):
+                    reward += self.ale.act(self._actions[index], strength)
+                    now.perturbed = True
+        self._true.clear()
         self._preview.clear()
-        for source in held:
-            # Of the frames of a step only those that are shown need a picture.
-            if source.effect.previews and source.open and self._left <= 1 + self.pool:
-                self._foresee(source.effect, action, strength)
-        if not self.playing:
-            return self.ale.act(action, strength)
-        for source in held:
-            source.effect.before_frame(source.open, now)
-        reward = float(self.ale.act(action, strength))
-        now.reward += reward
-        for source in held:
-            reward = source.effect.after_frame(reward, source.open, now)
+        # Of the frames of a step only those that are shown need a picture.
+        foreseen = self._left <= 1 + self.pool
+        if foreseen and not self._late:
+            self._foresee(action, strength)
+        if self.playing:
+            for source in held:
+                source.effect.before_frame(source.open, now)
+        reward += self.ale.act(action, strength)
+        if self.playing:
+            now.reward += reward
+            for source in held:
+                reward = source.effect.after_frame(reward, source.open, now)
+        if foreseen and self._late:
+            self._foresee_next()
         # Where wrappers below play several steps of the game's, all belong to this decision step.
         self._left = self._left - 1 or self.frames
         return reward
@@ -160,6 +205,7 @@ class PerturbedEmulator:
             if not self._first:
                 for source in self.sources:
                     source.draw(now)
+            now.previous = now.executed
             now.action = now.executed = self._index[action]
             for source in self._held:
                 now.executed = source.effect.act(now.executed, source.open, now)
@@ -169,28 +215,34 @@ class PerturbedEmulator:
         now.perturbed = True
         return self._actions[now.executed]
 
-    def _foresee(self, effect: Effect, action: Any, strength: float) -> None:
-        """The picture of the coming frame, had the memory been another."""
+    # --- pictures of another memory ------------------------------------------------------------------------------------------
+
+    def _previewing(self) -> list[Effect]:
+        return [source.effect for source in self._held if source.open and source.effect.previews]
+
+    def _foresee(self, action: Any, strength: float) -> bool:
+        """The picture of the coming frame, had the memory been another; the game stays where it is."""
+        effects = self._previewing()
+        if not effects:
+            return False
+        # With the emulator's chance: sticky actions then are as if nobody had looked.
         state = self.ale.cloneState(include_rng=True)
-        effect.edit(self.now)
+        for effect in effects:
+            effect.edit(self.now)
         self.ale.act(action, strength)
-        self._preview = {kind: self._raw(kind) for kind in self._kinds}
+        self._preview = {kind: self._raw(kind) for kind in KINDS}
         self.ale.restoreState(state)
         self.now.perturbed = True
+        return True
 
-    def _preview_here(self) -> None:
-        """The picture of the game at its reset, of which the emulator gives none: that of a frame without action."""
-        self._true = None
+    def _foresee_next(self) -> None:
+        """The picture of a frame without action after the last one, had the memory been another."""
+        self._true.clear()
         self._preview.clear()
-        for source in self.sources:
-            if source.holds and source.open and source.effect.previews:
-                self._true = self.ale.getScreenRGB()
-                state = self.ale.cloneState(include_rng=True)
-                source.effect.edit(self.now)
-                self.ale.act(0)
-                self._preview = {kind: self._raw(kind) for kind in ("rgb", "grey")}
-                self.ale.restoreState(state)
-                self.now.perturbed = True
+        true = {kind: self._raw(kind) for kind in KINDS} if self._previewing() else {}
+        if self._foresee(0, 1.0):
+            # The emulator draws no picture of what it went back to.
+            self._true = true
 
     # --- screens -------------------------------------------------------------------------------------------------------------
 
@@ -213,13 +265,14 @@ class PerturbedEmulator:
 
     def _shown(self, kind: str, out: np.ndarray | None) -> np.ndarray:
         if self._open_eyes:
-            return self.ale.getScreenRGB() if self._true is None else self._true.copy()
-        self._kinds.add(kind)
-        seen = self._look(kind)
-        if self.pool and kind in self._earlier:
-            np.maximum(seen, self._earlier[kind], out=seen)
-        if not self.per_frame:
-            self._disturb(seen)
+            seen = self._true[kind].copy() if kind in self._true else self._raw(kind)
+        else:
+            self._kinds.add(kind)
+            seen = self._look(kind)
+            if kind in self._earlier:
+                np.maximum(seen, self._earlier[kind], out=seen)
+            if not self.per_frame:
+                self._disturb(seen)
         if out is None:
             return seen
         out[...] = seen.reshape(out.shape)

@@ -69,7 +69,9 @@ def make_game(
         from ale_py.env import AtariEnv
     except ImportError as error:
         raise gym.error.DependencyNotInstalled("STORI needs ale_py and OpenCV: pip install 'rlspo[atari]'") from error
-    env = AtariEnv(
+    # Untyped: ale_py checks these names itself.
+    kind: Any = AtariEnv
+    env = kind(
         game,
         mode=game_mode,
         difficulty=game_difficulty,

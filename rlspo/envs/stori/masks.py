@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from rlspo.common.errors import did_you_mean
+from rlspo.envs.arguments import number, whole
 from rlspo.envs.stori.effects import Effect, Moment
 
 #: The published numbers of the crops.
@@ -20,12 +21,25 @@ def mode_name(given: Any, modes: dict[int, str], where: str = "mode") -> str:
 
     :raises ValueError: if it is none, naming the nearest
     """
-    if not isinstance(given, bool) and given in modes:
+    if isinstance(given, int) and not isinstance(given, bool) and given in modes:
         return modes[given]
-    if given in modes.values():
-        return str(given)
+    if isinstance(given, str) and given in modes.values():
+        return given
+    # As a command line or a file with quotes gives numbers.
+    if isinstance(given, str) and given.isdecimal() and int(given) in modes:
+        return modes[int(given)]
     names = ", ".join(f"{number}: {name}" for number, name in modes.items())
     raise ValueError(f"{where} is {given!r}. {did_you_mean(str(given), modes.values())} Modes: {names}.")
+
+
+def _disc() -> np.ndarray:
+    """1 where pixels are seen, ``(2 radius + 1, 2 radius + 1)``."""
+    offsets = np.arange(-RADIUS, RADIUS + 1)
+    return (offsets[:, None] ** 2 + offsets**2 <= RADIUS**2).astype(np.uint8)
+
+
+#: By number of channels, each row with the channels of a pixel side by side.
+DISCS = {channels: np.repeat(_disc(), channels, axis=1) for channels in (1, 3)}
 
 
 class Crop(Effect):
@@ -49,12 +63,9 @@ class Crop(Effect):
         now.perturbed = True
         height, width = screen.shape[:2]
         if self.mode == "disc":
-            # In pixels, uniform over the screen.
-            y, x = (self._centre * (height, width)).astype(int)
-            rows, columns = np.arange(height)[:, None] - y, np.arange(width) - x
-            screen[rows**2 + columns**2 > RADIUS**2] = 0
+            self._keep_disc(screen)
             return
-        halves = {
+        halves: dict[str, Any] = {
             "left": np.s_[:, : width // 2],
             "right": np.s_[:, width // 2 :],
             "top": np.s_[: height // 2],
@@ -62,5 +73,144 @@ class Crop(Effect):
         }
         screen[halves[self.mode]] = 0
 
+    def _keep_disc(self, screen: np.ndarray) -> None:
+        height, width = screen.shape[:2]
+        channels = screen.shape[2] if screen.ndim == 3 else 1
+        # In pixels, uniform over the screen.
+        y, x = (self._centre * (height, width)).astype(int)
+        top, bottom = max(y - RADIUS, 0), min(y + RADIUS + 1, height)
+        left, right = max(x - RADIUS, 0), min(x + RADIUS + 1, width)
+        # Rows of numbers rather than of pixels: much the fastest in NumPy.
+        rows = screen.reshape(height, width * channels)
+        disc = DISCS[channels][top - y + RADIUS :, (left - x + RADIUS) * channels :]
+        rows[:top] = rows[bottom:] = 0
+        rows[top:bottom, : left * channels] = rows[top:bottom, right * channels :] = 0
+        rows[top:bottom, left * channels : right * channels] *= disc[: bottom - top, : (right - left) * channels]
 
-SCREEN_EFFECTS: dict[str, type[Effect]] = {"crop": Crop}
+
+class Box(Effect):
+    """A rectangle is black, somewhere on the screen.
+
+    :param height: of the rectangle, as a fraction of the screen's, above 0 and at most 1
+    :param width: the same across
+    """
+
+    def __init__(self, game: str, fidelity: str = "exact", height: float = 0.3, width: float = 0.3) -> None:
+        super().__init__(game, fidelity)
+        self._size = np.array([number(name, size, 0, 1) for name, size in (("height", height), ("width", width))])
+        if not self._size.all():
+            raise ValueError(
+                f"height is {height!r} and width {width!r}; both must be above 0: they are fractions of the screen."
+            )
+
+    def draw(self, now: Moment) -> None:
+        self._corner = now.random.random(2) * (1 - self._size)
+
+    def screen(self, screen: np.ndarray, open: bool, now: Moment) -> None:
+        if open:
+            now.perturbed = True
+            top, left = (self._corner * screen.shape[:2]).astype(int)
+            height, width = np.ceil(self._size * screen.shape[:2]).astype(int)
+            screen[top : top + height, left : left + width] = 0
+
+
+class Flicker(Effect):
+    """The whole screen is black."""
+
+    def screen(self, screen: np.ndarray, open: bool, now: Moment) -> None:
+        if open:
+            now.perturbed = True
+            screen[...] = 0
+
+
+class Freeze(Effect):
+    """The screen stands still: the agent sees again what it saw in the decision step before."""
+
+    def reset(self, now: Moment) -> None:
+        self._before: dict[int, list[np.ndarray]] = {}
+        self._shown: dict[int, list[np.ndarray]] = {}
+
+    def stop(self, now: Moment) -> None:
+        self.reset(now)
+
+    def begin(self, now: Moment) -> None:
+        self._before, self._shown = self._shown or self._before, {}
+
+    def screen(self, screen: np.ndarray, open: bool, now: Moment) -> None:
+        # Wrappers read several frames of a step, RGB and grey: each is shown as the same one of the step before.
+        before, shown = self._before.get(screen.ndim, []), self._shown.setdefault(screen.ndim, [])
+        if open and before:
+            now.perturbed = True
+            screen[...] = before[min(len(shown), len(before) - 1)]
+        shown.append(screen.copy())
+
+
+class Blur(Effect):
+    """The screen is out of focus: each pixel is the mean of the square around it.
+
+    :param radius: half the square's side, in pixels, at least 1
+    """
+
+    def __init__(self, game: str, fidelity: str = "exact", radius: int = 3) -> None:
+        super().__init__(game, fidelity)
+        self.radius = whole("radius", radius, 1)
+
+    def screen(self, screen: np.ndarray, open: bool, now: Moment) -> None:
+        if open:
+            import cv2
+
+            now.perturbed = True
+            side = 2 * self.radius + 1
+            screen[...] = cv2.blur(screen, (side, side))
+
+
+class Noise(Effect):
+    """Normal noise is added to each pixel and channel, rounded and clipped, the same for all frames of a decision step.
+
+    :param sigma: its standard deviation, in the 256 levels of a pixel
+    """
+
+    def __init__(self, game: str, fidelity: str = "exact", sigma: float = 20.0) -> None:
+        super().__init__(game, fidelity)
+        self.sigma = number("sigma", sigma, 0)
+
+    def draw(self, now: Moment) -> None:
+        self._seed = int(now.random.integers(2**63))
+        self._noise: dict[tuple[int, ...], np.ndarray] = {}
+
+    def screen(self, screen: np.ndarray, open: bool, now: Moment) -> None:
+        if not open:
+            return
+        now.perturbed = True
+        if screen.shape not in self._noise:
+            normal = np.random.default_rng(self._seed).standard_normal(screen.shape, dtype=np.float32)
+            self._noise[screen.shape] = normal * np.float32(self.sigma)
+        screen[...] = np.clip(np.rint(screen + self._noise[screen.shape]), 0, 255)
+
+
+class Quantise(Effect):
+    """Pixels have few levels of brightness.
+
+    :param levels: of each channel, 1 to 256; each is shown as the lowest of those that it stands for
+    """
+
+    def __init__(self, game: str, fidelity: str = "exact", levels: int = 4) -> None:
+        super().__init__(game, fidelity)
+        brightness = np.arange(256) * whole("levels", levels, 1, 256) // 256
+        self._table = np.searchsorted(brightness, brightness).astype(np.uint8)
+
+    def screen(self, screen: np.ndarray, open: bool, now: Moment) -> None:
+        if open:
+            now.perturbed = True
+            screen[...] = self._table[screen]
+
+
+SCREEN_EFFECTS: dict[str, type[Effect]] = {
+    "crop": Crop,
+    "box": Box,
+    "flicker": Flicker,
+    "freeze": Freeze,
+    "blur": Blur,
+    "noise": Noise,
+    "quantise": Quantise,
+}

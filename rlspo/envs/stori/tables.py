@@ -9,7 +9,7 @@ from typing import Any
 from rlspo.common.errors import did_you_mean, nearest
 from rlspo.envs.profiles import Concept, Profile
 from rlspo.envs.stori.actions import ACTION_EFFECTS
-from rlspo.envs.stori.effects import Effect
+from rlspo.envs.stori.effects import Effect, Moment
 from rlspo.envs.stori.games import BLACKOUTS, GAME_EFFECTS, PREVIEWS
 from rlspo.envs.stori.generic import DRIFT_EFFECTS, GENERIC_EFFECTS
 from rlspo.envs.stori.masks import SCREEN_EFFECTS
@@ -34,8 +34,10 @@ def effects_of(type: str, game: str) -> dict[str, type[Effect]]:
     return dict(tables.get(type, {}))
 
 
-def build_effect(concept: Concept, game: str, profile: Profile) -> Effect:
-    """
+def build_effect(concept: Concept, game: str, profile: Profile, now: Moment | None = None) -> Effect:
+    """The effect of a concept.
+
+    :param now: of the game that it is for; None: settings are not checked against it
     :raises ValueError: for an effect or a setting that does not exist, naming the nearest that does
     """
     known = effects_of(concept.type, game)
@@ -48,9 +50,12 @@ def build_effect(concept: Concept, game: str, profile: Profile) -> Effect:
     cls = known[concept.effect]
     check_settings(cls, concept.settings, f"{profile.name}: {concept.effect}", without=("game", "fidelity"))
     try:
-        return cls(game=game, fidelity=profile.fidelity, **concept.settings)
+        effect = cls(game=game, fidelity=profile.fidelity, **concept.settings)
+        if now is not None:
+            effect.check(now)
     except ValueError as error:
         raise ValueError(f"{profile.name}: {concept.effect}: {error}") from error
+    return effect
 
 
 def check_settings(cls: type, given: Mapping[str, Any], where: str, without: tuple[str, ...]) -> None:

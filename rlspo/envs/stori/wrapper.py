@@ -29,9 +29,10 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
     It puts itself between the game and its emulator, so that all that wrappers below or above read from the emulator (screens,
     also by raw calls, as ``AtariPreprocessing`` does) is what the agent is to see. The same seed gives the same episodes.
 
-    ``info["stori"]`` of every step: ``type``; ``concept``, 1 while the concept of a drift holds, else 0;
-    ``perturbed``, whether anything was changed in this step; ``executed_action``; ``reward``, the game's own. ``render()``
-    shows the game as it is, :meth:`seen` what the agent sees.
+    ``info["stori"]`` of every step: ``type``; ``concept``, 1 while the concept of a drift holds, else 0; ``perturbed``,
+    whether anything was changed in this step; ``executed_action``, as an index, that of the last frame if chance is drawn for
+    each; ``reward``, the game's own, neither perturbed nor clipped. ``render()`` shows the game as it is, :meth:`seen` what the
+    agent sees.
 
     :param env: with a game of ``ale_py`` at its base, wrapped in any way
     :param profile: a name, file, mapping or :class:`~rlspo.envs.profiles.Profile`; None: that of ``type``
@@ -53,27 +54,36 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
         pool: bool = False,
         **changes: Any,
     ) -> None:
-        RecordConstructorArgs.__init__(self, profile=profile, type=type, noop_max=noop_max, pool=pool, **changes)
-        gym.Wrapper.__init__(self, env)
         base: Any = env.unwrapped
+        if isinstance(env, gym.vector.VectorEnv):
+            raise TypeError(
+                f"{env} plays many games at once, and what goes on inside cannot be reached. Wrap each game instead: "
+                "gymnasium.make_vec('STORI/Breakout-v0', 8, 'async', type='2.1')."
+            )
         if not hasattr(base, "ale") or not hasattr(base, "_action_set"):
             raise TypeError(
                 f"{env} is no Atari game of ale_py. For continuous control: rlspo.envs.stochastic.wrap(env, profile)."
             )
         if isinstance(base.ale, PerturbedEmulator):
             raise ValueError(f"{env} is perturbed already; a drift (type '2.2') is what combines two profiles.")
+        RecordConstructorArgs.__init__(self, profile=profile, type=type, noop_max=noop_max, pool=pool, **changes)
+        gym.Wrapper.__init__(self, env)
         game = base._game
         self.profile = load_profile(profile, game.replace("_", ""), "atari", type, **changes)
         noops = whole("noop_max", noop_max, 0)
         now = Moment(base.ale, np.random.default_rng(), game, len(base._action_set), self.profile.fidelity)
+        now.difficulty = base._game_difficulty or 0
         sources = [
-            Source(concept, build_effect(concept, game, self.profile), after=bool(place))
+            Source(concept, build_effect(concept, game, self.profile, now), after=bool(place))
             for place, concept in enumerate(self.profile.concepts)
             if concept.effect != "none"
         ]
+        self._check_screen(base)
+        if pool and not isinstance(base._frameskip, int):
+            raise ValueError(f"pool takes the last two of a fixed number of frames; frameskip is {base._frameskip}.")
         frames = base._frameskip if isinstance(base._frameskip, int) else 1
         per_frame = self.profile.gate == "frame" or self.profile.fidelity == "original"
-        if frames == 1 and sources and not per_frame and not _skips(env):
+        if base._frameskip == 1 and sources and not per_frame and not _skips(env):
             gym.logger.warn(
                 f"A decision step of {env} is a single frame, and chance is drawn for each. If a wrapper repeats actions, put "
                 "it inside: rlspo.envs.stori.wrap(AtariWrapper(game), profile). If frames are meant: gate='frame'."
@@ -85,17 +95,29 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
         if self._labels is not None:
             self.observation_space = self._labels.space
 
+    def _check_screen(self, base: Any) -> None:
+        kinds = {concept.type for concept in self.profile.concepts}
+        if "3.2" in kinds and base._obs_type == "ram" and self.env.observation_space == base.observation_space:
+            raise ValueError(
+                f"{self.profile.name}: type 3.2 hides parts of the screen, and obs_type='ram' shows the memory. Use 'rgb' or "
+                "'grayscale'."
+            )
+
     def __reduce__(self) -> Any:
         # The emulator cannot be pickled: a copy is a new game, as it is for ale_py's own environments.
-        return functools.partial(Stori, **self._saved_kwargs), (self.env,)
+        return functools.partial(type(self), **self._saved_kwargs), (self.env,)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """A new episode; ``seed`` also seeds what the perturbations draw."""
+        emulator = self.emulator
+        emulator.begin_step()
         if seed is not None:
-            sequence = np.random.SeedSequence(seed, spawn_key=(OWN_STREAM,))
-            self.emulator.now.random = np.random.default_rng(sequence)
-        self.emulator.begin_step()
-        observation, info = self.env.reset(seed=seed, options=options)
+            # From the reset of the game on: a wrapper below may only go on after the loss of a life.
+            emulator.reseeded = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(OWN_STREAM,)))
+        try:
+            observation, info = self.env.reset(seed=seed, options=options)
+        finally:
+            emulator.reseeded = None
         return self._shown(observation), {**info, INFO_KEY: self._info()}
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
