@@ -31,8 +31,8 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
 
     ``info["stori"]`` of every step: ``type``; ``concept``, 1 while the concept of a drift holds, else 0; ``perturbed``,
     whether anything was changed in this step; ``executed_action``, as an index, that of the last frame if chance is drawn for
-    each; ``reward``, the game's own, neither perturbed nor clipped. ``render()`` shows the game as it is, :meth:`seen` what the
-    agent sees.
+    each; ``reward``, the game's own, neither perturbed nor clipped. ``render()`` shows the game as it is, :meth:`seen` what
+    the agent sees.
 
     :param env: with a game of ``ale_py`` at its base, wrapped in any way
     :param profile: a name, file, mapping or :class:`~rlspo.envs.profiles.Profile`; None: that of ``type``
