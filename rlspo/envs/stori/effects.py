@@ -22,6 +22,8 @@ class Moment:
     :param reward: of the game, without perturbation, in this decision step so far
     :param action: that the agent chose, as an index
     :param executed: that the game got, as an index
+    :param debt: what the emulator's next reward lacks, because an effect took points back in the memory, of whose score the
+        emulator's rewards are the differences
     """
 
     ale: Any
@@ -34,6 +36,7 @@ class Moment:
     reward: float = 0.0
     action: int = 0
     executed: int = 0
+    debt: float = 0.0
 
 
 class Effect:

@@ -99,7 +99,7 @@ class PerturbedEmulator:
                 if self.ale.game_over():
                     self.ale.reset_game()
         now = self.now
-        now.step = 0
+        now.step, now.debt = 0, 0.0
         self.drift.reset()
         for source in self.sources:
             source.holds = False
@@ -142,15 +142,19 @@ class PerturbedEmulator:
             if source.effect.previews and source.open and self._left <= 1 + self.pool:
                 self._foresee(source.effect, action, strength)
         if not self.playing:
-            return self.ale.act(action, strength)
+            return self._played(action, strength)
         for source in held:
             source.effect.before_frame(source.open, now)
-        reward = float(self.ale.act(action, strength))
+        reward = self._played(action, strength)
         now.reward += reward
         for source in held:
             reward = source.effect.after_frame(reward, source.open, now)
         # Where wrappers below play several steps of the game's, all belong to this decision step.
         self._left = self._left - 1 or self.frames
+        return reward
+
+    def _played(self, action: Any, strength: float) -> float:
+        reward, self.now.debt = float(self.ale.act(action, strength)) + self.now.debt, 0.0
         return reward
 
     def _executed(self, action: Any) -> Any:
