@@ -25,6 +25,8 @@ class Moment:
     :param previous: that the game got in the decision step before, as an index; at first that of no action, 0
     :param difficulty: of the console, where nothing perturbs it
     :param rewound: frames of this episode that the emulator no longer counts, since an effect took it back behind them
+    :param debt: what the emulator's next reward lacks, because an effect took points back in the memory, of whose score the
+        emulator's rewards are the differences
     """
 
     ale: Any
@@ -40,6 +42,7 @@ class Moment:
     previous: int = 0
     difficulty: int = 0
     rewound: int = 0
+    debt: float = 0.0
 
 
 class Effect:

@@ -118,6 +118,7 @@ class PerturbedEmulator:
                 if self.ale.game_over():
                     self.ale.reset_game()
         now.step = now.rewound = now.action = now.executed = now.previous = 0
+        now.debt = 0.0
         self.drift.reset()
         for source in self.sources:
             source.effect.reset(now)
@@ -176,7 +177,7 @@ class PerturbedEmulator:
             action = self._executed(action)
             for source in held:
                 for index in source.effect.extra(source.open, now):
-                    reward += self.ale.act(self._actions[index], strength)
+                    reward += self._played(self._actions[index], strength)
                     now.perturbed = True
         self._true.clear()
         self._preview.clear()
@@ -187,7 +188,7 @@ class PerturbedEmulator:
         if self.playing:
             for source in held:
                 source.effect.before_frame(source.open, now)
-        reward += self.ale.act(action, strength)
+        reward += self._played(action, strength)
         if self.playing:
             now.reward += reward
             for source in held:
@@ -196,6 +197,10 @@ class PerturbedEmulator:
             self._foresee_next()
         # Where wrappers below play several steps of the game's, all belong to this decision step.
         self._left = self._left - 1 or self.frames
+        return reward
+
+    def _played(self, action: Any, strength: float) -> float:
+        reward, self.now.debt = float(self.ale.act(action, strength)) + self.now.debt, 0.0
         return reward
 
     def _executed(self, action: Any) -> Any:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from rlspo.envs.stori.effects import Effect
-from rlspo.envs.stori.games.bank_heist import BankHeistBlackout, BankHeistPreview
-from rlspo.envs.stori.games.boxing import BoxingBlackout, BoxingPreview
-from rlspo.envs.stori.games.breakout import BreakoutBlackout, BreakoutPreview
-from rlspo.envs.stori.games.gopher import GopherBlackout, GopherPreview
+from rlspo.envs.stori.games.bank_heist import BankHeistBlackout, BankHeistNoise, BankHeistPreview
+from rlspo.envs.stori.games.boxing import BoxingBlackout, BoxingNoise, BoxingPreview
+from rlspo.envs.stori.games.breakout import BreakoutBlackout, BreakoutNoise, BreakoutPreview
+from rlspo.envs.stori.games.gopher import GopherBlackout, GopherNoise, GopherPreview
 
 Table = dict[str, dict[str, type[Effect]]]
 
 #: Type 2.1, by game and name.
-GAME_EFFECTS: Table = {}
+GAME_EFFECTS: Table = {
+    "bank_heist": {"game": BankHeistNoise},
+    "boxing": {"game": BoxingNoise},
+    "breakout": {"game": BreakoutNoise},
+    "gopher": {"game": GopherNoise},
+}
 #: Type 3.2 by rectangles over the screen, by game and name.
 BLACKOUTS: Table = {
     "bank_heist": {"blackout": BankHeistBlackout},

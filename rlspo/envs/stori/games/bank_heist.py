@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from rlspo.envs.stori.blackouts import Area, Blackout
 from rlspo.envs.stori.effects import Moment
+from rlspo.envs.stori.memory import Watcher
 from rlspo.envs.stori.previews import Preview
 
 TOP, LEFT, BOTTOM, RIGHT = Area(12, 147, 37, 44), Area(12, 15, 37, 177), Area(12, 147, 173, 177), Area(144, 147, 37, 177)
@@ -65,3 +66,55 @@ class BankHeistPreview(Preview):
         }
         for address, value in writes.get(self.mode, {slot: NOTHING for slot in BANKS if ram[slot] == hidden}).items():
             now.ale.setRAM(address, value)
+
+
+BOMB = 12
+HALF_EMPTY = 12
+
+
+class BankHeistNoise(Watcher):
+    """Bombs fail, fuel leaks, cities change, or banks are empty.
+
+    :param mode: ``"bomb_vanishes"`` (1): a bomb that is dropped is gone; ``"fuel_leaks"`` (2): once in each city the fuel
+        falls to about a half, if there was more; ``"city_changes"`` (3): the streets are those of another city, while car, banks and
+        police stay where they are; ``"bank_without_reward"`` (4): a robbery earns nothing, though the score on the screen
+        counts it
+    """
+
+    modes: ClassVar[dict[int, str]] = {1: "bomb_vanishes", 2: "fuel_leaks", 3: "city_changes", 4: "bank_without_reward"}
+
+    def reset(self, now: Moment) -> None:
+        super().reset(now)
+        self._leaked_in = -1
+
+    def after_frame(self, reward: float, open: bool, now: Moment) -> float:
+        if not open:
+            return reward
+        ram = now.ale.getRAM()
+        city = int(ram[CITY])
+        if self.mode == "bomb_vanishes":
+            if ram[BOMB] and not self.before[BOMB]:
+                self._write(now, BOMB, 0)
+        elif self.mode == "fuel_leaks":
+            if city != self._leaked_in and ram[FUEL_USED] < HALF_EMPTY and self.due(open):
+                self._leaked_in = city
+                self._write(now, FUEL_USED, HALF_EMPTY)
+        elif self.mode == "city_changes":
+            if self.due(open):
+                self._write(now, CITY, self._another(city, now))
+        elif any(self.before[slot] == BANK and ram[slot] != BANK for slot in BANKS) and reward:
+            now.perturbed = True
+            return 0.0
+        return reward
+
+    def _another(self, city: int, now: Moment) -> int:
+        """The counter of cities, whose rest after division by 4 says which streets it has."""
+        if self.original:
+            return int(now.random.choice([other for other in range(4) if other != city]))
+        # Never back, so that the game goes on as far as it was; the counter has eight bits.
+        ahead = city + int(now.random.integers(1, 4))
+        return ahead if ahead < 256 else ahead - 4
+
+    def _write(self, now: Moment, address: int, value: int) -> None:
+        now.perturbed = True
+        now.ale.setRAM(address, value)

@@ -8,6 +8,7 @@ import numpy as np
 
 from rlspo.envs.stori.blackouts import Area, Blackout
 from rlspo.envs.stori.effects import Moment
+from rlspo.envs.stori.memory import Watcher
 from rlspo.envs.stori.previews import Preview
 
 FLOOR = (110, 156, 66)
@@ -84,3 +85,68 @@ class BoxingPreview(Preview):
         else:
             true = now.ale.getScreenRGB() if screen.ndim == 3 else now.ale.getScreenGrayscale()
             screen[self._kept] = true[self._kept]
+
+
+SCORES = (18, 19)
+#: (x, y) of the player and of the enemy, and where they stand at the start.
+PLACES = ((32, 34), (33, 35))
+STARTS = ((30, 4), (109, 87))
+
+
+class BoxingNoise(Watcher):
+    """Boxers swap colours or corners, or hits do not count.
+
+    :param mode: ``"swap_colours"`` (1): the boxers and the digits of their scores swap colours, until they do again;
+        ``"hit_without_score"`` (2): a hit does not count, for score and reward; ``"swap_corners"`` (3): each boxer stands
+        where the other one started
+    """
+
+    modes: ClassVar[dict[int, str]] = {1: "swap_colours", 2: "hit_without_score", 3: "swap_corners"}
+
+    def reset(self, now: Moment) -> None:
+        super().reset(now)
+        ram = now.ale.getRAM()
+        self._colours = int(ram[PLAYER_COLOUR]), int(ram[ENEMY_COLOUR])
+        self._swapped = False
+
+    def stop(self, now: Moment) -> None:
+        if self._swapped:
+            self._swapped = False
+            self._dress(now)
+
+    def before_frame(self, open: bool, now: Moment) -> None:
+        super().before_frame(open, now)
+        if self.mode == "swap_colours":
+            if self.due(open):
+                self._swapped = not self._swapped
+                now.perturbed = True
+                self._dress(now)
+            if self._swapped:
+                # The game itself writes the colour of the enemy in each frame.
+                now.perturbed = True
+                self._dress(now)
+        elif self.mode == "swap_corners" and self.due(open):
+            now.perturbed = True
+            for place, corner in zip(PLACES, reversed(STARTS), strict=True):
+                for address, value in zip(place, corner, strict=True):
+                    now.ale.setRAM(address, value)
+
+    def after_frame(self, reward: float, open: bool, now: Moment) -> float:
+        if self.mode != "hit_without_score" or not open or now.ale.game_over():
+            return reward
+        ram = now.ale.getRAM()
+        counted = [address for address in SCORES if ram[address] != self.before[address]]
+        if not counted or (self.original and len(counted) == 2):
+            return reward
+        now.perturbed = True
+        for address in counted:
+            now.ale.setRAM(address, int(self.before[address]))
+        if not self.original:
+            now.debt += reward
+        return 0.0
+
+    def _dress(self, now: Moment) -> None:
+        """Give both boxers the colours that they are to have."""
+        player, enemy = reversed(self._colours) if self._swapped else self._colours
+        now.ale.setRAM(PLAYER_COLOUR, player)
+        now.ale.setRAM(ENEMY_COLOUR, enemy)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
+
 from rlspo.envs.stori.blackouts import Area, Blackout
 from rlspo.envs.stori.effects import Moment
+from rlspo.envs.stori.memory import Watcher, cleared, take_points
 from rlspo.envs.stori.previews import Preview
 
 #: Meadow on both sides of the carrots, in three shades from top to bottom.
@@ -75,3 +78,79 @@ class GopherPreview(Preview):
             return
         hidden = {"carrot_left": LEFT, "carrot_middle": MIDDLE, "carrot_right": RIGHT}.get(self.mode, LEFT | MIDDLE | RIGHT)
         now.ale.setRAM(CARROTS, int(now.ale.getRAM()[CARROTS]) & ~hidden)
+
+
+#: The ground, rows from the top of six bytes each, in which a bit is set where it is dug.
+GROUND = range(24)
+SCORE_BYTES = (48, 49, 50)
+FARMER_X = 31
+#: What the farmer earns by filling.
+FILL = 20
+#: Of each of the six bytes: x of the lowest bit and the step to the next.
+COLUMNS = ((-16, 4), (44, -4), (48, 4), (64, 4), (124, -4), (128, 4))
+#: First and last line of a row on the screen.
+LINES = ((161, 168), (169, 175), (176, 182), (183, 194))
+
+
+def dug_area(byte: int, bit: int) -> Area:
+    """Where a bit of the ground is shown, and its colour where it is dug."""
+    row, column = divmod(byte, 6)
+    first, step = COLUMNS[column]
+    return Area(first + step * bit, first + step * bit + 3, *LINES[row], DUG)
+
+
+class GopherNoise(Watcher):
+    """Holes of Gopher that are filled open again, or a carrot vanishes.
+
+    A fill is known by the points that the game gives for it, so it counts whatever the farmer's column and however long ago
+    the dig began, and all of it is undone. With ``fidelity="original"`` only the bytes of the ground under one of six equal
+    columns are undone, and only in a frame with an action that digs.
+
+    :param mode: ``"fill_undone"`` (1): ground that is filled is open again, and the points are earned;
+        ``"fill_undone_without_reward"`` (2): they are not; ``"carrot_vanishes"`` (3): once in an episode a carrot is gone, if
+        another one is left
+    """
+
+    modes: ClassVar[dict[int, str]] = {1: "fill_undone", 2: "fill_undone_without_reward", 3: "carrot_vanishes"}
+
+    def reset(self, now: Moment) -> None:
+        super().reset(now)
+        self._taken = False
+
+    def after_frame(self, reward: float, open: bool, now: Moment) -> float:
+        if not open:
+            return reward
+        if self.mode == "carrot_vanishes":
+            self._take_carrot(now)
+            return reward
+        # Points for a fill, or with it those for a hit of the gopher; without points the ground is made new in a new round.
+        if not self.original and reward % 100 != FILL:
+            return reward
+        ram = now.ale.getRAM()
+        filled = cleared(self.before, ram, GROUND)
+        if self.original:
+            filled = self._under_farmer(filled, ram, now)
+        if not filled:
+            return reward
+        now.perturbed = True
+        for byte, bits in filled.items():
+            now.ale.setRAM(byte, int(ram[byte]) | bits)
+        if self.original:
+            return reward if self.mode == "fill_undone" else 0.0
+        self.missing = [(dug_area(byte, bit), UNDUG) for byte, bits in filled.items() for bit in range(8) if bits >> bit & 1]
+        if self.mode == "fill_undone":
+            return reward
+        take_points(now, SCORE_BYTES, FILL)
+        return reward - FILL
+
+    def _take_carrot(self, now: Moment) -> None:
+        carrots = int(now.ale.getRAM()[CARROTS])
+        there = [bit for bit in (LEFT, MIDDLE, RIGHT) if carrots & bit]
+        if not self._taken and len(there) > 1:
+            self._taken = now.perturbed = True
+            now.ale.setRAM(CARROTS, carrots & ~int(now.random.choice(there)))
+
+    def _under_farmer(self, filled: dict[int, int], ram: np.ndarray, now: Moment) -> dict[int, int]:
+        column = min((int(ram[FARMER_X]) - 19) * 6 // 130, 5)
+        digs = now.executed in (1, 5, 6, 7)
+        return {byte: bits for byte, bits in filled.items() if digs and byte % 6 == column}
