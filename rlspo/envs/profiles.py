@@ -54,6 +54,10 @@ class Concept:
     probability: float = 1.0
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "type", type_name(self.type))
+        object.__setattr__(self, "probability", number("probability", self.probability, 0, 1))
+
     @classmethod
     def from_mapping(cls, data: Any, where: str) -> Concept:
         """Read what a profile says about one source.
@@ -62,15 +66,19 @@ class Concept:
         """
         if not isinstance(data, Mapping):
             raise ValueError(f"{where} is {data!r}; it must be a mapping such as {{type: '3.2', effect: crop, mode: left}}.")
-        kind = type_name(data.get("type"), where)
-        settings = {str(key): value for key, value in data.items() if key not in ("type", "effect", "probability")}
+        data = {str(key): value for key, value in data.items()}
+        if "type" not in data:
+            raise ValueError(f"{where} has no type; it must be one of {_listed()}.")
+        kind = type_name(data["type"], where)
+        settings = {key: value for key, value in data.items() if key not in ("type", "effect", "probability")}
         if kind in ("0", "3.1"):
             others = sorted({*settings, *(set(data) & {"effect", "probability"})} - {"effect"} | _named(data))
             if others:
                 raise ValueError(f"{where}: type {kind} perturbs nothing and takes no {', '.join(others)}.")
             return cls(kind)
         if "effect" not in data:
-            raise ValueError(f"{where} has no effect; type {kind} needs one.")
+            hint = " Or noise of another type stands in concept: {type: ..., effect: ...}." if kind == "2.2" else ""
+            raise ValueError(f"{where} has no effect; type {kind} needs one.{hint}")
         chance = number(f"{where}: probability", data.get("probability", 1.0), 0, 1)
         return cls(kind, str(data["effect"]), chance, settings)
 
@@ -94,12 +102,19 @@ class Profile:
 
     type: str
     concept: Concept
-    base: Concept = Concept("3.1")
+    base: Concept = field(default_factory=lambda: Concept("3.1"))
     schedule: Schedule = field(default_factory=Schedule)
     gate: str = "step"
     fidelity: str = "exact"
     env: str | None = None
     name: str = "profile"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "type", type_name(self.type, self.name))
+        _one_of("gate", self.gate, GATES, self.name)
+        _one_of("fidelity", self.fidelity, FIDELITIES, self.name)
+        if self.type == "2.2" and "0" in (self.base.type, self.concept.type):
+            raise ValueError(f"{self.name}: type 0 is another observation, and cannot come and go; take it as the type.")
 
     @classmethod
     def from_mapping(cls, data: Mapping[str, Any], name: str = "profile") -> Profile:
@@ -107,8 +122,11 @@ class Profile:
 
         :raises ValueError: naming what is wrong and the nearest valid value
         """
+        data = {str(key): value for key, value in data.items()}
         name = str(data.get("name", name))
-        kind = type_name(data.get("type"), name)
+        if "type" not in data:
+            raise ValueError(f"{name} has no type; it must be one of {_listed()}.")
+        kind = type_name(data["type"], name)
         # Only what all families share is checked here; what is left are settings, which the effect checks.
         own = {key: value for key, value in data.items() if key not in KEYS}
         drifting = kind == "2.2"
@@ -117,6 +135,8 @@ class Profile:
             raise ValueError(f"{name}: {', '.join(drift_keys)} belong to concept drift; type {kind} takes none (type: '2.2').")
         if drifting and "schedule" not in data:
             raise ValueError(f"{name} has no schedule; type 2.2 needs one: {', '.join(SCHEDULES)}.")
+        if drifting and data["schedule"] != "always" and "period" not in data:
+            raise ValueError(f"{name} has no period; the schedule {data['schedule']!r} needs one, in decision steps.")
         if "concept" in data:
             if own:
                 raise ValueError(f"{name}: {', '.join(sorted(own))} must stand inside concept: {{...}}.")
@@ -127,9 +147,9 @@ class Profile:
             type=kind,
             concept=concept,
             base=Concept.from_mapping(data["base"], f"{name}: base") if "base" in data else Concept("3.1"),
-            schedule=Schedule(str(data["schedule"]), data.get("period", 1)) if drifting else Schedule(),
-            gate=_one_of("gate", data.get("gate", "step"), GATES, name),
-            fidelity=_one_of("fidelity", data.get("fidelity", "exact"), FIDELITIES, name),
+            schedule=_schedule(data, name) if drifting else Schedule(),
+            gate=data.get("gate", "step"),
+            fidelity=data.get("fidelity", "exact"),
             env=None if data.get("env") is None else str(data["env"]),
             name=name,
         )
@@ -140,6 +160,13 @@ class Profile:
         return self.base, self.concept
 
 
+def _schedule(data: Mapping[str, Any], where: str) -> Schedule:
+    try:
+        return Schedule(str(data["schedule"]), data.get("period", 1))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
 def type_name(given: Any, where: str = "type") -> str:
     """A type by its name, also where it was written as a number.
 
@@ -148,17 +175,25 @@ def type_name(given: Any, where: str = "type") -> str:
     >>> type_name(2.1)
     '2.1'
     """
-    text = str(given)
-    if isinstance(given, bool) or text not in TYPES:
-        listed = "; ".join(f"{name!r}: {meaning}" for name, meaning in TYPES.items())
-        raise ValueError(f"{where}: type is {given!r}; it must be one of {listed}.")
+    text = _as_text(given)
+    if text not in TYPES:
+        raise ValueError(f"{where}: type is {given!r}; it must be one of {_listed()}.")
     return text
 
 
-def _one_of(key: str, given: Any, allowed: tuple[str, ...], where: str) -> str:
+def _as_text(type: Any) -> str:
+    """YAML and command lines give numbers for names without quotes, also 1.0 for 1."""
+    whole_float = isinstance(type, float) and type.is_integer()
+    return str(int(type)) if whole_float else str(type)
+
+
+def _listed() -> str:
+    return "; ".join(f"{name!r}: {meaning}" for name, meaning in TYPES.items())
+
+
+def _one_of(key: str, given: Any, allowed: tuple[str, ...], where: str) -> None:
     if given not in allowed:
         raise ValueError(f"{where}: {key} is {given!r}; it must be {' or '.join(map(repr, allowed))}.")
-    return str(given)
 
 
 def profile_names() -> list[str]:
@@ -186,10 +221,10 @@ def read_profile(profile: str | Path | Mapping[str, Any]) -> dict[str, Any]:
             f"profile is {profile!r}; it must be a name ({', '.join(profile_names()[:3])}, ...), a YAML file or a mapping."
         )
     file = Path(profile).expanduser()
-    if not file.is_file():
+    if not _is_file(file):
         packed = [folder / f"{profile}.yml" for folder in data_folders("envs", "stori")]
-        file = next((one for one in packed if one.is_file()), file)
-    if not file.is_file():
+        file = next((one for one in packed if _is_file(one)), file)
+    if not _is_file(file):
         raise ValueError(
             f"profile is {str(profile)!r}, which is neither a file nor a profile that comes with the package. "
             f"{did_you_mean(str(profile), profile_names())}"
@@ -201,6 +236,14 @@ def read_profile(profile: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ValueError(f"{file} is no profile: it must be a mapping.")
     return {"name": file.name.removesuffix(".yml"), **data}
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        # Too long for a name, for instance: the text of a file.
+        return False
 
 
 def load_profile(
@@ -229,27 +272,31 @@ def load_profile(
         profile = _name_for("3.1" if type is None else type, env, fallback)
         type = None
     data = read_profile(profile)
-    if type is not None and str(type) != str(data.get("type")):
+    if type is not None and _as_text(type) != _as_text(data.get("type")):
         raise ValueError(f"type is {type!r} and the profile {data.get('name', 'given')!r} has {data.get('type')!r}; give one.")
     return _for(Profile.from_mapping(_changed(data, changes)), env)
 
 
 def _for(profile: Profile, env: str) -> Profile:
-    if profile.env is not None and profile.env != env:
+    if profile.env is not None and _plain(profile.env) != _plain(env):
         raise ValueError(f"The profile {profile.name!r} is for {profile.env!r}, and this is {env!r}.")
     return profile
 
 
+def _plain(env: str) -> str:
+    """``BankHeist`` and ``bank_heist`` are one."""
+    return "".join(filter(str.isalnum, env)).lower()
+
+
 def _name_for(type: Any, env: str, fallback: str) -> str:
-    text, known = str(type), profile_names()
+    text, known = _as_text(type), profile_names()
     for name in (f"{env}-{text}", f"{env}-{text}A", f"{fallback}-{text}"):
         if name in known:
             return name
     own = sorted({name.partition("-")[2] for name in known if name.partition("-")[0] in (env, fallback)})
     guess = nearest(text, own)
     hint = f"Did you mean {guess!r}? " if guess else ""
-    listed = "; ".join(f"{name}: {meaning}" for name, meaning in TYPES.items())
-    raise ValueError(f"type is {type!r}. {hint}There are {', '.join(own)} for {env!r} ({listed}).")
+    raise ValueError(f"type is {type!r}. {hint}There are {', '.join(own)} for {env!r} ({_listed()}).")
 
 
 def _changed(data: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -258,6 +305,8 @@ def _changed(data: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     inner = {key: value for key, value in changes.items() if key not in KEYS}
     changed = {**data, **outer}
     nested = "concept" in changed
+    if nested and not isinstance(changed["concept"], Mapping):
+        return changed
     noise = dict(changed["concept"]) if nested else {key: value for key, value in changed.items() if key not in KEYS}
     if "effect" in inner and inner["effect"] != noise.get("effect"):
         noise = {key: noise[key] for key in ("type", "probability") if key in noise}

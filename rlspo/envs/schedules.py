@@ -39,26 +39,32 @@ class Schedule:
         else:
             number("period", self.period, 1)
 
-    def start(self) -> Drift:
-        """The drift of one environment, which each episode begins anew."""
-        return Drift(self)
+    def start(self, early: bool = False) -> Drift:
+        """The drift of one environment, which each episode begins anew.
+
+        :param early: see :class:`Drift`
+        """
+        return Drift(self, early)
 
 
 class Drift:
     """How far the concept holds in an episode: :attr:`level` in [0, 1].
 
     :param schedule: its rule
+    :param early: ``"sudden"`` begins one step before its period is over, as in the published code
     """
 
-    def __init__(self, schedule: Schedule) -> None:
+    def __init__(self, schedule: Schedule, early: bool = False) -> None:
         self.schedule = schedule
+        self._early = int(early)
         self.level = 0.0
         self.step = 0
 
     def reset(self) -> None:
         """An episode begins: its first step is step 0."""
         self.step = 0
-        self.level = 1.0 if self.schedule.kind == "always" else 0.0
+        kind, period = self.schedule.kind, self.schedule.period
+        self.level = float(kind == "always" or (kind == "sudden" and self._early >= period))
 
     def advance(self, random: np.random.Generator) -> None:
         """A decision step is over.
@@ -68,7 +74,7 @@ class Drift:
         self.step += 1
         kind, period = self.schedule.kind, self.schedule.period
         if kind == "sudden":
-            self.level = float(self.step >= period)
+            self.level = float(self.step + self._early >= period)
         elif kind == "cyclic":
             self.level = float(self.step // period % 2)
         elif kind == "ramp":

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlspo.common.errors import did_you_mean, nearest
-from rlspo.envs.profiles import Concept, Profile
+from rlspo.envs.profiles import KEYS, Concept, Profile
 from rlspo.envs.stori.actions import ACTION_EFFECTS
 from rlspo.envs.stori.effects import Effect, Moment
 from rlspo.envs.stori.games import BLACKOUTS, GAME_EFFECTS, PREVIEWS
@@ -44,6 +44,11 @@ def build_effect(concept: Concept, game: str, profile: Profile, now: Moment | No
     if concept.effect not in known:
         guess = nearest(concept.effect, known)
         hint = f" Did you mean {guess!r}?" if guess else ""
+        others = [type for type in ("1", "2.1", "3.2") if concept.effect in effects_of(type, game)]
+        if others:
+            hint = f" It is of type {others[0]}."
+            if concept.type == "2.2":
+                hint = f" As what the game drifts to, write concept: {{type: {others[0]!r}, effect: {concept.effect}, ...}}."
         raise ValueError(
             f"{profile.name}: effect is {concept.effect!r}.{hint} Those of type {concept.type} for {game}: {', '.join(known)}."
         )
@@ -65,7 +70,7 @@ def check_settings(cls: type, given: Mapping[str, Any], where: str, without: tup
     parameters = {name: one for name, one in inspect.signature(cls).parameters.items() if name not in without}
     for name in given:
         if name not in parameters:
-            raise ValueError(f"{where} takes no {name!r}. {did_you_mean(name, [*parameters, 'probability'])}")
+            raise ValueError(f"{where} takes no {name!r}. {did_you_mean(name, [*parameters, 'effect', 'probability', *KEYS])}")
     missing = [name for name, one in parameters.items() if one.default is one.empty and name not in given]
     if missing:
         raise ValueError(f"{where} also needs {', '.join(missing)}.")

@@ -29,10 +29,10 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
     It puts itself between the game and its emulator, so that all that wrappers below or above read from the emulator (screens,
     also by raw calls, as ``AtariPreprocessing`` does) is what the agent is to see. The same seed gives the same episodes.
 
-    ``info["stori"]`` of every step: ``type``; ``concept``, 1 while the concept of a drift holds, else 0; ``perturbed``,
-    whether anything was changed in this step; ``executed_action``, as an index, that of the last frame if chance is drawn for
-    each; ``reward``, the game's own, neither perturbed nor clipped. ``render()`` shows the game as it is, :meth:`seen` what
-    the agent sees.
+    ``info["stori"]`` of every step: ``type``; ``concept``, 1 while the concept of a drift holds, else 0; ``perturbed``: was
+    anything changed in this step; ``executed_action``, as an index, that of the last frame if chance is drawn for each;
+    ``reward``, the game's own, neither perturbed nor clipped. ``render()`` shows the game as it is, :meth:`seen` what the
+    agent sees.
 
     :param env: with a game of ``ale_py`` at its base, wrapped in any way
     :param profile: a name, file, mapping or :class:`~rlspo.envs.profiles.Profile`; None: that of ``type``
@@ -54,12 +54,12 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
         pool: bool = False,
         **changes: Any,
     ) -> None:
-        base: Any = env.unwrapped
         if isinstance(env, gym.vector.VectorEnv):
             raise TypeError(
                 f"{env} plays many games at once, and what goes on inside cannot be reached. Wrap each game instead: "
                 "gymnasium.make_vec('STORI/Breakout-v0', 8, 'async', type='2.1')."
             )
+        base: Any = getattr(env, "unwrapped", env)
         if not hasattr(base, "ale") or not hasattr(base, "_action_set"):
             raise TypeError(
                 f"{env} is no Atari game of ale_py. For continuous control: rlspo.envs.stochastic.wrap(env, profile)."
@@ -88,7 +88,7 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
                 f"A decision step of {env} is a single frame, and chance is drawn for each. If a wrapper repeats actions, put "
                 "it inside: rlspo.envs.stori.wrap(AtariWrapper(game), profile). If frames are meant: gate='frame'."
             )
-        drift = self.profile.schedule.start()
+        drift = self.profile.schedule.start(early=self.profile.fidelity == "original")
         self.emulator = PerturbedEmulator(base.ale, sources, now, drift, [*base._action_set], frames, per_frame, pool, noops)
         base.ale = self.emulator
         self._labels = labels_for(game) if self.profile.type == "0" else None

@@ -76,8 +76,8 @@ class BankHeistNoise(Watcher):
     """Bombs fail, fuel leaks, cities change, or banks are empty.
 
     :param mode: ``"bomb_vanishes"`` (1): a bomb that is dropped is gone; ``"fuel_leaks"`` (2): once in each city the fuel
-        falls to about a half, if there was more; ``"city_changes"`` (3): the streets are those of another city, while car, banks and
-        police stay where they are; ``"bank_without_reward"`` (4): a robbery earns nothing, though the score on the screen
+        falls to about a half, if there was more; ``"city_changes"`` (3): the streets are those of another city, while car,
+        banks and police stay where they are; ``"bank_without_reward"`` (4): a robbery earns nothing, though the score on the screen
         counts it
     """
 
