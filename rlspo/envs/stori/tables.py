@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
-from typing import Any
 
-from rlspo.common.errors import did_you_mean, nearest
+from rlspo.envs.effect_tables import make_effect
 from rlspo.envs.profiles import Concept, Profile
 from rlspo.envs.stori.actions import ACTION_EFFECTS
 from rlspo.envs.stori.effects import Effect
@@ -38,29 +36,5 @@ def build_effect(concept: Concept, game: str, profile: Profile) -> Effect:
     """
     :raises ValueError: for an effect or a setting that does not exist, naming the nearest that does
     """
-    known = effects_of(concept.type, game)
-    if concept.effect not in known:
-        guess = nearest(concept.effect, known)
-        hint = f" Did you mean {guess!r}?" if guess else ""
-        raise ValueError(
-            f"{profile.name}: effect is {concept.effect!r}.{hint} Those of type {concept.type} for {game}: {', '.join(known)}."
-        )
-    cls = known[concept.effect]
-    check_settings(cls, concept.settings, f"{profile.name}: {concept.effect}", without=("game", "fidelity"))
-    try:
-        return cls(game=game, fidelity=profile.fidelity, **concept.settings)
-    except ValueError as error:
-        raise ValueError(f"{profile.name}: {concept.effect}: {error}") from error
-
-
-def check_settings(cls: type, given: Mapping[str, Any], where: str, without: tuple[str, ...]) -> None:
-    """
-    :raises ValueError: for settings that ``cls`` does not take or that it lacks
-    """
-    parameters = {name: one for name, one in inspect.signature(cls).parameters.items() if name not in without}
-    for name in given:
-        if name not in parameters:
-            raise ValueError(f"{where} takes no {name!r}. {did_you_mean(name, [*parameters, 'probability'])}")
-    missing = [name for name, one in parameters.items() if one.default is one.empty and name not in given]
-    if missing:
-        raise ValueError(f"{where} also needs {', '.join(missing)}.")
+    inside = {"game": game, "fidelity": profile.fidelity}
+    return make_effect(concept, effects_of(concept.type, game), profile.name, game, inside)
