@@ -39,6 +39,7 @@ def register_envs() -> None:
         max_episode_steps=120,
     )
     _register_stori()
+    _register_stochastic()
 
 
 def _register_stori() -> None:
@@ -53,3 +54,31 @@ def _atari_games() -> list[str]:
     folders = [] if found is None else [Path(place) / "roms" for place in found.submodule_search_locations or []]
     games = sorted(file.stem for folder in folders for file in folder.glob("*.bin"))
     return games or ["bank_heist", "boxing", "breakout", "gopher"]
+
+
+#: The tasks of MuJoCo that gymnasium has.
+MUJOCO_TASKS = (
+    "Ant",
+    "HalfCheetah",
+    "Hopper",
+    "Humanoid",
+    "HumanoidStandup",
+    "InvertedDoublePendulum",
+    "InvertedPendulum",
+    "Pusher",
+    "Reacher",
+    "Swimmer",
+    "Walker2d",
+)
+
+
+def _register_stochastic() -> None:
+    for name in MUJOCO_TASKS:
+        plain = gym.spec(f"{name}-v5")
+        gym.register(
+            id=f"STORI/{name}-v0",
+            entry_point="rlspo.envs.stochastic:make_task",
+            kwargs={"task": plain.id},
+            max_episode_steps=plain.max_episode_steps,
+            reward_threshold=plain.reward_threshold,
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +40,32 @@ class Schedule:
         else:
             number("period", self.period, 1)
 
+    def first(self) -> float:
+        """The level at the beginning of an episode."""
+        return 1.0 if self.kind == "always" else 0.0
+
+    def level_after(self, step: Any, level: Any, random: Any) -> Any:
+        """The level when a decision step is over; of one environment, or of several as arrays ``(n,)``.
+
+        :param step: decision steps of the episode that are over, that one included
+        :param level: during that step
+        :param random: for the two random kinds; the others draw nothing. With the methods ``random()`` and
+            ``normal(scale=...)`` of :class:`numpy.random.Generator`, which give as many numbers as there are environments
+        """
+        if self.kind == "sudden":
+            return 1.0 * (step >= self.period)
+        if self.kind == "cyclic":
+            return 1.0 * (step // self.period % 2)
+        if self.kind == "ramp":
+            return np.minimum(step / self.period, 1.0)
+        if self.kind == "random_switching":
+            return np.where(random.random() < 1 / self.period, 1.0 - level, level)
+        if self.kind == "random_walk":
+            # Reflected: folded back at 0, then at 1, as often as it takes.
+            moved = np.abs(level + random.normal(scale=self.period**-0.5)) % 2
+            return np.where(moved > 1, 2 - moved, moved)
+        return level
+
     def start(self, early: bool = False) -> Drift:
         """The drift of one environment, which each episode begins anew.
 
@@ -63,8 +90,8 @@ class Drift:
     def reset(self) -> None:
         """An episode begins: its first step is step 0."""
         self.step = 0
-        kind, period = self.schedule.kind, self.schedule.period
-        self.level = float(kind == "always" or (kind == "sudden" and self._early >= period))
+        sudden = self.schedule.kind == "sudden"
+        self.level = float(sudden and self._early >= self.schedule.period) or self.schedule.first()
 
     def advance(self, random: np.random.Generator) -> None:
         """A decision step is over.
@@ -72,17 +99,5 @@ class Drift:
         :param random: for the two random kinds; the others draw nothing
         """
         self.step += 1
-        kind, period = self.schedule.kind, self.schedule.period
-        if kind == "sudden":
-            self.level = float(self.step + self._early >= period)
-        elif kind == "cyclic":
-            self.level = float(self.step // period % 2)
-        elif kind == "ramp":
-            self.level = min(self.step / period, 1.0)
-        elif kind == "random_switching":
-            if random.random() < 1 / period:
-                self.level = 1.0 - self.level
-        elif kind == "random_walk":
-            # Reflected: folded back at 0, then at 1, as often as it takes.
-            moved = abs(self.level + random.normal(scale=period**-0.5)) % 2
-            self.level = 2 - moved if moved > 1 else moved
+        step = self.step + (self._early if self.schedule.kind == "sudden" else 0)
+        self.level = float(self.schedule.level_after(step, self.level, random))

@@ -115,6 +115,9 @@ class Layer:
     :param wrapper: of the environment that the simulator is made for; a layer reads its settings, never its memory
     """
 
+    #: Whether the wrapper draws random numbers in a step.
+    stochastic: bool = False
+
     def __init__(self, wrapper: Any) -> None:
         self.wrapper = wrapper
 
@@ -128,6 +131,19 @@ class Layer:
     def before(self, memory: dict[str, Array], actions: Array) -> tuple[dict[str, Array], Array]:
         """The memory after actions for the wrapper, ``(n, ...)``, were turned into actions for what it wraps, and these."""
         return memory, actions
+
+    def reach(self, memory: dict[str, Array], states: Any, live: Array) -> Any:
+        """The core's states just before it steps them, for a wrapper that reaches into the innermost environment.
+
+        :param memory: after :meth:`before`
+        :param states: in the core's form; they may be written to, and :meth:`after` meets what became of them
+        :param live: which of them are stepped, ``(n,)``; the others are to stay as they are
+        """
+        return states
+
+    def reseed(self, memory: dict[str, Array], seed: int) -> dict[str, Array]:
+        """The memory with randomness of its own in each row, independent of the environment's."""
+        return memory
 
     def after(self, memory: dict[str, Array], outcome: Outcome) -> tuple[dict[str, Array], Outcome]:
         """The memory after a step, and the step's outcome as the wrapper shows it (its states are the core's)."""
@@ -182,7 +198,7 @@ class Simulator:
     @property
     def stochastic(self) -> bool:
         """Whether a step can draw random numbers."""
-        return self.core.stochastic
+        return self.core.stochastic or any(layer.stochastic for layer in self.layers)
 
     def capture(self, env: Any) -> States:
         """The state of ``env``: of one for a gymnasium environment, of ``num_envs`` for a vectorised one.
@@ -242,7 +258,8 @@ class Simulator:
     def reseed(self, states: States, seed: int) -> States:
         """The states with randomness of their own, so that nothing which follows tells what the environment will draw."""
         states.check()
-        return States(self.core.reseed(states.core, seed), states.memory, states.ended, states.observations)
+        memory = [layer.reseed(one, seed) for layer, one in zip(self.layers, states.memory, strict=True)]
+        return States(self.core.reseed(states.core, seed), memory, states.ended, states.observations)
 
     def step(self, states: States, actions: Array) -> Outcome:
         """One step of all states whose episodes are not over, without reset. ``states`` are used up.
@@ -257,7 +274,10 @@ class Simulator:
         acted = [*states.memory]
         for place in reversed(range(len(self.layers))):
             acted[place], actions = self.layers[place].before(acted[place], actions)
-        outcome = self.core.step(states.core, actions, live)
+        inner = states.core
+        for layer, memory in zip(self.layers, acted, strict=True):
+            inner = layer.reach(memory, inner, live)
+        outcome = self.core.step(inner, actions, live)
         core, memories = outcome.states, []
         for layer, memory, old in zip(self.layers, acted, states.memory, strict=True):
             changed, outcome = layer.after(memory, outcome)

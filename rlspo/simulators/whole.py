@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import random
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import Any
 
@@ -30,7 +31,20 @@ REFUSED = {
     wrappers.Autoreset: "a step that resets is none of the task; take it off, whoever steps the environment resets it",
     wrappers.AddRenderObservation: "its observations are drawn from the environment itself, which a branch is not",
 }
-Generator = np.random.Generator | np.random.RandomState | random.Random | torch.Generator
+
+
+class OwnChance(ABC):
+    """Randomness that is no generator of NumPy, Python or torch."""
+
+    @abstractmethod
+    def reseed(self, seed: int) -> None:
+        """Go on with a stream of its own.
+
+        :param seed: 64 bits
+        """
+
+
+Generator = OwnChance | np.random.Generator | np.random.RandomState | random.Random | torch.Generator
 
 
 def layers_of(env: gym.Env) -> list[Any]:
@@ -104,7 +118,9 @@ def refresh(generators: list[Any], sequence: np.random.SeedSequence) -> None:
     """Let each generator go on with a stream of its own."""
     for generator in generators:
         own = sequence.spawn(1)[0]
-        if isinstance(generator, np.random.Generator):
+        if isinstance(generator, OwnChance):
+            generator.reseed(int(own.generate_state(1, np.uint64)[0]))
+        elif isinstance(generator, np.random.Generator):
             generator.bit_generator.state = type(generator.bit_generator)(own).state
         elif isinstance(generator, np.random.RandomState):
             generator.set_state(np.random.RandomState(np.random.MT19937(own)).get_state())

@@ -1,0 +1,80 @@
+"""A perturbed task in a simulation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from rlspo.common.trees import tree_map
+from rlspo.envs.stochastic.chance import derived
+from rlspo.envs.stochastic.perturbation import Perturbation
+from rlspo.simulators.base import Array, Layer, Outcome
+from rlspo.simulators.rows import numpy_of
+
+Memory = dict[str, Array]
+
+
+class StochasticLayer(Layer):
+    """Does to many states what the wrapper does to its environment, chance included.
+
+    :param wrapper: of which the settings are read
+    :param perturbation: what it does
+    """
+
+    def __init__(self, wrapper: Any, perturbation: Perturbation) -> None:
+        super().__init__(wrapper)
+        self.perturbation, self.stochastic = perturbation, perturbation.stochastic
+
+    def capture(self, wrapper: Any) -> dict[str, np.ndarray]:
+        return {name: array.copy() for name, array in wrapper.chance.memory.items()}
+
+    def restore(self, wrapper: Any, memory: dict[str, np.ndarray]) -> None:
+        wrapper.chance.memory = {name: array.copy() for name, array in memory.items()}
+        wrapper.follow_drift()
+
+    def reseed(self, memory: Memory, seed: int) -> Memory:
+        key = derived(np.array([seed], np.uint64), len(memory))
+        return _like(memory, self.perturbation.reseeded(numpy_of(memory), int(key[0])))
+
+    def before(self, memory: Memory, actions: Array) -> tuple[Memory, Array]:
+        known, executed = self.perturbation.act(numpy_of(memory), numpy_of(actions))
+        return _like(memory, known), _like(actions, executed)
+
+    def reach(self, memory: Memory, states: Any, live: Array) -> Any:
+        force, jump = self.perturbation.pushes(numpy_of(memory))
+        drift = self.perturbation.model_drift
+        if force is None and jump is None and drift is None:
+            return states
+        # MuJoCo need not be installed.
+        from rlspo.simulators.mujoco import reaching_in
+
+        if drift is not None:
+            states = reaching_in.with_models(states, self.perturbation.model_levels(memory), drift.model_at)
+        if force is not None:
+            # Also of those that are not stepped: it is taken away again.
+            reaching_in.push(states, force)
+        if jump is not None:
+            reaching_in.kick(states, jump * live[:, None])
+        return states
+
+    def after(self, memory: Memory, outcome: Outcome) -> tuple[Memory, Outcome]:
+        known = numpy_of(memory)
+        force, _ = self.perturbation.pushes(known)
+        if force is not None:
+            from rlspo.simulators.mujoco import reaching_in
+
+            reaching_in.push(outcome.states, force, sign=-1)
+        new, rewards, seen = self.perturbation.end(known, numpy_of(outcome.rewards), numpy_of(outcome.observations))
+        return _like(memory, new), outcome._replace(
+            rewards=_like(outcome.rewards, rewards), observations=_like(outcome.observations, seen)
+        )
+
+
+def _like(given: Any, found: Any) -> Any:
+    """NumPy's arrays as tensors where ``given`` are."""
+    leaf = next(iter(given.values())) if isinstance(given, dict) else given
+    if not isinstance(leaf, torch.Tensor):
+        return found
+    return tree_map(lambda array: torch.as_tensor(array, device=leaf.device), found)

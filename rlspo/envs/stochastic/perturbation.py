@@ -1,0 +1,168 @@
+"""All that a profile does to a task, as functions of what is remembered of each of many copies.
+
+The wrapper remembers one copy, a simulation as many as it branches into, and both go through here. So a simulation foretells
+to the last bit what the environment will do, until its chance is made its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rlspo.envs.profiles import Profile
+from rlspo.envs.stochastic.chance import Array, Chance, derived
+from rlspo.envs.stochastic.drifts import ModelDrift
+from rlspo.envs.stochastic.effects import Effect, Memory, Now
+from rlspo.envs.stochastic.tables import build_effect
+from rlspo.envs.stochastic.task import Task
+
+#: Streams of a step's chance; those of effects come after, :data:`HOOKS` for each.
+GATES, DRIFT, EFFECTS = 0, 1, 2
+HOOKS = ("act", "force", "kick", "reward", "observe")
+#: Levels between 0 and 1 that the physics of branches with chance of their own can have.
+STEPS_OF_WALK = 32
+
+
+class Source(NamedTuple):
+    """An effect with its gate.
+
+    :param place: 0 for what holds before the drift, 1 for what holds after it
+    """
+
+    place: int
+    probability: float
+    effect: Effect
+
+
+class Perturbation:
+    """What a profile does, without any state of its own.
+
+    What is remembered: ``key`` of the randomness (the bits of an ``uint64`` as an ``int64``); ``count`` of moments that drew
+    from it; ``free``, whether chance is a branch's own; ``step`` of the episode, -1 in a reset; ``level`` of the drift; and what
+    effects add under their place.
+
+    :param profile: the profile
+    :param task: what it perturbs
+    :raises ValueError: for effects or settings that do not exist or do not fit the task
+    """
+
+    def __init__(self, profile: Profile, task: Task) -> None:
+        for name, usual in (("gate", "step"), ("fidelity", "exact")):
+            if getattr(profile, name) != usual:
+                raise ValueError(
+                    f"{profile.name}: {name} is {getattr(profile, name)!r}, which is for Atari games; leave it out."
+                )
+        if profile.type == "0":
+            raise ValueError(f"{profile.name}: type 0 is for Atari games; a vector of the state is labelled already.")
+        self.profile, self.task, self.schedule = profile, task, profile.schedule
+        self.sources: list[Source] = []
+        #: Of the physics; None: there is none.
+        self.model_drift: ModelDrift | None = None
+        for place, concept in enumerate(profile.concepts):
+            if concept.effect == "none":
+                continue
+            effect = build_effect(concept, task, profile)
+            if not isinstance(effect, ModelDrift):
+                self.sources.append(Source(place, concept.probability, effect))
+            elif place == 0 or concept.probability != 1:
+                what = "base is a drift of physics" if place == 0 else f"probability is {concept.probability:g}"
+                raise ValueError(f"{profile.name}: {what}; physics drift by the schedule alone, to the concept.")
+            else:
+                self.model_drift = effect
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether chance has a part in it."""
+        return bool(self.sources) or self.schedule.kind.startswith("random")
+
+    def seeded(self, key: int, n: int = 1) -> Memory:
+        """What is remembered of ``n`` copies before their first episode.
+
+        :param key: 64 bits
+        """
+        keys = np.full(n, key, np.uint64).view(np.int64)
+        return self._begun({"key": keys, "count": np.zeros(n, np.int64), "free": np.zeros(n, bool)})
+
+    def reseeded(self, memory: Memory, key: int) -> Memory:
+        """The same with chance of its own, for each row another.
+
+        :param key: 64 bits
+        """
+        n = len(memory["key"])
+        keys = derived(np.full(n, key, np.uint64), np.arange(n)).view(np.int64)
+        return {**memory, "key": keys, "free": np.ones(n, bool)}
+
+    # --- the course of an episode ------------------------------------------------------------------------------------------
+
+    def begin(self, memory: Memory, observations: Array) -> tuple[Memory, Array]:
+        """An episode begins; what the agent sees of its first state, ``(n, *observation_shape)``."""
+        memory = self._begun(memory)
+        memory, seen = self._through("observe", memory, observations)
+        return {**memory, "count": memory["count"] + 1, "step": np.zeros_like(memory["step"])}, seen
+
+    def act(self, memory: Memory, actions: Array) -> tuple[Memory, Array]:
+        """The actions that the task gets for those chosen, ``(n, *action_shape)``."""
+        return self._through("act", memory, actions)
+
+    def pushes(self, memory: Memory) -> tuple[Array | None, Array | None]:
+        """Forces during the step and jumps of velocities before it (see :class:`Effect`); None: none. Nothing is remembered."""
+        return self._sum("force", memory), self._sum("kick", memory)
+
+    def end(self, memory: Memory, rewards: Array, observations: Any) -> tuple[Memory, Array, Any]:
+        """The step is over: rewards, ``(n,)``, and observations as the agent gets them."""
+        memory, rewards = self._through("reward", memory, rewards)
+        memory, observations = self._through("observe", memory, observations)
+        step = memory["step"] + 1
+        chance = Chance(derived(self._keys(memory), DRIFT))
+        level = np.asarray(self.schedule.level_after(step, memory["level"], chance), np.float64)
+        return {**memory, "count": memory["count"] + 1, "step": step, "level": level}, rewards, observations
+
+    def model_levels(self, memory: Memory) -> Array:
+        """The levels of the physics, ``(n,)``: of free branches of a random walk rounded, as each takes a model of its own."""
+        level = memory["level"]
+        if self.schedule.kind != "random_walk":
+            return level
+        return np.where(memory["free"], np.rint(level * STEPS_OF_WALK) / STEPS_OF_WALK, level)
+
+    # --- hooks ---------------------------------------------------------------------------------------------------------------
+
+    def _begun(self, memory: Memory) -> Memory:
+        n = len(memory["key"])
+        fresh = {name: memory[name] for name in ("key", "count", "free")}
+        fresh |= {"step": np.full(n, -1), "level": np.full(n, self.schedule.first())}
+        for source in self.sources:
+            fresh |= {f"{source.place}.{name}": array for name, array in source.effect.start(n).items()}
+        return fresh
+
+    def _through(self, hook: str, memory: Memory, values: Any) -> tuple[Memory, Any]:
+        """Values through a hook of all effects that have it."""
+        for source in self._with(hook):
+            now = self._now(source, hook, memory)
+            values = getattr(source.effect, hook)(values, now)
+            memory = {**memory, **{f"{source.place}.{name}": array for name, array in now.memory.items()}}
+        return memory, values
+
+    def _sum(self, hook: str, memory: Memory) -> Array | None:
+        found = [getattr(source.effect, hook)(self._now(source, hook, memory)) for source in self._with(hook)]
+        return sum(found[1:], found[0]) if found else None
+
+    def _with(self, hook: str) -> list[Source]:
+        return [source for source in self.sources if getattr(type(source.effect), hook) is not getattr(Effect, hook)]
+
+    def _now(self, source: Source, hook: str, memory: Memory) -> Now:
+        keys, place = self._keys(memory), source.place
+        weight = memory["level"] if place else 1.0 - memory["level"]
+        # Drawn for both places, so that each has the same chance whatever the other is.
+        gate = Chance(derived(keys, GATES)).random(2)[:, place]
+        own = {name.partition(".")[2]: array for name, array in memory.items() if name.startswith(f"{place}.")}
+        chance = Chance(derived(keys, EFFECTS + place * len(HOOKS) + HOOKS.index(hook)))
+        return Now(gate < source.probability * weight, weight > 0, memory["step"], own, chance)
+
+    def _keys(self, memory: Memory) -> Array:
+        """Of this moment's randomness, ``(n,)``."""
+        keys = derived(memory["key"].view(np.uint64), memory["count"])
+        if not memory["free"].any():
+            return keys
+        # Copies of one branch that are stepped side by side each meet another chance.
+        return np.where(memory["free"], derived(keys, np.arange(len(keys))), keys)

@@ -1,0 +1,40 @@
+"""What a wrapper that reaches into MuJoCo does to captured states: forces, jumps of velocities, other models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rlspo.simulators.mujoco.core import MujocoStates
+from rlspo.simulators.mujoco.physics import component
+
+
+def push(states: MujocoStates, forces: np.ndarray, sign: int = 1) -> None:
+    """Add to the forces on bodies (``xfrc_applied``), or take them away again.
+
+    :param forces: ``(n, n_bodies, 6)``
+    :param sign: 1 or -1
+    """
+    part = component(states.origins[0].model, "XFRC_APPLIED")
+    states.rows[:, part] += sign * forces.reshape(len(forces), -1)
+
+
+def kick(states: MujocoStates, jumps: np.ndarray) -> None:
+    """Add to the velocities of the joints (``qvel``).
+
+    :param jumps: ``(n, n_velocities)``
+    """
+    states.rows[:, component(states.origins[0].model, "QVEL")] += jumps
+
+
+def with_models(states: MujocoStates, levels: np.ndarray, model_at: Callable[[float], Any]) -> MujocoStates:
+    """The same states with other models.
+
+    :param levels: which model each state is to have, ``(n,)``
+    :param model_at: a model by its level
+    """
+    pairs, origin = np.unique(np.stack([states.origin, levels], axis=1), axis=0, return_inverse=True)
+    origins = [states.origins[int(old)]._replace(model=model_at(float(level))) for old, level in pairs]
+    return MujocoStates(states.rows, states.lagging, origins, origin.reshape(-1))
