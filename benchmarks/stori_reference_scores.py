@@ -4,9 +4,9 @@
 
 Returns are the game's points that the agent would get in a whole episode, not clipped. Episode k is reset with seed 20000 + k
 and begins after 1 to 30 frames without action, as in training; the random policy draws its actions from a generator of its own
-of the same seed. An episode ends after 108,000 frames at the latest. Without any action Breakout serves no ball, and Gopher and
-BankHeist never end: nothing happens in them. So where noise does not act in its place, this policy plays 7,200 frames (two
-minutes; a round of Boxing has 7,141).
+of the same seed. An episode ends after 108,000 frames at the latest. Without any action Breakout serves no ball, and Gopher
+and BankHeist never end: nothing happens in them. So where noise does not act in its place, this policy plays 7,200 frames
+(two minutes; a round of Boxing has 7,141).
 
 These policies look at nothing, so what only hides the screen (types 3.1 and 3.2, and drifts between them) leaves their returns
 as they are in the unperturbed game: these cells are not played, and say whose score they repeat.
@@ -26,17 +26,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from scipy import stats
+from stori_results import CELLS, GAMES, RESULTS
 
 import rlspo  # noqa: F401  registers the environments
 from rlspo.envs.profiles import Profile, profile_names, read_profile
+from rlspo.zoo.files import write_text
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "zoo" / "results" / "stori_reference"
+FOLDER = RESULTS / "stori_reference"
 POLICIES = ("random", "noop")
-GAMES = {"breakout": "Breakout", "boxing": "Boxing", "gopher": "Gopher", "bankheist": "BankHeist"}
-THREE = ("1", "2.1", "2.2", "3.1", "3.2A", "3.2B", "3.2C")
-ONE = ("1", "2.1", "2.2", "3.1", "3.2")
-CELLS = tuple(f"{game}-{kind}" for game in GAMES for kind in (THREE if game in ("breakout", "boxing") else ONE))
 SEED, NOOP_MAX = 20_000, 30
 CAP, CAP_STILL = 108_000, 7_200  # frames
 FRAMESKIP = 4
@@ -116,7 +113,7 @@ def write(asked: dict[str, Any]) -> str:
         "returns": returns,
         "lengths": lengths,
     }
-    file_of(cell, policy).write_text(json.dumps(result) + "\n", encoding="utf-8")
+    write_text(file_of(cell, policy), json.dumps(result) + "\n")
     return f"{cell}, {policy}: {result['mean']} in {result['seconds']} s"
 
 
@@ -126,11 +123,11 @@ def repeat(cell: str, policy: str) -> None:
     known = json.loads(file_of(original, policy).read_text(encoding="utf-8"))
     kept = {key: known[key] for key in ("mean", "interval", "mean_length")}
     result = {"cell": cell, "policy": policy, "repeats": original, **kept}
-    file_of(cell, policy).write_text(json.dumps(result) + "\n", encoding="utf-8")
+    write_text(file_of(cell, policy), json.dumps(result) + "\n")
 
 
 def file_of(cell: str, policy: str) -> Path:
-    return RESULTS / f"{cell}_{policy}.json"
+    return FOLDER / f"{cell}_{policy}.json"
 
 
 def missing(cells: list[str], episodes: int) -> Iterator[dict[str, Any]]:
@@ -148,7 +145,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
     parser.add_argument("--episodes", type=int, default=100, metavar="N", help="of each cell and policy")
     args = parser.parse_args()
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
     there = [cell for cell in CELLS if cell in profile_names()]
     for cell in CELLS:
         if cell not in there:
