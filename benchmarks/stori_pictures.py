@@ -83,6 +83,7 @@ def returns(named: Named, skill_free: Scores, folder: Path = FOLDER) -> None:
         axis.spines[["top", "right"]].set_visible(False)
         if game in ("gopher", "bankheist"):
             axis.set_yscale("symlog", linthresh=100)
+            axis.set_ylim(bottom=0)
     handles = [plt.Line2D([], [], marker="o", ls="", color=COLOURS[label], label=label) for label in named]
     handles.append(plt.Line2D([], [], color="black", ls=":", label="random"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
