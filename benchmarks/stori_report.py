@@ -91,7 +91,8 @@ PROTOCOLS = (
     "evaluated in 100 episodes, but not in the same way: chance is drawn for each of the four frames there and once "
     "for each decision step here. With replaced actions and p = 0.3, the four frames of a step all go as intended in "
     "36 % (Breakout) to 24 % (BankHeist) of the cases there, and in 78 % to 72 % here. Both are model-based and "
-    "update far more often for each step. Random and no action: means of 100 episodes with 95 % intervals."
+    "update far more often for each step. Random and no action: means of 100 episodes with 95 % intervals; where "
+    "noise only hides the screen, these policies score what they score in 3.1."
 )
 
 
