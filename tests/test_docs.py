@@ -1,5 +1,6 @@
 """What the docs say can be done: Python examples run as they stand, and the flags that they name exist."""
 
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -141,3 +142,19 @@ def test_the_page_of_stori_lists_every_effect_and_mode() -> None:
                 if name not in generic:
                     listed = ", ".join(f"{number} `{mode}`" for number, mode in vars(effect)["modes"].items())
                     assert rows[title, name] == listed
+
+
+def test_the_page_of_stochastic_control_lists_every_effect_and_setting() -> None:
+    from rlspo.envs.stochastic.tables import EFFECTS
+
+    text = (ROOT / "docs" / "stochastic.md").read_text(encoding="utf-8")
+    rows = {
+        cells[2]: cells
+        for cells in ([cell.strip() for cell in line.split("|")] for line in text.splitlines())
+        if len(cells) == 6
+    }
+    for kind, table in EFFECTS.items():
+        for name, effect in table.items():
+            row = next(cells for head, cells in rows.items() if f"`{name}`" in head)
+            settings = [each for each in inspect.signature(effect).parameters if each != "task"]
+            assert [each for each in settings if f"`{each}`" not in row[4]] == [], (kind, name)
