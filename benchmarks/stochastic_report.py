@@ -13,7 +13,7 @@ import numpy as np
 from stori_results import PLAIN, ROOT, Score, Scores, by_chance, verdict
 
 PICTURE = ROOT / "docs" / "_static" / "stori" / "continuous.png"
-TASKS = {"halfcheetah": "HalfCheetah", "hopper": "Hopper"}
+TASKS = ("HalfCheetah", "Hopper")
 TYPES = ("1", "2.1", "2.2", "3.1", "3.2")
 CELLS = tuple(f"{task}-{kind}" for task in TASKS for kind in TYPES)
 AGENTS = {"ppo": "PPO", "barpo": "BARPO", "pdppo": "PDPPO"}
@@ -34,10 +34,10 @@ def score_text(score: Score | None) -> str:
 def table(scores: Scores, caption: str) -> str:
     """Returns by task and type, then a verdict for each agent."""
     lines = [f"| task | type | {' | '.join(AGENTS.values())} |", "|---" * (2 + len(AGENTS)) + "|"]
-    for task, title in TASKS.items():
+    for task in TASKS:
         for kind in TYPES:
             found = [score_text(scores.get((agent, f"{task}-{kind}"))) for agent in AGENTS]
-            lines.append(f"| {title} | {kind} | {' | '.join(found)} |")
+            lines.append(f"| {task} | {kind} | {' | '.join(found)} |")
     lines += ["", f"Mean return, every seed in brackets. {caption}", ""]
     return "\n".join([*lines, *(f"- {text}" for text in verdicts(scores))]) + "\n"
 
@@ -45,12 +45,12 @@ def table(scores: Scores, caption: str) -> str:
 def verdicts(scores: Scores) -> Iterator[str]:
     """Whether an agent does better than PPO where the noise is that it is made for, and better there than without noise."""
     for agent, kinds in NAMED_FOR.items():
-        for task, title in TASKS.items():
+        for task in TASKS:
             plain = _against(agent, f"{task}-{PLAIN}", scores)
             for kind in kinds:
                 cell = f"{task}-{kind}"
                 ours, theirs = scores.get((agent, cell)), scores.get(("ppo", cell))
-                where = f"{AGENTS[agent]} on {title}, type {kind}"
+                where = f"{AGENTS[agent]} on {task}, type {kind}"
                 if ours is None or theirs is None:
                     yield f"{where}: not run."
                     continue
@@ -82,7 +82,7 @@ def _signed(value: float) -> str:
 def draw(scores: Scores, file: Path = PICTURE) -> None:
     """Bars for each type with intervals over seeds; dots are seeds."""
     figure, axes = plt.subplots(1, len(TASKS), figsize=(10, 3.6), constrained_layout=True)
-    for axis, (task, title) in zip(axes, TASKS.items(), strict=True):
+    for axis, task in zip(axes, TASKS, strict=True):
         for index, agent in enumerate(AGENTS):
             places = np.arange(len(TYPES)) + (index - 1) * 0.26
             for place, kind in zip(places, TYPES, strict=True):
@@ -95,7 +95,7 @@ def draw(scores: Scores, file: Path = PICTURE) -> None:
                     axis.vlines(place, score.low, score.high, color="black", lw=1)
                 axis.plot([place] * len(score.seeds), score.seeds, "k.", ms=4)
         axis.set_xticks(range(len(TYPES)), TYPES)
-        axis.set_title(f"STORI/{title}-v0", fontsize=10)
+        axis.set_title(f"STORI/{task}-v0", fontsize=10)
         axis.set_xlabel("type")
         axis.set_ylabel("return")
         axis.spines[["top", "right"]].set_visible(False)

@@ -56,22 +56,29 @@ class Score:
 Scores = dict[tuple[str, str], Score]
 
 
-def of_grid(folder: Path, cells: Sequence[str], evaluation: str = "natural") -> Scores:
+def of_grid(folder: Path, cells: Sequence[str], evaluation: str) -> Scores:
     """What the agents of a grid score, as far as it has been run and exported.
 
     :param folder: with ``episodes.json``; one that does not exist holds nothing
     :param cells: that its environments are named by
-    :raises ValueError: for an environment with another name, which would be lost in silence
+    :param evaluation: its name in the grid
+    :raises ValueError: for an environment with another name, which would be lost in silence, and if there are results but
+        none of this evaluation
     """
     file = folder / "episodes.json"
     if not file.is_file():
         return {}
     means: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
-    for one in json.loads(file.read_text(encoding="utf-8")):
+    episodes = json.loads(file.read_text(encoding="utf-8"))
+    for one in episodes:
         if one["env"] not in cells:
             raise ValueError(f"{file}: there is no cell {one['env']!r}. {did_you_mean(one['env'], cells)}")
         if one["evaluation"] == evaluation:
             means[one["agent"], one["env"]][one["seed"]] = float(np.mean(one["returns"]))
+    if episodes and not means:
+        raise ValueError(
+            f"{file}: there is no evaluation {evaluation!r} but {sorted({one['evaluation'] for one in episodes})}."
+        )
     return {key: Score.of_seeds(seeds) for key, seeds in means.items()}
 
 

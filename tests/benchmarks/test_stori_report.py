@@ -33,7 +33,7 @@ def write_grid(folder: Path, returns: dict[tuple[str, str, int], list[float]]) -
     episodes = [
         {"agent": agent, "env": env, "seed": seed, "evaluation": name, "returns": values, "lengths": [1] * len(values)}
         for (agent, env, seed), values in returns.items()
-        for name, values in (("natural", values), ("random", [-1000.0]))
+        for name, values in (("sampled", values), ("random", [-1000.0]))
     ]
     (folder / "episodes.json").write_text(json.dumps(episodes))
     about = {"n_timesteps": [100_352], "episodes": 2, "seeds": [0, 7]}
@@ -60,17 +60,23 @@ def test_scores_of_a_grid_are_means_over_the_means_of_seeds(results, tmp_path):
         ("ppo", "breakout-1", 0): [1.0, 1.0],
         ("ppo", "breakout-3.2A", 0): [2.0],
     }
-    found = results.of_grid(write_grid(tmp_path / "grid", returns), results.CELLS)
+    found = results.of_grid(write_grid(tmp_path / "grid", returns), results.CELLS, "sampled")
     both = found["ppo", "breakout-1"]
     assert (both.value, both.low, both.high, both.seeds) == (2.5, 1.0, 4.0, (1.0, 4.0))  # in the order of the seeds
     assert found["ppo", "breakout-3.2A"] == results.Score(2.0, seeds=(2.0,))  # one seed says nothing of others
-    assert results.of_grid(tmp_path / "none", results.CELLS) == {}
+    assert results.of_grid(tmp_path / "none", results.CELLS, "sampled") == {}
 
 
 def test_an_environment_with_an_unknown_name_is_refused_rather_than_lost(results, tmp_path):
     folder = write_grid(tmp_path / "grid", {("ppo", "breakout-3.2a", 0): [1.0]})
     with pytest.raises(ValueError, match=r"no cell 'breakout-3\.2a'. Did you mean 'breakout-3\.2A'"):
-        results.of_grid(folder, results.CELLS)
+        results.of_grid(folder, results.CELLS, "sampled")
+
+
+def test_an_evaluation_that_a_grid_does_not_have_is_refused(results, tmp_path):
+    folder = write_grid(tmp_path / "grid", {("ppo", "breakout-1", 0): [1.0]})
+    with pytest.raises(ValueError, match=r"no evaluation 'natural' but \['random', 'sampled'\]"):
+        results.of_grid(folder, results.CELLS, "natural")
 
 
 def test_what_is_kept_is_measured_from_random_in_the_same_cell(results):
@@ -137,12 +143,12 @@ def test_tables_of_partial_results_say_what_is_missing(modules, results):
 
 def test_the_verdict_on_continuous_control_comes_from_the_data(modules, results):
     made = {
-        ("ppo", "hopper-3.2"): (100.0, 300.0),
-        ("barpo", "hopper-3.2"): (400.0, 500.0),
-        ("ppo", "hopper-3.1"): (1000.0, 1200.0),
-        ("barpo", "hopper-3.1"): (900.0, 1000.0),
-        ("ppo", "hopper-2.1"): (200.0, 400.0),
-        ("pdppo", "hopper-2.1"): (300.0, 320.0),
+        ("ppo", "Hopper-3.2"): (100.0, 300.0),
+        ("barpo", "Hopper-3.2"): (400.0, 500.0),
+        ("ppo", "Hopper-3.1"): (1000.0, 1200.0),
+        ("barpo", "Hopper-3.1"): (900.0, 1000.0),
+        ("ppo", "Hopper-2.1"): (200.0, 400.0),
+        ("pdppo", "Hopper-2.1"): (300.0, 320.0),
     }
     scores = {key: results.Score.of_seeds(dict(enumerate(values))) for key, values in made.items()}
     table = modules["stochastic_report"].table(scores, "")
@@ -164,5 +170,5 @@ def test_pictures_are_drawn_of_nothing_and_of_something(modules, results, tmp_pa
         named = {"PPO": ("ppo", scores), "STORM": ("STORM", results.published())}
         pictures.losses(named, {}, folder)
         pictures.returns(named, {}, folder)
-        continuous.draw({("ppo", "hopper-1"): results.Score(5.0, seeds=(5.0,))} if number else {}, folder / "continuous.png")
+        continuous.draw({("ppo", "Hopper-1"): results.Score(5.0, seeds=(5.0,))} if number else {}, folder / "continuous.png")
         assert {file.name for file in folder.iterdir()} == {"loss.png", "returns.png", "continuous.png"}
