@@ -4,9 +4,9 @@
 
 Returns are the game's points that the agent would get in a whole episode, not clipped. Episode k is reset with seed 20000 + k
 and begins after 1 to 30 frames without action, as in training; the random policy draws its actions from a generator of its own
-of the same seed. An episode ends after 108,000 frames at the latest. Without any action Breakout serves no ball, and Gopher and
-BankHeist never end: nothing happens in them. So where noise does not act in its place, this policy plays 7,200 frames (two
-minutes; a round of Boxing has 7,141).
+of the same seed. An episode ends after 108,000 frames at the latest. Without any action Breakout serves no ball, and Gopher
+and BankHeist never end: nothing happens in them. So where noise does not act in its place, this policy plays 7,200 frames
+(two minutes; a round of Boxing has 7,141).
 
 These policies look at nothing, so what only hides the screen (types 3.1 and 3.2, and drifts between them) leaves their returns
 as they are in the unperturbed game: these cells are not played, and say whose score they repeat.
@@ -15,6 +15,7 @@ as they are in the unperturbed game: these cells are not played, and say whose s
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import json
 import time
 from collections.abc import Iterator
@@ -26,17 +27,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from scipy import stats
+from stori_results import CELLS, GAMES, RESULTS
 
 import rlspo  # noqa: F401  registers the environments
-from rlspo.envs.profiles import Profile, profile_names, read_profile
+from rlspo.envs.profiles import Profile, read_profile
+from rlspo.zoo.files import write_text
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "zoo" / "results" / "stori_reference"
+FOLDER = RESULTS / "stori_reference"
 POLICIES = ("random", "noop")
-GAMES = {"breakout": "Breakout", "boxing": "Boxing", "gopher": "Gopher", "bankheist": "BankHeist"}
-THREE = ("1", "2.1", "2.2", "3.1", "3.2A", "3.2B", "3.2C")
-ONE = ("1", "2.1", "2.2", "3.1", "3.2")
-CELLS = tuple(f"{game}-{kind}" for game in GAMES for kind in (THREE if game in ("breakout", "boxing") else ONE))
 SEED, NOOP_MAX = 20_000, 30
 CAP, CAP_STILL = 108_000, 7_200  # frames
 FRAMESKIP = 4
@@ -57,7 +55,8 @@ def interval(values: list[float]) -> tuple[float, float]:
 
 def conditions(cell: str, policy: str, episodes: int) -> dict[str, Any]:
     """Everything that decides what a cell gives."""
-    profile = read_profile(cell)
+    # What a profile is called changes nothing.
+    profile = {key: value for key, value in read_profile(cell).items() if key not in ("name", "description")}
     acts = any(concept.type == "1" for concept in Profile.from_mapping(profile).concepts)
     return {
         "cell": cell,
@@ -116,7 +115,7 @@ def write(asked: dict[str, Any]) -> str:
         "returns": returns,
         "lengths": lengths,
     }
-    file_of(cell, policy).write_text(json.dumps(result) + "\n", encoding="utf-8")
+    write_text(file_of(cell, policy), json.dumps(result) + "\n")
     return f"{cell}, {policy}: {result['mean']} in {result['seconds']} s"
 
 
@@ -126,11 +125,11 @@ def repeat(cell: str, policy: str) -> None:
     known = json.loads(file_of(original, policy).read_text(encoding="utf-8"))
     kept = {key: known[key] for key in ("mean", "interval", "mean_length")}
     result = {"cell": cell, "policy": policy, "repeats": original, **kept}
-    file_of(cell, policy).write_text(json.dumps(result) + "\n", encoding="utf-8")
+    write_text(file_of(cell, policy), json.dumps(result) + "\n")
 
 
 def file_of(cell: str, policy: str) -> Path:
-    return RESULTS / f"{cell}_{policy}.json"
+    return FOLDER / f"{cell}_{policy}.json"
 
 
 def missing(cells: list[str], episodes: int) -> Iterator[dict[str, Any]]:
@@ -147,14 +146,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
     parser.add_argument("--episodes", type=int, default=100, metavar="N", help="of each cell and policy")
+    parser.add_argument("--only", default="*", metavar="PATTERN", help="cells, such as 'boxing-*'; their 3.1 must be there")
     args = parser.parse_args()
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    there = [cell for cell in CELLS if cell in profile_names()]
-    for cell in CELLS:
-        if cell not in there:
-            print(f"{cell}: there is no such profile", flush=True)
-    blind = [cell for cell in there if hides_only(Profile.from_mapping(read_profile(cell)))]
-    played = [cell for cell in there if cell not in blind or cell.endswith("-3.1")]
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    cells = fnmatch.filter(CELLS, args.only)
+    blind = [cell for cell in cells if hides_only(Profile.from_mapping(read_profile(cell)))]
+    played = [cell for cell in cells if cell not in blind or cell.endswith("-3.1")]
     with get_context("spawn").Pool(args.workers) as pool:
         for line in pool.imap_unordered(write, missing(played, args.episodes)):
             print(line, flush=True)

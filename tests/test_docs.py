@@ -1,5 +1,6 @@
 """What the docs say can be done: Python examples run as they stand, and the flags that they name exist."""
 
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rlspo.envs.stori.tables import effects_of
 from rlspo.zoo import cli
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +31,8 @@ PAGES = [
     "docs/puzzles.md",
     "docs/sac.md",
     "docs/simulators.md",
+    "docs/stochastic.md",
+    "docs/stori.md",
 ]
 
 
@@ -112,3 +116,45 @@ rlspo tune --algo ppo -params gamma:-1
     assert flags_in_columns(page) == {("train", "-n"), ("train", "--steps"), ("train", "-o")}
     expected = {("plot", "--kind"), ("record", "-x"), ("tune", "--algo"), ("tune", "-params")}
     assert flags_after_commands(page) - {(command, "--help") for command in cli.COMMANDS} == expected
+
+
+def rows_of_games(text: str) -> dict[tuple[str, str], str]:
+    """The column of modes by game and effect, of the table that has these three columns."""
+    table = text.partition("| game | effect | modes |\n|---|---|---|\n")[2].partition("\n\n")[0]
+    found: dict[tuple[str, str], str] = {}
+    game = ""
+    for line in table.splitlines():
+        first, effect, modes = (cell.strip() for cell in line.strip("|").split("|"))
+        game = first or game
+        found[game, effect.split("`")[1]] = modes
+    return found
+
+
+def test_the_page_of_stori_lists_every_effect_and_mode() -> None:
+    text = (ROOT / "docs" / "stori.md").read_text(encoding="utf-8")
+    rows = rows_of_games(text)
+    titles = {"breakout": "Breakout", "boxing": "Boxing", "gopher": "Gopher", "bank_heist": "BankHeist"}
+    for kind in ("1", "2.1", "2.2", "3.2"):
+        generic = effects_of(kind, "pong")
+        assert [name for name in generic if f"`{name}`" not in text] == []
+        for game, title in titles.items():
+            for name, effect in effects_of(kind, game).items():
+                if name not in generic:
+                    listed = ", ".join(f"{number} `{mode}`" for number, mode in vars(effect)["modes"].items())
+                    assert rows[title, name] == listed
+
+
+def test_the_page_of_stochastic_control_lists_every_effect_and_setting() -> None:
+    from rlspo.envs.stochastic.tables import EFFECTS
+
+    text = (ROOT / "docs" / "stochastic.md").read_text(encoding="utf-8")
+    rows = {
+        cells[2]: cells
+        for cells in ([cell.strip() for cell in line.split("|")] for line in text.splitlines())
+        if len(cells) == 6
+    }
+    for kind, table in EFFECTS.items():
+        for name, effect in table.items():
+            row = next(cells for head, cells in rows.items() if f"`{name}`" in head)
+            settings = [each for each in inspect.signature(effect).parameters if each != "task"]
+            assert [each for each in settings if f"`{each}`" not in row[4]] == [], (kind, name)
