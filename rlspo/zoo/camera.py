@@ -122,7 +122,7 @@ def beside(image: np.ndarray, seen: np.ndarray, edge: tuple[int, int, int]) -> t
 
     :param image: ``(height, width, 3)``, bytes
     :param seen: ``(any, any, 3)``, bytes
-    :param edge: colour around the second
+    :param edge: colour around each
     :return: both, and the pixel column in which the second begins
     """
     height = image.shape[0]
@@ -135,8 +135,8 @@ def beside(image: np.ndarray, seen: np.ndarray, edge: tuple[int, int, int]) -> t
         seen = np.asarray(resized)
     begins = image.shape[1] + 2 * _EDGE + _GAP
     both = np.empty((height + 2 * _EDGE, begins + seen.shape[1] + 2 * _EDGE, 3), np.uint8)
-    both[:] = BACKGROUND
-    both[:, begins:] = edge
+    both[:] = edge
+    both[:, begins - _GAP : begins] = BACKGROUND
     both[_EDGE:-_EDGE, _EDGE : _EDGE + image.shape[1]] = image
     both[_EDGE:-_EDGE, begins + _EDGE : -_EDGE] = seen
     return both, begins
