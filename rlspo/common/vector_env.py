@@ -47,18 +47,20 @@ class GymnasiumVecEnv(VecEnv):
 
     :param env: ``SyncVectorEnv``, ``AsyncVectorEnv``, ``ale_py``'s ``AtariVectorEnv``, or any other that says how it
         resets. Observations are Box, Discrete, MultiDiscrete, MultiBinary, or a flat Dict of these.
+    :param monitored: the environments inside are wrapped in ``Monitor``, whose statistics count alone: there may be wrappers
+        around it that end episodes early or clip rewards
     :raises TypeError: if ``env`` is something else
     :raises ValueError: if its spaces, its batch size or its autoreset mode cannot be expressed as a ``VecEnv``
     """
 
-    def __init__(self, env: VectorEnv) -> None:
+    def __init__(self, env: VectorEnv, monitored: bool = False) -> None:
         if not isinstance(env, VectorEnv):
             raise TypeError(
                 f"GymnasiumVecEnv adapts a gymnasium.vector.VectorEnv, not {type(env).__name__}. A single environment "
                 "and an SB3 VecEnv need no adapter: give them to the agent as they are."
             )
         _check_spaces(env)
-        self.env = env
+        self.env, self.monitored = env, monitored
         self.autoreset_mode = autoreset_mode(env)
         self._begin_episodes(env.num_envs)
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
@@ -147,7 +149,8 @@ class GymnasiumVecEnv(VecEnv):
         for i in _where(dones):
             seconds = round(time.time() - self._start, 6)
             episode = {"r": round(float(self._returns[i]), 6), "l": int(self._lengths[i]), "t": seconds}
-            infos[i].setdefault("episode", episode)
+            if not self.monitored:
+                infos[i].setdefault("episode", episode)
         self._returns[dones] = 0.0
         self._lengths[dones] = 0
 

@@ -45,7 +45,12 @@ def register_envs() -> None:
 def _register_stori() -> None:
     for game in _atari_games():
         name = game.title().replace("_", "")
-        gym.register(id=f"STORI/{name}-v0", entry_point="rlspo.envs.stori:make_game", kwargs={"game": game})
+        gym.register(
+            id=f"STORI/{name}-v0",
+            entry_point="rlspo.envs.stori:make_game",
+            vector_entry_point="rlspo.envs.stori:make_games",
+            kwargs={"game": game},
+        )
 
 
 def _atari_games() -> list[str]:

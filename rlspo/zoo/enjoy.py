@@ -104,7 +104,7 @@ def _work(arguments: list[str]) -> int:
     agent = agent_from(args)
     if not args.json:
         display.heading(agent.title)
-    why_not = None if args.no_render else _obstacle(agent, args.experts)
+    why_not = None if args.no_render else _obstacle(agent, args.experts, bool(args.seen))
     if why_not is None:
         model = agent.load(args.device)
         try:
@@ -144,6 +144,8 @@ def _check_flags(args: argparse.Namespace) -> None:
     """
     if args.no_render and args.fps is not None:
         raise UserError("--fps is the speed of a window or video; with --no-render there is none.")
+    if args.no_render and args.seen:
+        raise UserError("--seen shows pictures; with --no-render there are none.")
     if args.no_render and args.experts:
         raise UserError("--experts frames a picture; with --no-render there is none.")
     if args.search and args.experts:
@@ -152,13 +154,16 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise UserError("--n-envs: several windows need a process each, and --search plans within one. Use --n-envs 1.")
 
 
-def _obstacle(agent: SavedAgent, framed: bool) -> str | None:
+def _obstacle(agent: SavedAgent, framed: bool, seen: bool) -> str | None:
     """Why no window can be opened, as far as that is known beforehand; None if nothing speaks against it.
 
     :param framed: pictures are to be framed, which an environment's own window cannot
+    :param seen: what the agent sees is to be shown
     """
     if framed:
         return "an environment's own window has no frame to colour"
+    if seen:
+        return "an environment's own window does not show what the agent sees"
     missing = no_screen()
     if missing is not None:
         return missing
@@ -225,6 +230,7 @@ def _film(agent: SavedAgent, args: argparse.Namespace, budget: Budget | None) ->
         steps=args.n_timesteps,
         deterministic=not args.stochastic,
         experts=args.experts,
+        seen=args.seen,
         fps=args.fps,
         device="cpu" if args.device == "auto" else args.device,
         search=budget,

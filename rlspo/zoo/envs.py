@@ -247,7 +247,7 @@ class EnvRecipe:
     def _native(self, n_envs: int, seed: int | None, folder: Path | None, env_kwargs: dict[str, Any]) -> VecEnv:
         spec = find_spec(self.env_id, self.gym_packages)
         check_native(spec, bool(self.env_wrappers), self.monitor_kwargs)
-        return make_native(spec.id, n_envs, seed, folder, env_kwargs)
+        return make_native(spec.id, n_envs, seed, folder, env_kwargs, _Wrap(self.env_wrappers) if self.env_wrappers else None)
 
     def probe(self) -> None:
         """Make the least there can be and close it: whatever is missing or wrong shows here, before anything is created.

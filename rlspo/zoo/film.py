@@ -26,6 +26,7 @@ class Film:
     :param steps: of each agent; new episodes begin as needed
     :param deterministic: act by the mode of the policy, not by samples
     :param experts: frame the picture in the colour of the expert that acts; for mixtures of experts
+    :param seen: show what the agent sees beside what is; None: where the environment tells it
     :param captions: write above the pictures who acts, its return so far and the step
     :param fps: steps per second; None for real time
     :param device: on which the agents compute
@@ -39,6 +40,7 @@ class Film:
     steps: int | None = None
     deterministic: bool = True
     experts: bool = False
+    seen: bool | None = None
     captions: bool = True
     fps: float | None = None
     device: str = "cpu"

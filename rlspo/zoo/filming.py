@@ -104,7 +104,7 @@ def make(film: Film, progressed: Callable[[float], None]) -> Footage:
             scene.begin(stride, fps)
         progressed(0.0)
         height, width = scenes[0].view.image.shape[:2]
-        layout = Layout.fitting(len(scenes), width, height, largest, film.captions)
+        layout = Layout.fitting(len(scenes), width, height, largest, film.captions, len(scenes[0].view.lines))
         title = f"{scenes[0].agent_name} on {film.agents[0].env}, by steps of training"
         picture = layout.picture([scene.view for scene in scenes], title)
         dimmed = [False] * len(scenes)

@@ -13,8 +13,23 @@ from PIL import Image, ImageDraw, ImageFont
 
 _LARGE_ENOUGH = {True: (480, 400), False: (300, 300)}  # of what an agent does: alone, and side by side; less is enlarged
 _GAP = 8  # pixels between agents
-_BACKGROUND, _BRIGHT, _FAINT = (18, 20, 26), (255, 255, 255), (186, 192, 204)
+BACKGROUND, HIGHLIGHT = (18, 20, 26), (255, 166, 48)
+_BRIGHT, _FAINT = (255, 255, 255), (186, 192, 204)
 _DIMMED = 0.4  # of the brightness, for an agent that has stopped
+
+
+@dataclass(frozen=True)
+class Words:
+    """A part of a line above an agent.
+
+    :param text: what is written
+    :param begins: where, as a share of the agent's width
+    :param marked: in a colour that cannot be overlooked
+    """
+
+    text: str
+    begins: float = 0.0
+    marked: bool = False
 
 
 @dataclass(frozen=True)
@@ -25,6 +40,7 @@ class View:
     :param name: the first line above it
     :param left: the second line, at its left
     :param right: the second line, at its right
+    :param lines: further lines; in a film all views have the same number of them
     :param dimmed: the agent has stopped
     :param frame: colour of a frame around the image, as ``#rrggbb``; None for none
     """
@@ -33,6 +49,7 @@ class View:
     name: str = ""
     left: str = ""
     right: str = ""
+    lines: tuple[tuple[Words, ...], ...] = ()
     dimmed: bool = False
     frame: str | None = None
 
@@ -46,6 +63,7 @@ class Layout:
     :param cell: width and height of what an agent does
     :param letters: height of the letters; 0 for no words at all
     :param titled: whether there is a title above everything
+    :param lines: above each agent, two of them and further ones
     """
 
     columns: int
@@ -53,9 +71,12 @@ class Layout:
     cell: tuple[int, int]
     letters: int
     titled: bool
+    lines: int = 2
 
     @classmethod
-    def fitting(cls, n_views: int, width: int, height: int, largest: tuple[int, int], words: bool) -> Layout:
+    def fitting(
+        cls, n_views: int, width: int, height: int, largest: tuple[int, int], words: bool, more_lines: int = 0
+    ) -> Layout:
         """The layout in which agents are seen largest.
 
         :param n_views: agents
@@ -63,6 +84,7 @@ class Layout:
         :param height: of what the environment draws
         :param largest: width and height that the whole picture has at most, or little more
         :param words: whether there are lines above each agent, and a title above several
+        :param more_lines: above each agent, besides the two that all have
         """
         least = _LARGE_ENOUGH[n_views == 1]
         enlarged = max(1, math.ceil(max(least[0] / width, least[1] / height)))  # whole: pixels of games stay sharp
@@ -76,7 +98,7 @@ class Layout:
         smaller = min(1.0, scale(columns) * 0.85)  # what is left is for the words
         cell = (max(1, round(width * smaller)), max(1, round(height * smaller)))
         letters = min(26, max(13, round(cell[0] / 24))) if words else 0
-        return cls(columns, math.ceil(n_views / columns), cell, letters, titled=words and n_views > 1)
+        return cls(columns, math.ceil(n_views / columns), cell, letters, words and n_views > 1, 2 + more_lines)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -101,8 +123,8 @@ class Layout:
 
     @property
     def _caption(self) -> int:
-        """Height of the two lines above an agent."""
-        return round(3.3 * self.letters)
+        """Height of the lines above an agent."""
+        return round((0.5 + 1.4 * self.lines) * self.letters)
 
     def picture(self, views: Sequence[View], title: str = "") -> np.ndarray:
         """All agents at one moment, as bytes ``(height, width, 3)``.
@@ -110,7 +132,7 @@ class Layout:
         :param views: one for each agent; those of another shape than the first are fitted to its shape
         :param title: shown above several agents
         """
-        canvas = Image.new("RGB", self.size, _BACKGROUND)
+        canvas = Image.new("RGB", self.size, BACKGROUND)
         draw = ImageDraw.Draw(canvas)
         if self.titled:
             room = self.size[0] - self.letters
@@ -130,14 +152,22 @@ class Layout:
         return np.asarray(canvas)
 
     def _write(self, draw: ImageDraw.ImageDraw, view: View, x: int, y: int) -> None:
-        """Write the two lines above an agent, whose corner is at ``(x, y)``; long ones in smaller letters."""
+        """Write the lines above an agent, whose corner is at ``(x, y)``; long ones in smaller letters."""
         margin = self.letters // 2
         room = self.cell[0] - 2 * margin
-        first, second = y - round(2.35 * self.letters), y - round(0.95 * self.letters)
+        first, second, *others = (y - round((0.95 + 1.4 * line) * self.letters) for line in reversed(range(self.lines)))
         draw.text((x + margin, first), view.name, _BRIGHT, _font(view.name, self.letters, room), anchor="lm")
         small = _font(f"{view.left}   {view.right}", round(0.9 * self.letters), room, bold=False)
         draw.text((x + margin, second), view.left, _FAINT, small, anchor="lm")
         draw.text((x + self.cell[0] - margin, second), view.right, _FAINT, small, anchor="rm")
+        for height, line in zip(others, view.lines, strict=True):
+            ends = [*(words.begins for words in line[1:]), 1.0]
+            for words, end in zip(line, ends, strict=True):
+                font = _font(
+                    words.text, round(0.9 * self.letters), round((end - words.begins) * self.cell[0]) - margin, bold=False
+                )
+                left = x + max(margin, round(words.begins * self.cell[0]))
+                draw.text((left, height), words.text, HIGHLIGHT if words.marked else _FAINT, font, anchor="lm")
 
 
 def _frame(image: Image.Image, colour: str) -> None:

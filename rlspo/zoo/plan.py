@@ -19,6 +19,7 @@ from rlspo.common.registry import agent_class
 from rlspo.spo import SPO
 from rlspo.zoo import yaml_io
 from rlspo.zoo.config import RunConfig, Seeds, Settings, Source
+from rlspo.zoo.env_kwargs import overlaid
 from rlspo.zoo.envs import EnvRecipe, check_env_kwargs, families, find_spec, layers
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.hyperparams import COMMAND_LINE, agent_defaults, find_file, other_versions, resolve
@@ -53,7 +54,8 @@ def evaluation_recipe(config: RunConfig) -> EnvRecipe:
 
     Each is one of its own, with a seed of its own, so that agents trained one way and the other meet the same episodes.
     """
-    recipe = _recipe(config, merged(config.settings.env_kwargs, config.eval_env_kwargs), "config")
+    env_kwargs = overlaid(config.env, config.gym_packages, config.settings.env_kwargs, config.eval_env_kwargs)
+    recipe = _recipe(config, env_kwargs, "config")
     return replace(recipe, vec_env="dummy") if recipe.vec_env == "native" else recipe
 
 

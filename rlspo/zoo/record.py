@@ -44,6 +44,9 @@ examples:
       rlspo record logs/spo/rlspo-RubiksCube-v0_1 --search --particles 64 --depth 8
   a GIF of 200 steps, without words
       rlspo record logs/ppo/CartPole-v1_1 --steps 200 --no-captions -o cartpole.gif
+  a perturbed game beside what the agent sees of it, or without that
+      rlspo record logs/ppo/STORI-Breakout-v0_1 --env-kwargs profile:breakout-3.2B
+      rlspo record logs/ppo/STORI-Breakout-v0_1 --no-seen
   slower: ten steps per second
       rlspo record logs/ppo/CartPole-v1_1 --fps 10
   a file of stable-baselines3, with the statistics of its VecNormalize
@@ -96,6 +99,12 @@ def add_acting_flags(group: argparse._ArgumentGroup) -> None:
         "--experts", action="store_true", help="frame the picture in the colour of the expert that acts (mixtures of experts)"
     )
     group.add_argument(
+        "--seen",
+        action=argparse.BooleanOptionalAction,
+        help="film what the agent sees beside what is (default: where the environment is perturbed by rlspo, as STORI games "
+        "are; elsewhere the observation, if it is a picture)",
+    )
+    group.add_argument(
         "--seed", type=seed, default=SEED, metavar="N", help="of everything random (default: %(default)s, as in evaluate)"
     )
 
@@ -128,6 +137,7 @@ def _work(arguments: list[str]) -> int:
         steps=args.steps,
         deterministic=not args.stochastic,
         experts=args.experts,
+        seen=args.seen,
         captions=not args.no_captions,
         fps=args.fps,
         device="cpu" if args.device == "auto" else args.device,

@@ -20,6 +20,7 @@ from rlspo.common.registry import agent_class
 from rlspo.zoo import rl_zoo3
 from rlspo.zoo.acting import generators_kept
 from rlspo.zoo.config import RunConfig, Settings
+from rlspo.zoo.env_kwargs import overlaid
 from rlspo.zoo.envs import EnvRecipe, check_env_kwargs, find_spec
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.model_files import algo_of, settings_of, was_normalised
@@ -271,7 +272,7 @@ def _recipe(
                 "env": env,
                 "settings": settings,
                 "gym_packages": list(gym_packages),
-                "eval_env_kwargs": merged(config.eval_env_kwargs, env_kwargs),
+                "eval_env_kwargs": overlaid(env, gym_packages, config.eval_env_kwargs, env_kwargs),
             }
         )
     )

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import gymnasium as gym
-import numpy as np
 from gymnasium.envs.registration import load_env_creator
 from stable_baselines3.common.env_util import unwrap_wrapper
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+from rlspo.zoo.camera import Camera, Look, NoPictures
 from rlspo.zoo.envs import find_spec
-from rlspo.zoo.errors import UserError
 from rlspo.zoo.experts import check_mixture, expert_colours
 from rlspo.zoo.film import Film, Take
 from rlspo.zoo.pace import real_time
@@ -28,24 +26,6 @@ _LONGEST_EPISODE = 27_000  # steps, where the environment has no limit of its ow
 _PAUSE = 0.6  # seconds that the last picture of an episode stands
 
 
-class NoPictures(UserError):
-    """The environment cannot be drawn."""
-
-
-class _LastLook(gym.Wrapper):
-    """Keeps the last picture of an episode: environments side by side begin the next one before anybody can look."""
-
-    image: Any = None
-    only_watches = True
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Step, and look where that was the last step."""
-        result = self.env.step(action)
-        if result[2] or result[3]:
-            self.image = self.env.render()
-        return result
-
-
 class Scene:
     """One agent in its environment, seen by the camera."""
 
@@ -58,7 +38,7 @@ class Scene:
             check_mixture(self.model)
         inner = self.env.unwrapped
         assert isinstance(inner, DummyVecEnv)
-        inner.envs[0] = self.camera = _LastLook(inner.envs[0])
+        inner.envs[0] = self.camera = Camera(inner.envs[0], film.seen)
         monitor = unwrap_wrapper(self.camera, Monitor)
         assert isinstance(monitor, Monitor)
         self.monitor = monitor
@@ -112,7 +92,7 @@ class Scene:
             self.over = self._enough(bool(ended))
             if ended:
                 self.pause = max(1, round(_PAUSE * self._fps))
-                self.view = self._seen(self.camera.image, ended[0].total, ended[0].length, "ended at step")
+                self.view = self._view(self.camera.last, ended[0].total, ended[0].length, "ended at step")
                 return
             if self.over:
                 break
@@ -149,18 +129,17 @@ class Scene:
 
     def _look(self) -> View:
         """What the environment shows now."""
-        return self._seen(self.env.get_images()[0], sum(self.monitor.rewards), len(self.monitor.rewards), "step")
+        return self._view(self.camera.look(), sum(self.monitor.rewards), len(self.monitor.rewards), "step")
 
-    def _seen(self, image: np.ndarray | None, total: float, step: int, word: str) -> View:
+    def _view(self, look: Look | None, total: float, step: int, word: str) -> View:
         """A picture and the words above it."""
-        if not isinstance(image, np.ndarray) or image.ndim != 3:
-            raise NoPictures(f"{self.agent.env} gives no pictures in render mode 'rgb_array'")
+        assert look is not None
         steps = f"{self.model.num_timesteps:,} steps" + (", best" if self.agent.which == "best" else "")
         several = len(self.film.agents) > 1
         how = "" if self.film.search is None else ", by search"
         name = steps if several else f"{self.agent_name} on {self.agent.env}{how}, {steps}"
         frame, acting = self._expert()
-        return View(image[..., :3].copy(), name, f"return {_number(total)}", f"{acting}{word} {step:,}", frame=frame)
+        return View(look.image, name, f"return {_number(total)}", f"{acting}{word} {step:,}", look.lines, frame=frame)
 
     def _expert(self) -> tuple[str | None, str]:
         """Colour and name of the expert that acted last, where they are to be shown."""
