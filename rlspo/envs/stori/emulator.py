@@ -254,6 +254,17 @@ class PerturbedEmulator:
         """What the agent sees, ``(height, width)``."""
         return self._shown("grey", screen)
 
+    def getScreen(self) -> np.ndarray:
+        """The screen as numbers of colours, which effects cannot change.
+
+        :raises NotImplementedError: where parts of the screen are hidden
+        """
+        if any(source.concept.type == "3.2" for source in self.sources):
+            raise NotImplementedError(
+                "getScreen() would show what the profile hides; read the screen by getScreenRGB() or getScreenGrayscale()."
+            )
+        return self.ale.getScreen()
+
     @contextlib.contextmanager
     def undisturbed(self) -> Iterator[None]:
         """Screens are meanwhile those of the game as it is."""
