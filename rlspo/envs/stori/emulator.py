@@ -87,9 +87,11 @@ class PerturbedEmulator:
         self._index = {key: index for index, action in enumerate(actions) for key in (action, action.value)}
         #: Whether a decision step is being played, rather than a reset.
         self.playing = False
+        #: Whether the game was ever reset.
+        self.started = False
         #: From which the next reset of the game on is drawn, instead of the generator of now; None: from that.
         self.reseeded: np.random.Generator | None = None
-        self._open_eyes = self._started = False
+        self._open_eyes = False
         self._first, self._left = True, frames
         self._kinds: set[str] = set()
         self._earlier: dict[str, np.ndarray] = {}
@@ -121,14 +123,14 @@ class PerturbedEmulator:
         self.drift.reset()
         for source in self.sources:
             source.effect.reset(now)
-        self._started = True
+        self.started = True
         self.begin_step()
         # Of the game at its reset the emulator gives no picture after a change of memory: that of a frame without action.
         self._foresee_next()
 
     def begin_step(self) -> None:
         """A decision step begins, or a reset: chance decides what acts in it."""
-        if not self._started:
+        if not self.started:
             return
         now = self.now
         now.perturbed, now.reward = False, 0.0

@@ -15,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from stable_baselines3.common.atari_wrappers import AtariWrapper
+from stable_baselines3.common.atari_wrappers import AtariWrapper, EpisodicLifeEnv
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
@@ -189,12 +189,16 @@ def copies(env: Any) -> dict[str, Any]:
     return {**made, "spec": gym.make(env.spec)} if told else made
 
 
+def calm_sb3() -> Any:
+    return wrap(AtariWrapper(raw(), terminal_on_life_loss=False), "breakout-3.2C", probability=0.5)
+
+
 @pytest.mark.parametrize(
     "make",
     [
         partial(stori, "Breakout", NOISES["disc"]),
         partial(gym.make, "STORI/Breakout-v0", type="3.2C", probability=0.5),
-        lambda: gym.wrappers.FrameStackObservation(wrap(AtariWrapper(raw()), "breakout-3.2C", probability=0.5), 4),
+        lambda: gym.wrappers.FrameStackObservation(calm_sb3(), 4),
     ],
 )
 def test_copies_are_new_games_with_the_same_profile(make: Any) -> None:
@@ -204,6 +208,16 @@ def test_copies_are_new_games_with_the_same_profile(make: Any) -> None:
         assert other is not env and other.get_wrapper_attr("profile") == env.get_wrapper_attr("profile"), name
         assert other.unwrapped.ale is not env.unwrapped.ale and same(play(other, 12), course), name
     assert same(play(env, 12), course)
+
+
+def test_a_copy_whose_wrapper_goes_on_after_a_lost_life_is_perturbed_from_its_first_step() -> None:
+    env = wrap(EpisodicLifeEnv(raw("Breakout", frameskip=4)), NOISES["replace"], probability=1)
+    play(env, 30)
+    courses = [play(copy.deepcopy(env), 30) for _ in range(2)]
+    assert same(*courses)
+    other = copy.deepcopy(env)
+    other.reset(seed=0)
+    assert any(other.step(0)[4]["stori"]["perturbed"] for _ in range(10))
 
 
 def test_it_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
