@@ -87,9 +87,11 @@ class PerturbedEmulator:
         self._index = {key: index for index, action in enumerate(actions) for key in (action, action.value)}
         #: Whether a decision step is being played, rather than a reset.
         self.playing = False
+        #: Whether the game was ever reset.
+        self.started = False
         #: From which the next reset of the game on is drawn, instead of the generator of now; None: from that.
         self.reseeded: np.random.Generator | None = None
-        self._open_eyes = self._started = False
+        self._open_eyes = False
         self._first, self._left = True, frames
         self._kinds: set[str] = set()
         self._earlier: dict[str, np.ndarray] = {}
@@ -122,14 +124,14 @@ class PerturbedEmulator:
         self.drift.reset()
         for source in self.sources:
             source.effect.reset(now)
-        self._started = True
+        self.started = True
         self.begin_step()
         # Of the game at its reset the emulator gives no picture after a change of memory: that of a frame without action.
         self._foresee_next()
 
     def begin_step(self) -> None:
         """A decision step begins, or a reset: chance decides what acts in it."""
-        if not self._started:
+        if not self.started:
             return
         now = self.now
         now.perturbed, now.reward = False, 0.0
@@ -258,6 +260,17 @@ class PerturbedEmulator:
     def getScreenGrayscale(self, screen: np.ndarray | None = None) -> np.ndarray:
         """What the agent sees, ``(height, width)``."""
         return self._shown("grey", screen)
+
+    def getScreen(self) -> np.ndarray:
+        """The screen as numbers of colours, which effects cannot change.
+
+        :raises NotImplementedError: where parts of the screen are hidden
+        """
+        if any(source.concept.type == "3.2" for source in self.sources):
+            raise NotImplementedError(
+                "getScreen() would show what the profile hides; read the screen by getScreenRGB() or getScreenGrayscale()."
+            )
+        return self.ale.getScreen()
 
     @contextlib.contextmanager
     def undisturbed(self) -> Iterator[None]:
