@@ -76,9 +76,9 @@ class BankHeistNoise(Watcher):
     """Bombs fail, fuel leaks, cities change, or banks are empty.
 
     :param mode: ``"bomb_vanishes"`` (1): a bomb that is dropped is gone; ``"fuel_leaks"`` (2): once in each city the fuel
-        falls to about a half, if there was more; ``"city_changes"`` (3): the streets are those of another city, while car, banks and
-        police stay where they are; ``"bank_without_reward"`` (4): a robbery earns nothing, though the score on the screen
-        counts it
+        falls to about a half, if there was more; ``"city_changes"`` (3): the streets are those of another city, while car,
+        banks and police stay where they are; ``"bank_without_reward"`` (4): a robbery earns nothing, though the score on the
+        screen counts it
     """
 
     modes: ClassVar[dict[int, str]] = {1: "bomb_vanishes", 2: "fuel_leaks", 3: "city_changes", 4: "bank_without_reward"}
