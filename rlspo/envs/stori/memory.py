@@ -12,10 +12,10 @@ from rlspo.envs.stori.effects import Moment
 from rlspo.envs.stori.modes import Moded
 
 
-def decimal(ram: np.ndarray, addresses: Sequence[int]) -> int:
+def decimal(ram: np.ndarray | Sequence[int], addresses: Sequence[int]) -> int:
     """A number that is stored as two decimal digits in each byte.
 
-    :param ram: ``(128,)`` ``uint8``
+    :param ram: ``(128,)``
     :param addresses: of its bytes, the highest digits first
 
     >>> decimal(np.array([0x12, 0x34], np.uint8), (0, 1))

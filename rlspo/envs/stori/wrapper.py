@@ -91,9 +91,10 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
         drift = self.profile.schedule.start(early=self.profile.fidelity == "original")
         self.emulator = PerturbedEmulator(base.ale, sources, now, drift, [*base._action_set], frames, per_frame, pool, noops)
         base.ale = self.emulator
-        self._labels = labels_for(game) if self.profile.type == "0" else None
-        if self._labels is not None:
-            self.observation_space = self._labels.space
+        #: Of type 0, what the numbers of an observation are: ``labels.names``, ``labels.units``; else None.
+        self.labels = labels_for(game) if self.profile.type == "0" else None
+        if self.labels is not None:
+            self.observation_space = self.labels.space
 
     def _check_screen(self, base: Any) -> None:
         kinds = {concept.type for concept in self.profile.concepts}
@@ -147,7 +148,7 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
         return self.emulator.getScreenRGB()
 
     def _shown(self, observation: Any) -> Any:
-        return observation if self._labels is None else self._labels.read(self.emulator.ale.getRAM())
+        return observation if self.labels is None else self.labels.read(self.emulator.ale.getRAM())
 
     def _info(self) -> dict[str, Any]:
         now = self.emulator.now

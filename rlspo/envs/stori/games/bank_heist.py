@@ -68,7 +68,7 @@ class BankHeistPreview(Preview):
             now.ale.setRAM(address, value)
 
 
-BOMB = 12
+BOMB, LIVES_LEFT, SCORE_BYTES = 12, 85, (88, 89, 90)
 HALF_EMPTY = 12
 
 

@@ -87,7 +87,9 @@ class BoxingPreview(Preview):
             screen[self._kept] = true[self._kept]
 
 
-SCORES = (18, 19)
+SCORES, KNOCKOUT = (18, 19), 0xC0
+#: Of the clock: minutes as a picture, of which this one shows 1; seconds as decimal digits.
+CLOCK_BYTES, ONE_MINUTE = (16, 17), 27
 #: (x, y) of the player and of the enemy, and where they stand at the start.
 PLACES = ((32, 34), (33, 35))
 STARTS = ((30, 4), (109, 87))

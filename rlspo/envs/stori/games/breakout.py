@@ -48,7 +48,9 @@ class BreakoutBlackout(Blackout):
     }
 
 
-BRICKS, BALL_X, BALL_Y = range(36), 99, 101
+BRICKS, LIVES, PADDLE_X, BALL_X, BALL_Y = range(36), 57, 72, 99, 101
+#: Pixels in a frame, downward; and about the same to the left.
+BALL_SPEED_Y, BALL_SPEED_X = 103, 105
 #: Of each row: every other brick.
 PICTURE = (0b11001100, 0b00110011) * 3
 #: Below this the ball is on its way to bricks.

@@ -62,7 +62,7 @@ class GopherBlackout(Blackout):
     }
 
 
-CARROTS, SEED_Y = 52, 92
+CARROTS, SEED_Y, SEED_X = 52, 92, 95
 LEFT, MIDDLE, RIGHT = 4, 2, 1
 HIDDEN_SEED = 128
 
@@ -83,7 +83,10 @@ class GopherPreview(Preview):
 #: The ground, rows from the top of six bytes each, in which a bit is set where it is dug.
 GROUND = range(24)
 SCORE_BYTES = (48, 49, 50)
-FARMER_X = 31
+FARMER_X, GOPHER_X = 31, 41
+#: From 0 at the bottom of the ground to 35 above it.
+GOPHER_HEIGHT = 85
+DUCK_X, DUCK_STATE = 28, 94
 #: What the farmer earns by filling.
 FILL = 20
 #: Of each of the six bytes: x of the lowest bit and the step to the next.
