@@ -31,7 +31,7 @@ def derived(keys: Array, numbers: Array | int) -> Array:
     :param keys: ``uint64``, ``(n,)``
     :param numbers: of the inner stream, one for all or ``(n,)``
     """
-    return mixed(mixed(keys) + _STEP * (np.atleast_1d(numbers).astype(np.uint64) + np.uint64(1)))
+    return mixed(keys + _STEP * (np.atleast_1d(numbers).astype(np.uint64) + np.uint64(1)))
 
 
 class Chance:

@@ -50,8 +50,8 @@ class Stochastic(gym.Wrapper, RecordConstructorArgs):
 
     The step without the noise, which :class:`~rlspo.envs.SimulatedPostDecision` gives around it: the chosen action is
     executed, no force acts, velocities do not jump, physics are those of the moment; observation and reward are the task's
-    own. So where parts of the observation are hidden, the post-decision observation hides nothing: a critic learns from all there
-    is, as it is needed in training alone, and the policy from what the agent sees.
+    own. So where parts of the observation are hidden, the post-decision observation hides nothing: a critic learns from all
+    there is, as it is needed in training alone, and the policy from what the agent sees.
 
     :param env: any environment; effects that need vectors of actions or observations, or MuJoCo, say so
     :param profile: a name, file, mapping or :class:`~rlspo.envs.profiles.Profile`; None: that of ``type``
