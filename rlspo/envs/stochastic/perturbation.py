@@ -147,12 +147,15 @@ class Perturbation:
         """Values through a hook of all effects that have it."""
         for source in self._with[hook]:
             now = self._now(source, hook, memory)
+            if not now.memory and not now.open.any():
+                continue
             values = getattr(source.effect, hook)(values, now)
             memory = {**memory, **{f"{source.place}.{name}": array for name, array in now.memory.items()}}
         return memory, values
 
     def _sum(self, hook: str, memory: Memory) -> Array | None:
-        found = [getattr(source.effect, hook)(self._now(source, hook, memory)) for source in self._with[hook]]
+        moments = [(source, self._now(source, hook, memory)) for source in self._with[hook]]
+        found = [getattr(source.effect, hook)(now) for source, now in moments if now.open.any()]
         return sum(found[1:], found[0]) if found else None
 
     def _now(self, source: Source, hook: str, memory: Memory) -> Now:

@@ -8,6 +8,8 @@ import pytest
 
 pytest.importorskip("mujoco")
 
+from stable_baselines3.common.vec_env import DummyVecEnv
+
 from rlspo.envs import SimulatedPostDecision, check_post_decision_env
 from rlspo.envs.stochastic import wrap
 from rlspo.simulators import check_simulator, simulator_for
@@ -164,3 +166,10 @@ def test_spo_learns_in_it(kind: str) -> None:
     agent = SPO("MlpPolicy", env, n_steps=8, batch_size=8, gradient_steps=1, n_particles=4, depth=2, device="cpu", seed=0)
     agent.learn(8)
     assert agent.num_timesteps == 8
+
+
+@pytest.mark.parametrize("settings", [NOISES[1], NOISES[6], NOISES[11], NOISES[14]], ids=named)
+def test_several_environments_are_simulated_side_by_side(settings: dict[str, Any]) -> None:
+    env = DummyVecEnv([lambda: gym.make("STORI/Hopper-v0", disable_env_checker=True, **as_profile(settings))] * 3)
+    notes = check_simulator(env, steps=16)
+    assert [note for note in notes if not note.startswith("Chance")] == []
