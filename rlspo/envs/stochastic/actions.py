@@ -63,6 +63,8 @@ class Sticky(ActionEffect):
     :param steps: for how many decision steps, at least 1
     """
 
+    draws = False
+
     def __init__(self, task: Task, steps: int = 1) -> None:
         super().__init__(task)
         self.faults = Faults(1, steps)
@@ -84,6 +86,8 @@ class Delay(ActionEffect):
 
     :param steps: decision steps, at least 1
     """
+
+    draws = False
 
     def __init__(self, task: Task, steps: int = 1) -> None:
         super().__init__(task)

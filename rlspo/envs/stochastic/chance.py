@@ -31,21 +31,25 @@ def derived(keys: Array, numbers: Array | int) -> Array:
     :param keys: ``uint64``, ``(n,)``
     :param numbers: of the inner stream, one for all or ``(n,)``
     """
-    return mixed(mixed(keys) + _STEP * (np.atleast_1d(numbers).astype(np.uint64) + np.uint64(1)))
+    return mixed(keys + _STEP * (np.atleast_1d(numbers).astype(np.uint64) + np.uint64(1)))
 
 
 class Chance:
     """Draws for ``n`` rows; named as those of :class:`numpy.random.Generator`, with a row first in each result.
 
     :param keys: one for each row, ``uint64``, ``(n,)``
+    :param stream: which of a key's streams
     """
 
-    def __init__(self, keys: Array) -> None:
-        self._keys, self._drawn = keys, 0
+    def __init__(self, keys: Array, stream: int) -> None:
+        self._keys, self._stream, self._drawn = keys, stream, 0
 
     def random(self, *shape: int) -> Array:
         """Uniform in [0, 1), ``(n, *shape)``."""
         count = math.prod(shape)
+        if not self._drawn:
+            # Most hooks draw nothing, and then this need not be computed.
+            self._keys = derived(self._keys, self._stream)
         places = np.arange(self._drawn + 1, self._drawn + count + 1, dtype=np.uint64) * _STEP
         self._drawn += count
         words = mixed(self._keys[:, None] + places)

@@ -133,8 +133,10 @@ def _derive(model: Any, scratch: Any) -> None:
 def _changed_by_derivation(plain: Any) -> tuple[str, ...]:
     """Which fields :func:`_derive` writes to, for other masses: found by trying, as they depend on MuJoCo's version."""
     other = copy.deepcopy(plain)
-    other.body_mass[:] *= 2.0
-    other.body_inertia[:] *= 2.0
+    # Each body another factor: what stays the same where all have one may still be rounded in another way.
+    factors = np.linspace(1.1, 1.9, len(other.body_mass))
+    other.body_mass[:] *= factors
+    other.body_inertia[:] *= factors[:, None]
     _derive(other, _data_of(other))
     found = []
     for prefix, one, two in (("", plain, other), ("stat.", plain.stat, other.stat)):

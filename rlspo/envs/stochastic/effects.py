@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -41,6 +41,9 @@ class Effect:
     :param task: what is perturbed
     :raises ValueError: for settings that are out of range, or that the task does not allow
     """
+
+    #: Whether it draws random numbers beside its gate's.
+    draws: ClassVar[bool] = True
 
     def __init__(self, task: Task) -> None:
         self.task = task

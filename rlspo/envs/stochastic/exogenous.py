@@ -90,6 +90,8 @@ class RewardNoise(Effect):
 class RewardDrop(Effect):
     """The reward is 0."""
 
+    draws = False
+
     def reward(self, rewards: Array, now: Now) -> Array:
         return np.where(now.open, 0.0, rewards)
 

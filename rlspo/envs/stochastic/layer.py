@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from rlspo.common.trees import tree_map
-from rlspo.envs.stochastic.chance import derived
 from rlspo.envs.stochastic.perturbation import Perturbation
 from rlspo.simulators.base import Array, Layer, Outcome
 from rlspo.simulators.rows import numpy_of
@@ -35,8 +34,7 @@ class StochasticLayer(Layer):
         wrapper.follow_drift()
 
     def reseed(self, memory: Memory, seed: int) -> Memory:
-        key = derived(np.array([seed], np.uint64), len(memory))
-        return _like(memory, self.perturbation.reseeded(numpy_of(memory), int(key[0])))
+        return _like(memory, self.perturbation.reseeded(numpy_of(memory), seed % 2**64))
 
     def before(self, memory: Memory, actions: Array) -> tuple[Memory, Array]:
         known, executed = self.perturbation.act(numpy_of(memory), numpy_of(actions))

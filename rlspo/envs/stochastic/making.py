@@ -52,3 +52,7 @@ def make_task(
     own = {name: value for name, value in settings.items() if name in known}
     changes = {name: value for name, value in settings.items() if name not in known}
     return Stochastic(creator(**{**spec.kwargs, **own}), profile, type=type, **changes)
+
+
+# What gymnasium asks whoever makes an environment, before it does.
+make_task.metadata = {"render_modes": ["human", "rgb_array", "depth_array", "rgbd_tuple"]}  # type: ignore[attr-defined]

@@ -40,6 +40,8 @@ class DropVelocities(ObservationEffect):
     :param indices: flat indices; None: all velocities, of MuJoCo's tasks
     """
 
+    draws = False
+
     def __init__(self, task: Task, indices: Sequence[int] | None = None) -> None:
         if indices is None and task.velocities is None:
             raise ValueError(f"which entries are velocities is not known of {task.name!r}; give their indices.")
@@ -104,6 +106,8 @@ class Quantise(ObservationEffect):
     :param step: in units of the observation, above 0
     :param indices: flat indices of the entries; None: all
     """
+
+    draws = False
 
     def __init__(self, task: Task, step: float = 0.1, indices: Sequence[int] | None = None) -> None:
         super().__init__(task, indices)

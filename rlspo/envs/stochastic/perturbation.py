@@ -17,8 +17,8 @@ from rlspo.envs.stochastic.effects import Effect, Memory, Now
 from rlspo.envs.stochastic.tables import build_effect
 from rlspo.envs.stochastic.task import Task
 
-#: Streams of a step's chance; those of effects come after, :data:`HOOKS` for each.
-GATES, DRIFT, EFFECTS = 0, 1, 2
+#: Streams of a step's chance; gates and effects have theirs by place, effects by hook, too.
+GATES, DRIFT, EFFECTS = 0, 2, 3
 HOOKS = ("act", "force", "kick", "reward", "observe")
 #: Levels between 0 and 1 that the physics of branches with chance of their own can have.
 STEPS_OF_WALK = 32
@@ -39,8 +39,8 @@ class Perturbation:
     """What a profile does, without any state of its own.
 
     What is remembered: ``key`` of the randomness (the bits of an ``uint64`` as an ``int64``); ``count`` of moments that drew
-    from it; ``free``, whether chance is a branch's own; ``step`` of the episode, -1 in a reset; ``level`` of the drift; and what
-    effects add under their place.
+    from it; ``free``, whether chance is a branch's own; ``step`` of the episode, -1 in a reset; ``level`` of the drift; and
+    what effects add under their place.
 
     :param profile: the profile
     :param task: what it perturbs
@@ -70,11 +70,17 @@ class Perturbation:
                 raise ValueError(f"{profile.name}: {what}; physics drift by the schedule alone, to the concept.")
             else:
                 self.model_drift = effect
+        self._with = {
+            hook: [one for one in self.sources if getattr(type(one.effect), hook) is not getattr(Effect, hook)]
+            for hook in HOOKS
+        }
 
     @property
     def stochastic(self) -> bool:
         """Whether chance has a part in it."""
-        return bool(self.sources) or self.schedule.kind.startswith("random")
+        drawn = any(source.effect.draws or 0 < source.probability < 1 for source in self.sources)
+        # While a drift is half way, chance decides which of two sources acts.
+        return drawn or self.schedule.kind.startswith("random") or (bool(self.sources) and self.schedule.kind == "ramp")
 
     def seeded(self, key: int, n: int = 1) -> Memory:
         """What is remembered of ``n`` copies before their first episode.
@@ -106,7 +112,7 @@ class Perturbation:
         return self._through("act", memory, actions)
 
     def pushes(self, memory: Memory) -> tuple[Array | None, Array | None]:
-        """Forces during the step and jumps of velocities before it (see :class:`Effect`); None: none. Nothing is remembered."""
+        """Forces during the step and jumps of velocities before it, as :class:`Effect` has them; None: none."""
         return self._sum("force", memory), self._sum("kick", memory)
 
     def end(self, memory: Memory, rewards: Array, observations: Any) -> tuple[Memory, Array, Any]:
@@ -114,8 +120,10 @@ class Perturbation:
         memory, rewards = self._through("reward", memory, rewards)
         memory, observations = self._through("observe", memory, observations)
         step = memory["step"] + 1
-        chance = Chance(derived(self._keys(memory), DRIFT))
-        level = np.asarray(self.schedule.level_after(step, memory["level"], chance), np.float64)
+        level = memory["level"]
+        if self.schedule.kind != "always":
+            chance = Chance(self._keys(memory), DRIFT)
+            level = np.asarray(self.schedule.level_after(step, level, chance), np.float64)
         return {**memory, "count": memory["count"] + 1, "step": step, "level": level}, rewards, observations
 
     def model_levels(self, memory: Memory) -> Array:
@@ -137,27 +145,29 @@ class Perturbation:
 
     def _through(self, hook: str, memory: Memory, values: Any) -> tuple[Memory, Any]:
         """Values through a hook of all effects that have it."""
-        for source in self._with(hook):
+        for source in self._with[hook]:
             now = self._now(source, hook, memory)
+            if not now.memory and not now.open.any():
+                continue
             values = getattr(source.effect, hook)(values, now)
             memory = {**memory, **{f"{source.place}.{name}": array for name, array in now.memory.items()}}
         return memory, values
 
     def _sum(self, hook: str, memory: Memory) -> Array | None:
-        found = [getattr(source.effect, hook)(self._now(source, hook, memory)) for source in self._with(hook)]
+        moments = [(source, self._now(source, hook, memory)) for source in self._with[hook]]
+        found = [getattr(source.effect, hook)(now) for source, now in moments if now.open.any()]
         return sum(found[1:], found[0]) if found else None
-
-    def _with(self, hook: str) -> list[Source]:
-        return [source for source in self.sources if getattr(type(source.effect), hook) is not getattr(Effect, hook)]
 
     def _now(self, source: Source, hook: str, memory: Memory) -> Now:
         keys, place = self._keys(memory), source.place
         weight = memory["level"] if place else 1.0 - memory["level"]
-        # Drawn for both places, so that each has the same chance whatever the other is.
-        gate = Chance(derived(keys, GATES)).random(2)[:, place]
+        holds = weight > 0
+        weight = source.probability * weight
+        # What is certain need not be drawn: each draw has a place of its own in the stream, whatever others there are.
+        open = np.ones(len(keys), bool) if (weight >= 1).all() else Chance(keys, GATES + place).random() < weight
         own = {name.partition(".")[2]: array for name, array in memory.items() if name.startswith(f"{place}.")}
-        chance = Chance(derived(keys, EFFECTS + place * len(HOOKS) + HOOKS.index(hook)))
-        return Now(gate < source.probability * weight, weight > 0, memory["step"], own, chance)
+        chance = Chance(keys, EFFECTS + place * len(HOOKS) + HOOKS.index(hook))
+        return Now(open, holds, memory["step"], own, chance)
 
     def _keys(self, memory: Memory) -> Array:
         """Of this moment's randomness, ``(n,)``."""

@@ -104,7 +104,8 @@ def _velocities(base: Any) -> list[int] | None:
     structure = getattr(base, "observation_structure", None)
     if structure is None:
         return None
-    found, start = [], 0
+    found: list[int] = []
+    start = 0
     for part, size in structure.items():
         if part.startswith("skipped"):
             continue

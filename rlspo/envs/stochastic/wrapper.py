@@ -44,13 +44,14 @@ class Remembered(OwnChance):
 class Stochastic(gym.Wrapper, RecordConstructorArgs):
     """A task, perturbed as a profile says. The same seed gives the same episodes.
 
-    ``info["stori"]`` of every step: ``type``; ``concept``, 1 while the concept of a drift holds, else 0; ``perturbed``, whether
-    anything was changed in this step; ``executed_action``; ``reward``, the task's own. A reset's has all but the last two.
+    ``info["stori"]`` of every step: ``type``; ``concept``, 1 while the concept of a drift holds, else 0; ``perturbed``,
+    whether anything was changed in this step; ``executed_action``; ``reward``, the task's own. A reset's has all but the last
+    two.
 
-    The step without the noise, which :class:`~rlspo.envs.SimulatedPostDecision` gives around it: the chosen action is executed,
-    no force acts, velocities do not jump, physics are those of the moment; observation and reward are the task's own. So where parts
-    of the observation are hidden, the post-decision observation hides nothing: a critic learns from all there is, as it is
-    needed in training alone, and the policy from what the agent sees.
+    The step without the noise, which :class:`~rlspo.envs.SimulatedPostDecision` gives around it: the chosen action is
+    executed, no force acts, velocities do not jump, physics are those of the moment; observation and reward are the task's
+    own. So where parts of the observation are hidden, the post-decision observation hides nothing: a critic learns from all
+    there is, as it is needed in training alone, and the policy from what the agent sees.
 
     :param env: any environment; effects that need vectors of actions or observations, or MuJoCo, say so
     :param profile: a name, file, mapping or :class:`~rlspo.envs.profiles.Profile`; None: that of ``type``
@@ -78,6 +79,7 @@ class Stochastic(gym.Wrapper, RecordConstructorArgs):
         self.profile = load_profile(profile, task.name, "continuous", type, **changes)
         self.perturbation = Perturbation(self.profile, task)
         self.chance = Remembered(self.perturbation)
+        self._applied = 0.0
         drift = self.perturbation.model_drift
         if drift is not None:
             # Whoever goes on with the environment inside finds it as it was.
@@ -87,6 +89,7 @@ class Stochastic(gym.Wrapper, RecordConstructorArgs):
         """A new episode; ``seed`` also seeds what the perturbations draw."""
         if seed is not None:
             self.chance.seed(seed)
+        self._applied = -1.0
         self._set_level(0.0)
         observation, info = self.env.reset(seed=seed, options=options)
         truth = _row(observation)
@@ -149,9 +152,10 @@ class Stochastic(gym.Wrapper, RecordConstructorArgs):
 
     def _set_level(self, level: float) -> None:
         drift = self.perturbation.model_drift
-        if drift is not None:
+        if drift is not None and level != self._applied:
             base: Any = self.env.unwrapped
             drift.set_level(base.model, level)
+            self._applied = level
 
     def _info(self, level: float, changed: bool) -> dict[str, Any]:
         drift = self.perturbation.model_drift

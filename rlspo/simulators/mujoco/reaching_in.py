@@ -35,6 +35,9 @@ def with_models(states: MujocoStates, levels: np.ndarray, model_at: Callable[[fl
     :param levels: which model each state is to have, ``(n,)``
     :param model_at: a model by its level
     """
-    pairs, origin = np.unique(np.stack([states.origin, levels], axis=1), axis=0, return_inverse=True)
-    origins = [states.origins[int(old)]._replace(model=model_at(float(level))) for old, level in pairs]
+    # Origins that an earlier step told apart by their models are one again: they share their environment's generator.
+    first: dict[int, int] = {}
+    roots = np.array([first.setdefault(id(origin.random), place) for place, origin in enumerate(states.origins)])
+    pairs, origin = np.unique(np.stack([roots[states.origin], levels], axis=1), axis=0, return_inverse=True)
+    origins = [states.origins[int(root)]._replace(model=model_at(float(level))) for root, level in pairs]
     return MujocoStates(states.rows, states.lagging, origins, origin.reshape(-1))
