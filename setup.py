@@ -52,7 +52,11 @@ setup(
     packages=[*find_packages(include=["rlspo", "rlspo.*"]), "rlspo.hyperparams", "rlspo.instances"],
     # Data lie at the top of the checkout, and inside the wheel in `rlspo/hyperparams/` and `rlspo/instances/`.
     package_dir={"rlspo.hyperparams": "hyperparams", "rlspo.instances": "envs"},
-    package_data={"rlspo": ["py.typed"], "rlspo.hyperparams": ["*.yml"], "rlspo.instances": ["lot_sizing/*.yml", "stori/*.yml"]},
+    package_data={
+        "rlspo": ["py.typed"],
+        "rlspo.hyperparams": ["*.yml"],
+        "rlspo.instances": ["lot_sizing/*.yml", "stori/*.yml"],
+    },
     install_requires=[
         "gymnasium>=1.1,<2",
         "numpy>=1.26,<3",

@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rlspo.policies import functional_policy_class
 from rlspo.zoo import evaluation
+from rlspo.zoo.env_kwargs import overlaid
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.hyperparams import policy_class
 from rlspo.zoo.plan import Plan
 from rlspo.zoo.saved import SavedAgent
-from rlspo.zoo.values import merged
 
 
 class Evaluation(BaseModel, ABC):
@@ -49,7 +49,8 @@ class Evaluation(BaseModel, ABC):
         """
         if self.env_kwargs:
             recipe = plan.recipe
-            replace(recipe, env_kwargs=merged(recipe.env_kwargs, self.env_kwargs)).probe()
+            given = overlaid(recipe.env_id, recipe.gym_packages, recipe.env_kwargs, self.env_kwargs)
+            replace(recipe, env_kwargs=given).probe()
 
 
 class Natural(Evaluation):
