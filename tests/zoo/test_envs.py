@@ -145,3 +145,41 @@ def test_seed_sets_every_environment_apart():
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first[0], first[1])
     assert not np.array_equal(first, other)
+
+
+def test_games_in_processes_are_those_of_single_environments(tmp_path):
+    """Wrappers, life losses and the noise of a perturbed game included; and the statistics are the game's own."""
+    pytest.importorskip("ale_py")
+    settings = Settings(
+        n_timesteps=1,
+        policy="CnnPolicy",
+        frame_stack=2,
+        env_wrapper={"stable_baselines3.common.atari_wrappers.AtariWrapper": {"frame_skip": 1, "noop_max": 0}},
+    )
+    kwargs = {"type": "1", "probability": 0.5, "max_num_frames_per_episode": 500}
+    built = [
+        EnvRecipe.from_settings(settings, "STORI/Breakout-v0", "F", env_kwargs=kwargs, vec_env=kind).build(2, 5, True, folder)
+        for kind, folder in (("native", tmp_path), ("dummy", None))
+    ]
+    try:
+        np.testing.assert_array_equal(*[env.reset() for env in built])
+        draws, lives, games, paid = np.random.default_rng(0), 0, [], 0.0
+        for _ in range(130):
+            actions = draws.integers(4, size=2)
+            ours, theirs = (env.step(actions) for env in built)
+            for mine, other in zip(ours[:3], theirs[:3], strict=True):
+                np.testing.assert_array_equal(mine, other)
+            lives += ours[2].sum()
+            for mine, other in zip(ours[3], theirs[3], strict=True):
+                assert mine["stori"] == other["stori"] and ("episode" in mine) == ("episode" in other)
+                paid += mine["stori"]["reward"]
+                if "episode" in mine:
+                    assert (mine["episode"]["r"], mine["episode"]["l"]) == (other["episode"]["r"], other["episode"]["l"])
+                    games.append(mine["episode"]["l"])
+                if "terminal_observation" in other:
+                    np.testing.assert_array_equal(mine["terminal_observation"], other["terminal_observation"])
+        assert games and lives > len(games) and paid > 0
+    finally:
+        for env in built:
+            env.close()
+    assert load_results(str(tmp_path))["l"].tolist() == games

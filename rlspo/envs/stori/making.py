@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import gymnasium as gym
 
+from rlspo.common.errors import did_you_mean
 from rlspo.envs.arguments import whole
-from rlspo.envs.profiles import Profile
+from rlspo.envs.profiles import KEYS, TYPES, Profile
+from rlspo.envs.stori.tables import effects_of
 from rlspo.envs.stori.wrapper import Stori
 
 GivenProfile = str | Path | Mapping[str, Any] | Profile | None
@@ -82,4 +85,18 @@ def make_game(
         max_num_frames_per_episode=max_num_frames_per_episode,
         render_mode=render_mode,
     )
+    _check_names(game, changes)
     return Stori(env, profile, type=type, noop_max=noop_max, pool=pool, **changes)
+
+
+def _check_names(game: str, changes: Mapping[str, Any]) -> None:
+    """Refuse what neither the game nor any effect takes; whether the chosen effect takes it is checked with that.
+
+    :raises ValueError: naming the nearest that exists
+    """
+    effects = [effect for kind in TYPES for effect in effects_of(kind, game).values()]
+    known = {name for target in (make_game, *effects) for name in inspect.signature(target).parameters}
+    known = known - {"game", "changes"} | {*KEYS, "effect", "probability"}
+    for name in changes:
+        if name not in known:
+            raise ValueError(f"{game} takes no {name!r}. {did_you_mean(name, known)}")
