@@ -11,6 +11,7 @@ import numpy as np
 from rlspo.envs.profiles import Concept
 from rlspo.envs.schedules import Drift
 from rlspo.envs.stori.effects import Effect, Moment
+from rlspo.envs.stori.reading import Reading
 
 #: Of screens.
 KINDS = ("rgb", "grey")
@@ -60,7 +61,7 @@ class PerturbedEmulator:
     :param now: what effects know
     :param drift: that says which effects hold
     :param actions: of the emulator, by index
-    :param frames: that the environment plays in a step of its own
+    :param reading: which screens are read
     :param per_frame: the gate is drawn for each frame instead of for each decision step
     :param pool: the screen is the brighter of the last two frames of a step
     :param noops: at a reset 1 to this many frames without action are played; 0: none
@@ -73,13 +74,16 @@ class PerturbedEmulator:
         now: Moment,
         drift: Drift,
         actions: list[Any],
-        frames: int,
+        reading: Reading,
         per_frame: bool,
         pool: bool,
         noops: int,
     ) -> None:
         self.ale, self.sources, self.now, self.drift, self.noops = ale, sources, now, drift, noops
-        self.per_frame, self.pool, self.frames = per_frame, pool and frames > 1, frames
+        self.per_frame, self.pool, self.frames = per_frame, pool, reading.frames
+        self._shown_frames, self._direct = 2 if pool else reading.last, reading.direct
+        # What is asked for in each frame and has nothing to do with the effects.
+        self.lives, self.getEpisodeFrameNumber, self.getFrameNumber = ale.lives, ale.getEpisodeFrameNumber, ale.getFrameNumber
         # The published code looks at a picture after the frame, and so at one that is still to come.
         self._late = now.fidelity == "original"
         self._actions = actions
@@ -92,7 +96,7 @@ class PerturbedEmulator:
         #: From which the next reset of the game on is drawn, instead of the generator of now; None: from that.
         self.reseeded: np.random.Generator | None = None
         self._open_eyes = False
-        self._first, self._left = True, frames
+        self._first, self._left = True, reading.frames
         self._kinds: set[str] = set()
         self._earlier: dict[str, np.ndarray] = {}
         self._preview: dict[str, np.ndarray] = {}
@@ -151,9 +155,11 @@ class PerturbedEmulator:
 
     def game_truncated(self) -> bool:
         """Whether the episode was cut; frames that an effect took back count, so that it is in the end."""
-        longest = self.ale.getInt("max_num_frames_per_episode")
-        cut = bool(self.now.rewound) and 0 < longest <= self.ale.getEpisodeFrameNumber() + self.now.rewound
-        return cut or self.ale.game_truncated()
+        if self.now.rewound:
+            longest = self.ale.getInt("max_num_frames_per_episode")
+            if 0 < longest <= self.ale.getEpisodeFrameNumber() + self.now.rewound:
+                return True
+        return self.ale.game_truncated()
 
     def game_over(self, *, with_truncation: bool = True) -> bool:
         """Whether the episode is over."""
@@ -171,27 +177,28 @@ class PerturbedEmulator:
 
         :returns: the reward, through the effects
         """
-        now, held = self.now, self._held
+        now, held, playing = self.now, self._held, self.playing
         if self.pool and self._left == 1:
             self._earlier = {kind: self._look(kind) for kind in self._kinds}
-        reward = 0.0
-        if self.playing:
+        if playing:
             action = self._executed(action)
-            for source in held:
-                for index in source.effect.extra(source.open, now):
-                    reward += self._played(self._actions[index], strength)
-                    now.perturbed = True
-        self._true.clear()
-        self._preview.clear()
-        # Of the frames of a step only those that are shown need a picture.
-        foreseen = self._left <= 1 + self.pool
+        if self._preview:
+            self._preview, self._true = {}, {}
+        if not held:
+            reward = self._played(action, strength)
+            now.reward += reward if playing else 0
+            self._left = self._left - 1 or self.frames
+            return reward
+        reward = self._play_extra(strength) if playing else 0.0
+        # Of the frames of a step only those that are read need a picture.
+        foreseen = self._left <= self._shown_frames or not playing
         if foreseen and not self._late:
             self._foresee(action, strength)
-        if self.playing:
+        if playing:
             for source in held:
                 source.effect.before_frame(source.open, now)
         reward += self._played(action, strength)
-        if self.playing:
+        if playing:
             now.reward += reward
             for source in held:
                 reward = source.effect.after_frame(reward, source.open, now)
@@ -203,6 +210,15 @@ class PerturbedEmulator:
 
     def _played(self, action: Any, strength: float) -> float:
         reward, self.now.debt = float(self.ale.act(action, strength)) + self.now.debt, 0.0
+        return reward
+
+    def _play_extra(self, strength: float) -> float:
+        """Play the frames that effects put before one; their rewards."""
+        now, reward = self.now, 0.0
+        for source in self._held:
+            for index in source.effect.extra(source.open, now):
+                reward += self._played(self._actions[index], strength)
+                now.perturbed = True
         return reward
 
     def _executed(self, action: Any) -> Any:
@@ -217,10 +233,8 @@ class PerturbedEmulator:
             for source in self._held:
                 now.executed = source.effect.act(now.executed, source.open, now)
             self._first = False
-        if now.executed == now.action:
-            return action
-        now.perturbed = True
-        return self._actions[now.executed]
+            now.perturbed |= now.executed != now.action
+        return action if now.executed == now.action else self._actions[now.executed]
 
     # --- pictures of another memory ------------------------------------------------------------------------------------------
 
@@ -244,8 +258,7 @@ class PerturbedEmulator:
 
     def _foresee_next(self) -> None:
         """The picture of a frame without action after the last one, had the memory been another."""
-        self._true.clear()
-        self._preview.clear()
+        self._preview, self._true = {}, {}
         true = {kind: self._raw(kind) for kind in KINDS} if self._previewing() else {}
         if self._foresee(0, 1.0):
             # The emulator draws no picture of what it went back to.
@@ -283,18 +296,20 @@ class PerturbedEmulator:
 
     def _shown(self, kind: str, out: np.ndarray | None) -> np.ndarray:
         if self._open_eyes:
-            seen = self._true[kind].copy() if kind in self._true else self._raw(kind)
-        else:
-            self._kinds.add(kind)
-            seen = self._look(kind)
-            if kind in self._earlier:
-                np.maximum(seen, self._earlier[kind], out=seen)
-            if not self.per_frame:
-                self._disturb(seen)
-        if out is None:
-            return seen
-        out[...] = seen.reshape(out.shape)
-        return out
+            return _into(out, self._true[kind].copy() if kind in self._true else self._raw(kind))
+        self._kinds.add(kind)
+        held = self._held
+        if self.playing and ((self._direct and out is None) or self._shown_frames <= self._left < self.frames):
+            # It goes no further than to the pipeline.
+            return self._raw(kind, out)
+        if not held and not self._earlier:
+            return self._raw(kind, out)
+        seen = self._look(kind)
+        if kind in self._earlier:
+            np.maximum(seen, self._earlier[kind], out=seen)
+        if not self.per_frame:
+            self._disturb(seen)
+        return _into(out, seen)
 
     def _look(self, kind: str) -> np.ndarray:
         """The screen of the last frame; with a gate for each frame, through the effects of that frame."""
@@ -307,5 +322,17 @@ class PerturbedEmulator:
         for source in self._held:
             source.effect.screen(seen, source.open, self.now)
 
-    def _raw(self, kind: str) -> np.ndarray:
-        return self.ale.getScreenRGB() if kind == "rgb" else self.ale.getScreenGrayscale()
+    def _raw(self, kind: str, out: np.ndarray | None = None) -> np.ndarray:
+        read = self.ale.getScreenRGB if kind == "rgb" else self.ale.getScreenGrayscale
+        if out is None:
+            return read()
+        read(out)
+        return out
+
+
+def _into(out: np.ndarray | None, seen: np.ndarray) -> np.ndarray:
+    """``seen``, in the array that was given for it, if any."""
+    if out is None:
+        return seen
+    out[...] = seen.reshape(out.shape)
+    return out

@@ -33,9 +33,9 @@ def mode_name(given: Any, modes: dict[int, str], where: str = "mode") -> str:
 
 
 def _disc() -> np.ndarray:
-    """1 where pixels are seen, ``(2 radius + 1, 2 radius + 1)``."""
+    """All bits where pixels are seen, none elsewhere, ``(2 radius + 1, 2 radius + 1)``."""
     offsets = np.arange(-RADIUS, RADIUS + 1)
-    return (offsets[:, None] ** 2 + offsets**2 <= RADIUS**2).astype(np.uint8)
+    return np.where(offsets[:, None] ** 2 + offsets**2 <= RADIUS**2, 255, 0).astype(np.uint8)
 
 
 #: By number of channels, each row with the channels of a pixel side by side.
@@ -85,7 +85,7 @@ class Crop(Effect):
         disc = DISCS[channels][top - y + RADIUS :, (left - x + RADIUS) * channels :]
         rows[:top] = rows[bottom:] = 0
         rows[top:bottom, : left * channels] = rows[top:bottom, right * channels :] = 0
-        rows[top:bottom, left * channels : right * channels] *= disc[: bottom - top, : (right - left) * channels]
+        rows[top:bottom, left * channels : right * channels] &= disc[: bottom - top, : (right - left) * channels]
 
 
 class Box(Effect):

@@ -16,6 +16,7 @@ from rlspo.envs.profiles import Profile, load_profile
 from rlspo.envs.stori.effects import Moment
 from rlspo.envs.stori.emulator import PerturbedEmulator, Source
 from rlspo.envs.stori.labels import labels_for
+from rlspo.envs.stori.reading import reading_of, repeats
 from rlspo.envs.stori.tables import build_effect
 
 #: Told from other generators that are made from the same seed.
@@ -81,15 +82,16 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
         self._check_screen(base)
         if pool and not isinstance(base._frameskip, int):
             raise ValueError(f"pool takes the last two of a fixed number of frames; frameskip is {base._frameskip}.")
-        frames = base._frameskip if isinstance(base._frameskip, int) else 1
         per_frame = self.profile.gate == "frame" or self.profile.fidelity == "original"
-        if base._frameskip == 1 and sources and not per_frame and not _skips(env):
+        if base._frameskip == 1 and sources and not per_frame and not repeats(env):
             gym.logger.warn(
                 f"A decision step of {env} is a single frame, and chance is drawn for each. If a wrapper repeats actions, put "
                 "it inside: rlspo.envs.stori.wrap(AtariWrapper(game), profile). If frames are meant: gate='frame'."
             )
         drift = self.profile.schedule.start(early=self.profile.fidelity == "original")
-        self.emulator = PerturbedEmulator(base.ale, sources, now, drift, [*base._action_set], frames, per_frame, pool, noops)
+        self.emulator = PerturbedEmulator(
+            base.ale, sources, now, drift, [*base._action_set], reading_of(env), per_frame, pool and base._frameskip > 1, noops
+        )
         base.ale = self.emulator
         #: Of type 0, what the numbers of an observation are: ``labels.names``, ``labels.units``; else None.
         self.labels = labels_for(game) if self.profile.type == "0" else None
@@ -159,12 +161,3 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
             "executed_action": now.executed,
             "reward": now.reward,
         }
-
-
-def _skips(env: gym.Env) -> bool:
-    """Whether a wrapper plays several steps of what it wraps in one."""
-    while isinstance(env, gym.Wrapper):
-        if any(getattr(env, name, 1) > 1 for name in ("_skip", "frame_skip") if name in vars(env)):
-            return True
-        env = env.env
-    return False

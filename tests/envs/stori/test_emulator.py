@@ -149,7 +149,7 @@ def test_switching_thousands_of_times_grows_nothing_and_tells_the_effects() -> N
     for _ in range(2000):
         concepts.append(env.step(0)[4]["stori"]["concept"])
     assert depth() == before and concepts == [0, 1] * 1000
-    assert effect.told == ["reset"] + ["begin", "frame", "stop"] * 999 + ["begin", "frame"]
+    assert effect.told == ["reset", "reset"] + ["begin", "frame", "stop"] * 999 + ["begin", "frame"]
     env.reset()
     # The step that would have come ends the concept; the new episode starts without it.
     assert effect.told[-2:] == ["stop", "reset"]
