@@ -84,10 +84,11 @@ def test_the_wall_is_built_anew_when_all_bricks_are_gone() -> None:
         ale.setRAM(byte, 3 if byte == 18 else 0)
     ale.setRAM(76, 0x04), ale.setRAM(77, 0x31)
     env.emulator.now.debt = -(WALL - 1)
-    for _ in range(30):
-        ale.setRAM(99, 52 + 49), ale.setRAM(101, 92), ale.setRAM(103, 254)
-        for _ in range(6):
-            undone += env.step(0)[4]["stori"]["perturbed"]
+    for _ in range(900):
+        ram = ale.getRAM()
+        if 90 < ram[101] < 110 and ram[103] > 127:
+            ale.setRAM(99, 52 + 49)
+        undone += env.step(tracking(ram))[4]["stori"]["perturbed"]
         if decimal(ale.getRAM(), SCORE_BYTES) == WALL:
             break
     assert undone > 0
