@@ -47,7 +47,7 @@ def test_bricks_and_ball_of_breakout_are_where_the_screen_shows_them() -> None:
         if told["ball_in_play"] and 90 < told["ball_y"] < 170 and court.any():
             balls += 1
             rows, columns = np.nonzero(court)
-            assert (told["ball_x"] - 49, told["ball_y"] + 9) == (columns.min() + 8, rows.min() + 97)
+            assert (max(told["ball_x"] - 49, 8), told["ball_y"] + 9) == (columns.min() + 8, rows.min() + 97)
     assert balls > 50
 
 
@@ -98,7 +98,7 @@ def test_ground_and_animals_of_gopher_are_where_the_screen_shows_them() -> None:
                 if (colours == (223, 183, 85)).all() or (colours == (187, 159, 71)).all():
                     assert told[f"dug_{row}_{place}"] == (colours == (223, 183, 85)).all()
         brown = (frame.rgb == (72, 44, 0)).all(-1)
-        if brown.sum() > 8 and np.ptp(np.nonzero(brown)[1]) < 16:
+        if brown.sum() > 8 and 20 < np.nonzero(brown)[1].mean() < 135:
             seen += 1
             assert abs(np.nonzero(brown)[1].mean() - told["gopher_x"]) < 12
         assert sum(told[f"carrot_{place}"] for place in ("left", "middle", "right")) in (2, 3)
