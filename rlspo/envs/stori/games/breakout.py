@@ -60,7 +60,8 @@ NEAR_BRICKS = 100
 class BreakoutPreview(Preview):
     """The ball is missing on Breakout's screen, or the wall is a picture.
 
-    The published picture, the letters NUS, is not known: here its bricks are those of a chessboard.
+    The published picture, the letters NUS, is not known: here its bricks are those of a chessboard. Without its ball the
+    paddle lags by one frame when a brick is hit, and the ball shows for the one frame of its serve.
     """
 
     modes: ClassVar[dict[int, str]] = {1: "picture", 2: "ball"}
