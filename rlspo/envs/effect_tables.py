@@ -15,7 +15,9 @@ Made = TypeVar("Made")
 def make_effect(
     concept: Concept, known: Mapping[str, type[Made]], profile: str, where: str, inside: Mapping[str, Any]
 ) -> Made:
-    """
+    """The effect that a profile names.
+
+    :param concept: what the profile says
     :param known: the effects that there are, by name
     :param profile: its name, for messages
     :param where: what the effect is for, for messages
