@@ -15,7 +15,9 @@ Made = TypeVar("Made")
 def make_effect(
     concept: Concept, tables: Mapping[str, Mapping[str, type[Made]]], profile: str, where: str, inside: Mapping[str, Any]
 ) -> Made:
-    """
+    """The effect that a profile names.
+
+    :param concept: what the profile says
     :param tables: the effects that there are, by type and name
     :param profile: its name, for messages
     :param where: what the effect is for, for messages

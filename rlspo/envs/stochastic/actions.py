@@ -105,7 +105,7 @@ class Delay(ActionEffect):
 class Dropout(ActionEffect):
     """Single actuators get nothing (0).
 
-    ``dropped`` of the action noise in realworldrl_suite (``actions_prob``, ``actions_steps``).
+    ``dropped`` of the action noise in realworldrl_suite.
 
     :param fraction: the chance of each actuator in a step in which the gate is open, in [0, 1]
     :param steps: for how many decision steps, at least 1

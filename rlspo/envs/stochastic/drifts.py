@@ -17,6 +17,9 @@ KEPT = 64
 class ModelDrift:
     """A parameter of MuJoCo's model is multiplied by 1 + (scale - 1) * level, where the schedule gives the level.
 
+    ``perturb_spec`` of realworldrl_suite, whose ``param`` is the effect here and whose ``scheduler`` the schedule; its ``period``
+    counts episodes, the schedule's here decision steps.
+
     Nothing of the model that it was made from is changed but by :meth:`set_level`, of which level 0 restores it exactly.
 
     :param scale: the factor at level 1, at least 0
@@ -75,7 +78,10 @@ class Gravity(ModelDrift):
 
 
 class Mass(ModelDrift):
-    """Mass and inertia of all bodies, as if their density changed (``body_mass``, ``body_inertia``)."""
+    """Mass and inertia of all bodies, as if their density changed (``body_mass``, ``body_inertia``).
+
+    ``robust_shape`` of Robust-Gymnasium changes masses, too.
+    """
 
     parameters = ("body_mass", "body_inertia")
     derives = True

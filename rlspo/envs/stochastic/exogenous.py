@@ -19,6 +19,8 @@ EARTH = 9.81
 class Impulse(Effect):
     """A force acts on the centre of mass of one body throughout the decision step (``xfrc_applied``).
 
+    ``robust_force`` of Robust-Gymnasium is of this kind.
+
     :param magnitude: in multiples of the weight of all bodies together (9.81 m/s^2 times their mass), at least 0
     :param body: its name; None: drawn uniformly from all but the world
     :param direction: three numbers, of any length; None: drawn uniformly from all directions

@@ -18,6 +18,11 @@ Memory = dict[str, Array]
 class StochasticLayer(Layer):
     """Does to many states what the wrapper does to its environment, chance included.
 
+    A branch of a captured state meets the chance and the drift that the environment itself will meet, to the last bit. After
+    :meth:`reseed` each row has chance of its own, and schedules that depend on none go on as they are. Physics that drift
+    take a copy of MuJoCo's model for each level; in branches of a random walk with chance of their own levels are rounded to
+    1/32, so that there are few.
+
     :param wrapper: of which the settings are read
     :param perturbation: what it does
     """

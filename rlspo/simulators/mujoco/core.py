@@ -62,7 +62,8 @@ class MujocoCore(Core):
     state holds the solver's warm start, without which branches would drift away from the environment step by step.
 
     The physical model is the environment's own and shared with it: gravity or masses that change (by a wrapper, at a reset)
-    change for the states that were captured before, too. States from several environments keep each the model of its own.
+    change for the states that were captured before, too, unless the wrapper's layer follows it with models of its own.
+    States from several environments keep each the model of its own.
 
     :param env: a MuJoCo environment of gymnasium, wrapped or not
     :param threads: at most; None: as many as there are cores. Small batches use fewer
