@@ -86,6 +86,7 @@ class PerturbedEmulator:
         self.lives, self.getEpisodeFrameNumber, self.getFrameNumber = ale.lives, ale.getEpisodeFrameNumber, ale.getFrameNumber
         # The published code looks at a picture after the frame, and so at one that is still to come.
         self._late = now.fidelity == "original"
+        self._sticky = ale.getFloat("repeat_action_probability") > 0
         self._actions = actions
         # By the emulator's own name of the action or by its number.
         self._index = {key: index for index, action in enumerate(actions) for key in (action, action.value)}
@@ -246,8 +247,8 @@ class PerturbedEmulator:
         effects = self._previewing()
         if not effects:
             return False
-        # With the emulator's chance: sticky actions then are as if nobody had looked.
-        state = self.ale.cloneState(include_rng=True)
+        # With the emulator's chance, where it has any: sticky actions then are as if nobody had looked.
+        state = self.ale.cloneState(include_rng=self._sticky)
         for effect in effects:
             effect.edit(self.now)
         self.ale.act(action, strength)
