@@ -94,7 +94,7 @@ def _check_names(game: str, changes: Mapping[str, Any]) -> None:
 
     :raises ValueError: naming the nearest that exists
     """
-    effects = [effect for kind in TYPES for effect in effects_of(kind, game).values()]
+    effects: list[Any] = [effect for kind in TYPES for effect in effects_of(kind, game).values()]
     known = {name for target in (make_game, *effects) for name in inspect.signature(target).parameters}
     known = known - {"game", "changes"} | {*KEYS, "effect", "probability"}
     for name in changes:

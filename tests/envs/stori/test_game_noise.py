@@ -76,7 +76,7 @@ def test_as_published_the_score_of_breakout_goes_on() -> None:
 
 def test_the_wall_is_built_anew_when_all_bricks_are_gone() -> None:
     # A single brick stands, and the score says so; the ball is sent to it until a hit lasts.
-    env = noisy("breakout", 2, 0.7)
+    env = noisy("breakout", 2, 0.9)
     ale, undone = env.emulator.ale, 0
     for _ in range(20):
         env.step(tracking(ale.getRAM()))
