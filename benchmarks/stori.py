@@ -5,7 +5,7 @@
     python benchmarks/stori.py --json benchmarks/results/stori.json
 
 Each round plays all of a game's noises in one pipeline and the pipeline alone, every other round in reverse; rates are
-medians over the rounds and ratios the medians of the rounds' ratios. All play random actions, the same ones, at four
+medians over the rounds and ratios the medians of the rounds' ratios. All play the same random actions, four
 frames a decision:
 
 bare      the emulator repeats actions itself, the last frame is shown

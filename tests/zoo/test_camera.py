@@ -171,7 +171,9 @@ def test_a_film_of_a_game_with_the_left_half_hidden(train, workplace):
     # Another profile in place of that of the training.
     kwargs = {"profile": {"type": "3.2", "effect": "crop", "mode": "left", "probability": 1}}
     agent = find_agent(workplace / "logs" / "ppo" / "STORI-Breakout-v0_1", env_kwargs=kwargs)
-    assert agent.recipe.env_kwargs == kwargs
+    assert agent.recipe.env_kwargs["profile"] == kwargs["profile"] and not {"type", "probability"} & set(
+        agent.recipe.env_kwargs
+    )
     film = Film((agent,), workplace / "film.mp4", seed=0, steps=2, captions=False)
     footage = filming.make(film, lambda share: None)
     assert (footage.width, footage.height) == (2 * (160 + 4 + 4 + 160 + 4), 2 * 214)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,8 +94,8 @@ def _check_names(game: str, changes: Mapping[str, Any]) -> None:
 
     :raises ValueError: naming the nearest that exists
     """
-    effects: list[Any] = [effect for kind in TYPES for effect in effects_of(kind, game).values()]
-    known = {name for target in (make_game, *effects) for name in inspect.signature(target).parameters}
+    takers: list[Callable[..., Any]] = [effect for kind in TYPES for effect in effects_of(kind, game).values()]
+    known = {name for target in (make_game, *takers) for name in inspect.signature(target).parameters}
     known = known - {"game", "changes"} | {*KEYS, "effect", "probability"}
     for name in changes:
         if name not in known:
