@@ -17,8 +17,8 @@ KEPT = 64
 class ModelDrift:
     """A parameter of MuJoCo's model is multiplied by 1 + (scale - 1) * level, where the schedule gives the level.
 
-    ``perturb_spec`` of realworldrl_suite, whose ``param`` is the effect here and whose ``scheduler`` the schedule; its ``period``
-    counts episodes, the schedule's here decision steps.
+    ``perturb_spec`` of realworldrl_suite, whose ``param`` is the effect here and whose ``scheduler`` the schedule; its
+    ``period`` counts episodes, the schedule's here decision steps.
 
     Nothing of the model that it was made from is changed but by :meth:`set_level`, of which level 0 restores it exactly.
 
