@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from rlspo.envs.stori.reading import Reading
 
 #: Of screens.
 KINDS = ("rgb", "grey")
+#: Of red, green and blue in the emulator's grey.
+GREY = np.array([0.2989, 0.587, 0.114])
 
 
 class Source:
@@ -194,7 +196,7 @@ class PerturbedEmulator:
         # Of the frames of a step only those that are read need a picture.
         foreseen = self._left <= self._shown_frames or not playing
         if foreseen and not self._late:
-            self._foresee(action, strength)
+            self._foresee(action, strength, self._kinds or KINDS)
         if playing:
             for source in held:
                 source.effect.before_frame(source.open, now)
@@ -242,7 +244,7 @@ class PerturbedEmulator:
     def _previewing(self) -> list[Effect]:
         return [source.effect for source in self._held if source.open and source.effect.previews]
 
-    def _foresee(self, action: Any, strength: float) -> bool:
+    def _foresee(self, action: Any, strength: float, kinds: Iterable[str]) -> bool:
         """The picture of the coming frame, had the memory been another; the game stays where it is."""
         effects = self._previewing()
         if not effects:
@@ -252,7 +254,7 @@ class PerturbedEmulator:
         for effect in effects:
             effect.edit(self.now)
         self.ale.act(action, strength)
-        self._preview = {kind: self._raw(kind) for kind in KINDS}
+        self._preview = {kind: self._raw(kind) for kind in kinds}
         self.ale.restoreState(state)
         self.now.perturbed = True
         return True
@@ -261,7 +263,7 @@ class PerturbedEmulator:
         """The picture of a frame without action after the last one, had the memory been another."""
         self._preview, self._true = {}, {}
         true = {kind: self._raw(kind) for kind in KINDS} if self._previewing() else {}
-        if self._foresee(0, 1.0):
+        if self._foresee(0, 1.0, KINDS):
             # The emulator draws no picture of what it went back to.
             self._true = true
 
@@ -298,9 +300,10 @@ class PerturbedEmulator:
     def _shown(self, kind: str, out: np.ndarray | None) -> np.ndarray:
         if self._open_eyes:
             return _into(out, self._true[kind].copy() if kind in self._true else self._raw(kind))
-        self._kinds.add(kind)
-        held = self._held
-        if self.playing and ((self._direct and out is None) or self._shown_frames <= self._left < self.frames):
+        held, unused = self._held, self._direct and out is None
+        if not unused:
+            self._kinds.add(kind)
+        if self.playing and (unused or self._shown_frames <= self._left < self.frames):
             # It goes no further than to the pipeline.
             return self._raw(kind, out)
         if not held and not self._earlier:
@@ -314,7 +317,7 @@ class PerturbedEmulator:
 
     def _look(self, kind: str) -> np.ndarray:
         """The screen of the last frame; with a gate for each frame, through the effects of that frame."""
-        seen = self._preview[kind].copy() if kind in self._preview else self._raw(kind)
+        seen = _as_kind(kind, self._preview) if self._preview else self._raw(kind)
         if self.per_frame:
             self._disturb(seen)
         return seen
@@ -337,3 +340,12 @@ def _into(out: np.ndarray | None, seen: np.ndarray) -> np.ndarray:
         return seen
     out[...] = seen.reshape(out.shape)
     return out
+
+
+def _as_kind(kind: str, pictures: dict[str, np.ndarray]) -> np.ndarray:
+    """A copy of the picture of that kind; of another one, in grey, where a kind is asked for the first time."""
+    if kind in pictures:
+        return pictures[kind].copy()
+    if kind == "rgb":
+        return np.repeat(pictures["grey"][:, :, None], 3, axis=2)
+    return np.rint(pictures["rgb"] @ GREY).astype(np.uint8)
