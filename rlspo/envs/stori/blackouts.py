@@ -34,6 +34,11 @@ class Area(NamedTuple):
         """Its index into a screen: rows, columns."""
         return np.s_[self.top : self.bottom + 1, self.left : self.right + 1]
 
+    @property
+    def row(self) -> np.ndarray:
+        """A row of it, ``(3 width,)``, bytes."""
+        return np.tile(np.array(self.colour, np.uint8), self.right + 1 - self.left)
+
 
 def grey(colour: Colour) -> int:
     """The value that the emulator shows in grey for a colour.
@@ -57,11 +62,16 @@ class Blackout(Moded):
     def __init__(self, game: str, mode: Any, fidelity: str = "exact") -> None:
         super().__init__(game, mode, fidelity)
         self.areas = self.parts[self.mode]
-        self._paint = [(area.pixels, area.colour, grey(area.colour)) for area in self.areas]
+        self._grey = [(area.pixels, grey(area.colour)) for area in self.areas]
+        # Rows of numbers rather than of pixels: much the fastest in NumPy.
+        self._colours = [
+            (np.s_[area.top : area.bottom + 1, 3 * area.left : 3 * area.right + 3], area.row) for area in self.areas
+        ]
 
     def screen(self, screen: np.ndarray, open: bool, now: Moment) -> None:
         if not open:
             return
         now.perturbed = True
-        for pixels, colour, shade in self._paint:
-            screen[pixels] = colour if screen.ndim == 3 else shade
+        flat = screen.reshape(len(screen), -1)
+        for pixels, paint in self._colours if screen.ndim == 3 else self._grey:
+            flat[pixels] = paint

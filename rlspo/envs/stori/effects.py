@@ -104,7 +104,7 @@ class Effect:
     def screen(self, screen: np.ndarray, open: bool, now: Moment) -> None:
         """Change what the agent sees, in place. Called again in the same decision step, it does the same again.
 
-        :param screen: ``(height, width, 3)`` RGB or ``(height, width)`` grey, ``uint8``
+        :param screen: ``(height, width, 3)`` RGB or ``(height, width)`` grey, ``uint8``, contiguous
         """
 
     def edit(self, now: Moment) -> None:
