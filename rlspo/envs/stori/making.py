@@ -69,12 +69,13 @@ def make_game(
     :param changes: keys over those of the profile: ``probability``, ``effect``, ``mode``, ``gate``, ...
     """
     try:
+        import ale_py
         from ale_py.env import AtariEnv
     except ImportError as error:
         raise gym.error.DependencyNotInstalled("STORI needs ale_py and OpenCV: pip install 'rlspo[atari]'") from error
-    # Untyped: ale_py checks these names itself.
-    kind: Any = AtariEnv
-    env = kind(
+    # Before the first game: that prints a banner.
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+    env = AtariEnv(
         game,
         mode=game_mode,
         difficulty=game_difficulty,

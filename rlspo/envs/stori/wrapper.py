@@ -58,7 +58,7 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
         if isinstance(env, gym.vector.VectorEnv):
             raise TypeError(
                 f"{env} plays many games at once, and what goes on inside cannot be reached. Wrap each game instead: "
-                "gymnasium.make_vec('STORI/Breakout-v0', 8, 'async', type='2.1')."
+                "gymnasium.make_vec('STORI/Breakout-v0', 8, type='2.1')."
             )
         base: Any = getattr(env, "unwrapped", env)
         if not hasattr(base, "ale") or not hasattr(base, "_action_set"):
