@@ -50,6 +50,8 @@ def check_settings(cls: type, given: Mapping[str, Any], where: str, without: tup
     """
     parameters = {name: one for name, one in inspect.signature(cls).parameters.items() if name not in without}
     for name in given:
+        if name in KEYS:
+            raise ValueError(f"{where} takes no {name!r}; it stands at the top of the profile, not inside concept or base.")
         if name not in parameters:
             raise ValueError(f"{where} takes no {name!r}. {did_you_mean(name, [*parameters, 'effect', 'probability', *KEYS])}")
     missing = [name for name, one in parameters.items() if one.default is one.empty and name not in given]

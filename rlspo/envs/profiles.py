@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from rlspo.common import plain_yaml
 from rlspo.common.data import data_folders
 from rlspo.common.errors import did_you_mean, nearest
 from rlspo.envs.arguments import number
@@ -230,7 +231,7 @@ def read_profile(profile: str | Path | Mapping[str, Any]) -> dict[str, Any]:
             f"{did_you_mean(str(profile), profile_names())}"
         )
     try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+        data = plain_yaml.parse(file.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{file} cannot be read: {error}") from error
     if not isinstance(data, dict):
@@ -284,8 +285,8 @@ def _for(profile: Profile, env: str) -> Profile:
 
 
 def _plain(env: str) -> str:
-    """``BankHeist`` and ``bank_heist`` are one."""
-    return "".join(filter(str.isalnum, env)).lower()
+    """``BankHeist``, ``bank_heist`` and ``STORI/BankHeist-v0`` are one."""
+    return "".join(filter(str.isalnum, env.rpartition("/")[2].partition("-v")[0])).lower()
 
 
 def _name_for(type: Any, env: str, fallback: str) -> str:

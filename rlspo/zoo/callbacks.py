@@ -51,14 +51,16 @@ class Status(BaseCallback):
     episodes, null before the first) and ``seconds``.
 
     :param folder: of the run
+    :param model: the agent, known also of a run that fails before its first step
     :param total: environment steps at which training ends
     """
 
-    def __init__(self, folder: RunFolder, total: int) -> None:
+    def __init__(self, folder: RunFolder, model: BaseAlgorithm, total: int) -> None:
         super().__init__()
         self.folder = folder
+        self.model = model
         self.total = total
-        self._started = self._written = 0.0
+        self._started = self._written = time.monotonic()
 
     def _on_training_start(self) -> None:
         self._started = time.monotonic()

@@ -95,7 +95,7 @@ def _train_and_judge(run: Run, plan: Plan, stop: StopSignal) -> int:
     model, folder = run.model, run.folder
     summary.announce(run)
     stop.patient = True
-    status = Status(folder, total=model.num_timesteps + plan.config.settings.n_timesteps)
+    status = Status(folder, model, total=model.num_timesteps + plan.config.settings.n_timesteps)
     failure = _learn(run, plan, stop, status)
     stop.deaf = True
     try:

@@ -209,3 +209,27 @@ def test_profiles_made_in_code_are_checked_too() -> None:
 
 def test_an_environment_has_one_name_however_it_is_spelt() -> None:
     assert load_profile({**CROP, "env": "BankHeist"}, "bank_heist", "atari").env == "BankHeist"
+
+
+def test_an_id_is_a_name_of_its_environment() -> None:
+    for name in ("STORI/BankHeist-v0", "ALE/BankHeist-v5"):
+        assert load_profile({**CROP, "env": name}, "bank_heist", "atari").env == name
+    with fails("is for 'STORI/Boxing-v0', and this is 'bank_heist'"):
+        load_profile({**CROP, "env": "STORI/Boxing-v0"}, "bank_heist", "atari")
+
+
+def test_files_are_read_as_all_others_of_the_package(tmp_path: Path) -> None:
+    """Exponents are numbers, and a key that stands twice is an error: the last would win without a word."""
+    file = tmp_path / "mine.yml"
+    file.write_text("type: 1\neffect: replace\nprobability: 1e-1\n", encoding="utf-8")
+    assert load(file).concept.probability == 0.1
+    file.write_text("type: 1\neffect: replace\nprobability: 0.1\nprobability: 0.9\n", encoding="utf-8")
+    with fails("the key 'probability' stands twice"):
+        load(file)
+
+
+@pytest.mark.parametrize("key", ["gate", "fidelity", "env"])
+def test_keys_of_the_whole_profile_inside_a_concept(key: str) -> None:
+    profile = load({**DRIFT, "concept": {**CROP, key: "x"}})
+    with fails(f"crop takes no {key!r}; it stands at the top of the profile, not inside concept or base."):
+        build_effect(profile.concept, "pong", profile)

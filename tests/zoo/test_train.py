@@ -198,6 +198,14 @@ def test_environment_that_fails_leaves_the_agent_and_the_best_one(train):
     ))  # fmt: skip
 
 
+def test_environment_that_fails_before_the_first_step_says_so(train):
+    code, _, errors = train("--env-kwargs", "fail_at:0", "--eval-freq", "-1")
+    assert code == 1
+    assert "training failed after 0 steps: RuntimeError: the ledger is on fire" in errors
+    status = json.loads((RUN / "status.json").read_text())
+    assert (status["state"], status["num_timesteps"], status["seconds"]) == ("failed", 0, 0.0)
+
+
 def test_training_goes_on_from_a_saved_agent(train):
     assert train("--no-report", "--eval-freq", "-1")[0] == 0
     saved = str(RUN / "last_model.zip")

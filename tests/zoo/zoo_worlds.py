@@ -16,7 +16,7 @@ class Ledger(gym.Env):
     """Pays the same amount in each of ten steps, and misbehaves when told to.
 
     :param pay: the reward, so that a return tells which arguments an environment was made with
-    :param fail_at: step, over all episodes, at which it raises
+    :param fail_at: step, over all episodes, at which it raises; 0: at a reset
     :param signal_at: step at which it sends ``number`` to its own process
     :param crash_when_drawn: end the process without a word, as a broken graphics driver does
     """
@@ -40,6 +40,8 @@ class Ledger(gym.Env):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
+        if self.fail_at == 0:
+            raise RuntimeError("the ledger is on fire")
         self.elapsed = 0
         return self._observe(), {}
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from rlspo.common import plain_yaml
 from rlspo.envs.lot_sizing.demand import Demand
 
 Array = np.ndarray
@@ -174,7 +175,7 @@ def load_instance(instance: str | Path | Mapping[str, Any] | Instance) -> Instan
         file = packed[0]
     try:
         text = file.read_text(encoding="utf-8")
-        data = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+        data = json.loads(text) if file.suffix == ".json" else plain_yaml.parse(text)
     except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{file} cannot be read: {error}") from error
     if not isinstance(data, dict):

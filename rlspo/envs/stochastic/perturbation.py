@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from gymnasium import spaces
 
 from rlspo.envs.profiles import Profile
 from rlspo.envs.stochastic.chance import Array, Chance, derived
@@ -109,6 +110,10 @@ class Perturbation:
 
     def act(self, memory: Memory, actions: Array) -> tuple[Memory, Array]:
         """The actions that the task gets for those chosen, ``(n, *action_shape)``."""
+        space = self.task.actions
+        if self._with["act"] and isinstance(space, spaces.Box) and actions.dtype.kind not in "f":
+            # Of whole numbers, such as a list [1, 0]: what effects make of them is none.
+            actions = actions.astype(space.dtype)
         return self._through("act", memory, actions)
 
     def pushes(self, memory: Memory) -> tuple[Array | None, Array | None]:

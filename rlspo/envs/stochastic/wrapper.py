@@ -99,8 +99,13 @@ class Stochastic(gym.Wrapper, RecordConstructorArgs):
         return _single(seen, observation), {**info, INFO_KEY: told}
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """One step of the task."""
+        """One step of the task.
+
+        :raises gymnasium.error.ResetNeeded: before the first reset
+        """
         perturbation, chance = self.perturbation, self.chance
+        if chance.memory["step"][0] < 0:
+            raise gym.error.ResetNeeded("Call reset() before step(): what perturbs the task begins with an episode.")
         level = self._level()
         chosen = np.asarray(action)[None]
         chance.memory, executed = perturbation.act(chance.memory, chosen)
@@ -119,6 +124,12 @@ class Stochastic(gym.Wrapper, RecordConstructorArgs):
         }
         paid_reward = reward if paid is rewards else float(paid[0])
         return _single(seen, observation), paid_reward, terminated, truncated, {**info, INFO_KEY: told}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        # A copy of a task of MuJoCo is a new one, physics included.
+        self._applied = -1.0
+        self.follow_drift()
 
     def close(self) -> None:
         """Restore the physics and close the environment."""

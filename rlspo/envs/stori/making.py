@@ -10,7 +10,7 @@ from typing import Any, Literal
 import gymnasium as gym
 
 from rlspo.common.errors import did_you_mean
-from rlspo.envs.arguments import whole
+from rlspo.envs.arguments import flag, number, whole
 from rlspo.envs.profiles import KEYS, TYPES, Profile
 from rlspo.envs.stori.tables import effects_of
 from rlspo.envs.stori.wrapper import Stori
@@ -65,8 +65,9 @@ def make_game(
     :param obs_type: ``"rgb"``, ``"grayscale"`` or ``"ram"``
     :param game_mode: of the cartridge
     :param game_difficulty: of the cartridge
-    :param max_num_frames_per_episode: after which an episode is cut
+    :param max_num_frames_per_episode: after which an episode is cut; 0: never
     :param changes: keys over those of the profile: ``probability``, ``effect``, ``mode``, ``gate``, ...
+    :raises ValueError: for an argument that does not exist or is out of range
     """
     try:
         import ale_py
@@ -75,19 +76,27 @@ def make_game(
         raise gym.error.DependencyNotInstalled("STORI needs ale_py and OpenCV: pip install 'rlspo[atari]'") from error
     # Before the first game: that prints a banner.
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-    env = AtariEnv(
-        game,
-        mode=game_mode,
-        difficulty=game_difficulty,
-        obs_type=obs_type,
-        frameskip=whole("frameskip", frameskip, 1),
-        repeat_action_probability=repeat_action_probability,
-        full_action_space=full_action_space,
-        max_num_frames_per_episode=max_num_frames_per_episode,
-        render_mode=render_mode,
-    )
     _check_names(game, changes)
-    return Stori(env, profile, type=type, noop_max=noop_max, pool=pool, **changes)
+    try:
+        # It checks obs_type and render_mode itself; the rest it takes as it comes, probabilities of 25 included.
+        env = AtariEnv(
+            game,
+            mode=None if game_mode is None else whole("game_mode", game_mode, 0),
+            difficulty=None if game_difficulty is None else whole("game_difficulty", game_difficulty, 0),
+            obs_type=obs_type,
+            frameskip=whole("frameskip", frameskip, 1),
+            repeat_action_probability=number("repeat_action_probability", repeat_action_probability, 0, 1),
+            full_action_space=flag("full_action_space", full_action_space),
+            max_num_frames_per_episode=whole("max_num_frames_per_episode", max_num_frames_per_episode, 0),
+            render_mode=render_mode,
+        )
+    except RuntimeError as error:
+        known = AtariEnv(game).ale
+        raise ValueError(
+            f"game_mode is {game_mode} and game_difficulty is {game_difficulty}; {game} has the modes "
+            f"{known.getAvailableModes()} and the difficulties {known.getAvailableDifficulties()}."
+        ) from error
+    return Stori(env, profile, type=type, noop_max=noop_max, pool=flag("pool", pool), **changes)
 
 
 def _check_names(game: str, changes: Mapping[str, Any]) -> None:

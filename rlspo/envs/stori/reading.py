@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +62,27 @@ def reading_of(env: gym.Env) -> Reading:
 def repeats(env: gym.Env) -> bool:
     """Whether a wrapper plays several steps of what it wraps in one."""
     while isinstance(env, gym.Wrapper):
-        if any(getattr(env, name, 1) > 1 for name in ("_skip", "frame_skip") if name in vars(env)):
+        if _skip(env) > 1:
             return True
         env = env.env
     return False
+
+
+def repeated_by(env: gym.Env) -> gym.Wrapper | None:
+    """The wrapper above that plays several steps of ``env`` in one of its own, while it does so; None: there is none.
+
+    What stands above is not known to what stands below: it is found among those that wait for the step to end.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, gym.Wrapper) and _skip(caller) > 1 and caller.unwrapped is env.unwrapped:
+            return caller
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def _skip(wrapper: gym.Wrapper) -> int:
+    """Steps of what it wraps that a wrapper plays in one."""
+    own = vars(wrapper)
+    return max((own[name] for name in ("_skip", "frame_skip") if isinstance(own.get(name), int)), default=1)

@@ -16,7 +16,7 @@ from rlspo.envs.profiles import Profile, load_profile
 from rlspo.envs.stori.effects import Moment
 from rlspo.envs.stori.emulator import PerturbedEmulator, Source
 from rlspo.envs.stori.labels import labels_for
-from rlspo.envs.stori.reading import reading_of, repeats
+from rlspo.envs.stori.reading import reading_of, repeated_by, repeats
 from rlspo.envs.stori.tables import build_effect
 
 #: Told from other generators that are made from the same seed.
@@ -93,6 +93,8 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
             base.ale, sources, now, drift, [*base._action_set], reading_of(env), per_frame, pool and base._frameskip > 1, noops
         )
         base.ale = self.emulator
+        # Whether a wrapper above could play several of these decision steps in one of its own, and nobody looked for it yet.
+        self._unwatched = base._frameskip != 1 or repeats(env)
         #: Of type 0, what the numbers of an observation are: ``labels.names``, ``labels.units``; else None.
         self.labels = labels_for(game) if self.profile.type == "0" else None
         if self.labels is not None:
@@ -128,8 +130,15 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
         return self._shown(observation), {**info, INFO_KEY: self._info()}
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """One decision step."""
+        """One decision step.
+
+        :raises gymnasium.error.ResetNeeded: before the first reset, also of a copy, which is a new game
+        """
         emulator = self.emulator
+        if not emulator.started:
+            raise gym.error.ResetNeeded("Call reset() before step(): no episode of this game, or copy of a game, has begun.")
+        if self._unwatched:
+            self._watch()
         emulator.begin_step()
         emulator.playing = True
         try:
@@ -148,6 +157,18 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
     def seen(self) -> np.ndarray:
         """What the agent sees, as the game's picture, ``(height, width, 3)``."""
         return self.emulator.getScreenRGB()
+
+    def _watch(self) -> None:
+        """Say once if frames are skipped twice, which nothing in observations or rewards would show."""
+        self._unwatched = False
+        above = repeated_by(self)
+        if above is not None:
+            gym.logger.warn(
+                f"{type(above).__name__} plays several decision steps of {self.unwrapped} in one of its own, and chance is "
+                "drawn in each: frames are skipped twice. STORI skips and pools frames itself; let wrappers above do neither: "
+                "AtariWrapper(env, frame_skip=1, noop_max=0), or make_atari_env(..., wrapper_kwargs={'frame_skip': 1, "
+                "'noop_max': 0}). A pipeline that is to skip goes inside: rlspo.envs.stori.wrap(AtariWrapper(game), profile)."
+            )
 
     def _shown(self, observation: Any) -> Any:
         return observation if self.labels is None else self.labels.read(self.emulator.ale.getRAM())

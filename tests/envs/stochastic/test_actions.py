@@ -114,3 +114,15 @@ def test_nothing_is_the_bound_nearest_to_0_where_0_is_no_action() -> None:
     lagging = wrap(env, type="1", effect="dropout", probability=1, fraction=1)
     lagging.reset(seed=0)
     np.testing.assert_array_equal(lagging.step(np.full(2, 2.5, np.float32))[4]["stori"]["executed_action"], 2)
+
+
+@pytest.mark.parametrize("settings", [{"effect": "replace"}, {"effect": "gaussian", "sigma": 0.2}])
+@pytest.mark.parametrize("form", [list, np.array], ids=["list", "array"])
+def test_noise_on_whole_numbers_is_not_cut_to_whole_numbers(settings: dict[str, Any], form: Any) -> None:
+    env = wrap(Sliding(), type="1", probability=1, **settings)
+    told = []
+    for action in (form([1, 0]), np.array([1, 0], np.float32)):
+        env.reset(seed=0)
+        told.append(env.step(action)[4]["stori"]["executed_action"])
+    np.testing.assert_array_equal(told[0], told[1])
+    assert told[0].dtype == np.float32 and told[0][0] % 1 != 0

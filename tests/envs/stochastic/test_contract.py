@@ -255,3 +255,23 @@ def test_draws_of_one_stream_go_on() -> None:
     chance = Chance(keys, 0)
     np.testing.assert_array_equal(np.concatenate([chance.random(2), chance.random(3)], axis=1), Chance(keys, 0).random(5))
     assert Chance(keys, 0).random().shape == (3,)
+
+
+def test_no_step_before_a_reset_of_the_perturbation() -> None:
+    inside = gym.make("Hopper-v5")
+    inside.reset(seed=0)
+    with pytest.raises(gym.error.ResetNeeded, match="begins with an episode"):
+        wrap(inside, type="1").step(inside.action_space.sample())
+
+
+def test_a_copy_has_the_physics_that_its_info_tells() -> None:
+    drift = {"effect": "gravity", "schedule": "sudden", "period": 2, "scale": 3.0}
+    env: Any = perturbed(type="2.2", **drift)
+    env.reset(seed=0)
+    for _ in range(3):
+        env.step(np.zeros(3, np.float32))
+    other = copy.deepcopy(env)
+    assert other.unwrapped.model.opt.gravity[2] == env.unwrapped.model.opt.gravity[2] == 3 * -9.81
+    assert other.step(np.zeros(3, np.float32))[4]["stori"]["concept"] == 1
+    other.reset()
+    assert other.unwrapped.model.opt.gravity[2] == -9.81 and env.unwrapped.model.opt.gravity[2] == 3 * -9.81

@@ -295,3 +295,40 @@ def test_a_subclass_is_copied_as_one() -> None:
 
     env = Own(raw(frameskip=4), CROP)
     assert type(copy.deepcopy(env)) is Own
+
+
+def test_no_step_before_a_reset_of_a_game_or_its_copy() -> None:
+    """Their emulator knows of no episode: the game would go on unperturbed."""
+    env = stori("Pong", NOISES["replace"])
+    with pytest.raises(gym.error.ResetNeeded):
+        wrap(env.unwrapped.__class__("pong"), NOISES["replace"]).step(0)
+    env.reset(seed=0)
+    env.step(0)
+    for other in (copy.deepcopy(env), pickle.loads(pickle.dumps(env))):
+        with pytest.raises(gym.error.ResetNeeded):
+            other.step(0)
+        other.reset(seed=0)
+        other.step(0)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        (
+            {"repeat_action_probability": 25},
+            "repeat_action_probability is 25; it must be a finite number, at least 0 and at most 1",
+        ),
+        ({"repeat_action_probability": "0.25"}, "repeat_action_probability is '0.25'"),
+        ({"pool": "False"}, "pool is 'False'; it must be True or False"),
+        ({"full_action_space": "no"}, "full_action_space is 'no'; it must be True or False"),
+        ({"max_num_frames_per_episode": -1}, "max_num_frames_per_episode is -1; it must be a whole number of at least 0"),
+        ({"max_num_frames_per_episode": "400"}, "max_num_frames_per_episode is '400'"),
+        ({"game_mode": 99}, r"game_mode is 99 .* breakout has the modes \[0, 4, "),
+        ({"game_mode": "4"}, "game_mode is '4'; it must be a whole number"),
+        ({"game_difficulty": 7}, r"game_difficulty is 7; .* difficulties \[0, 1\]"),
+    ],
+    ids=str,
+)
+def test_arguments_of_the_emulator_are_checked(argument: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        gym.make("STORI/Breakout-v0", type="1", **argument)

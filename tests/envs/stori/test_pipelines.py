@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import cv2
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.wrappers import AtariPreprocessing, TimeLimit
+from gymnasium.wrappers import AtariPreprocessing, MaxAndSkipObservation, TimeLimit
 from stable_baselines3.common.atari_wrappers import AtariWrapper, EpisodicLifeEnv
+from stable_baselines3.common.env_util import make_atari_env
+from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.envs.stori import wrap
 from tests.envs.stori.games import CALM, CROP, PIPELINES, Spy, play, raw, same, stori
@@ -198,3 +203,27 @@ def test_time_limits_are_as_they_were() -> None:
     frames = stori("Pong", CROP, max_num_frames_per_episode=40)
     frames.reset(seed=0)
     assert [frames.step(0)[3] for _ in range(10)] == [False] * 9 + [True]
+
+
+def warnings_of(make: Callable[[], Any]) -> list[str]:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        env = make()
+        for _ in range(2):
+            env.reset()
+            env.step([0] if isinstance(env, VecEnv) else 0)
+        env.close()
+    return [str(one.message) for one in told if "skipped twice" in str(one.message)]
+
+
+def test_frames_that_are_skipped_twice_are_told_once() -> None:
+    """SB3's usual Atari pipeline around a game that skips frames itself makes steps of 16 frames."""
+    make = functools.partial(make_atari_env, "STORI/Pong-v0", env_kwargs={"profile": CROP})
+    assert len(warnings_of(make)) == 1
+    assert len(warnings_of(lambda: MaxAndSkipObservation(stori("Pong"), 2))) == 1
+    assert len(warnings_of(lambda: MaxAndSkipObservation(wrap(AtariWrapper(raw()), CROP), 2))) == 1
+    assert not warnings_of(lambda: make(wrapper_kwargs={"frame_skip": 1, "noop_max": 0}))
+    assert not warnings_of(lambda: AtariWrapper(stori("Pong"), frame_skip=1))
+    assert not warnings_of(lambda: wrap(AtariWrapper(raw()), CROP))
+    # Frames are meant: each step of the game is one.
+    assert not warnings_of(lambda: AtariWrapper(stori("Pong", {**CROP, "gate": "frame"}, frameskip=1)))
