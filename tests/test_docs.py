@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rlspo.envs.profiles import read_profile
 from rlspo.envs.stori.tables import effects_of
 from rlspo.zoo import cli
 
@@ -158,3 +159,9 @@ def test_the_page_of_stochastic_control_lists_every_effect_and_setting() -> None
             row = next(cells for head, cells in rows.items() if f"`{name}`" in head)
             settings = [each for each in inspect.signature(effect).parameters if each != "task"]
             assert [each for each in settings if f"`{each}`" not in row[4]] == [], (kind, name)
+
+
+def test_the_page_of_stochastic_control_says_what_the_profiles_do() -> None:
+    text = (ROOT / "docs" / "stochastic.md").read_text(encoding="utf-8")
+    for kind in ("1", "2.1", "2.2", "3.1", "3.2"):
+        assert f"| {kind} | {read_profile(f'continuous-{kind}')['description']} |" in text

@@ -96,7 +96,10 @@ class PerturbedEmulator:
         self.playing = False
         #: Whether the game was ever reset.
         self.started = False
-        #: From which the next reset of the game on is drawn, instead of the generator of now; None: from that.
+        #: Of frames without action; effects draw from a stream of their own, so that all profiles have the same starts.
+        self._starts = now.random
+        now.random = self._starts.spawn(1)[0]
+        #: From which the next reset of the game on is drawn, instead of the generators until then; None: from those.
         self.reseeded: np.random.Generator | None = None
         self._open_eyes = False
         self._first, self._left = True, reading.frames
@@ -117,12 +120,13 @@ class PerturbedEmulator:
         """Start the game, with frames without action where asked for; it then stands at its first decision."""
         now = self.now
         if self.reseeded is not None:
-            now.random, self.reseeded = self.reseeded, None
+            self._starts, self.reseeded = self.reseeded, None
+            now.random = self._starts.spawn(1)[0]
         for source in self.sources:
             source.let_go(now)
         self.ale.reset_game()
         if self.noops:
-            for _ in range(int(now.random.integers(1, self.noops + 1))):
+            for _ in range(int(self._starts.integers(1, self.noops + 1))):
                 self.ale.act(0)
                 if self.ale.game_over():
                     self.ale.reset_game()

@@ -115,14 +115,13 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """A new episode; ``seed`` also seeds what the perturbations draw."""
         emulator = self.emulator
-        sequence = None if seed is None else np.random.SeedSequence(seed, spawn_key=(OWN_STREAM,))
         if not emulator.started:
             # In a copy, a wrapper below may go on after a life that was lost in the original, and not start the new game.
-            emulator.reseeded = None if sequence is None else np.random.default_rng(sequence)
+            emulator.reseeded = _generator(seed)
             emulator.reset_game()
         emulator.begin_step()
         # From the next start of the game on: after the loss of a life a wrapper below lets it go on, whatever the seed.
-        emulator.reseeded = None if sequence is None else np.random.default_rng(sequence)
+        emulator.reseeded = _generator(seed)
         try:
             observation, info = self.env.reset(seed=seed, options=options)
         finally:
@@ -182,3 +181,8 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
             "executed_action": now.executed,
             "reward": now.reward,
         }
+
+
+def _generator(seed: int | None) -> np.random.Generator | None:
+    """A new one at each call: streams that are spawned from it are then those of the seed."""
+    return None if seed is None else np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(OWN_STREAM,)))

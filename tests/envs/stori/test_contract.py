@@ -122,6 +122,23 @@ def test_infos_of_vectors_hold_those_of_their_games() -> None:
 # --- the info ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("noise", [{"type": "1", "effect": "replace"}, {"type": "3.2", "effect": "noise", "probability": 0.5}])
+def test_every_profile_has_the_same_starts_in_all_episodes(noise: dict[str, Any]) -> None:
+    def starts(profile: dict[str, Any]) -> list[int]:
+        env = stori("Breakout", profile, noop_max=30)
+        found = []
+        for episode in range(8):
+            env.reset(seed=0 if episode == 0 else None)
+            found.append(env.unwrapped.ale.getEpisodeFrameNumber())
+            for _ in range(5):
+                env.step(2)
+        return found
+
+    calm = starts(CALM)
+    assert len(set(calm)) > 3
+    assert starts(noise) == calm
+
+
 def test_the_info_tells_the_truth_under_wrappers_that_clip() -> None:
     profile = {"type": "2.1", "effect": "reward_scale", "scale": -3, "probability": 0.5}
     env = wrap(AtariWrapper(raw("Boxing"), noop_max=0), profile)

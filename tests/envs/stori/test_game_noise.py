@@ -240,7 +240,7 @@ def test_bombs_vanish() -> None:
 
 
 def test_fuel_leaks_once_in_each_city() -> None:
-    env = noisy("bank_heist", "fuel_leaks", 0.05)
+    env = noisy("bank_heist", "fuel_leaks", 0.2)
     ale, used = env.emulator.ale, []
     for count in range(120):
         if count == 80:
