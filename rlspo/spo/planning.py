@@ -177,16 +177,20 @@ class Planner:
     def act(self, env: Any, observations: Any, deterministic: bool = True) -> tuple[np.ndarray, Search]:
         """Actions for ``env``, as it takes them, ``(n_envs, *action_shape)``, and the search that found them.
 
+        The search draws Box actions without bounds and clips them for the branches. What counts here is what the branches
+        did: actions are clipped before their mean is taken, and those that are the same then count together.
+
         :param deterministic: the action with the most weight or, of Box actions and one expert, the weighted mean (between
             the peaks of a mixture may lie nothing good); False: one drawn with the weights, as in training
         """
         found = self.search(env, observations)
+        taken = found._replace(actions=self._clipped(found.actions))
         if not deterministic:
-            actions = found.draw(self.generator)
+            actions = taken.draw(self.generator)
         elif isinstance(self.model.action_space, spaces.Box) and getattr(self.model.policy, "n_experts", 1) == 1:
-            actions = found.mean()
+            actions = taken.mean()
         else:
-            actions = found.best()
+            actions = taken.best()
         return env_actions(actions.cpu().numpy(), self.model.policy, self.model.action_space), found
 
     def _search(self, states: Any, observations: Any) -> Search:
@@ -252,6 +256,16 @@ class Planner:
         if not isinstance(self.model.action_space, spaces.Box):
             return actions
         return env_actions(actions.cpu().numpy(), self.model.policy, self.model.action_space)
+
+    def _clipped(self, actions: Tensor) -> Tensor:
+        """Box actions, ``(B, N, size)``, within the bounds. Squashed ones lie in [-1, 1] as it is."""
+        space: Any = self.model.action_space
+        if not isinstance(space, spaces.Box) or self.model.policy.squash_output:
+            return actions
+        low, high = (
+            torch.as_tensor(end.reshape(-1), dtype=actions.dtype, device=actions.device) for end in (space.low, space.high)
+        )
+        return actions.clamp(low, high)
 
     def _scaled(self, rewards: Tensor) -> Tensor:
         """In the units that V was trained in."""

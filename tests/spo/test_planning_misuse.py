@@ -12,7 +12,9 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from rlspo import PPO, SPO
+from rlspo import PPO, SAC, SPO
+from rlspo.common.vector_env import GymnasiumVecEnv
+from rlspo.simulators import simulator_for
 from rlspo.spo import Planner
 from rlspo.spo.exploration import RootNoise
 
@@ -107,3 +109,69 @@ def test_an_agent_with_frozen_layers_is_saved_and_loaded(tmp_path):
         assert torch.equal(parameter, loaded.policy.get_parameter(name))
     assert torch.equal(loaded.update.target_parameters()["action_net.weight"], model.policy.action_net.weight)
     loaded.learn(8)
+
+
+class Torque(gym.Env):
+    """Pays the action; keeps the actions that the environment itself took."""
+
+    observation_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, space=None):
+        self.action_space = space or spaces.Box(-1, 1, (2,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), float(np.sum(action)), False, False, {}
+
+
+def test_a_plan_averages_what_the_branches_did():
+    model = SPO("MlpPolicy", Torque(), policy_kwargs={"initial_std": 30.0}, **SMALL)
+    planner = Planner(model, model.env, n_particles=64, depth=1, temperature=1e9, generator=torch.Generator().manual_seed(0))
+    action, found = planner.act(model.env, model.env.reset())
+    # At a temperature without end all weights are alike; draws lie far outside, about as many on each side.
+    expected = np.clip(found.actions[0].numpy(), -1, 1).mean(axis=0)
+    assert found.actions.abs().max() > 30
+    assert action[0] == pytest.approx(expected, abs=1e-6)
+    assert np.abs(action).max() < 0.9
+
+
+def test_clipped_actions_that_are_the_same_count_together():
+    env = Torque(spaces.Box(-1, 1, (1,), np.float32))
+    model = PPO("MoeMlpPolicy", env, n_steps=8, batch_size=8, device="cpu", seed=0)
+    planner = Planner(model, model.env, n_particles=64, depth=1, temperature=1e9, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for name, parameter in model.policy.named_parameters():
+            if "log_std" in name:
+                parameter.fill_(3.0)
+    action, found = planner.act(model.env, model.env.reset())
+    below, above = (found.actions < -1).sum(), (found.actions > 1).sum()
+    assert min(below, above) > 10
+    assert action[0, 0] == (1.0 if above > below else -1.0)
+
+
+def test_squashed_policies_plan_within_the_bounds():
+    model = SAC("MlpPolicy", Torque(spaces.Box(2, 6, (2,), np.float32)), device="cpu", seed=0)
+    env = model.get_env()
+    action, found = Planner(model, env, n_particles=64, depth=1, temperature=1e9).act(env, env.reset())
+    assert action[0] == pytest.approx(4.0 + 2.0 * found.actions[0].mean(dim=0).numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("space", "words"), [(spaces.Discrete(3, start=5), "starts at 5"), (spaces.MultiDiscrete([[2, 3], [4, 5]]), "2 axes")]
+)
+@pytest.mark.parametrize("kind", [PPO, SPO])
+def test_choices_that_no_agent_numbers_are_refused(kind, space, words):
+    with pytest.raises(ValueError, match=words):
+        kind("MlpPolicy", Torque(space))
+
+
+def test_integer_actions_reach_branches_as_they_reach_the_environment():
+    space = spaces.Box(0, 9, (1,), np.int64)
+    env = GymnasiumVecEnv(gym.vector.SyncVectorEnv([lambda: Torque(space)]))
+    env.reset()
+    simulator = simulator_for(env)
+    ahead = simulator.step(simulator.capture(env), np.array([[2.7]])).rewards
+    assert ahead == env.step(np.array([[2.7]]))[1] == [2.0]
