@@ -150,7 +150,7 @@ def check_choices(space: Any) -> None:
     """Agents number choices from 0, in one row.
 
     :param space: of actions
-    :raises ValueError: for Discrete and MultiDiscrete spaces that start elsewhere, and for MultiDiscrete ones with several axes
+    :raises ValueError: for Discrete and MultiDiscrete spaces that start elsewhere, and for MultiDiscrete ones of several axes
     """
     if np.any(getattr(space, "start", 0)):
         raise ValueError(

@@ -110,8 +110,9 @@ class SearchSettings:
             check_number("ess_threshold", self.ess_threshold, maximum=1.0, positive=True)
         if self.resample_period is not None and self.ess_threshold is not None:
             raise ValueError(
-                f"resample_period is {self.resample_period} and ess_threshold {self.ess_threshold}; give one of them: "
-                "resampling comes after a number of steps or when weights have become uneven."
+                f"resample_period is {self.resample_period} and ess_threshold {self.ess_threshold}; give one of them "
+                "and None for the other (SPO's resample_period is 4 if it is left out): resampling comes after a number of "
+                "steps or when weights have become uneven."
             )
 
     def resamples(self, log_weights: Tensor, step: int) -> Tensor | None:

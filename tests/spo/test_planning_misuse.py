@@ -175,3 +175,53 @@ def test_integer_actions_reach_branches_as_they_reach_the_environment():
     simulator = simulator_for(env)
     ahead = simulator.step(simulator.capture(env), np.array([[2.7]])).rewards
     assert ahead == env.step(np.array([[2.7]]))[1] == [2.0]
+
+
+def test_settings_that_would_count_for_nothing_are_refused():
+    model = SPO("MlpPolicy", "CartPole-v1", **SMALL)
+    env, observations = model.env, model.env.reset()
+    for plan in (lambda **given: Planner(model, env, **given), lambda **given: model.plan(env, observations, **given)):
+        with pytest.raises(ValueError, match="both say how greedy"):
+            plan(temperature=1.0, search_kl=0.3)
+    with pytest.raises(ValueError, match="None for the other"):
+        SPO("MlpPolicy", "CartPole-v1", **SMALL, ess_threshold=0.5)
+    assert SPO("MlpPolicy", "CartPole-v1", **SMALL, ess_threshold=0.5, resample_period=None).planner.settings["ess_threshold"]
+    with pytest.raises(TypeError, match="dual_learning_rate"):
+        SPO("MlpPolicy", "CartPole-v1", policy_kwargs={"dual_lr_scale": 3.0}, **SMALL)
+
+
+def test_policy_kwargs_stay_as_given(tmp_path):
+    model = SPO("MlpPolicy", "CartPole-v1", policy_kwargs={"net_arch": [8]}, dual_learning_rate=0.02, **SMALL)
+    assert model.policy_kwargs == {"net_arch": [8]}
+    model.save(tmp_path / "agent")
+    loaded = SPO.load(tmp_path / "agent", policy_kwargs={"net_arch": [8]}, device="cpu")
+    assert loaded.policy.dual_lr_scale == model.policy.dual_lr_scale == pytest.approx(0.02 / 3e-4)
+
+
+def test_how_greedy_a_plan_is():
+    """By what is given, else as in training."""
+    model = SPO("MlpPolicy", "CartPole-v1", search_kl=0.2, **SMALL)
+
+    def greed(**given):
+        planner = Planner(model, model.env, **model.search_settings(), **given)
+        return planner.temperature, planner.search_kl
+
+    assert greed() == (None, 0.5) and greed(search_kl=0.1) == (None, 0.1) and greed(temperature=2.0)[0] == 2.0
+    observations = model.env.reset()
+    model._temperature = 1e9
+    _, found = model.plan(model.env, observations, n_particles=8)
+    assert torch.allclose(found.weights, torch.full_like(found.weights, 1 / 8))
+    _, found = model.plan(model.env, observations, n_particles=8, search_kl=1.5)
+    assert not torch.allclose(found.weights, torch.full_like(found.weights, 1 / 8), atol=1e-3)
+
+
+def test_observations_as_lists_and_environments_in_a_list():
+    env = DummyVecEnv([lambda: gym.make("CartPole-v1")] * 3)
+    model = SPO("MlpPolicy", env, **SMALL)
+    observations = env.reset()
+    assert len(model.plan(env, observations.tolist())[0]) == 3
+    one = gym.make("CartPole-v1")
+    seen, _ = one.reset()
+    assert model.plan(one, seen.tolist())[0].shape == ()
+    with pytest.raises(TypeError, match="list cannot be simulated"):
+        model.plan([one, one], [seen, seen])
