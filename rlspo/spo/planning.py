@@ -55,7 +55,12 @@ def _own_noise(actor: Any, seen: Any, draw: Callable[[], Tensor]) -> Tensor:
 
 
 def values(model: BaseAlgorithm) -> Value:
-    """V of the agent's critic, ``(K,)``; SAC's is the lower Q of its likeliest action."""
+    """V of the agent's critic, ``(K,)``.
+
+    SAC's is the lower Q of its likeliest action, without the entropy of the state: SAC's own V(s) = E[Q(s, a) - alpha log pi]
+    would need the rewards of a branch to have their entropies, too, and its draw is noisier. What Q expects of later states has
+    them. So branches differ from SAC's own objective by what alpha times their entropies differ over ``depth`` steps.
+    """
     policy: Any = model.policy
     if hasattr(policy, "values_of"):
         return lambda seen: policy.values_of(policy.preprocess(seen))
@@ -166,7 +171,7 @@ class Planner:
         :param env: of the kind that the planner was made for
         :param observations: of it, ``(n_envs, *obs_shape)``: arrays, tensors or lists of numbers, or a dictionary of these
         :raises ValueError: for observations of more or fewer environments
-        :raises InvalidRolloutError: where a branch gives numbers that are not finite
+        :raises InvalidRolloutError: where all branches of a state give numbers that are not finite
         """
         start = time.perf_counter()
         was_training, policy = self.model.policy.training, self.model.policy
@@ -248,9 +253,9 @@ class Planner:
         )
         if not bool(torch.isfinite(found.values).all()):
             raise InvalidRolloutError(
-                "A search met rewards, observations or values that are NaN or infinite, in a branch that the environment "
-                "itself has not taken. Nothing was learned from it. Let episodes end where the environment diverges, or clip "
-                "its output."
+                "A search met rewards, observations or values that are NaN or infinite in all branches of a state, which the "
+                "environment itself has not taken. Nothing was learned from it. Let episodes end where the environment "
+                "diverges, clip its output, or give more n_particles: a branch alone that diverges counts as a bad one."
             )
         return found
 

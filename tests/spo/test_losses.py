@@ -42,7 +42,7 @@ def test_the_temperature_where_there_is_nothing_to_choose():
 def test_the_temperature_where_the_policy_is_sure(quiet, scale):
     """Of 16 draws 15 are the usual action and one is better by ``scale``; in ``quiet`` states all are alike, but for noise.
 
-    With weight w on the better one KL is ``w log 16 w + (1 - w) log(16 (1 - w) / 15)`` and eta ``scale / log(15 w / (1 - w))``.
+    With weight w on the better one, KL is ``w log 16w + (1 - w) log(16 (1 - w) / 15)``, eta ``scale / log(15 w / (1 - w))``.
     """
     advantages = torch.zeros(10 + quiet, 16, dtype=torch.float64)
     advantages[:10, 3] = scale

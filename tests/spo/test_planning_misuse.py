@@ -225,3 +225,35 @@ def test_observations_as_lists_and_environments_in_a_list():
     assert model.plan(one, seen.tolist())[0].shape == ()
     with pytest.raises(TypeError, match="list cannot be simulated"):
         model.plan([one, one], [seen, seen])
+
+
+class Breaking(Torque):
+    """Shows no numbers after an action above 0."""
+
+    def step(self, action):
+        return np.full(1, np.nan if action[0] > 0 else 0.0, np.float32), 1.0, False, False, {}
+
+
+@pytest.mark.parametrize("kind", [PPO, SAC, sb3.PPO, sb3.SAC, sb3.A2C])
+def test_any_agent_plans_where_branches_diverge(kind):
+    env = Breaking(spaces.Box(-1, 1, (1,), np.float32))
+    model = kind("MlpPolicy", env, device="cpu", seed=0)
+    env = model.get_env()
+    action, found = Planner(model, env, n_particles=64, depth=3, temperature=1.0).act(env, env.reset())
+    assert action[0] < 0 and found.diagnostics["diverged"].sum() > 0
+
+
+class Ending(Breaking):
+    """Ends where it has no numbers to show."""
+
+    def step(self, action):
+        seen, reward, *_ = super().step(action)
+        return seen, reward, bool(np.isnan(seen).any()), False, {}
+
+
+def test_an_environment_that_ends_where_it_diverges_says_so_itself():
+    model = PPO("MlpPolicy", Ending(spaces.Box(-1, 1, (1,), np.float32)), device="cpu", seed=0)
+    env = model.get_env()
+    found = Planner(model, env, n_particles=64, depth=3, temperature=1.0).search(env, env.reset())
+    assert not found.diagnostics["diverged"].any() and found.diagnostics["alive"][1] < 1.0
+    assert found.weights.min() > 0.0
