@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.common.checkpoints import load_checked
 from rlspo.common.compilation import should_compile
-from rlspo.common.errors import check_policy_kwargs, nearest
+from rlspo.common.errors import check_choices, check_policy_kwargs, nearest
 from rlspo.common.randomness import Randomness
 from rlspo.common.settings import shown_settings
 from rlspo.common.vector_env import GymnasiumVecEnv
@@ -53,6 +53,7 @@ class Agent(BaseAlgorithm):
         return self.policy_aliases[policy_name]
 
     def _setup_model(self) -> None:
+        check_choices(self.action_space)
         check_policy_kwargs(self.policy_class, self.policy_kwargs, self.policy_aliases)
         super()._setup_model()  # type: ignore[safe-super]
 

@@ -23,6 +23,8 @@ class Puzzle(ABC):
     action_space: spaces.Discrete
     #: What the numbers of actions mean, for errors.
     meaning: str
+    #: Attributes that only :meth:`begin` reads. Puzzles that differ in nothing else step alike.
+    only_begins: tuple[str, ...] = ()
 
     @abstractmethod
     def begin(self, generator: np.random.Generator, n: int, options: dict[str, Any]) -> tuple[Tensors, dict[str, np.ndarray]]:
@@ -77,6 +79,12 @@ class PuzzleForm:
         self.device = torch.device("cpu" if device is None else device)
         self.puzzle = puzzle.to(self.device)
         self.max_episode_steps = max_episode_steps
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What steps depend on."""
+        rules = {name: value for name, value in vars(self.puzzle).items() if name not in self.puzzle.only_begins}
+        return {"puzzle": type(self.puzzle), "max_episode_steps": self.max_episode_steps, **rules}
 
     def capture(self, env: Any) -> Tensors:
         """The states of a scalar or vectorised environment of this puzzle, as copies."""

@@ -2,17 +2,22 @@
 
 Such an environment has a method ``array_form()``, which gives its rules as an :class:`ArrayForm`: states are dictionaries of
 arrays with one row for each, and a step is a function of them. Rules in torch run on any device, and searches with them.
+
+Two environments share a simulator only if their forms are alike: if what is in their attributes is the same or, of a form with
+an attribute ``settings``, what that holds. A form that keeps more than its rules, such as the environment, should have it.
 """
 
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from rlspo.simulators.alike import difference
 from rlspo.simulators.base import Array, Core, Outcome, joined, where
 
 
@@ -37,6 +42,11 @@ class ArrayForm(Protocol):
         self, states: dict[str, Array], actions: Array, generator: np.random.Generator | None
     ) -> tuple[dict[str, Array], Any, Array, Array, Array]:
         """New states, observations, rewards, terminated and truncated; nothing of what was given is written to."""
+
+
+def _rules(form: ArrayForm) -> Any:
+    """What the steps of a form depend on besides states."""
+    return getattr(form, "settings", None) or {"form": type(form), **vars(form)}
 
 
 class ArrayStates:
@@ -65,13 +75,41 @@ class ArrayCore(Core):
     together do not foretell them, and putting such a one back leaves the environment's generator as it is.
 
     :param form: the rules
+    :param env: whose they are; others are captured only if theirs are the same
     """
 
-    def __init__(self, form: ArrayForm) -> None:
+    def __init__(self, form: ArrayForm, env: Any = None) -> None:
         self.form = form
         self.device, self.stochastic = form.device, form.stochastic
+        self._alike: weakref.WeakSet[Any] = weakref.WeakSet([] if env is None else [env])
+
+    def unlike(self, env: Any) -> str:
+        """In what the rules of an innermost environment differ from these; empty for nothing.
+
+        Of an environment without ``array_form()`` the form itself must tell, when it is captured.
+        """
+        if env in self._alike:
+            return ""
+        where = ""
+        if callable(getattr(env, "array_form", None)):
+            form = env.array_form()
+            if form.device != self.device:
+                form = env.array_form(self.device)
+            where = difference(_rules(self.form), _rules(form))
+        if not where:
+            self._alike.add(env)
+        return where
 
     def capture(self, env: Any) -> ArrayStates:
+        """
+        :raises ValueError: for an environment with other rules
+        """
+        where = self.unlike(env)
+        if where:
+            raise ValueError(
+                f"This simulator cannot capture {env}: its rules differ in {where}. Make one for it with simulator_for(env); "
+                "if this is no matter of rules, give the array form an attribute settings with all that is."
+            )
         return ArrayStates(self.form.capture(env), copy.deepcopy(self.form.generator(env)))
 
     def restore(self, env: Any, states: ArrayStates) -> None:

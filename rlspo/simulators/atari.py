@@ -71,6 +71,11 @@ class Game:
     seen: Any = None
 
 
+def _made_with(base: Any) -> tuple[type, tuple[Any, ...], dict[str, Any]]:
+    """Class and arguments of a game, without a window."""
+    return type(base), base._ezpickle_args, {**base._ezpickle_kwargs, "render_mode": None}
+
+
 class Told:
     """An emulator's interface that knows the action it was told last, and the state that it reached with it.
 
@@ -117,7 +122,7 @@ class AtariCore(Core):
         layers = layers_of(env)
         base = layers[-1]
         _check_apart(layers)
-        self._made_with = type(base), base._ezpickle_args, {**base._ezpickle_kwargs, "render_mode": None}
+        self._made_with = _made_with(base)
         self._shadows = [detached(layer) for layer in layers[:-1]]
         for shadow, inside in pairwise(self._shadows):
             shadow.env = inside
@@ -145,6 +150,10 @@ class AtariCore(Core):
         check_reset(env)
         layers = layers_of(env)
         base = layers[-1]
+        if _made_with(base) != self._made_with:
+            raise ValueError(
+                f"This simulator was made for {self._made_with}, and {env} is {_made_with(base)}; make one for it."
+            )
         generator = copy.deepcopy(base.np_random) if self._draws else None
         memory = [_copied(_memory(layer)) for layer in layers[:-1]]
         return [Game(base.clone_state(include_rng=True), generator, memory, True)]

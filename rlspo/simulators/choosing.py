@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +18,13 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 
 from rlspo.common.errors import NotSimulatableError
 from rlspo.common.vector_env import ARRAY_SPACES, GymnasiumVecEnv
+from rlspo.simulators.alike import difference
 from rlspo.simulators.arrays import ArrayCore
 from rlspo.simulators.atari import AtariCore
 from rlspo.simulators.base import Core, Layer, Simulator
 from rlspo.simulators.classic_control import classic_form
 from rlspo.simulators.copies import CopyCore
-from rlspo.simulators.following import layer_for, vec_layer_for
+from rlspo.simulators.following import COMMON, layer_for, vec_layer_for
 from rlspo.simulators.vectors import GymnasiumVecEnvLayer, VecEnvLayer, VectorEnvLayer, ended_in
 
 
@@ -78,8 +80,10 @@ def simulator_for(env: Any, device: torch.device | str | None = None) -> Simulat
     layers = [] if core.takes_wrappers else [layer_for(one) for one in _wrappers(roots.envs[0])]
     layers += [_layer_around(one) for one in roots.around]
     peel = Peel(core.takes_wrappers)
-    _check_alike(roots.envs)
+    _check_alike(roots.envs, core)
     peel.kinds = peel.kinds_of(env)
+    peel.settings = _wrapper_settings(roots.envs[0])
+    peel.alike.update(roots.envs)
     return Simulator(core, layers, peel)
 
 
@@ -92,6 +96,8 @@ class Peel:
     def __init__(self, whole: bool) -> None:
         self.whole = whole
         self.kinds: list[str] = []
+        self.settings: dict[str, Any] = {}
+        self.alike: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def kinds_of(self, env: Any) -> list[str]:
         """Names of the innermost environment's class and of all layers'."""
@@ -100,7 +106,7 @@ class Peel:
 
     def __call__(self, env: Any) -> Peeled:
         """
-        :raises ValueError: for an environment that is wrapped in another way than the simulator's
+        :raises ValueError: for an environment that is made or wrapped in another way than the simulator's
         """
         kinds = self.kinds_of(env)
         if kinds != self.kinds:
@@ -108,6 +114,15 @@ class Peel:
                 f"This simulator was made for {' in '.join(self.kinds)}, and this is {' in '.join(kinds)}; make another with "
                 "simulator_for(env)."
             )
+        for one in [] if self.whole else _roots(env).envs:
+            if one not in self.alike:
+                where = difference(self.settings, _wrapper_settings(one))
+                if where:
+                    raise ValueError(
+                        f"This simulator was made for an environment with other wrappers than {one}: they differ in {where}; "
+                        "make another with simulator_for(env)."
+                    )
+                self.alike.add(one)
         return self._apart(env)
 
     def _apart(self, env: Any) -> Peeled:
@@ -171,10 +186,10 @@ def _core(env: Any, device: torch.device | str | None) -> Core:
     if callable(getattr(base, "array_form", None)):
         form = base.array_form()
         in_torch = form.device is not None
-        return ArrayCore(base.array_form(device) if in_torch and device is not None else form)
+        return ArrayCore(base.array_form(device) if in_torch and device is not None else form, base)
     classic = classic_form(base)
     if classic is not None:
-        return ArrayCore(classic)
+        return ArrayCore(classic, base)
     if all(hasattr(base, name) for name in ("model", "data", "frame_skip")):
         return _mujoco_core(base)
     if any(kind.__module__.partition(".")[0] == "ale_py" for kind in type(base).__mro__):
@@ -213,11 +228,27 @@ def _layer_around(env: Any) -> Layer:
     return VecEnvLayer(env) if isinstance(env, DummyVecEnv) else vec_layer_for(env)
 
 
-def _settings(env: Any) -> list[tuple[str, str]]:
-    """What an environment and its wrappers were made with, as far as they say."""
-    spec = env.unwrapped.spec
-    base = (type(env.unwrapped).__name__, repr(spec and (spec.id, spec.kwargs)))
-    return [base, *((type(one).__name__, repr(getattr(one, "_saved_kwargs", None))) for one in _wrappers(env))]
+def _settings(env: Any) -> dict[str, Any]:
+    """What an environment was made with, as far as it says; pictures are no matter of it."""
+    base = env.unwrapped
+    spec, given = base.spec, getattr(base, "_ezpickle_kwargs", {})
+    named = [
+        {name: value for name, value in kwargs.items() if name != "render_mode"}
+        for kwargs in (spec.kwargs if spec else {}, given)
+    ]
+    return {"class": type(base), "id": spec and spec.id, "arguments": (*named, getattr(base, "_ezpickle_args", ()))}
+
+
+def _wrapper_settings(env: Any) -> dict[str, Any]:
+    """What the wrappers of an environment were made with: their arguments, and all that is not declared to be memory."""
+    found = {}
+    for depth, one in enumerate(_wrappers(env)):
+        kept = {"arguments": getattr(one, "_saved_kwargs", None)}
+        remembered = getattr(type(one), "simulated_state", None)
+        if remembered is not None:
+            kept |= {name: value for name, value in vars(one).items() if name not in COMMON | {*remembered}}
+        found[f"{type(one).__name__}, wrapper {depth}"] = kept
+    return found
 
 
 def _check_steps(envs: Sequence[Any]) -> None:
@@ -233,16 +264,21 @@ def _check_steps(envs: Sequence[Any]) -> None:
                 )
 
 
-def _check_alike(envs: Sequence[Any]) -> None:
+def _check_alike(envs: Sequence[Any], core: Core) -> None:
     """All environments of a vector share one simulator.
 
     :raises NotSimulatableError: for one that differs from the first
     """
-    first = _settings(envs[0])
+
+    def made(env: Any) -> Any:
+        return _settings(env), _wrapper_settings(env)
+
     for index, env in enumerate(envs[1:], 1):
-        found = _settings(env)
-        if found != first:
+        where = difference(made(envs[0]), made(env))
+        if not where and isinstance(core, ArrayCore):
+            where = core.unlike(env.unwrapped)
+        if where:
             raise NotSimulatableError(
                 f"Environment {index} of the vectorised environment",
-                f"it was made as {found}, and environment 0 as {first}; all must be alike",
+                f"it and environment 0 differ in {where}; all must be alike",
             )

@@ -42,7 +42,11 @@ class VecEnvLayer(Layer):
 
 
 class GymnasiumVecEnvLayer(VecEnvLayer):
-    """rlspo's ``GymnasiumVecEnv``: observations as they are, and the return and length of each episode."""
+    """rlspo's ``GymnasiumVecEnv``: actions in the type of their space (a Box of integers has its own), observations as they
+    are, and the return and length of each episode."""
+
+    def before(self, memory: dict[str, Array], actions: Array) -> tuple[dict[str, Array], Array]:
+        return memory, _cast(actions, self.wrapper.env.action_space.dtype)
 
     def capture(self, wrapper: Any) -> dict[str, np.ndarray]:
         returns, lengths = wrapper._returns.astype(np.float64), wrapper._lengths.astype(np.int64)

@@ -14,7 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from rlspo.common.collector import env_actions
 from rlspo.common.errors import InvalidRolloutError, check_number
-from rlspo.common.trees import tree_leaves
+from rlspo.common.trees import tree_leaves, tree_map
 from rlspo.simulators import simulator_for
 from rlspo.spo.exploration import RootNoise
 from rlspo.spo.search import Propose, Search, SearchSettings, Value, search
@@ -24,6 +24,8 @@ Tensor = torch.Tensor
 #: A planner that finds its own temperature fits it to the advantages of so many states, at each of its first searches and
 #: from then on after as many again.
 STATES_FITTED, FITS_AT_FIRST = 512, 10
+#: How far searches stray from the policy where nothing is said about it, in nats.
+SEARCH_KL = 0.5
 
 
 def proposals(model: BaseAlgorithm, generator: Callable[[], torch.Generator | None]) -> Propose:
@@ -53,7 +55,12 @@ def _own_noise(actor: Any, seen: Any, draw: Callable[[], Tensor]) -> Tensor:
 
 
 def values(model: BaseAlgorithm) -> Value:
-    """V of the agent's critic, ``(K,)``; SAC's is the lower Q of its likeliest action."""
+    """V of the agent's critic, ``(K,)``.
+
+    SAC's is the lower Q of its likeliest action, without the entropy of the state: SAC's own V(s) = E[Q(s, a) - alpha log pi]
+    would need the rewards of a branch to have their entropies, too, and its draw is noisier. What Q expects of later states has
+    them. So branches differ from SAC's own objective by what alpha times their entropies differ over ``depth`` steps.
+    """
     policy: Any = model.policy
     if hasattr(policy, "values_of"):
         return lambda seen: policy.values_of(policy.preprocess(seen))
@@ -102,7 +109,8 @@ class Planner:
     :param env: the environment that is acted in, see :func:`rlspo.simulators.simulator_for`
     :param temperature: in units of V; None: found from what was searched last, so that searches stray ``search_kl`` from the
         policy on average
-    :param search_kl: in nats, below the logarithm of ``n_particles``
+    :param search_kl: in nats, below the logarithm of ``n_particles``; None: 0.5. Not together with ``temperature``, which
+        leaves nothing to be found
     :param root_noise: see :class:`~rlspo.spo.exploration.RootNoise`; None for none
     :param scale_rewards: from rewards of the environment to those that the agent was trained with, where these differ, as
         after training in a ``VecNormalize``; what the agent itself does to rewards comes on top
@@ -110,7 +118,8 @@ class Planner:
     :param settings: see :class:`~rlspo.spo.SearchSettings`; ``gamma`` is the agent's where it is left out
     :raises NotSimulatableError: for an environment that cannot be simulated
     :raises TypeError: for an agent that cannot be planned with
-    :raises ValueError: for settings out of range, and for an environment of other observations or actions than the agent's
+    :raises ValueError: for settings out of range, for two that exclude each other, and for an environment of other
+        observations or actions than the agent's
     """
 
     def __init__(
@@ -119,7 +128,7 @@ class Planner:
         env: Any,
         *,
         temperature: float | None = None,
-        search_kl: float = 0.5,
+        search_kl: float | None = None,
         root_noise: RootNoise | None = None,
         scale_rewards: Callable[[Tensor], Tensor] | None = None,
         generator: torch.Generator | None = None,
@@ -127,7 +136,11 @@ class Planner:
     ) -> None:
         settings = {"gamma": getattr(model, "gamma", SearchSettings.gamma), **settings}
         SearchSettings(**settings, temperature=1.0 if temperature is None else temperature)
-        check_number("search_kl", search_kl, positive=True)
+        if temperature is not None and search_kl is not None:
+            raise ValueError(
+                f"temperature is {temperature} and search_kl {search_kl}; give one of them: both say how greedy a search is."
+            )
+        search_kl = check_number("search_kl", SEARCH_KL if search_kl is None else search_kl, positive=True)
         if temperature is None:
             check_divergence(search_kl, settings.get("n_particles", SearchSettings.n_particles))
         self.model, self.settings = model, settings
@@ -137,8 +150,8 @@ class Planner:
         proposals(model, lambda: generator)
         if root_noise is not None and not hasattr(model.policy, "distribution_of"):
             raise TypeError(f"root_noise needs the probabilities of an rlspo policy; {type(model.policy).__name__} has none.")
-        check_spaces(model, env)
         self.simulator = simulator_for(env, model.device)
+        check_spaces(model, env)
         #: Steps that searches took in the simulator, and the seconds that they lasted.
         self.model_steps, self.seconds = 0.0, 0.0
 
@@ -156,15 +169,16 @@ class Planner:
         """Plan from where ``env`` stands now; it stays as it is.
 
         :param env: of the kind that the planner was made for
-        :param observations: of it, ``(n_envs, *obs_shape)``
+        :param observations: of it, ``(n_envs, *obs_shape)``: arrays, tensors or lists of numbers, or a dictionary of these
         :raises ValueError: for observations of more or fewer environments
-        :raises InvalidRolloutError: where a branch gives numbers that are not finite
+        :raises InvalidRolloutError: where all branches of a state give numbers that are not finite
         """
         start = time.perf_counter()
         was_training, policy = self.model.policy.training, self.model.policy
         policy.set_training_mode(False)
         try:
             with torch.inference_mode():
+                observations = tree_map(lambda leaf: leaf if isinstance(leaf, Tensor) else np.asarray(leaf), observations)
                 states = self.simulator.capture(env)
                 check_rows(observations, len(states), self.model.observation_space)
                 found = self._search(states, observations)
@@ -177,16 +191,20 @@ class Planner:
     def act(self, env: Any, observations: Any, deterministic: bool = True) -> tuple[np.ndarray, Search]:
         """Actions for ``env``, as it takes them, ``(n_envs, *action_shape)``, and the search that found them.
 
+        The search draws Box actions without bounds and clips them for the branches. What counts here is what the branches
+        did: actions are clipped before their mean is taken, and those that are the same then count together.
+
         :param deterministic: the action with the most weight or, of Box actions and one expert, the weighted mean (between
             the peaks of a mixture may lie nothing good); False: one drawn with the weights, as in training
         """
         found = self.search(env, observations)
+        taken = found._replace(actions=self._clipped(found.actions))
         if not deterministic:
-            actions = found.draw(self.generator)
+            actions = taken.draw(self.generator)
         elif isinstance(self.model.action_space, spaces.Box) and getattr(self.model.policy, "n_experts", 1) == 1:
-            actions = found.mean()
+            actions = taken.mean()
         else:
-            actions = found.best()
+            actions = taken.best()
         return env_actions(actions.cpu().numpy(), self.model.policy, self.model.action_space), found
 
     def _search(self, states: Any, observations: Any) -> Search:
@@ -235,9 +253,9 @@ class Planner:
         )
         if not bool(torch.isfinite(found.values).all()):
             raise InvalidRolloutError(
-                "A search met rewards, observations or values that are NaN or infinite, in a branch that the environment "
-                "itself has not taken. Nothing was learned from it. Let episodes end where the environment diverges, or clip "
-                "its output."
+                "A search met rewards, observations or values that are NaN or infinite in all branches of a state, which the "
+                "environment itself has not taken. Nothing was learned from it. Let episodes end where the environment "
+                "diverges, clip its output, or give more n_particles: a branch alone that diverges counts as a bad one."
             )
         return found
 
@@ -252,6 +270,16 @@ class Planner:
         if not isinstance(self.model.action_space, spaces.Box):
             return actions
         return env_actions(actions.cpu().numpy(), self.model.policy, self.model.action_space)
+
+    def _clipped(self, actions: Tensor) -> Tensor:
+        """Box actions, ``(B, N, size)``, within the bounds. Squashed ones lie in [-1, 1] as it is."""
+        space: Any = self.model.action_space
+        if not isinstance(space, spaces.Box) or self.model.policy.squash_output:
+            return actions
+        low, high = (
+            torch.as_tensor(end.reshape(-1), dtype=actions.dtype, device=actions.device) for end in (space.low, space.high)
+        )
+        return actions.clamp(low, high)
 
     def _scaled(self, rewards: Tensor) -> Tensor:
         """In the units that V was trained in."""

@@ -9,6 +9,9 @@ is a sample of the improved policy
     q(a|s) ~ pi(a|s) E[ exp( (1/eta) sum_k gamma^k A_k ) | a_0 = a ],   A_k = r_k + gamma V(s_{k+1}) - V(s_k)     (eq. 6, 8-10)
 
 with eta the temperature. Policy and value may be those of any agent. Where dynamics are random, luck is weighted like skill.
+
+A branch whose rewards, observations or values are no finite numbers has diverged, such as a simulation under wild actions. It
+counts as a bad one: it ends there with weight 0. If all branches of a root diverge, its value is NaN.
 """
 
 from __future__ import annotations
@@ -41,7 +44,8 @@ class Search(NamedTuple):
     :param weights: of these, ``(B, N)``; each row sums to 1
     :param advantages: sum of gamma^k A_k of each particle up to the first resampling, as drawn from the policy, ``(B, N)``
     :param corrections: log pi minus the log-probability with which the first actions were drawn, ``(B, N)``
-    :param values: of the roots when one acts by search: V plus the weighted advantage of the whole paths, ``(B,)``
+    :param values: of the roots when one acts by search: V plus the weighted advantage of the whole paths, ``(B,)``; NaN where
+        all branches diverged
     :param diagnostics: by name, for each depth, ``(depth,)``: means over the roots
     :param model_steps: how many steps the simulator took, a scalar
     """
@@ -110,8 +114,9 @@ class SearchSettings:
             check_number("ess_threshold", self.ess_threshold, maximum=1.0, positive=True)
         if self.resample_period is not None and self.ess_threshold is not None:
             raise ValueError(
-                f"resample_period is {self.resample_period} and ess_threshold {self.ess_threshold}; give one of them: "
-                "resampling comes after a number of steps or when weights have become uneven."
+                f"resample_period is {self.resample_period} and ess_threshold {self.ess_threshold}; give one of them "
+                "and None for the other (SPO's resample_period is 4 if it is left out): resampling comes after a number of "
+                "steps or when weights have become uneven."
             )
 
     def resamples(self, log_weights: Tensor, step: int) -> Tensor | None:
@@ -197,6 +202,8 @@ def search(
     alive = ~by_root(particles.ended)
     advantages = torch.zeros_like(values)  # up to the first resampling, by the slot in which a particle was drawn
     paths = torch.zeros_like(values)  # of those that are left, over the whole path
+    diverged = torch.zeros_like(alive)  # of those that are left
+    lost = diverged  # by the slot in which a particle was drawn, up to the first resampling
     intact = torch.ones(roots, 1, dtype=torch.bool, device=device)  # not resampled yet
     rows = torch.arange(roots, device=device).unsqueeze(-1)
     log: list[dict[str, Tensor]] = []
@@ -204,15 +211,22 @@ def search(
     for step in range(depth):
         outcome = simulator.step(particles, _for(simulator, to_env(actions)))
         particles, seen = outcome.states, _tensors(outcome.observations, device)
+        whole, seen = by_root(_whole(seen)), tree_map(_finite, seen)
         terminated, truncated = by_root(outcome.terminated), by_root(outcome.truncated)
         rewards = scale_rewards(by_root(outcome.rewards).to(dtype))
         next_values = torch.where(terminated, 0.0, value(seen).reshape(roots, count))  # no product: there it may be NaN
-        gained = gamma**step * torch.where(alive, rewards + gamma * next_values - values, 0.0)
+        gained = gamma**step * (rewards + gamma * next_values - values)
+        broken = alive & ~((whole | terminated) & gained.isfinite())  # nobody asks what an end looks like
+        diverged, lost = diverged | broken, lost | (broken & intact)
+        gained = torch.where(alive & ~broken, gained, 0.0)
         log_weights = log_weights + gained / temperature
         advantages = advantages + gained * intact
         paths = paths + gained
-        log.append(_diagnostics(log_weights, alive, first_actions))
-        values, alive = next_values, alive & ~terminated & ~truncated
+        # A root that has no other branch keeps the weights finite; its value tells.
+        log_weights = log_weights.masked_fill(diverged & ~diverged.all(dim=-1, keepdim=True), -torch.inf)
+        log.append(_diagnostics(log_weights, alive, broken, first_actions))
+        values, alive = next_values, alive & ~terminated & ~truncated & ~broken
+        particles.ended = particles.ended | _for(simulator, broken.reshape(-1))
 
         which = settings.resamples(log_weights, step)
         if which is not None:
@@ -221,7 +235,9 @@ def search(
             flat = (kept + rows * count).reshape(-1)
             particles = simulator.select(particles, _index(simulator, flat))
             seen = tree_map(lambda leaf, flat=flat: leaf[flat], seen)
-            first_actions, values, alive, paths = (part[rows, kept] for part in (first_actions, values, alive, paths))
+            first_actions, values, alive, paths, diverged = (
+                part[rows, kept] for part in (first_actions, values, alive, paths, diverged)
+            )
             log_weights = torch.where(which.unsqueeze(-1), 0.0, log_weights)
             intact = intact & ~which.unsqueeze(-1)
             log[-1]["resampled"] = which.to(dtype).mean()
@@ -232,10 +248,14 @@ def search(
     diagnostics = {name: torch.stack([entry[name] for entry in log]) for name in log[0]}
     model_steps = diagnostics.pop("stepped").sum()
     found_values = root_values + (weights * paths).sum(dim=-1)
+    found_values = torch.where(diverged.all(dim=-1), torch.nan, found_values)
+    # To whoever fits a temperature, a branch that diverged is as bad as the worst other one.
+    worst = torch.where(lost, torch.inf, advantages).amin(dim=-1, keepdim=True)
+    advantages = torch.where(lost, worst, advantages)
     return Search(first_actions, weights, advantages, corrections, found_values, diagnostics, model_steps)
 
 
-def _diagnostics(log_weights: Tensor, alive: Tensor, first_actions: Tensor) -> dict[str, Tensor]:
+def _diagnostics(log_weights: Tensor, alive: Tensor, broken: Tensor, first_actions: Tensor) -> dict[str, Tensor]:
     """Of one depth, before resampling."""
     weights = log_weights.softmax(dim=-1)
     return {
@@ -243,6 +263,7 @@ def _diagnostics(log_weights: Tensor, alive: Tensor, first_actions: Tensor) -> d
         "entropy": -(weights * weights.clamp(min=1e-12).log()).sum(dim=-1).mean(),
         "alive": alive.to(weights.dtype).mean(),
         "stepped": alive.sum(),
+        "diverged": broken.to(weights.dtype).mean(),
         "resampled": torch.zeros((), device=weights.device, dtype=weights.dtype),
         "distinct_actions": distinct(first_actions).to(weights.dtype).mean(),
     }
@@ -281,6 +302,19 @@ def _for(simulator: Simulator, actions: Any) -> Any:
     if not isinstance(actions, torch.Tensor):
         return actions if simulator.device is None else torch.as_tensor(actions, device=simulator.device)
     return actions.cpu().numpy() if simulator.device is None else actions.to(simulator.device)
+
+
+def _whole(seen: Any) -> Tensor:
+    """Which rows hold nothing but finite numbers, ``(K,)``."""
+    leaves = [leaf for leaf in tree_leaves(seen) if leaf.is_floating_point()]
+    if not leaves:
+        return torch.ones(len(tree_leaves(seen)[0]), dtype=torch.bool, device=tree_leaves(seen)[0].device)
+    return torch.stack([leaf.isfinite().reshape(len(leaf), -1).all(dim=-1) for leaf in leaves]).all(dim=0)
+
+
+def _finite(leaf: Tensor) -> Tensor:
+    """Numbers that a policy can look at, also where a branch has diverged; what it does there counts for nothing."""
+    return leaf.nan_to_num() if leaf.is_floating_point() else leaf
 
 
 def _index(simulator: Simulator, index: Tensor) -> Any:

@@ -71,11 +71,12 @@ class SearchedRollouts(OnPolicyAgent):
             self.planner = self._new_planner(self.env)
 
     def _new_planner(self, env: Any) -> Planner:
+        temperature = self.search_temperature()
         return Planner(
             self,
             env,
-            temperature=self.search_temperature(),
-            search_kl=self.search_kl,
+            temperature=temperature,
+            search_kl=self.search_kl if temperature is None else None,
             root_noise=self.noise,
             generator=self.randomness.torch,
             **self.search_settings(),
@@ -196,8 +197,9 @@ class SearchedRollouts(OnPolicyAgent):
             ``action_shape``; and what the search found
         """
         given = {"n_particles": n_particles, "depth": depth}
-        if "search_kl" not in settings:
-            settings = {"temperature": self.search_temperature(), "search_kl": self.search_kl, **settings}
+        settings = {"temperature": None if "search_kl" in settings else self.search_temperature(), **settings}
+        if settings["temperature"] is None:
+            settings.setdefault("search_kl", self.search_kl)
         for name, other in (("ess_threshold", "resample_period"), ("resample_period", "ess_threshold")):
             if settings.get(name) is not None:  # one of them replaces the other
                 settings.setdefault(other, None)

@@ -59,13 +59,14 @@ class SPO(SearchedRollouts):
     :param gae_lambda: of the critic's returns (0.9 to 1)
     :param n_particles: N at each step; more improves the policy more and costs as much more (8 to 64)
     :param depth: steps that a search looks ahead (2 to 16)
-    :param resample_period: see :class:`rlspo.spo.SearchSettings`, as are the next three
-    :param ess_threshold: instead of ``resample_period``
-    :param resampling: how
+    :param resample_period: see :class:`rlspo.spo.SearchSettings`, as are the next three. At ``depth`` or above nothing is
+        resampled on the way, so with the defaults of both nothing is; 2 drops bad paths half-way, with more particles
+    :param ess_threshold: instead of ``resample_period``, which must be None then
+    :param resampling: how; without effect where nothing is resampled
     :param as_published: resample after the last step, too
     :param root_noise: share of first actions that are drawn from noise, corrected for (0 to 0.25)
     :param root_alpha: of that noise, where actions are choices (0.03 to 1)
-    :param temperature: eta, in units of V; ``"auto"`` learns it for ``search_kl``
+    :param temperature: eta, in units of V; ``"auto"`` learns it for ``search_kl``, which has no effect otherwise
     :param search_kl: e_q, how far a search may stray from the policy, in nats, below log N; more is greedier (0.1 to 1)
     :param policy_kl: e_pi, how far the actor may go from its average, in nats: of all together, or of Gaussians' means in each
         dimension; None: 0.05 for these, 0.01 otherwise
@@ -135,6 +136,11 @@ class SPO(SearchedRollouts):
     ) -> None:
         for name, value in (("dual_learning_rate", dual_learning_rate), ("search_kl", search_kl), ("spread_kl", spread_kl)):
             check_number(name, value, positive=True)
+        if "dual_lr_scale" in (policy_kwargs or {}):
+            raise TypeError(
+                "policy_kwargs has 'dual_lr_scale', which SPO sets itself. Give the learning rate of the multipliers as "
+                "SPO(dual_learning_rate=...), such as 1e-2."
+            )
         if policy_kl is not None:
             check_number("policy_kl", policy_kl, positive=True)
         if temperature != "auto":
@@ -221,8 +227,10 @@ class SPO(SearchedRollouts):
                 f"policy is {self.policy_class!r}; it must be one of {', '.join(self.policy_aliases)}, or a subclass of "
                 "rlspo.spo.SPOPolicy."
             )
-        self.policy_kwargs = {**self.policy_kwargs, "dual_lr_scale": self.dual_learning_rate / self._highest_learning_rate()}
+        given = self.policy_kwargs
+        self.policy_kwargs = {**given, "dual_lr_scale": self.dual_learning_rate / self._highest_learning_rate()}
         super()._setup_model()
+        self.policy_kwargs = given
 
     def _highest_learning_rate(self) -> float:
         """Of the whole schedule, because the first one of a warm-up is next to nothing."""

@@ -11,6 +11,8 @@ from rlspo.spo.search import search_divergence
 Tensor = torch.Tensor
 #: Temperatures looked at, as multiples of the spread of the advantages, and halvings of the interval between them.
 LOWEST, HIGHEST, ROUNDS = 1e-3, 1e3, 40
+#: Share of the divergence at the lowest temperature that is asked for at most.
+REACHED = 0.9
 
 
 def temperature_for(advantages: Tensor, bound: float, corrections: Tensor | float = 0.0) -> float:
@@ -20,8 +22,10 @@ def temperature_for(advantages: Tensor, bound: float, corrections: Tensor | floa
 
         g(eta) = eta bound + eta E_s log E_{a ~ pi} exp(A(s, a) / eta),      g'(eta) = bound - E_s KL(q || pi)
 
-    found by bisection. Where the bound is not reached, as with a bound above log N, it is a thousandth of the advantages'
-    standard deviation; where all advantages are alike, 1.
+    found by bisection. Draws that are worth the same cannot be told apart: where the policy is sure among few actions, or most
+    states leave nothing to choose, the mean divergence cannot come near the bound, and the minimum lies at eta = 0. There the
+    slightest error of V would decide. So the bound is at most 0.9 of what the best draws of each state could reach. Where all
+    advantages are alike, eta is 1.
 
     :param advantages: of N draws in each state, ``(B, N)``
     :param bound: in nats
@@ -30,6 +34,7 @@ def temperature_for(advantages: Tensor, bound: float, corrections: Tensor | floa
     spread = float(advantages.std(dim=-1, correction=0).mean())
     if spread <= 0.0:
         return 1.0
+    bound = min(bound, REACHED * float(search_divergence(advantages, LOWEST * spread, corrections).mean()))
     low, high = math.log(LOWEST * spread), math.log(HIGHEST * spread)
     for _ in range(ROUNDS):
         middle = 0.5 * (low + high)

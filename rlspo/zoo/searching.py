@@ -13,14 +13,13 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.spo import SPO, Planner
+from rlspo.spo.planning import SEARCH_KL
 from rlspo.zoo.acting import Actor
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.parser import positive, radius
 from rlspo.zoo.saved import SavedAgent
 
 PARTICLES, DEPTH = 64, 8
-#: How far searches stray from a policy that was not trained with search, in nats on average.
-SEARCH_KL = 0.5
 #: As in the training of SPO: how often agents resample that know no setting for it, in steps.
 RESAMPLE_PERIOD = 4
 
@@ -89,6 +88,10 @@ def budget_from(args: argparse.Namespace) -> Budget | None:
     """
     given = {"n_particles": args.particles, "depth": args.depth, "temperature": args.temperature, "search_kl": args.search_kl}
     given = {name: value for name, value in given.items() if value is not None}
+    if args.search and args.particles == 1:
+        raise UserError(
+            "--particles 1: one particle has nothing to be weighed against and acts as the policy. Give 2 or more."
+        )
     if args.search:
         return Budget(**given)
     if given:
@@ -143,11 +146,12 @@ def _settings(model: BaseAlgorithm, budget: Budget) -> dict[str, Any]:
     discount: Any = getattr(model, "gamma", 0.99)  # of an agent without one, which the planner then refuses by name
     settings: dict[str, Any] = {"gamma": discount, "resample_period": RESAMPLE_PERIOD}
     temperature = budget.temperature
-    search_kl = budget.search_kl or SEARCH_KL
+    search_kl: float | None = budget.search_kl or SEARCH_KL
     if isinstance(model, SPO):
         settings = model.search_settings()
         if budget.search_kl is None:
             temperature, search_kl = temperature or model.search_temperature(), model.search_kl
+    search_kl = search_kl if temperature is None else None
     asked = {"n_particles": budget.n_particles, "depth": budget.depth, "temperature": temperature, "search_kl": search_kl}
     return {**settings, **asked}
 

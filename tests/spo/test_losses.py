@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq, minimize_scalar
 
 from rlspo.policies import Categorical, Gaussian, GaussianMixture, MultiCategorical
 from rlspo.spo import losses
@@ -35,8 +35,26 @@ def test_the_temperature_minimises_its_dual(scale, bound):
 
 def test_the_temperature_where_there_is_nothing_to_choose():
     assert temperature_for(torch.zeros(3, 8), 0.5) == 1.0
-    wide = temperature_for(torch.randn(10, 4, generator=torch.Generator().manual_seed(0)), 5.0)  # above log 4
-    assert 0.0 < wide < 0.01
+
+
+@pytest.mark.parametrize("quiet", [0, 30], ids=["all states", "one state in four"])
+@pytest.mark.parametrize("scale", [1e-2, 100.0])
+def test_the_temperature_where_the_policy_is_sure(quiet, scale):
+    """Of 16 draws 15 are the usual action and one is better by ``scale``; in ``quiet`` states all are alike, but for noise.
+
+    With weight w on the better one, KL is ``w log 16w + (1 - w) log(16 (1 - w) / 15)``, eta ``scale / log(15 w / (1 - w))``.
+    """
+    advantages = torch.zeros(10 + quiet, 16, dtype=torch.float64)
+    advantages[:10, 3] = scale
+    advantages[10:] += 1e-9 * scale * torch.randn(quiet, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    reached = 0.9 * math.log(16)  # in each state that differs; the mean is less
+    weight = brentq(lambda w: w * math.log(16 * w) + (1 - w) * math.log(16 * (1 - w) / 15) - reached, 0.5, 1 - 1e-9)
+    expected = scale / math.log(15 * weight / (1 - weight))
+    assert temperature_for(advantages, 2.7) == pytest.approx(expected, rel=1e-3)
+    # What can be reached is asked for as it is.
+    share = 10 / (10 + quiet)
+    half = temperature_for(advantages, 0.5 * share)
+    assert float(search_divergence(advantages, half).mean()) == pytest.approx(0.5 * share, rel=1e-3)
 
 
 def test_corrected_draws_give_the_temperature_of_draws_from_the_policy():

@@ -12,7 +12,9 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from rlspo import PPO, SPO
+from rlspo import PPO, SAC, SPO
+from rlspo.common.vector_env import GymnasiumVecEnv
+from rlspo.simulators import simulator_for
 from rlspo.spo import Planner
 from rlspo.spo.exploration import RootNoise
 
@@ -107,3 +109,151 @@ def test_an_agent_with_frozen_layers_is_saved_and_loaded(tmp_path):
         assert torch.equal(parameter, loaded.policy.get_parameter(name))
     assert torch.equal(loaded.update.target_parameters()["action_net.weight"], model.policy.action_net.weight)
     loaded.learn(8)
+
+
+class Torque(gym.Env):
+    """Pays the action; keeps the actions that the environment itself took."""
+
+    observation_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, space=None):
+        self.action_space = space or spaces.Box(-1, 1, (2,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), float(np.sum(action)), False, False, {}
+
+
+def test_a_plan_averages_what_the_branches_did():
+    model = SPO("MlpPolicy", Torque(), policy_kwargs={"initial_std": 30.0}, **SMALL)
+    planner = Planner(model, model.env, n_particles=64, depth=1, temperature=1e9, generator=torch.Generator().manual_seed(0))
+    action, found = planner.act(model.env, model.env.reset())
+    # At a temperature without end all weights are alike; draws lie far outside, about as many on each side.
+    expected = np.clip(found.actions[0].numpy(), -1, 1).mean(axis=0)
+    assert found.actions.abs().max() > 30
+    assert action[0] == pytest.approx(expected, abs=1e-6)
+    assert np.abs(action).max() < 0.9
+
+
+def test_clipped_actions_that_are_the_same_count_together():
+    env = Torque(spaces.Box(-1, 1, (1,), np.float32))
+    model = PPO("MoeMlpPolicy", env, n_steps=8, batch_size=8, device="cpu", seed=0)
+    planner = Planner(model, model.env, n_particles=64, depth=1, temperature=1e9, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for name, parameter in model.policy.named_parameters():
+            if "log_std" in name:
+                parameter.fill_(3.0)
+    action, found = planner.act(model.env, model.env.reset())
+    below, above = (found.actions < -1).sum(), (found.actions > 1).sum()
+    assert min(below, above) > 10
+    assert action[0, 0] == (1.0 if above > below else -1.0)
+
+
+def test_squashed_policies_plan_within_the_bounds():
+    model = SAC("MlpPolicy", Torque(spaces.Box(2, 6, (2,), np.float32)), device="cpu", seed=0)
+    env = model.get_env()
+    action, found = Planner(model, env, n_particles=64, depth=1, temperature=1e9).act(env, env.reset())
+    assert action[0] == pytest.approx(4.0 + 2.0 * found.actions[0].mean(dim=0).numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("space", "words"), [(spaces.Discrete(3, start=5), "starts at 5"), (spaces.MultiDiscrete([[2, 3], [4, 5]]), "2 axes")]
+)
+@pytest.mark.parametrize("kind", [PPO, SPO])
+def test_choices_that_no_agent_numbers_are_refused(kind, space, words):
+    with pytest.raises(ValueError, match=words):
+        kind("MlpPolicy", Torque(space))
+
+
+def test_integer_actions_reach_branches_as_they_reach_the_environment():
+    space = spaces.Box(0, 9, (1,), np.int64)
+    env = GymnasiumVecEnv(gym.vector.SyncVectorEnv([lambda: Torque(space)]))
+    env.reset()
+    simulator = simulator_for(env)
+    ahead = simulator.step(simulator.capture(env), np.array([[2.7]])).rewards
+    assert ahead == env.step(np.array([[2.7]]))[1] == [2.0]
+
+
+def test_settings_that_would_count_for_nothing_are_refused():
+    model = SPO("MlpPolicy", "CartPole-v1", **SMALL)
+    env, observations = model.env, model.env.reset()
+    for plan in (lambda **given: Planner(model, env, **given), lambda **given: model.plan(env, observations, **given)):
+        with pytest.raises(ValueError, match="both say how greedy"):
+            plan(temperature=1.0, search_kl=0.3)
+    with pytest.raises(ValueError, match="None for the other"):
+        SPO("MlpPolicy", "CartPole-v1", **SMALL, ess_threshold=0.5)
+    assert SPO("MlpPolicy", "CartPole-v1", **SMALL, ess_threshold=0.5, resample_period=None).planner.settings["ess_threshold"]
+    with pytest.raises(TypeError, match="dual_learning_rate"):
+        SPO("MlpPolicy", "CartPole-v1", policy_kwargs={"dual_lr_scale": 3.0}, **SMALL)
+
+
+def test_policy_kwargs_stay_as_given(tmp_path):
+    model = SPO("MlpPolicy", "CartPole-v1", policy_kwargs={"net_arch": [8]}, dual_learning_rate=0.02, **SMALL)
+    assert model.policy_kwargs == {"net_arch": [8]}
+    model.save(tmp_path / "agent")
+    loaded = SPO.load(tmp_path / "agent", policy_kwargs={"net_arch": [8]}, device="cpu")
+    assert loaded.policy.dual_lr_scale == model.policy.dual_lr_scale == pytest.approx(0.02 / 3e-4)
+
+
+def test_how_greedy_a_plan_is():
+    """By what is given, else as in training."""
+    model = SPO("MlpPolicy", "CartPole-v1", search_kl=0.2, **SMALL)
+
+    def greed(**given):
+        planner = Planner(model, model.env, **model.search_settings(), **given)
+        return planner.temperature, planner.search_kl
+
+    assert greed() == (None, 0.5) and greed(search_kl=0.1) == (None, 0.1) and greed(temperature=2.0)[0] == 2.0
+    observations = model.env.reset()
+    model._temperature = 1e9
+    _, found = model.plan(model.env, observations, n_particles=8)
+    assert torch.allclose(found.weights, torch.full_like(found.weights, 1 / 8))
+    _, found = model.plan(model.env, observations, n_particles=8, search_kl=1.5)
+    assert not torch.allclose(found.weights, torch.full_like(found.weights, 1 / 8), atol=1e-3)
+
+
+def test_observations_as_lists_and_environments_in_a_list():
+    env = DummyVecEnv([lambda: gym.make("CartPole-v1")] * 3)
+    model = SPO("MlpPolicy", env, **SMALL)
+    observations = env.reset()
+    assert len(model.plan(env, observations.tolist())[0]) == 3
+    one = gym.make("CartPole-v1")
+    seen, _ = one.reset()
+    assert model.plan(one, seen.tolist())[0].shape == ()
+    with pytest.raises(TypeError, match="list cannot be simulated"):
+        model.plan([one, one], [seen, seen])
+
+
+class Breaking(Torque):
+    """Shows no numbers after an action above 0."""
+
+    def step(self, action):
+        return np.full(1, np.nan if action[0] > 0 else 0.0, np.float32), 1.0, False, False, {}
+
+
+@pytest.mark.parametrize("kind", [PPO, SAC, sb3.PPO, sb3.SAC, sb3.A2C])
+def test_any_agent_plans_where_branches_diverge(kind):
+    env = Breaking(spaces.Box(-1, 1, (1,), np.float32))
+    model = kind("MlpPolicy", env, device="cpu", seed=0)
+    env = model.get_env()
+    action, found = Planner(model, env, n_particles=64, depth=3, temperature=1.0).act(env, env.reset())
+    assert action[0] < 0 and found.diagnostics["diverged"].sum() > 0
+
+
+class Ending(Breaking):
+    """Ends where it has no numbers to show."""
+
+    def step(self, action):
+        seen, reward, *_ = super().step(action)
+        return seen, reward, bool(np.isnan(seen).any()), False, {}
+
+
+def test_an_environment_that_ends_where_it_diverges_says_so_itself():
+    model = PPO("MlpPolicy", Ending(spaces.Box(-1, 1, (1,), np.float32)), device="cpu", seed=0)
+    env = model.get_env()
+    found = Planner(model, env, n_particles=64, depth=3, temperature=1.0).search(env, env.reset())
+    assert not found.diagnostics["diverged"].any() and found.diagnostics["alive"][1] < 1.0
+    assert found.weights.min() > 0.0

@@ -213,6 +213,53 @@ def test_the_dead_are_not_stepped_and_keep_what_they_earned(way):
         assert torch.allclose(found.weights, expected[found.actions].softmax(dim=-1))
 
 
+@pytest.mark.parametrize("way", [{}, {"resample_period": 1}, {"ess_threshold": 1.0}, {"as_published": True}], ids=str)
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_a_branch_that_diverges_ends_there_with_no_weight(way, number):
+    tree = Tree.random(seed=4)
+    tree.rewards[2] = number  # after the second of three actions
+    found = one_search(tree, n_particles=64, depth=3, **way)
+    bad = found.actions == 1
+    assert found.weights.isfinite().all() and found.values.isfinite().all() and not found.weights[bad].any()
+    if not way:
+        assert bad.any()
+        worst = torch.where(bad, torch.inf, found.advantages).amin(dim=-1, keepdim=True)
+        assert torch.equal(found.advantages[bad], worst.expand_as(bad)[bad])
+        assert found.model_steps == 5 * 64 * 3 - 2 * bad.sum()
+    assert found.advantages.isfinite().all()
+    assert found.diagnostics["diverged"][0] > 0.0 and not found.diagnostics["diverged"][1:].any()
+
+
+def test_the_rest_is_weighed_as_if_those_that_diverge_had_never_been():
+    """q is that of the policy without the action that diverges."""
+    tree = Tree.random(seed=9)
+    whole = tree.exact(3, 1.0, 1.0)
+    tree.rewards[2] = float("nan")
+    generator = torch.Generator().manual_seed(0)
+    found = search(
+        tree.simulator(),
+        tree.roots(4),
+        np.zeros(4, np.int64),
+        tree.propose(generator),
+        tree.value(False),
+        n_particles=4096,
+        depth=3,
+        gamma=1.0,
+        resample_period=2,
+        generator=generator,
+    )
+    shares = torch.stack([(found.weights * (found.actions == action)).sum() for action in range(3)]).numpy() / 4
+    expected = np.where([True, False, True], whole, 0.0) / (whole[0] + whole[2])
+    assert np.abs(shares - expected).sum() / 2 < 0.01
+
+
+def test_where_all_branches_diverge_the_value_tells():
+    tree = Tree.random(seed=4)
+    tree.rewards[1:4] = float("nan")
+    found = one_search(tree, n_particles=8, depth=3, resample_period=1)
+    assert found.values.isnan().all() and found.weights.isfinite().all()
+
+
 def test_a_root_whose_episode_is_over_is_not_searched():
     tree, generator = Tree.random(seed=5), torch.Generator().manual_seed(0)
     roots = tree.roots(3)

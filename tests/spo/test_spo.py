@@ -261,21 +261,34 @@ def test_the_logged_divergence_is_that_of_the_searches_themselves():
 
 
 class Diverging(gym.Env):
-    """One of its two actions gives rewards that are no numbers."""
+    """Some of its three actions give rewards that are no numbers."""
 
-    observation_space, action_space = gym.spaces.Box(-1, 1, (2,), np.float32), gym.spaces.Discrete(2)
+    observation_space, action_space = gym.spaces.Box(-1, 1, (2,), np.float32), gym.spaces.Discrete(3)
+
+    def __init__(self, bad):
+        self.bad = bad
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         return np.zeros(2, np.float32), {}
 
     def step(self, action):
-        return np.zeros(2, np.float32), float("nan") if action else 1.0, False, False, {}
+        broken = action in self.bad
+        return np.full(2, np.nan if broken else 0.5, np.float32), float("nan") if broken else 1.0, False, False, {}
 
 
-def test_numbers_in_a_branch_that_are_none_stop_training_and_say_so():
-    with pytest.raises(InvalidRolloutError, match="in a branch"):
-        tiny(Diverging()).learn(16)
+def test_branches_that_diverge_are_avoided_and_training_goes_on():
+    model = tiny(Diverging([2]), n_particles=32).learn(16)
+    rows = model.replay.flat("valid")
+    actions, weights = (model.replay.flat(name)[rows] for name in ("root_actions", "root_weights"))
+    assert (actions == 2).any() and not weights[actions == 2].any()
+    assert np.isfinite(model.replay.flat("root_advantages")[rows]).all()
+    assert all(torch.isfinite(parameter).all() for parameter in model.policy.parameters())
+
+
+def test_numbers_in_all_branches_that_are_none_stop_training_and_say_so():
+    with pytest.raises(InvalidRolloutError, match="in all branches"):
+        tiny(Diverging([0, 1, 2])).learn(16)
 
 
 def test_settings_changed_later_are_honoured_or_refused():

@@ -245,6 +245,7 @@ def test_without_search_nothing_of_it_is_there(run):
     ("flags", "message"),
     [
         (["--particles", "8"], "--particles is a setting of a search. Add --search."),
+        (["--search", "--particles", "1"], "one particle has nothing to be weighed against"),
         (["--search-kl", "1"], "--search-kl is a setting of a search"),
         (["--search", "--attack", "random"], "--search does not go with --attack"),
         (["--search", "--temperature", "1", "--search-kl", "1"], "both say how greedy a search is"),

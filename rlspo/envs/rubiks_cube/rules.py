@@ -24,6 +24,7 @@ class Cube(Puzzle):
     """
 
     meaning = f"{', '.join(MOVES)}"
+    only_begins = ("scramble_depth",)
 
     def __init__(self, scramble_depth: int | tuple[int, int] = (3, 7)) -> None:
         self.scramble_depth = depth_range(scramble_depth)

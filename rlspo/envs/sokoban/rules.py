@@ -48,6 +48,7 @@ class Sokoban(Puzzle):
     """
 
     meaning = "up, down, left, right"
+    only_begins = ("levels", "n_boxes")
 
     def __init__(self, size: int | Sequence[int] = 7, n_boxes: int = 2, levels: Sequence[str] | None = None) -> None:
         self.levels: Array | None = None
