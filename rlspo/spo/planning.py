@@ -58,8 +58,8 @@ def values(model: BaseAlgorithm) -> Value:
     """V of the agent's critic, ``(K,)``.
 
     SAC's is the lower Q of its likeliest action, without the entropy of the state: SAC's own V(s) = E[Q(s, a) - alpha log pi]
-    would need the rewards of a branch to have their entropies, too, and its draw is noisier. What Q expects of later states has
-    them. So branches differ from SAC's own objective by what alpha times their entropies differ over ``depth`` steps.
+    would need the rewards of a branch to have their entropies, too, and its draw is noisier. What Q expects of later states
+    has them. So branches differ from SAC's own objective by what alpha times their entropies differ over ``depth`` steps.
     """
     policy: Any = model.policy
     if hasattr(policy, "values_of"):
