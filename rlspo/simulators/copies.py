@@ -35,7 +35,6 @@ from rlspo.simulators.whole import (
     watches,
 )
 
-
 #: Steps of a core, at first, in which class attributes are watched; it takes as long as to copy them.
 WATCHED_STEPS = 8
 
