@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import warnings
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -17,6 +18,7 @@ from gymnasium.utils import EzPickle
 from gymnasium.wrappers.utils import create_zero_array
 
 from rlspo.common.errors import NotSimulatableError
+from rlspo.simulators.alike import difference
 from rlspo.simulators.base import Array, Core, Outcome
 from rlspo.simulators.rows import stacked
 from rlspo.simulators.views import views_among
@@ -32,6 +34,9 @@ from rlspo.simulators.whole import (
     refresh,
     watches,
 )
+
+#: Steps of a core, at first, in which class attributes are watched; it takes as long as to copy them.
+WATCHED_STEPS = 8
 
 
 class CopyStates:
@@ -72,6 +77,7 @@ class CopyCore(Core):
     def __init__(self, env: gym.Env) -> None:
         check_layers_of(env)
         self._space = env.observation_space
+        self._watched = WATCHED_STEPS
         true_copy(env)
 
     def capture(self, env: Any) -> CopyStates:
@@ -124,8 +130,11 @@ class CopyCore(Core):
         return new
 
     def step(self, states: CopyStates, actions: Array, live: Array) -> Outcome:
+        before = on_classes(states.envs[0]) if self._watched > 0 else None
         with GlobalGenerators() as watched:
             results = [self._step(*row) for row in zip(states.envs, states.seen, actions, live, strict=True)]
+        if before is not None:
+            self._watch(states.envs[0], before)
         if watched.drawn:
             raise NotSimulatableError(
                 str(states.envs[0]),
@@ -141,12 +150,37 @@ class CopyCore(Core):
             np.array(truncated, bool),
         )
 
+    def _watch(self, env: Any, before: dict[str, Any]) -> None:
+        """Tell, once, of class attributes that a step changed."""
+        self._watched -= 1
+        where = difference(before, on_classes(env))
+        if where:
+            self._watched = 0
+            warnings.warn(
+                f"A step of {env} changes {where}, an attribute of a class, which all copies share with the environment: "
+                "branches disturb it, and each other. If steps depend on it, keep it in self (in __init__ or reset()).",
+                stacklevel=2,
+            )
+
     def _step(self, env: Any, seen: Any, action: Any, live: bool) -> tuple[Any, float, bool, bool]:
         if not live:
             return (create_zero_array(self._space) if seen is None else seen), 0.0, False, False
         observation, reward, terminated, truncated, _ = env.step(action)
         # An environment may write its next observation into the same array.
         return copy.deepcopy(observation), float(reward), bool(terminated), bool(truncated)
+
+
+def on_classes(env: gym.Env) -> dict[str, Any]:
+    """What the classes of an environment and its wrappers hold, but for methods, spaces and gymnasium's own."""
+    found = {}
+    for kind in {kind for layer in layers_of(env) for kind in type(layer).__mro__}:
+        if kind.__module__.partition(".")[0] in ("builtins", "abc", "typing", "gymnasium", "stable_baselines3"):
+            continue
+        for name, value in vars(kind).items():
+            plain = isinstance(value, bool | int | float | str | list | dict | set | tuple | np.ndarray)
+            if plain and not (name.startswith("__") and name.endswith("__")):
+                found[f"{kind.__name__}.{name}"] = copy.deepcopy(value)
+    return found
 
 
 def _copied(env: gym.Env, shared: dict[int, Any]) -> tuple[Any, list[Any]]:
