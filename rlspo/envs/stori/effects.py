@@ -60,6 +60,8 @@ class Effect:
     games: ClassVar[tuple[str, ...] | None] = None
     #: Whether the observation is the screen after a change of memory (see :meth:`edit`).
     previews: ClassVar[bool] = False
+    #: Whether it may take the game back, behind frames that still count (see ``Moment.rewound``).
+    rewinds: ClassVar[bool] = False
 
     def __init__(self, game: str, fidelity: str = "exact") -> None:
         self.game, self.fidelity = game, fidelity

@@ -86,6 +86,8 @@ class PerturbedEmulator:
         self._shown_frames, self._direct = 2 if pool else reading.last, reading.direct
         # What is asked for in each frame and has nothing to do with the effects.
         self.lives, self.getEpisodeFrameNumber, self.getFrameNumber = ale.lives, ale.getEpisodeFrameNumber, ale.getFrameNumber
+        if not any(source.effect.rewinds for source in sources):
+            self.game_over, self.game_truncated = ale.game_over, ale.game_truncated  # type: ignore[method-assign]
         # The published code looks at a picture after the frame, and so at one that is still to come.
         self._late = now.fidelity == "original"
         self._sticky = ale.getFloat("repeat_action_probability") > 0

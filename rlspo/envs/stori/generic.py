@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, ClassVar
 
 from rlspo.envs.arguments import number, whole
 from rlspo.envs.stori.actions import NOOP
@@ -105,6 +105,8 @@ class Rewind(Effect):
 
     :param steps: decision steps (frames, with a gate for each frame), at least 1
     """
+
+    rewinds: ClassVar[bool] = True
 
     def __init__(self, game: str, fidelity: str = "exact", steps: int = 1) -> None:
         super().__init__(game, fidelity)
