@@ -57,7 +57,7 @@ class Crop(Effect):
 
     def draw(self, now: Moment) -> None:
         if self.mode == "disc":
-            self._centre = now.random.random(2)
+            self._centre: list[float] = now.random.random(2).tolist()
 
     def screen(self, screen: np.ndarray, open: bool, now: Moment) -> None:
         if not open:
@@ -66,20 +66,20 @@ class Crop(Effect):
         height, width = screen.shape[:2]
         if self.mode == "disc":
             self._keep_disc(screen)
-            return
-        halves: dict[str, Any] = {
-            "left": np.s_[:, : width // 2],
-            "right": np.s_[:, width // 2 :],
-            "top": np.s_[: height // 2],
-            "bottom": np.s_[height // 2 :],
-        }
-        screen[halves[self.mode]] = 0
+        elif self.mode == "left":
+            screen[:, : width // 2] = 0
+        elif self.mode == "right":
+            screen[:, width // 2 :] = 0
+        elif self.mode == "top":
+            screen[: height // 2] = 0
+        else:
+            screen[height // 2 :] = 0
 
     def _keep_disc(self, screen: np.ndarray) -> None:
         height, width = screen.shape[:2]
         channels = screen.shape[2] if screen.ndim == 3 else 1
         # In pixels, uniform over the screen.
-        y, x = (self._centre * (height, width)).astype(int)
+        y, x = int(self._centre[0] * height), int(self._centre[1] * width)
         rows = screen.reshape(height, width * channels)
         first = (width - 1 - x) * channels
         rows &= _disc(height, width, channels)[height - 1 - y : 2 * height - 1 - y, first : first + width * channels]

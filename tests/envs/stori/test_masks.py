@@ -71,7 +71,7 @@ def test_a_disc_has_the_published_radius_and_a_uniform_centre(shape: tuple[int, 
         effect.draw(now)
         screen = bright(shape)
         effect.screen(screen, True, now)
-        y, x = (effect._centre * shape[:2]).astype(int)  # type: ignore[attr-defined]
+        y, x = np.multiply(effect._centre, shape[:2]).astype(int)  # type: ignore[attr-defined]
         centres.append(effect._centre)  # type: ignore[attr-defined]
         seen = (rows - y) ** 2 + (columns - x) ** 2 <= 75**2
         assert (screen[~seen] == 0).all() and np.array_equal(screen[seen], bright(shape)[seen])
