@@ -245,7 +245,8 @@ def _wrapper_settings(env: Any) -> dict[str, Any]:
     for depth, one in enumerate(_wrappers(env)):
         kept = {"arguments": getattr(one, "_saved_kwargs", None)}
         remembered = getattr(type(one), "simulated_state", None)
-        if remembered is not None:
+        # A wrapper with a layer of its own is what its arguments make of it.
+        if remembered is not None and not hasattr(one, "simulated_layer"):
             kept |= {name: value for name, value in vars(one).items() if name not in COMMON | {*remembered}}
         found[f"{type(one).__name__}, wrapper {depth}"] = kept
     return found
