@@ -1,22 +1,16 @@
-"""Where the data that come with the package lie: inside an installed wheel, or at the top of a checkout."""
+"""Where the descriptions of environments that come with the package lie."""
 
 from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
 
-#: Folders of data at the top of a checkout, and the packages that hold them inside a wheel.
-PACKED = {"envs": "instances", "hyperparams": "hyperparams"}
 
+def data_folders(name: str) -> list[Path]:
+    """The folders ``envs/<name>`` that exist: inside an installed package first, then at the top of a checkout.
 
-def data_folders(kind: str, folder: str = "") -> list[Path]:
-    """The folders that hold ``kind/folder``, the wheel's first; those that do not exist are left out.
-
-    :param kind: ``"envs"`` or ``"hyperparams"``
-
-    >>> [path.name for path in data_folders("envs", "stori")]
+    >>> [path.name for path in data_folders("stori")]
     ['stori']
     """
     package = Path(str(resources.files("rlspo")))
-    places = [package / PACKED[kind] / folder, package.parent / kind / folder]
-    return [place for place in places if place.is_dir()]
+    return [folder for folder in (package / "instances" / name, package.parent / "envs" / name) if folder.is_dir()]

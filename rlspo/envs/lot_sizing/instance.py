@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import yaml
 
 from rlspo.common import plain_yaml
+from rlspo.common.data import data_folders
 from rlspo.envs.lot_sizing.demand import Demand
 
 Array = np.ndarray
@@ -131,21 +131,13 @@ class Instance:
         return {key: value for key, value in plain.items() if value is not None}
 
 
-def _folders() -> list[Path]:
-    """Where instances lie: inside an installed package, or at the top of a checkout."""
-    package = Path(str(resources.files("rlspo")))
-    return [
-        folder for folder in (package / "instances" / "lot_sizing", package.parent / "envs" / "lot_sizing") if folder.is_dir()
-    ]
-
-
 def instance_names() -> list[str]:
     """The instances that come with the package.
 
     >>> "25x15" in instance_names()
     True
     """
-    return sorted({file.stem for folder in _folders() for file in folder.glob("*.yml")})
+    return sorted({file.stem for folder in data_folders("lot_sizing") for file in folder.glob("*.yml")})
 
 
 def load_instance(instance: str | Path | Mapping[str, Any] | Instance) -> Instance:
@@ -166,7 +158,9 @@ def load_instance(instance: str | Path | Mapping[str, Any] | Instance) -> Instan
         )
     file = Path(instance).expanduser()
     if not file.is_file():
-        packed = [folder / f"{instance}.yml" for folder in _folders() if (folder / f"{instance}.yml").is_file()]
+        packed = [
+            folder / f"{instance}.yml" for folder in data_folders("lot_sizing") if (folder / f"{instance}.yml").is_file()
+        ]
         if not packed:
             raise ValueError(
                 f"instance is {str(instance)!r}, which is neither a file nor an instance that comes with the package: "

@@ -22,7 +22,7 @@ class Impulse(Effect):
     ``robust_force`` of Robust-Gymnasium is of this kind.
 
     :param magnitude: in multiples of the weight of all bodies together (9.81 m/s^2 times their mass), at least 0
-    :param body: its name; None: drawn uniformly from all but the world
+    :param body: its name; None: drawn uniformly from all but body 0, the ground
     :param direction: three numbers, of any length; None: drawn uniformly from all directions
     """
 

@@ -23,7 +23,7 @@ from rlspo.zoo.saved import SavedAgent
 
 
 class Evaluation(BaseModel, ABC):
-    """One way to judge an agent; its fields are the keys of the grid file.
+    """One way to evaluate an agent; its fields are the keys of the grid file.
 
     :param deterministic: take the likeliest action, not a sample
     :param env_kwargs: arguments of the environment, over those of the training

@@ -60,7 +60,7 @@ def plan_cells(grid: Grid, file: Path, folder: Path, device: str = "auto") -> Pl
             warnings |= dict.fromkeys(plan.warnings)
             defaults = {"agent": plain(agent_defaults(plan.cls)), "settings": _setting_defaults()}
             judging = {"model": grid.model, "episodes": grid.episodes, "deterministic": True}
-            judged = {name: each.model_dump(exclude_defaults=True) for name, each in evaluations.items()}
+            asked = {name: each.model_dump(exclude_defaults=True) for name, each in evaluations.items()}
             for seed in grid.seeds:
                 cells.append(
                     Cell(
@@ -70,7 +70,7 @@ def plan_cells(grid: Grid, file: Path, folder: Path, device: str = "auto") -> Pl
                         folder=CellFolder(folder / agent / folder_name(env) / f"seed_{seed}"),
                         command=(*command, "--seed", str(seed)),
                         settings=_settings(plan, seed, grid),
-                        evaluations={name: {**judging, **settings} for name, settings in judged.items()},
+                        evaluations={name: {**judging, **settings} for name, settings in asked.items()},
                         n_timesteps=plan.config.settings.n_timesteps,
                         defaults=defaults,
                     )
