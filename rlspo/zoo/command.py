@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 
@@ -11,6 +12,7 @@ from rlspo.zoo.patience import patient_streams
 from rlspo.zoo.stopping import Stopped, StopSignal
 
 DONE, FAILED, USER_ERROR = 0, 1, 2
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def run(work: Callable[[list[str]], int], argv: Sequence[str] | None, after_stop: str = "") -> int:
@@ -29,6 +31,11 @@ def run(work: Callable[[list[str]], int], argv: Sequence[str] | None, after_stop
         except UserError as error:
             display.error(str(error))
             return USER_ERROR
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            display.error(f"the disk is full: {error}")
+            return FAILED
         except Stopped:
             display.note(f"Stopped by {stop.name}. {after_stop}".rstrip())
             return stop.exit_code

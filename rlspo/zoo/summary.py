@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import traceback
-import zipfile
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +18,7 @@ from rlspo.zoo.logbook import Logbook
 from rlspo.zoo.patience import BestEffort
 from rlspo.zoo.phases import PhaseTimes, Stopwatch
 from rlspo.zoo.plan import evaluation_recipe
+from rlspo.zoo.recorded import DamagedFile, read_evaluations
 from rlspo.zoo.report import INNER_STEPS, Report, judge, radius
 from rlspo.zoo.run_folder import RunFolder
 from rlspo.zoo.stopping import TimeIsUp, time_limit
@@ -198,10 +198,10 @@ def _shown(run: Run) -> list[tuple[str, str]]:
 def _evaluations(folder: RunFolder) -> tuple[np.ndarray, np.ndarray] | None:
     """Steps and mean returns of the evaluations during training; None where there are none that can be read."""
     try:
-        with np.load(folder.evaluations) as data:
-            return data["timesteps"], data["results"].mean(axis=1)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        steps, returns = read_evaluations(folder.evaluations)
+    except DamagedFile:
         return None
+    return (steps, returns.mean(axis=1)) if len(steps) else None
 
 
 def _draw(run: Run) -> None:

@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from rlspo.zoo import display, summary, tracking
 from rlspo.zoo.arguments import parse
 from rlspo.zoo.callbacks import Evaluate, SaveBetweenRollouts, Status, StopWhenAsked, save_somewhere
-from rlspo.zoo.command import DONE, FAILED, USER_ERROR
+from rlspo.zoo.command import DISK_FULL, DONE, FAILED, USER_ERROR
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.logbook import Logbook
 from rlspo.zoo.model_files import check_statistics
@@ -49,6 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         except UserError as error:
             display.error(str(error))
             return USER_ERROR
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            display.error(f"the disk is full: {error}")
+            return FAILED
         except Stopped:
             display.note(f"Stopped by {stop.name}.")
             return stop.exit_code

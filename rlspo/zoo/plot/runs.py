@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +14,7 @@ import numpy as np
 
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.monitor import Episodes, read_episodes
+from rlspo.zoo.recorded import read_evaluations
 from rlspo.zoo.worst import with_worst
 
 #: Name of the score that is the mean return of the last evaluation during training, for runs that have no better one.
@@ -125,15 +125,13 @@ class FolderRun(Run):
         file = self.source / "evaluations.npz"
         if not file.is_file():
             return None
-        try:
-            with np.load(file) as data:  # no pickles in it: numpy refuses them unless asked to take them
-                steps, returns = data["timesteps"].astype(float), data["results"].astype(float)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{file} is no record of evaluations: {error}") from error
+        seeds = self.config.get("seeds")
+        steps, returns = read_evaluations(file, seeds.get("seed") if isinstance(seeds, Mapping) else None)
         if len(steps) == 0:
             return None
+        steps = steps.astype(float)
         # A return that is no number, of an agent that came apart, is a gap in the curve.
-        returns = np.where(np.isfinite(returns), returns, np.nan).reshape(len(steps), -1)
+        returns = np.where(np.isfinite(returns), returns, np.nan)
         played = self._episodes
         return Curve(steps, played.seconds_at(steps), played.episodes_at(steps), returns.mean(axis=1), returns.std(axis=1))
 
