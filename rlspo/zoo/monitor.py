@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.monitor import Monitor, ResultsWriter
 
+from rlspo.zoo import display
 from rlspo.zoo.patience import PatientFile
 
 _NAME = re.compile(r"(\d+\.)?monitor\.csv")
@@ -92,7 +93,7 @@ def read_episodes(folder: Path) -> Episodes:
     files = monitor_files(folder)
     tables = []
     for file in files:
-        rows = np.array(list(_rows(file)), dtype=float).reshape(-1, 3)
+        rows = _each_once(file, np.array(list(_rows(file)), dtype=float).reshape(-1, 3))
         returns, lengths, seconds = rows.T
         tables.append(np.stack([lengths.cumsum() * len(files), seconds + _began(file), returns], axis=1))
     if not tables:
@@ -112,6 +113,19 @@ def _header(file: Path) -> dict[str, object]:
     except json.JSONDecodeError:
         return {}
     return data if isinstance(data, dict) else {}
+
+
+def _each_once(file: Path, rows: np.ndarray) -> np.ndarray:
+    """Rows without those that stand there twice, of which the user is told.
+
+    An environment cannot end two episodes in the same microsecond; copies that step at once (``n_envs`` in the header) can.
+    """
+    if len(rows) == 0 or _header(file).get("n_envs", 1) != 1:
+        return rows
+    _, first = np.unique(rows, axis=0, return_index=True)
+    if len(first) < len(rows):
+        display.note(f"{file}: {len(rows) - len(first)} lines stand there more than once, and are counted once.")
+    return rows[np.sort(first)]
 
 
 def _began(file: Path) -> float:

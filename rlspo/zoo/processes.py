@@ -18,6 +18,8 @@ from typing import Any
 import gymnasium as gym
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
+from rlspo.zoo.errors import UserError
+
 #: Seconds that an environment may take for one step or reset before it counts as hanging.
 PATIENCE = 600.0
 #: Seconds that all processes together have to end before they are killed.
@@ -128,7 +130,7 @@ class ProcessVecEnv(SubprocVecEnv):
 
     :param env_fns: make the environments
     :param start_method: of the processes, see SB3
-    :raises WorkerLost: where a process does not start
+    :raises UserError: where a process does not start
     """
 
     def __init__(self, env_fns: list[Callable[[], gym.Env]], start_method: str | None = None) -> None:
@@ -138,9 +140,9 @@ class ProcessVecEnv(SubprocVecEnv):
         except (EOFError, OSError) as error:
             self.closed = True
             self._kill()
-            codes = [process.exitcode for process in self.processes]
-            raise WorkerLost(
-                f"The processes of the environments did not start (exit codes {codes}); what Python said stands above."
+            raise UserError(
+                f"--vec-env subproc: {len(env_fns)} processes for environments could not be started ({type(error).__name__}: "
+                f"{error}); exit codes: {[process.exitcode for process in self.processes]}. What Python said stands above."
             ) from error
         pairs = zip(self.remotes, self.processes, strict=True)
         self.remotes: tuple[Any, ...] = tuple(_Remote(index, *pair) for index, pair in enumerate(pairs))
