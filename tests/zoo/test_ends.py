@@ -261,7 +261,7 @@ def test_a_model_with_the_statistics_of_another_moment_is_refused(train):
         with pytest.raises(KeyboardInterrupt):
             save_model(model, run.last_model, run)
     assert statistics.read_bytes() == before
-    with pytest.raises(UserError, match="holds other statistics than .* was saved with"):
+    with pytest.raises(UserError, match=r"holds other statistics than .* was saved with"):
         find_agent(run.path)
     find_agent(run.path, vecnormalize=statistics)  # asked for
     code, _, errors = train(*QUIET, "-i", str(run.last_model), params=["normalize:true", "n_timesteps:16"])
