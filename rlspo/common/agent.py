@@ -17,10 +17,11 @@ from stable_baselines3.common.vec_env import VecEnv
 from rlspo.common.checkpoints import load_checked
 from rlspo.common.collector import stack_observations
 from rlspo.common.compilation import should_compile
-from rlspo.common.errors import InvalidRolloutError, check_choices, check_finite, check_policy_kwargs, nearest
+from rlspo.common.errors import InvalidRolloutError, check_finite, check_policy_kwargs, nearest
 from rlspo.common.randomness import Randomness
 from rlspo.common.rollout_buffer import Field, check_rows, observation_fields
 from rlspo.common.settings import shown_settings
+from rlspo.common.spaces import check_action_space, check_image_sizes, check_observation_space
 from rlspo.common.trees import tree_map
 from rlspo.common.vector_env import GymnasiumVecEnv
 
@@ -47,6 +48,9 @@ class Agent(BaseAlgorithm):
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         if isinstance(env, str):
             env = maybe_make_env(env, verbose)
+        if hasattr(env, "observation_space") and hasattr(env, "action_space"):
+            check_observation_space(getattr(env, "single_observation_space", env.observation_space))
+            check_action_space(getattr(env, "single_action_space", env.action_space))
         if isinstance(env, gym.vector.VectorEnv):
             env = GymnasiumVecEnv(env)
         return BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
@@ -61,9 +65,14 @@ class Agent(BaseAlgorithm):
         return self.policy_aliases[policy_name]
 
     def _setup_model(self) -> None:
-        check_choices(self.action_space)
+        check_action_space(self.action_space)
+        check_observation_space(self.observation_space)
         check_policy_kwargs(self.policy_class, self.policy_kwargs, self.policy_aliases)
-        super()._setup_model()  # type: ignore[safe-super]
+        try:
+            super()._setup_model()  # type: ignore[safe-super]
+        except RuntimeError as error:
+            check_image_sizes(self.observation_space, error)
+            raise
 
     # Randomness.
 

@@ -146,24 +146,6 @@ def check_count(name: str, value: Any) -> int:
     return int(value)
 
 
-def check_choices(space: Any) -> None:
-    """Agents number choices from 0, in one row.
-
-    :param space: of actions
-    :raises ValueError: for Discrete and MultiDiscrete spaces that start elsewhere, and for MultiDiscrete ones of several axes
-    """
-    if np.any(getattr(space, "start", 0)):
-        raise ValueError(
-            f"The action space is {space}, which starts at {space.start}; agents number actions from 0, as in SB3. Wrap the "
-            "environment: gymnasium.wrappers.TransformAction(env, lambda action: action + start, a space that starts at 0)."
-        )
-    if np.ndim(getattr(space, "nvec", ())) > 1:
-        raise ValueError(
-            f"The action space is {space}, with {np.ndim(space.nvec)} axes; MultiDiscrete actions must have one. Wrap the "
-            "environment: gymnasium.wrappers.TransformAction(env, lambda action: action.reshape(shape), a flat space)."
-        )
-
-
 def check_layers(name: str, value: Any) -> list[int]:
     """Widths of hidden layers, a list of whole numbers.
 
