@@ -14,10 +14,12 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.common.registry import agent_class
 from rlspo.spo import SPO
 from rlspo.zoo import yaml_io
+from rlspo.zoo.action_noise import action_noise
 from rlspo.zoo.config import RunConfig, Seeds, Settings, Source
 from rlspo.zoo.env_kwargs import overlaid
 from rlspo.zoo.envs import EnvRecipe, check_env_kwargs, families, find_spec, layers
@@ -47,6 +49,16 @@ class Plan:
     recipe: EnvRecipe
     callbacks: tuple[BaseCallback, ...]
     warnings: tuple[tuple[str, str], ...]
+
+    def new_agent(self, env: VecEnv, **others: Any) -> BaseAlgorithm:
+        """The agent, untrained.
+
+        :param env: what it learns in
+        :param others: further arguments of the agent, such as ``seed``
+        :raises UserError: for noise on actions that are no numbers
+        """
+        noise = action_noise(self.config.settings, env.action_space)
+        return self.cls(self.policy, env, **others, **self.agent_arguments, **({"action_noise": noise} if noise else {}))
 
 
 def evaluation_recipe(config: RunConfig) -> EnvRecipe:
