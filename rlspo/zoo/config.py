@@ -105,6 +105,7 @@ class RunConfig(BaseModel):
     :param gym_packages: modules imported to register environments
     :param eval_env_kwargs: arguments of the evaluation environment on top of ``env_kwargs``
     :param trained_agent: model file that the run continued from
+    :param steps_before: environment steps that this agent had been trained for; the run's own count on from there
     :param device: as asked for
     :param settings: the block's keys that the zoo reads
     :param agent: all arguments of the agent, those left at their defaults included; empty where ``trained_agent``
@@ -122,6 +123,7 @@ class RunConfig(BaseModel):
     eval_env_kwargs: dict[str, Any] = Field(default_factory=dict)
     gym_packages: list[str] = Field(default_factory=list)
     trained_agent: str | None = None
+    steps_before: Annotated[int, Ge(0)] = 0
     vec_env: str = "dummy"
     device: str = "auto"
 

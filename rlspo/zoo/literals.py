@@ -164,7 +164,8 @@ def _calculated(operation: ast.operator, left: int | float, right: int | float) 
     result = _OPERATIONS[type(operation)](left, right)
     if isinstance(result, complex):
         raise ValueError("the result is no real number")
-    return result  # type: ignore[no-any-return]
+    number: int | float = result
+    return number
 
 
 def _shown(node: ast.AST) -> str:

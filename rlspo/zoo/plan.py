@@ -25,6 +25,7 @@ from rlspo.zoo.env_kwargs import overlaid
 from rlspo.zoo.envs import EnvRecipe, check_env_kwargs, families, find_spec, layers
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.hyperparams import COMMAND_LINE, agent_defaults, find_file, other_versions, resolve
+from rlspo.zoo.model_files import settings_of
 from rlspo.zoo.parser import draw_seed
 from rlspo.zoo.values import merged, plain
 
@@ -58,7 +59,9 @@ class Plan:
         :raises UserError: for noise on actions that are no numbers
         """
         noise = action_noise(self.config.settings, env.action_space)
-        return self.cls(self.policy, env, **others, **self.agent_arguments, **({"action_noise": noise} if noise else {}))
+        if noise is not None:
+            others["action_noise"] = noise
+        return self.cls(self.policy, env, **others, **self.agent_arguments)
 
 
 def evaluation_recipe(config: RunConfig) -> EnvRecipe:
@@ -113,6 +116,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         eval_env_kwargs=args.eval_env_kwargs,
         gym_packages=args.gym_packages,
         trained_agent=None if args.trained_agent is None else str(args.trained_agent),
+        steps_before=0 if args.trained_agent is None else int(settings_of(args.trained_agent).get("num_timesteps", 0)),
         vec_env=args.vec_env,
         device=args.device,
     )

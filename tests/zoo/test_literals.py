@@ -1,6 +1,7 @@
 """Python literals in text are data; everything else in it is refused and nothing is run."""
 
 import argparse
+import contextlib
 import math
 
 import pytest
@@ -83,10 +84,8 @@ def test_everything_else_is_refused(text, tmp_path, monkeypatch):
 
 @given(st.text(alphabet="dict(){}[]=,:'1e-9nN.*+ ", max_size=40))
 def test_any_text_gives_data_or_an_error(text):
-    try:
+    with contextlib.suppress(ValueError):
         literals.read(text)
-    except ValueError:
-        pass
 
 
 @pytest.mark.parametrize(

@@ -95,5 +95,5 @@ def test_whole_numbers_do_for_any_number(number):
 
 
 def test_functions_in_text_are_explained():
-    with pytest.raises(UserError, match="but must be a mapping. Python is not run"):
+    with pytest.raises(UserError, match=r"but must be a mapping\. Python is not run"):
         check_value("policy_kwargs", "lambda: {}", dict[str, Any], "here")

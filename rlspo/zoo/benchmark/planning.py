@@ -21,7 +21,7 @@ from rlspo.zoo.plan import Plan, make_plan
 from rlspo.zoo.values import merged, plain
 
 #: What of a run's record does not change its result: where values come from, and the machine.
-_NOT_FINGERPRINTED = {"source", "vec_env", "device", "trained_agent"}
+_NOT_FINGERPRINTED = {"source", "vec_env", "device", "trained_agent", "steps_before"}
 
 
 @dataclass(frozen=True)
