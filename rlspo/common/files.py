@@ -1,4 +1,4 @@
-"""Files that are whole or as they were before, whatever ends the process, and that are on the disk once they have their name."""
+"""Files that are whole or as they were before, whatever ends the process, and on the disk once they have their name."""
 
 from __future__ import annotations
 
