@@ -14,10 +14,11 @@ from stable_baselines3.common.logger import HParam
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
-from rlspo.common.checkpoints import load_checked
+from rlspo.common.checkpoints import load_checked, seal
 from rlspo.common.collector import stack_observations
 from rlspo.common.compilation import should_compile
 from rlspo.common.errors import InvalidRolloutError, check_finite, check_policy_kwargs, nearest
+from rlspo.common.files import place_for, whole
 from rlspo.common.randomness import Randomness
 from rlspo.common.rollout_buffer import Field, check_rows, observation_fields
 from rlspo.common.settings import shown_settings
@@ -166,10 +167,21 @@ class Agent(BaseAlgorithm):
         return [*super()._excluded_save_params(), "update", "randomness", "_first_step"]
 
     def save(self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
-        """As SB3's; the state of the random generators and the agent's name are saved too."""
+        """As SB3's; the state of the random generators and the agent's name are saved too.
+
+        A file of that name is replaced in one step, once the new one is on the disk: whatever ends the process or the
+        machine meanwhile, the old file or the new one is there, whole. An open file is written to as SB3 does.
+
+        :param path: a file, ``.zip`` may be left out; or an open file
+        """
         self._random_state = self.randomness.state()
         self._agent = type(self).__name__
-        super().save(path, exclude, include)
+        if not isinstance(path, str | pathlib.Path):
+            super().save(path, exclude, include)
+            return
+        with whole(place_for(path, "zip")) as partial:
+            super().save(partial, exclude, include)
+            seal(partial)
 
     @classmethod
     def load(cls: type[SelfAgent], path: str | pathlib.Path | Any, *args: Any, **kwargs: Any) -> SelfAgent:

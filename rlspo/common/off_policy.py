@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import warnings
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 
 from rlspo.common.agent import Agent
+from rlspo.common.files import place_for, whole
 from rlspo.common.randomness import Randomness
 from rlspo.common.replay_buffer import ReplayBuffer
 from rlspo.common.trees import to_tensor, tree_map
@@ -40,6 +42,14 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
         with Randomness.fork(self.seed):
             super()._setup_model()
         self.policy.generator = self.randomness.predict
+
+    def save_replay_buffer(self, path: Any) -> None:
+        """As SB3's; a file of that name is replaced in one step, once the new one is on the disk."""
+        if not isinstance(path, str | pathlib.Path):
+            super().save_replay_buffer(path)
+            return
+        with whole(place_for(path, "pkl")) as partial:
+            super().save_replay_buffer(partial)
 
     # Collecting.
 

@@ -149,6 +149,7 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         self.update = self._new_update()
 
     def _new_update(self, compiled: bool = False) -> Update:
+        self.policy.make_functional()
         update = Update(self._whole_loss, self.policy, self.policy.optimizer, self.max_grad_norm, self.target_kl)
         update.use_compiled(compiled, or_eager=self.compile == "auto")
         return update
@@ -280,14 +281,14 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
 
     def train(self) -> None:
         """Update the policy from the rollout in the buffer."""
-        self.policy.set_training_mode(True)
-        if not self.update.flat.holds(self.policy, self.policy.optimizer):
+        if not self.update.holds(self.policy, self.policy.optimizer):
             self.update.flat.publish_steps()
             self.update = self._new_update(self.update.compiled)
         self._update_learning_rate(self.policy.optimizer)
         learning_rate = self.policy.optimizer.param_groups[0]["lr"]
         hyper = self.update.tensors_of({"learning_rate": learning_rate, **self.hyper()})
         data = self.learning_data()
+        self.policy.set_training_mode(True)
         reports: list[Tensor] = []
         self.update.begin()
         with ExitStack() as after_the_first:
@@ -304,6 +305,7 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
                             f"Early stopping at epoch {epoch}: approx_kl exceeded 1.5 * target_kl = {1.5 * self.target_kl:.4f}"
                         )
                     break
+        self.policy.set_training_mode(False)
         self._record(torch.stack(reports).cpu().numpy(), first)
         self.after_update(data, hyper)
         valid = self.rollout_buffer.flat("valid")

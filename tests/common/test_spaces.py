@@ -76,7 +76,9 @@ def test_actions_are_elements_of_their_space(name: str, kind: str) -> None:
     np.testing.assert_allclose(model.rollout_buffer.rewards.reshape(-1), (kept + start).sum(axis=1))
     for deterministic in (True, False):
         assert space.contains(model.predict(np.zeros(2, np.float32), deterministic=deterministic)[0].astype(space.dtype))
-        assert space.contains(model.predict(np.zeros((3, 2), np.float32), deterministic=deterministic)[0][2].astype(space.dtype))
+        assert space.contains(
+            model.predict(np.zeros((3, 2), np.float32), deterministic=deterministic)[0][2].astype(space.dtype)
+        )
 
 
 @pytest.mark.parametrize("kind", [*STARTS])
@@ -102,7 +104,8 @@ def test_every_way_to_act(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "space", [spaces.Discrete(3, start=2), spaces.MultiDiscrete([3, 2], start=[-1, 4]), spaces.MultiDiscrete([2, 2], start=[9, 0])]
+    "space",
+    [spaces.Discrete(3, start=2), spaces.MultiDiscrete([3, 2], start=[-1, 4]), spaces.MultiDiscrete([2, 2], start=[9, 0])],
 )
 @pytest.mark.parametrize("agent", [PPO, SAC])
 def test_observations_are_one_hot_from_their_start(space: Any, agent: Any) -> None:
