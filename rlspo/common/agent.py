@@ -10,10 +10,13 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.logger import HParam
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
+from rlspo.common.checked_env import CheckedDummyVecEnv
 from rlspo.common.checkpoints import load_checked, seal
 from rlspo.common.collector import stack_observations
 from rlspo.common.compilation import should_compile
@@ -54,6 +57,12 @@ class Agent(BaseAlgorithm):
             check_action_space(getattr(env, "single_action_space", env.action_space))
         if isinstance(env, gym.vector.VectorEnv):
             env = GymnasiumVecEnv(env)
+        elif isinstance(env, gym.Env):
+            if monitor_wrapper and not is_wrapped(env, Monitor):
+                if verbose >= 1:
+                    print("Wrapping the env with a `Monitor` wrapper")
+                env = Monitor(env)
+            env = CheckedDummyVecEnv([lambda: env])
         return BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:

@@ -41,14 +41,14 @@ def check_observation_space(space: spaces.Space) -> None:
     :raises ValueError: for a space that agents do not learn from, with what to do about it
     """
     nested = isinstance(space, spaces.Dict)
-    parts: list[tuple[str, spaces.Space]] = [*space.spaces.items()] if nested else [("", space)]
+    parts: list[tuple[str, Any]] = [*space.spaces.items()] if isinstance(space, spaces.Dict) else [("", space)]
     for key, part in parts:
         what = f"The observation space has {key!r}, {part}," if nested else f"The observation space is {part},"
         if not isinstance(part, _KINDS):
             remedy = "leave such keys out (gymnasium.wrappers.FilterObservation) or turn" if nested else "turn"
             raise ValueError(
                 f"{what} which is not supported: it must be Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these "
-                f"without nesting. In a wrapper {remedy} observations into these, such as gymnasium.wrappers.FlattenObservation "
+                f"without nesting. In a wrapper {remedy} observations into these: gymnasium.wrappers.FlattenObservation "
                 "(Tuple and nested Dict spaces) or gymnasium.wrappers.TransformObservation (text)."
             )
         if (isinstance(part, spaces.Box) and not part.shape) or 0 in (part.shape or ()):
@@ -58,7 +58,7 @@ def check_observation_space(space: spaces.Space) -> None:
             )
         if np.ndim(getattr(part, "nvec", ())) > 1:
             raise ValueError(
-                f"{what} with {np.ndim(part.nvec)} axes; MultiDiscrete observations must have one. Wrap the environment: "  # type: ignore[attr-defined]
+                f"{what} with {np.ndim(part.nvec)} axes; MultiDiscrete observations must have one. Wrap the environment: "
                 "gymnasium.wrappers.FlattenObservation(env), which also makes them one-hot."
             )
     if not parts:

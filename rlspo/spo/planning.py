@@ -89,11 +89,8 @@ def _shape(space: spaces.Space) -> Any:
     if isinstance(space, spaces.Dict):
         return {key: _shape(part) for key, part in space.spaces.items()}
     sizes = getattr(space, "nvec", getattr(space, "n", None))
-    return (
-        type(space),
-        space.shape,
-        None if sizes is None else (np.asarray(sizes).tolist(), np.asarray(start_of(space)).tolist()),
-    )
+    choices = None if sizes is None else (np.asarray(sizes).tolist(), np.asarray(start_of(space)).tolist())
+    return type(space), space.shape, choices
 
 
 def check_rows(observations: Any, n_envs: int, space: spaces.Space) -> None:

@@ -19,14 +19,15 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from stable_baselines3.common.vec_env import (
-    DummyVecEnv,
     SubprocVecEnv,
     VecEnv,
     VecFrameStack,
     VecNormalize,
     VecTransposeImage,
+    is_vecenv_wrapped,
 )
 
+from rlspo.common.checked_env import CheckedDummyVecEnv
 from rlspo.common.errors import nearest
 from rlspo.zoo.config import Pieces, Settings
 from rlspo.zoo.errors import UserError
@@ -226,10 +227,12 @@ class EnvRecipe:
             env = VecNormalize(env, **{**self.normalize, **frozen})
         if self.frame_stack is not None and self.frame_stack > 1:
             env = VecFrameStack(env, self.frame_stack)
+        # As the agents do, so that the environments of training and of evaluation are wrapped alike.
         space = env.observation_space
-        if isinstance(space, gym.spaces.Box) and is_image_space(space) and not is_image_space_channels_first(space):
-            env = VecTransposeImage(env)
-        return env
+        parts = space.spaces.values() if isinstance(space, gym.spaces.Dict) else [space]
+        images = [part for part in parts if isinstance(part, gym.spaces.Box) and is_image_space(part)]
+        turn = any(not is_image_space_channels_first(image) for image in images)
+        return VecTransposeImage(env) if turn and not is_vecenv_wrapped(env, VecTransposeImage) else env
 
     def _one_by_one(self, n_envs: int, seed: int | None, folder: Path | None, env_kwargs: dict[str, Any]) -> VecEnv:
         in_processes = self.vec_env == "subproc" and n_envs > 1
@@ -240,7 +243,7 @@ class EnvRecipe:
             monitor_dir=None if folder is None else str(folder),
             wrapper_class=_Wrap(self.env_wrappers),
             env_kwargs=env_kwargs,
-            vec_env_cls=SubprocVecEnv if in_processes else DummyVecEnv,
+            vec_env_cls=SubprocVecEnv if in_processes else CheckedDummyVecEnv,
             monitor_kwargs=self.monitor_kwargs,
         )
 

@@ -1,4 +1,4 @@
-"""Choices that do not start at 0 reach environments as their own; spaces that agents cannot take are refused when they are made."""
+"""Choices that do not start at 0 reach environments as their own; spaces that agents cannot take are refused at once."""
 
 from pathlib import Path
 from typing import Any
