@@ -11,13 +11,14 @@ from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import HParam
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.common.checkpoints import load_checked
 from rlspo.common.compilation import should_compile
 from rlspo.common.errors import check_choices, check_policy_kwargs, nearest
 from rlspo.common.randomness import Randomness
-from rlspo.common.settings import shown_settings
+from rlspo.common.settings import check_schedule, scheduled, setting, shown_settings
 from rlspo.common.vector_env import GymnasiumVecEnv
 
 #: Arguments of ``load`` that are no settings of the agent.
@@ -34,6 +35,7 @@ class Agent(BaseAlgorithm):
     shown_metric: ClassVar[str] = "train/loss"
     update: Any
     policy: Any
+    learning_rate = setting(check_schedule, then="_setup_lr_schedule")
 
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -68,6 +70,22 @@ class Agent(BaseAlgorithm):
             self.action_space.seed(seed)
             if self.env is not None:
                 self.env.seed(seed)
+
+    # Schedules.
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        """Not below 0: whole rollouts go beyond the last step, where a schedule that falls to 0 would turn negative."""
+        super()._update_current_progress_remaining(min(num_timesteps, total_timesteps), total_timesteps)
+
+    def _update_learning_rate(self, optimizers: Any) -> None:
+        """Ask the schedule, set the rate of the optimisers and log it.
+
+        :raises ValueError: for a schedule that returns a negative number or none
+        """
+        rate = scheduled("learning_rate", self.lr_schedule, self._current_progress_remaining)
+        self.logger.record("train/learning_rate", rate)
+        for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
+            update_learning_rate(optimizer, rate)
 
     # Compilation.
 
@@ -111,7 +129,7 @@ class Agent(BaseAlgorithm):
     # Saving and loading.
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "update", "randomness"]
+        return [*super()._excluded_save_params(), "update", "randomness", "_scaler_before"]
 
     def save(self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
         """As SB3's; the state of the random generators and the agent's name are saved too."""
