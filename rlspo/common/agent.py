@@ -14,6 +14,7 @@ from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.logger import HParam
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.common.checked_env import CheckedDummyVecEnv
@@ -24,7 +25,7 @@ from rlspo.common.errors import InvalidRolloutError, check_finite, check_policy_
 from rlspo.common.files import place_for, whole
 from rlspo.common.randomness import Randomness
 from rlspo.common.rollout_buffer import Field, check_rows, observation_fields
-from rlspo.common.settings import shown_settings
+from rlspo.common.settings import check_schedule, scheduled, setting, shown_settings
 from rlspo.common.spaces import check_action_space, check_image_sizes, check_observation_space
 from rlspo.common.trees import tree_map
 from rlspo.common.vector_env import GymnasiumVecEnv
@@ -45,6 +46,7 @@ class Agent(BaseAlgorithm):
     learns_from_ends: ClassVar[bool] = False
     update: Any
     policy: Any
+    learning_rate = setting(check_schedule, then="_setup_lr_schedule")
     #: Whether the coming step is the first of its source, to be looked at closely.
     _first_step = True
 
@@ -95,6 +97,22 @@ class Agent(BaseAlgorithm):
             self.action_space.seed(seed)
             if self.env is not None:
                 self.env.seed(seed)
+
+    # Schedules.
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        """Not below 0: whole rollouts go beyond the last step, where a schedule that falls to 0 would turn negative."""
+        super()._update_current_progress_remaining(min(num_timesteps, total_timesteps), total_timesteps)
+
+    def _update_learning_rate(self, optimizers: Any) -> None:
+        """Ask the schedule, set the rate of the optimisers and log it.
+
+        :raises ValueError: for a schedule that returns a negative number or none
+        """
+        rate = scheduled("learning_rate", self.lr_schedule, self._current_progress_remaining)
+        self.logger.record("train/learning_rate", rate)
+        for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
+            update_learning_rate(optimizer, rate)
 
     # Compilation.
 
@@ -173,7 +191,7 @@ class Agent(BaseAlgorithm):
     # Saving and loading.
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "update", "randomness", "_first_step"]
+        return [*super()._excluded_save_params(), "update", "randomness", "_first_step", "_scaler_before"]
 
     def save(self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
         """As SB3's; the state of the random generators and the agent's name are saved too.
