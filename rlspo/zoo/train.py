@@ -144,7 +144,7 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
     }
     try:
         if args.trained_agent is None:
-            return plan.cls(plan.policy, env, **common, **plan.agent_arguments)
+            return plan.new_agent(env, **common)
         _adopt_statistics(env, args.trained_agent)
         model = plan.cls.load(args.trained_agent, env=env, **common)
         model.set_random_seed(seed)

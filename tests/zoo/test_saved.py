@@ -305,8 +305,8 @@ def test_models_of_a_run_of_rl_zoo(foreign_run):
     ("text", "message"),
     [
         ("env_wrapper: []\nx: !!python/object/apply:os.system ['touch owned']\n", None),
-        ('normalize: \'{"norm_obs": __import__("os").system("touch owned")}\'\n', "Python code, which is not run"),
-        ('normalize: \'dict(norm_obs=open("owned", "w"))\'\n', "Python code, which is not run"),
+        ('normalize: \'{"norm_obs": __import__("os").system("touch owned")}\'\n', "Of Python only literals are read"),
+        ('normalize: \'dict(norm_obs=open("owned", "w"))\'\n', "Of Python only literals are read"),
         ("normalize: [\n", "cannot be read"),
     ],
 )
