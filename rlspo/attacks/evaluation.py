@@ -222,12 +222,10 @@ def _functional_policy(model: BaseAlgorithm) -> ActorCriticPolicy:
             "(PPO, A2C, ARPO, BARPO)."
         )
     try:
-        twin_class = functional_policy_class(type(policy))
+        twin = functional_policy_class(type(policy))(**policy._get_constructor_parameters()).to(policy.device)
     except TypeError as error:
         raise TypeError(
-            f"The model's policy is a {type(policy).__name__}, a class of its own; attacks know SB3's three stock "
-            "actor-critic policies and subclasses of rlspo.policies.ActorCriticPolicy."
+            f"The model's policy is a {type(policy).__name__}, a class of its own that attacks cannot use: {error}"
         ) from error
-    twin = twin_class(**policy._get_constructor_parameters()).to(policy.device)
     twin.load_state_dict(policy.state_dict())
     return twin

@@ -65,6 +65,8 @@ class Agent(BaseAlgorithm):
         check_choices(self.action_space)
         check_policy_kwargs(self.policy_class, self.policy_kwargs, self.policy_aliases)
         super()._setup_model()  # type: ignore[safe-super]
+        # A file names the class that the user wrote.
+        self.policy_class = getattr(self.policy_class, "written_for_sb3", self.policy_class)
 
     # Randomness.
 
