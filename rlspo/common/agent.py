@@ -85,6 +85,8 @@ class Agent(BaseAlgorithm):
         except RuntimeError as error:
             check_image_sizes(self.observation_space, error)
             raise
+        # A file names the class that the user wrote.
+        self.policy_class = getattr(self.policy_class, "written_for_sb3", self.policy_class)
 
     # Randomness.
 

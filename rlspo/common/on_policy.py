@@ -462,7 +462,8 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         rollout = self.n_steps * self.n_envs
         self.decide_on_compiling(-(-int(total_timesteps) // rollout) * self.updates_per_rollout())
         name = tb_log_name or type(self).__name__
-        return super().learn(int(total_timesteps), callback, log_interval, name, reset_num_timesteps, progress_bar)
+        with self.randomness.lend_globals():
+            return super().learn(int(total_timesteps), callback, log_interval, name, reset_num_timesteps, progress_bar)
 
     # Saving and loading.
 
