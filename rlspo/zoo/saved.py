@@ -23,7 +23,7 @@ from rlspo.zoo.config import RunConfig, Settings
 from rlspo.zoo.env_kwargs import overlaid
 from rlspo.zoo.envs import EnvRecipe, check_env_kwargs, find_spec
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.model_files import algo_of, settings_of, was_normalised
+from rlspo.zoo.model_files import algo_of, check_statistics, settings_of, was_normalised
 from rlspo.zoo.parser import Pairs, whole_number
 from rlspo.zoo.plan import check_device, evaluation_recipe
 from rlspo.zoo.run_folder import RunFolder
@@ -307,6 +307,7 @@ def _statistics(model_file: Path, recipe: EnvRecipe, given: str | Path | None, c
             f"{model_file} was trained in a VecNormalize, and there are no statistics of it in {beside}. Name their file: "
             "--vecnormalize FILE, or --vecnormalize none if only rewards were normalised."
         )
+    check_statistics(model_file, beside)
     return beside
 
 
