@@ -361,7 +361,10 @@ def add_agent_flags(parser: argparse.ArgumentParser) -> None:
         "-f", "--log-folder", type=Path, default=Path("logs"), metavar="DIR", help="without PATH: of all runs (default: logs)"
     )
     group.add_argument(
-        "--exp-id", type=whole_number, metavar="N", help="without PATH: run N of --algo and --env (default: the latest)"
+        "--exp-id",
+        type=whole_number,
+        metavar="N",
+        help="without PATH: run N of --algo and --env; 0: the latest; -1: a model in logs/ALGO itself (default: 0)",
     )
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: %(default)s)")
 
