@@ -16,9 +16,9 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
+from rlspo.common.randomness import generators_kept
 from rlspo.common.registry import agent_class
 from rlspo.zoo import rl_zoo3
-from rlspo.zoo.acting import generators_kept
 from rlspo.zoo.config import RunConfig, Settings
 from rlspo.zoo.env_kwargs import overlaid
 from rlspo.zoo.envs import EnvRecipe, check_env_kwargs, find_spec
