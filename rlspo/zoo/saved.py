@@ -24,7 +24,7 @@ from rlspo.zoo.env_kwargs import overlaid
 from rlspo.zoo.envs import EnvRecipe, check_env_kwargs, find_spec
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.model_files import algo_of, check_statistics, settings_of, was_normalised
-from rlspo.zoo.parser import Pairs, whole_number
+from rlspo.zoo.parser import Pairs, threads, whole_number
 from rlspo.zoo.plan import check_device, evaluation_recipe
 from rlspo.zoo.run_folder import RunFolder
 from rlspo.zoo.run_models import checkpoints_of, choose_model, existing_file, folder_of, kind_of, latest_run
@@ -359,12 +359,27 @@ def add_agent_flags(parser: argparse.ArgumentParser) -> None:
         "--vecnormalize", metavar="FILE", help="statistics of an agent trained in VecNormalize (default: those of the run)"
     )
     group.add_argument(
-        "-f", "--log-folder", type=Path, default=Path("logs"), metavar="DIR", help="without PATH: of all runs (default: logs)"
+        "-f",
+        "--log-folder",
+        "--folder",
+        type=Path,
+        default=Path("logs"),
+        metavar="DIR",
+        help="without PATH: of all runs (default: logs)",
     )
     group.add_argument(
-        "--exp-id", type=whole_number, metavar="N", help="without PATH: run N of --algo and --env (default: the latest)"
+        "--exp-id",
+        type=whole_number,
+        metavar="N",
+        help="without PATH: run N of --algo and --env; 0: the latest; -1: a model in logs/ALGO itself (default: 0)",
     )
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: %(default)s)")
+    group.add_argument("--num-threads", type=threads, metavar="N", help="threads of PyTorch (default: PyTorch's)")
+    group.add_argument(
+        "--custom-objects",
+        action="store_true",
+        help="as in rl-baselines3-zoo; not needed: old files load without",
+    )
 
 
 def agent_from(args: argparse.Namespace) -> SavedAgent:
@@ -374,6 +389,8 @@ def agent_from(args: argparse.Namespace) -> SavedAgent:
     :raises UserError: for what is missing, contradictory or not there
     """
     path = args.path
+    if args.num_threads is not None:
+        torch.set_num_threads(args.num_threads)
     if path is None:
         if args.algo is None or args.env is None:
             raise UserError("Give a run folder or a model file, such as logs/ppo/CartPole-v1_1, or both --algo and --env.")
