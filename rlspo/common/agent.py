@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 from collections.abc import Iterable
 from typing import Any, ClassVar, TypeVar
@@ -13,15 +14,15 @@ from stable_baselines3.common.logger import HParam
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
-from rlspo.common.checkpoints import load_checked
+from rlspo.common.checkpoints import load_checked, read_settings
 from rlspo.common.compilation import should_compile
 from rlspo.common.errors import check_choices, check_policy_kwargs, nearest
 from rlspo.common.randomness import Randomness
 from rlspo.common.settings import shown_settings
+from rlspo.common.trust import safe_objects
 from rlspo.common.vector_env import GymnasiumVecEnv
+from rlspo.common.withheld import check_may_learn
 
-#: Arguments of ``load`` that are no settings of the agent.
-_NOT_SETTINGS = {"env", "device", "custom_objects", "print_system_info", "force_reset"}
 SelfAgent = TypeVar("SelfAgent", bound="Agent")
 
 
@@ -34,6 +35,8 @@ class Agent(BaseAlgorithm):
     shown_metric: ClassVar[str] = "train/loss"
     update: Any
     policy: Any
+    #: Settings for learning that were left in the file, since they are code, and what they would have run.
+    _withheld: dict[str, str]
 
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -99,6 +102,7 @@ class Agent(BaseAlgorithm):
     # Logging.
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        check_may_learn(self)
         total_timesteps, callback = super()._setup_learn(*args, **kwargs)
         metrics = {"rollout/ep_rew_mean": 0.0, self.shown_metric: 0.0}
         self.logger.record("hparams", HParam(self.hyperparameters(), metrics), exclude=("stdout", "log", "json", "csv"))
@@ -120,14 +124,34 @@ class Agent(BaseAlgorithm):
         super().save(path, exclude, include)
 
     @classmethod
-    def load(cls: type[SelfAgent], path: str | pathlib.Path | Any, *args: Any, **kwargs: Any) -> SelfAgent:
+    def load(
+        cls: type[SelfAgent],
+        path: str | pathlib.Path | Any,
+        env: Any = None,
+        device: Any = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        *,
+        trust: bool = False,
+        **kwargs: Any,
+    ) -> SelfAgent:
         """As SB3's, from a file that this agent has saved (for :class:`rlspo.PPO` and :class:`rlspo.SAC` also one of SB3's).
 
+        :param trust: True: run whatever code is pickled in the file, as SB3's ``load`` does. By default only data is read: an
+            agent acts without the schedules and callbacks that its file holds as code, and says so when it is to learn.
+            Classes that the program has imported, such as a features extractor of yours, are found without it
         :raises IncompatibleModelError: for a file that is truncated, no model, or another agent's
+        :raises UntrustedFileError: for one with code that the agent needs in order to act
         """
-        replaced = sorted(kwargs.keys() - _NOT_SETTINGS)
-        load = super().load
-        model = load_checked(cls.__name__, cls.saved_settings, path, lambda: load(path, *args, **kwargs), replaced)
+        settings = read_settings(path)
+        withheld: dict[str, str] = {}
+        if not trust:
+            custom_objects, withheld = safe_objects(settings, path, custom_objects)
+        load = functools.partial(super().load, path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+        model = load_checked(cls.__name__, cls.saved_settings, path, settings, load, sorted(kwargs))
+        if withheld:
+            model._withheld = withheld
         if hasattr(model, "_random_state"):
             model.randomness.restore(model._random_state)
         return model
