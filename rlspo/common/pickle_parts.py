@@ -133,7 +133,7 @@ def _storage(data: bytes) -> Any:
 
 
 def _tensor(storage: Any, offset: int, size: Any, stride: Any, requires_grad: bool, *_: Any) -> torch.Tensor:
-    rebuild = torch._utils._rebuild_tensor_v2  # type: ignore[attr-defined]
+    rebuild = torch._utils._rebuild_tensor_v2
     made: torch.Tensor = rebuild(storage, offset, size, stride, bool(requires_grad), OrderedDict())
     return made
 
@@ -338,19 +338,20 @@ def fill(target: Any, state: Any) -> None:
 
     :raises pickle.UnpicklingError: for an object that has no contents, or contents of another form
     """
+    whole: Any = target  # whose ``__setstate__`` type checkers do not know
     if isinstance(target, np.ndarray):
         _fill_array(target, state)
     elif isinstance(target, np.dtype):
         _check_dtype(state)
     elif isinstance(target, functools.partial):
         function, args, keywords, others = state
-        target.__setstate__((_partial(function).func, _typed(args, tuple), _typed(keywords, dict), others or {}))
+        whole.__setstate__((_partial(function).func, _typed(args, tuple), _typed(keywords, dict), others or {}))
     elif isinstance(target, _NUMPY_RANDOM):
-        target.__setstate__(state)  # NumPy checks it
+        whole.__setstate__(state)  # NumPy checks it
     elif isinstance(target, type) or not has_instances(type(target)):
         raise pickle.UnpicklingError(f"it changes {path_of(target)}")
     elif hasattr(type(target), "__setstate__"):
-        target.__setstate__(_typed(state, Mapping | tuple))
+        whole.__setstate__(_typed(state, Mapping | tuple))
     else:
         contents = _typed(state, dict)
         if not all(isinstance(key, str) and not key.startswith("__") for key in contents):

@@ -1,4 +1,4 @@
-"""Schedules that stable-baselines3 and rl-baselines3-zoo pickle as code, known by their names and built anew from their numbers.
+"""Schedules that stable-baselines3 and rl-baselines3-zoo pickle as code: known by name, and built anew from their numbers.
 
 Their files hold a schedule such as ``constant_fn(3e-4)`` as the bytes of a Python function. These bytes are not looked at: the
 name of the function says what it computes, and the numbers that it closes over stand beside it.

@@ -55,8 +55,6 @@ class _Reader(_Unpickler):
     :param size: bytes that it may have
     """
 
-    dispatch = dict(_Unpickler.dispatch)
-
     def __init__(self, file: BinaryIO, size: int) -> None:
         super().__init__(_Bounded(file, size), encoding="latin1")
         self.dispatch = _Counted(self)
@@ -199,28 +197,29 @@ class _Reader(_Unpickler):
         self.readinto(data)
         self.append(data)
 
-    for _code, _method in (
-        (pickle.REDUCE, load_reduce),
-        (pickle.NEWOBJ, load_newobj),
-        (pickle.NEWOBJ_EX, load_newobj_ex),
-        (pickle.BUILD, load_build),
-        (pickle.APPEND, load_append),
-        (pickle.APPENDS, load_appends),
-        (pickle.SETITEM, load_setitem),
-        (pickle.SETITEMS, load_setitems),
-        (pickle.DICT, load_dict),
-        (pickle.ADDITEMS, load_additems),
-        (pickle.FROZENSET, load_frozenset),
-        (pickle.BYTEARRAY8, load_bytearray8),
-    ):
-        dispatch[_code[0]] = _method
+
+_INSTRUCTIONS: dict[int, Any] = {
+    **_Unpickler.dispatch,
+    pickle.REDUCE[0]: _Reader.load_reduce,
+    pickle.NEWOBJ[0]: _Reader.load_newobj,
+    pickle.NEWOBJ_EX[0]: _Reader.load_newobj_ex,
+    pickle.BUILD[0]: _Reader.load_build,
+    pickle.APPEND[0]: _Reader.load_append,
+    pickle.APPENDS[0]: _Reader.load_appends,
+    pickle.SETITEM[0]: _Reader.load_setitem,
+    pickle.SETITEMS[0]: _Reader.load_setitems,
+    pickle.DICT[0]: _Reader.load_dict,
+    pickle.ADDITEMS[0]: _Reader.load_additems,
+    pickle.FROZENSET[0]: _Reader.load_frozenset,
+    pickle.BYTEARRAY8[0]: _Reader.load_bytearray8,
+}
 
 
 class _Counted(dict[int, Any]):
     """The instructions, each counted when it is looked up."""
 
     def __init__(self, reader: _Reader) -> None:
-        super().__init__(_Reader.dispatch)
+        super().__init__(_INSTRUCTIONS)
         self.reader = reader
 
     def __getitem__(self, code: int) -> Any:
