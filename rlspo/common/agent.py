@@ -21,7 +21,7 @@ from rlspo.common.randomness import Randomness
 from rlspo.common.settings import shown_settings
 from rlspo.common.trust import safe_objects
 from rlspo.common.vector_env import GymnasiumVecEnv
-from rlspo.common.withheld import check_may_learn
+from rlspo.common.withheld import building, check_may_learn
 
 SelfAgent = TypeVar("SelfAgent", bound="Agent")
 
@@ -155,3 +155,25 @@ class Agent(BaseAlgorithm):
         if hasattr(model, "_random_state"):
             model.randomness.restore(model._random_state)
         return model
+
+
+def load_model(cls: type[BaseAlgorithm], path: Any, trust: bool = False, **arguments: Any) -> BaseAlgorithm:
+    """An agent of any class that extends SB3's, from its file, which runs no code unless it is trusted.
+
+    :param cls: the agent
+    :param path: of the model file
+    :param trust: run whatever code is pickled in the file
+    :param arguments: of ``load``
+    :raises IncompatibleModelError: for a file that is no model, or holds code that the agent needs in order to act
+    """
+    if issubclass(cls, Agent):
+        return cls.load(path, trust=trust, **arguments)
+    settings = read_settings(path)
+    if trust:
+        return cls.load(path, **arguments)
+    objects, withheld = safe_objects(settings, path, arguments.pop("custom_objects", None))
+    with building():
+        model = cls.load(path, custom_objects=objects, **arguments)
+    if withheld:
+        vars(model)["_withheld"] = withheld
+    return model
