@@ -8,17 +8,22 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
+import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import HParam
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
-from rlspo.common.checkpoints import load_checked, read_settings
+from rlspo.common.checkpoints import load_checked, read_settings, seal
+from rlspo.common.collector import stack_observations
 from rlspo.common.compilation import should_compile
-from rlspo.common.errors import check_choices, check_policy_kwargs, nearest
+from rlspo.common.errors import InvalidRolloutError, check_choices, check_finite, check_policy_kwargs, nearest
+from rlspo.common.files import place_for, whole
 from rlspo.common.randomness import Randomness
+from rlspo.common.rollout_buffer import Field, check_rows, observation_fields
 from rlspo.common.settings import shown_settings
+from rlspo.common.trees import tree_map
 from rlspo.common.trust import safe_objects
 from rlspo.common.vector_env import GymnasiumVecEnv
 from rlspo.common.withheld import building, check_may_learn
@@ -33,10 +38,14 @@ class Agent(BaseAlgorithm):
     saved_settings: ClassVar[set[str]] = set()
     #: Besides the return, what TensorBoard's HParams tab shows.
     shown_metric: ClassVar[str] = "train/loss"
+    #: Whether the last observation of an episode is learned from also where no time limit cut it.
+    learns_from_ends: ClassVar[bool] = False
     update: Any
     policy: Any
     #: Settings for learning that were left in the file, since they are code, and what they would have run.
     _withheld: dict[str, str]
+    #: Whether the coming step is the first of its source, to be looked at closely.
+    _first_step = True
 
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -99,14 +108,49 @@ class Agent(BaseAlgorithm):
         if self.compile is False:
             self.update.use_compiled(False)
 
-    # Logging.
+    # Collecting.
+
+    def check_step(self, new_obs: Any, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]], step: int) -> None:
+        """Refuse what cannot be learned from: the shapes of the first step of a source, and numbers that are not finite.
+
+        :param step: environment steps that each environment had taken
+        :raises ValueError: for another shape than the spaces say
+        :raises InvalidRolloutError: for NaN or infinity
+        """
+        if self._first_step:
+            check_rows("The array of observations", new_obs, observation_fields(self.observation_space), self.n_envs)
+            check_rows("The array of rewards", rewards, Field(), self.n_envs)
+            check_rows("The array of dones", dones, Field(), self.n_envs)
+            self._first_step = False
+        try:
+            check_finite(new_obs, rewards, step)
+        except InvalidRolloutError:
+            if self._vec_normalize_env is not None:  # one environment's NaN is in the statistics, and so in all rows
+                originals = self._vec_normalize_env.get_original_obs(), self._vec_normalize_env.get_original_reward()
+                check_finite(*originals, step)
+            raise
+        for index in np.flatnonzero(dones):
+            last = infos[index].get("terminal_observation")
+            if last is None:
+                continue
+            last = stack_observations([last])
+            check_rows(f"terminal_observation of environment {index}", last, observation_fields(self.observation_space), 1)
+            if self.learns_from_ends or infos[index].get("TimeLimit.truncated", False):
+                check_finite(last, np.zeros(1), step, int(index))
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         check_may_learn(self)
         total_timesteps, callback = super()._setup_learn(*args, **kwargs)
+        # A copy, because a VecEnv may write its next step into the same array.
+        self._last_obs = tree_map(np.array, self._last_obs)
+        check_rows("The array of observations", self._last_obs, observation_fields(self.observation_space), self.n_envs)
+        check_finite(self._last_obs, np.zeros(self.n_envs), self.num_timesteps // self.n_envs)
+        self._first_step = True
         metrics = {"rollout/ep_rew_mean": 0.0, self.shown_metric: 0.0}
         self.logger.record("hparams", HParam(self.hyperparameters(), metrics), exclude=("stdout", "log", "json", "csv"))
         return total_timesteps, callback
+
+    # Logging.
 
     def hyperparameters(self) -> dict[str, bool | float | str]:
         """The settings that can be shown in TensorBoard's HParams tab: scalars as they are, the rest as text."""
@@ -115,13 +159,24 @@ class Agent(BaseAlgorithm):
     # Saving and loading.
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "update", "randomness"]
+        return [*super()._excluded_save_params(), "update", "randomness", "_first_step"]
 
     def save(self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
-        """As SB3's; the state of the random generators and the agent's name are saved too."""
+        """As SB3's; the state of the random generators and the agent's name are saved too.
+
+        A file of that name is replaced in one step, once the new one is on the disk: whatever ends the process or the
+        machine meanwhile, the old file or the new one is there, whole. An open file is written to as SB3 does.
+
+        :param path: a file, ``.zip`` may be left out; or an open file
+        """
         self._random_state = self.randomness.state()
         self._agent = type(self).__name__
-        super().save(path, exclude, include)
+        if not isinstance(path, str | pathlib.Path):
+            super().save(path, exclude, include)
+            return
+        with whole(place_for(path, "zip")) as partial:
+            super().save(partial, exclude, include)
+            seal(partial)
 
     @classmethod
     def load(

@@ -22,6 +22,36 @@ _UNREADABLE = (zipfile.BadZipFile, zlib.error, NotImplementedError, KeyError, EO
 #: How much larger than the file its contents may be, and how large a part of it may be in any case.
 _MOST_GROWTH = 100
 _ALWAYS = 16 * 2**20
+#: Member of a model file that holds the check sums of the others.
+_SEAL = "checksums.json"
+
+
+def seal(file: pathlib.Path) -> None:
+    """Add check sums of its members to a model file, so that a member of another file is noticed.
+
+    :param file: that ``save`` has written
+    """
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr(_SEAL, json.dumps({member.filename: member.CRC for member in archive.infolist()}))
+
+
+def _check_seal(archive: zipfile.ZipFile) -> None:
+    """Every member that is loaded must be the one that was saved; files of SB3 have no seal.
+
+    :raises zipfile.BadZipFile: naming the member
+    """
+    if _SEAL not in archive.namelist():
+        return
+    sealed = json.loads(archive.read(_SEAL))
+    for member in archive.infolist():
+        loaded = member.filename == "data" or member.filename.endswith(".pth")
+        if loaded and sealed.get(member.filename) != member.CRC:
+            raise zipfile.BadZipFile(
+                f"{member.filename} is not the one that was saved with the rest; whoever changed it on purpose removes {_SEAL}"
+            )
+    missing = sealed.keys() - set(archive.namelist())
+    if missing:
+        raise zipfile.BadZipFile(f"{min(missing)} is missing")
 
 
 def read_settings(path: str | pathlib.Path | Any) -> dict[str, Any]:
@@ -61,6 +91,7 @@ def _settings_in(file: Any, name: Any) -> dict[str, Any]:
             broken = archive.testzip()
             if broken is not None:
                 raise zipfile.BadZipFile(f"{broken} is damaged")
+            _check_seal(archive)
             settings = json.loads(archive.read("data"))
             if not isinstance(settings, dict):
                 raise ValueError("its data is no mapping")

@@ -104,7 +104,8 @@ class TimeLimits:
             info = infos[index]
             if info.get("TimeLimit.truncated", False) and info.get("terminal_observation") is not None:
                 self.where.append((step, int(index)))
-                self.observations.append(info["terminal_observation"])
+                # A copy, because the environment may write the end of its next episode into the same array.
+                self.observations.append(tree_map(np.array, info["terminal_observation"]))
 
     def mask(self, shape: tuple[int, ...]) -> np.ndarray:
         """Where time limits cut episodes, ``(n_steps, n_envs)``."""

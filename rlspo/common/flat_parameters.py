@@ -17,6 +17,12 @@ from rlspo.common.compilation import stays
 Tensor = torch.Tensor
 
 
+def own_storage(view: Tensor) -> Tensor:
+    """The same memory as ``view``, as a tensor that knows of no more: pickled, copied or saved, it is as large as itself and
+    not as the vector that it was cut from."""
+    return torch.from_dlpack(view)
+
+
 class FlatVector:
     """Parameters in one vector, which they become views of.
 
@@ -30,7 +36,7 @@ class FlatVector:
         self.sizes = [parameter.numel() for parameter in self.parameters]
         self.values = stays(torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters]))
         for parameter, view in zip(self.parameters, self.views(self.values), strict=True):
-            parameter.data = view
+            parameter.data = own_storage(view)
         self.addresses = [parameter.data_ptr() for parameter in self.parameters]
 
     def holds_all(self, parameters: list[nn.Parameter]) -> bool:
@@ -123,7 +129,8 @@ class FlatParameters(FlatVector):
         """Take over what the optimiser holds (after a load) and make its Adam moments views of the vectors."""
         if self.adam is None:
             return
-        moments = zip(self.parameters, self.views(self.first_moment), self.views(self.second_moment), strict=True)
+        views = ([own_storage(view) for view in self.views(vector)] for vector in (self.first_moment, self.second_moment))
+        moments = zip(self.parameters, *views, strict=True)
         for parameter, first, second in moments:
             state = self.optimizer.state[parameter]
             for view, key in ((first, "exp_avg"), (second, "exp_avg_sq")):

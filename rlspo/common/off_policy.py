@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import warnings
 from typing import Any, TypeVar
 
@@ -16,12 +17,13 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 
 from rlspo.common.agent import Agent
-from rlspo.common.collector import stack_observations
-from rlspo.common.errors import IncompatibleModelError, check_finite
+from rlspo.common.errors import IncompatibleModelError
+from rlspo.common.files import place_for, whole
 from rlspo.common.randomness import Randomness
 from rlspo.common.replay_buffer import ReplayBuffer
-from rlspo.common.trees import to_tensor
+from rlspo.common.trees import to_tensor, tree_map
 from rlspo.common.trust import read_pickle
+from rlspo.common.vector_env import only_reset
 
 Tensor = torch.Tensor
 SelfAgent = TypeVar("SelfAgent", bound="OffPolicyAgent")
@@ -30,6 +32,7 @@ SelfAgent = TypeVar("SelfAgent", bound="OffPolicyAgent")
 class OffPolicyAgent(Agent, OffPolicyAlgorithm):
     """Act, record, draw minibatches: what is around the update of an agent that learns from a replay buffer."""
 
+    learns_from_ends = True
     replay_buffer_class: Any
 
     def _setup_model(self) -> None:
@@ -41,6 +44,14 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
         with Randomness.fork(self.seed):
             super()._setup_model()
         self.policy.generator = self.randomness.predict
+
+    def save_replay_buffer(self, path: Any) -> None:
+        """As SB3's; a file of that name is replaced in one step, once the new one is on the disk."""
+        if not isinstance(path, str | pathlib.Path):
+            super().save_replay_buffer(path)
+            return
+        with whole(place_for(path, "pkl")) as partial:
+            super().save_replay_buffer(partial)
 
     # Collecting.
 
@@ -72,17 +83,15 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
         self, replay_buffer: Any, buffer_action: np.ndarray, new_obs: Any, reward: np.ndarray, dones: np.ndarray, infos: Any
     ) -> None:
         step = self.num_timesteps // len(dones) - 1
-        if any("autoreset" in info for info in infos) and not isinstance(replay_buffer, ReplayBuffer):
+        if any(map(only_reset, infos)) and not isinstance(replay_buffer, ReplayBuffer):
             raise ValueError(
                 f"The environments reset in a step of their own, which {type(replay_buffer).__name__} would keep as a "
                 "transition. Make them with autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP, or leave the buffer to "
                 "rlspo."
             )
-        check_finite(new_obs, reward, step)
-        for index in np.flatnonzero(dones):
-            if infos[index].get("terminal_observation") is not None:
-                check_finite(stack_observations([infos[index]["terminal_observation"]]), np.zeros(1), step, int(index))
-        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+        self.check_step(new_obs, reward, dones, infos, step)
+        # A copy, because a VecEnv may write its next step into the same array.
+        super()._store_transition(replay_buffer, buffer_action, tree_map(np.array, new_obs), reward, dones, infos)
 
     # Learning.
 

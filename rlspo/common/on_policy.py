@@ -17,8 +17,8 @@ from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.common.agent import Agent
-from rlspo.common.collector import Actor, TimeLimits, env_actions, evaluate_in_batches, stack_observations, torch_actor
-from rlspo.common.errors import check_finite, env_failure
+from rlspo.common.collector import Actor, TimeLimits, env_actions, evaluate_in_batches, torch_actor
+from rlspo.common.errors import env_failure
 from rlspo.common.precision import convolution_dtype
 from rlspo.common.randomness import Randomness
 from rlspo.common.reward_scaling import RewardScaler
@@ -26,6 +26,7 @@ from rlspo.common.rollout_buffer import Field, RolloutBuffer, observation_fields
 from rlspo.common.settings import check_batch_size, check_settings
 from rlspo.common.trees import tree_map
 from rlspo.common.update import MINIBATCH_FIELDS, Minibatch, Parameters, Update
+from rlspo.common.vector_env import only_reset
 
 Tensor = torch.Tensor
 SelfAgent = TypeVar("SelfAgent", bound="OnPolicyAgent")
@@ -148,6 +149,7 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         self.update = self._new_update()
 
     def _new_update(self, compiled: bool = False) -> Update:
+        self.policy.make_functional()
         update = Update(self._whole_loss, self.policy, self.policy.optimizer, self.max_grad_norm, self.target_kl)
         update.use_compiled(compiled, or_eager=self.compile == "auto")
         return update
@@ -161,10 +163,7 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
             new_obs, rewards, dones, infos = env.step(actions)
         except Exception as error:
             raise env_failure(error, step) from error
-        check_finite(new_obs, rewards, step)
-        for index in np.flatnonzero(dones):  # a time limit's last observation reaches the update as a bootstrap value
-            if infos[index].get("TimeLimit.truncated", False) and "terminal_observation" in infos[index]:
-                check_finite(stack_observations([infos[index]["terminal_observation"]]), np.zeros(1), step, int(index))
+        self.check_step(new_obs, rewards, dones, infos, step)
         return new_obs, rewards, dones, infos
 
     def collect_rollouts(
@@ -177,7 +176,6 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         buffer: Any = rollout_buffer
         observations: Any = self._last_obs
         episode_starts: Any = self._last_episode_starts
-        check_finite(observations, np.zeros(env.num_envs), self.num_timesteps // env.num_envs)
         self.policy.set_training_mode(False)
         buffer.reset()
         if self.use_sde:
@@ -208,10 +206,11 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
                 fields |= {"values": values, "log_probs": log_probs}
             buffer.add(**fields, **self.step_fields(infos))
             for index, info in enumerate(infos):
-                if "autoreset" in info:  # the environment only reset: nothing was decided in this step
+                if only_reset(info):
                     buffer.data["valid"][n_steps, index] = False
-            self._last_obs = observations = new_obs
-            self._last_episode_starts = episode_starts = dones
+            # Copies, because a VecEnv may write its next step into the same arrays.
+            self._last_obs = observations = tree_map(np.array, new_obs)
+            self._last_episode_starts = episode_starts = np.array(dones)
 
         self._evaluate_rollout(buffer, time_limits, observations, dones, acted_by_torch=values is not None)
         callback.update_locals(locals())
@@ -282,14 +281,14 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
 
     def train(self) -> None:
         """Update the policy from the rollout in the buffer."""
-        self.policy.set_training_mode(True)
-        if not self.update.flat.holds(self.policy, self.policy.optimizer):
+        if not self.update.holds(self.policy, self.policy.optimizer):
             self.update.flat.publish_steps()
             self.update = self._new_update(self.update.compiled)
         self._update_learning_rate(self.policy.optimizer)
         learning_rate = self.policy.optimizer.param_groups[0]["lr"]
         hyper = self.update.tensors_of({"learning_rate": learning_rate, **self.hyper()})
         data = self.learning_data()
+        self.policy.set_training_mode(True)
         reports: list[Tensor] = []
         self.update.begin()
         with ExitStack() as after_the_first:
@@ -306,6 +305,7 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
                             f"Early stopping at epoch {epoch}: approx_kl exceeded 1.5 * target_kl = {1.5 * self.target_kl:.4f}"
                         )
                     break
+        self.policy.set_training_mode(False)
         self._record(torch.stack(reports).cpu().numpy(), first)
         self.after_update(data, hyper)
         valid = self.rollout_buffer.flat("valid")

@@ -161,10 +161,12 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
     def evaluation_of(self, inputs: Any) -> tuple[Distribution, Tensor]:
         """pi(. | inputs) and V(inputs), sharing the features where actor and critic do."""
         actor_features = self._features(inputs, self.pi_features_extractor)
-        shared = self.share_features_extractor
-        critic_features = actor_features if shared else self._features(inputs, self.vf_features_extractor)
-        distribution = self._distribution_at(self.mlp_extractor.forward_actor(actor_features), actor_features)
-        return distribution, self._values(self.mlp_extractor.forward_critic(critic_features))
+        if self.share_features_extractor:
+            actor_latent, critic_latent = self.mlp_extractor(actor_features)
+        else:
+            actor_latent = self.mlp_extractor.forward_actor(actor_features)
+            critic_latent = self.mlp_extractor.forward_critic(self._features(inputs, self.vf_features_extractor))
+        return self._distribution_at(actor_latent, actor_features), self._values(critic_latent)
 
     # The pure side, with parameters as an argument.
 

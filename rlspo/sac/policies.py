@@ -41,6 +41,10 @@ class SACPolicy(Functional, sb3.SACPolicy):
         distribution = self.distribution_of(self.preprocess(observation))
         return distribution.mode() if deterministic else distribution.sample(self.generator)
 
+    def _statistic_names(self) -> list[str]:
+        # The target critics stay in evaluation mode and follow the critics.
+        return [name for name in super()._statistic_names() if not name.startswith("critic_target.")]
+
     # The pure side, with the module's own parameters.
 
     def _heads(self, inputs: Any) -> tuple[Tensor, Tensor, Tensor]:

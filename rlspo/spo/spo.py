@@ -242,6 +242,7 @@ class SPO(SearchedRollouts):
 
     def _new_update(self, compiled: bool = False) -> TargetUpdate:
         policy = self.policy
+        policy.make_functional()
         apart = bool(policy.bounds_spread)
         bound = self.policy_kl or (0.05 if apart else 0.01)
         per_part = len(policy.raw_multipliers) // (1 + apart)

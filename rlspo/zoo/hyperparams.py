@@ -13,11 +13,12 @@ from stable_baselines3.common.policies import BasePolicy
 
 from rlspo.common.errors import did_you_mean, policies_that_take
 from rlspo.zoo import yaml_io
+from rlspo.zoo.action_noise import check_noise
 from rlspo.zoo.allowed import Allowed, check_settings
 from rlspo.zoo.config import Settings
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.signatures import check_names, check_value, signature_of
-from rlspo.zoo.values import arguments, imported, merged
+from rlspo.zoo.values import arguments, imported, literal, merged
 
 #: Arguments of every agent that flags set, and the flag.
 BY_FLAG = {"device": "--device", "seed": "--seed", "tensorboard_log": "--tensorboard-log", "verbose": "--verbose"}
@@ -123,10 +124,17 @@ def resolve(
     def where(key: str) -> str:
         return overrides[key][1] if key in overrides else place
 
-    check_settings(blocks[block], place, allowed or Allowed())
-    values = merged(blocks[block], {key: value for key, (value, _) in overrides.items()})
     agent_signature = signature_of(cls).without(_NOT_SETTINGS)
     setting_types = Settings.annotations()
+    types = {**{name: each.annotation for name, each in agent_signature.parameters.items()}, **setting_types}
+
+    def data(values: Mapping[str, Any], where: Callable[[str], str]) -> dict[str, Any]:
+        return {key: literal(key, value, types.get(key, Any), where(key)) for key, value in values.items()}
+
+    changes = data({key: value for key, (value, _) in overrides.items()}, where)
+    in_file = data(blocks[block], lambda _: place)
+    check_settings(in_file, place, allowed or Allowed())
+    values = merged(in_file, changes)
     _check_keys(values, [*setting_types, *agent_signature.parameters], agent_signature.open_ended, cls.policy_aliases, where)
     settings = {
         key: check_value(key, values[key], annotation, where(key))
@@ -147,10 +155,12 @@ def resolve(
         inside = f"{where('policy_kwargs')}: policy_kwargs"
         _check_policy(agent_arguments["policy_kwargs"], policy, cls.policy_aliases, inside)
         agent_arguments["policy_kwargs"] = arguments(agent_arguments["policy_kwargs"], signature, lambda _: inside)
+    of_zoo = Settings(**settings)
+    check_noise(of_zoo, cls, where("noise_type"))
     return Hyperparameters(
         file=file,
         block=block,
-        settings=Settings(**settings),
+        settings=of_zoo,
         policy=policy if "." in settings["policy"] else settings["policy"],
         agent=agent,
         agent_arguments=agent_arguments,

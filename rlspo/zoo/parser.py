@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import secrets
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 import yaml
 
 from rlspo.common.errors import nearest
-from rlspo.zoo import yaml_io
+from rlspo.zoo import literals, yaml_io
 from rlspo.zoo.allowed import ALL
 from rlspo.zoo.errors import UserError
 
@@ -83,7 +84,7 @@ def _with_plain_trust(arguments: Sequence[str]) -> list[str]:
 
 
 class Pairs(argparse.Action):
-    """Collects ``key:value`` words into a mapping; values are YAML."""
+    """Collects ``key:value`` words into a mapping; values are YAML, or Python literals such as ``None`` and ``(1, 2)``."""
 
     def __call__(
         self,
@@ -98,10 +99,21 @@ class Pairs(argparse.Action):
             if not colon or not key.strip():
                 raise UserError(f"{option_string}: {word!r} is not of the form key:value, such as learning_rate:3e-4.")
             try:
-                pairs[key.strip()] = yaml_io.parse(text)
+                pairs[key.strip()] = _value(text)
             except yaml.YAMLError as error:
                 raise UserError(f"{option_string}: the value of {key!r} is not YAML: {text!r}.") from error
         setattr(namespace, self.dest, pairs)
+
+
+def _value(text: str) -> Any:
+    """YAML; what is only text there and a literal in Python is that, as in rl-baselines3-zoo."""
+    value = yaml_io.parse(text)
+    if text.strip() == "None":
+        return None
+    if isinstance(value, str) and literals.is_meant(text):
+        with contextlib.suppress(ValueError):  # else text, which the setting may want
+            return literals.read(value)
+    return value
 
 
 def whole_number(text: str) -> int:

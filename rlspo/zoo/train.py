@@ -147,7 +147,7 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
     }
     try:
         if args.trained_agent is None:
-            return plan.cls(plan.policy, env, **common, **plan.agent_arguments)
+            return plan.new_agent(env, **common)
         trust = Allowed.of(args).owns(args.trained_agent)
         _adopt_statistics(env, args.trained_agent, trust)
         model = load_model(plan.cls, args.trained_agent, trust, env=env, **common)

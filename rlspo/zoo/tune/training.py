@@ -103,7 +103,7 @@ def train_seed(
     test_env = recipe.build(min(max(judging.episodes, 1), _SIDE_BY_SIDE), config.seeds.evaluation, training=False)
     fresh_env = recipe.build(min(judging.final_episodes, _SIDE_BY_SIDE), config.seeds.report, training=False)
     try:
-        model = plan.cls(plan.policy, env, seed=seed, verbose=0, device=base["device"], **plan.agent_arguments)
+        model = plan.new_agent(env, seed=seed, verbose=0, device=base["device"])
         total = config.settings.n_timesteps
         watch = _Watch(test_env, total, judging, config.seeds.evaluation, on_step, on_evaluation)
         model.learn(total, callback=[watch, *plan.callbacks])
