@@ -14,7 +14,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
+from rlspo.common.agent import load_model
+from rlspo.common.withheld import check_may_learn
 from rlspo.zoo import display, replay_memory, summary, tracking
+from rlspo.zoo.allowed import Allowed
 from rlspo.zoo.arguments import parse
 from rlspo.zoo.callbacks import Evaluate, SaveBetweenRollouts, Status, StopWhenAsked, save_somewhere
 from rlspo.zoo.command import DISK_FULL, DONE, FAILED, USER_ERROR
@@ -170,8 +173,10 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
     try:
         if args.trained_agent is None:
             return plan.new_agent(env, **common)
-        _adopt_statistics(env, args.trained_agent)
-        model = plan.cls.load(args.trained_agent, env=env, **common)
+        trust = Allowed.of(args).owns(args.trained_agent)
+        _adopt_statistics(env, args.trained_agent, trust)
+        model = load_model(plan.cls, args.trained_agent, trust, env=env, **common)
+        check_may_learn(model)
         model.set_random_seed(seed)
         replay_memory.take_up(model, args.trained_agent)
         return model
@@ -182,9 +187,10 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
         raise UserError(f"{plan.cls.__name__} refuses its settings. {error}\nSettings: {plan.config.source}") from error
 
 
-def _adopt_statistics(env: VecEnv, model_file: Path) -> None:
+def _adopt_statistics(env: VecEnv, model_file: Path, trust: bool) -> None:
     """Where the environments are in ``VecNormalize``, go on with the statistics that the saved agent knows.
 
+    :param trust: run whatever code is in them
     :raises UserError: if they are not beside the agent
     """
     if unwrap_vec_normalize(env) is None:
@@ -198,7 +204,7 @@ def _adopt_statistics(env: VecEnv, model_file: Path) -> None:
             "are not there. For an agent that was trained without: -params normalize:false"
         )
     check_statistics(model_file, file)
-    adopt_statistics(env, file)
+    adopt_statistics(env, file, trust)
 
 
 def _learn(run: Run, plan: Plan, stop: StopSignal, status: Status, eval_envs: list[VecEnv]) -> Exception | None:
