@@ -36,7 +36,7 @@ def draw(run_folder: Path, title: str, file: Path) -> bool:
         axes.set_title(title, loc="left", fontsize=style.LARGE)
         axes.set_xlabel("environment steps")
         axes.set_ylabel("return of an episode")
-        axes.set_xlim(left=0)
+        axes.set_xlim(left=training.before)
         style.steps_axis(axes)
         style.plain(axes)
         axes.legend(frameon=False, fontsize=style.NORMAL, loc="best")

@@ -7,10 +7,12 @@ import functools
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -40,11 +42,14 @@ class RunFolder:
     made: tuple[Path, ...] = ()
 
     @classmethod
-    def create(cls, log_folder: Path, algo: str, env_id: str, tensorboard: Path | None = None) -> RunFolder:
+    def create(
+        cls, log_folder: Path, algo: str, env_id: str, tensorboard: Path | None = None, unique: bool = False
+    ) -> RunFolder:
         """Make the next free folder; runs that start at the same moment get different ones.
 
         :param log_folder: the folder of all runs
         :param tensorboard: another place for the TensorBoard log
+        :param unique: end the name in a UUID, for disks on which making a folder is no atomic step
         :raises UserError: if the folder cannot be made
         """
         name = env_id.rpartition(":")[2].replace("/", "-")
@@ -52,11 +57,10 @@ class RunFolder:
         made = tuple(folder for folder in (parent, log_folder) if not folder.exists())
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            suffixes = [entry.name.removeprefix(f"{name}_") for entry in parent.glob(f"{name}_*")]
-            number = max((int(suffix) for suffix in suffixes if suffix.isdecimal()), default=0)
+            number = max((found for entry in parent.glob(f"{name}_*") if (found := number_of(entry, name))), default=0)
             while True:
                 number += 1
-                path = parent / f"{name}_{number}"
+                path = parent / (f"{name}_{number}_{uuid.uuid4()}" if unique else f"{name}_{number}")
                 try:
                     path.mkdir()
                 except FileExistsError:
@@ -139,6 +143,11 @@ class RunFolder:
         return self.path / "video.mp4"
 
     @property
+    def replay_buffer(self) -> Path:
+        """The replay memory of the last model, where it was to be kept."""
+        return self.path / "replay_buffer.pkl"
+
+    @property
     def traceback(self) -> Path:
         """What Python said where training failed."""
         return self.path / "traceback.txt"
@@ -175,6 +184,16 @@ def read_status(folder: RunFolder) -> dict[str, Any] | None:
         except (PermissionError, KeyError, TypeError, ValueError):
             pass  # it lives, or does not tell
     return status
+
+
+def number_of(folder: Path, name: str) -> int | None:
+    """The number of a run folder, None for a folder of another name.
+
+    >>> number_of(Path("logs/ppo/CartPole-v1_3"), "CartPole-v1")
+    3
+    """
+    found = re.fullmatch(rf"{re.escape(name)}_(\d+)(_[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})?", folder.name)
+    return int(found[1]) if found else None
 
 
 def command_line(arguments: Sequence[str], command: str = "train") -> str:

@@ -14,7 +14,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
-from rlspo.zoo import display, summary, tracking
+from rlspo.common.agent import load_model
+from rlspo.common.withheld import check_may_learn
+from rlspo.zoo import display, replay_memory, summary, tracking
+from rlspo.zoo.allowed import Allowed
 from rlspo.zoo.arguments import parse
 from rlspo.zoo.callbacks import Evaluate, SaveBetweenRollouts, Status, StopWhenAsked, save_somewhere
 from rlspo.zoo.command import DISK_FULL, DONE, FAILED, USER_ERROR
@@ -76,6 +79,8 @@ def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:
     plan = make_plan(args)
     for title, text in plan.warnings:
         display.warning(title, text)
+    if args.save_replay_buffer:
+        replay_memory.check_asked(plan.cls)
     if args.eval_freq is None:
         args.eval_freq = usual_eval_freq(plan.cls)
     folder = _folder(args, plan)
@@ -123,6 +128,7 @@ def _train_and_judge(run: Run, plan: Plan, stop: StopSignal) -> int:
         display.error(f"the agent could not be saved anywhere: {type(error).__name__}: {error}")
         failure = failure or error
         saved = folder.last_model
+    memory_kept = not run.args.save_replay_buffer or replay_memory.keep(model, folder)
     stop.deaf, stop.patient = False, False  # all that matters is on disk: a signal may end what follows at once
     close_envs([env for env in (model.get_env(), *eval_env) if env is not None])
     if saved != folder.last_model:
@@ -134,7 +140,7 @@ def _train_and_judge(run: Run, plan: Plan, stop: StopSignal) -> int:
         summary.explain_stop(run, stop.name)
         return stop.exit_code
     summary.conclude(run)
-    return DONE if saved == folder.last_model else FAILED
+    return DONE if saved == folder.last_model and memory_kept else FAILED
 
 
 def _close(run: Run, code: int) -> None:
@@ -149,7 +155,7 @@ def _folder(args: argparse.Namespace, plan: Plan) -> RunFolder:
     """The folder of the run, as asked for or the next free one."""
     if args.run_folder is not None:
         return RunFolder.at(args.run_folder, args.tensorboard_log)
-    return RunFolder.create(args.log_folder, plan.config.algo, plan.config.env, args.tensorboard_log)
+    return RunFolder.create(args.log_folder, plan.config.algo, plan.config.env, args.tensorboard_log, args.uuid)
 
 
 def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgorithm:
@@ -166,10 +172,13 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
     }
     try:
         if args.trained_agent is None:
-            return plan.cls(plan.policy, env, **common, **plan.agent_arguments)
-        _adopt_statistics(env, args.trained_agent)
-        model = plan.cls.load(args.trained_agent, env=env, **common)
+            return plan.new_agent(env, **common)
+        trust = Allowed.of(args).owns(args.trained_agent)
+        _adopt_statistics(env, args.trained_agent, trust)
+        model = load_model(plan.cls, args.trained_agent, trust, env=env, **common)
+        check_may_learn(model)
         model.set_random_seed(seed)
+        replay_memory.take_up(model, args.trained_agent)
         return model
     except (ValueError, TypeError, AssertionError) as error:
         env.close()
@@ -178,9 +187,10 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
         raise UserError(f"{plan.cls.__name__} refuses its settings. {error}\nSettings: {plan.config.source}") from error
 
 
-def _adopt_statistics(env: VecEnv, model_file: Path) -> None:
+def _adopt_statistics(env: VecEnv, model_file: Path, trust: bool) -> None:
     """Where the environments are in ``VecNormalize``, go on with the statistics that the saved agent knows.
 
+    :param trust: run whatever code is in them
     :raises UserError: if they are not beside the agent
     """
     if unwrap_vec_normalize(env) is None:
@@ -194,7 +204,7 @@ def _adopt_statistics(env: VecEnv, model_file: Path) -> None:
             "are not there. For an agent that was trained without: -params normalize:false"
         )
     check_statistics(model_file, file)
-    adopt_statistics(env, file)
+    adopt_statistics(env, file, trust)
 
 
 def _learn(run: Run, plan: Plan, stop: StopSignal, status: Status, eval_envs: list[VecEnv]) -> Exception | None:
@@ -236,6 +246,7 @@ def _learn(run: Run, plan: Plan, stop: StopSignal, status: Status, eval_envs: li
             plan.config.settings.n_timesteps,
             callback=[*callbacks, *([bar] if bar else [])],
             reset_num_timesteps=args.trained_agent is None,
+            **_log_interval(args.log_interval),
         )
     except Exception as error:
         if stop.received is None:  # else it is a consequence of the signal, such as a compiler that it ended
@@ -260,6 +271,11 @@ def close_envs(envs: Sequence[VecEnv]) -> None:
             display.note(f"closing the environments takes longer than {_CLOSING:.0f} s; they are left as they are.")
         except Exception as error:  # of somebody's environment, or of workers that are gone already
             display.note(f"closing the environments: {type(error).__name__}: {error}")
+
+
+def _log_interval(given: int) -> dict[str, Any]:
+    """How often SB3 logs: its own default for -1, never below that."""
+    return {} if given == -1 else {"log_interval": given if given > 0 else None}
 
 
 def _plain_args(args: argparse.Namespace) -> dict[str, Any]:
