@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 from collections.abc import Iterable
 from typing import Any, ClassVar, TypeVar
@@ -14,23 +15,24 @@ from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.logger import HParam, TensorBoardOutputFormat
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.common.checked_env import CheckedDummyVecEnv
-from rlspo.common.checkpoints import load_checked, seal
+from rlspo.common.checkpoints import load_checked, read_settings, seal
 from rlspo.common.collector import stack_observations
 from rlspo.common.compilation import should_compile
 from rlspo.common.errors import InvalidRolloutError, check_finite, check_policy_kwargs, nearest
 from rlspo.common.files import place_for, whole
 from rlspo.common.randomness import Randomness
 from rlspo.common.rollout_buffer import Field, check_rows, observation_fields
-from rlspo.common.settings import shown_settings
+from rlspo.common.settings import check_schedule, scheduled, setting, shown_settings
 from rlspo.common.spaces import check_action_space, check_image_sizes, check_observation_space
 from rlspo.common.trees import tree_map
+from rlspo.common.trust import safe_objects
 from rlspo.common.vector_env import GymnasiumVecEnv
+from rlspo.common.withheld import building, check_may_learn
 
-#: Arguments of ``load`` that are no settings of the agent.
-_NOT_SETTINGS = {"env", "device", "custom_objects", "print_system_info", "force_reset"}
 SelfAgent = TypeVar("SelfAgent", bound="Agent")
 
 
@@ -45,6 +47,9 @@ class Agent(BaseAlgorithm):
     learns_from_ends: ClassVar[bool] = False
     update: Any
     policy: Any
+    learning_rate = setting(check_schedule, then="_setup_lr_schedule")
+    #: Settings for learning that were left in the file, since they are code, and what they would have run.
+    _withheld: dict[str, str]
     #: Whether the coming step is the first of its source, to be looked at closely.
     _first_step = True
 
@@ -83,6 +88,8 @@ class Agent(BaseAlgorithm):
         except RuntimeError as error:
             check_image_sizes(self.observation_space, error)
             raise
+        # A file names the class that the user wrote.
+        self.policy_class = getattr(self.policy_class, "written_for_sb3", self.policy_class)
 
     # Randomness.
 
@@ -95,6 +102,22 @@ class Agent(BaseAlgorithm):
             self.action_space.seed(seed)
             if self.env is not None:
                 self.env.seed(seed)
+
+    # Schedules.
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        """Not below 0: whole rollouts go beyond the last step, where a schedule that falls to 0 would turn negative."""
+        super()._update_current_progress_remaining(min(num_timesteps, total_timesteps), total_timesteps)
+
+    def _update_learning_rate(self, optimizers: Any) -> None:
+        """Ask the schedule, set the rate of the optimisers and log it.
+
+        :raises ValueError: for a schedule that returns a negative number or none
+        """
+        rate = scheduled("learning_rate", self.lr_schedule, self._current_progress_remaining)
+        self.logger.record("train/learning_rate", rate)
+        for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
+            update_learning_rate(optimizer, rate)
 
     # Compilation.
 
@@ -154,6 +177,7 @@ class Agent(BaseAlgorithm):
                 check_finite(last, np.zeros(1), step, int(index))
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        check_may_learn(self)
         total_timesteps, callback = super()._setup_learn(*args, **kwargs)
         # A copy, because a VecEnv may write its next step into the same array.
         self._last_obs = tree_map(np.array, self._last_obs)
@@ -176,7 +200,7 @@ class Agent(BaseAlgorithm):
     # Saving and loading.
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "update", "randomness", "_first_step"]
+        return [*super()._excluded_save_params(), "update", "randomness", "_first_step", "_scaler_before"]
 
     def save(self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
         """As SB3's; the state of the random generators and the agent's name are saved too.
@@ -196,14 +220,56 @@ class Agent(BaseAlgorithm):
             seal(partial)
 
     @classmethod
-    def load(cls: type[SelfAgent], path: str | pathlib.Path | Any, *args: Any, **kwargs: Any) -> SelfAgent:
+    def load(
+        cls: type[SelfAgent],
+        path: str | pathlib.Path | Any,
+        env: Any = None,
+        device: Any = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        *,
+        trust: bool = False,
+        **kwargs: Any,
+    ) -> SelfAgent:
         """As SB3's, from a file that this agent has saved (for :class:`rlspo.PPO` and :class:`rlspo.SAC` also one of SB3's).
 
+        :param trust: True: run whatever code is pickled in the file, as SB3's ``load`` does. By default only data is read: an
+            agent acts without the schedules and callbacks that its file holds as code, and says so when it is to learn.
+            Classes that the program has imported, such as a features extractor of yours, are found without it
         :raises IncompatibleModelError: for a file that is truncated, no model, or another agent's
+        :raises UntrustedFileError: for one with code that the agent needs in order to act
         """
-        replaced = sorted(kwargs.keys() - _NOT_SETTINGS)
-        load = super().load
-        model = load_checked(cls.__name__, cls.saved_settings, path, lambda: load(path, *args, **kwargs), replaced)
+        settings = read_settings(path)
+        withheld: dict[str, str] = {}
+        if not trust:
+            custom_objects, withheld = safe_objects(settings, path, custom_objects)
+        load = functools.partial(super().load, path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+        model = load_checked(cls.__name__, cls.saved_settings, path, settings, load, sorted(kwargs))
+        if withheld:
+            model._withheld = withheld
         if hasattr(model, "_random_state"):
             model.randomness.restore(model._random_state)
         return model
+
+
+def load_model(cls: type[BaseAlgorithm], path: Any, trust: bool = False, **arguments: Any) -> BaseAlgorithm:
+    """An agent of any class that extends SB3's, from its file, which runs no code unless it is trusted.
+
+    :param cls: the agent
+    :param path: of the model file
+    :param trust: run whatever code is pickled in the file
+    :param arguments: of ``load``
+    :raises IncompatibleModelError: for a file that is no model, or holds code that the agent needs in order to act
+    """
+    if issubclass(cls, Agent):
+        return cls.load(path, trust=trust, **arguments)
+    settings = read_settings(path)
+    if trust:
+        return cls.load(path, **arguments)
+    objects, withheld = safe_objects(settings, path, arguments.pop("custom_objects", None))
+    with building():
+        model = cls.load(path, custom_objects=objects, **arguments)
+    if withheld:
+        vars(model)["_withheld"] = withheld
+    return model

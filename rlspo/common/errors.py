@@ -17,8 +17,31 @@ class InvalidRolloutError(RuntimeError):
     """The environment returned NaN or infinite values, or raised: training stopped before these could reach the weights."""
 
 
+class DivergedError(RuntimeError):
+    """Learning itself gave NaN or infinite numbers: the agent is as it was when they were last finite.
+
+    :param where: which update, in words
+    :param found: numbers by name, those that are not finite among them
+    :param learning_rate: of that update
+    """
+
+    def __init__(self, where: str, found: Mapping[str, float], learning_rate: float) -> None:
+        numbers = ", ".join(f"{name} {value:.3g}" for name, value in found.items())
+        high = " It is far above what is usual (1e-5 to 1e-2)." if learning_rate > 0.1 else ""
+        super().__init__(
+            f"Learning diverged {where}: {numbers}, learning rate {learning_rate:.3g}.{high} The environment's observations and "
+            "rewards were finite. Weights, optimiser state and statistics are those with which numbers were last finite. Lower "
+            "learning_rate (or let max_grad_norm be smaller, where there is one); if rewards are in the thousands, scale them "
+            "(normalize_rewards=True, or VecNormalize)."
+        )
+
+
 class IncompatibleModelError(ValueError):
     """A model file cannot be read, or belongs to another agent."""
+
+
+class UntrustedFileError(IncompatibleModelError):
+    """A file holds pickled code, which is not run unless the reader trusts it."""
 
 
 class MissingPostDecisionError(ValueError):
