@@ -82,7 +82,7 @@ class NotSimulatableError(TypeError):
 
 def _first_bad_env(array: np.ndarray) -> int | None:
     """Index along the first axis of the first entry that is not finite, or None."""
-    if not np.issubdtype(array.dtype, np.floating) or np.isfinite(array).all():
+    if array.dtype.kind != "f" or np.isfinite(array).all():
         return None
     return int(np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))[0])
 

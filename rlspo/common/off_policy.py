@@ -57,6 +57,7 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
         """As SB3's; the exploration matrices of gSDE come from the agent's own generators."""
+        self.keep_statistics()
         if not self.use_sde:
             return super().collect_rollouts(*args, **kwargs)
         with Randomness.fork(int(self.randomness.numpy.integers(2**31))):

@@ -221,6 +221,7 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
 
         :return: False where a callback asked to stop; the rollout is then incomplete
         """
+        self.keep_statistics()
         buffer: Any = rollout_buffer
         observations: Any = self._last_obs
         episode_starts: Any = self._last_episode_starts

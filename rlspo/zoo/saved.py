@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_no
 
 from rlspo.common.agent import load_model
 from rlspo.common.errors import UntrustedFileError
+from rlspo.common.normalizers import bound
 from rlspo.common.randomness import generators_kept
 from rlspo.common.registry import agent_class
 from rlspo.common.trust import read_pickle
@@ -362,6 +363,7 @@ def adopt_statistics(env: VecEnv, file: Path, trust: bool = False) -> None:
         for name in _STATISTICS:
             if name != "obs_rms" or saved.norm_obs:  # without, there is none
                 setattr(normalize, name, getattr(saved, name))
+        bound(normalize)
     except UntrustedFileError as error:
         env.close()
         raise UserError(str(error)) from error

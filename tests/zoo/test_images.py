@@ -8,6 +8,7 @@ from rlspo.zoo.config import Settings
 from rlspo.zoo.envs import EnvRecipe
 
 FLAGS = "--gym-packages image_worlds --no-report --verbose 0 --seed 0 -n 32 --eval-freq 16 --eval-episodes 1 --run-folder run"
+OWN = ["--gym-packages", "image_worlds"]
 ON_POLICY = ["n_steps:16", "batch_size:16", "n_epochs:1", "n_envs:2"]
 
 
@@ -21,17 +22,17 @@ ON_POLICY = ["n_steps:16", "batch_size:16", "n_epochs:1", "n_envs:2"]
 )
 def test_agents_on_images_can_be_shown(env: str, params: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert train.main(["--algo", "ppo", "--env", env, *FLAGS.split(), "-params", *ON_POLICY, *params]) == 0
-    assert evaluate.main(["run", "--n-episodes", "2"]) == 0
+    assert evaluate.main(["run", *OWN, "--n-episodes", "2"]) == 0
     assert "36.0" in capsys.readouterr().out
-    assert evaluate.main(["run", "--n-episodes", "1", "--attack", "random"]) == 0
-    assert enjoy.main(["run", "--no-render", "-n", "4"]) == 0
+    assert evaluate.main(["run", *OWN, "--n-episodes", "1", "--attack", "random"]) == 0
+    assert enjoy.main(["run", *OWN, "--no-render", "-n", "4"]) == 0
 
 
 def test_sac_learns_from_normalised_stacks_of_images() -> None:
     params = ["n_envs:2", "learning_starts:8", "batch_size:4", "buffer_size:64", "policy:MultiInputPolicy", "frame_stack:2"]
     params += ["normalize:{norm_obs_keys: [vector]}"]
     assert train.main(["--algo", "sac", "--env", "Crane-v0", *FLAGS.split(), "-params", *params]) == 0
-    assert evaluate.main(["run", "--n-episodes", "1"]) == 0
+    assert evaluate.main(["run", *OWN, "--n-episodes", "1"]) == 0
 
 
 @pytest.mark.parametrize(("env", "policy"), [("Camera-v0", "MultiInputPolicy"), ("Picture-v0", "CnnPolicy")])
