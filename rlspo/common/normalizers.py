@@ -43,7 +43,9 @@ class BoundedMeanStd(RunningMeanStd):
         return kept
 
     def __reduce__(self) -> Any:
-        return RunningMeanStd, (), {"mean": self.mean, "var": self.var, "count": self.count}
+        plain = RunningMeanStd()
+        plain.mean, plain.var, plain.count = self.mean, self.var, self.count
+        return plain.__reduce_ex__(1)
 
 
 def bound(normalizer: VecNormalize) -> None:
