@@ -8,6 +8,7 @@ parameters, and the optimiser's state, become views of these vectors: ``state_di
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -126,7 +127,7 @@ class FlatParameters(FlatVector):
             del self.optimizer.state[parameter]
 
     def holds(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
-        """Whether the module's trainable parameters still are views of the vector, and the optimiser is ours and does the same.
+        """Whether the module's trainable parameters are views of the vector, and the optimiser is ours and of the same kind.
 
         Replacing a layer, freezing one, ``deepcopy`` and SB3's ``load_from_vector`` all end that.
         """
@@ -169,7 +170,7 @@ class FlatParameters(FlatVector):
         """Take over what the optimiser holds (after a load) and make its Adam moments views of the vectors."""
         if self.adam is None:
             return
-        known = self._published or [(None, 0.0)] * len(self.parameters)
+        known: Sequence[tuple[Tensor | None, float]] = self._published or [(None, 0.0)] * len(self.parameters)
         taken = []
         for parameter, (first, second), (step, count), now in zip(
             self.parameters, self._moments, known, self._counts(), strict=True
@@ -234,7 +235,8 @@ class FlatParameters(FlatVector):
                 there.copy_(found)
                 parameter.grad = there
         for parameter in self.parameters:
-            for hook in [*(parameter._backward_hooks or {}).values()]:
+            hooks: Any = parameter._backward_hooks or {}
+            for hook in [*hooks.values()]:
                 hook(parameter.grad)
 
 
