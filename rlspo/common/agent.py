@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 from collections.abc import Iterable
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
+import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.logger import HParam
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
-from rlspo.common.checkpoints import load_checked
+from rlspo.common.checked_env import CheckedDummyVecEnv
+from rlspo.common.checkpoints import load_checked, read_settings, seal
+from rlspo.common.collector import stack_observations
 from rlspo.common.compilation import should_compile
-from rlspo.common.errors import check_choices, check_policy_kwargs, nearest
+from rlspo.common.errors import InvalidRolloutError, check_finite, check_policy_kwargs, nearest
+from rlspo.common.files import place_for, whole
 from rlspo.common.randomness import Randomness
+from rlspo.common.rollout_buffer import Field, check_rows, observation_fields
 from rlspo.common.settings import check_schedule, scheduled, setting, shown_settings
+from rlspo.common.spaces import check_action_space, check_image_sizes, check_observation_space
+from rlspo.common.trees import tree_map
+from rlspo.common.trust import safe_objects
 from rlspo.common.vector_env import GymnasiumVecEnv
+from rlspo.common.withheld import building, check_may_learn
 
-#: Arguments of ``load`` that are no settings of the agent.
-_NOT_SETTINGS = {"env", "device", "custom_objects", "print_system_info", "force_reset"}
 SelfAgent = TypeVar("SelfAgent", bound="Agent")
 
 
@@ -33,16 +43,31 @@ class Agent(BaseAlgorithm):
     saved_settings: ClassVar[set[str]] = set()
     #: Besides the return, what TensorBoard's HParams tab shows.
     shown_metric: ClassVar[str] = "train/loss"
+    #: Whether the last observation of an episode is learned from also where no time limit cut it.
+    learns_from_ends: ClassVar[bool] = False
     update: Any
     policy: Any
     learning_rate = setting(check_schedule, then="_setup_lr_schedule")
+    #: Settings for learning that were left in the file, since they are code, and what they would have run.
+    _withheld: dict[str, str]
+    #: Whether the coming step is the first of its source, to be looked at closely.
+    _first_step = True
 
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         if isinstance(env, str):
             env = maybe_make_env(env, verbose)
+        if hasattr(env, "observation_space") and hasattr(env, "action_space"):
+            check_observation_space(getattr(env, "single_observation_space", env.observation_space))
+            check_action_space(getattr(env, "single_action_space", env.action_space))
         if isinstance(env, gym.vector.VectorEnv):
             env = GymnasiumVecEnv(env)
+        elif isinstance(env, gym.Env):
+            if monitor_wrapper and not is_wrapped(env, Monitor):
+                if verbose >= 1:
+                    print("Wrapping the env with a `Monitor` wrapper")
+                env = Monitor(env)
+            env = CheckedDummyVecEnv([lambda: env])
         return BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
@@ -55,9 +80,16 @@ class Agent(BaseAlgorithm):
         return self.policy_aliases[policy_name]
 
     def _setup_model(self) -> None:
-        check_choices(self.action_space)
+        check_action_space(self.action_space)
+        check_observation_space(self.observation_space)
         check_policy_kwargs(self.policy_class, self.policy_kwargs, self.policy_aliases)
-        super()._setup_model()  # type: ignore[safe-super]
+        try:
+            super()._setup_model()  # type: ignore[safe-super]
+        except RuntimeError as error:
+            check_image_sizes(self.observation_space, error)
+            raise
+        # A file names the class that the user wrote.
+        self.policy_class = getattr(self.policy_class, "written_for_sb3", self.policy_class)
 
     # Randomness.
 
@@ -114,13 +146,49 @@ class Agent(BaseAlgorithm):
         if self.compile is False:
             self.update.use_compiled(False)
 
-    # Logging.
+    # Collecting.
+
+    def check_step(self, new_obs: Any, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]], step: int) -> None:
+        """Refuse what cannot be learned from: the shapes of the first step of a source, and numbers that are not finite.
+
+        :param step: environment steps that each environment had taken
+        :raises ValueError: for another shape than the spaces say
+        :raises InvalidRolloutError: for NaN or infinity
+        """
+        if self._first_step:
+            check_rows("The array of observations", new_obs, observation_fields(self.observation_space), self.n_envs)
+            check_rows("The array of rewards", rewards, Field(), self.n_envs)
+            check_rows("The array of dones", dones, Field(), self.n_envs)
+            self._first_step = False
+        try:
+            check_finite(new_obs, rewards, step)
+        except InvalidRolloutError:
+            if self._vec_normalize_env is not None:  # one environment's NaN is in the statistics, and so in all rows
+                originals = self._vec_normalize_env.get_original_obs(), self._vec_normalize_env.get_original_reward()
+                check_finite(*originals, step)
+            raise
+        for index in np.flatnonzero(dones):
+            last = infos[index].get("terminal_observation")
+            if last is None:
+                continue
+            last = stack_observations([last])
+            check_rows(f"terminal_observation of environment {index}", last, observation_fields(self.observation_space), 1)
+            if self.learns_from_ends or infos[index].get("TimeLimit.truncated", False):
+                check_finite(last, np.zeros(1), step, int(index))
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        check_may_learn(self)
         total_timesteps, callback = super()._setup_learn(*args, **kwargs)
+        # A copy, because a VecEnv may write its next step into the same array.
+        self._last_obs = tree_map(np.array, self._last_obs)
+        check_rows("The array of observations", self._last_obs, observation_fields(self.observation_space), self.n_envs)
+        check_finite(self._last_obs, np.zeros(self.n_envs), self.num_timesteps // self.n_envs)
+        self._first_step = True
         metrics = {"rollout/ep_rew_mean": 0.0, self.shown_metric: 0.0}
         self.logger.record("hparams", HParam(self.hyperparameters(), metrics), exclude=("stdout", "log", "json", "csv"))
         return total_timesteps, callback
+
+    # Logging.
 
     def hyperparameters(self) -> dict[str, bool | float | str]:
         """The settings that can be shown in TensorBoard's HParams tab: scalars as they are, the rest as text."""
@@ -129,23 +197,76 @@ class Agent(BaseAlgorithm):
     # Saving and loading.
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "update", "randomness", "_scaler_before"]
+        return [*super()._excluded_save_params(), "update", "randomness", "_first_step", "_scaler_before"]
 
     def save(self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
-        """As SB3's; the state of the random generators and the agent's name are saved too."""
+        """As SB3's; the state of the random generators and the agent's name are saved too.
+
+        A file of that name is replaced in one step, once the new one is on the disk: whatever ends the process or the
+        machine meanwhile, the old file or the new one is there, whole. An open file is written to as SB3 does.
+
+        :param path: a file, ``.zip`` may be left out; or an open file
+        """
         self._random_state = self.randomness.state()
         self._agent = type(self).__name__
-        super().save(path, exclude, include)
+        if not isinstance(path, str | pathlib.Path):
+            super().save(path, exclude, include)
+            return
+        with whole(place_for(path, "zip")) as partial:
+            super().save(partial, exclude, include)
+            seal(partial)
 
     @classmethod
-    def load(cls: type[SelfAgent], path: str | pathlib.Path | Any, *args: Any, **kwargs: Any) -> SelfAgent:
+    def load(
+        cls: type[SelfAgent],
+        path: str | pathlib.Path | Any,
+        env: Any = None,
+        device: Any = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        *,
+        trust: bool = False,
+        **kwargs: Any,
+    ) -> SelfAgent:
         """As SB3's, from a file that this agent has saved (for :class:`rlspo.PPO` and :class:`rlspo.SAC` also one of SB3's).
 
+        :param trust: True: run whatever code is pickled in the file, as SB3's ``load`` does. By default only data is read: an
+            agent acts without the schedules and callbacks that its file holds as code, and says so when it is to learn.
+            Classes that the program has imported, such as a features extractor of yours, are found without it
         :raises IncompatibleModelError: for a file that is truncated, no model, or another agent's
+        :raises UntrustedFileError: for one with code that the agent needs in order to act
         """
-        replaced = sorted(kwargs.keys() - _NOT_SETTINGS)
-        load = super().load
-        model = load_checked(cls.__name__, cls.saved_settings, path, lambda: load(path, *args, **kwargs), replaced)
+        settings = read_settings(path)
+        withheld: dict[str, str] = {}
+        if not trust:
+            custom_objects, withheld = safe_objects(settings, path, custom_objects)
+        load = functools.partial(super().load, path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+        model = load_checked(cls.__name__, cls.saved_settings, path, settings, load, sorted(kwargs))
+        if withheld:
+            model._withheld = withheld
         if hasattr(model, "_random_state"):
             model.randomness.restore(model._random_state)
         return model
+
+
+def load_model(cls: type[BaseAlgorithm], path: Any, trust: bool = False, **arguments: Any) -> BaseAlgorithm:
+    """An agent of any class that extends SB3's, from its file, which runs no code unless it is trusted.
+
+    :param cls: the agent
+    :param path: of the model file
+    :param trust: run whatever code is pickled in the file
+    :param arguments: of ``load``
+    :raises IncompatibleModelError: for a file that is no model, or holds code that the agent needs in order to act
+    """
+    if issubclass(cls, Agent):
+        return cls.load(path, trust=trust, **arguments)
+    settings = read_settings(path)
+    if trust:
+        return cls.load(path, **arguments)
+    objects, withheld = safe_objects(settings, path, arguments.pop("custom_objects", None))
+    with building():
+        model = cls.load(path, custom_objects=objects, **arguments)
+    if withheld:
+        vars(model)["_withheld"] = withheld
+    return model

@@ -40,6 +40,10 @@ class IncompatibleModelError(ValueError):
     """A model file cannot be read, or belongs to another agent."""
 
 
+class UntrustedFileError(IncompatibleModelError):
+    """A file holds pickled code, which is not run unless the reader trusts it."""
+
+
 class MissingPostDecisionError(ValueError):
     """An environment does not tell the post-decision state that an agent learns from.
 
@@ -163,24 +167,6 @@ def check_count(name: str, value: Any) -> int:
     if value < 1:
         raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1.")
     return int(value)
-
-
-def check_choices(space: Any) -> None:
-    """Agents number choices from 0, in one row.
-
-    :param space: of actions
-    :raises ValueError: for Discrete and MultiDiscrete spaces that start elsewhere, and for MultiDiscrete ones of several axes
-    """
-    if np.any(getattr(space, "start", 0)):
-        raise ValueError(
-            f"The action space is {space}, which starts at {space.start}; agents number actions from 0, as in SB3. Wrap the "
-            "environment: gymnasium.wrappers.TransformAction(env, lambda action: action + start, a space that starts at 0)."
-        )
-    if np.ndim(getattr(space, "nvec", ())) > 1:
-        raise ValueError(
-            f"The action space is {space}, with {np.ndim(space.nvec)} axes; MultiDiscrete actions must have one. Wrap the "
-            "environment: gymnasium.wrappers.TransformAction(env, lambda action: action.reshape(shape), a flat space)."
-        )
 
 
 def check_layers(name: str, value: Any) -> list[int]:

@@ -18,12 +18,11 @@ from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.common.agent import Agent
-from rlspo.common.collector import Actor, TimeLimits, env_actions, evaluate_in_batches, stack_observations, torch_actor
+from rlspo.common.collector import Actor, TimeLimits, env_actions, evaluate_in_batches, torch_actor
 from rlspo.common.errors import (
     DivergedError,
     InvalidRolloutError,
     check_count,
-    check_finite,
     check_fraction,
     check_number,
     env_failure,
@@ -44,6 +43,7 @@ from rlspo.common.settings import (
 )
 from rlspo.common.trees import tree_map
 from rlspo.common.update import MINIBATCH_FIELDS, Minibatch, Parameters, Update
+from rlspo.common.vector_env import only_reset
 
 Tensor = torch.Tensor
 SelfAgent = TypeVar("SelfAgent", bound="OnPolicyAgent")
@@ -192,6 +192,7 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         self.update = self._new_update()
 
     def _new_update(self, compiled: bool = False) -> Update:
+        self.policy.make_functional()
         update = Update(self._whole_loss, self.policy, self.policy.optimizer, self.max_grad_norm, self.target_kl)
         update.use_compiled(compiled, or_eager=self.compile == "auto")
         return update
@@ -203,16 +204,14 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         new_obs: Any
         try:
             new_obs, rewards, dones, infos = env.step(actions)
-            check_finite(new_obs, rewards, step)
-        except InvalidRolloutError:
-            self._check_actions(actions)
-            raise
         except Exception as error:
             self._check_actions(actions)
             raise env_failure(error, step) from error
-        for index in np.flatnonzero(dones):  # a time limit's last observation reaches the update as a bootstrap value
-            if infos[index].get("TimeLimit.truncated", False) and "terminal_observation" in infos[index]:
-                check_finite(stack_observations([infos[index]["terminal_observation"]]), np.zeros(1), step, int(index))
+        try:
+            self.check_step(new_obs, rewards, dones, infos, step)
+        except InvalidRolloutError:
+            self._check_actions(actions)
+            raise
         return new_obs, rewards, dones, infos
 
     def collect_rollouts(
@@ -225,7 +224,6 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         buffer: Any = rollout_buffer
         observations: Any = self._last_obs
         episode_starts: Any = self._last_episode_starts
-        check_finite(observations, np.zeros(env.num_envs), self.num_timesteps // env.num_envs)
         self.policy.set_training_mode(False)
         buffer.reset()
         if self.use_sde:
@@ -256,10 +254,11 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
                 fields |= {"values": values, "log_probs": log_probs}
             buffer.add(**fields, **self.step_fields(infos))
             for index, info in enumerate(infos):
-                if "autoreset" in info:  # the environment only reset: nothing was decided in this step
+                if only_reset(info):
                     buffer.data["valid"][n_steps, index] = False
-            self._last_obs = observations = new_obs
-            self._last_episode_starts = episode_starts = dones
+            # Copies, because a VecEnv may write its next step into the same arrays.
+            self._last_obs = observations = tree_map(np.array, new_obs)
+            self._last_episode_starts = episode_starts = np.array(dones)
 
         self._evaluate_rollout(buffer, time_limits, observations, dones, acted_by_torch=values is not None)
         callback.update_locals(locals())
@@ -357,14 +356,14 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
 
         :raises DivergedError: where loss, gradient or weights become NaN or infinite
         """
-        self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
-        if not self.update.flat.holds(self.policy, self.policy.optimizer):
+        if not self.update.holds(self.policy, self.policy.optimizer):
             self.update.flat.publish_steps()
             self.update = self._new_update(self.update.compiled)
         update = self.update
         hyper = update.tensors_of(self.scalars())
         data = self.learning_data()
+        self.policy.set_training_mode(True)
         reports: list[Tensor] = []
         before: Any = None
         update.use_size(self.minibatch_size)
@@ -390,6 +389,7 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
                     break
             else:
                 update.flat.show_gradients(before)
+        self.policy.set_training_mode(False)
         read = torch.stack(reports).cpu().numpy()
         self._check_update(read, len(sizes))
         update.flat.publish_steps()
@@ -462,7 +462,8 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         rollout = self.n_steps * self.n_envs
         self.decide_on_compiling(-(-int(total_timesteps) // rollout) * self.updates_per_rollout())
         name = tb_log_name or type(self).__name__
-        return super().learn(int(total_timesteps), callback, log_interval, name, reset_num_timesteps, progress_bar)
+        with self.randomness.lend_globals():
+            return super().learn(int(total_timesteps), callback, log_interval, name, reset_num_timesteps, progress_bar)
 
     # Saving and loading.
 

@@ -13,8 +13,9 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples, Repla
 from stable_baselines3.common.vec_env import VecNormalize
 
 from rlspo.common.compilation import stays
-from rlspo.common.rollout_buffer import Field, action_field, observation_fields
+from rlspo.common.rollout_buffer import Field, action_field, check_rows, observation_fields
 from rlspo.common.trees import tree_leaves, tree_map
+from rlspo.common.vector_env import only_reset
 
 
 class ReplayBuffer(SB3ReplayBuffer):
@@ -109,19 +110,25 @@ class ReplayBuffer(SB3ReplayBuffer):
         :param done: whether the episode ended
         :param infos: of the environments, see ``handle_timeout_termination``
         :param extra: the extra fields, by name
+        :raises ValueError: for other shapes, or types that do not fit
         """
-        if not self.data:
-            self._make_room()
+        actions = np.asarray(action)
+        if actions.shape == (len(infos), *(self.action_space.shape or ())):
+            actions = actions.reshape(len(infos), *self.fields["actions"].shape)
         cut = np.array([self.handle_timeout_termination and info.get("TimeLimit.truncated", False) for info in infos])
         rows = {
-            "observations": obs,
-            "next_observations": next_obs,
-            "actions": action.reshape(len(infos), -1),
+            "observations": tree_map(_without_column, obs, self.fields["observations"]),
+            "next_observations": tree_map(_without_column, next_obs, self.fields["observations"]),
+            "actions": actions,
             "rewards": reward,
             "dones": np.asarray(done, np.float32) * (1.0 - cut),
             **extra,
         }
-        kept = np.array([index for index, info in enumerate(infos) if "autoreset" not in info], np.int64)
+        for name, value in rows.items():
+            check_rows(name, value, self.fields[name], len(infos))
+        if not self.data:
+            self._make_room()
+        kept = np.array([index for index, info in enumerate(infos) if not only_reset(info)], np.int64)
         for name, value in rows.items():
             tree_map(lambda store, part: self._write(store, np.asarray(part)[kept]), self.data[name], value)
         self.full |= self.pos + len(kept) >= self.buffer_size
@@ -129,7 +136,7 @@ class ReplayBuffer(SB3ReplayBuffer):
 
     def _write(self, store: torch.Tensor, rows: np.ndarray) -> None:
         """Write ``rows`` from ``pos`` on, a stretch before the ring's end and what is left from its beginning."""
-        rows, at = rows.reshape(-1, *store.shape[1:]), self.pos
+        at = self.pos
         while len(rows):
             stretch = rows[: self.buffer_size - at]
             if store.device.type == "cpu":
@@ -154,11 +161,14 @@ class ReplayBuffer(SB3ReplayBuffer):
         """
         return self._get_samples(self.rows(batch_size).cpu().numpy(), env)
 
-    def _get_samples(self, batch_inds: np.ndarray, env: VecNormalize | None = None) -> Any:
+    def _get_samples(self, batch_inds: np.ndarray, env: VecNormalize | None = None, as_seen: bool = False) -> Any:
+        """
+        :param as_seen: observations are in the buffer as the agent saw them; only rewards are normalised
+        """
         at = torch.as_tensor(batch_inds, device=self.device)
         data: dict[str, Any] = {name: tree_map(lambda store: store[at], self.data[name]) for name in self.fields}
         for name in ("observations", "next_observations"):
-            if env is not None:
+            if env is not None and not as_seen:
                 plain: Any = self._normalize_obs(tree_map(lambda rows: rows.cpu().numpy(), data[name]), env)
                 data[name] = tree_map(self.to_torch, plain)
         rewards = data["rewards"].reshape(-1, 1)
@@ -190,3 +200,8 @@ class ReplayBuffer(SB3ReplayBuffer):
             self._make_room()
             for name, tree in filled.items():
                 tree_map(lambda store, part: store[: len(part)].copy_(part), self.data[name], tree)
+
+
+def _without_column(rows: Any, field: Field) -> Any:
+    """Choices are numbers here, and rows of one number in SB3's buffers."""
+    return rows[:, 0] if field.shape == () and np.ndim(rows) == 2 and np.shape(rows)[1] == 1 else rows

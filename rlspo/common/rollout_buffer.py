@@ -59,6 +59,41 @@ def action_field(space: spaces.Space) -> Field:
     return space_field(space)
 
 
+def check_rows(name: str, given: Any, field: Field | dict[str, Field], count: int) -> None:
+    """Refuse what does not fit a field as it is: nothing is reshaped, broadcast or cut to another type to make it fit.
+
+    :param name: for the message
+    :param given: one row for each environment, ``(count, *field.shape)``, or a dictionary of such arrays
+    :param field: that is to hold it
+    :param count: environments
+    :raises ValueError: for another shape, a missing key, or fractions where the field holds whole numbers
+    """
+    if isinstance(field, dict):
+        missing = sorted(field.keys() - given.keys()) if isinstance(given, dict) else sorted(field)
+        if missing:
+            raise ValueError(f"{name} lacks {', '.join(map(repr, missing))}; it must be a dictionary with all of these keys.")
+        for key, part in field.items():
+            check_rows(f"{name}[{key!r}]", given[key], part, count)
+        return
+    rows, expected = np.asarray(given), (count, *field.shape)
+    if rows.shape != expected:
+        turned = rows.ndim == 4 and (*rows.shape[:1], *rows.shape[3:], *rows.shape[1:3]) == expected
+        hint = " These are images with the channel last; put a VecTransposeImage around the environment." if turned else ""
+        raise ValueError(
+            f"{name} has the shape {rows.shape}; it must be {expected}: a row for each of {count} environment(s), as the "
+            f"spaces say.{hint}"
+        )
+    if rows.dtype == field.dtype or np.can_cast(rows.dtype, field.dtype, "same_kind"):
+        return
+    # Of an image, fractions may come later where the first numbers are whole.
+    by_value = np.issubdtype(rows.dtype, np.integer) or field.dtype != np.uint8
+    if not by_value or not np.array_equal(rows, rows.astype(field.dtype)):
+        raise ValueError(
+            f"{name} is {rows.dtype}, but the spaces say {np.dtype(field.dtype)}, which cannot hold it. Let the environment "
+            "give what its space says, or declare the space that it gives."
+        )
+
+
 class RolloutBuffer(BaseBuffer):
     """``n_steps`` steps of ``n_envs`` environments, every field of shape ``(n_steps, n_envs, *field.shape)``.
 
@@ -125,11 +160,15 @@ class RolloutBuffer(BaseBuffer):
         """Record one step of all environments.
 
         :param fields: by name, each of shape ``(n_envs, *field.shape)``
+        :raises ValueError: where the first of a rollout have another shape, or a type that does not fit
         """
         if args:
             raise TypeError("Fields are recorded by name: add(observations=..., actions=..., rewards=..., ...).")
         if self.pos >= self.buffer_size:
             raise IndexError(f"The buffer holds {self.buffer_size} steps and is full; call reset() first.")
+        if self.pos == 0:  # once for each rollout: a source does not change what it gives
+            for name, value in fields.items():
+                check_rows(name, value, self.fields[name], self.n_envs)
         for name, value in fields.items():
             store = self.data[name]
             if isinstance(store, dict):

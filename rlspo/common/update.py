@@ -12,6 +12,7 @@ from torch import nn
 from rlspo.common.compilation import Compilable, stays
 from rlspo.common.flat_parameters import FlatParameters
 from rlspo.common.last_good import LastGood
+from rlspo.common.running_statistics import Recording, RunningStatistics, statistic_names
 from rlspo.common.trees import tree_map
 
 Tensor = torch.Tensor
@@ -86,6 +87,7 @@ class Update(Compilable):
     ) -> None:
         self.loss = loss
         self.flat = FlatParameters(module, optimizer)
+        self.statistics = RunningStatistics(module, statistic_names(module))
         self.clip_sizes = self.flat.clip_sizes()
         self.rates = self.flat.rates()
         self.optimizer = optimizer
@@ -105,6 +107,10 @@ class Update(Compilable):
     def pure_function(self) -> Callable[..., Any]:
         """A whole step, or the gradient alone where the optimiser steps outside."""
         return self._step if self.flat.adam else self._clipped_gradient
+
+    def holds(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether the module's parameters and statistics still are where this update writes to."""
+        return self.flat.holds(module, optimizer) and self.statistics.held_by(module)
 
     def begin(self) -> None:
         """Start a round of minibatches: lift the stop that ``target_kl`` may have set, look at the optimiser."""
@@ -147,8 +153,9 @@ class Update(Compilable):
         noise: Any,
     ) -> tuple[Tensor, Tensor]:
         batch = gather(data, indices, hyper, noise)
-        compute = torch.func.grad_and_value(lambda parameters: self.loss(parameters, batch), has_aux=True)
-        named_gradient, (loss, stats) = compute(self.flat.named(values))
+        compute = torch.func.grad_and_value(lambda parameters: self._recorded_loss(parameters, batch), has_aux=True)
+        named_gradient, (loss, (stats, statistics)) = compute(self.flat.named(values))
+        self.statistics.write(statistics, where=active)  # as in SB3, those of the minibatch that target_kl stops at, too
         gradient = self.flat.flatten(named_gradient)
         limit = hyper.get("max_grad_norm", self.max_grad_norm)
         parts = gradient.split(self.clip_sizes)
@@ -157,6 +164,15 @@ class Update(Compilable):
         norm = norms[0] if len(norms) == 1 else torch.stack(norms).norm()
         scalars = [loss, *stats.values(), norm, active]
         return torch.cat(clipped), torch.cat([scalar.detach().reshape(1).to(torch.float32) for scalar in scalars])
+
+    def _recorded_loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, Any]:
+        """The loss, its statistics, and what it made of the running statistics of layers."""
+        if not self.statistics:
+            loss, stats = self.loss(parameters, batch)
+            return loss, (stats, {})
+        seen = Recording({**parameters, **self.statistics.read()})
+        loss, stats = self.loss(seen, batch)
+        return loss, (stats, {name: seen[name] for name in self.statistics.views})
 
     def _stops(self, hyper: dict[str, Tensor]) -> bool:
         return "target_kl" in hyper or self.target_kl is not None

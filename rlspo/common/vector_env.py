@@ -7,7 +7,7 @@ SB3 resets an environment in the step that ends its episode and hands over the l
     the same as SB3; the last observation and info are in ``final_obs`` and ``final_info``.
 ``NEXT_STEP``
     the step *after* the last one ignores its action and only resets. Such a step is no transition of the task: it is
-    marked ``info["autoreset"]``, and whoever learns from the rollout leaves it out.
+    marked in its info (:func:`only_reset`), and whoever learns from the rollout leaves it out.
 ``DISABLED``
     nobody resets; the adapter does, in the same step, as SB3 would.
 """
@@ -29,6 +29,13 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 from rlspo.common.trees import tree_map
 
 ARRAY_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+#: Key of an info, under a name that no environment uses.
+ONLY_RESET = "rlspo.only_reset"
+
+
+def only_reset(info: dict[str, Any]) -> bool:
+    """Whether the environment only reset in the step that gave this info, and nothing was decided."""
+    return info.get(ONLY_RESET, False) is True
 
 
 class GymnasiumVecEnv(VecEnv):
@@ -102,7 +109,7 @@ class GymnasiumVecEnv(VecEnv):
         rewards = np.where(only_reset, 0.0, rewards)
 
         for i in _where(only_reset):
-            self.reset_infos[i], infos[i] = infos[i], {"autoreset": True}
+            self.reset_infos[i], infos[i] = infos[i], {ONLY_RESET: True}
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
             self._take_final(infos, dones)
         else:

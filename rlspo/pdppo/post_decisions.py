@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env.stacked_observations import StackedObserva
 from rlspo.common.collector import stack_observations
 from rlspo.common.errors import MissingPostDecisionError
 from rlspo.common.trees import tree_map
-from rlspo.common.vector_env import GymnasiumVecEnv
+from rlspo.common.vector_env import GymnasiumVecEnv, only_reset
 from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, SPACE, is_number
 from rlspo.envs.transforming import check_wrappers
 
@@ -95,7 +95,7 @@ class PostDecisions:
         :param step: environment steps that each has taken, for messages
         :raises MissingPostDecisionError: where an info lacks them, or they are not elements of the declared space
         """
-        decided = [index for index, info in enumerate(infos) if "autoreset" not in info]
+        decided = [index for index, info in enumerate(infos) if not only_reset(info)]
         for index in decided:
             missing = [key for key in (OBSERVATION_KEY, REWARD_KEY) if key not in infos[index]]
             if missing:
@@ -105,7 +105,7 @@ class PostDecisions:
         for index in decided:
             self._check(infos[index][OBSERVATION_KEY], index, step)
         example = infos[decided[0]][OBSERVATION_KEY]
-        observations = [info[OBSERVATION_KEY] if "autoreset" not in info else example for info in infos]
+        observations = [info[OBSERVATION_KEY] if not only_reset(info) else example for info in infos]
         rewards = np.array([_number(info.get(REWARD_KEY, 0.0), index, step) for index, info in enumerate(infos)])
         return self._seen(stack_observations(observations)), self._scaled(rewards)
 
@@ -128,7 +128,7 @@ class PostDecisions:
         """
         observations, rewards = self._foreseen
         for index, info in enumerate(infos):
-            if "autoreset" in info:
+            if only_reset(info):
                 continue
             seen = tree_map(lambda part, index=index: part[index], observations)
             for what, told, foreseen in (("r^x", info[REWARD_KEY], rewards[index]), ("s^x", info[OBSERVATION_KEY], seen)):
@@ -153,8 +153,8 @@ class PostDecisions:
         """
         assert self._many is not None
         observations, rewards = self._many(actions)
-        # As the environments gave them.
-        self._foreseen = tree_map(lambda part: part[:, -1], observations), rewards[:, -1]
+        # As the environments gave them; copies, since the step may write into the same arrays.
+        self._foreseen = tree_map(lambda part: np.array(part[:, -1]), observations), np.array(rewards[:, -1])
         if self._observe:
             self.before_step()
             columns = [self._seen(tree_map(lambda part, m=m: part[:, m], observations)) for m in range(actions.shape[1])]

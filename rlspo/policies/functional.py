@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from rlspo.common.running_statistics import Recording, statistic_names
+from rlspo.common.spaces import as_env_numbers
 from rlspo.common.trees import tree_map
 
 Tensor = torch.Tensor
@@ -34,24 +37,46 @@ class Functional(nn.Module):
 
     _methods: nn.Module
     device: Any
+    action_space: Any
+    #: Buffers that layers write to in training mode (batch normalisation), by name.
+    statistic_names: list[str]
     #: Source of the samples of ``predict(deterministic=False)``; None: torch's global generator. Set by the agent.
     generator: torch.Generator | None = None
     #: Run the features extractor under autocast to this type; None for float32. Set by the agent (``precision``).
     convolution_dtype: torch.dtype | None = None
 
+    def predict(self, *args: Any, **kwargs: Any) -> tuple[np.ndarray, Any]:
+        """As SB3's; choices are elements of the action space, also where that starts elsewhere than at 0."""
+        actions, state = super().predict(*args, **kwargs)  # type: ignore[misc]
+        return as_env_numbers(actions, self.action_space), state
+
     def make_functional(self) -> None:
-        """Look at the layers that were built."""
+        """Look at the layers that were built, or changed since."""
         owners = [id(parameter) for module in self.modules() for parameter in module.parameters(recurse=False)]
         self._tied = len(owners) != len(set(owners))
+        self.statistic_names = self._statistic_names()
         # Not a submodule (it would contain its own parent), hence past nn.Module's registration.
         self.__dict__["_methods"] = _Methods(self)
 
+    def _statistic_names(self) -> list[str]:
+        return statistic_names(self)
+
     def _with(self, parameters: Parameters, method: str, inputs: Any) -> Any:
-        """``method(inputs)`` with ``parameters`` (by name, as in ``named_parameters``) instead of the module's own."""
+        """``method(inputs)`` with ``parameters`` (by name, as in ``named_parameters``) instead of the module's own.
+
+        In training mode layers write their running statistics to copies, which a :class:`Recording` is given back.
+        """
         # The tie that functional_call looks for by default is that of one module under two names (a shared features
         # extractor), which needs none and breaks compilation; only one parameter in two modules does.
         renamed = {f"policy.{name}": tensor for name, tensor in parameters.items()}
-        return torch.func.functional_call(self._methods, renamed, (method, inputs), tie_weights=self._tied)
+        written = self.statistic_names if self.training else []
+        for name in written:
+            before = parameters[name] if name in parameters else self.get_buffer(name)
+            renamed[f"policy.{name}"] = before.clone()
+        result = torch.func.functional_call(self._methods, renamed, (method, inputs), tie_weights=self._tied)
+        if isinstance(parameters, Recording):
+            parameters.update({name: renamed[f"policy.{name}"] for name in written})
+        return result
 
     def _features(self, inputs: Any, extractor: nn.Module) -> Tensor:
         inputs = tree_map(_channels_last, inputs)

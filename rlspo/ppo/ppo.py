@@ -37,7 +37,8 @@ class PPO(OnPolicyAgent):
 
     :param policy: ``"MlpPolicy"`` (vectors), ``"CnnPolicy"`` (images), ``"MultiInputPolicy"`` (Dict observations), their
         mixtures of experts ``"MoeMlpPolicy"``, ``"MoeCnnPolicy"`` and ``"MoeMultiInputPolicy"``
-        (:class:`rlspo.policies.moe.MixtureOfExperts`), or a subclass of :class:`rlspo.policies.ActorCriticPolicy`
+        (:class:`rlspo.policies.moe.MixtureOfExperts`), or a subclass of SB3's ``ActorCriticPolicy`` or of
+        :class:`rlspo.policies.ActorCriticPolicy`
     :param env: environment id, gymnasium environment, SB3 VecEnv or gymnasium VectorEnv
     :param learning_rate: of Adam, or a function of the remaining progress (1 to 0); lower it when ``approx_kl`` or the
         return jump, usual range 3e-5 to 1e-3
@@ -71,7 +72,7 @@ class PPO(OnPolicyAgent):
     :param compile: compile the update as a whole (see the docs on speed): ``"auto"`` where the run is long enough to pay
     :param precision: of convolutions: ``"float32"``, ``"bfloat16"``, or ``"auto"`` (bfloat16 where the hardware has it)
     :raises ValueError: for values out of range, here and where a setting is changed later
-    :raises TypeError: for a policy class without rlspo's functional methods
+    :raises TypeError: for a policy class that losses cannot use
 
     >>> from rlspo import PPO
     >>> model = PPO("MlpPolicy", "CartPole-v1", n_steps=64, seed=0).learn(128)
@@ -166,7 +167,7 @@ class PPO(OnPolicyAgent):
             self._setup_model()
 
     def _setup_model(self) -> None:
-        self.policy_class = functional_policy_class(self.policy_class)
+        self.policy_class = functional_policy_class(self.policy_class, self.policy_aliases)
         super()._setup_model()
         self.clip_range = FloatSchedule(self.clip_range)
         if self.clip_range_vf is not None:

@@ -48,7 +48,8 @@ class SAC(OffPolicyAgent, SB3SAC):
 
     :param policy: ``"MlpPolicy"`` (vectors), ``"CnnPolicy"`` (images), ``"MultiInputPolicy"`` (Dict observations), their
         mixtures of experts ``"MoeMlpPolicy"``, ``"MoeCnnPolicy"`` and ``"MoeMultiInputPolicy"``
-        (:class:`rlspo.sac.moe.MoeSACPolicy`), or a subclass of :class:`rlspo.sac.policies.SACPolicy`
+        (:class:`rlspo.sac.moe.MoeSACPolicy`), or a subclass of SB3's ``SACPolicy`` or of
+        :class:`rlspo.sac.policies.SACPolicy`
     :param env: environment id, gymnasium environment, SB3 VecEnv or gymnasium VectorEnv; its actions are a Box
     :param learning_rate: of all Adam optimisers, or a function of the remaining progress; usual range 1e-4 to 1e-3
     :param buffer_size: transitions kept (1e5 to 1e6; images need less)
@@ -81,7 +82,7 @@ class SAC(OffPolicyAgent, SB3SAC):
     :param precision: of hidden layers while learning: ``"float32"``, ``"bfloat16"``, or ``"auto"`` (bfloat16 where the
         hardware has it); output layers, weights and optimisers stay float32
     :raises ValueError: for values out of range
-    :raises TypeError: for a policy class without rlspo's functional methods
+    :raises TypeError: for a policy class that losses cannot use
 
     >>> from rlspo import SAC
     >>> model = SAC("MlpPolicy", "Pendulum-v1", learning_starts=20, batch_size=16, seed=0).learn(40)
@@ -212,8 +213,14 @@ class SAC(OffPolicyAgent, SB3SAC):
         def soft_q(actions: Tensor) -> Tensor:
             return self.policy.q_values(parameters, inputs, actions).amin(dim=0)
 
-        loss, log_prob, stats = self.policy.actor_loss(parameters, inputs, batch.noise["now"], batch.ent_coef, soft_q)
+        # What the actor's layers see here, SB3 lets them see before the critics learn: see_observations has done so.
+        actor = dict(parameters)
+        loss, log_prob, stats = self.policy.actor_loss(actor, inputs, batch.noise["now"], batch.ent_coef, soft_q)
         return loss, (log_prob, stats)
+
+    def see_observations(self, parameters: Parameters, batch: Transitions) -> None:
+        """Let the running statistics of the actor's layers see the observations."""
+        self.policy.sample(parameters, self.policy.preprocess(batch.observations), batch.noise["now"])
 
     # Construction.
 
@@ -224,12 +231,10 @@ class SAC(OffPolicyAgent, SB3SAC):
         return wrapped
 
     def _setup_model(self) -> None:
-        self.policy_class = functional_sac_policy_class(self.policy_class)
+        self.policy_class = functional_sac_policy_class(self.policy_class, self.policy_aliases)
         super()._setup_model()
         low = self.precision == "bfloat16" or (self.precision == "auto" and bfloat16_is_fast(self.device))
         self.policy.matmul_dtype = torch.bfloat16 if low else None
-        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.policy.modules()):
-            raise ValueError("The policy has batch normalisation, whose running statistics a pure update cannot change.")
         self.update = self._new_update()
 
     def _new_update(self, compiled: bool = False) -> SACUpdate:
@@ -238,12 +243,14 @@ class SAC(OffPolicyAgent, SB3SAC):
             temperature = nn.Module()
             self.log_ent_coef = _as_parameter(self.log_ent_coef, self.ent_coef_optimizer)
             temperature.register_parameter("log_ent_coef", self.log_ent_coef)
+        self.policy.make_functional()
         update = SACUpdate(
             self.policy,
             temperature,
             self.ent_coef_optimizer,
             self.critic_loss,
             self.actor_loss,
+            self.see_observations,
         )
         update.use_compiled(compiled, or_eager=self.compile == "auto")
         return update
@@ -278,12 +285,12 @@ class SAC(OffPolicyAgent, SB3SAC):
         """
         if gradient_steps == 0:
             return
-        self.policy.set_training_mode(True)
         self._update_learning_rate(self._optimizers())
         if not self.update.holds() or (self.ent_coef_optimizer is not None and not self._holds_temperature()):
             self.update.publish_steps()
             self.update = self._new_update(self.update.compiled)
         hyper = self.hyper()
+        self.policy.set_training_mode(True)
         reports = []
         self.update.use_size(batch_size)
         self.update.refresh()

@@ -13,6 +13,7 @@ from torch import nn
 from rlspo.common.compilation import Compilable
 from rlspo.common.flat_parameters import FlatParameters, FlatVector
 from rlspo.common.last_good import LastGood
+from rlspo.common.running_statistics import Recording, RunningStatistics, statistic_names
 from rlspo.common.trees import tree_map
 
 Tensor = torch.Tensor
@@ -57,6 +58,7 @@ class SACUpdate(Compilable):
     :param temperature_optimizer: of it
     :param critic_loss: of all parameters and transitions
     :param actor_loss: returns the loss, and log pi of its actions, ``(B,)``, with scalar statistics
+    :param see_observations: called first where layers keep running statistics (batch normalisation)
     :raises ValueError: for optimisers other than Adam and AdamW
     """
 
@@ -67,8 +69,10 @@ class SACUpdate(Compilable):
         temperature_optimizer: torch.optim.Optimizer | None,
         critic_loss: CriticLoss,
         actor_loss: ActorLoss,
+        see_observations: Callable[[Parameters, Transitions], None],
     ) -> None:
         self.policy = policy
+        self.see_observations = see_observations
         self.critic_loss, self.actor_loss = critic_loss, actor_loss
         modules = {"actor": _named("actor", policy.actor), "critic": _named("critic", _own_critic(policy))}
         self.optimizers = {"actor": policy.actor.optimizer, "critic": policy.critic.optimizer}
@@ -77,6 +81,11 @@ class SACUpdate(Compilable):
         self.modules = modules
         self.parts = {name: FlatParameters(module, self.optimizers[name]) for name, module in modules.items()}
         self.target = FlatVector([*_named("critic_target", policy.critic_target).named_parameters()])
+        self.statistics = RunningStatistics(policy, policy.statistic_names)
+        self.target_statistics = RunningStatistics(
+            policy,
+            [name for name in statistic_names(policy) if name.startswith("critic_target.") and ".running_" in name],
+        )
         for name, part in self.parts.items():
             if part.adam is None:
                 raise ValueError(
@@ -103,6 +112,7 @@ class SACUpdate(Compilable):
         parts = (part.holds(self.modules[name], self.optimizers[name]) for name, part in self.parts.items())
         same = self.optimizers["actor"] is self.policy.actor.optimizer
         same &= self.optimizers["critic"] is self.policy.critic.optimizer
+        same &= self.statistics.held_by(self.policy) and self.target_statistics.held_by(self.policy)
         return same and all(parts) and self.target.holds_all([*self.policy.critic_target.parameters()])
 
     def refresh(self) -> None:
@@ -155,11 +165,17 @@ class SACUpdate(Compilable):
         return self._new_states(states, self.target.values, *given)[2]
 
     def _step(self, states: dict[str, State], target: Tensor, *given: Any) -> Tensor:
-        new_states, new_target, stats = self._new_states(states, target, *given)
+        new_states, new_target, stats, statistics = self._new_states(states, target, *given)
         for name, state in states.items():
             for old, new in zip(state, new_states[name], strict=True):
                 old.copy_(new)
         target.copy_(new_target)
+        if self.statistics:
+            hyper = given[2]
+            self.statistics.write(statistics, where=torch.ones_like(hyper["tau"], dtype=torch.bool))
+            still = self.target_statistics.read()
+            following = {name: self._online(statistics, name, still[name]) for name in still}
+            self.target_statistics.write(following, where=hyper["tau"] > 0)
         return torch.cat([value.detach().reshape(1).to(torch.float32) for value in stats.values()])
 
     def _new_states(
@@ -170,22 +186,38 @@ class SACUpdate(Compilable):
         indices: Tensor,
         hyper: dict[str, Tensor],
         noise: dict[str, Any],
-    ) -> tuple[dict[str, State], Tensor, dict[str, Tensor]]:
+    ) -> tuple[dict[str, State], Tensor, dict[str, Tensor], Parameters]:
         new, stats, rate = dict(states), {}, hyper["learning_rate"]
         learned = "temperature" in states
         ent_coef = states["temperature"][0].exp().squeeze(0) if learned else hyper["ent_coef"]
         batch = self._gather(data, indices, hyper, noise, ent_coef)
         fixed = {**self.parts["actor"].named(states["actor"][0]), **self.target.named(target)}
 
-        gradient, stats["critic_loss"] = torch.func.grad_and_value(lambda p: self.critic_loss({**fixed, **p}, batch))(
+        statistics = self.statistics.read()
+        if statistics:
+            seen = Recording({**fixed, **self.parts["critic"].named(states["critic"][0]), **statistics})
+            self.see_observations(seen, batch)
+            statistics = {name: seen[name] for name in statistics}
+
+        def critic_loss(parameters: Parameters) -> tuple[Tensor, Parameters]:
+            seen = Recording({**fixed, **parameters, **statistics})
+            return self.critic_loss(seen, batch), {name: seen[name] for name in statistics}
+
+        gradient, (stats["critic_loss"], statistics) = torch.func.grad_and_value(critic_loss, has_aux=True)(
             self.parts["critic"].named(states["critic"][0])
         )
         new["critic"] = self._adam("critic", states, gradient, rate)
 
         fixed = self.parts["critic"].named(new["critic"][0])
-        gradient, (stats["actor_loss"], (log_prob, more)) = torch.func.grad_and_value(
-            lambda p: self.actor_loss({**fixed, **p}, batch), has_aux=True
-        )(self.parts["actor"].named(states["actor"][0]))
+
+        def actor_loss(parameters: Parameters) -> tuple[Tensor, Any]:
+            seen = Recording({**fixed, **parameters, **statistics})
+            loss, more = self.actor_loss(seen, batch)
+            return loss, (more, {name: seen[name] for name in statistics})
+
+        gradient, (stats["actor_loss"], ((log_prob, more), statistics)) = torch.func.grad_and_value(actor_loss, has_aux=True)(
+            self.parts["actor"].named(states["actor"][0])
+        )
         new["actor"] = self._adam("actor", states, gradient, rate)
 
         stats["ent_coef"] = ent_coef
@@ -199,7 +231,7 @@ class SACUpdate(Compilable):
         online = {**self.parts["actor"].named(new["actor"][0]), **self.parts["critic"].named(new["critic"][0])}
         still = self.target.named(target)  # what does not learn, a frozen features extractor, has nothing to follow
         following = self.target.flatten({name: self._online(online, name, still[name]) for name in self.target.names})
-        return new, torch.lerp(target, following, hyper["tau"]), {**stats, **more}
+        return new, torch.lerp(target, following, hyper["tau"]), {**stats, **more}, statistics
 
     def _adam(self, name: str, states: dict[str, State], gradient: Parameters, rate: Tensor) -> State:
         part, (values, first, second, steps) = self.parts[name], states[name]

@@ -14,6 +14,7 @@ from rlspo.common.compilation import stays
 from rlspo.common.errors import check_count, check_fraction, check_number
 from rlspo.common.settings import check_limit, check_positive, fixed_setting, setting
 from rlspo.common.update import Minibatch, Parameters
+from rlspo.policies.actor_critic import adopted_policy_class
 from rlspo.spo import losses
 from rlspo.spo.policies import (
     MoeSPOCnnPolicy,
@@ -235,10 +236,11 @@ class SPO(SearchedRollouts):
     # Construction.
 
     def _setup_model(self) -> None:
+        self.policy_class = adopted_policy_class(self.policy_class, self.policy_aliases)
         if not issubclass(self.policy_class, SPOPolicy):
             raise TypeError(
-                f"policy is {self.policy_class!r}; it must be one of {', '.join(self.policy_aliases)}, or a subclass of "
-                "rlspo.spo.SPOPolicy."
+                f"policy is {self.policy_class!r}; it must be one of {', '.join(self.policy_aliases)}, or a subclass of SB3's "
+                "ActorCriticPolicy or of rlspo.spo.SPOPolicy."
             )
         given = self.policy_kwargs
         self.policy_kwargs = {**given, "dual_lr_scale": self.dual_learning_rate / self._highest_learning_rate()}
@@ -262,6 +264,7 @@ class SPO(SearchedRollouts):
 
     def _new_update(self, compiled: bool = False) -> TargetUpdate:
         policy = self.policy
+        policy.make_functional()
         self._set_bounds()
         update = TargetUpdate(
             self._whole_loss, policy, policy.optimizer, self.max_grad_norm, target=policy.target, tau=self.tau

@@ -25,8 +25,8 @@ class TargetUpdate(Update):
         super().__init__(*args, **kwargs)
 
     def target_parameters(self) -> dict[str, Tensor]:
-        """The average as parameters by name."""
-        return self.flat.named(self.target)
+        """The average as parameters by name, with the running statistics of the network that learns."""
+        return {**self.flat.named(self.target), **self.statistics.read()}
 
     def _step(self, values: Tensor, *given: Any) -> Tensor:
         report = super()._step(values, *given)

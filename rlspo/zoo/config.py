@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -30,6 +30,8 @@ class Settings(BaseModel):
     :param callback: SB3 callbacks to run beside the zoo's own
     :param env_kwargs: arguments of the environment, for training and evaluation alike
     :param monitor_kwargs: arguments of SB3's ``Monitor``
+    :param noise_type: of the noise that off-policy agents add to their actions, null for none
+    :param noise_std: its standard deviation, in units of the scaled actions, which are from -1 to 1
     :param provenance: where the values come from
     """
 
@@ -45,6 +47,8 @@ class Settings(BaseModel):
     callback: Pieces | None = None
     env_kwargs: dict[str, Any] = Field(default_factory=dict)
     monitor_kwargs: dict[str, Any] = Field(default_factory=dict)
+    noise_type: Literal["normal", "ornstein-uhlenbeck"] | None = None
+    noise_std: Annotated[float, Ge(0)] | None = None
     provenance: str = ""
 
     @classmethod
@@ -101,6 +105,7 @@ class RunConfig(BaseModel):
     :param gym_packages: modules imported to register environments
     :param eval_env_kwargs: arguments of the evaluation environment on top of ``env_kwargs``
     :param trained_agent: model file that the run continued from
+    :param steps_before: environment steps that this agent had been trained for; the run's own count on from there
     :param device: as asked for
     :param settings: the block's keys that the zoo reads
     :param agent: all arguments of the agent, those left at their defaults included; empty where ``trained_agent``
@@ -118,6 +123,7 @@ class RunConfig(BaseModel):
     eval_env_kwargs: dict[str, Any] = Field(default_factory=dict)
     gym_packages: list[str] = Field(default_factory=list)
     trained_agent: str | None = None
+    steps_before: Annotated[int, Ge(0)] = 0
     vec_env: str = "dummy"
     device: str = "auto"
 

@@ -1,41 +1,20 @@
-"""Writing files whole or not at all: beside their place first, then moved there; and refusing places beforehand."""
+"""Small files written whole or not at all, and refusing places beforehand."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rlspo.common.files import whole
 from rlspo.zoo.errors import UserError
 
-
-@contextlib.contextmanager
-def whole(file: Path) -> Iterator[Path]:
-    """A path to write to, which becomes ``file`` if all goes well; an interruption leaves what was there before.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with whole(Path(folder) / "numbers.txt") as partial:
-    ...         _ = partial.write_text("1 2 3")
-    ...     os.listdir(folder)
-    ['numbers.txt']
-
-    :param file: in a folder that exists; the partial file keeps its ending, by which some libraries choose a format
-    """
-    partial = file.with_name(f"partial_{os.getpid()}_{file.name}")
-    try:
-        yield partial
-        os.replace(partial, file)
-    finally:
-        partial.unlink(missing_ok=True)
+__all__ = ["check_place", "read_whole", "whole", "write_text"]
 
 
-def write_text(file: Path, text: str) -> None:
-    """Write text, whole or not at all."""
-    with whole(file) as partial:
+def write_text(file: Path, text: str, durable: bool = True) -> None:
+    """Write text, whole or not at all; see :func:`~rlspo.common.files.whole`."""
+    with whole(file, durable) as partial:
         partial.write_text(text, encoding="utf-8")
 
 

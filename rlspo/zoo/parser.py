@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import secrets
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
 from rlspo.common.errors import nearest
-from rlspo.zoo import yaml_io
+from rlspo.zoo import literals, yaml_io
+from rlspo.zoo.allowed import ALL
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.rl_zoo3_flags import instead_of
+
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,19 +50,46 @@ class Parser(argparse.ArgumentParser):
         :raises UserError: for flags that do not exist or have values of the wrong form
         :raises SystemExit: after ``--help``
         """
-        args, unknown = self.parse_known_args(arguments)
+        args, unknown = self.parse_known_args(_with_plain_trust(arguments))
         if not unknown:
             return args
         if not unknown[0].startswith("-"):
             hint = " Hyperparameters go after -params." if re.match(r"\w+:", unknown[0]) else ""
             self.error(f"{unknown[0]!r} belongs to no flag.{hint}")
+        given = unknown[0].partition("=")[0]
+        instead = instead_of(self.prog.removeprefix("rlspo "), given)
+        if instead is not None:
+            self.error(f"there is no flag {given}, which rl-baselines3-zoo has: {instead}.")
         flags = [flag for action in self._actions for flag in action.option_strings]
-        guess = nearest(unknown[0].partition("=")[0], flags)
+        guess = nearest(given, flags)
         self.error(f"there is no flag {unknown[0]!r}." + (f" Did you mean {guess}?" if guess else ""))
 
 
+def add_trust(group: Any) -> None:
+    """The flag ``--trust``."""
+    group.add_argument(
+        "--trust",
+        nargs="?",
+        action="append",
+        default=[],
+        const=ALL,
+        metavar="MODULE",
+        help="let files name classes of this module; without one: run whatever code the files of this call hold",
+    )
+
+
+def _with_plain_trust(arguments: Sequence[str]) -> list[str]:
+    """``--trust`` with what it means spelled out where no module follows, but a flag or a path."""
+    words = list(arguments)
+    for place, word in enumerate(words):
+        following = words[place + 1] if place + 1 < len(words) else ""
+        if word == "--trust" and (not _MODULE.fullmatch(following) or Path(following).exists()):
+            words[place] = f"--trust={ALL}"
+    return words
+
+
 class Pairs(argparse.Action):
-    """Collects ``key:value`` words into a mapping; values are YAML."""
+    """Collects ``key:value`` words into a mapping; values are YAML, or Python literals such as ``None`` and ``(1, 2)``."""
 
     def __call__(
         self,
@@ -71,10 +104,21 @@ class Pairs(argparse.Action):
             if not colon or not key.strip():
                 raise UserError(f"{option_string}: {word!r} is not of the form key:value, such as learning_rate:3e-4.")
             try:
-                pairs[key.strip()] = yaml_io.parse(text)
+                pairs[key.strip()] = _value(text)
             except yaml.YAMLError as error:
                 raise UserError(f"{option_string}: the value of {key!r} is not YAML: {text!r}.") from error
         setattr(namespace, self.dest, pairs)
+
+
+def _value(text: str) -> Any:
+    """YAML; what is only text there and a literal in Python is that, as in rl-baselines3-zoo."""
+    value = yaml_io.parse(text)
+    if text.strip() == "None":
+        return None
+    if isinstance(value, str) and literals.is_meant(text):
+        with contextlib.suppress(ValueError):  # else text, which the setting may want
+            return literals.read(value)
+    return value
 
 
 def whole_number(text: str) -> int:

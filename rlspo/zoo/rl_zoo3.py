@@ -7,7 +7,6 @@ all others as nothing: no code of such a file is run.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import yaml
 
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.run_models import choose, numbered
+from rlspo.zoo.values import literal
 
 _STABLE = ("A2C", "DDPG", "DQN", "PPO", "SAC", "TD3")
 _CONTRIB = ("ARS", "CrossQ", "QRDQN", "TQC", "TRPO")
@@ -103,12 +103,4 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _literal(value: Any, record: Path, key: str) -> Any:
     """A value; of text that is Python only literals, such as ``"{'norm_obs': True}"`` or ``"dict(norm_obs=True)"``."""
-    if not isinstance(value, str) or not value.strip().startswith(("{", "[", "(", "dict(")):
-        return value
-    try:
-        node = ast.parse(value.strip(), mode="eval").body
-        if isinstance(node, ast.Call) and not node.args:
-            return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in node.keywords}
-        return ast.literal_eval(node)
-    except (ValueError, SyntaxError) as error:
-        raise UserError(f"{record / 'config.yml'}: {key} is Python code, which is not run: {value}") from error
+    return literal(key, value, Any, str(record / "config.yml"))

@@ -132,8 +132,8 @@ def check_value(key: str, value: Any, annotation: Any, where: str) -> Any:
         if isinstance(value, float) and value.is_integer():  # 50000.0, as some files have it for a whole number
             return check_value(key, int(value), annotation, where)
         message = f"{where}: {key} is {value!r}, but must be {describe(annotation)}."
-        if isinstance(value, str) and value.lstrip().startswith(("dict(", "{", "[", "lambda")):
-            message += " Python expressions are not read: write a YAML mapping or list, without quotes."
+        if isinstance(value, str) and value.lstrip().startswith("lambda"):
+            message += " Python is not run."
         raise UserError(message) from error
 
 

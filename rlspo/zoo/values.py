@@ -12,6 +12,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from torch import nn
 
 from rlspo.common.errors import did_you_mean
+from rlspo.zoo import literals
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.signatures import Signature, admits, check_names, check_value
 
@@ -24,6 +25,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
 }
 _LINEAR = "lin_"
+_SCHEDULES = (_LINEAR, "linear_")
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,24 +53,51 @@ def arguments(values: Mapping[str, Any], signature: Signature, where: Callable[[
     converted = {}
     for key, value in values.items():
         annotation = signature.parameters[key].annotation if key in signature.parameters else Any
-        converted[key] = check_value(key, _convert(key, value, annotation, where(key)), annotation, where(key))
+        read = literal(key, value, annotation, where(key))
+        converted[key] = check_value(key, _convert(key, read, annotation, where(key)), annotation, where(key))
     return converted
+
+
+def literal(key: str, value: Any, annotation: Any, where: str) -> Any:
+    """The data in text that is a Python mapping or list, as rl-baselines3-zoo writes them; any other value as it is.
+
+    >>> literal("policy_kwargs", "dict(net_arch=[400, 300])", dict | None, "here")
+    {'net_arch': [400, 300]}
+
+    :param annotation: of what is wanted; where that may be text, text stays text
+    :param where: where it was written, for messages
+    :raises UserError: if it is Python that would have to be run
+    """
+    if not literals.is_meant(value) or admits(annotation, str):
+        return value
+    try:
+        return literals.read(value)
+    except ValueError as error:
+        raise UserError(
+            f"{where}: {key} is {value!r}. Of Python only literals are read, and nothing is run: {error}. Write a YAML "
+            "mapping or list instead, with classes by their dotted paths."
+        ) from error
 
 
 def _convert(key: str, value: Any, annotation: Any, where: str) -> Any:
     """Build what YAML cannot hold: schedules, classes and tuples."""
     if isinstance(value, str) and admits(annotation, Callable):
-        return linear_schedule(key, value, where) if value.startswith(_LINEAR) else value
+        return linear_schedule(key, value, where) if value.startswith(_SCHEDULES) else value
     if isinstance(value, str) and admits(annotation, type) and not admits(annotation, str):
         return _class(key, value, where)
     if isinstance(value, list) and admits(annotation, tuple) and not admits(annotation, list):
         return tuple(value)
+    if key == "net_arch" and isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
+        return value[0]  # as files for SB3 before 1.8 have it
     return value
 
 
 def linear_schedule(key: str, text: str, where: str) -> LinearSchedule:
-    """``lin_3e-4``: falling from 3e-4 to 0 over training, in a straight line; ``lin_3e-4@0.6``: over 60 % of it."""
-    start, _, fraction = text.removeprefix(_LINEAR).partition("@")
+    """``lin_3e-4``: falling from 3e-4 to 0 over training, in a straight line; ``lin_3e-4@0.6``: over 60 % of it.
+
+    ``linear_3e-4`` is the same.
+    """
+    start, _, fraction = text.partition("_")[2].partition("@")
     try:
         schedule = LinearSchedule(float(start), 0.0, float(fraction or 1.0))
         if not 0 < schedule.end_fraction <= 1:
@@ -83,8 +112,9 @@ def linear_schedule(key: str, text: str, where: str) -> LinearSchedule:
 
 def _class(key: str, text: str, where: str) -> Any:
     """A class by its short name (activation functions) or dotted path."""
-    if "." in text:
-        return imported(text, f"{where}: {key}")
+    path = literals.class_path(text) or text
+    if "." in path:
+        return imported(path, f"{where}: {key}")
     if key == "activation_fn":
         if text.lower() not in ACTIVATIONS:
             raise UserError(f"{where}: activation_fn is {text!r}. {did_you_mean(text, ACTIVATIONS)}")

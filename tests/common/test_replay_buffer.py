@@ -10,6 +10,7 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from rlspo import SAC
 from rlspo.common.replay_buffer import ReplayBuffer
+from rlspo.common.vector_env import ONLY_RESET
 from tests.spaces import OBSERVATIONS, SpacesEnv
 
 SMALL: dict[str, Any] = {"learning_starts": 10, "batch_size": 16, "buffer_size": 200, "seed": 1}
@@ -25,7 +26,7 @@ def test_the_ring_keeps_the_last_transitions(device: str) -> None:
         row = np.full((2, 5), step, np.float32) + np.array([[0.0], [0.5]])
         infos: list[dict[str, Any]] = [{}, {"TimeLimit.truncated": True}]
         if step == 2:
-            infos[0]["autoreset"] = True  # this environment only reset
+            infos[0][ONLY_RESET] = True  # this environment only reset
         buffer.add(row, row + 1, np.zeros((2, 2)), row[:, 0], np.array([step == 3, True]), infos)
     assert buffer.size() == 5
     kept = dict(zip(buffer.data["rewards"].tolist(), buffer.data["dones"].tolist(), strict=True))

@@ -14,7 +14,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from rlspo.common.vector_env import GymnasiumVecEnv, autoreset_mode, split_infos
+from rlspo.common.vector_env import GymnasiumVecEnv, autoreset_mode, only_reset, split_infos
 
 MODES = list(AutoresetMode)
 
@@ -114,8 +114,8 @@ def test_next_step_marks_the_step_that_only_resets(vector: type) -> None:
     np.testing.assert_array_equal(np.stack(rewards)[:, 1], [1, 2, 3, 0, 1, 2])
     np.testing.assert_array_equal(np.stack(dones)[:, 0], [False, True, False, False, True, False])
     np.testing.assert_array_equal(np.stack(dones)[:, 1], [False, False, True, False, False, False])
-    assert [info[0].get("autoreset", False) for info in infos] == [False, False, True, False, False, True]
-    assert [info[1].get("autoreset", False) for info in infos] == [False, False, False, True, False, False]
+    assert [only_reset(info[0]) for info in infos] == [False, False, True, False, False, True]
+    assert [only_reset(info[1]) for info in infos] == [False, False, False, True, False, False]
     np.testing.assert_array_equal(infos[1][0]["terminal_observation"], [1, 2])
     np.testing.assert_array_equal(infos[4][0]["terminal_observation"], [2, 2])
     np.testing.assert_array_equal(np.stack(observations)[:, 0], [[1, 1], [1, 2], [2, 0], [2, 1], [2, 2], [3, 0]])
@@ -165,7 +165,7 @@ def test_reset_forgets_the_unfinished_episode() -> None:
     roll(env, 2)
     start, steps = roll(env, 2)  # the reset came instead of the step that would have done it
     np.testing.assert_array_equal(start, [[2, 0]])
-    assert [step[3][0].get("autoreset", False) for step in steps] == [False, False]
+    assert [only_reset(step[3][0]) for step in steps] == [False, False]
     assert steps[-1][3][0]["episode"]["r"] == 3
 
 

@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvWrapper
 
 from rlspo import PDPPO
 from rlspo.common.errors import InvalidRolloutError, MissingPostDecisionError
-from rlspo.common.vector_env import GymnasiumVecEnv
+from rlspo.common.vector_env import GymnasiumVecEnv, only_reset
 from rlspo.envs import TransformPostDecision
 from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY
 from rlspo.pdppo.post_decisions import PostDecisions
@@ -193,7 +193,7 @@ def test_every_autoreset_mode(mode: AutoresetMode) -> None:
         reader.before_step()
         _, _, dones, infos = env.step(np.zeros(2, int))
         post, rewards = reader.read(infos, 0)
-        if "autoreset" in infos[0]:
+        if only_reset(infos[0]):
             np.testing.assert_array_equal(rewards, 0)
             continue
         np.testing.assert_array_equal(post[:, 0], number + 1)

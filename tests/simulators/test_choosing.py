@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import batch_space
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnvWrapper
 
-from rlspo.common.vector_env import GymnasiumVecEnv
+from rlspo.common.vector_env import GymnasiumVecEnv, only_reset
 from rlspo.simulators import NotSimulatableError, check_simulator, simulator_for
 from rlspo.simulators.arrays import ArrayCore
 from rlspo.simulators.copies import CopyCore
@@ -118,7 +118,7 @@ def test_environments_that_only_reset_next_are_over() -> None:
     simulator.restore(env, captured)
     again = env.step(np.array([0, 1, 0]))
     np.testing.assert_array_equal(first[0], again[0])
-    assert [info.get("autoreset") for info in first[3]] == [info.get("autoreset") for info in again[3]]
+    assert [only_reset(info) for info in first[3]] == [only_reset(info) for info in again[3]]
 
 
 def test_states_that_are_over_do_not_go_into_an_environment_that_has_none() -> None:

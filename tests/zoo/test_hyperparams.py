@@ -3,6 +3,9 @@
 from pathlib import Path
 
 import pytest
+from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
+from torch import nn
 
 from rlspo import BARPO, PPO
 from rlspo.common.registry import agent_class
@@ -108,7 +111,12 @@ def test_users_file_comes_first_and_a_package_brings_its_own(workplace, monkeypa
         ("n_envs: 2.5", "n_envs is 2.5, but must be a whole number"),
         ("frame_stack: four", "frame_stack is 'four'"),
         ("env_wrapper: 3", "env_wrapper is 3"),
-        ("policy_kwargs: 'dict(net_arch=[8])'", "Python expressions are not read"),
+        ("policy_kwargs: 'dict(net_arch=sizes(8))'", r"Of Python only literals are read, .*'sizes\(8\)' is a call"),
+        ("policy_kwargs: 'lambda: {}'", "Python is not run"),
+        ("noise_type: normal", "noise_type also needs noise_std, such as 0.1"),
+        ("noise_std: 0.1", "noise_std also needs noise_type"),
+        ("noise_type: normal, noise_std: 0.1", "PPO takes no action noise"),
+        ("noise_type: pink, noise_std: 0.1", "noise_type is 'pink', but must be 'normal' or 'ornstein-uhlenbeck'"),
         ("n_experts: 4", r"'n_experts' is a setting of the policy, .*'policy_kwargs:\{n_experts: \.\.\.\}'.*: MoeMlpPolicy"),
         ("policy_kwargs: {n_experts: 4}", r"does not take all of it\. Give policy: MoeMlpPolicy or MoeCnnPolicy"),
         ("policy_kwargs: {net_arc: [8]}", r"policy_kwargs: there is no key 'net_arc'. Did you mean 'net_arch'\?"),
@@ -143,3 +151,64 @@ def test_missing_steps_are_asked_for():
 def test_policy_by_dotted_path():
     found = resolved("", policy="rlspo.policies.ActorCriticPolicy")
     assert found.policy is PPO.policy_aliases["MlpPolicy"]
+
+
+# Blocks as rl-baselines3-zoo has them.
+
+STYLES = [
+    # agent, entries of a block, arguments that must come out
+    (
+        "stable_baselines3.SAC",
+        'policy_kwargs: "dict(log_std_init=-3, net_arch=[400, 300], activation_fn=nn.ReLU)", learning_rate: lin_7.3e-4',
+        {"policy_kwargs": {"log_std_init": -3, "net_arch": [400, 300], "activation_fn": nn.ReLU}},
+    ),
+    (
+        "stable_baselines3.A2C",
+        'policy_kwargs: "dict(optimizer_class=RMSpropTFLike, optimizer_kwargs=dict(eps=1e-5), ortho_init=False)"',
+        {"policy_kwargs": {"optimizer_class": RMSpropTFLike, "optimizer_kwargs": {"eps": 1e-5}, "ortho_init": False}},
+    ),
+    ("stable_baselines3.PPO", "learning_rate: linear_2e-4, clip_range: lin_0.2, n_steps: !!float 1e3", {"n_steps": 1000}),
+    (
+        "ppo",
+        'policy_kwargs: "dict(net_arch=[dict(pi=[64], vf=[32])], activation_fn=nn.Tanh)"',
+        {"policy_kwargs": {"net_arch": {"pi": [64], "vf": [32]}, "activation_fn": nn.Tanh}},
+    ),
+    (
+        "stable_baselines3.SAC",
+        "replay_buffer_class: HerReplayBuffer, "
+        "replay_buffer_kwargs: \"dict(goal_selection_strategy='future', n_sampled_goal=4)\"",
+        {
+            "replay_buffer_class": HerReplayBuffer,
+            "replay_buffer_kwargs": {"goal_selection_strategy": "future", "n_sampled_goal": 4},
+        },
+    ),
+    ("sb3_contrib.TQC", 'buffer_size: "(300_000)", policy_kwargs: "dict(n_critics=1)"', {"buffer_size": 300_000}),
+    ("sb3_contrib.TRPO", "policy_kwargs: \"{'net_arch': {'pi': [8], 'vf': [8]}}\"", {}),
+    ("stable_baselines3.DQN", 'policy_kwargs: "dict(net_arch=[256, 256])", exploration_final_eps: 0.1', {}),
+    ("sb3_contrib.QRDQN", 'policy_kwargs: "dict(net_arch=[256, 256], n_quantiles=25)"', {}),
+    ("sb3_contrib.ARS", 'policy_kwargs: "dict(net_arch=[16])", delta_std: lin_0.05, n_delta: 8', {}),
+    ("stable_baselines3.TD3", "train_freq: [1, episode], gradient_steps: -1", {"train_freq": (1, "episode")}),
+]
+
+
+@pytest.mark.parametrize(("algo", "entries", "expected"), STYLES)
+def test_blocks_in_the_style_of_rl_zoo3(algo, entries, expected):
+    found = resolved(entries, cls=agent_class(algo)).agent_arguments
+    for key, value in expected.items():
+        assert found[key] == value
+    for key in ("learning_rate", "clip_range", "delta_std"):
+        assert callable(found.get(key, len))
+
+
+def test_what_the_zoo_reads_may_be_python_literals_too():
+    found = resolved(
+        "normalize: \"{'norm_obs': True, 'norm_reward': False}\", env_kwargs: 'dict(size=(1, 2))', gamma: 0.9, "
+        "monitor_kwargs: \"dict(info_keywords=('is_success',))\""
+    ).settings
+    assert found.normalize == {"gamma": 0.9, "norm_obs": True, "norm_reward": False}
+    assert (found.env_kwargs, found.monitor_kwargs) == ({"size": [1, 2]}, {"info_keywords": ["is_success"]})
+
+
+def test_flags_merge_into_a_mapping_that_was_python():
+    found = resolved("policy_kwargs: 'dict(net_arch=[400, 300], ortho_init=False)'", policy_kwargs={"net_arch": [8]})
+    assert found.agent["policy_kwargs"] == {"net_arch": [8], "ortho_init": False}

@@ -71,3 +71,37 @@ def test_which_files_are_of_training(tmp_path, monitor):
         monitor(tmp_path / name, [], env_id="Maze-v0")
     assert [file.name for file in monitor_files(tmp_path)] == ["10.monitor.csv", "monitor.csv"]
     assert env_id(tmp_path) == "Maze-v0"
+
+
+CONTINUED = "algo: ppo\nenv: E-v0\ntrained_agent: old.zip\nsettings: {n_timesteps: 60}\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "status", "before"),
+    [
+        (CONTINUED + "steps_before: 4096\n", None, 4096),
+        (CONTINUED, '{"total": 4156}', 4096),  # as recorded before there was such a key
+        (CONTINUED, "{", 0),
+        ("algo: ppo\nenv: E-v0\ntrained_agent: null\nsteps_before: 0\n", '{"total": 60}', 0),
+        ("- of something else\n", None, 0),
+        (None, None, 0),
+    ],
+)
+def test_a_continued_run_counts_on(tmp_path, monitor, config, status, before):
+    """As its evaluations, model and TensorBoard do; the clock is that of this training."""
+    for name, text in (("config.yml", config), ("status.json", status)):
+        if text is not None:
+            (tmp_path / name).write_text(text)
+    monitor(tmp_path / "0.monitor.csv", [(1.0, 10, 2.0), (1.0, 30, 10.0)])
+    episodes = read_episodes(tmp_path)
+    assert episodes.steps.tolist() == [before + 10, before + 40]
+    assert episodes.seconds_at(before + np.array([0, 5, 10, 25, 60])).tolist() == [0.0, 1.0, 2.0, 6.0, 15.0]
+    assert episodes.episodes_at(before + np.array([9, 10, 60])).tolist() == [0, 1, 2]
+
+
+def test_lengths_and_successes(tmp_path):
+    lines = ["r,l,t,is_success", "1.0,10,0.1,True", "2.0,20,0.2,False", "3.0,5,0.3,", "4.0,6,0.4,1.0"]
+    (tmp_path / "monitor.csv").write_text("\n".join(lines))
+    episodes = read_episodes(tmp_path)
+    assert episodes.lengths.tolist() == [10, 20, 5, 6]
+    assert np.array_equal(episodes.successes, [1.0, 0.0, np.nan, 1.0], equal_nan=True)

@@ -94,6 +94,6 @@ def test_whole_numbers_do_for_any_number(number):
     assert isinstance(converted, float)
 
 
-def test_python_expressions_are_explained():
-    with pytest.raises(UserError, match="Python expressions are not read: write a YAML mapping"):
-        check_value("policy_kwargs", "dict(net_arch=[64])", dict[str, Any], "here")
+def test_functions_in_text_are_explained():
+    with pytest.raises(UserError, match=r"but must be a mapping\. Python is not run"):
+        check_value("policy_kwargs", "lambda: {}", dict[str, Any], "here")

@@ -21,7 +21,7 @@ from rlspo.zoo.plan import Plan, make_plan
 from rlspo.zoo.values import merged, plain
 
 #: What of a run's record does not change its result: where values come from, and the machine.
-_NOT_FINGERPRINTED = {"source", "vec_env", "device", "trained_agent"}
+_NOT_FINGERPRINTED = {"source", "vec_env", "device", "trained_agent", "steps_before"}
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def flow(value: Any) -> str:
 
 #: Text that YAML reads as text without quotes: it begins with two letters, so that it is no number, and is none of _WORDS.
 _PLAIN = re.compile(r"[A-Za-z]{2}[\w./-]*")
-_WORDS = {"yes", "no", "on", "off", "true", "false", "null"}
+_WORDS = {"yes", "no", "on", "off", "true", "false", "null", "none"}
 
 
 def _settings(plan: Plan, seed: int, grid: Grid) -> dict[str, Any]:

@@ -38,6 +38,9 @@ examples:
       rlspo plot logs/ppo logs/barpo -x time -o curves.png --svg --csv curves.csv
   training episodes instead of evaluations, a moving mean of 100 of them
       rlspo plot logs/ppo/CartPole-v1_1 --metric train --smooth 100
+  lengths of training episodes, and success rates of evaluations up to a million steps
+      rlspo plot logs --metric train -y length
+      rlspo plot logs -y success -max 1e6
   two variants of one agent, by names of your own
       rlspo plot --labels narrow=logs/narrow wide=logs/wide
   final scores of a grid, with true observations and under attack
@@ -57,6 +60,9 @@ KINDS: dict[str, Callable[[Sequence[Run], Options], Picture]] = {
 #: Flags that only some kinds heed.
 _ONLY = {
     "x": ("curves",),
+    "y": ("curves",),
+    "max_timesteps": ("curves",),
+    "min_timesteps": ("curves",),
     "metric": ("curves",),
     "smooth": ("curves",),
     "returns": ("curves",),
@@ -76,16 +82,40 @@ def build_parser() -> Parser:
     group.add_argument(
         "--labels", nargs="+", default=[], metavar="NAME=PATH", help="more paths, with the name their agent is to have"
     )
-    group.add_argument("--env", nargs="+", default=[], metavar="ENV", help="only these environments, in this order")
-    group.add_argument("--agents", nargs="+", default=[], metavar="AGENT", help="only these agents, in this order")
+    group.add_argument(
+        "-f", "--exp-folders", "--exp-folder", nargs="+", default=[], type=Path, metavar="PATH", help="more paths"
+    )
+    group.add_argument("-e", "--env", nargs="+", default=[], metavar="ENV", help="only these environments, in this order")
+    group.add_argument(
+        "-a", "--agents", "--algos", "--algo", nargs="+", default=[], metavar="AGENT", help="only these agents, in this order"
+    )
     group.add_argument("--by", choices=("agent", "run"), default="agent", help="one line for each (default: %(default)s)")
     group = parser.add_argument_group("learning curves")
-    group.add_argument("-x", choices=("steps", "time", "episodes"), help="the x-axis (default: steps)")
+    group.add_argument("-x", "--x-axis", dest="x", choices=("steps", "time", "episodes"), help="the x-axis (default: steps)")
+    group.add_argument(
+        "-y",
+        "--y-axis",
+        dest="y",
+        choices=("return", "reward", "length", "success"),
+        help="the y-axis: returns, also called reward; lengths of episodes; success rates, where the environment tells of "
+        "them (default: return)",
+    )
+    group.add_argument(
+        "-max", "--max-timesteps", type=positive, metavar="STEPS", help="draw no more than so many steps (default: all)"
+    )
+    group.add_argument(
+        "-min", "--min-timesteps", type=positive, metavar="STEPS", help="leave out runs that are shorter (default: none)"
+    )
     group.add_argument(
         "--metric", choices=("eval", "train"), help="evaluations or training episodes (default: eval, where there are any)"
     )
     group.add_argument(
-        "--smooth", type=positive, metavar="N", help="moving mean of N evaluations (default: 1) or training episodes (20)"
+        "-w",
+        "--smooth",
+        "--episode-window",
+        type=positive,
+        metavar="N",
+        help="moving mean of N evaluations (default: 1) or training episodes (20)",
     )
     group.add_argument(
         "--returns", nargs=2, type=float, metavar=("LOW", "HIGH"), help="the part of the y-axis that is shown (default: all)"
@@ -128,6 +158,7 @@ def _work(arguments: list[str]) -> int:
     if not arguments:
         raise UserError("give a folder of runs, such as: rlspo plot logs")
     args = build_parser().read(arguments)
+    args.paths += args.exp_folders
     named = labelled(args.labels)
     if not args.paths and not named:
         raise UserError("give a folder of runs, such as: rlspo plot logs")
@@ -195,7 +226,7 @@ def _check_flags(args: argparse.Namespace, kind: str) -> None:
     """Refuse flags that this kind of picture would ignore."""
     for name, kinds in _ONLY.items():
         if getattr(args, name) and kind not in kinds:
-            flag = "-x" if name == "x" else f"--{name}"
+            flag = f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
             raise UserError(f"{flag} is for --kind {' and '.join(kinds)}; this picture is of the kind {kind}.")
 
 
@@ -213,7 +244,10 @@ def _options(args: argparse.Namespace, found: Found) -> Options:
     of_grid = found.baseline if found.baseline in agents and not args.agents and args.by == "agent" else None
     return Options(
         metric=args.metric,
+        measure=args.y if args.y in ("length", "success") else "return",
         along=args.x or "steps",
+        last=args.max_timesteps,
+        least=args.min_timesteps,
         smooth=args.smooth,
         returns=None if args.returns is None else tuple(args.returns),
         evaluations=args.evaluations or (),

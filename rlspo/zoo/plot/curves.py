@@ -13,13 +13,14 @@ from rlspo.zoo.errors import UserError
 from rlspo.zoo.plot import style
 from rlspo.zoo.plot.lines import Along, Line, axis_of, line_of
 from rlspo.zoo.plot.picture import Options, Picture
-from rlspo.zoo.plot.runs import Curve, Run
+from rlspo.zoo.plot.runs import Curve, Measure, Run
 
 #: Points of the moving mean, unless another number is asked for.
 WINDOWS = {"eval": 1, "train": 20}
 _HEIGHT = 4.3  # inches of a single panel
 _MARKS = 8  # on a line, at most
 _COLUMNS = {"time": "seconds", "episodes": "episode"}
+_MEASURES = {"return": "return", "length": "length of an episode", "success": "success rate"}
 _NAMES = {"steps": "steps", "time": "wall time", "episodes": "numbers of episodes"}
 
 
@@ -28,14 +29,14 @@ def draw(runs: Sequence[Run], options: Options) -> Picture:
 
     :raises UserError: if none of them has the curve that was asked for
     """
-    metric = options.metric or _metric_of(runs)
+    metric = options.metric or _metric_of(runs, options.measure)
     window = options.smooth or WINDOWS[metric]
-    groups, left_out = _grouped(runs, metric, options.along)
+    groups, left_out = _grouped(runs, metric, options)
     lines = {
         env: {agent: line_of(curves, options.along, window) for agent, curves in agents.items()}
         for env, agents in groups.items()
     }
-    notes = [f"Left out, without {_wanted(metric, options.along)}: {', '.join(left_out)}."] if left_out else []
+    notes = [f"Left out, without {_wanted(metric, options)}: {', '.join(left_out)}."] if left_out else []
     for env, agents in lines.items():
         notes += [f"{agent} on {env}: {_ends(line)}" for agent, line in agents.items() if not line.whole.all()]
     rows = [
@@ -54,7 +55,7 @@ def draw(runs: Sequence[Run], options: Options) -> Picture:
         panel.set_xlabel(unit_name)
         if options.along != "time":
             style.steps_axis(panel)
-    axes[0].set_ylabel(f"return in {'evaluation' if metric == 'eval' else 'training'}")
+    axes[0].set_ylabel(f"{_MEASURES[options.measure]} in {'evaluation' if metric == 'eval' else 'training'}")
     style.entitle(figure, axes, options.title)
     style.caption(figure, _caption([line for agents in lines.values() for line in agents.values()], metric, window))
     height = _HEIGHT if len(axes) == 1 else 0.78 * _HEIGHT
@@ -79,31 +80,52 @@ def _row(env: str, agent: str, numbers: Mapping[str, Any], along: Along) -> dict
     return {"env": env, "agent": agent, step[0]: step[1], **place, **dict(others)}
 
 
-def _metric_of(runs: Sequence[Run]) -> str:
+def _metric_of(runs: Sequence[Run], measure: Measure) -> str:
     """Evaluations where there are any, for they are of the agent as it will be used; else training episodes."""
-    return "eval" if any(run.evaluations is not None for run in runs) else "train"
+    return "eval" if any(run.evaluated(measure) is not None for run in runs) else "train"
 
 
-def _grouped(runs: Sequence[Run], metric: str, along: Along) -> tuple[dict[str, dict[str, list[Curve]]], list[str]]:
+def _grouped(runs: Sequence[Run], metric: str, options: Options) -> tuple[dict[str, dict[str, list[Curve]]], list[str]]:
     """Curves by environment and agent, and the runs that have none."""
     groups: dict[str, dict[str, list[Curve]]] = {}
     left_out = []
     for run in runs:
-        curve = run.evaluations if metric == "eval" else run.training
-        if curve is None or np.isnan(axis_of(curve, along)).any() or np.isnan(curve.values).all():
+        curve = (run.evaluated if metric == "eval" else run.trained)(options.measure)
+        if curve is not None and options.least is not None and curve.steps[-1] < options.least:
+            curve = None
+        if curve is not None and options.last is not None:
+            curve = curve.until(options.last)
+        if curve is None or np.isnan(axis_of(curve, options.along)).any() or np.isnan(curve.values).all():
             left_out.append(f"{run.source} ({run.agent}, {run.env}, {run.name})")
         else:
             groups.setdefault(run.env, {}).setdefault(run.agent, []).append(curve)
     if not groups:
-        hint = {"eval": "Training episodes: --metric train", "train": "Evaluations: --metric eval"}[metric]
-        raise UserError(f"None of the {len(runs)} runs has {_wanted(metric, along)}. {hint}; final scores: --kind bars")
+        raise UserError(
+            f"None of the {len(runs)} runs has {_wanted(metric, options)}. {_hint(metric, options.measure)}; "
+            "final scores: --kind bars"
+        )
     return groups, left_out
 
 
-def _wanted(metric: str, along: Along) -> str:
+def _wanted(metric: str, options: Options) -> str:
     """What a run must have to be drawn."""
     curve = "evaluations during training" if metric == "eval" else "training episodes"
-    return curve if along == "steps" else f"{curve} with {_NAMES[along]}"
+    wanted = [f"with {_NAMES[options.along]}"] if options.along != "steps" else []
+    wanted += ["that tell of success"] if options.measure == "success" else []
+    wanted += [f"until {options.least:,} steps"] if options.least is not None else []
+    wanted += [f"before {options.last:,} steps"] if options.last is not None else []
+    return " ".join([curve, *wanted])
+
+
+def _hint(metric: str, measure: Measure) -> str:
+    """What could be drawn instead."""
+    other = {"eval": "Training episodes: --metric train", "train": "Evaluations: --metric eval"}[metric]
+    if measure != "success":
+        return other
+    return (
+        "The environment must put is_success into its infos; for training episodes, the settings also need "
+        f"monitor_kwargs: {{info_keywords: [is_success]}}. {other}"
+    )
 
 
 def _draw_panel(axes: Axes, lines: Mapping[str, Line], looks: Mapping[str, style.Look], unit: float) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from matplotlib.figure import Figure
 
 from rlspo.zoo.plot.lines import Along
+from rlspo.zoo.plot.runs import Measure
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,10 @@ class Options:
     """What may be asked of a picture; every kind heeds what concerns it.
 
     :param metric: whether curves show evaluations or training episodes; None for what there is
+    :param measure: what curves show of an episode
     :param along: the x-axis of curves
+    :param last: steps beyond which curves are not drawn; None for all
+    :param least: steps that a run must have to be drawn; None for any
     :param smooth: points in the moving mean of curves; None for 20 training episodes or 1 evaluation
     :param returns: the part of the y-axis that curves show; None for all
     :param evaluations: names of the scores to show; empty for what there is
@@ -26,7 +30,10 @@ class Options:
     """
 
     metric: Literal["eval", "train"] | None = None
+    measure: Measure = "return"
     along: Along = "steps"
+    last: int | None = None
+    least: int | None = None
     smooth: int | None = None
     returns: tuple[float, float] | None = None
     evaluations: Sequence[str] = ()

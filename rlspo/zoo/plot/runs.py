@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.monitor import Episodes, read_episodes
+from rlspo.zoo.recorded import read_evaluations
 from rlspo.zoo.worst import with_worst
 
+#: What can be drawn of an episode.
+Measure = Literal["return", "length", "success"]
+_IN_EVALUATIONS: dict[Measure, str] = {"return": "results", "length": "ep_lengths", "success": "successes"}
 #: Name of the score that is the mean return of the last evaluation during training, for runs that have no better one.
 LAST = "last evaluation"
 NATURAL = "natural"
@@ -24,12 +27,12 @@ NATURAL = "natural"
 
 @dataclass(frozen=True)
 class Curve:
-    """Returns in the course of one training; all arrays ``(n,)``.
+    """Returns, lengths or successes of episodes in the course of one training; all arrays ``(n,)``.
 
     :param steps: environment steps, not decreasing
     :param seconds: since training began; NaN where unknown
     :param episodes: training episodes until then; NaN where unknown
-    :param values: the return, or the mean return of some episodes
+    :param values: of one episode, or the mean of some
     :param spread: standard deviation of the episodes behind each value; NaN where unknown
     """
 
@@ -38,6 +41,12 @@ class Curve:
     episodes: np.ndarray
     values: np.ndarray
     spread: np.ndarray
+
+    def until(self, last: int) -> Curve | None:
+        """The part up to some steps; None where nothing is left."""
+        kept = self.steps <= last
+        arrays = (self.steps, self.seconds, self.episodes, self.values, self.spread)
+        return Curve(*(array[kept] for array in arrays)) if kept.any() else None
 
 
 @dataclass(frozen=True)
@@ -57,12 +66,20 @@ class Run:
 
     @property
     def evaluations(self) -> Curve | None:
-        """Evaluations during training, None if there were none."""
-        return None
+        """Returns in the evaluations during training, None if there were none."""
+        return self.evaluated("return")
 
     @property
     def training(self) -> Curve | None:
-        """Every training episode, None if there are none."""
+        """The return of every training episode, None if there are none."""
+        return self.trained("return")
+
+    def evaluated(self, measure: Measure) -> Curve | None:
+        """Evaluations during training; None if there were none, or this was not recorded."""
+        return None
+
+    def trained(self, measure: Measure) -> Curve | None:
+        """Every training episode; None if there are none, or this was not recorded."""
         return None
 
     @property
@@ -94,10 +111,9 @@ class TableRun(Run):
     judged: Mapping[str, float] = field(default_factory=dict)
     attacked: frozenset[str] = frozenset()
 
-    @property
-    def evaluations(self) -> Curve | None:
-        """As recorded."""
-        return self.recorded
+    def evaluated(self, measure: Measure) -> Curve | None:
+        """As recorded; tables tell of returns only."""
+        return self.recorded if measure == "return" else None
 
     @property
     def scores(self) -> dict[str, float]:
@@ -121,30 +137,32 @@ class FolderRun(Run):
 
     @cached_property
     def evaluations(self) -> Curve | None:
+        """Kept, since it is asked for often."""
+        return self.evaluated("return")
+
+    def evaluated(self, measure: Measure) -> Curve | None:
         """From ``evaluations.npz``."""
-        file = self.source / "evaluations.npz"
+        file, name = self.source / "evaluations.npz", _IN_EVALUATIONS[measure]
         if not file.is_file():
             return None
-        try:
-            with np.load(file) as data:  # no pickles in it: numpy refuses them unless asked to take them
-                steps, returns = data["timesteps"].astype(float), data["results"].astype(float)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{file} is no record of evaluations: {error}") from error
+        seeds = self.config.get("seeds")
+        steps, values = read_evaluations(file, seeds.get("seed") if isinstance(seeds, Mapping) else None, name)
         if len(steps) == 0:
             return None
+        steps = steps.astype(float)
         # A return that is no number, of an agent that came apart, is a gap in the curve.
-        returns = np.where(np.isfinite(returns), returns, np.nan).reshape(len(steps), -1)
+        values = np.where(np.isfinite(values), values, np.nan).reshape(len(steps), -1)
         played = self._episodes
-        return Curve(steps, played.seconds_at(steps), played.episodes_at(steps), returns.mean(axis=1), returns.std(axis=1))
+        return Curve(steps, played.seconds_at(steps), played.episodes_at(steps), values.mean(axis=1), values.std(axis=1))
 
-    @cached_property
-    def training(self) -> Curve | None:
+    def trained(self, measure: Measure) -> Curve | None:
         """From the monitor files."""
         played = self._episodes
-        count = len(played.steps)
-        if count == 0:
+        values = {"return": played.returns, "length": played.lengths, "success": played.successes}[measure]
+        count = len(values)
+        if count == 0 or (measure == "success" and np.isnan(values).all()):
             return None
-        return Curve(played.steps, played.seconds, np.arange(1.0, count + 1), played.returns, np.zeros(count))
+        return Curve(played.steps, played.seconds, np.arange(1.0, count + 1), values, np.zeros(count))
 
     @cached_property
     def scores(self) -> dict[str, float]:

@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
 from rlspo.attacks import attacked_evaluation
 from rlspo.attacks.evaluation import play
-from rlspo.zoo.acting import Actor, generators_kept
+from rlspo.zoo.acting import Actor, own_randomness
 from rlspo.zoo.plan import evaluation_recipe, make_plan
 from rlspo.zoo.report import INNER_STEPS, radius
 from rlspo.zoo.statistics import iqm
@@ -103,7 +103,7 @@ def train_seed(
     test_env = recipe.build(min(max(judging.episodes, 1), _SIDE_BY_SIDE), config.seeds.evaluation, training=False)
     fresh_env = recipe.build(min(judging.final_episodes, _SIDE_BY_SIDE), config.seeds.report, training=False)
     try:
-        model = plan.cls(plan.policy, env, seed=seed, verbose=0, device=base["device"], **plan.agent_arguments)
+        model = plan.new_agent(env, seed=seed, verbose=0, device=base["device"])
         total = config.settings.n_timesteps
         watch = _Watch(test_env, total, judging, config.seeds.evaluation, on_step, on_evaluation)
         model.learn(total, callback=[watch, *plan.callbacks])
@@ -150,5 +150,5 @@ def _returns(model: BaseAlgorithm, env: VecEnv, judging: Judging, n_episodes: in
     if judging.attack is not None:
         epsilon = radius(model, judging.epsilon)
         return attacked_evaluation(model, env, judging.attack, epsilon, n_episodes, steps=INNER_STEPS, seed=seed)
-    with generators_kept():
+    with own_randomness(model, seed):
         return play(Actor(model, env), env, n_episodes).returns

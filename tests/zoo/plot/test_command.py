@@ -7,6 +7,7 @@ import sys
 from xml.etree import ElementTree
 
 import matplotlib
+import numpy as np
 import pytest
 from matplotlib.image import imread
 
@@ -178,3 +179,67 @@ def test_a_run_of_rlspo(train, plot, workplace):
 def test_as_a_module(grid):
     done = subprocess.run([sys.executable, "-m", "rlspo.zoo.plot", "--help"], capture_output=True, text=True, check=True)
     assert "rlspo plot logs" in done.stdout
+
+
+# What rl-baselines3-zoo's plots show, too.
+
+
+@pytest.fixture
+def goals(run_folder):
+    """A run whose environment tells of success, in evaluations and in training."""
+    folder = run_folder("logs/ppo/Goal-v0_1")
+    kept = {
+        "results": [[1.0, 3.0], [5.0, 5.0]],
+        "ep_lengths": [[40, 20], [10, 10]],
+        "successes": [[True, False], [True, True]],
+    }
+    np.savez(folder / "evaluations.npz", timesteps=[100, 200], **kept)
+    (folder / "0.monitor.csv").write_text("r,l,t,is_success\n1.0,60,0.1,False\n2.0,50,0.2,True\n3.0,40,0.3,True\n")
+    return folder
+
+
+def values(tmp_path):
+    """What the picture is made of: steps and values."""
+    return [(float(row["step"]), float(row["value"])) for row in csv.DictReader((tmp_path / "n.csv").open())]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("-y reward", [(100, 2.0), (200, 5.0)]),
+        ("-y length", [(100, 30.0), (200, 10.0)]),
+        ("--y-axis success", [(100, 0.5), (200, 1.0)]),
+        ("-y success -max 150", [(100, 0.5)]),
+        ("--metric train -y length -w 1", [(60, 60.0), (110, 50.0), (150, 40.0)]),
+        ("--metric train -y success --episode-window 2", [(110, 0.5), (150, 1.0)]),
+        ("--metric train -y success -w 1 --max-timesteps 110 -min 150", [(60, 0.0), (110, 1.0)]),
+    ],
+)
+def test_lengths_and_successes_are_drawn(plot, goals, tmp_path, flags, expected):
+    assert plot(goals, "-o", "p.png", "--csv", "n.csv", *flags.split())[0] == 0
+    assert values(tmp_path) == expected
+
+
+def test_runs_that_are_too_short_are_left_out_and_named(plot, goals, run_folder, tmp_path):
+    run_folder("logs/ppo/Goal-v0_2", {100: [1.0], 5000: [2.0]})
+    code, _, err = plot("logs", "--min-timesteps", "1e3", "-o", "p.png", "--csv", "n.csv")
+    assert code == 0 and values(tmp_path) == [(100, 1.0), (5000, 2.0)]
+    assert "Left out, without evaluations during training until 1,000 steps" in err and "Goal-v0_1" in err
+
+
+def test_success_that_nobody_recorded_is_explained(plot, run_folder):
+    run = run_folder("logs/ppo/E-v0_1", {100: [1.0]}, [[(1.0, 10, 0.1)]])
+    code, _, err = plot(run, "-y", "success")
+    text = " ".join(err.split())
+    assert code == 2 and "training episodes that tell of success" in text and "info_keywords: [is_success]" in text
+    assert "for --kind curves" in plot(run, "--kind", "bars", "-max", "100")[2]
+
+
+def test_a_continued_run_is_drawn_from_where_it_began(plot, run_folder, config, tmp_path):
+    text = config("ppo", "E-v0")[:-1] + ', "trained_agent": "old.zip", "steps_before": 4096}'
+    run = run_folder("logs/ppo/E-v0_2", {4196: [1.0]}, [[(1.0, 50, 0.5), (2.0, 60, 1.0)]], text)
+    assert plot(run, "--metric", "train", "-w", "1", "-o", "p.png", "--csv", "n.csv")[0] == 0
+    assert values(tmp_path) == [(4146, 1.0), (4206, 2.0)]
+    assert plot(run, "-x", "time", "-o", "p.png", "--csv", "n.csv")[0] == 0
+    (row,) = csv.DictReader((tmp_path / "n.csv").open())
+    assert 0.5 < float(row["seconds"]) < 1.0

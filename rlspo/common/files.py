@@ -1,0 +1,79 @@
+"""Files that are whole or as they were before, whatever ends the process, and on the disk once they have their name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+_PARTIAL = re.compile(r"partial_\d+_.+")
+
+
+@contextlib.contextmanager
+def whole(file: Path, durable: bool = True) -> Iterator[Path]:
+    """A path to write to, which becomes ``file`` if all goes well; an interruption leaves what was there before.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with whole(Path(folder) / "numbers.txt") as partial:
+    ...         _ = partial.write_text("1 2 3")
+    ...     os.listdir(folder)
+    ['numbers.txt']
+
+    :param file: in a folder that exists; the partial file keeps its ending, by which some libraries choose a format. Where
+        it is a link, what it leads to is replaced
+    :param durable: wait until the content is on the disk, so that a loss of power leaves the old file or the new one
+    """
+    file = Path(os.path.realpath(file))
+    partial = file.with_name(f"partial_{os.getpid()}_{file.name}")
+    try:
+        yield partial
+        if durable:
+            _sync(partial)
+        if file.exists():
+            shutil.copymode(file, partial)
+        os.replace(partial, file)
+        if durable:
+            with contextlib.suppress(OSError):  # not every file system can do this with a folder
+                _sync(file.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def is_partial(file: Path) -> bool:
+    """Whether a file is what :func:`whole` leaves where its process was killed.
+
+    >>> is_partial(Path("partial_77_rl_model_500_steps.zip")), is_partial(Path("partial_model.zip"))
+    (True, False)
+    """
+    return _PARTIAL.fullmatch(file.name) is not None
+
+
+def place_for(path: str | Path, suffix: str) -> Path:
+    """Where SB3 would write: with an ending, in a folder that exists, and beside a folder of that name.
+
+    :param suffix: that a name without any gets, such as ``"zip"``
+    """
+    file = Path(path)
+    if file.suffix == "":
+        file = Path(f"{file}.{suffix}")
+    while file.is_dir():
+        warnings.warn(f"Path '{file}' is a folder. Will save instead to {file}_2", stacklevel=3)
+        file = Path(f"{file}_2")
+    if not file.parent.exists():
+        warnings.warn(f"Path '{file.parent}' does not exist. Will create it.", stacklevel=3)
+        file.parent.mkdir(parents=True, exist_ok=True)
+    return file
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
