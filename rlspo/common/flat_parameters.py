@@ -88,7 +88,10 @@ class FlatParameters(FlatVector):
         #: What was last written to the optimiser's state: a tensor for each parameter, and its value.
         self._published: list[tuple[Tensor, float]] = []
         self._gradients: list[Tensor] = []
-        if any(parameter in optimizer.state for parameter in self.parameters):
+        if self.adam is None:  # it steps outside and makes a state of its own, if it has taken no step yet
+            for parameter in [p for p, state in optimizer.state.items() if float(state.get("step", 1.0)) == 0.0]:
+                del optimizer.state[parameter]
+        elif any(parameter in optimizer.state for parameter in self.parameters):
             self.adopt_optimizer_state()
 
     def _in_order(self, module: nn.Module) -> list[tuple[str, nn.Parameter]]:
@@ -192,7 +195,7 @@ class FlatParameters(FlatVector):
             self.steps.copy_(torch.tensor(each))
         else:
             self.steps = stays(torch.tensor(each, dtype=torch.float64, device=self.values.device))
-        self.publish_steps()
+        self._publish()
 
     def _counts(self) -> list[float]:
         """Steps that each parameter has taken."""
@@ -203,8 +206,11 @@ class FlatParameters(FlatVector):
 
     def publish_steps(self) -> None:
         """Write moments and the number of steps taken to the optimiser's state, where ``state_dict`` looks for them."""
-        if self.adam is None:
+        if self.adam is None or not (self._published or self.steps.any()):  # no step was taken: no state, as in torch
             return
+        self._publish()
+
+    def _publish(self) -> None:
         self._published = []
         for parameter, (first, second), count in zip(self.parameters, self._moments, self._counts(), strict=True):
             step = torch.tensor(count)
