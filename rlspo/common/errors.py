@@ -26,12 +26,12 @@ class DivergedError(RuntimeError):
     """
 
     def __init__(self, where: str, found: Mapping[str, float], learning_rate: float) -> None:
-        numbers = ", ".join(f"{name} {value:.3g}" for name, value in found.items())
+        numbers = "".join(f"{name} {value:.3g}, " for name, value in found.items())
         high = " It is far above what is usual (1e-5 to 1e-2)." if learning_rate > 0.1 else ""
         super().__init__(
-            f"Learning diverged {where}: {numbers}, learning rate {learning_rate:.3g}.{high} The environment's observations and "
-            "rewards were finite. Weights, optimiser state and statistics are those with which numbers were last finite. Lower "
-            "learning_rate (or let max_grad_norm be smaller, where there is one); if rewards are in the thousands, scale them "
+            f"Learning diverged {where}: {numbers}learning rate {learning_rate:.3g}.{high} Observations and rewards of the "
+            "environment were finite. Weights, optimiser state and statistics are those with which all was last finite. Lower "
+            "learning_rate, or max_grad_norm where there is one; if rewards are in the thousands, scale them "
             "(normalize_rewards=True, or VecNormalize)."
         )
 

@@ -143,7 +143,7 @@ def test_evaluation_may_differ_on_request(train):
         (["-params", "gamma:high"], "gamma is 'high', but must be a number"),
         (["-params", "gamma"], "'gamma' is not of the form key:value"),
         (["-params", "gamma:["], "the value of 'gamma' is not YAML"),
-        (["-params", "batch_size:7"], "PPO refuses its settings. batch_size is 7"),
+        (["-params", "batch_size:1"], "PPO refuses its settings. batch_size is 1"),
         (["-params", "callback:rlspo.PPO"], "callback: rlspo.PPO also needs policy"),
         (["-params", "callback:zoo_worlds.Ledger"], "no subclass of stable-baselines3's BaseCallback"),
         (["--env-kwargs", "pya:1"], "Did you mean 'pay'"),
