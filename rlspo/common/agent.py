@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
@@ -17,6 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from rlspo.common.checkpoints import load_checked, seal
 from rlspo.common.collector import stack_observations
 from rlspo.common.compilation import should_compile
+from rlspo.common.env_failures import note_env_failure
 from rlspo.common.errors import InvalidRolloutError, check_choices, check_finite, check_policy_kwargs, nearest
 from rlspo.common.files import place_for, whole
 from rlspo.common.randomness import Randomness
@@ -79,6 +81,17 @@ class Agent(BaseAlgorithm):
             self.action_space.seed(seed)
             if self.env is not None:
                 self.env.seed(seed)
+
+    @contextlib.contextmanager
+    def learning(self) -> Iterator[None]:
+        """Around all of :meth:`learn`: what others draw at random comes from the agent's seed, and an exception of an
+        environment says which one it was."""
+        with self.randomness.lend_globals():
+            try:
+                yield
+            except Exception as error:
+                note_env_failure(error, self.num_timesteps // self.n_envs)
+                raise
 
     # Compilation.
 

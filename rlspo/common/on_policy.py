@@ -18,7 +18,6 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.common.agent import Agent
 from rlspo.common.collector import Actor, TimeLimits, env_actions, evaluate_in_batches, torch_actor
-from rlspo.common.errors import env_failure
 from rlspo.common.precision import convolution_dtype
 from rlspo.common.randomness import Randomness
 from rlspo.common.reward_scaling import RewardScaler
@@ -159,10 +158,7 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
     def _step_env(self, env: VecEnv, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         step = self.num_timesteps // env.num_envs
         new_obs: Any
-        try:
-            new_obs, rewards, dones, infos = env.step(actions)
-        except Exception as error:
-            raise env_failure(error, step) from error
+        new_obs, rewards, dones, infos = env.step(actions)
         self.check_step(new_obs, rewards, dones, infos, step)
         return new_obs, rewards, dones, infos
 
@@ -347,7 +343,7 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         rollout = self.n_steps * self.n_envs
         self.decide_on_compiling(-(-int(total_timesteps) // rollout) * self.updates_per_rollout())
         name = tb_log_name or type(self).__name__
-        with self.randomness.lend_globals():
+        with self.learning():
             return super().learn(int(total_timesteps), callback, log_interval, name, reset_num_timesteps, progress_bar)
 
     # Saving and loading.
