@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, TypeVar
@@ -11,24 +12,29 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.logger import HParam
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
-from rlspo.common.checkpoints import load_checked, seal
+from rlspo.common.checked_env import CheckedDummyVecEnv
+from rlspo.common.checkpoints import load_checked, read_settings, seal
 from rlspo.common.collector import stack_observations
 from rlspo.common.compilation import should_compile
 from rlspo.common.env_failures import note_env_failure
-from rlspo.common.errors import InvalidRolloutError, check_choices, check_finite, check_policy_kwargs, nearest
+from rlspo.common.errors import InvalidRolloutError, check_finite, check_policy_kwargs, nearest
 from rlspo.common.files import place_for, whole
 from rlspo.common.randomness import Randomness
 from rlspo.common.rollout_buffer import Field, check_rows, observation_fields
-from rlspo.common.settings import shown_settings
+from rlspo.common.settings import check_schedule, scheduled, setting, shown_settings
+from rlspo.common.spaces import check_action_space, check_image_sizes, check_observation_space
 from rlspo.common.trees import tree_map
+from rlspo.common.trust import safe_objects
 from rlspo.common.vector_env import GymnasiumVecEnv
+from rlspo.common.withheld import building, check_may_learn
 
-#: Arguments of ``load`` that are no settings of the agent.
-_NOT_SETTINGS = {"env", "device", "custom_objects", "print_system_info", "force_reset"}
 SelfAgent = TypeVar("SelfAgent", bound="Agent")
 
 
@@ -43,6 +49,9 @@ class Agent(BaseAlgorithm):
     learns_from_ends: ClassVar[bool] = False
     update: Any
     policy: Any
+    learning_rate = setting(check_schedule, then="_setup_lr_schedule")
+    #: Settings for learning that were left in the file, since they are code, and what they would have run.
+    _withheld: dict[str, str]
     #: Whether the coming step is the first of its source, to be looked at closely.
     _first_step = True
 
@@ -50,8 +59,17 @@ class Agent(BaseAlgorithm):
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         if isinstance(env, str):
             env = maybe_make_env(env, verbose)
+        if hasattr(env, "observation_space") and hasattr(env, "action_space"):
+            check_observation_space(getattr(env, "single_observation_space", env.observation_space))
+            check_action_space(getattr(env, "single_action_space", env.action_space))
         if isinstance(env, gym.vector.VectorEnv):
             env = GymnasiumVecEnv(env)
+        elif isinstance(env, gym.Env):
+            if monitor_wrapper and not is_wrapped(env, Monitor):
+                if verbose >= 1:
+                    print("Wrapping the env with a `Monitor` wrapper")
+                env = Monitor(env)
+            env = CheckedDummyVecEnv([lambda: env])
         return BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
@@ -64,9 +82,14 @@ class Agent(BaseAlgorithm):
         return self.policy_aliases[policy_name]
 
     def _setup_model(self) -> None:
-        check_choices(self.action_space)
+        check_action_space(self.action_space)
+        check_observation_space(self.observation_space)
         check_policy_kwargs(self.policy_class, self.policy_kwargs, self.policy_aliases)
-        super()._setup_model()  # type: ignore[safe-super]
+        try:
+            super()._setup_model()  # type: ignore[safe-super]
+        except RuntimeError as error:
+            check_image_sizes(self.observation_space, error)
+            raise
         # A file names the class that the user wrote.
         self.policy_class = getattr(self.policy_class, "written_for_sb3", self.policy_class)
 
@@ -92,6 +115,22 @@ class Agent(BaseAlgorithm):
             except Exception as error:
                 note_env_failure(error, self.num_timesteps // self.n_envs)
                 raise
+
+    # Schedules.
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        """Not below 0: whole rollouts go beyond the last step, where a schedule that falls to 0 would turn negative."""
+        super()._update_current_progress_remaining(min(num_timesteps, total_timesteps), total_timesteps)
+
+    def _update_learning_rate(self, optimizers: Any) -> None:
+        """Ask the schedule, set the rate of the optimisers and log it.
+
+        :raises ValueError: for a schedule that returns a negative number or none
+        """
+        rate = scheduled("learning_rate", self.lr_schedule, self._current_progress_remaining)
+        self.logger.record("train/learning_rate", rate)
+        for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
+            update_learning_rate(optimizer, rate)
 
     # Compilation.
 
@@ -151,6 +190,7 @@ class Agent(BaseAlgorithm):
                 check_finite(last, np.zeros(1), step, int(index))
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        check_may_learn(self)
         total_timesteps, callback = super()._setup_learn(*args, **kwargs)
         # A copy, because a VecEnv may write its next step into the same array.
         self._last_obs = tree_map(np.array, self._last_obs)
@@ -170,7 +210,7 @@ class Agent(BaseAlgorithm):
     # Saving and loading.
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "update", "randomness", "_first_step"]
+        return [*super()._excluded_save_params(), "update", "randomness", "_first_step", "_scaler_before"]
 
     def save(self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
         """As SB3's; the state of the random generators and the agent's name are saved too.
@@ -190,14 +230,56 @@ class Agent(BaseAlgorithm):
             seal(partial)
 
     @classmethod
-    def load(cls: type[SelfAgent], path: str | pathlib.Path | Any, *args: Any, **kwargs: Any) -> SelfAgent:
+    def load(
+        cls: type[SelfAgent],
+        path: str | pathlib.Path | Any,
+        env: Any = None,
+        device: Any = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        *,
+        trust: bool = False,
+        **kwargs: Any,
+    ) -> SelfAgent:
         """As SB3's, from a file that this agent has saved (for :class:`rlspo.PPO` and :class:`rlspo.SAC` also one of SB3's).
 
+        :param trust: True: run whatever code is pickled in the file, as SB3's ``load`` does. By default only data is read: an
+            agent acts without the schedules and callbacks that its file holds as code, and says so when it is to learn.
+            Classes that the program has imported, such as a features extractor of yours, are found without it
         :raises IncompatibleModelError: for a file that is truncated, no model, or another agent's
+        :raises UntrustedFileError: for one with code that the agent needs in order to act
         """
-        replaced = sorted(kwargs.keys() - _NOT_SETTINGS)
-        load = super().load
-        model = load_checked(cls.__name__, cls.saved_settings, path, lambda: load(path, *args, **kwargs), replaced)
+        settings = read_settings(path)
+        withheld: dict[str, str] = {}
+        if not trust:
+            custom_objects, withheld = safe_objects(settings, path, custom_objects)
+        load = functools.partial(super().load, path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+        model = load_checked(cls.__name__, cls.saved_settings, path, settings, load, sorted(kwargs))
+        if withheld:
+            model._withheld = withheld
         if hasattr(model, "_random_state"):
             model.randomness.restore(model._random_state)
         return model
+
+
+def load_model(cls: type[BaseAlgorithm], path: Any, trust: bool = False, **arguments: Any) -> BaseAlgorithm:
+    """An agent of any class that extends SB3's, from its file, which runs no code unless it is trusted.
+
+    :param cls: the agent
+    :param path: of the model file
+    :param trust: run whatever code is pickled in the file
+    :param arguments: of ``load``
+    :raises IncompatibleModelError: for a file that is no model, or holds code that the agent needs in order to act
+    """
+    if issubclass(cls, Agent):
+        return cls.load(path, trust=trust, **arguments)
+    settings = read_settings(path)
+    if trust:
+        return cls.load(path, **arguments)
+    objects, withheld = safe_objects(settings, path, arguments.pop("custom_objects", None))
+    with building():
+        model = cls.load(path, custom_objects=objects, **arguments)
+    if withheld:
+        vars(model)["_withheld"] = withheld
+    return model

@@ -17,10 +17,12 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 
 from rlspo.common.agent import Agent
+from rlspo.common.errors import IncompatibleModelError
 from rlspo.common.files import place_for, whole
 from rlspo.common.randomness import Randomness
 from rlspo.common.replay_buffer import ReplayBuffer
 from rlspo.common.trees import to_tensor, tree_map
+from rlspo.common.trust import read_pickle
 from rlspo.common.vector_env import only_reset
 
 Tensor = torch.Tensor
@@ -88,8 +90,34 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
                 "rlspo."
             )
         self.check_step(new_obs, reward, dones, infos, step)
+        normalizer: Any = self._vec_normalize_env
         # A copy, because a VecEnv may write its next step into the same array.
-        super()._store_transition(replay_buffer, buffer_action, tree_map(np.array, new_obs), reward, dones, infos)
+        new_obs = tree_map(np.array, new_obs)
+        if not self._stores_as_seen:
+            super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+            return
+        self._vec_normalize_env = None
+        try:
+            super()._store_transition(replay_buffer, buffer_action, new_obs, normalizer.get_original_reward(), dones, infos)
+        finally:
+            self._vec_normalize_env = normalizer
+
+    @property
+    def _stores_as_seen(self) -> bool:
+        """Whether wrappers around a VecNormalize, which stack frames or turn images, give observations another form than it
+        knows: then they are stored as the agent saw them, and not, as else, as they came into it.
+
+        :raises ValueError: for a buffer of SB3's, which knows one way only
+        """
+        normalizer = self._vec_normalize_env
+        if normalizer is None or _shapes(normalizer.observation_space) == _shapes(self.observation_space):
+            return False
+        if not isinstance(self.replay_buffer, ReplayBuffer):
+            raise ValueError(
+                f"{type(self.replay_buffer).__name__} keeps observations as they come into VecNormalize, which here is inside "
+                "of wrappers that give them another shape. Put VecNormalize outermost, or leave the buffer to rlspo."
+            )
+        return True
 
     # Learning.
 
@@ -100,7 +128,7 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
             rows = buffer.rows(batch_size, self.randomness.torch)
             if self._vec_normalize_env is None:
                 return buffer.data, rows
-            samples = buffer._get_samples(rows.cpu().numpy(), self._vec_normalize_env)
+            samples = buffer._get_samples(rows.cpu().numpy(), self._vec_normalize_env, self._stores_as_seen)
         else:
             with self.randomness.lend_numpy():
                 samples = buffer.sample(batch_size, env=self._vec_normalize_env)
@@ -139,12 +167,37 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
 
     # Loading.
 
-    def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
-        """As SB3's, also from another device or for another number of environments."""
-        super().load_replay_buffer(path, truncate_last_traj)
-        if isinstance(self.replay_buffer, ReplayBuffer):
-            self.replay_buffer.to(self.device)
-            self.replay_buffer.n_envs = self.n_envs
+    def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True, *, trust: bool = False) -> None:
+        """As SB3's, also from another device or for another number of environments.
+
+        :param path: of the file, or an open one
+        :param truncate_last_traj: of a ``HerReplayBuffer``: end the trajectory that was under way
+        :param trust: True: run whatever code is in the file, as SB3 does; by default only data is read
+        :raises UntrustedFileError: for a file that holds more than data
+        :raises IncompatibleModelError: for a file that is damaged, or holds no replay buffer
+        """
+        buffer = read_pickle(path, trust)
+        if not isinstance(buffer, SB3ReplayBuffer):
+            raise IncompatibleModelError(f"{path} holds a {type(buffer).__name__} and no replay buffer.")
+        if not hasattr(buffer, "handle_timeout_termination"):  # written before SB3 2.1
+            buffer.handle_timeout_termination = False
+            buffer.timeouts = np.zeros_like(buffer.dones)
+        if isinstance(buffer, HerReplayBuffer):
+            if self.env is None:
+                raise ValueError("A HerReplayBuffer asks the environment for rewards: load the agent with env=... first.")
+            buffer.set_env(self.env)
+            if truncate_last_traj:
+                buffer.truncate_last_trajectory()
+        self.replay_buffer = buffer
+        if isinstance(buffer, ReplayBuffer):
+            buffer.to(self.device)
+            buffer.n_envs = self.n_envs
+        else:
+            buffer.device = self.device
+
+
+def _shapes(space: spaces.Space) -> Any:
+    return {key: part.shape for key, part in space.spaces.items()} if isinstance(space, spaces.Dict) else space.shape
 
 
 def _check_length(total_timesteps: float, learning_starts: int) -> None:

@@ -153,7 +153,8 @@ def make_task(args: argparse.Namespace, folder: Path | None = None) -> Task:
             "back, such as from a commit (does git ignore *.log?), or remove the folder to begin anew."
         )
     space_file = left.space if begun else find_space(algo, plan.cls, args.space)
-    space = SearchSpace.read(space_file, choose_block(space_file, yaml_io.read_mapping(space_file), env.id, families(env)))
+    block = choose_block(space_file, yaml_io.read_mapping(space_file), env.id, families(env))
+    space = SearchSpace.read(space_file, block).pinned(args.hyperparams)
     space.check(plan.cls, plan.config.settings.policy)
     references, blocks = {}, None
     if args.references is not None:
