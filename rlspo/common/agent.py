@@ -13,7 +13,7 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import is_wrapped
-from stable_baselines3.common.logger import HParam
+from stable_baselines3.common.logger import HParam, TensorBoardOutputFormat
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import update_learning_rate
@@ -198,7 +198,10 @@ class Agent(BaseAlgorithm):
         check_finite(self._last_obs, np.zeros(self.n_envs), self.num_timesteps // self.n_envs)
         self._first_step = True
         metrics = {"rollout/ep_rew_mean": 0.0, self.shown_metric: 0.0}
-        self.logger.record("hparams", HParam(self.hyperparameters(), metrics), exclude=("stdout", "log", "json", "csv"))
+        # Straight to TensorBoard: whoever reads what was logged finds numbers only.
+        for output in getattr(self.logger, "output_formats", []):
+            if isinstance(output, TensorBoardOutputFormat):
+                output.write({"hparams": HParam(self.hyperparameters(), metrics)}, {"hparams": ()}, self.num_timesteps)
         return total_timesteps, callback
 
     # Logging.

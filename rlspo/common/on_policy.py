@@ -18,6 +18,7 @@ from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.common.agent import Agent
+from rlspo.common.callback_locals import LATER, show_locals
 from rlspo.common.collector import Actor, TimeLimits, env_actions, evaluate_in_batches, torch_actor
 from rlspo.common.errors import (
     DivergedError,
@@ -227,14 +228,18 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         buffer.reset()
         if self.use_sde:
             self._reset_noise(env.num_envs)
+        show_locals(callback, self.policy)
         callback.on_rollout_start()
         act = self.make_actor()
         time_limits = TimeLimits()
+        obs_tensor = values = log_probs = LATER  # for callbacks
+        rollout_ended = False
 
         for n_steps in range(n_rollout_steps):
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                 self._reset_noise(env.num_envs)
-            actions, values, log_probs = act(observations)
+            acted_on = observations
+            actions, acted_values, acted_log_probs = act(observations)
             clipped_actions = env_actions(actions, self.policy, self.action_space)
             new_obs, rewards, dones, infos = self._step_env(env, clipped_actions)
             self.num_timesteps += env.num_envs
@@ -249,8 +254,8 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
                 "rewards": rewards,
                 "episode_starts": episode_starts,
             }
-            if values is not None:
-                fields |= {"values": values, "log_probs": log_probs}
+            if acted_values is not None:
+                fields |= {"values": acted_values, "log_probs": acted_log_probs}
             buffer.add(**fields, **self.step_fields(infos))
             for index, info in enumerate(infos):
                 if only_reset(info):
@@ -259,7 +264,8 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
             self._last_obs = observations = tree_map(np.array, new_obs)
             self._last_episode_starts = episode_starts = np.array(dones)
 
-        self._evaluate_rollout(buffer, time_limits, observations, dones, acted_by_torch=values is not None)
+        self._evaluate_rollout(buffer, time_limits, observations, dones, acted_by_torch=acted_values is not None)
+        n_steps, rollout_ended = n_rollout_steps, True
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
