@@ -31,6 +31,7 @@ from rlspo.common.precision import convolution_dtype
 from rlspo.common.randomness import Randomness
 from rlspo.common.reward_scaling import RewardScaler
 from rlspo.common.rollout_buffer import Field, RolloutBuffer, observation_fields
+from rlspo.common.sb3_rollouts import adopted_buffer
 from rlspo.common.settings import (
     check_batch_size,
     check_limit,
@@ -172,19 +173,18 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         given = self.rollout_buffer_class
-        stock = given in (None, RolloutBuffer) or given.__module__ == SB3RolloutBuffer.__module__
-        self.rollout_buffer_class = RolloutBuffer if stock else given
-        if not issubclass(self.rollout_buffer_class, RolloutBuffer):
-            raise TypeError(
-                f"rollout_buffer_class is {self.rollout_buffer_class}; it must be a subclass of "
-                "rlspo.common.rollout_buffer.RolloutBuffer, which has all of a rollout's fields by name."
-            )
-        given_kwargs = {name: value for name, value in self.rollout_buffer_kwargs.items() if name != "extra_fields"}
-        self.rollout_buffer_kwargs = {**given_kwargs, "extra_fields": dict(self.extra_fields)}
+        forms_advantages = type(self).estimate_advantages is OnPolicyAgent.estimate_advantages
+        buffer_class = adopted_buffer(RolloutBuffer if given is None else given, RolloutBuffer, forms_advantages)
+        self.rollout_buffer_class = buffer_class
+        # Old files have the agent's own fields there.
+        self.rollout_buffer_kwargs = {
+            name: value for name, value in self.rollout_buffer_kwargs.items() if name != "extra_fields"
+        }
         with Randomness.fork(self.seed):
             super()._setup_model()
+        self.rollout_buffer.declare(self.extra_fields)
         # Files name no buffer of ours, so that SB3's agents, which have their own, can go on from them.
-        self.rollout_buffer_class, self.rollout_buffer_kwargs = None if stock else given, given_kwargs
+        self.rollout_buffer_class = None if buffer_class is RolloutBuffer else given
         self.policy.generator = self.randomness.predict
         self.policy.convolution_dtype = convolution_dtype(self.precision, self.policy, self.device)
         if self.normalize_rewards and self.reward_scaler is None:
