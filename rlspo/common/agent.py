@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
@@ -22,6 +23,7 @@ from rlspo.common.checked_env import CheckedDummyVecEnv
 from rlspo.common.checkpoints import load_checked, read_settings, seal
 from rlspo.common.collector import stack_observations
 from rlspo.common.compilation import should_compile
+from rlspo.common.env_failures import note_env_failure
 from rlspo.common.errors import InvalidRolloutError, check_finite, check_policy_kwargs, nearest
 from rlspo.common.files import place_for, whole
 from rlspo.common.normalizers import Kept, keep, put_back
@@ -104,6 +106,17 @@ class Agent(BaseAlgorithm):
             self.action_space.seed(seed)
             if self.env is not None:
                 self.env.seed(seed)
+
+    @contextlib.contextmanager
+    def learning(self) -> Iterator[None]:
+        """Around all of :meth:`learn`: what others draw at random comes from the agent's seed, and an exception of an
+        environment says which one it was."""
+        with self.randomness.lend_globals():
+            try:
+                yield
+            except Exception as error:
+                note_env_failure(error, self.num_timesteps // self.n_envs)
+                raise
 
     # Schedules.
 
@@ -196,8 +209,8 @@ class Agent(BaseAlgorithm):
         self._check_numbers(self._last_obs, np.zeros(self.n_envs), self.num_timesteps // self.n_envs)
         self._first_step = True
         metrics = {"rollout/ep_rew_mean": 0.0, self.shown_metric: 0.0}
-        # Past logger.record, whose values callbacks and other outputs take for numbers.
-        for output in self.logger.output_formats:
+        # Straight to TensorBoard: whoever reads what was logged finds numbers only.
+        for output in getattr(self.logger, "output_formats", []):
             if isinstance(output, TensorBoardOutputFormat):
                 output.write({"hparams": HParam(self.hyperparameters(), metrics)}, {"hparams": ()}, self.num_timesteps)
         return total_timesteps, callback
