@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 from collections.abc import Iterable
 from typing import Any, ClassVar, TypeVar
@@ -18,7 +19,7 @@ from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.common.checked_env import CheckedDummyVecEnv
-from rlspo.common.checkpoints import load_checked, seal
+from rlspo.common.checkpoints import load_checked, read_settings, seal
 from rlspo.common.collector import stack_observations
 from rlspo.common.compilation import should_compile
 from rlspo.common.errors import InvalidRolloutError, check_finite, check_policy_kwargs, nearest
@@ -28,10 +29,10 @@ from rlspo.common.rollout_buffer import Field, check_rows, observation_fields
 from rlspo.common.settings import check_schedule, scheduled, setting, shown_settings
 from rlspo.common.spaces import check_action_space, check_image_sizes, check_observation_space
 from rlspo.common.trees import tree_map
+from rlspo.common.trust import safe_objects
 from rlspo.common.vector_env import GymnasiumVecEnv
+from rlspo.common.withheld import building, check_may_learn
 
-#: Arguments of ``load`` that are no settings of the agent.
-_NOT_SETTINGS = {"env", "device", "custom_objects", "print_system_info", "force_reset"}
 SelfAgent = TypeVar("SelfAgent", bound="Agent")
 
 
@@ -47,6 +48,8 @@ class Agent(BaseAlgorithm):
     update: Any
     policy: Any
     learning_rate = setting(check_schedule, then="_setup_lr_schedule")
+    #: Settings for learning that were left in the file, since they are code, and what they would have run.
+    _withheld: dict[str, str]
     #: Whether the coming step is the first of its source, to be looked at closely.
     _first_step = True
 
@@ -174,6 +177,7 @@ class Agent(BaseAlgorithm):
                 check_finite(last, np.zeros(1), step, int(index))
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        check_may_learn(self)
         total_timesteps, callback = super()._setup_learn(*args, **kwargs)
         # A copy, because a VecEnv may write its next step into the same array.
         self._last_obs = tree_map(np.array, self._last_obs)
@@ -213,14 +217,56 @@ class Agent(BaseAlgorithm):
             seal(partial)
 
     @classmethod
-    def load(cls: type[SelfAgent], path: str | pathlib.Path | Any, *args: Any, **kwargs: Any) -> SelfAgent:
+    def load(
+        cls: type[SelfAgent],
+        path: str | pathlib.Path | Any,
+        env: Any = None,
+        device: Any = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        *,
+        trust: bool = False,
+        **kwargs: Any,
+    ) -> SelfAgent:
         """As SB3's, from a file that this agent has saved (for :class:`rlspo.PPO` and :class:`rlspo.SAC` also one of SB3's).
 
+        :param trust: True: run whatever code is pickled in the file, as SB3's ``load`` does. By default only data is read: an
+            agent acts without the schedules and callbacks that its file holds as code, and says so when it is to learn.
+            Classes that the program has imported, such as a features extractor of yours, are found without it
         :raises IncompatibleModelError: for a file that is truncated, no model, or another agent's
+        :raises UntrustedFileError: for one with code that the agent needs in order to act
         """
-        replaced = sorted(kwargs.keys() - _NOT_SETTINGS)
-        load = super().load
-        model = load_checked(cls.__name__, cls.saved_settings, path, lambda: load(path, *args, **kwargs), replaced)
+        settings = read_settings(path)
+        withheld: dict[str, str] = {}
+        if not trust:
+            custom_objects, withheld = safe_objects(settings, path, custom_objects)
+        load = functools.partial(super().load, path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+        model = load_checked(cls.__name__, cls.saved_settings, path, settings, load, sorted(kwargs))
+        if withheld:
+            model._withheld = withheld
         if hasattr(model, "_random_state"):
             model.randomness.restore(model._random_state)
         return model
+
+
+def load_model(cls: type[BaseAlgorithm], path: Any, trust: bool = False, **arguments: Any) -> BaseAlgorithm:
+    """An agent of any class that extends SB3's, from its file, which runs no code unless it is trusted.
+
+    :param cls: the agent
+    :param path: of the model file
+    :param trust: run whatever code is pickled in the file
+    :param arguments: of ``load``
+    :raises IncompatibleModelError: for a file that is no model, or holds code that the agent needs in order to act
+    """
+    if issubclass(cls, Agent):
+        return cls.load(path, trust=trust, **arguments)
+    settings = read_settings(path)
+    if trust:
+        return cls.load(path, **arguments)
+    objects, withheld = safe_objects(settings, path, arguments.pop("custom_objects", None))
+    with building():
+        model = cls.load(path, custom_objects=objects, **arguments)
+    if withheld:
+        vars(model)["_withheld"] = withheld
+    return model

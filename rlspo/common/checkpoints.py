@@ -5,16 +5,23 @@ from __future__ import annotations
 import json
 import pathlib
 import zipfile
-from collections.abc import Callable, Collection
+import zlib
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 import torch
 
 from rlspo.common.errors import IncompatibleModelError
+from rlspo.common.withheld import building
 
 Model = TypeVar("Model")
+#: What reading a damaged archive can raise.
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, NotImplementedError, KeyError, EOFError, ValueError, RecursionError, OSError)
 
 
+#: How much larger than the file its contents may be, and how large a part of it may be in any case.
+_MOST_GROWTH = 100
+_ALWAYS = 16 * 2**20
 #: Member of a model file that holds the check sums of the others.
 _SEAL = "checksums.json"
 
@@ -47,18 +54,40 @@ def _check_seal(archive: zipfile.ZipFile) -> None:
         raise zipfile.BadZipFile(f"{min(missing)} is missing")
 
 
-def read_settings(path: str | pathlib.Path) -> dict[str, Any]:
-    """The settings in a model file, as JSON.
+def read_settings(path: str | pathlib.Path | Any) -> dict[str, Any]:
+    """The settings in a model file, as JSON; what is pickled there stays text.
 
+    :param path: of the file, ``.zip`` may be left out; or an open file, which is left where it was
     :raises IncompatibleModelError: for a file that is no model, or is truncated
     """
+    if not isinstance(path, str | pathlib.Path):
+        place = path.tell()
+        try:
+            return _settings_in(path, "This open file")
+        finally:
+            path.seek(place)
     file = pathlib.Path(path)
     if not file.exists() and file.suffix != ".zip":
         file = file.with_name(file.name + ".zip")
     if not file.exists():
         raise FileNotFoundError(f"There is no model file {file}.")
+    return _settings_in(file, file)
+
+
+def _settings_in(file: Any, name: Any) -> dict[str, Any]:
+    """As :func:`read_settings`.
+
+    :param name: to show
+    """
     try:
         with zipfile.ZipFile(file) as archive:
+            check_sizes(archive)
+            for part in archive.namelist():
+                if part.endswith(".pth"):
+                    with archive.open(part) as inside:
+                        if zipfile.is_zipfile(inside):
+                            with zipfile.ZipFile(inside) as tensors:
+                                check_sizes(tensors)
             broken = archive.testzip()
             if broken is not None:
                 raise zipfile.BadZipFile(f"{broken} is damaged")
@@ -66,20 +95,44 @@ def read_settings(path: str | pathlib.Path) -> dict[str, Any]:
             settings = json.loads(archive.read("data"))
             if not isinstance(settings, dict):
                 raise ValueError("its data is no mapping")
-    except (zipfile.BadZipFile, KeyError, EOFError, ValueError) as error:
+    except _UNREADABLE as error:
         raise IncompatibleModelError(
-            f"{file} is not a readable model file ({error}). It is truncated, damaged, or was not written by model.save(); "
+            f"{name} is not a readable model file ({error}). It is truncated, damaged, or was not written by model.save(); "
             "use another checkpoint of the run, or copy the file again."
         ) from error
     return settings
 
 
-def load_checked(agent: str, needs: set[str], path: Any, load: Callable[[], Model], replaced: Collection[str] = ()) -> Model:
+def check_sizes(archive: zipfile.ZipFile) -> None:
+    """Refuse an archive that unpacks to far more than it is: models are hardly compressible.
+
+    :raises zipfile.BadZipFile: naming the part
+    """
+    parts = archive.infolist()
+    size = sum(part.compress_size for part in parts)
+    if len({part.header_offset for part in parts}) < len(parts):
+        raise zipfile.BadZipFile("two of its parts are the same bytes")
+    for part in parts:
+        if part.file_size > max(_ALWAYS, _MOST_GROWTH * part.compress_size):
+            raise zipfile.BadZipFile(f"{part.filename} would unpack from {part.compress_size} bytes to {part.file_size}")
+    if sum(part.file_size for part in parts) > max(4 * _ALWAYS, _MOST_GROWTH * size):
+        raise zipfile.BadZipFile("it would unpack to far more than it is")
+
+
+def load_checked(
+    agent: str,
+    needs: set[str],
+    path: Any,
+    settings: Mapping[str, Any],
+    load: Callable[[], Model],
+    replaced: Collection[str] = (),
+) -> Model:
     """Run ``load``, after and with checks that give one clear error.
 
     :param agent: name of the agent class that is loading
     :param needs: settings that every model file of this kind of agent has; a file of SB3's does not name its agent
-    :param path: file path; an open file is passed to ``load`` as it is
+    :param path: of the file, for messages
+    :param settings: of the file
     :param load: reads the file
     :param replaced: names of settings that were given beside the file, for the message
     :raises IncompatibleModelError: where the file belongs to another agent or does not fit this one
@@ -87,20 +140,17 @@ def load_checked(agent: str, needs: set[str], path: Any, load: Callable[[], Mode
     hint = "Was it saved by another agent, or with a policy class that is not importable here?"
     if replaced:
         hint += f" Or does what was given beside it not fit its weights ({', '.join(replaced)})?"
-    if isinstance(path, str | pathlib.Path):
-        settings = read_settings(path)
-        owner = settings.get("_agent")
-        if owner is not None and owner != agent:
-            raise IncompatibleModelError(
-                f"{path} was saved by {owner}, not by {agent}. Load it with {owner}.load({str(path)!r})."
-            )
-        if not needs <= settings.keys():
-            raise IncompatibleModelError(
-                f"{path} is another agent's model, not {agent}'s: it has no {', '.join(sorted(needs - settings.keys()))}."
-            )
+    owner = settings.get("_agent")
+    if owner is not None and owner != agent:
+        raise IncompatibleModelError(f"{path} was saved by {owner}, not by {agent}. Load it with {owner}.load({str(path)!r}).")
+    if not needs <= settings.keys():
+        raise IncompatibleModelError(
+            f"{path} is another agent's model, not {agent}'s: it has no {', '.join(sorted(needs - settings.keys()))}."
+        )
     try:
-        return load()
+        with building():
+            return load()
     except torch.OutOfMemoryError:
         raise
-    except (KeyError, RuntimeError, AttributeError) as error:
+    except (KeyError, IndexError, OverflowError, MemoryError, RuntimeError, AttributeError) as error:
         raise IncompatibleModelError(f"{path} could not be loaded as a {agent} model: {error}. {hint}") from error

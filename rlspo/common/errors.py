@@ -40,6 +40,10 @@ class IncompatibleModelError(ValueError):
     """A model file cannot be read, or belongs to another agent."""
 
 
+class UntrustedFileError(IncompatibleModelError):
+    """A file holds pickled code, which is not run unless the reader trusts it."""
+
+
 class MissingPostDecisionError(ValueError):
     """An environment does not tell the post-decision state that an agent learns from.
 

@@ -17,10 +17,12 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 
 from rlspo.common.agent import Agent
+from rlspo.common.errors import IncompatibleModelError
 from rlspo.common.files import place_for, whole
 from rlspo.common.randomness import Randomness
 from rlspo.common.replay_buffer import ReplayBuffer
 from rlspo.common.trees import to_tensor, tree_map
+from rlspo.common.trust import read_pickle
 from rlspo.common.vector_env import only_reset
 
 Tensor = torch.Tensor
@@ -165,12 +167,33 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
 
     # Loading.
 
-    def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
-        """As SB3's, also from another device or for another number of environments."""
-        super().load_replay_buffer(path, truncate_last_traj)
-        if isinstance(self.replay_buffer, ReplayBuffer):
-            self.replay_buffer.to(self.device)
-            self.replay_buffer.n_envs = self.n_envs
+    def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True, *, trust: bool = False) -> None:
+        """As SB3's, also from another device or for another number of environments.
+
+        :param path: of the file, or an open one
+        :param truncate_last_traj: of a ``HerReplayBuffer``: end the trajectory that was under way
+        :param trust: True: run whatever code is in the file, as SB3 does; by default only data is read
+        :raises UntrustedFileError: for a file that holds more than data
+        :raises IncompatibleModelError: for a file that is damaged, or holds no replay buffer
+        """
+        buffer = read_pickle(path, trust)
+        if not isinstance(buffer, SB3ReplayBuffer):
+            raise IncompatibleModelError(f"{path} holds a {type(buffer).__name__} and no replay buffer.")
+        if not hasattr(buffer, "handle_timeout_termination"):  # written before SB3 2.1
+            buffer.handle_timeout_termination = False
+            buffer.timeouts = np.zeros_like(buffer.dones)
+        if isinstance(buffer, HerReplayBuffer):
+            if self.env is None:
+                raise ValueError("A HerReplayBuffer asks the environment for rewards: load the agent with env=... first.")
+            buffer.set_env(self.env)
+            if truncate_last_traj:
+                buffer.truncate_last_trajectory()
+        self.replay_buffer = buffer
+        if isinstance(buffer, ReplayBuffer):
+            buffer.to(self.device)
+            buffer.n_envs = self.n_envs
+        else:
+            buffer.device = self.device
 
 
 def _shapes(space: spaces.Space) -> Any:

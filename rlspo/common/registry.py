@@ -10,6 +10,7 @@ and everything that goes by name (the zoo, the tests that run over all agents) f
 from __future__ import annotations
 
 import importlib
+import re
 from importlib.metadata import EntryPoint, entry_points
 
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -26,6 +27,15 @@ def agent_names() -> list[str]:
     True
     """
     return sorted(_declared())
+
+
+def agent_packages() -> list[str]:
+    """Top-level packages of these agents. Imports none of them.
+
+    >>> "rlspo" in agent_packages()
+    True
+    """
+    return sorted({re.split(r"[.:]", entry.value)[0] for entry in _declared().values()})
 
 
 def agent_class(name: str) -> type[BaseAlgorithm]:

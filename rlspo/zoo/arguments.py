@@ -10,7 +10,7 @@ from typing import Any
 from rlspo.common.registry import agent_names
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.logbook import FORMATS
-from rlspo.zoo.parser import Pairs, Parser, drawn_seed, positive, radius, threads, whole_number
+from rlspo.zoo.parser import Pairs, Parser, add_trust, drawn_seed, positive, radius, threads, whole_number
 
 _DESCRIPTION = """\
 Train an agent, evaluate it while it learns, and attack it when it is done.
@@ -99,6 +99,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--gym-packages", nargs="+", default=[], metavar="MODULE", help="modules to import: they register environments"
     )
+    add_trust(group)
 
 
 def _add_evaluation(parser: argparse.ArgumentParser) -> None:

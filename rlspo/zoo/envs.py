@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +17,6 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from stable_baselines3.common.vec_env import (
-    SubprocVecEnv,
     VecEnv,
     VecFrameStack,
     VecNormalize,
@@ -32,7 +29,9 @@ from rlspo.common.errors import nearest
 from rlspo.common.randomness import fresh_state, restore_globals
 from rlspo.zoo.config import Pieces, Settings
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.monitor import be_patient
 from rlspo.zoo.native_envs import check_native, make_native
+from rlspo.zoo.processes import ProcessVecEnv
 from rlspo.zoo.signatures import check_names, signature_of
 from rlspo.zoo.values import arguments, imported
 
@@ -143,9 +142,6 @@ class _Maker:
     gym_packages: tuple[str, ...]
 
     def __call__(self, **env_kwargs: Any) -> gym.Env:
-        if multiprocessing.parent_process() is not None:
-            # Ctrl-C reaches every process of a terminal; only the main one decides when to stop.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
         register(self.env_id, self.gym_packages)
         return gym.make(self.env_id.rpartition(":")[2], **env_kwargs)
 
@@ -166,16 +162,17 @@ class _Worker:
 
 
 def _in_processes(makers: list[Callable[[], gym.Env]], seed: int | None) -> VecEnv:
-    return SubprocVecEnv([_Worker(make, None if seed is None else seed + rank) for rank, make in enumerate(makers)])
+    return ProcessVecEnv([_Worker(make, None if seed is None else seed + rank) for rank, make in enumerate(makers)])
 
 
 @dataclass(frozen=True)
 class _Wrap:
-    """Puts wrappers around one environment, innermost first."""
+    """Puts wrappers around one environment in its ``Monitor``, innermost first."""
 
     wrappers: Layers
 
     def __call__(self, env: gym.Env) -> gym.Env:
+        be_patient(env)
         for cls, given in self.wrappers:
             env = cls(env, **given)
         return env

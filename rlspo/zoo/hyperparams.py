@@ -14,6 +14,7 @@ from stable_baselines3.common.policies import BasePolicy
 from rlspo.common.errors import did_you_mean, policies_that_take
 from rlspo.zoo import yaml_io
 from rlspo.zoo.action_noise import check_noise
+from rlspo.zoo.allowed import Allowed, check_settings
 from rlspo.zoo.config import Settings
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.signatures import check_names, check_value, signature_of
@@ -103,6 +104,7 @@ def resolve(
     families: Sequence[str],
     overrides: Mapping[str, tuple[Any, str]],
     needs_policy: bool = True,
+    allowed: Allowed | None = None,
 ) -> Hyperparameters:
     """Read, override and check the hyperparameters of a run.
 
@@ -111,7 +113,9 @@ def resolve(
     :param families: blocks for an environment without its own
     :param overrides: key to the value that replaces it and the flag that says so; mappings are merged key by key
     :param needs_policy: False for a saved agent, which has its own: the block may leave it out
-    :raises UserError: for a key that does not exist or a value of the wrong type, naming file, block and key
+    :param allowed: what the file may name; None for nothing but what comes with rlspo and SB3
+    :raises UserError: for a key that does not exist, a value of the wrong type or a name that may not be imported, naming
+        file, block and key
     """
     blocks = {env_id: {}} if file is None else yaml_io.read_mapping(file)
     block = choose_block(file or Path(), blocks, env_id, families)
@@ -123,7 +127,9 @@ def resolve(
     agent_signature = signature_of(cls).without(_NOT_SETTINGS)
     setting_types = Settings.annotations()
     changes = plain_block(cls, {key: value for key, (value, _) in overrides.items()}, where)
-    values = merged(plain_block(cls, blocks[block], lambda _: place), changes)
+    in_file = plain_block(cls, blocks[block], lambda _: place)
+    check_settings(in_file, place, allowed or Allowed())
+    values = merged(in_file, changes)
     _check_keys(values, [*setting_types, *agent_signature.parameters], agent_signature.open_ended, cls.policy_aliases, where)
     settings = {
         key: check_value(key, values[key], annotation, where(key))

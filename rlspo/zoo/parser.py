@@ -7,14 +7,18 @@ import contextlib
 import re
 import secrets
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
 from rlspo.common.errors import nearest
 from rlspo.zoo import literals, yaml_io
+from rlspo.zoo.allowed import ALL
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.rl_zoo3_flags import instead_of
+
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,7 +50,7 @@ class Parser(argparse.ArgumentParser):
         :raises UserError: for flags that do not exist or have values of the wrong form
         :raises SystemExit: after ``--help``
         """
-        args, unknown = self.parse_known_args(arguments)
+        args, unknown = self.parse_known_args(_with_plain_trust(arguments))
         if not unknown:
             return args
         if not unknown[0].startswith("-"):
@@ -59,6 +63,29 @@ class Parser(argparse.ArgumentParser):
         flags = [flag for action in self._actions for flag in action.option_strings]
         guess = nearest(given, flags)
         self.error(f"there is no flag {unknown[0]!r}." + (f" Did you mean {guess}?" if guess else ""))
+
+
+def add_trust(group: Any) -> None:
+    """The flag ``--trust``."""
+    group.add_argument(
+        "--trust",
+        nargs="?",
+        action="append",
+        default=[],
+        const=ALL,
+        metavar="MODULE",
+        help="let files name classes of this module; without one: run whatever code the files of this call hold",
+    )
+
+
+def _with_plain_trust(arguments: Sequence[str]) -> list[str]:
+    """``--trust`` with what it means spelled out where no module follows, but a flag or a path."""
+    words = list(arguments)
+    for place, word in enumerate(words):
+        following = words[place + 1] if place + 1 < len(words) else ""
+        if word == "--trust" and (not _MODULE.fullmatch(following) or Path(following).exists()):
+            words[place] = f"--trust={ALL}"
+    return words
 
 
 class Pairs(argparse.Action):

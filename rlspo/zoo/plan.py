@@ -20,6 +20,7 @@ from rlspo.common.registry import agent_class
 from rlspo.spo import SPO
 from rlspo.zoo import yaml_io
 from rlspo.zoo.action_noise import action_noise
+from rlspo.zoo.allowed import Allowed, check_settings, import_trusted
 from rlspo.zoo.config import RunConfig, Seeds, Settings, Source
 from rlspo.zoo.env_kwargs import overlaid
 from rlspo.zoo.envs import EnvRecipe, check_env_kwargs, families, find_spec, layers
@@ -27,6 +28,7 @@ from rlspo.zoo.errors import UserError
 from rlspo.zoo.hyperparams import COMMAND_LINE, agent_defaults, find_file, other_versions, resolve
 from rlspo.zoo.model_files import settings_of
 from rlspo.zoo.parser import draw_seed
+from rlspo.zoo.run_models import check_whole
 from rlspo.zoo.values import merged, plain
 
 
@@ -85,6 +87,8 @@ def make_plan(args: argparse.Namespace) -> Plan:
     :param args: the parsed command line; with a mapping ``block``, its settings stand in place of those of a file
     :raises UserError: for anything that does not exist, does not fit or is not installed
     """
+    import_trusted(args)
+    allowed = Allowed.of(args)
     cls = _agent(args.algo)
     algo = args.algo if "." in args.algo else args.algo.lower()
     if issubclass(cls, SPO) and args.vec_env == "subproc":
@@ -97,9 +101,10 @@ def make_plan(args: argparse.Namespace) -> Plan:
     check_env_kwargs(spec, args.eval_env_kwargs, "--eval-env-kwargs")
     check_device(args.device)
     block = getattr(args, "block", None)
+    check_settings(block or {}, "known settings", allowed)
     file = find_file(algo, cls, args.conf_file) if block is None else None
     changes = {**{key: (value, COMMAND_LINE) for key, value in (block or {}).items()}, **_overrides(args)}
-    found = resolve(cls, file, spec.id, families(spec), changes, needs_policy=args.trained_agent is None)
+    found = resolve(cls, file, spec.id, families(spec), changes, args.trained_agent is None, allowed)
     check_env_kwargs(spec, found.settings.env_kwargs, f"{found.where('env_kwargs')}: env_kwargs")
     _check_trained_agent(args)
     config = RunConfig(
@@ -201,6 +206,7 @@ def _check_trained_agent(args: argparse.Namespace) -> None:
         return
     if not args.trained_agent.is_file():
         raise UserError(f"--trained-agent: there is no file {args.trained_agent}.")
+    check_whole(args.trained_agent)
     own = [key for key in args.hyperparams if key == "policy" or key not in Settings.model_fields]
     if own:
         raise UserError(

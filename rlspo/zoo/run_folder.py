@@ -23,6 +23,7 @@ import rlspo
 from rlspo.zoo import yaml_io
 from rlspo.zoo.config import RunConfig
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.files import read_whole
 
 _PACKAGES = ("rlspo", "stable-baselines3", "gymnasium", "torch", "numpy", "mujoco", "ale-py")
 
@@ -167,6 +168,22 @@ class RunFolder:
         (self.path / "command.txt").write_text(command + "\n", encoding="utf-8")
         versions = json.dumps(environment_record(), indent=2)
         (self.path / "versions.json").write_text(versions + "\n", encoding="utf-8")
+
+
+def read_status(folder: RunFolder) -> dict[str, Any] | None:
+    """``status.json``, with the state ``"killed"`` for a run that says it is running and whose process is gone.
+
+    :return: None where it is not there, or not whole
+    """
+    status = read_whole(folder.status)
+    if status is not None and status.get("state") == "running" and status.get("host") == platform.node():
+        try:
+            os.kill(int(status["pid"]), 0)
+        except ProcessLookupError:
+            status["state"] = "killed"
+        except (PermissionError, KeyError, TypeError, ValueError):
+            pass  # it lives, or does not tell
+    return status
 
 
 def number_of(folder: Path, name: str) -> int | None:

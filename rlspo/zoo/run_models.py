@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rlspo.common.files import is_partial
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.model_files import steps_in_name
 from rlspo.zoo.run_folder import RunFolder, number_of
@@ -42,7 +43,8 @@ def checkpoints_of(folder: Path) -> list[tuple[int, Path]]:
 
 def numbered(folder: Path) -> list[tuple[int, Path]]:
     """Model files with steps in their names, fewest first."""
-    return sorted((steps, file) for file in folder.glob("*_steps.zip") if (steps := steps_in_name(file)) is not None)
+    files = [file for file in folder.glob("*_steps.zip") if not is_partial(file)]
+    return sorted((steps, file) for file in files if (steps := steps_in_name(file)) is not None)
 
 
 def choose_model(folder: Path, which: str) -> tuple[str, Path]:
@@ -87,8 +89,18 @@ def existing_file(path: Path) -> Path:
     """
     for file in (path, path.with_name(f"{path.name}.zip")):
         if file.is_file():
+            check_whole(file)
             return file
     raise UserError(f"There is no run folder and no model file {path}.")
+
+
+def check_whole(model_file: Path) -> None:
+    """Refuse what a save leaves that was killed: nobody knows whether all of it is there.
+
+    :raises UserError: for such a file
+    """
+    if is_partial(model_file):
+        raise UserError(f"{model_file} was left by a save that was killed, and is no model. Take another one of the run.")
 
 
 def folder_of(model_file: Path) -> Path | None:

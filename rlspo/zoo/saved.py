@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +15,19 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
+from rlspo.common.agent import load_model
+from rlspo.common.errors import UntrustedFileError
 from rlspo.common.randomness import generators_kept
 from rlspo.common.registry import agent_class
+from rlspo.common.trust import read_pickle
 from rlspo.zoo import rl_zoo3
+from rlspo.zoo.allowed import LOGS, Allowed, check_agent, check_env, check_packages, check_settings, import_trusted
 from rlspo.zoo.config import RunConfig, Settings
 from rlspo.zoo.env_kwargs import overlaid
 from rlspo.zoo.envs import EnvRecipe, check_env_kwargs, find_spec
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.model_files import algo_of, settings_of, was_normalised
-from rlspo.zoo.parser import Pairs, threads, whole_number
+from rlspo.zoo.model_files import algo_of, check_statistics, settings_of, was_normalised
+from rlspo.zoo.parser import Pairs, add_trust, threads, whole_number
 from rlspo.zoo.plan import check_device, evaluation_recipe
 from rlspo.zoo.run_folder import RunFolder
 from rlspo.zoo.run_models import checkpoints_of, choose_model, existing_file, folder_of, kind_of, latest_run
@@ -52,6 +55,7 @@ class SavedAgent:
     :param num_timesteps: environment steps that the agent was trained for
     :param statistics: of ``VecNormalize``, None where there is none or where it leaves observations alone
     :param reward_statistics: of ``VecNormalize``, None where there is none; it may leave rewards alone
+    :param trust: whether code that is pickled in these files is run; by default they are read as data
     """
 
     model_file: Path
@@ -64,6 +68,7 @@ class SavedAgent:
     num_timesteps: int = 0
     statistics: Path | None = None
     reward_statistics: Path | None = None
+    trust: bool = False
 
     @property
     def title(self) -> str:
@@ -73,8 +78,6 @@ class SavedAgent:
 
     def load(self, device: str = "auto") -> BaseAlgorithm:
         """The agent, to act with. Off-policy agents come without room for a replay memory.
-
-        This unpickles what the file holds, as ``load`` of stable-baselines3 does: a file can run code.
 
         :param device: of the networks
         :raises UserError: for a file of another agent, one that cannot be read here, or a device that is not there
@@ -92,7 +95,9 @@ class SavedAgent:
             }
         try:
             with generators_kept():  # SB3 seeds them with the seed of the training
-                return cls.load(self.model_file, device=device, **smaller)
+                return load_model(cls, self.model_file, self.trust, device=device, **smaller)
+        except UntrustedFileError as error:
+            raise UserError(str(error)) from error
         except Exception as error:  # anything may come out of a pickle
             raise UserError(
                 f"{self.model_file} cannot be loaded as an agent of {self.algo}. {type(error).__name__}: {error}\n"
@@ -114,7 +119,7 @@ class SavedAgent:
             raise
         if self.statistics is None:
             return env
-        adopt_statistics(env, self.statistics)
+        adopt_statistics(env, self.statistics, self.trust)
         return env
 
     def reward_scaling(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
@@ -131,11 +136,12 @@ class SavedAgent:
                 f"are no statistics in {file}. Name their file: --vecnormalize FILE"
             )
         try:
-            with file.open("rb") as stream:
-                saved = pickle.load(stream)
+            saved = read_pickle(file, self.trust)
             if not saved.norm_reward:
                 return None
             spread, clip = float((saved.ret_rms.var + saved.epsilon) ** 0.5), float(saved.clip_reward)
+        except UntrustedFileError as error:
+            raise UserError(str(error)) from error
         except Exception as error:  # anything may come out of a pickle
             raise UserError(f"{file} holds no statistics of rewards. {type(error).__name__}: {error}") from error
         return lambda rewards: (rewards / spread).clamp(-clip, clip)
@@ -163,6 +169,7 @@ def find_agent(
     gym_packages: Sequence[str] = (),
     vecnormalize: str | Path | None = None,
     wrapping: Mapping[str, Any] | None = None,
+    allowed: Allowed | None = None,
 ) -> SavedAgent:
     """The saved agent that is meant; everything is checked, nothing is unpickled yet.
 
@@ -176,9 +183,13 @@ def find_agent(
     :param vecnormalize: file of statistics, for an agent trained in a ``VecNormalize``; ``"none"``: observations were not
         normalised. By default the file that the run wrote beside the model
     :param wrapping: changes to what a block says about wrappers, keys as in :data:`WRAPPING`
-    :raises UserError: for what is not there, or not enough to build the environments of training
+    :param allowed: what the records of the run may name, and where files lie whose code may be run; None for
+        ``gym_packages`` and the folder ``logs``
+    :raises UserError: for what is not there or names what it may not, or not enough to build the environments of training
     """
     folder, kind, model_file = _find(Path(path), which)
+    allowed = allowed or Allowed(tuple(gym_packages), (LOGS,))
+    trust = allowed.owns(model_file)
     config = None
     given = {"algo": algo, "env": env, "env_kwargs": env_kwargs, "vecnormalize": vecnormalize, "wrapping": wrapping}
     of_run: dict[str, Any] = {"env_kwargs": {}, "wrapping": {}, "gym_packages": []}
@@ -187,6 +198,8 @@ def find_agent(
     elif folder is not None:
         config = RunConfig.read(RunFolder.existing(folder).config)
         of_run |= {"algo": config.algo, "env": config.env, "gym_packages": config.gym_packages}
+    if folder is not None and not trust:
+        _check_records(folder, of_run if config is None else config.model_dump(), allowed)
     say = merged(of_run, {key: value for key, value in given.items() if value})
     told = settings_of(model_file)
     algo = say.get("algo") or algo_of(told)
@@ -211,7 +224,23 @@ def find_agent(
         num_timesteps=int(told.get("num_timesteps", 0)),
         statistics=statistics,
         reward_statistics=statistics or _reward_statistics(model_file, recipe, certain),
+        trust=trust,
     )
+
+
+def _check_records(folder: Path, records: Mapping[str, Any], allowed: Allowed) -> None:
+    """Refuse what the records of a run may not name.
+
+    :raises UserError: saying what would have been run
+    """
+    where = f"the records in {folder}"
+    check_agent(str(records["algo"]), f"{where}: algo", allowed)
+    check_env(str(records["env"]), f"{where}: env", allowed)
+    check_packages(list(map(str, records["gym_packages"])), f"{where}: gym_packages", allowed)
+    check_settings({"eval_env_kwargs": records.get("eval_env_kwargs", {})}, where, allowed)
+    check_settings({"env_kwargs": records.get("env_kwargs", {})}, where, allowed)
+    for part in ("settings", "wrapping"):
+        check_settings(records.get(part, {}), where, allowed)
 
 
 def _find(path: Path, which: str) -> tuple[Path | None, str, Path]:
@@ -307,6 +336,7 @@ def _statistics(model_file: Path, recipe: EnvRecipe, given: str | Path | None, c
             f"{model_file} was trained in a VecNormalize, and there are no statistics of it in {beside}. Name their file: "
             "--vecnormalize FILE, or --vecnormalize none if only rewards were normalised."
         )
+    check_statistics(model_file, beside)
     return beside
 
 
@@ -316,18 +346,25 @@ def _reward_statistics(model_file: Path, recipe: EnvRecipe, certain: bool) -> Pa
     return RunFolder.existing(model_file.parent).statistics_of(model_file) if of_rewards else None
 
 
-def adopt_statistics(env: VecEnv, file: Path) -> None:
+def adopt_statistics(env: VecEnv, file: Path, trust: bool = False) -> None:
     """Give the ``VecNormalize`` around environments the statistics of a file.
 
+    :param trust: run whatever code is in the file
     :raises UserError: if the file holds none for these environments, which are closed then
     """
     try:
         normalize = unwrap_vec_normalize(env)
         assert normalize is not None
-        saved = VecNormalize.load(str(file), normalize.venv)
+        saved = read_pickle(file, trust)
+        if not isinstance(saved, VecNormalize):
+            raise TypeError(f"it holds a {type(saved).__name__}")
+        saved.set_venv(normalize.venv)
         for name in _STATISTICS:
             if name != "obs_rms" or saved.norm_obs:  # without, there is none
                 setattr(normalize, name, getattr(saved, name))
+    except UntrustedFileError as error:
+        env.close()
+        raise UserError(str(error)) from error
     except Exception as error:  # anything may come out of a pickle
         env.close()
         raise UserError(f"{file} holds no statistics for these environments. {type(error).__name__}: {error}") from error
@@ -354,6 +391,7 @@ def add_agent_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--gym-packages", nargs="+", default=[], metavar="MODULE", help="modules to import: they register environments"
     )
+    add_trust(group)
     group.add_argument(
         "--vecnormalize", metavar="FILE", help="statistics of an agent trained in VecNormalize (default: those of the run)"
     )
@@ -362,7 +400,7 @@ def add_agent_flags(parser: argparse.ArgumentParser) -> None:
         "--log-folder",
         "--folder",
         type=Path,
-        default=Path("logs"),
+        default=LOGS,
         metavar="DIR",
         help="without PATH: of all runs (default: logs)",
     )
@@ -387,6 +425,7 @@ def agent_from(args: argparse.Namespace) -> SavedAgent:
     :param args: parsed, with the flags of :func:`add_agent_flags`
     :raises UserError: for what is missing, contradictory or not there
     """
+    import_trusted(args)
     path = args.path
     if args.num_threads is not None:
         torch.set_num_threads(args.num_threads)
@@ -408,4 +447,5 @@ def agent_from(args: argparse.Namespace) -> SavedAgent:
         gym_packages=args.gym_packages,
         vecnormalize=args.vecnormalize,
         wrapping=args.wrapping,
+        allowed=Allowed.of(args),
     )

@@ -56,7 +56,7 @@ def test_training_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     options: dict[str, Any] = {**SMALL, "normalize_observations": True, "normalize_rewards": True, "device": "cpu"}
     model = PPO("MlpPolicy", SpacesEnv(), **options, learning_rate=lambda remaining: 1e-3 * remaining).learn(32)
     model.save(tmp_path / "model")
-    loaded = PPO.load(tmp_path / "model", env=SpacesEnv(), device="cpu")
+    loaded = PPO.load(tmp_path / "model", env=SpacesEnv(), device="cpu", trust=True)
     assert loaded.reward_scaler.scale == model.reward_scaler.scale
     assert loaded.randomness.numpy.random() == model.randomness.numpy.random()
     assert torch.equal(*(torch.rand(3, generator=m.randomness.torch) for m in (loaded, model)))

@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize, unwrap
 from stable_baselines3.her import HerReplayBuffer
 
 import rlspo
+from rlspo.zoo.allowed import ALL, Allowed
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.model_files import algo_of, settings_of
 from rlspo.zoo.parser import Parser
@@ -243,7 +244,11 @@ def test_a_policy_that_nobody_knows_needs_a_name():
     stable_baselines3.PPO(Own, "CartPole-v1", **TINY).save("own.zip")
     with pytest.raises(UserError, match="does not say which agent wrote it"):
         find_agent("own.zip", env="CartPole-v1")
-    assert find_agent("own.zip", algo="stable_baselines3.PPO", env="CartPole-v1").load("cpu").policy_class.__name__ == "Own"
+    named = {"algo": "stable_baselines3.PPO", "env": "CartPole-v1"}
+    with pytest.raises(UserError, match=r"policy_class is more than data, it would run the class Own.*--trust"):
+        find_agent("own.zip", **named).load("cpu")
+    trusted = find_agent("own.zip", **named, allowed=Allowed((ALL,)))
+    assert trusted.load("cpu").policy_class.__name__ == "Own"
 
 
 # Run folders of rl-baselines3-zoo.
