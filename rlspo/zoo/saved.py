@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
 from rlspo.common.agent import load_model
@@ -26,6 +25,7 @@ from rlspo.zoo.config import RunConfig, Settings
 from rlspo.zoo.env_kwargs import overlaid
 from rlspo.zoo.envs import EnvRecipe, check_env_kwargs, find_spec
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.fit import misfit
 from rlspo.zoo.model_files import algo_of, check_statistics, settings_of, was_normalised
 from rlspo.zoo.parser import Pairs, add_trust, threads, whole_number
 from rlspo.zoo.plan import check_device, evaluation_recipe
@@ -151,13 +151,13 @@ class SavedAgent:
 
         :raises UserError: with both spaces
         """
-        try:
-            check_for_correct_spaces(env, model.observation_space, model.action_space)
-        except ValueError as error:
+        why = misfit(model.observation_space, env.observation_space, acted=False)
+        why = why or misfit(model.action_space, env.action_space, acted=True)
+        if why is not None:
             raise UserError(
-                f"{self.model_file} does not fit {self.env}. {error}\n"
+                f"{self.model_file} does not fit {self.env}. {why}\n"
                 "If it was trained in wrappers, name them: -params frame_stack:4 env_wrapper:package.module.Wrapper"
-            ) from error
+            )
 
 
 def find_agent(
@@ -194,7 +194,7 @@ def find_agent(
     given = {"algo": algo, "env": env, "env_kwargs": env_kwargs, "vecnormalize": vecnormalize, "wrapping": wrapping}
     of_run: dict[str, Any] = {"env_kwargs": {}, "wrapping": {}, "gym_packages": []}
     if folder is not None and rl_zoo3.record_in(folder) is not None:
-        of_run = rl_zoo3.description_of(folder, WRAPPING)
+        of_run = rl_zoo3.description_of(folder, WRAPPING, model_file)
     elif folder is not None:
         config = RunConfig.read(RunFolder.existing(folder).config)
         of_run |= {"algo": config.algo, "env": config.env, "gym_packages": config.gym_packages}
@@ -358,6 +358,8 @@ def adopt_statistics(env: VecEnv, file: Path, trust: bool = False) -> None:
         saved = read_pickle(file, trust)
         if not isinstance(saved, VecNormalize):
             raise TypeError(f"it holds a {type(saved).__name__}")
+        if "norm_obs_keys" not in vars(saved):  # written before there were any: all keys were normalised
+            saved.norm_obs_keys = list(saved.obs_rms) if isinstance(saved.obs_rms, dict) else None
         saved.set_venv(normalize.venv)
         for name in _STATISTICS:
             if name != "obs_rms" or saved.norm_obs:  # without, there is none
@@ -433,6 +435,8 @@ def agent_from(args: argparse.Namespace) -> SavedAgent:
         if args.algo is None or args.env is None:
             raise UserError("Give a run folder or a model file, such as logs/ppo/CartPole-v1_1, or both --algo and --env.")
         path = latest_run(args.log_folder, args.algo, args.env, args.exp_id or 0)
+        if path.is_file() and args.which not in (None, "last"):
+            path = path.parent
     elif args.exp_id is not None:
         raise UserError(f"--exp-id finds a run without PATH; {path} names one already.")
     elif args.which is not None and not path.is_dir():

@@ -22,6 +22,7 @@ from rlspo.zoo.arguments import parse
 from rlspo.zoo.callbacks import Evaluate, SaveBetweenRollouts, Status, StopWhenAsked, save_somewhere
 from rlspo.zoo.command import DISK_FULL, DONE, FAILED, USER_ERROR
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.fit import fitted_spaces
 from rlspo.zoo.logbook import Logbook
 from rlspo.zoo.model_files import check_statistics
 from rlspo.zoo.patience import patient_streams
@@ -175,10 +176,11 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
             return plan.new_agent(env, **common)
         trust = Allowed.of(args).owns(args.trained_agent)
         _adopt_statistics(env, args.trained_agent, trust)
-        model = load_model(plan.cls, args.trained_agent, trust, env=env, **common)
+        fitted = fitted_spaces(args.trained_agent, env)
+        model = load_model(plan.cls, args.trained_agent, trust, env=env, custom_objects=fitted, **common)
         check_may_learn(model)
         model.set_random_seed(seed)
-        replay_memory.take_up(model, args.trained_agent)
+        replay_memory.take_up(model, args.trained_agent, trust)
         return model
     except (ValueError, TypeError, AssertionError) as error:
         env.close()
