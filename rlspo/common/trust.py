@@ -70,19 +70,20 @@ def safe_objects(
         try:
             objects[key] = _read(value[_PICKLED])
         except pickle.UnpicklingError as error:
+            why = str(error)
             if trust:
                 try:
                     objects[key] = pickle.loads(base64.b64decode(value[_PICKLED]))
                     continue
                 except Exception as failure:  # anything may come out of a pickle
-                    error = pickle.UnpicklingError(f"{type(failure).__name__}: {failure}")
+                    why = f"{type(failure).__name__}: {failure}"
                     if key in _NEEDED:
-                        raise IncompatibleModelError(f"{path} was not loaded: its {key} cannot be read, {error}") from failure
+                        raise IncompatibleModelError(f"{path} was not loaded: its {key} cannot be read, {why}") from failure
             if key in _NEEDED:
                 raise UntrustedFileError(_needed(path, key, error)) from error
-            objects[key] = None if key in _MADE_ANEW else _INSTEAD.get(key, Withheld(key, str(error)))
+            objects[key] = None if key in _MADE_ANEW else _INSTEAD.get(key, Withheld(key, why))
             if key not in _MADE_ANEW:
-                withheld[key] = str(error)
+                withheld[key] = why
     if "_withheld" in settings:
         objects["_withheld"] = withheld
     return {**objects, **given}, withheld

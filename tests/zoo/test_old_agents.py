@@ -1,6 +1,7 @@
 """Agents that rl-baselines3-zoo published in past years are evaluated and gone on with, without it and without gym."""
 
 import copy
+import pickle
 import shutil
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
+from rlspo.common.agent import load_model
 from rlspo.zoo.evaluation import evaluate
 from rlspo.zoo.fit import misfit
 from rlspo.zoo.saved import find_agent
@@ -140,3 +142,21 @@ def test_what_fits(saved, here, acted, fits):
     why = misfit(saved, here, acted)
     assert (why is None) == fits
     assert fits or why.startswith("Action" if acted else "Observation")
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_trust_takes_nothing_away(trust):
+    """A trusted file, such as one in one's own folder of runs, may run code; it loads no worse for that."""
+    model = trained(stable_baselines3.PPO, "CartPole-v1", **ON)
+    run = old_agents.run_of_zoo(model, "ppo", "CartPole-v1")
+    pickled = {"learning_rate": old_agents.schedule_of_zoo(0.1), "clip_range": pickle.dumps(_answer)}
+    old_agents.age(run / "CartPole-v1.zip", (), {**old_agents.spaces_of(model), **pickled})
+    loaded = load_model(stable_baselines3.PPO, run / "CartPole-v1.zip", trust, device="cpu")
+    assert loaded.observation_space.shape == (4,)
+    assert "rl_zoo3" in loaded._withheld["learning_rate"]
+    assert ("clip_range" in loaded._withheld) != trust, "code that is there is run where it is trusted"
+    assert not trust or loaded.clip_range(0.0) == 42.0
+
+
+def _answer(progress_remaining):
+    return 42.0
