@@ -53,6 +53,15 @@ _Loader.add_constructor(f"{_PYTHON}tuple", _Loader.construct_tuple)
 _Loader.add_multi_constructor(_PYTHON, _Loader.construct_nothing)
 
 
+def called_here(algo: str) -> str:
+    """A sentence for whoever names an agent as rl-baselines3-zoo does.
+
+    >>> called_here("td3")
+    ' That of rl-baselines3-zoo is --algo stable_baselines3.TD3.'
+    """
+    return f" That of rl-baselines3-zoo is --algo {ALGOS[algo.lower()]}." if algo.lower() in ALGOS else ""
+
+
 def record_in(folder: Path, env: str = "") -> Path | None:
     """The folder with the records of the run, ``ENV`` or, downloaded, the same; None if this is no run of rl-baselines3-zoo.
 

@@ -29,6 +29,7 @@ from rlspo.zoo.fit import misfit
 from rlspo.zoo.model_files import algo_of, check_statistics, settings_of, was_normalised
 from rlspo.zoo.parser import Pairs, add_trust, threads, whole_number
 from rlspo.zoo.plan import check_device, evaluation_recipe
+from rlspo.zoo.rl_zoo3 import called_here
 from rlspo.zoo.run_folder import RunFolder
 from rlspo.zoo.run_models import checkpoints_of, choose_model, existing_file, folder_of, kind_of, latest_run
 from rlspo.zoo.values import merged
@@ -277,7 +278,7 @@ def _check_agent(algo: str) -> None:
     try:
         agent_class(algo)
     except (ValueError, ImportError) as error:
-        raise UserError(f"--algo: {error}") from error
+        raise UserError(f"--algo: {error}{called_here(algo)}") from error
 
 
 def _recipe(

@@ -46,6 +46,8 @@ def test_train_is_the_same_command(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["rlspo", "train", "--algo", "nobody", "--env", "CartPole-v1"])
     assert cli.main() == 2
     assert "no agent 'nobody'" in capsys.readouterr().err
+    assert cli.main(["train", "--algo", "td3", "--env", "Pendulum-v1"]) == 2
+    assert "That of rl-baselines3-zoo is --algo stable_baselines3.TD3." in capsys.readouterr().err
 
 
 WORLD = """
