@@ -110,7 +110,7 @@ def description_of(folder: Path, wrapping: Sequence[str], model_file: Path) -> d
     assert record is not None
     args, config = (_read(record / name) for name in ("args.yml", "config.yml"))
     algo = str(args.get("algo") or folder.parent.name)
-    statistics = record / ("vec_normalize.pkl" if record == folder else "vecnormalize.pkl")
+    statistics = statistics_of(model_file)
     wrappers = {key: _renamed(_literal(config[key], record, key)) for key in wrapping if config.get(key)}
     in_file = _literal(config.get("env_kwargs") or {}, record, "env_kwargs")
     return {
@@ -118,9 +118,18 @@ def description_of(folder: Path, wrapping: Sequence[str], model_file: Path) -> d
         "env": str(args.get("env") or record.name),
         "env_kwargs": {**in_file, **(args.get("env_kwargs") or {})},
         "gym_packages": list(args.get("gym_packages") or []),
-        "vecnormalize": statistics if wrappers.get("normalize") and statistics.is_file() else None,
+        "vecnormalize": statistics if wrappers.get("normalize") and statistics and statistics.is_file() else None,
         "wrapping": wrappers,
     }
+
+
+def statistics_of(model_file: Path) -> Path | None:
+    """Where the statistics of ``VecNormalize`` would lie that a run left last; None for a model of no such run."""
+    folder = model_file.parent
+    record = record_in(folder, env=model_file.stem)
+    if record is None:
+        return None
+    return record / ("vec_normalize.pkl" if record == folder else "vecnormalize.pkl")
 
 
 def _renamed(value: Any) -> Any:

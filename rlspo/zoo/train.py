@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from rlspo.common.agent import load_model
 from rlspo.common.withheld import check_may_learn
-from rlspo.zoo import display, replay_memory, summary, tracking
+from rlspo.zoo import display, replay_memory, rl_zoo3, summary, tracking
 from rlspo.zoo.allowed import Allowed
 from rlspo.zoo.arguments import parse
 from rlspo.zoo.callbacks import Evaluate, SaveBetweenRollouts, Status, StopWhenAsked, save_somewhere
@@ -29,7 +29,7 @@ from rlspo.zoo.patience import patient_streams
 from rlspo.zoo.plan import Plan, evaluation_recipe, make_plan, usual_eval_freq
 from rlspo.zoo.run_folder import RunFolder, command_line
 from rlspo.zoo.run_models import folder_of
-from rlspo.zoo.saved import adopt_statistics
+from rlspo.zoo.saved_statistics import adopt_statistics
 from rlspo.zoo.stopping import Stopped, StopSignal, TimeIsUp, time_limit
 from rlspo.zoo.summary import Run
 
@@ -198,7 +198,7 @@ def _adopt_statistics(env: VecEnv, model_file: Path, trust: bool) -> None:
     if unwrap_vec_normalize(env) is None:
         return
     folder = folder_of(model_file) or model_file.parent
-    file = RunFolder.existing(folder).statistics_of(model_file)
+    file = rl_zoo3.statistics_of(model_file) or RunFolder.existing(folder).statistics_of(model_file)
     if not file.is_file():
         env.close()
         raise UserError(

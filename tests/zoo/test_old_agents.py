@@ -111,12 +111,16 @@ def test_wrappers_are_found_where_they_are_now(monkeypatch):
 
 def test_an_old_agent_goes_on_learning(capsys):
     """Where its schedules can be read: bounds that are only written otherwise do not stop it."""
-    model = trained(stable_baselines3.PPO, "CartPole-v1", **ON)
-    run = old_agents.run_of_zoo(model, "ppo", "CartPole-v1")
+    env = VecNormalize(make_vec_env("CartPole-v1", seed=0))
+    model = trained(stable_baselines3.PPO, env, **ON)
+    run = old_agents.run_of_zoo(model, "ppo", "CartPole-v1", old_agents.old_statistics(env), normalize=True)
     old_agents.age(run / "CartPole-v1.zip", (), {**old_agents.spaces_of(model), "clip_range": old_agents.code_of_zoo(0.2)})
     words = ["--algo", "stable_baselines3.PPO", "--env", "CartPole-v1", "--no-report", "--verbose", "0", "--eval-freq", "-1"]
-    assert main([*words, "-i", str(run / "CartPole-v1.zip"), "-n", "8"]) == 0
-    assert stable_baselines3.PPO.load("logs/stable_baselines3.PPO/CartPole-v1_1/last_model.zip").num_timesteps == 24
+    assert main([*words, "-i", str(run / "CartPole-v1.zip"), "-n", "8", "-params", "normalize:true"]) == 0
+    assert capsys.readouterr().err == ""
+    last = find_agent("logs/stable_baselines3.PPO/CartPole-v1_1")
+    assert last.num_timesteps == 24
+    assert last.build_env(1, 0).obs_rms.count > env.obs_rms.count
 
 
 @pytest.mark.parametrize(
