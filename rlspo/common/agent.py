@@ -265,9 +265,7 @@ class Agent(BaseAlgorithm):
         :raises UntrustedFileError: for one with code that the agent needs in order to act
         """
         settings = read_settings(path)
-        withheld: dict[str, str] = {}
-        if not trust:
-            custom_objects, withheld = safe_objects(settings, path, custom_objects)
+        custom_objects, withheld = safe_objects(settings, path, custom_objects, trust)
         load = functools.partial(super().load, path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
         model = load_checked(cls.__name__, cls.saved_settings, path, settings, load, sorted(kwargs))
         if withheld:
@@ -288,10 +286,7 @@ def load_model(cls: type[BaseAlgorithm], path: Any, trust: bool = False, **argum
     """
     if issubclass(cls, Agent):
         return cls.load(path, trust=trust, **arguments)
-    settings = read_settings(path)
-    if trust:
-        return cls.load(path, **arguments)
-    objects, withheld = safe_objects(settings, path, arguments.pop("custom_objects", None))
+    objects, withheld = safe_objects(read_settings(path), path, arguments.pop("custom_objects", None), trust)
     with building():
         model = cls.load(path, custom_objects=objects, **arguments)
     if withheld:
