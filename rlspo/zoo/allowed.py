@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ _WRITES = {
 }
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _CLASS = re.compile(r"[A-Za-z_][\w.]*\.[A-Z]\w*")
+_NUMBER = re.compile(r"-[\d.][\w.+-]*")
 _ENV_ID = re.compile(r"(?P<module>[A-Za-z_][\w.]*):[\w./-]+")
 
 
@@ -153,8 +154,18 @@ def check_env(env_id: str, where: str, allowed: Allowed) -> None:
 def check_packages(modules: Sequence[str], where: str, allowed: Allowed) -> None:
     """Refuse modules that would be imported because a file says so."""
     for module in modules:
-        if not allowed.module(module) and not _within(module, _ENVIRONMENTS):
+        if not allowed.module(module) and not _within(module, (*_ENVIRONMENTS, *agent_packages())):
             _refuse(where, f"would import {module!r}", module)
+
+
+def check_words(words: Iterable[str], where: str) -> None:
+    """Refuse text that would be read as a flag where a file becomes a command line.
+
+    :raises UserError: naming it
+    """
+    for word in words:
+        if word.startswith("-") and not _NUMBER.fullmatch(word):
+            raise UserError(f"{where}: {word!r} begins like a flag, and stands where none may stand.")
 
 
 def check_agent(name: str, where: str, allowed: Allowed) -> None:
