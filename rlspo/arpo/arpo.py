@@ -13,8 +13,9 @@ from rlspo.adversary import NORMS, Objective, Perturbation, Solver, detach, nega
 from rlspo.arpo.attacked_rollouts import attacked_actor
 from rlspo.common.collector import Actor
 from rlspo.common.errors import check_choice, check_fraction, check_number
+from rlspo.common.settings import fixed_setting, setting
 from rlspo.common.trees import to_tensor, tree_map
-from rlspo.common.update import Minibatch, Parameters, gather
+from rlspo.common.update import Minibatch, Parameters, Update, gather
 from rlspo.policies import ActorCriticPolicy, Distribution
 from rlspo.ppo import PPO
 
@@ -66,6 +67,19 @@ class ARPO(PPO):
     """
 
     saved_settings: ClassVar[set[str]] = PPO.saved_settings | {"epsilon", "guidance"}
+    coefficients: ClassVar[tuple[str, ...]] = (*PPO.coefficients, "guidance")
+    epsilon = setting(check_number, then="_set_up_search")
+    epsilon_ramp = setting(check_fraction)
+    guidance = setting(check_number)
+    norm = fixed_setting()
+    solver = fixed_setting()
+    adversary_steps = fixed_setting()
+    step_size = fixed_setting()
+    temperature = fixed_setting()
+    restarts = fixed_setting()
+    rollouts = fixed_setting()
+    clip_to_space = fixed_setting()
+    adversary_keys = fixed_setting()
 
     def __init__(
         self,
@@ -170,9 +184,8 @@ class ARPO(PPO):
         return negative(lambda inputs: self.policy.values(parameters, inputs))
 
     def loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
-        if self.epsilon == 0:
+        if self.perturb is None:
             return super().loss(parameters, batch)
-        assert self.perturb is not None
         inputs = self.policy.preprocess(batch.observations)
         clean, values = self.policy.evaluate(parameters, inputs)
         fixed = detach(parameters)
@@ -182,7 +195,8 @@ class ARPO(PPO):
 
         clean_loss, stats = self.clipped_surrogate(clean, batch)
         robust_loss = -self.surrogate(attacked, batch)[0].mean()
-        policy_loss = (robust_loss + self.guidance * clean_loss) / (1 + self.guidance)
+        guidance = self.coefficient("guidance", batch)
+        policy_loss = (robust_loss + guidance * clean_loss) / (1 + guidance)
         stats |= {
             "policy_gradient_loss": policy_loss,
             "adversary/inner_kl": clean.kl(attacked).mean(),
@@ -192,28 +206,39 @@ class ARPO(PPO):
 
     # Around it.
 
+    def _new_update(self, compiled: bool = False) -> Update:
+        self.compiled_search: Any = None  # it reads the vector of its update
+        return super()._new_update(compiled)
+
     def _setup_model(self) -> None:
         super()._setup_model()
-        solver = Solver(self.solver, self.adversary_steps, self.step_size, self.temperature, self.restarts)
         self.perturb: Perturbation | None = None
-        if self.epsilon > 0:
-            where = (self.policy.preprocess, self.observation_space)
-            self.perturb = Perturbation(*where, solver, self.norm, self.clip_to_space, self.adversary_keys, self.device)
-            example = self.observation_space.sample()
-            batch = tree_map(lambda leaf: np.stack([leaf] * self.batch_size), example)
-            self.compiled_search: Any = None
-            with torch.no_grad():
-                self._example_inputs = self.policy.preprocess(to_tensor(batch, self.device))
+        self._set_up_search()
+
+    def _set_up_search(self) -> None:
+        """Make what searches the ball, or leave it out where there is no ball."""
+        if self.epsilon == 0 or self.perturb is not None:
+            self.perturb = None if self.epsilon == 0 else self.perturb
+            return
+        solver = Solver(self.solver, self.adversary_steps, self.step_size, self.temperature, self.restarts)
+        where = (self.policy.preprocess, self.observation_space)
+        self.perturb = Perturbation(*where, solver, self.norm, self.clip_to_space, self.adversary_keys, self.device)
+        example = tree_map(lambda leaf: np.asarray(leaf)[None], self.observation_space.sample())
+        with torch.no_grad():
+            self._example_input = self.policy.preprocess(to_tensor(example, self.device))
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "perturb", "compiled_search", "_example_inputs"]
+        return [*super()._excluded_save_params(), "perturb", "compiled_search", "_example_input"]
 
     def hyper(self) -> dict[str, float]:
         radius = ramped_radius(self.epsilon, self.epsilon_ramp, self._current_progress_remaining)
         return {**super().hyper(), "epsilon": radius}
 
     def draw_noise(self, batch_size: int) -> Any:
-        return self.perturb.draw(self._example_inputs, self.randomness.torch) if self.perturb else None
+        if self.perturb is None:
+            return None
+        inputs = tree_map(lambda leaf: leaf.expand(batch_size, *leaf.shape[1:]), self._example_input)
+        return self.perturb.draw(inputs, self.randomness.torch)
 
     def make_actor(self) -> Actor:
         if self.rollouts == "clean" or self.perturb is None:
@@ -224,8 +249,8 @@ class ARPO(PPO):
         """Log what the search gains over a random corner of the ball, on one minibatch."""
         if self.perturb is None:
             return
-        rows = torch.arange(self.batch_size, device=self.device)
-        batch = gather(data, rows, hyper, self.draw_noise(self.batch_size))
+        rows = torch.arange(self.minibatch_size, device=self.device)
+        batch = gather(data, rows, hyper, self.draw_noise(len(rows)))
         parameters = detach(dict(self.policy.named_parameters()))
         with torch.no_grad():
             inputs = self.policy.preprocess(batch.observations)

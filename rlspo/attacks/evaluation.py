@@ -22,6 +22,7 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from rlspo.adversary import Objective, Perturbation, Solver, kl_to_clean, negative
 from rlspo.common.collector import env_actions
 from rlspo.common.errors import check_choice, check_number
+from rlspo.common.randomness import generators_seeded
 from rlspo.common.trees import to_tensor
 from rlspo.policies import ActorCriticPolicy, Distribution, functional_policy_class
 
@@ -70,7 +71,7 @@ def attacked_evaluation(
     :param epsilon: radius in units of the policy's input: standard deviations where the policy normalises observations
     :param n_eval_episodes: how many
     :param steps: gradient steps of the attack, each of length ``epsilon / steps``
-    :param seed: of the environments and the attack
+    :param seed: of the environments (also those that draw from a global generator) and the attack
     :param deterministic: act by the mode of the policy, not by samples
     :param norm: ``"linf"`` or ``"l2"``
     :return: undiscounted, unscaled returns, ``(n_eval_episodes,)``
@@ -116,7 +117,7 @@ def attacked_episodes(
     if venv is model.env:
         model._last_obs = None
     venv.seed(seed)
-    with frozen_statistics(venv):
+    with frozen_statistics(venv), generators_seeded(seed):
         return play(act, venv, n_eval_episodes, on_episode)
 
 
@@ -221,12 +222,10 @@ def _functional_policy(model: BaseAlgorithm) -> ActorCriticPolicy:
             "(PPO, A2C, ARPO, BARPO)."
         )
     try:
-        twin_class = functional_policy_class(type(policy))
+        twin = functional_policy_class(type(policy))(**policy._get_constructor_parameters()).to(policy.device)
     except TypeError as error:
         raise TypeError(
-            f"The model's policy is a {type(policy).__name__}, a class of its own; attacks know SB3's three stock "
-            "actor-critic policies and subclasses of rlspo.policies.ActorCriticPolicy."
+            f"The model's policy is a {type(policy).__name__}, a class of its own that attacks cannot use: {error}"
         ) from error
-    twin = twin_class(**policy._get_constructor_parameters()).to(policy.device)
     twin.load_state_dict(policy.state_dict())
     return twin

@@ -11,18 +11,23 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.logger import HParam
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
+from rlspo.common.checked_env import CheckedDummyVecEnv
 from rlspo.common.checkpoints import load_checked, read_settings, seal
 from rlspo.common.collector import stack_observations
 from rlspo.common.compilation import should_compile
-from rlspo.common.errors import InvalidRolloutError, check_choices, check_finite, check_policy_kwargs, nearest
+from rlspo.common.errors import InvalidRolloutError, check_finite, check_policy_kwargs, nearest
 from rlspo.common.files import place_for, whole
 from rlspo.common.randomness import Randomness
 from rlspo.common.rollout_buffer import Field, check_rows, observation_fields
-from rlspo.common.settings import shown_settings
+from rlspo.common.settings import check_schedule, scheduled, setting, shown_settings
+from rlspo.common.spaces import check_action_space, check_image_sizes, check_observation_space
 from rlspo.common.trees import tree_map
 from rlspo.common.trust import safe_objects
 from rlspo.common.vector_env import GymnasiumVecEnv
@@ -42,6 +47,7 @@ class Agent(BaseAlgorithm):
     learns_from_ends: ClassVar[bool] = False
     update: Any
     policy: Any
+    learning_rate = setting(check_schedule, then="_setup_lr_schedule")
     #: Settings for learning that were left in the file, since they are code, and what they would have run.
     _withheld: dict[str, str]
     #: Whether the coming step is the first of its source, to be looked at closely.
@@ -51,8 +57,17 @@ class Agent(BaseAlgorithm):
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         if isinstance(env, str):
             env = maybe_make_env(env, verbose)
+        if hasattr(env, "observation_space") and hasattr(env, "action_space"):
+            check_observation_space(getattr(env, "single_observation_space", env.observation_space))
+            check_action_space(getattr(env, "single_action_space", env.action_space))
         if isinstance(env, gym.vector.VectorEnv):
             env = GymnasiumVecEnv(env)
+        elif isinstance(env, gym.Env):
+            if monitor_wrapper and not is_wrapped(env, Monitor):
+                if verbose >= 1:
+                    print("Wrapping the env with a `Monitor` wrapper")
+                env = Monitor(env)
+            env = CheckedDummyVecEnv([lambda: env])
         return BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
@@ -65,9 +80,16 @@ class Agent(BaseAlgorithm):
         return self.policy_aliases[policy_name]
 
     def _setup_model(self) -> None:
-        check_choices(self.action_space)
+        check_action_space(self.action_space)
+        check_observation_space(self.observation_space)
         check_policy_kwargs(self.policy_class, self.policy_kwargs, self.policy_aliases)
-        super()._setup_model()  # type: ignore[safe-super]
+        try:
+            super()._setup_model()  # type: ignore[safe-super]
+        except RuntimeError as error:
+            check_image_sizes(self.observation_space, error)
+            raise
+        # A file names the class that the user wrote.
+        self.policy_class = getattr(self.policy_class, "written_for_sb3", self.policy_class)
 
     # Randomness.
 
@@ -80,6 +102,22 @@ class Agent(BaseAlgorithm):
             self.action_space.seed(seed)
             if self.env is not None:
                 self.env.seed(seed)
+
+    # Schedules.
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        """Not below 0: whole rollouts go beyond the last step, where a schedule that falls to 0 would turn negative."""
+        super()._update_current_progress_remaining(min(num_timesteps, total_timesteps), total_timesteps)
+
+    def _update_learning_rate(self, optimizers: Any) -> None:
+        """Ask the schedule, set the rate of the optimisers and log it.
+
+        :raises ValueError: for a schedule that returns a negative number or none
+        """
+        rate = scheduled("learning_rate", self.lr_schedule, self._current_progress_remaining)
+        self.logger.record("train/learning_rate", rate)
+        for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
+            update_learning_rate(optimizer, rate)
 
     # Compilation.
 
@@ -159,7 +197,7 @@ class Agent(BaseAlgorithm):
     # Saving and loading.
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "update", "randomness", "_first_step"]
+        return [*super()._excluded_save_params(), "update", "randomness", "_first_step", "_scaler_before"]
 
     def save(self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
         """As SB3's; the state of the random generators and the agent's name are saved too.

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
+from rlspo.common.spaces import as_env_numbers
 from rlspo.common.trees import ArrayTree, to_tensor, tree_leaves, tree_map
 
 #: Observations evaluated in one forward pass; bounds the memory that images take.
@@ -37,9 +38,10 @@ def torch_actor(policy: Any, generator: torch.Generator) -> Actor:
 
 
 def env_actions(actions: np.ndarray, policy: Any, space: spaces.Space) -> np.ndarray:
-    """What the environment gets for a sampled action: unsquashed, or clipped to its bounds, and in its shape."""
+    """What the environment gets for a sampled action: its own number of a choice; a Box action unsquashed, or clipped to
+    its bounds, and in its shape."""
     if not isinstance(space, spaces.Box):
-        return actions.astype(space.dtype, copy=False)
+        return as_env_numbers(actions.astype(space.dtype, copy=False), space)
     actions = actions.reshape(-1, *space.shape)
     if policy.squash_output:
         return policy.unscale_action(actions)

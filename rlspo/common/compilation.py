@@ -103,6 +103,7 @@ class Compilable:
 
     device: torch.device
     _function: Callable[..., Any]
+    _size: int | None = None
     _scalars: tuple[dict[str, float], dict[str, torch.Tensor]] = ({}, {})
 
     def pure_function(self) -> Callable[..., Any]:
@@ -115,9 +116,20 @@ class Compilable:
         :param compiled: compile at the next call
         :param or_eager: see :func:`compile_whole`
         """
-        self.asked_to_compile = compiled
+        self.asked_to_compile, self._or_eager = compiled, or_eager
         function = self.pure_function()
         self._function = compile_whole(function, self.device, or_eager) if compiled else function
+
+    def use_size(self, rows: int) -> None:
+        """Minibatches have so many rows from now on. Others, the last ones of an epoch, take the eager path, so that one
+        compilation serves; another size is compiled anew."""
+        if self._size not in (None, rows) and self.compiled:
+            self.use_compiled(True, self._or_eager)
+        self._size = rows
+
+    def function_for(self, rows: int) -> Callable[..., Any]:
+        """The path of a minibatch of so many rows."""
+        return self._function if self._size in (None, rows) else self.pure_function()
 
     @property
     def compiled(self) -> bool:

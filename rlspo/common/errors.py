@@ -17,6 +17,25 @@ class InvalidRolloutError(RuntimeError):
     """The environment returned NaN or infinite values, or raised: training stopped before these could reach the weights."""
 
 
+class DivergedError(RuntimeError):
+    """Learning itself gave NaN or infinite numbers: the agent is as it was when they were last finite.
+
+    :param where: which update, in words
+    :param found: numbers by name, those that are not finite among them
+    :param learning_rate: of that update
+    """
+
+    def __init__(self, where: str, found: Mapping[str, float], learning_rate: float) -> None:
+        numbers = ", ".join(f"{name} {value:.3g}" for name, value in found.items())
+        high = " It is far above what is usual (1e-5 to 1e-2)." if learning_rate > 0.1 else ""
+        super().__init__(
+            f"Learning diverged {where}: {numbers}, learning rate {learning_rate:.3g}.{high} The environment's observations and "
+            "rewards were finite. Weights, optimiser state and statistics are those with which numbers were last finite. Lower "
+            "learning_rate (or let max_grad_norm be smaller, where there is one); if rewards are in the thousands, scale them "
+            "(normalize_rewards=True, or VecNormalize)."
+        )
+
+
 class IncompatibleModelError(ValueError):
     """A model file cannot be read, or belongs to another agent."""
 
@@ -148,24 +167,6 @@ def check_count(name: str, value: Any) -> int:
     if value < 1:
         raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1.")
     return int(value)
-
-
-def check_choices(space: Any) -> None:
-    """Agents number choices from 0, in one row.
-
-    :param space: of actions
-    :raises ValueError: for Discrete and MultiDiscrete spaces that start elsewhere, and for MultiDiscrete ones of several axes
-    """
-    if np.any(getattr(space, "start", 0)):
-        raise ValueError(
-            f"The action space is {space}, which starts at {space.start}; agents number actions from 0, as in SB3. Wrap the "
-            "environment: gymnasium.wrappers.TransformAction(env, lambda action: action + start, a space that starts at 0)."
-        )
-    if np.ndim(getattr(space, "nvec", ())) > 1:
-        raise ValueError(
-            f"The action space is {space}, with {np.ndim(space.nvec)} axes; MultiDiscrete actions must have one. Wrap the "
-            "environment: gymnasium.wrappers.TransformAction(env, lambda action: action.reshape(shape), a flat space)."
-        )
 
 
 def check_layers(name: str, value: Any) -> list[int]:

@@ -7,7 +7,8 @@ parameters, and the optimiser's state, become views of these vectors: ``state_di
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from typing import Any
 
 import torch
 from torch import nn
@@ -71,16 +72,23 @@ class FlatParameters(FlatVector):
     """
 
     def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        self.optimizer = optimizer
+        self.module, self.optimizer = module, optimizer
         self._adopt_new_parameters(module)
         super().__init__(self._in_order(module))
         self.adam = Adam.of(optimizer)
+        self.kind = self._kind()
         self.first_moment = stays(torch.zeros_like(self.values))
         self.second_moment = stays(torch.zeros_like(self.values))
+        vectors = (self.first_moment, self.second_moment)
+        self._moments = [*zip(*([own_storage(view) for view in self.views(vector)] for vector in vectors), strict=True)]
         # float64: 1 - 0.999**t cancels in float32 while t is small. One dimension: compiled code on the CPU treats tensors
         # without dimensions as numbers, and what it writes to them is lost.
         self.steps = stays(torch.zeros(1, dtype=torch.float64, device=self.values.device))
-        self.adopt_optimizer_state()
+        #: What was last written to the optimiser's state: a tensor for each parameter, and its value.
+        self._published: list[tuple[Tensor, float]] = []
+        self._gradients: list[Tensor] = []
+        if any(parameter in optimizer.state for parameter in self.parameters):
+            self.adopt_optimizer_state()
 
     def _in_order(self, module: nn.Module) -> list[tuple[str, nn.Parameter]]:
         """The trainable parameters by name, those whose gradients are clipped apart at the end."""
@@ -118,56 +126,145 @@ class FlatParameters(FlatVector):
             del self.optimizer.state[parameter]
 
     def holds(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
-        """Whether the module's trainable parameters still are views of the vector, and the optimiser still is ours.
+        """Whether the module's trainable parameters still are views of the vector, and the optimiser is ours and does the same.
 
         Replacing a layer, freezing one, ``deepcopy`` and SB3's ``load_from_vector`` all end that.
         """
         trainable = [parameter for _, parameter in self._in_order(module)]
-        return optimizer is self.optimizer and self.holds_all(trainable)
+        return optimizer is self.optimizer and self.holds_all(trainable) and self._kind() == self.kind
+
+    def _kind(self) -> Any:
+        """What an update is built for, of the optimiser and its groups."""
+        groups = [(group.get("lr_scale", 1.0), group.get("clip_apart", False)) for group in self.optimizer.param_groups]
+        return Adam.kind(self.optimizer), groups
+
+    # The optimiser's own settings and state, which others may read, load, clear or step.
+
+    def refresh(self) -> bool:
+        """Take over what was changed on the optimiser since: its groups' numbers, its moments and step counts.
+
+        :return: whether moments or step counts were
+        """
+        if self.adam is None:
+            return False
+        self.adam.read(self.optimizer)
+        changed = not self._state_is_known()
+        if changed:
+            self.adopt_optimizer_state()
+        return changed
+
+    def _state_is_known(self) -> bool:
+        """Whether the optimiser's state is what was last written there."""
+        state = self.optimizer.state
+        if not self._published:
+            return False
+        for parameter, (first, second), (step, _) in zip(self.parameters, self._moments, self._published, strict=True):
+            entry = state.get(parameter, {})
+            if entry.get("exp_avg") is not first or entry.get("exp_avg_sq") is not second or entry.get("step") is not step:
+                return False
+        step, count = self._published[0]
+        return float(step) == count
 
     def adopt_optimizer_state(self) -> None:
         """Take over what the optimiser holds (after a load) and make its Adam moments views of the vectors."""
         if self.adam is None:
             return
-        views = ([own_storage(view) for view in self.views(vector)] for vector in (self.first_moment, self.second_moment))
-        moments = zip(self.parameters, *views, strict=True)
-        for parameter, first, second in moments:
+        known = self._published or [(None, 0.0)] * len(self.parameters)
+        taken = []
+        for parameter, (first, second), (step, count), now in zip(
+            self.parameters, self._moments, known, self._counts(), strict=True
+        ):
             state = self.optimizer.state[parameter]
             for view, key in ((first, "exp_avg"), (second, "exp_avg_sq")):
-                if key in state and state[key].data_ptr() != view.data_ptr():
-                    view.copy_(state[key])
-                elif key not in state:
+                if key not in state:
                     view.zero_()
+                elif state[key].data_ptr() != view.data_ptr():
+                    view.copy_(state[key])
                 state[key] = view
-            state["step"] = torch.tensor(float(state.get("step", 0.0)))
-        self.steps.fill_(float(self.optimizer.state[self.parameters[0]]["step"]))
+            found = state.get("step", 0.0)
+            taken.append(now if step is not None and found is step and float(found) == count else float(found))
+        # Layers that were frozen for a while have taken fewer steps than others.
+        each = (
+            taken[:1] if len(set(taken)) == 1 else [n for n, size in zip(taken, self.sizes, strict=True) for _ in range(size)]
+        )
+        if len(each) == len(self.steps):
+            self.steps.copy_(torch.tensor(each))
+        else:
+            self.steps = stays(torch.tensor(each, dtype=torch.float64, device=self.values.device))
+        self.publish_steps()
+
+    def _counts(self) -> list[float]:
+        """Steps that each parameter has taken."""
+        counts = self.steps.tolist()
+        if len(counts) == 1:
+            return counts * len(self.parameters)
+        return [counts[end - 1] for end in itertools.accumulate(self.sizes)]
 
     def publish_steps(self) -> None:
-        """Write the number of steps taken to the optimiser's state, where ``state_dict`` looks for it."""
-        if self.adam is not None:
-            steps = float(self.steps)
-            for parameter in self.parameters:
-                self.optimizer.state[parameter]["step"] = torch.tensor(steps)
+        """Write moments and the number of steps taken to the optimiser's state, where ``state_dict`` looks for them."""
+        if self.adam is None:
+            return
+        self._published = []
+        for parameter, (first, second), count in zip(self.parameters, self._moments, self._counts(), strict=True):
+            step = torch.tensor(count)
+            self.optimizer.state[parameter].update(step=step, exp_avg=first, exp_avg_sq=second)
+            self._published.append((step, count))
+
+    # Gradients, for those who look at them.
+
+    def before_step(self) -> tuple[Tensor, Tensor | None] | None:
+        """What :meth:`show_gradients` needs from before a step."""
+        if self.adam is None:
+            return None
+        return self.first_moment.clone(), self.values.clone() if self.adam.adds_decay else None
+
+    def show_gradients(self, before: tuple[Tensor, Tensor | None] | None) -> None:
+        """Let ``grad`` of the parameters be the gradient of the last step, and run their hooks: what gradient histograms read.
+
+        No step has to keep it: it is what the step has added to the first moment.
+
+        :param before: what :meth:`before_step` gave before that step; None where an optimiser has stepped that needs ``grad``
+        """
+        if before is not None and self.adam is not None:
+            moment, values = before
+            gradient = self.adam.gradient(moment, self.first_moment, values)
+            if not self._gradients:
+                self._gradients = [own_storage(view) for view in self.views(torch.zeros_like(self.values))]
+            for parameter, there, found in zip(self.parameters, self._gradients, self.views(gradient), strict=True):
+                there.copy_(found)
+                parameter.grad = there
+        for parameter in self.parameters:
+            for hook in [*(parameter._backward_hooks or {}).values()]:
+                hook(parameter.grad)
 
 
-@dataclass(frozen=True)
 class Adam:
     """Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019) as a function without side effects.
 
-    :param betas: decay of the two moments
-    :param eps: added to the root of the second moment
-    :param weight_decay: of the values; 0 for none
-    :param decoupled: decay the values (AdamW) rather than add to the gradient
+    The numbers of the optimiser's groups (``betas``, ``eps``, ``weight_decay``) are kept in tensors, so that a change needs no
+    compiling.
+
+    :param optimizer: one whose :meth:`kind` is not None
     """
 
-    betas: tuple[float, float]
-    eps: float
-    weight_decay: float
-    decoupled: bool
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        kind = self.kind(optimizer)
+        assert kind is not None
+        self.decoupled, self.decays = kind
+        device = optimizer.param_groups[0]["params"][0].device
+        self.betas = stays(torch.zeros(2, dtype=torch.float64, device=device))
+        self.numbers = stays(torch.zeros(5, device=device))
+        self._read: Any = None
+        self.read(optimizer)
 
-    @classmethod
-    def of(cls, optimizer: torch.optim.Optimizer) -> Adam | None:
-        """The function that does what ``optimizer`` does, or None where it is another method."""
+    @property
+    def adds_decay(self) -> bool:
+        """Whether a decay of the values is part of the gradient that the moments see."""
+        return self.decays and not self.decoupled
+
+    @staticmethod
+    def kind(optimizer: torch.optim.Optimizer) -> tuple[bool, bool] | None:
+        """Whether the values themselves decay (AdamW) and whether anything does; None where it is another method."""
         if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW):
             return None
         alike = ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize")
@@ -177,7 +274,23 @@ class Adam:
         if group["amsgrad"] or group["maximize"] or isinstance(group["lr"], Tensor):
             return None
         decoupled = group.get("decoupled_weight_decay", isinstance(optimizer, torch.optim.AdamW))
-        return cls(tuple(group["betas"]), group["eps"], group["weight_decay"], decoupled)
+        return bool(decoupled), group["weight_decay"] != 0
+
+    @classmethod
+    def of(cls, optimizer: torch.optim.Optimizer) -> Adam | None:
+        """The function that does what ``optimizer`` does, or None where it is another method."""
+        return None if cls.kind(optimizer) is None else cls(optimizer)
+
+    def read(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take over the numbers in the optimiser's groups."""
+        group = optimizer.param_groups[0]
+        given = (*group["betas"], group["eps"], group["weight_decay"])
+        if given == self._read:
+            return
+        beta1, beta2, eps, weight_decay = given
+        self.betas.copy_(torch.tensor([beta1, beta2], dtype=torch.float64))
+        self.numbers.copy_(torch.tensor([1 - beta1, beta2, 1 - beta2, eps, weight_decay]))
+        self._read = given
 
     def step(
         self,
@@ -190,15 +303,24 @@ class Adam:
         scales: Tensor | float = 1.0,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The new values, first moment, second moment and step count, at learning rate ``rate * scales``."""
-        beta1, beta2 = self.betas
-        if self.weight_decay and self.decoupled:
-            values = values * (1 - rate * scales * self.weight_decay)
-        elif self.weight_decay:
-            gradient = gradient + self.weight_decay * values
+        beta1, beta2 = self.betas.unbind()
+        new1, keep2, new2, eps, weight_decay = self.numbers.unbind()
+        if self.adds_decay:
+            gradient = gradient + weight_decay * values
+        elif self.decays:
+            values = values * (1 - rate * scales * weight_decay)
         steps = steps + 1
-        first_moment = first_moment + (1 - beta1) * (gradient - first_moment)
-        second_moment = beta2 * second_moment + (1 - beta2) * gradient * gradient
+        first_moment = first_moment + new1 * (gradient - first_moment)
+        second_moment = keep2 * second_moment + new2 * gradient * gradient
         step_size = (rate / (1 - beta1**steps)).to(values.dtype)
         correction = torch.sqrt(1 - beta2**steps).to(values.dtype)
-        values = values - step_size * scales * first_moment / (second_moment.sqrt() / correction + self.eps)
+        values = values - step_size * scales * first_moment / (second_moment.sqrt() / correction + eps)
         return values, first_moment, second_moment, steps
+
+    def gradient(self, before: Tensor, after: Tensor, values: Tensor | None) -> Tensor:
+        """The gradient that took the first moment from ``before`` to ``after``.
+
+        :param values: from before the step, where :attr:`adds_decay`
+        """
+        gradient = before + (after - before) / self.numbers[0]
+        return gradient if values is None else gradient - self.numbers[4] * values

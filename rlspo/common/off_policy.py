@@ -90,8 +90,34 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
                 "rlspo."
             )
         self.check_step(new_obs, reward, dones, infos, step)
+        normalizer: Any = self._vec_normalize_env
         # A copy, because a VecEnv may write its next step into the same array.
-        super()._store_transition(replay_buffer, buffer_action, tree_map(np.array, new_obs), reward, dones, infos)
+        new_obs = tree_map(np.array, new_obs)
+        if not self._stores_as_seen:
+            super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+            return
+        self._vec_normalize_env = None
+        try:
+            super()._store_transition(replay_buffer, buffer_action, new_obs, normalizer.get_original_reward(), dones, infos)
+        finally:
+            self._vec_normalize_env = normalizer
+
+    @property
+    def _stores_as_seen(self) -> bool:
+        """Whether wrappers around a VecNormalize, which stack frames or turn images, give observations another form than it
+        knows: then they are stored as the agent saw them, and not, as else, as they came into it.
+
+        :raises ValueError: for a buffer of SB3's, which knows one way only
+        """
+        normalizer = self._vec_normalize_env
+        if normalizer is None or _shapes(normalizer.observation_space) == _shapes(self.observation_space):
+            return False
+        if not isinstance(self.replay_buffer, ReplayBuffer):
+            raise ValueError(
+                f"{type(self.replay_buffer).__name__} keeps observations as they come into VecNormalize, which here is inside "
+                "of wrappers that give them another shape. Put VecNormalize outermost, or leave the buffer to rlspo."
+            )
+        return True
 
     # Learning.
 
@@ -102,7 +128,7 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
             rows = buffer.rows(batch_size, self.randomness.torch)
             if self._vec_normalize_env is None:
                 return buffer.data, rows
-            samples = buffer._get_samples(rows.cpu().numpy(), self._vec_normalize_env)
+            samples = buffer._get_samples(rows.cpu().numpy(), self._vec_normalize_env, self._stores_as_seen)
         else:
             with self.randomness.lend_numpy():
                 samples = buffer.sample(batch_size, env=self._vec_normalize_env)
@@ -136,7 +162,8 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
         taken = self.gradient_steps if self.gradient_steps >= 0 else per_training * self.n_envs
         self.decide_on_compiling(steps // per_training * taken)
         name = tb_log_name or type(self).__name__
-        return super().learn(int(total_timesteps), callback, log_interval, name, reset_num_timesteps, progress_bar)
+        with self.randomness.lend_globals():
+            return super().learn(int(total_timesteps), callback, log_interval, name, reset_num_timesteps, progress_bar)
 
     # Loading.
 
@@ -167,6 +194,10 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
             buffer.n_envs = self.n_envs
         else:
             buffer.device = self.device
+
+
+def _shapes(space: spaces.Space) -> Any:
+    return {key: part.shape for key, part in space.spaces.items()} if isinstance(space, spaces.Dict) else space.shape
 
 
 def _check_length(total_timesteps: float, learning_starts: int) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -18,12 +19,28 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.common.agent import Agent
 from rlspo.common.collector import Actor, TimeLimits, env_actions, evaluate_in_batches, torch_actor
-from rlspo.common.errors import env_failure
+from rlspo.common.errors import (
+    DivergedError,
+    InvalidRolloutError,
+    check_count,
+    check_fraction,
+    check_number,
+    env_failure,
+)
 from rlspo.common.precision import convolution_dtype
 from rlspo.common.randomness import Randomness
 from rlspo.common.reward_scaling import RewardScaler
 from rlspo.common.rollout_buffer import Field, RolloutBuffer, observation_fields
-from rlspo.common.settings import check_batch_size, check_settings
+from rlspo.common.settings import (
+    check_batch_size,
+    check_limit,
+    check_positive,
+    check_schedule,
+    check_settings,
+    fixed_setting,
+    scheduled,
+    setting,
+)
 from rlspo.common.trees import tree_map
 from rlspo.common.update import MINIBATCH_FIELDS, Minibatch, Parameters, Update
 from rlspo.common.vector_env import only_reset
@@ -45,7 +62,23 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
     #: Rollout fields recorded beyond the usual ones, by name.
     extra_fields: Mapping[str, Field | dict[str, Field]] = {}
     saved_settings: ClassVar[set[str]] = {"n_epochs", "batch_size"}
+    #: Settings that the loss reads as numbers, by :meth:`coefficient`.
+    coefficients: ClassVar[tuple[str, ...]] = ("ent_coef", "vf_coef")
     shown_metric: ClassVar[str] = "train/value_loss"
+
+    n_steps = fixed_setting(check_count)
+    batch_size = setting(check_count)
+    n_epochs = setting(check_count)
+    gamma = setting(check_fraction, then="_tell_buffers")
+    gae_lambda = setting(check_fraction, then="_tell_buffers")
+    ent_coef = setting(check_schedule)
+    vf_coef = setting(check_number)
+    max_grad_norm = setting(check_positive)
+    target_kl = setting(check_limit)
+    use_sde = fixed_setting()
+    normalize_observations = fixed_setting()
+    normalize_rewards = fixed_setting()
+    precision = fixed_setting()
 
     def __init__(
         self,
@@ -79,7 +112,13 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         self.reward_scaler: RewardScaler | None = None
         if self.env is not None:
             observation_fields(self.observation_space)
-            self.updates_per_rollout()
+            check_batch_size(self.batch_size, self.n_steps, self.n_envs)
+
+    def _tell_buffers(self) -> None:
+        """What the discount and lambda of the coming rollouts are."""
+        self.rollout_buffer.gamma, self.rollout_buffer.gae_lambda = self.gamma, self.gae_lambda
+        if self.reward_scaler is not None:
+            self.reward_scaler.gamma = self.gamma
 
     # What an agent may change.
 
@@ -132,16 +171,20 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
     # Construction.
 
     def _setup_model(self) -> None:
-        stock = self.rollout_buffer_class is None or self.rollout_buffer_class.__module__ == SB3RolloutBuffer.__module__
-        self.rollout_buffer_class = RolloutBuffer if stock else self.rollout_buffer_class
+        given = self.rollout_buffer_class
+        stock = given in (None, RolloutBuffer) or given.__module__ == SB3RolloutBuffer.__module__
+        self.rollout_buffer_class = RolloutBuffer if stock else given
         if not issubclass(self.rollout_buffer_class, RolloutBuffer):
             raise TypeError(
                 f"rollout_buffer_class is {self.rollout_buffer_class}; it must be a subclass of "
                 "rlspo.common.rollout_buffer.RolloutBuffer, which has all of a rollout's fields by name."
             )
-        self.rollout_buffer_kwargs = {**self.rollout_buffer_kwargs, "extra_fields": dict(self.extra_fields)}
+        given_kwargs = {name: value for name, value in self.rollout_buffer_kwargs.items() if name != "extra_fields"}
+        self.rollout_buffer_kwargs = {**given_kwargs, "extra_fields": dict(self.extra_fields)}
         with Randomness.fork(self.seed):
             super()._setup_model()
+        # Files name no buffer of ours, so that SB3's agents, which have their own, can go on from them.
+        self.rollout_buffer_class, self.rollout_buffer_kwargs = None if stock else given, given_kwargs
         self.policy.generator = self.randomness.predict
         self.policy.convolution_dtype = convolution_dtype(self.precision, self.policy, self.device)
         if self.normalize_rewards and self.reward_scaler is None:
@@ -162,8 +205,13 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         try:
             new_obs, rewards, dones, infos = env.step(actions)
         except Exception as error:
+            self._check_actions(actions)
             raise env_failure(error, step) from error
-        self.check_step(new_obs, rewards, dones, infos, step)
+        try:
+            self.check_step(new_obs, rewards, dones, infos, step)
+        except InvalidRolloutError:
+            self._check_actions(actions)
+            raise
         return new_obs, rewards, dones, infos
 
     def collect_rollouts(
@@ -230,6 +278,7 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
             for name, column in zip(("values", "log_probs"), evaluated, strict=True):
                 buffer.flat(name)[:] = column
         rewards = buffer.data["rewards"]
+        self._scaler_before = copy.deepcopy(self.reward_scaler)
         if self.reward_scaler is not None:
             ended = np.concatenate([buffer.data["episode_starts"][1:], np.asarray(dones, np.float32)[None]])
             self.reward_scaler.update(rewards, ended)
@@ -245,25 +294,48 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         extra = [name for name, field in self.extra_fields.items() if isinstance(field, dict) or field.for_loss]
         return self.rollout_buffer.tensors((*MINIBATCH_FIELDS.values(), *extra))
 
-    def minibatches(self) -> np.ndarray:
-        """Row numbers of one epoch's minibatches, ``(n_minibatches, batch_size)``, in random order."""
+    @property
+    def minibatch_size(self) -> int:
+        """Rows of a whole minibatch: ``batch_size``, or the whole rollout where that is less."""
+        return min(self.batch_size, self.n_steps * self.n_envs)
+
+    def minibatches(self) -> Sequence[np.ndarray]:
+        """Row numbers of one epoch's minibatches, in random order: whole ones, ``(minibatch_size,)``, and where these do not
+        divide the rollout a last one of what is left."""
         order = self.randomness.numpy.permutation(np.flatnonzero(self.rollout_buffer.flat("valid")))
+        size = self.minibatch_size
+        if self.n_steps * self.n_envs % size and len(order):
+            return np.split(order, range(size, len(order), size))
         # Where resets leave too little for one whole minibatch, rows are used twice.
-        whole = max(len(order) // self.batch_size, 1) * self.batch_size
-        return np.resize(order, whole).reshape(-1, self.batch_size)
+        whole = max(len(order) // size, 1) * size
+        return [*np.resize(order, whole).reshape(-1, size)]
 
     def updates_per_rollout(self) -> int:
-        """Minibatches that one :meth:`train` takes, unless it stops early.
+        """Minibatches that one :meth:`train` takes, unless it stops early."""
+        return self.n_epochs * -(-self.n_steps * self.n_envs // self.minibatch_size)
 
-        :raises ValueError: for a ``batch_size`` that does not divide the rollout
-        """
-        check_batch_size(self.batch_size, self.n_steps, self.n_envs)
-        return self.n_epochs * (self.n_steps * self.n_envs // self.batch_size)
-
-    def _all_noise(self) -> Any:
+    def _all_noise(self, rows: int) -> Any:
         """What :meth:`_whole_loss` needs: the agent's noise, and the policy's where that has a loss of its own."""
-        own = self.draw_noise(self.batch_size)
-        return (own, self.policy.draw_noise(self.batch_size, self.randomness.torch)) if self.policy.has_auxiliary_loss else own
+        own = self.draw_noise(rows)
+        return (own, self.policy.draw_noise(rows, self.randomness.torch)) if self.policy.has_auxiliary_loss else own
+
+    def coefficient(self, name: str, batch: Minibatch) -> Any:
+        """A setting by name as the loss needs it: a tensor, which may change without compiling anew."""
+        return batch.hyper[name] if name in batch.hyper else getattr(self, name)
+
+    def scalars(self) -> dict[str, float]:
+        """All numbers that the update reads, as they are now."""
+        remaining = self._current_progress_remaining
+        limit = self.target_kl
+        if limit is None and self.update.target_kl is not None:
+            limit = float("inf")  # there was one when the agent was made
+        return {
+            "learning_rate": self.policy.optimizer.param_groups[0]["lr"],
+            "max_grad_norm": self.max_grad_norm,
+            **({} if limit is None else {"target_kl": limit}),
+            **{name: scheduled(name, getattr(self, name), remaining) for name in self.coefficients},
+            **self.hyper(),
+        }
 
     def _whole_loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The agent's loss and the policy's auxiliary one."""
@@ -280,40 +352,83 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         return batch.returns
 
     def train(self) -> None:
-        """Update the policy from the rollout in the buffer."""
+        """Update the policy from the rollout in the buffer.
+
+        :raises DivergedError: where loss, gradient or weights become NaN or infinite
+        """
+        self._update_learning_rate(self.policy.optimizer)
         if not self.update.holds(self.policy, self.policy.optimizer):
             self.update.flat.publish_steps()
             self.update = self._new_update(self.update.compiled)
-        self._update_learning_rate(self.policy.optimizer)
-        learning_rate = self.policy.optimizer.param_groups[0]["lr"]
-        hyper = self.update.tensors_of({"learning_rate": learning_rate, **self.hyper()})
+        update = self.update
+        hyper = update.tensors_of(self.scalars())
         data = self.learning_data()
         self.policy.set_training_mode(True)
         reports: list[Tensor] = []
-        self.update.begin()
+        before: Any = None
+        update.use_size(self.minibatch_size)
+        update.begin()
+        update.last_good.note()
         with ExitStack() as after_the_first:
             for epoch in range(self.n_epochs):
                 first = len(reports)
-                for indices in torch.as_tensor(self.minibatches(), device=self.device):
-                    reports.append(self.update(data, indices, hyper, self._all_noise()))
+                rows = self.minibatches()
+                sizes = [len(some) for some in rows]
+                for number, indices in enumerate(torch.as_tensor(np.concatenate(rows), device=self.device).split(sizes), 1):
+                    if (epoch + 1, number) == (self.n_epochs, len(sizes)):
+                        before = update.flat.before_step()
+                    reports.append(update(data, indices, hyper, self._all_noise(len(indices))))
                     if len(reports) == 1:
-                        after_the_first.enter_context(self.update.unchanged())
+                        after_the_first.enter_context(update.unchanged())
                 self._n_updates += 1
-                if self.target_kl is not None and not self.update.active:
+                if self.target_kl is not None and not update.active:
                     if self.verbose >= 1:
                         print(
                             f"Early stopping at epoch {epoch}: approx_kl exceeded 1.5 * target_kl = {1.5 * self.target_kl:.4f}"
                         )
                     break
+            else:
+                update.flat.show_gradients(before)
         self.policy.set_training_mode(False)
-        self._record(torch.stack(reports).cpu().numpy(), first)
+        read = torch.stack(reports).cpu().numpy()
+        self._check_update(read, len(sizes))
+        update.flat.publish_steps()
+        self._record(read, first)
         self.after_update(data, hyper)
         valid = self.rollout_buffer.flat("valid")
         if valid.any():
             self.policy.update_statistics(lambda name: tree_map(lambda rows: rows[valid], self.rollout_buffer.flat(name)))
 
+    def _check_update(self, reports: np.ndarray, per_epoch: int) -> None:
+        """Stop where a loss or a gradient was not finite, or the weights are not; see :meth:`_record` for ``reports``."""
+        finite = np.isfinite(reports[:, [0, -2]]).all(axis=1)
+        if finite[0]:
+            self.update.last_good.trust()
+        if finite.all() and bool(self.update.flat.values.sum().isfinite()):
+            return
+        row = int(np.argmin(finite)) if not finite.all() else len(reports) - 1
+        epoch, number = divmod(row, per_epoch)
+        before = self._n_updates - -(-len(reports) // per_epoch)
+        found = {"loss": reports[row, 0], "gradient norm": reports[row, -2]}
+        found["largest return in the rollout"] = np.abs(self.rollout_buffer.data["returns"]).max()
+        where = f"at update {before + epoch + 1}, minibatch {number + 1} of {per_epoch}"
+        self._stop(where if not finite.all() else f"{where}, after which weights are NaN or infinite", found)
+
+    def _check_actions(self, actions: np.ndarray) -> None:
+        """An environment that got NaN is not to blame for what it did."""
+        if not np.isfinite(actions).all():
+            self._stop(f"at update {self._n_updates}: the policy's actions are NaN or infinite", {})
+
+    def _stop(self, where: str, found: dict[str, float]) -> NoReturn:
+        self.update.last_good.restore()
+        if self._scaler_before is not None:
+            self.reward_scaler = self._scaler_before
+        raise DivergedError(where, found, self.policy.optimizer.param_groups[0]["lr"])
+
+    _scaler_before: RewardScaler | None = None
+
     def _record(self, reports: np.ndarray, last_epoch: int) -> None:
-        """Log the statistics of one :meth:`train`, ``(n_minibatches, 1 + n_stats + 1)``, read from the device at once."""
+        """Log the statistics of one :meth:`train`, ``(n_minibatches, 1 + n_stats + 2)``, read from the device at once."""
         active = reports[:, -1] > 0
         used, last = reports[active], reports[last_epoch:][active[last_epoch:]]
         for column, name in enumerate(self.update.stat_names, start=1):
@@ -347,7 +462,8 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         rollout = self.n_steps * self.n_envs
         self.decide_on_compiling(-(-int(total_timesteps) // rollout) * self.updates_per_rollout())
         name = tb_log_name or type(self).__name__
-        return super().learn(int(total_timesteps), callback, log_interval, name, reset_num_timesteps, progress_bar)
+        with self.randomness.lend_globals():
+            return super().learn(int(total_timesteps), callback, log_interval, name, reset_num_timesteps, progress_bar)
 
     # Saving and loading.
 
@@ -360,3 +476,4 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         """As SB3's; weights and optimiser state are copied into the update's vectors."""
         super().set_parameters(load_path_or_dict, exact_match, device)
         self.update.flat.adopt_optimizer_state()
+        self.update.last_good.forget()

@@ -1,35 +1,107 @@
-"""Every random number of an agent comes from its own generators, derived from one seed; global ones are left alone."""
+"""Every random number of an agent comes from its own generators, derived from one seed; global ones are left alone.
+
+Code of others draws from the global generators of Python, NumPy and torch: dropout, and many an environment. While it runs
+they are lent: seeded from the agent's seed, and put back afterwards.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import random
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 
+#: Of the thread that has lent the global generators. They are one for the whole process: of two agents that learn in threads
+#: at the same time, the second takes what the first has lent.
+_LENDING = threading.RLock()
+
+
+def fresh_state(seed: int | None, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """A state of the global generators of Python, NumPy and torch, each seeded with a number of its own.
+
+    :param seed: None draws fresh entropy from the operating system
+    :param device: where torch draws, beside the CPU
+    """
+    of_python, of_numpy, of_torch = map(int, np.random.SeedSequence(seed).generate_state(3))
+    version, words, gauss = random.Random(of_python).getstate()
+    state = {
+        "python": (version, np.array(words, np.uint32), gauss),
+        "numpy": np.random.RandomState(of_numpy).get_state(),
+        "torch": torch.Generator().manual_seed(of_torch).get_state().numpy(),
+    }
+    if torch.device(device).type == "cuda":
+        state["cuda"] = [torch.Generator(device).manual_seed(of_torch).get_state().numpy()] * torch.cuda.device_count()
+    return state
+
+
+def global_state() -> dict[str, Any]:
+    """The state of the global generators, as :func:`restore_globals` takes it; picklable."""
+    version, words, gauss = random.getstate()
+    state = {
+        "python": (version, np.array(words, np.uint32), gauss),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state().numpy(),
+    }
+    if torch.cuda.is_initialized():
+        state["cuda"] = [one.numpy() for one in torch.cuda.get_rng_state_all()]
+    return state
+
+
+def restore_globals(state: dict[str, Any]) -> None:
+    """Put the global generators back to where :func:`global_state` was taken."""
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words.tolist()), gauss))
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(torch.as_tensor(state["torch"]))
+    for index, one in enumerate(state.get("cuda", [])[: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(torch.as_tensor(one), index)
+
+
+@contextlib.contextmanager
+def generators_kept() -> Iterator[None]:
+    """Leave the global generators of Python, NumPy and torch as they were."""
+    before = global_state()
+    try:
+        yield
+    finally:
+        restore_globals(before)
+
+
+@contextlib.contextmanager
+def generators_seeded(seed: int) -> Iterator[None]:
+    """Let whoever draws from the global generators draw from one seed, and leave them as they were."""
+    with generators_kept():
+        restore_globals(fresh_state(seed, "cuda" if torch.cuda.is_initialized() else "cpu"))
+        yield
+
 
 class Randomness:
     """Generators from one seed: ``numpy`` and ``torch`` for training, ``predict`` for samples that users ask for (so that
-    evaluating an agent on the way does not change how it learns).
+    evaluating an agent on the way does not change how it learns); and a state of the global ones, for code of others.
 
     :param seed: None draws fresh entropy from the operating system
     :param device: where the torch generator lives
     """
 
     def __init__(self, seed: int | None, device: torch.device | str) -> None:
-        numpy_seed, *torch_seeds = np.random.SeedSequence(seed).spawn(3)
+        numpy_seed, *torch_seeds, global_seed = np.random.SeedSequence(seed).spawn(4)
         self.numpy = np.random.default_rng(numpy_seed)
         self.torch, self.predict = (
             torch.Generator(device=device).manual_seed(int(child.generate_state(1, np.uint64)[0] >> 1))
             for child in torch_seeds
         )
+        self._for_others = fresh_state(int(global_seed.generate_state(1)[0]), device)
+        self._lent = False
 
     def state(self) -> dict[str, Any]:
         """What :meth:`restore` needs, picklable."""
         torch_states = {name: getattr(self, name).get_state().numpy() for name in ("torch", "predict")}
-        return {"numpy": self.numpy.bit_generator.state, **torch_states}
+        for_others = global_state() if self._lent else self._for_others
+        return {"numpy": self.numpy.bit_generator.state, **torch_states, "for_others": for_others}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where :meth:`state` was taken."""
@@ -38,6 +110,24 @@ class Randomness:
             # Generators of a CPU and of a GPU have no common state: from one to the other the stream is a new one.
             with contextlib.suppress(RuntimeError):
                 getattr(self, name).set_state(torch.as_tensor(state[name]))
+        self._for_others = state.get("for_others", self._for_others)
+
+    @contextlib.contextmanager
+    def lend_globals(self) -> Iterator[None]:
+        """Run code that draws from the global generators: they go on from where the last time ended, and are put back."""
+        if not _LENDING.acquire(blocking=False):
+            yield
+            return
+        try:
+            with generators_kept():
+                restore_globals(self._for_others)
+                self._lent = True
+                try:
+                    yield
+                finally:
+                    self._for_others, self._lent = global_state(), False
+        finally:
+            _LENDING.release()
 
     @staticmethod
     @contextlib.contextmanager

@@ -161,11 +161,14 @@ class ReplayBuffer(SB3ReplayBuffer):
         """
         return self._get_samples(self.rows(batch_size).cpu().numpy(), env)
 
-    def _get_samples(self, batch_inds: np.ndarray, env: VecNormalize | None = None) -> Any:
+    def _get_samples(self, batch_inds: np.ndarray, env: VecNormalize | None = None, as_seen: bool = False) -> Any:
+        """
+        :param as_seen: observations are in the buffer as the agent saw them; only rewards are normalised
+        """
         at = torch.as_tensor(batch_inds, device=self.device)
         data: dict[str, Any] = {name: tree_map(lambda store: store[at], self.data[name]) for name in self.fields}
         for name in ("observations", "next_observations"):
-            if env is not None:
+            if env is not None and not as_seen:
                 plain: Any = self._normalize_obs(tree_map(lambda rows: rows.cpu().numpy(), data[name]), env)
                 data[name] = tree_map(self.to_torch, plain)
         rewards = data["rewards"].reshape(-1, 1)

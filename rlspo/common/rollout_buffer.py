@@ -80,13 +80,13 @@ def check_rows(name: str, given: Any, field: Field | dict[str, Field], count: in
         turned = rows.ndim == 4 and (*rows.shape[:1], *rows.shape[3:], *rows.shape[1:3]) == expected
         hint = " These are images with the channel last; put a VecTransposeImage around the environment." if turned else ""
         raise ValueError(
-            f"{name} has the shape {rows.shape}, but {count} environment(s) give {expected}: one row for each, as the spaces "
-            f"say.{hint}"
+            f"{name} has the shape {rows.shape}; it must be {expected}: a row for each of {count} environment(s), as the "
+            f"spaces say.{hint}"
         )
     if rows.dtype == field.dtype or np.can_cast(rows.dtype, field.dtype, "same_kind"):
         return
-    # Fractions may come later where the first numbers are whole.
-    by_value = np.issubdtype(rows.dtype, np.integer) or field.dtype == np.bool_
+    # Of an image, fractions may come later where the first numbers are whole.
+    by_value = np.issubdtype(rows.dtype, np.integer) or field.dtype != np.uint8
     if not by_value or not np.array_equal(rows, rows.astype(field.dtype)):
         raise ValueError(
             f"{name} is {rows.dtype}, but the spaces say {np.dtype(field.dtype)}, which cannot hold it. Let the environment "

@@ -1,11 +1,102 @@
-"""The settings that all on-policy agents share, checked at construction: before an environment has taken a step."""
+"""The settings of agents: checked in the moment they are set, by the constructor or later on the model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rlspo.common.errors import check_count, check_fraction, check_number
+
+Check = Callable[[str, Any], Any]
+
+
+class _Setting:
+    """Stands before an attribute of an agent and checks what is assigned to it.
+
+    The value is kept among the agent's own attributes, where files, copies and ``vars`` find it; reading it costs nothing.
+    """
+
+    def __init__(self, check: Check | None, fixed: bool, then: str | None) -> None:
+        self.check, self.fixed, self.then = check, fixed, then
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __set__(self, agent: Any, value: Any) -> None:
+        name, own = self.name, vars(agent)
+        made = "update" in own
+        if made and self.fixed and name in own:
+            if own[name] is value or own[name] == value:
+                return
+            kind = type(agent).__name__
+            raise ValueError(
+                f"{name} is {own[name]!r} since this {kind} was made, and what was built for it cannot change to {value!r}. Save "
+                f"the agent and load it with the new value, {kind}.load(path, env=env, {name}={value!r}), or make another."
+            )
+        if self.check is not None:
+            self.check(name, value)
+        before = own.get(name)
+        own[name] = value
+        if made and self.then is not None:
+            try:
+                getattr(agent, self.then)()
+            except Exception:
+                own[name] = before
+                raise
+
+
+def setting(check: Check | None = None, then: str | None = None) -> Any:
+    """A setting that may change at any time.
+
+    :param check: raises for a name and a value that cannot be meant
+    :param then: method of the agent to be called once a new value is there; what it refuses is taken back
+    """
+    return _Setting(check, fixed=False, then=then)
+
+
+def fixed_setting(check: Check | None = None) -> Any:
+    """A setting that an agent is built for: to change it afterwards is refused."""
+    return _Setting(check, fixed=True, then=None)
+
+
+def check_positive(name: str, value: Any) -> None:
+    """A finite number above 0."""
+    check_number(name, value, positive=True)
+
+
+def check_limit(name: str, value: Any) -> None:
+    """A finite number above 0, or None."""
+    if value is not None:
+        check_positive(name, value)
+
+
+def check_schedule(name: str, value: Any) -> None:
+    """A finite number of at least 0, or a function of the remaining progress."""
+    if not callable(value):
+        check_number(name, value)
+
+
+def check_positive_schedule(name: str, value: Any) -> None:
+    """A finite number above 0, a function of the remaining progress, or None."""
+    if not callable(value):
+        check_limit(name, value)
+
+
+def scheduled(name: str, value: Any, remaining: float) -> float:
+    """What a schedule says now, or the number that it is.
+
+    :param value: a number, or a function of the remaining progress
+    :param remaining: progress, from 1 at the start of training to 0 at its end
+    :raises ValueError: for NaN, infinity or a negative number
+    """
+    number = float(value(remaining)) if callable(value) else value
+    if not 0.0 <= number < float("inf"):
+        raise ValueError(
+            f"{name} is a schedule that returned {number} at remaining progress {remaining:.4g} (1 at the start, 0 at the end); "
+            f"it must return a finite number of at least 0. Mend the function that was given as {name}."
+        )
+    return float(number)
 
 
 def check_settings(
@@ -30,28 +121,23 @@ def check_settings(
     for name, fraction in (("gamma", gamma), ("gae_lambda", gae_lambda)):
         check_fraction(name, fraction)
     check_number("vf_coef", vf_coef)
-    if not callable(ent_coef):
-        check_number("ent_coef", ent_coef)
-    check_number("max_grad_norm", max_grad_norm, positive=True)
-    if target_kl is not None:
-        check_number("target_kl", target_kl, positive=True)
+    check_schedule("ent_coef", ent_coef)
+    check_positive("max_grad_norm", max_grad_norm)
+    check_limit("target_kl", target_kl)
 
 
 def check_batch_size(batch_size: int, n_steps: int, n_envs: int) -> None:
-    """Refuse a minibatch that does not divide the rollout: the compiled update has one shape.
-
-    :raises ValueError: with the nearest sizes that do
-    """
+    """Warn, in SB3's words, of minibatches that do not divide the rollout."""
     rollout = n_steps * n_envs
-    if rollout % batch_size == 0:
-        return
-    divisors = [size for size in range(2, rollout + 1) if rollout % size == 0]
-    nearest = sorted(sorted(divisors, key=lambda size: abs(size - batch_size))[:3])
-    raise ValueError(
-        f"batch_size is {batch_size}, which does not divide the rollout of n_steps * n_envs = {n_steps} * {n_envs} = "
-        f"{rollout} into whole minibatches (the compiled update has one shape). The nearest that do: "
-        f"{', '.join(map(str, nearest))}. Choose one of these, or change n_steps."
-    )
+    rest = rollout % batch_size
+    if rest:
+        warnings.warn(
+            f"You have specified a mini-batch size of {batch_size}, but because the `RolloutBuffer` is of size "
+            f"`n_steps * n_envs = {rollout}`, after every {rollout // batch_size} untruncated mini-batches, there will be a "
+            f"truncated mini-batch of size {rest}\nWe recommend using a `batch_size` that is a factor of `n_steps * n_envs`.\n"
+            f"Info: (n_steps={n_steps} and n_envs={n_envs})",
+            stacklevel=2,
+        )
 
 
 def shown_settings(attributes: Mapping[str, Any]) -> dict[str, bool | float | str]:

@@ -11,6 +11,7 @@ from torch import nn
 
 from rlspo.common.compilation import Compilable, stays
 from rlspo.common.flat_parameters import FlatParameters
+from rlspo.common.last_good import LastGood
 from rlspo.common.running_statistics import Recording, RunningStatistics, statistic_names
 from rlspo.common.trees import tree_map
 
@@ -69,9 +70,9 @@ class Update(Compilable):
     :param loss: pure; returns a scalar and a dictionary of scalar statistics that contains ``approx_kl``
     :param module: the policy; its parameters move into one vector (see :class:`FlatParameters`)
     :param optimizer: Adam and AdamW become part of the function; any other optimiser steps outside it
-    :param max_grad_norm: clip the norm of the whole gradient to this
+    :param max_grad_norm: clip the norm of the whole gradient to this, where ``hyper`` does not say
     :param target_kl: once a minibatch's ``approx_kl`` exceeds 1.5 times this, it and all later ones leave the
-        parameters alone until :meth:`begin`; None for no limit
+        parameters alone until :meth:`begin`; None for no limit; where ``hyper`` does not say
     :param compiled: compile the function at its first call
     """
 
@@ -95,7 +96,13 @@ class Update(Compilable):
         self.device = self.flat.values.device
         self.active = stays(torch.ones(1, dtype=torch.bool, device=self.device))
         self.stat_names: list[str] = []
+        self.last_good = LastGood(self._everything)
         self.use_compiled(compiled)
+
+    def _everything(self) -> list[Tensor]:
+        """All that an update changes, and the statistics of the module."""
+        flat = self.flat
+        return [flat.values, flat.first_moment, flat.second_moment, flat.steps, *flat.module.buffers()]
 
     def pure_function(self) -> Callable[..., Any]:
         """A whole step, or the gradient alone where the optimiser steps outside."""
@@ -106,7 +113,9 @@ class Update(Compilable):
         return self.flat.holds(module, optimizer) and self.statistics.held_by(module)
 
     def begin(self) -> None:
-        """Start a round of minibatches: lift the stop that ``target_kl`` may have set."""
+        """Start a round of minibatches: lift the stop that ``target_kl`` may have set, look at the optimiser."""
+        if self.flat.refresh():
+            self.last_good.forget()
         self.active.fill_(True)
 
     def __call__(self, data: dict[str, Any], indices: Tensor, hyper: dict[str, Tensor], noise: Any) -> Tensor:
@@ -116,19 +125,20 @@ class Update(Compilable):
         :param indices: ``(B,)``, which rows
         :param hyper: scalars by name, ``learning_rate`` among them
         :param noise: passed on to the loss
-        :return: the loss, then the statistics in the order of ``stat_names``, then whether this minibatch came before
-            any stop; a vector left on the device so that nothing waits for it
+        :return: the loss, then the statistics in the order of ``stat_names``, the norm of the gradient, and whether this
+            minibatch came before any stop; a vector left on the device so that nothing waits for it
         """
         if not self.stat_names:
             with torch.no_grad():
                 _, stats = self.loss(self.flat.named(self.flat.values), gather(data, indices, hyper, noise))
             self.stat_names = [*stats]
         flat = self.flat
+        function = self.function_for(len(indices))
         with torch.no_grad():
             if flat.adam:
                 state = (flat.values, flat.first_moment, flat.second_moment, flat.steps, self.active)
-                return self.kept(self._function(*state, data, indices, hyper, noise))
-            gradient, report = self._function(flat.values, self.active, data, indices, hyper, noise)
+                return self.kept(function(*state, data, indices, hyper, noise))
+            gradient, report = function(flat.values, self.active, data, indices, hyper, noise)
             report = self.kept(report)
             self._step_outside(gradient, report, hyper)
             return report
@@ -147,9 +157,13 @@ class Update(Compilable):
         named_gradient, (loss, (stats, statistics)) = compute(self.flat.named(values))
         self.statistics.write(statistics, where=active)  # as in SB3, those of the minibatch that target_kl stops at, too
         gradient = self.flat.flatten(named_gradient)
-        gradient = torch.cat([self._clipped(part) for part in gradient.split(self.clip_sizes)])
-        scalars = [loss, *stats.values(), active]
-        return gradient, torch.cat([scalar.detach().reshape(1).to(torch.float32) for scalar in scalars])
+        limit = hyper["max_grad_norm"] if "max_grad_norm" in hyper else self.max_grad_norm
+        parts = gradient.split(self.clip_sizes)
+        norms = [part.norm() for part in parts]
+        clipped = [part * (limit / (norm + 1e-6)).clamp(max=1.0) for part, norm in zip(parts, norms, strict=True)]
+        norm = norms[0] if len(norms) == 1 else torch.stack(norms).norm()
+        scalars = [loss, *stats.values(), norm, active]
+        return torch.cat(clipped), torch.cat([scalar.detach().reshape(1).to(torch.float32) for scalar in scalars])
 
     def _recorded_loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, Any]:
         """The loss, its statistics, and what it made of the running statistics of layers."""
@@ -160,13 +174,14 @@ class Update(Compilable):
         loss, stats = self.loss(seen, batch)
         return loss, (stats, {name: seen[name] for name in self.statistics.views})
 
-    def _clipped(self, gradient: Tensor) -> Tensor:
-        return gradient * (self.max_grad_norm / (gradient.norm() + 1e-6)).clamp(max=1.0)
+    def _stops(self, hyper: dict[str, Tensor]) -> bool:
+        return "target_kl" in hyper or self.target_kl is not None
 
-    def _within_target(self, active: Tensor, report: Tensor) -> Tensor:
-        if self.target_kl is None:
+    def _within_target(self, active: Tensor, report: Tensor, hyper: dict[str, Tensor]) -> Tensor:
+        if not self._stops(hyper):
             return active
-        return active & (report[1 + self.stat_names.index("approx_kl")] <= 1.5 * self.target_kl)
+        limit = hyper["target_kl"] if "target_kl" in hyper else self.target_kl
+        return active & (report[1 + self.stat_names.index("approx_kl")] <= 1.5 * limit)
 
     def _step(
         self,
@@ -187,8 +202,8 @@ class Update(Compilable):
         new_state: tuple[Tensor, ...] = self.flat.adam.step(
             values, gradient, first_moment, second_moment, steps, learning_rate, self.rates
         )
-        if self.target_kl is not None:
-            going_on = self._within_target(active, report)
+        if self._stops(hyper):
+            going_on = self._within_target(active, report, hyper)
             new_state = tuple(torch.where(going_on, new, old) for new, old in zip(new_state, state, strict=True))
             active.copy_(going_on)
         for old, new in zip(state, new_state, strict=True):
@@ -196,7 +211,7 @@ class Update(Compilable):
         return report
 
     def _step_outside(self, gradient: Tensor, report: Tensor, hyper: dict[str, Tensor]) -> None:
-        self.active.copy_(self._within_target(self.active, report))
+        self.active.copy_(self._within_target(self.active, report, hyper))
         if not self.active:
             return
         for group in self.optimizer.param_groups:
@@ -204,4 +219,3 @@ class Update(Compilable):
         for parameter, part in zip(self.flat.parameters, self.flat.views(gradient), strict=True):
             parameter.grad = part
         self.optimizer.step()
-        self.optimizer.zero_grad()

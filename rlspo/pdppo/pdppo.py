@@ -12,6 +12,7 @@ from stable_baselines3.common.utils import explained_variance
 
 from rlspo.common.errors import check_choice
 from rlspo.common.rollout_buffer import RolloutBuffer
+from rlspo.common.settings import fixed_setting
 from rlspo.common.update import Minibatch, Parameters
 from rlspo.pdppo.advantages import ADVANTAGES, TARGETS, HalfSteps
 from rlspo.pdppo.moe import MoePostDecisionCnnPolicy, MoePostDecisionMultiInputPolicy, MoePostDecisionPolicy
@@ -83,6 +84,11 @@ class PDPPO(PostDecisionRollouts):
         "MoeMultiInputPolicy": MoePostDecisionMultiInputPolicy,
     }
     saved_settings: ClassVar[set[str]] = PPO.saved_settings | {"targets", "advantage"}
+    targets = fixed_setting()
+    advantage = fixed_setting()
+    critics = fixed_setting()
+    ratio = fixed_setting()
+    credit = fixed_setting()
 
     def __init__(
         self,
@@ -227,7 +233,7 @@ class PDPPO(PostDecisionRollouts):
         loss, stats = super().loss(parameters, batch)
         post_values = self.policy.post_values(parameters, self.policy.preprocess_post(batch.extra["post_observations"]))
         post_value_loss = (batch.extra["post_returns"] - post_values).square().mean()
-        return loss + self.vf_coef * post_value_loss, {**stats, "post_value_loss": post_value_loss}
+        return loss + self.coefficient("vf_coef", batch) * post_value_loss, {**stats, "post_value_loss": post_value_loss}
 
     def action_returns(self, batch: Minibatch) -> Tensor:
         """With split targets each critic has a part of the rewards alone; an action is worth both."""

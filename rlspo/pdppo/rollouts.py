@@ -15,6 +15,7 @@ from rlspo.common.rollout_buffer import Field, RolloutBuffer, action_field, obse
 from rlspo.pdppo.credit import ComponentCredit
 from rlspo.pdppo.policies import PostDecisionPolicy
 from rlspo.pdppo.post_decisions import PostDecisions
+from rlspo.policies.actor_critic import adopted_policy_class
 from rlspo.ppo import PPO
 
 Tensor = torch.Tensor
@@ -39,11 +40,12 @@ class PostDecisionRollouts(PPO):
     component_credit: ComponentCredit | None = None
 
     def _setup_model(self) -> None:
+        self.policy_class = adopted_policy_class(self.policy_class, self.policy_aliases)
         if not issubclass(self.policy_class, PostDecisionPolicy):
             raise TypeError(
                 f"policy is {self.policy_class.__name__}, which has no critic of post-decision states. It is 'MlpPolicy', "
                 "'CnnPolicy', 'MultiInputPolicy', one of these with 'Moe' before it, or a subclass of "
-                "rlspo.pdppo.PostDecisionPolicy."
+                "SB3's ActorCriticPolicy or of rlspo.pdppo.PostDecisionPolicy."
             )
         if self.env is not None:
             self._read_from(self.env)

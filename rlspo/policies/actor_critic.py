@@ -7,7 +7,7 @@ that take the parameters as an argument and therefore differentiate and compile.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from gymnasium import spaces
 from stable_baselines3.common import policies as sb3
 from stable_baselines3.common.distributions import (
     BernoulliDistribution,
+    CategoricalDistribution,
     DiagGaussianDistribution,
     MultiCategoricalDistribution,
     StateDependentNoiseDistribution,
@@ -35,8 +36,20 @@ from rlspo.policies.distributions import (
 from rlspo.policies.functional import Functional, Parameters
 from rlspo.policies.numpy_actor import numpy_actor
 from rlspo.policies.preprocessing import Preprocessing
+from rlspo.policies.written_for_sb3 import adopted, check_consistent, own_methods
 
 Tensor = torch.Tensor
+
+#: SB3's methods that say what a policy computes, and those of the functional side, which losses call.
+FOR_USERS = ("forward", "evaluate_actions", "extract_features", "predict_values", "_get_action_dist_from_latent")
+FUNCTIONAL = ("distribution_of", "values_of", "evaluation_of", "_distribution_at", "_distribution", "_values", "_features")
+DISTRIBUTIONS = (
+    DiagGaussianDistribution,
+    CategoricalDistribution,
+    MultiCategoricalDistribution,
+    BernoulliDistribution,
+    StateDependentNoiseDistribution,
+)
 
 
 class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
@@ -78,6 +91,27 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
 
     # Construction.
 
+    def make_functional(self) -> None:
+        """As :class:`Functional`'s.
+
+        :raises TypeError: for a class whose losses would learn something else than what it computes elsewhere
+        """
+        super().make_functional()
+        self._predicts_as_written = bool(own_methods(type(self), ("get_distribution", "_get_action_dist_from_latent")))
+        check_consistent(
+            type(self),
+            FOR_USERS,
+            FUNCTIONAL,
+            "Build networks in _build_mlp_extractor, _build or a features extractor, or define distribution_of(inputs), "
+            "values_of(inputs) and evaluation_of(inputs), see rlspo.policies.ActorCriticPolicy.",
+        )
+        if type(self.action_dist) not in DISTRIBUTIONS and not own_methods(type(self), FUNCTIONAL):
+            raise TypeError(
+                f"{type(self).__name__} has actions of a {type(self.action_dist).__name__}, whose density rlspo's losses "
+                f"do not know; they know {', '.join(kind.__name__ for kind in DISTRIBUTIONS)}. Define _distribution(latent), "
+                "which returns a distribution of rlspo.policies."
+            )
+
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)  # first, so that from one seed actor and V begin as SB3's do
         self._add_parts()
@@ -109,9 +143,21 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
         return self._get_action_dist_from_latent(self.mlp_extractor.forward_actor(features))
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
-        if deterministic or self.use_sde:
+        if self._predicts_as_written:
             return super()._predict(observation, deterministic)
-        return self.distribution_of(self.preprocess(observation)).sample(self.generator)
+        # Not by SB3's distribution object, which is one for all threads.
+        inputs = self.preprocess(observation)
+        if self.use_sde and not deterministic:
+            return self._explored(inputs)
+        distribution = self.distribution_of(inputs)
+        return distribution.mode() if deterministic else distribution.sample(self.generator)
+
+    def _explored(self, inputs: Any) -> Tensor:
+        """Actions with gSDE's noise, whose matrices were drawn before."""
+        latent = self.mlp_extractor.forward_actor(self._features(inputs, self.pi_features_extractor))
+        kind: Any = self.action_dist
+        actions = self.action_net(latent) + kind.get_noise(latent)
+        return actions if kind.bijector is None else kind.bijector.forward(actions)
 
     def predict_values(self, obs: PyTorchObs) -> Tensor:
         """V at ``obs``, ``(B, 1)``."""
@@ -222,24 +268,31 @@ class MultiInputActorCriticPolicy(ActorCriticPolicy):
         super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
 
 
-_TWINS = {
-    sb3.ActorCriticPolicy: ActorCriticPolicy,
-    sb3.ActorCriticCnnPolicy: ActorCriticCnnPolicy,
-    sb3.MultiInputActorCriticPolicy: MultiInputActorCriticPolicy,
+_STOCK = {
+    sb3.ActorCriticPolicy: "MlpPolicy",
+    sb3.ActorCriticCnnPolicy: "CnnPolicy",
+    sb3.MultiInputActorCriticPolicy: "MultiInputPolicy",
 }
+_OWN = {"MlpPolicy": ActorCriticPolicy, "CnnPolicy": ActorCriticCnnPolicy, "MultiInputPolicy": MultiInputActorCriticPolicy}
 
 
-def functional_policy_class(policy_class: type) -> type[ActorCriticPolicy]:
-    """The class to build for ``policy_class``: itself, or our twin of a stock SB3 policy.
+def adopted_policy_class(policy_class: Any, aliases: Mapping[str, type] = _OWN) -> Any:
+    """The class to build for one of SB3's actor-critic policies, or for a subclass of it; any other as it is.
+
+    :param aliases: the agent's policies by name
+    """
+    return adopted(policy_class, {original: aliases[name] for original, name in _STOCK.items()})
+
+
+def functional_policy_class(policy_class: Any, aliases: Mapping[str, type] = _OWN) -> type[ActorCriticPolicy]:
+    """As :func:`adopted_policy_class`.
 
     :raises TypeError: for a class without the functional side
     """
-    if policy_class in _TWINS:
-        return _TWINS[policy_class]
+    policy_class = adopted_policy_class(policy_class, aliases)
     if isinstance(policy_class, type) and issubclass(policy_class, ActorCriticPolicy):
         return policy_class
     raise TypeError(
-        f"policy is {policy_class!r}; it must be 'MlpPolicy', 'CnnPolicy', 'MultiInputPolicy' or a subclass of "
-        "rlspo.policies.ActorCriticPolicy. For a policy written for SB3, change its base class to that one; the constructor "
-        "is the same, and networks are built in the same methods (_build, _build_mlp_extractor, make_features_extractor)."
+        f"policy is {policy_class!r}; it must be 'MlpPolicy', 'CnnPolicy', 'MultiInputPolicy' or a subclass of SB3's "
+        "ActorCriticPolicy or of rlspo.policies.ActorCriticPolicy."
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from rlspo.common.running_statistics import Recording, statistic_names
+from rlspo.common.spaces import as_env_numbers
 from rlspo.common.trees import tree_map
 
 Tensor = torch.Tensor
@@ -35,12 +37,18 @@ class Functional(nn.Module):
 
     _methods: nn.Module
     device: Any
+    action_space: Any
     #: Buffers that layers write to in training mode (batch normalisation), by name.
     statistic_names: list[str]
     #: Source of the samples of ``predict(deterministic=False)``; None: torch's global generator. Set by the agent.
     generator: torch.Generator | None = None
     #: Run the features extractor under autocast to this type; None for float32. Set by the agent (``precision``).
     convolution_dtype: torch.dtype | None = None
+
+    def predict(self, *args: Any, **kwargs: Any) -> tuple[np.ndarray, Any]:
+        """As SB3's; choices are elements of the action space, also where that starts elsewhere than at 0."""
+        actions, state = super().predict(*args, **kwargs)  # type: ignore[misc]
+        return as_env_numbers(actions, self.action_space), state
 
     def make_functional(self) -> None:
         """Look at the layers that were built, or changed since."""

@@ -11,6 +11,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from torch import nn
 from torch.nn import functional as F
 
+from rlspo.common.spaces import start_of
 from rlspo.common.trees import ArrayTree, Tensor
 
 
@@ -67,10 +68,14 @@ class SpaceInput(nn.Module):
         image = isinstance(space, spaces.Box) and is_image_space(space)
         self.scale = 1 / 255.0 if image and normalize_images else 1.0
         self.sizes: tuple[int, ...] = ()
+        self.start: Tensor | None
         if isinstance(space, spaces.Discrete):
             self.sizes = (int(space.n),)
         elif isinstance(space, spaces.MultiDiscrete):
             self.sizes = tuple(int(n) for n in space.nvec)
+        start = np.reshape(start_of(space), -1)
+        # Choices become one-hot from 0 on. Not in the state, which stays SB3's.
+        self.register_buffer("start", torch.as_tensor(start) if self.sizes and start.any() else None, persistent=False)
         vector = isinstance(space, spaces.Box) and not image
         self.normalizer = RunningNormalizer(space.shape or (), clip) if normalize and vector else None
         self.continuous = isinstance(space, spaces.Box)
@@ -79,6 +84,8 @@ class SpaceInput(nn.Module):
         """``(B, *space.shape)`` to float32 network input."""
         if self.sizes:
             columns = observations.long().reshape(len(observations), -1)
+            if self.start is not None:
+                columns = columns - self.start
             if len(set(self.sizes)) == 1:
                 # All columns at once: a cube has 54 of them.
                 return F.one_hot(columns, self.sizes[0]).float().flatten(1)

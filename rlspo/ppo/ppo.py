@@ -10,8 +10,8 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import FloatSchedule
 
-from rlspo.common.errors import check_number
 from rlspo.common.on_policy import OnPolicyAgent
+from rlspo.common.settings import check_positive_schedule, scheduled, setting
 from rlspo.common.update import Minibatch, Parameters
 from rlspo.policies import (
     ActorCriticCnnPolicy,
@@ -37,12 +37,14 @@ class PPO(OnPolicyAgent):
 
     :param policy: ``"MlpPolicy"`` (vectors), ``"CnnPolicy"`` (images), ``"MultiInputPolicy"`` (Dict observations), their
         mixtures of experts ``"MoeMlpPolicy"``, ``"MoeCnnPolicy"`` and ``"MoeMultiInputPolicy"``
-        (:class:`rlspo.policies.moe.MixtureOfExperts`), or a subclass of :class:`rlspo.policies.ActorCriticPolicy`
+        (:class:`rlspo.policies.moe.MixtureOfExperts`), or a subclass of SB3's ``ActorCriticPolicy`` or of
+        :class:`rlspo.policies.ActorCriticPolicy`
     :param env: environment id, gymnasium environment, SB3 VecEnv or gymnasium VectorEnv
     :param learning_rate: of Adam, or a function of the remaining progress (1 to 0); lower it when ``approx_kl`` or the
         return jump, usual range 3e-5 to 1e-3
     :param n_steps: steps per environment and rollout; more gives better advantages and fewer, larger updates (128 to 4096)
-    :param batch_size: minibatch size; must divide ``n_steps * n_envs``; larger is faster per step (64 to 4096)
+    :param batch_size: minibatch size; larger is faster per step (64 to 4096). Where it does not divide ``n_steps * n_envs``, the
+        last minibatch of an epoch is smaller, as in SB3, and is not compiled
     :param n_epochs: passes over a rollout; more learns more from it until ``approx_kl`` grows (3 to 20)
     :param gamma: discount factor; nearer to 1 looks farther ahead (0.9 to 0.9999)
     :param gae_lambda: 0: one-step advantages (biased, quiet), 1: Monte Carlo (unbiased, noisy); usual 0.9 to 0.99
@@ -69,8 +71,8 @@ class PPO(OnPolicyAgent):
     :param normalize_rewards: learn from rewards divided by the running standard deviation of the discounted return
     :param compile: compile the update as a whole (see the docs on speed): ``"auto"`` where the run is long enough to pay
     :param precision: of convolutions: ``"float32"``, ``"bfloat16"``, or ``"auto"`` (bfloat16 where the hardware has it)
-    :raises ValueError: for a ``batch_size`` that does not divide the rollout, and other values out of range
-    :raises TypeError: for a policy class without rlspo's functional methods
+    :raises ValueError: for values out of range, here and where a setting is changed later
+    :raises TypeError: for a policy class that losses cannot use
 
     >>> from rlspo import PPO
     >>> model = PPO("MlpPolicy", "CartPole-v1", n_steps=64, seed=0).learn(128)
@@ -85,6 +87,9 @@ class PPO(OnPolicyAgent):
         "MoeCnnPolicy": MoeActorCriticCnnPolicy,
         "MoeMultiInputPolicy": MoeMultiInputActorCriticPolicy,
     }
+
+    clip_range = setting(check_positive_schedule)
+    clip_range_vf = setting(check_positive_schedule)
 
     def __init__(
         self,
@@ -150,30 +155,30 @@ class PPO(OnPolicyAgent):
         )
         if normalize_advantage and batch_size < 2:
             raise ValueError(f"batch_size is {batch_size}; normalize_advantage needs at least 2 samples to a minibatch.")
-        for name, value in (("clip_range", clip_range), ("clip_range_vf", clip_range_vf)):
-            if value is not None and not callable(value):
-                check_number(name, value, positive=True)
-        self.clip_range: Any = clip_range
-        self.clip_range_vf: Any = clip_range_vf
+        if normalize_advantage and self.env is not None and n_steps * self.n_envs < 2:
+            raise ValueError(
+                f"`n_steps * n_envs` must be greater than 1. Currently n_steps={n_steps} and n_envs={self.n_envs}. One "
+                "advantage cannot be normalised: let n_steps be larger, or normalize_advantage=False."
+            )
+        self.clip_range = clip_range
+        self.clip_range_vf = clip_range_vf
         self.normalize_advantage = normalize_advantage
         if _init_setup_model:
             self._setup_model()
 
     def _setup_model(self) -> None:
-        self.policy_class = functional_policy_class(self.policy_class)
+        self.policy_class = functional_policy_class(self.policy_class, self.policy_aliases)
         super()._setup_model()
         self.clip_range = FloatSchedule(self.clip_range)
         if self.clip_range_vf is not None:
             self.clip_range_vf = FloatSchedule(self.clip_range_vf)
 
     def hyper(self) -> dict[str, float]:
-        schedules = {
-            "clip_range": self.clip_range,
-            "clip_range_vf": self.clip_range_vf,
-            "ent_coef": FloatSchedule(self.ent_coef) if callable(self.ent_coef) else None,
-        }
+        schedules = {"clip_range": self.clip_range, "clip_range_vf": self.clip_range_vf}
+        if callable(self.ent_coef):
+            schedules["ent_coef"] = self.ent_coef
         remaining = self._current_progress_remaining
-        return {name: schedule(remaining) for name, schedule in schedules.items() if schedule is not None}
+        return {name: scheduled(name, value, remaining) for name, value in schedules.items() if value is not None}
 
     def loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
         distribution, values = self.policy.evaluate(parameters, self.policy.preprocess(batch.observations))
@@ -186,7 +191,7 @@ class PPO(OnPolicyAgent):
 
     def standardized(self, advantages: Tensor) -> Tensor:
         """See :meth:`advantages`."""
-        if not self.normalize_advantage:
+        if not self.normalize_advantage or len(advantages) == 1:
             return advantages
         return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
 
@@ -232,5 +237,6 @@ class PPO(OnPolicyAgent):
         entropy = distribution.entropy()
         entropy_loss = distribution.log_prob(batch.actions).mean() if entropy is None else -entropy.mean()
         value_loss = self.value_loss(values, batch)
-        loss = policy_loss + batch.hyper.get("ent_coef", self.ent_coef) * entropy_loss + self.vf_coef * value_loss
+        ent_coef, vf_coef = (self.coefficient(name, batch) for name in ("ent_coef", "vf_coef"))
+        loss = policy_loss + ent_coef * entropy_loss + vf_coef * value_loss
         return loss, {**stats, "value_loss": value_loss, "entropy_loss": entropy_loss}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import nn
 from rlspo.policies.distributions import SquashedGaussian
 from rlspo.policies.functional import Functional, Parameters
 from rlspo.policies.preprocessing import Preprocessing
+from rlspo.policies.written_for_sb3 import adopted, check_consistent, own_methods
 
 Tensor = torch.Tensor
 LOG_STD_MIN, LOG_STD_MAX = sb3.LOG_STD_MIN, sb3.LOG_STD_MAX
@@ -36,10 +37,28 @@ class SACPolicy(Functional, sb3.SACPolicy):
         self.make_functional()
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
-        if self.actor.use_sde:
-            return super()._predict(observation, deterministic)
-        distribution = self.distribution_of(self.preprocess(observation))
+        inputs = self.preprocess(observation)
+        if self.actor.use_sde and not deterministic:  # not by SB3's distribution object, which is one for all threads
+            kind: Any = self.actor.action_dist
+            latent, mean, _ = self._heads(inputs)
+            return torch.tanh(mean + kind.get_noise(latent))
+        distribution = self.distribution_of(inputs)
         return distribution.mode() if deterministic else distribution.sample(self.generator)
+
+    def make_functional(self) -> None:
+        """As :class:`~rlspo.policies.functional.Functional`'s.
+
+        :raises TypeError: for an actor or a critic whose losses would learn something else than what it computes elsewhere
+        """
+        super().make_functional()
+        functional = ("distribution_of", "sample_of", "_heads", "q_values_of", "_critics", "_features")
+        remedy = (
+            "Build networks in make_actor, make_critic or a features extractor, or define distribution_of(inputs), "
+            "sample_of((inputs, noise)) and q_values_of((inputs, actions)), see rlspo.sac.policies.SACPolicy."
+        )
+        if not own_methods(type(self), functional):
+            check_consistent(type(self.actor), ("forward", "action_log_prob", "get_action_dist_params"), (), remedy)
+            check_consistent(type(self.critic), ("forward", "q1_forward"), (), remedy)
 
     def _statistic_names(self) -> list[str]:
         # The target critics stay in evaluation mode and follow the critics.
@@ -152,19 +171,19 @@ class SACMultiInputPolicy(SACPolicy):
         super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
 
 
-_TWINS = {sb3.SACPolicy: SACPolicy, sb3.CnnPolicy: SACCnnPolicy, sb3.MultiInputPolicy: SACMultiInputPolicy}
+_STOCK = {sb3.SACPolicy: "MlpPolicy", sb3.CnnPolicy: "CnnPolicy", sb3.MultiInputPolicy: "MultiInputPolicy"}
 
 
-def functional_sac_policy_class(policy_class: type) -> type[SACPolicy]:
-    """The class to build for ``policy_class``: itself, or our twin of a stock SB3 policy.
+def functional_sac_policy_class(policy_class: Any, aliases: Mapping[str, type]) -> type[SACPolicy]:
+    """The class to build for ``policy_class``: itself, or a twin of SB3's policy, or of a subclass of it.
 
+    :param aliases: the agent's policies by name
     :raises TypeError: for a class without the functional side
     """
-    if policy_class in _TWINS:
-        return _TWINS[policy_class]
+    policy_class = adopted(policy_class, {original: aliases[name] for original, name in _STOCK.items()})
     if isinstance(policy_class, type) and issubclass(policy_class, SACPolicy):
         return policy_class
     raise TypeError(
-        f"policy is {policy_class!r}; it must be 'MlpPolicy', 'CnnPolicy', 'MultiInputPolicy' or a subclass of "
-        "rlspo.sac.policies.SACPolicy. For a policy written for SB3, change its base class to that one."
+        f"policy is {policy_class!r}; it must be 'MlpPolicy', 'CnnPolicy', 'MultiInputPolicy' or a subclass of SB3's "
+        "SACPolicy or of rlspo.sac.policies.SACPolicy."
     )

@@ -38,7 +38,8 @@ class SAC(OffPolicyAgent, SB3SAC):
 
     :param policy: ``"MlpPolicy"`` (vectors), ``"CnnPolicy"`` (images), ``"MultiInputPolicy"`` (Dict observations), their
         mixtures of experts ``"MoeMlpPolicy"``, ``"MoeCnnPolicy"`` and ``"MoeMultiInputPolicy"``
-        (:class:`rlspo.sac.moe.MoeSACPolicy`), or a subclass of :class:`rlspo.sac.policies.SACPolicy`
+        (:class:`rlspo.sac.moe.MoeSACPolicy`), or a subclass of SB3's ``SACPolicy`` or of
+        :class:`rlspo.sac.policies.SACPolicy`
     :param env: environment id, gymnasium environment, SB3 VecEnv or gymnasium VectorEnv; its actions are a Box
     :param learning_rate: of all Adam optimisers, or a function of the remaining progress; usual range 1e-4 to 1e-3
     :param buffer_size: transitions kept (1e5 to 1e6; images need less)
@@ -71,7 +72,7 @@ class SAC(OffPolicyAgent, SB3SAC):
     :param precision: of hidden layers while learning: ``"float32"``, ``"bfloat16"``, or ``"auto"`` (bfloat16 where the
         hardware has it); output layers, weights and optimisers stay float32
     :raises ValueError: for values out of range
-    :raises TypeError: for a policy class without rlspo's functional methods
+    :raises TypeError: for a policy class that losses cannot use
 
     >>> from rlspo import SAC
     >>> model = SAC("MlpPolicy", "Pendulum-v1", learning_starts=20, batch_size=16, seed=0).learn(40)
@@ -206,7 +207,7 @@ class SAC(OffPolicyAgent, SB3SAC):
         return wrapped
 
     def _setup_model(self) -> None:
-        self.policy_class = functional_sac_policy_class(self.policy_class)
+        self.policy_class = functional_sac_policy_class(self.policy_class, self.policy_aliases)
         super()._setup_model()
         low = self.precision == "bfloat16" or (self.precision == "auto" and bfloat16_is_fast(self.device))
         self.policy.matmul_dtype = torch.bfloat16 if low else None

@@ -14,6 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from rlspo.common.collector import env_actions
 from rlspo.common.errors import InvalidRolloutError, check_number
+from rlspo.common.spaces import start_of
 from rlspo.common.trees import tree_leaves, tree_map
 from rlspo.simulators import simulator_for
 from rlspo.spo.exploration import RootNoise
@@ -88,7 +89,8 @@ def _shape(space: spaces.Space) -> Any:
     if isinstance(space, spaces.Dict):
         return {key: _shape(part) for key, part in space.spaces.items()}
     sizes = getattr(space, "nvec", getattr(space, "n", None))
-    return type(space), space.shape, None if sizes is None else np.asarray(sizes).tolist()
+    choices = None if sizes is None else (np.asarray(sizes).tolist(), np.asarray(start_of(space)).tolist())
+    return type(space), space.shape, choices
 
 
 def check_rows(observations: Any, n_envs: int, space: spaces.Space) -> None:
@@ -268,7 +270,8 @@ class Planner:
     def _to_env(self, actions: Tensor) -> Any:
         """Choices stay on their device, for simulators that live there."""
         if not isinstance(self.model.action_space, spaces.Box):
-            return actions
+            start = start_of(self.model.action_space)
+            return actions + torch.as_tensor(start, device=actions.device) if np.any(start) else actions
         return env_actions(actions.cpu().numpy(), self.model.policy, self.model.action_space)
 
     def _clipped(self, actions: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from rlspo.common.compilation import stays
 from rlspo.common.errors import check_count, check_fraction, check_number
 from rlspo.common.update import Minibatch, Parameters
+from rlspo.policies.actor_critic import adopted_policy_class
 from rlspo.spo import losses
 from rlspo.spo.policies import (
     MoeSPOCnnPolicy,
@@ -222,10 +223,11 @@ class SPO(SearchedRollouts):
     # Construction.
 
     def _setup_model(self) -> None:
+        self.policy_class = adopted_policy_class(self.policy_class, self.policy_aliases)
         if not issubclass(self.policy_class, SPOPolicy):
             raise TypeError(
-                f"policy is {self.policy_class!r}; it must be one of {', '.join(self.policy_aliases)}, or a subclass of "
-                "rlspo.spo.SPOPolicy."
+                f"policy is {self.policy_class!r}; it must be one of {', '.join(self.policy_aliases)}, or a subclass of SB3's "
+                "ActorCriticPolicy or of rlspo.spo.SPOPolicy."
             )
         given = self.policy_kwargs
         self.policy_kwargs = {**given, "dual_lr_scale": self.dual_learning_rate / self._highest_learning_rate()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +11,8 @@ import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
+
+from rlspo.common.randomness import generators_seeded
 
 
 class Actor:
@@ -51,27 +52,22 @@ class Actor:
 
 @contextlib.contextmanager
 def own_randomness(model: BaseAlgorithm, seed: int) -> Iterator[None]:
-    """Let an agent draw its actions from one seed, and leave the global generators as they were.
+    """Let an agent and its environments draw from one seed, and leave all generators as they were.
 
-    The agents of rlspo have a generator of their own; those of stable-baselines3 draw from torch's and, for DQN, NumPy's.
+    The agents of rlspo have a generator of their own; those of stable-baselines3 draw from torch's and, for DQN, NumPy's. Some
+    environments draw from these or from Python's.
     """
     generator = getattr(model.policy, "generator", None)
-    with generators_kept():
+    with generators_seeded(seed):
         torch.manual_seed(seed)
         np.random.seed(seed)
         model.action_space.seed(seed)
-        if isinstance(generator, torch.Generator):
-            generator.manual_seed(seed)
-        yield
-
-
-@contextlib.contextmanager
-def generators_kept() -> Iterator[None]:
-    """Leave the global generators of Python, NumPy and torch as they were."""
-    of_python, of_numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+        if not isinstance(generator, torch.Generator):
+            yield
+            return
+        before = generator.get_state()
+        generator.manual_seed(seed)
         try:
             yield
         finally:
-            random.setstate(of_python)
-            np.random.set_state(of_numpy)
+            generator.set_state(before)

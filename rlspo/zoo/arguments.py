@@ -79,7 +79,11 @@ def _add_task(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--seed", type=drawn_seed, metavar="N", help="of everything random (default: drawn, and recorded)")
     group.add_argument(
-        "-i", "--trained-agent", type=Path, metavar="ZIP", help="go on training this agent; it keeps its own settings"
+        "-i",
+        "--trained-agent",
+        type=Path,
+        metavar="ZIP",
+        help="go on training this agent; it keeps its own settings, and its replay memory where that lies beside it",
     )
 
 
@@ -131,6 +135,9 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         "--run-folder", type=Path, metavar="DIR", help="of this run, new or empty (default: the next one in the log folder)"
     )
     group.add_argument(
+        "-uuid", "--uuid", action="store_true", help="a unique name for the folder: logs/ALGO/ENV_N_UUID, for shared disks"
+    )
+    group.add_argument(
         "-tb",
         "--tensorboard-log",
         type=Path,
@@ -151,6 +158,18 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--save-freq", type=whole_number, default=-1, metavar="STEPS", help="steps between checkpoints (default: none)"
+    )
+    group.add_argument(
+        "--save-replay-buffer",
+        action="store_true",
+        help="after training: the replay memory of an off-policy agent, as replay_buffer.pkl, for -i to go on with",
+    )
+    group.add_argument(
+        "--log-interval",
+        type=whole_number,
+        default=-1,
+        metavar="N",
+        help="log every N rollouts, or every N episodes for off-policy agents (default: 1 and 4; -2: never)",
     )
     group.add_argument("-P", "--progress", action="store_true", help="show a progress bar")
     group.add_argument("--verbose", type=int, choices=(0, 1, 2), help="0: no tables while training (default: 1, or 0 with -P)")
@@ -199,7 +218,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _check_together(args: argparse.Namespace) -> None:
-    """Refuse flags that would do nothing without another."""
+    """Refuse flags that would do nothing without another, or contradict one."""
+    if args.uuid and args.run_folder is not None:
+        raise UserError("--uuid names the next folder in the log folder; --run-folder names it already. Give one of them.")
+    if args.log_interval == 0:
+        raise UserError("--log-interval: 0 is no interval; give a number from 1 on, -1 for the default, or -2 for no logs.")
     if "tensorboard" not in args.log_format:
         for flag, given in (("--tensorboard-log", args.tensorboard_log), ("--tensorboard-video", args.tensorboard_video)):
             if given:

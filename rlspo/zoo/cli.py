@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -58,9 +60,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = did_you_mean(given[0], COMMANDS) if what == "command" else f"Commands: {', '.join(COMMANDS)}."
         print(f"error: rlspo has no {what} {given[0]!r}. {hint} See: rlspo --help", file=sys.stderr)
         return 2
+    _look_here()
     # Only now, so that no command waits for what another needs.
     command: Callable[[Sequence[str]], int] = importlib.import_module(COMMANDS[given[0]][0]).main
     return command(given[1:])
+
+
+def _look_here() -> None:
+    """Find modules in the current folder, as ``python -m rlspo.zoo.train`` does: ``--gym-packages`` may name one.
+
+    Last, so that no file that happens to lie there stands in for an installed package.
+    """
+    with contextlib.suppress(OSError):  # the folder may be gone
+        here = os.getcwd()
+        if not sys.flags.safe_path and not {"", here} & {*sys.path}:
+            sys.path.append(here)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 
 from rlspo.zoo import display
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.patience import patient_streams
 from rlspo.zoo.stopping import Stopped, StopSignal
 
 DONE, FAILED, USER_ERROR = 0, 1, 2
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def run(work: Callable[[list[str]], int], argv: Sequence[str] | None, after_stop: str = "") -> int:
@@ -18,16 +21,21 @@ def run(work: Callable[[list[str]], int], argv: Sequence[str] | None, after_stop
     :param work: from arguments to an exit code
     :param argv: the arguments; None for those of this process
     :param after_stop: a sentence for the user whose signal ended it
-    :return: what ``work`` returned, 2 after a mistake in what was given, 130 after Ctrl-C, 143 after SIGTERM
+    :return: what ``work`` returned, 2 after a mistake in what was given, 129 after SIGHUP, 130 after Ctrl-C, 143 after SIGTERM
     """
     stop = StopSignal()
     stop.patient = False
-    try:
-        with stop:
+    with patient_streams(), stop:
+        try:
             return work(list(sys.argv[1:] if argv is None else argv))
-    except UserError as error:
-        display.error(str(error))
-        return USER_ERROR
-    except Stopped:
-        display.note(f"Stopped by {stop.name}. {after_stop}".rstrip())
-        return stop.exit_code
+        except UserError as error:
+            display.error(str(error))
+            return USER_ERROR
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            display.error(f"the disk is full: {error}")
+            return FAILED
+        except Stopped:
+            display.note(f"Stopped by {stop.name}. {after_stop}".rstrip())
+            return stop.exit_code

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import multiprocessing
 import os
-import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,18 +17,21 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from stable_baselines3.common.vec_env import (
-    DummyVecEnv,
-    SubprocVecEnv,
     VecEnv,
     VecFrameStack,
     VecNormalize,
     VecTransposeImage,
+    is_vecenv_wrapped,
 )
 
+from rlspo.common.checked_env import CheckedDummyVecEnv
 from rlspo.common.errors import nearest
+from rlspo.common.randomness import fresh_state, restore_globals
 from rlspo.zoo.config import Pieces, Settings
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.monitor import be_patient
 from rlspo.zoo.native_envs import check_native, make_native
+from rlspo.zoo.processes import ProcessVecEnv
 from rlspo.zoo.signatures import check_names, signature_of
 from rlspo.zoo.values import arguments, imported
 
@@ -141,20 +142,37 @@ class _Maker:
     gym_packages: tuple[str, ...]
 
     def __call__(self, **env_kwargs: Any) -> gym.Env:
-        if multiprocessing.parent_process() is not None:
-            # Ctrl-C reaches every process of a terminal; only the main one decides when to stop.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
         register(self.env_id, self.gym_packages)
         return gym.make(self.env_id.rpartition(":")[2], **env_kwargs)
 
 
 @dataclass(frozen=True)
+class _Worker:
+    """Makes one environment in a process of its own, whose global generators are seeded: some environments draw from them.
+
+    :param seed: of them; None for fresh entropy
+    """
+
+    make: Callable[[], gym.Env]
+    seed: int | None
+
+    def __call__(self) -> gym.Env:
+        restore_globals(fresh_state(self.seed))
+        return self.make()
+
+
+def _in_processes(makers: list[Callable[[], gym.Env]], seed: int | None) -> VecEnv:
+    return ProcessVecEnv([_Worker(make, None if seed is None else seed + rank) for rank, make in enumerate(makers)])
+
+
+@dataclass(frozen=True)
 class _Wrap:
-    """Puts wrappers around one environment, innermost first."""
+    """Puts wrappers around one environment in its ``Monitor``, innermost first."""
 
     wrappers: Layers
 
     def __call__(self, env: gym.Env) -> gym.Env:
+        be_patient(env)
         for cls, given in self.wrappers:
             env = cls(env, **given)
         return env
@@ -226,13 +244,16 @@ class EnvRecipe:
             env = VecNormalize(env, **{**self.normalize, **frozen})
         if self.frame_stack is not None and self.frame_stack > 1:
             env = VecFrameStack(env, self.frame_stack)
+        # As the agents do, so that the environments of training and of evaluation are wrapped alike.
         space = env.observation_space
-        if isinstance(space, gym.spaces.Box) and is_image_space(space) and not is_image_space_channels_first(space):
-            env = VecTransposeImage(env)
-        return env
+        parts = space.spaces.values() if isinstance(space, gym.spaces.Dict) else [space]
+        images = [part for part in parts if isinstance(part, gym.spaces.Box) and is_image_space(part)]
+        turn = any(not is_image_space_channels_first(image) for image in images)
+        return VecTransposeImage(env) if turn and not is_vecenv_wrapped(env, VecTransposeImage) else env
 
     def _one_by_one(self, n_envs: int, seed: int | None, folder: Path | None, env_kwargs: dict[str, Any]) -> VecEnv:
         in_processes = self.vec_env == "subproc" and n_envs > 1
+        together: Any = functools.partial(_in_processes, seed=seed) if in_processes else CheckedDummyVecEnv
         return make_vec_env(
             _Maker(self.env_id, self.gym_packages),
             n_envs=n_envs,
@@ -240,7 +261,7 @@ class EnvRecipe:
             monitor_dir=None if folder is None else str(folder),
             wrapper_class=_Wrap(self.env_wrappers),
             env_kwargs=env_kwargs,
-            vec_env_cls=SubprocVecEnv if in_processes else DummyVecEnv,
+            vec_env_cls=together,
             monitor_kwargs=self.monitor_kwargs,
         )
 

@@ -144,14 +144,34 @@ def _writer(file: Path, size: tuple[int, int], fps: float) -> Iterator[Callable[
     pictures = ffmpeg.write_frames(file, size, fps=fps, ffmpeg_log_level="error", **options)
     try:
         pictures.send(None)
-        yield pictures.send
+        written = 0
+
+        def write(picture: np.ndarray) -> None:
+            nonlocal written
+            pictures.send(picture)
+            written += 1
+
+        yield write
         pictures.close()
-        if not file.is_file() or file.stat().st_size == 0:
-            raise OSError(f"ffmpeg has not written {file.name}")
+        _check(file, written)
     except BaseException:
         pictures.close()
         file.unlink(missing_ok=True)
         raise
+
+
+def _check(file: Path, written: int) -> None:
+    """Read a film: ffmpeg does not tell where it could not write all of it.
+
+    :raises OSError: if pictures are missing
+    """
+    ffmpeg: Any = importlib.import_module("imageio_ffmpeg")
+    try:
+        readable, _ = ffmpeg.count_frames_and_secs(str(file))
+    except RuntimeError:
+        readable = 0
+    if readable < written:
+        raise OSError(f"ffmpeg has written {readable} of {written} pictures of {file.name}; is the disk full?")
 
 
 if __name__ == "__main__":

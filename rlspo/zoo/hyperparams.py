@@ -126,13 +126,8 @@ def resolve(
 
     agent_signature = signature_of(cls).without(_NOT_SETTINGS)
     setting_types = Settings.annotations()
-    types = {**{name: each.annotation for name, each in agent_signature.parameters.items()}, **setting_types}
-
-    def data(values: Mapping[str, Any], where: Callable[[str], str]) -> dict[str, Any]:
-        return {key: literal(key, value, types.get(key, Any), where(key)) for key, value in values.items()}
-
-    changes = data({key: value for key, (value, _) in overrides.items()}, where)
-    in_file = data(blocks[block], lambda _: place)
+    changes = plain_block(cls, {key: value for key, (value, _) in overrides.items()}, where)
+    in_file = plain_block(cls, blocks[block], lambda _: place)
     check_settings(in_file, place, allowed or Allowed())
     values = merged(in_file, changes)
     _check_keys(values, [*setting_types, *agent_signature.parameters], agent_signature.open_ended, cls.policy_aliases, where)
@@ -166,6 +161,16 @@ def resolve(
         agent_arguments=agent_arguments,
         where=where,
     )
+
+
+def plain_block(cls: type[BaseAlgorithm], block: Mapping[str, Any], where: Callable[[str], str] = str) -> dict[str, Any]:
+    """A block with its Python literals read (:func:`rlspo.zoo.values.literal`), so that it can be merged with another.
+
+    :param where: where a key was written, for messages
+    :raises UserError: for Python that is no literal
+    """
+    types = {name: parameter.annotation for name, parameter in signature_of(cls).parameters.items()} | Settings.annotations()
+    return {key: literal(key, value, types.get(key, Any), where(key)) for key, value in block.items()}
 
 
 def _check_policy(

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from rlspo.zoo.monitor import Episodes, read_episodes
 from rlspo.zoo.plot import style
+from rlspo.zoo.recorded import read_evaluations
 
 _WINDOW = 20  # episodes in the moving average of training returns
 _TRAINING, _EVALUATION = "#8a94a6", "#c2410c"
@@ -55,8 +56,7 @@ def _draw_training(axes: Axes, training: Episodes) -> None:
 
 def _draw_evaluations(axes: Axes, file: Path) -> None:
     """Mean of each evaluation, and the span between its worst and best episode."""
-    with np.load(file) as data:
-        steps, results = data["timesteps"], data["results"]
+    steps, results = read_evaluations(file)
     mean = results.mean(axis=1)
     axes.fill_between(steps, results.min(axis=1), results.max(axis=1), color=_EVALUATION, alpha=0.15, linewidth=0)
     label = f"evaluation, mean and span of {results.shape[1]} episodes"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.logger import HumanOutputFormat, KVWriter, Logger, make_output_format
+from stable_baselines3.common.logger import CSVOutputFormat, HumanOutputFormat, KVWriter, Logger, make_output_format
 
 from rlspo.zoo.config import RunConfig
+from rlspo.zoo.patience import BestEffort, PatientFile
 from rlspo.zoo.run_folder import RunFolder
 from rlspo.zoo.tensorboard import TensorBoardLog, claim_folder, release_folder, settings_of
 from rlspo.zoo.tracking import Tracker
@@ -39,8 +42,8 @@ class Logbook:
     ) -> None:
         self.tracker = tracker
         self._shows = [output for output in (tensorboard, tracker) if output is not None]
-        self._kept: list[KVWriter] = [*files, *self._shows]
-        self.logger = Logger(str(folder.path), [*tables, *self._kept])
+        self._kept: list[KVWriter] = [_Patient(output) for output in (*files, *self._shows)]
+        self.logger = Logger(str(folder.path), [*map(_Patient, tables), *self._kept])
 
     @classmethod
     def open(cls, args: argparse.Namespace, config: RunConfig, folder: RunFolder, model: BaseAlgorithm) -> Logbook:
@@ -83,5 +86,37 @@ class Logbook:
         self.logger.record("time/total_timesteps", step, exclude="tensorboard")  # as in SB3's own rows
         self.logger.dump(step)  # with the statistics of the last update, which SB3 leaves unwritten
         for output in self._shows:
-            output.finish(exit_code)
+            with BestEffort("log"):
+                output.finish(exit_code)
         self.logger.close()
+
+
+class _Patient(KVWriter):
+    """An output that may fail for a while: the training that it tells of goes on.
+
+    :param output: of SB3's logger
+    """
+
+    def __init__(self, output: KVWriter) -> None:
+        self.output = output
+        file = getattr(output, "file", None)
+        if isinstance(file, io.TextIOWrapper) and file is not sys.stdout and not isinstance(output, CSVOutputFormat):
+            file.close()
+            output.file = PatientFile(Path(file.name))  # type: ignore[attr-defined]
+        self.effort = BestEffort(f"log ({type(output).__name__})")
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        """Pass on one dump, or lose it."""
+        columns = list(getattr(self.output, "keys", []))
+        with self.effort:
+            try:
+                self.output.write(key_values, key_excluded, step)
+            except OSError:
+                if isinstance(self.output, CSVOutputFormat):
+                    self.output.keys = columns  # the header has no others
+                raise
+
+    def close(self) -> None:
+        """End it."""
+        with self.effort:
+            self.output.close()

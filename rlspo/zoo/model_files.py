@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ _SIGNS = (
     ("sb3_contrib.crossq.", "", "sb3_contrib.CrossQ"),
     ("sb3_contrib.ars.", "", "sb3_contrib.ARS"),
 )
+#: Member of a model file that holds the check sum of the statistics that were saved with it.
+_STATISTICS = "vecnormalize.sha256"
 _CHECKPOINT = re.compile(r"_(\d+)_steps\.zip$")
 
 
@@ -58,6 +62,30 @@ def algo_of(settings: dict[str, Any]) -> str | None:
         if module.startswith(start) and (not setting or setting in settings):
             return agent
     return None
+
+
+def name_statistics(file: Path, statistics: Path) -> None:
+    """Write into a model file which statistics of ``VecNormalize`` it was saved with."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file, "a") as archive:
+            archive.writestr(_STATISTICS, hashlib.sha256(statistics.read_bytes()).hexdigest())
+
+
+def check_statistics(file: Path, statistics: Path) -> None:
+    """Refuse statistics of ``VecNormalize`` that were not saved with the model; files of SB3 do not tell.
+
+    :raises UserError: such as after a kill between the two writes
+    """
+    with zipfile.ZipFile(file) as archive:
+        if _STATISTICS not in archive.namelist():
+            return
+        saved_with = archive.read(_STATISTICS).decode()
+    if hashlib.sha256(statistics.read_bytes()).hexdigest() != saved_with:
+        raise UserError(
+            f"{statistics} holds other statistics than {file} was saved with: they are of another moment or another run, and "
+            "the agent would not see what it knows. Take another model of the run, or put the right file there; to use these "
+            f"all the same: --vecnormalize {statistics}"
+        )
 
 
 def was_normalised(settings: dict[str, Any]) -> bool:

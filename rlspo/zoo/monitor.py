@@ -9,13 +9,32 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
+from stable_baselines3.common.monitor import Monitor, ResultsWriter
 
-from rlspo.zoo import yaml_io
+from rlspo.zoo import display, yaml_io
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.patience import PatientFile
 
 _NAME = re.compile(r"(\d+\.)?monitor\.csv")
+
+
+def be_patient(env: gym.Env) -> None:
+    """Let a ``Monitor`` with a file wait where it cannot write, rather than end the training."""
+    if isinstance(env, Monitor) and env.results_writer is not None:
+        patient(env.results_writer)
+
+
+def patient(writer: ResultsWriter) -> ResultsWriter:
+    """Let a writer of episodes keep what it cannot write now."""
+    writer.file_handler.close()
+    file: Any = PatientFile(Path(writer.file_handler.name))
+    writer.file_handler = file
+    writer.logger = csv.DictWriter(file, fieldnames=writer.logger.fieldnames)
+    return writer
 
 
 @dataclass(frozen=True)
@@ -95,7 +114,7 @@ def read_episodes(folder: Path) -> Episodes:
     files = monitor_files(folder)
     tables = []
     for file in files:
-        rows = np.array(list(_rows(file)), dtype=float).reshape(-1, 4)
+        rows = _each_once(file, np.array(list(_rows(file)), dtype=float).reshape(-1, 4))
         returns, lengths, seconds, successes = rows.T
         steps = lengths.cumsum() * len(files)
         tables.append(np.stack([steps, seconds + _began(file), returns, lengths, successes], axis=1))
@@ -118,6 +137,19 @@ def _header(file: Path) -> dict[str, object]:
     except json.JSONDecodeError:
         return {}
     return data if isinstance(data, dict) else {}
+
+
+def _each_once(file: Path, rows: np.ndarray) -> np.ndarray:
+    """Rows without those that stand there twice, of which the user is told.
+
+    An environment cannot end two episodes in the same microsecond; copies that step at once (``n_envs`` in the header) can.
+    """
+    if len(rows) == 0 or _header(file).get("n_envs", 1) != 1:
+        return rows
+    _, first = np.unique(rows[:, :3], axis=0, return_index=True)
+    if len(first) < len(rows):
+        display.note(f"{file}: {len(rows) - len(first)} lines stand there more than once, and are counted once.")
+    return rows[np.sort(first)]
 
 
 def _began(file: Path) -> float:

@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from rlspo.common.vector_env import GymnasiumVecEnv
 from rlspo.simulators import Layer
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.monitor import patient
 from rlspo.zoo.signatures import signature_of
 
 #: Argument of environments that put wrappers around each copy themselves.
@@ -84,8 +85,12 @@ class EpisodeFile(VecEnvWrapper):
         super().__init__(env)
         folder.mkdir(parents=True, exist_ok=True)
         spec = env.env.spec
-        header: dict[str, float | str] = {"t_start": time.time(), "env_id": "" if spec is None else spec.id}
-        self._writer = ResultsWriter(str(folder / "0"), header=header)
+        header: dict[str, float | str] = {
+            "t_start": time.time(),
+            "env_id": "" if spec is None else spec.id,
+            "n_envs": env.num_envs,
+        }
+        self._writer = patient(ResultsWriter(str(folder / "0"), header=header))
 
     def simulated_layer(self) -> Layer:
         """What a search has to know of it: nothing, it only writes."""

@@ -16,6 +16,7 @@ from rlspo.common.errors import nearest
 from rlspo.zoo import literals, yaml_io
 from rlspo.zoo.allowed import ALL
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.rl_zoo3_flags import instead_of
 
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -55,8 +56,12 @@ class Parser(argparse.ArgumentParser):
         if not unknown[0].startswith("-"):
             hint = " Hyperparameters go after -params." if re.match(r"\w+:", unknown[0]) else ""
             self.error(f"{unknown[0]!r} belongs to no flag.{hint}")
+        given = unknown[0].partition("=")[0]
+        instead = instead_of(self.prog.removeprefix("rlspo "), given)
+        if instead is not None:
+            self.error(f"there is no flag {given}, which rl-baselines3-zoo has: {instead}.")
         flags = [flag for action in self._actions for flag in action.option_strings]
-        guess = nearest(unknown[0].partition("=")[0], flags)
+        guess = nearest(given, flags)
         self.error(f"there is no flag {unknown[0]!r}." + (f" Did you mean {guess}?" if guess else ""))
 
 

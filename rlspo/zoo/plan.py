@@ -28,6 +28,7 @@ from rlspo.zoo.errors import UserError
 from rlspo.zoo.hyperparams import COMMAND_LINE, agent_defaults, find_file, other_versions, resolve
 from rlspo.zoo.model_files import settings_of
 from rlspo.zoo.parser import draw_seed
+from rlspo.zoo.run_models import check_whole
 from rlspo.zoo.values import merged, plain
 
 
@@ -205,6 +206,7 @@ def _check_trained_agent(args: argparse.Namespace) -> None:
         return
     if not args.trained_agent.is_file():
         raise UserError(f"--trained-agent: there is no file {args.trained_agent}.")
+    check_whole(args.trained_agent)
     own = [key for key in args.hyperparams if key == "policy" or key not in Settings.model_fields]
     if own:
         raise UserError(

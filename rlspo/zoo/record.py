@@ -73,6 +73,7 @@ def build_parser() -> Parser:
     group.add_argument(
         "-n",
         "--steps",
+        "--n-timesteps",
         type=positive,
         metavar="N",
         help="steps of each agent; new episodes begin as needed (default: whole episodes until 8 seconds are full, at most "

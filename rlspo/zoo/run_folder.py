@@ -7,10 +7,12 @@ import functools
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +23,7 @@ import rlspo
 from rlspo.zoo import yaml_io
 from rlspo.zoo.config import RunConfig
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.files import read_whole
 
 _PACKAGES = ("rlspo", "stable-baselines3", "gymnasium", "torch", "numpy", "mujoco", "ale-py")
 
@@ -39,11 +42,14 @@ class RunFolder:
     made: tuple[Path, ...] = ()
 
     @classmethod
-    def create(cls, log_folder: Path, algo: str, env_id: str, tensorboard: Path | None = None) -> RunFolder:
+    def create(
+        cls, log_folder: Path, algo: str, env_id: str, tensorboard: Path | None = None, unique: bool = False
+    ) -> RunFolder:
         """Make the next free folder; runs that start at the same moment get different ones.
 
         :param log_folder: the folder of all runs
         :param tensorboard: another place for the TensorBoard log
+        :param unique: end the name in a UUID, for disks on which making a folder is no atomic step
         :raises UserError: if the folder cannot be made
         """
         name = env_id.rpartition(":")[2].replace("/", "-")
@@ -51,11 +57,10 @@ class RunFolder:
         made = tuple(folder for folder in (parent, log_folder) if not folder.exists())
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            suffixes = [entry.name.removeprefix(f"{name}_") for entry in parent.glob(f"{name}_*")]
-            number = max((int(suffix) for suffix in suffixes if suffix.isdecimal()), default=0)
+            number = max((found for entry in parent.glob(f"{name}_*") if (found := number_of(entry, name))), default=0)
             while True:
                 number += 1
-                path = parent / f"{name}_{number}"
+                path = parent / (f"{name}_{number}_{uuid.uuid4()}" if unique else f"{name}_{number}")
                 try:
                     path.mkdir()
                 except FileExistsError:
@@ -138,6 +143,11 @@ class RunFolder:
         return self.path / "video.mp4"
 
     @property
+    def replay_buffer(self) -> Path:
+        """The replay memory of the last model, where it was to be kept."""
+        return self.path / "replay_buffer.pkl"
+
+    @property
     def traceback(self) -> Path:
         """What Python said where training failed."""
         return self.path / "traceback.txt"
@@ -158,6 +168,32 @@ class RunFolder:
         (self.path / "command.txt").write_text(command + "\n", encoding="utf-8")
         versions = json.dumps(environment_record(), indent=2)
         (self.path / "versions.json").write_text(versions + "\n", encoding="utf-8")
+
+
+def read_status(folder: RunFolder) -> dict[str, Any] | None:
+    """``status.json``, with the state ``"killed"`` for a run that says it is running and whose process is gone.
+
+    :return: None where it is not there, or not whole
+    """
+    status = read_whole(folder.status)
+    if status is not None and status.get("state") == "running" and status.get("host") == platform.node():
+        try:
+            os.kill(int(status["pid"]), 0)
+        except ProcessLookupError:
+            status["state"] = "killed"
+        except (PermissionError, KeyError, TypeError, ValueError):
+            pass  # it lives, or does not tell
+    return status
+
+
+def number_of(folder: Path, name: str) -> int | None:
+    """The number of a run folder, None for a folder of another name.
+
+    >>> number_of(Path("logs/ppo/CartPole-v1_3"), "CartPole-v1")
+    3
+    """
+    found = re.fullmatch(rf"{re.escape(name)}_(\d+)(_[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})?", folder.name)
+    return int(found[1]) if found else None
 
 
 def command_line(arguments: Sequence[str], command: str = "train") -> str:

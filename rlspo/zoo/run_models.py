@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rlspo.common.files import is_partial
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.model_files import steps_in_name
-from rlspo.zoo.run_folder import RunFolder
+from rlspo.zoo.run_folder import RunFolder, number_of
 
 #: A checkpoint that lies this close to the steps asked for is taken: training saves between rollouts, not at round numbers.
 _CLOSE = 0.1
@@ -15,17 +16,21 @@ _CLOSE = 0.1
 def latest_run(log_folder: Path, algo: str, env_id: str, number: int) -> Path:
     """A run by agent and environment, as ``logs/ALGO/ENV_N``.
 
-    :param number: N; 0 for the highest there is
+    :param number: N; 0 for the highest there is; -1 for a model that lies in ``logs/ALGO`` itself
+    :return: its folder; for -1 the model file
     :raises UserError: if it is not there, with the runs that are
     """
     parent = log_folder / (algo if "." in algo else algo.lower())
     name = env_id.rpartition(":")[2].replace("/", "-")
-    numbers = [path.name.removeprefix(f"{name}_") for path in parent.glob(f"{name}_*") if path.is_dir()]
-    found = sorted(int(suffix) for suffix in numbers if suffix.isdecimal())
-    if number in found or (number == 0 and found):
-        return parent / f"{name}_{number or found[-1]}"
+    if number == -1:
+        return existing_file(parent / name)
+    numbered_runs = [(n, run) for run in parent.glob(f"{name}_*") if run.is_dir() and (n := number_of(run, name)) is not None]
+    found = sorted(numbered_runs, key=lambda each: (each[0], each[1].stat().st_mtime))
+    chosen = [run for n, run in found if number in (0, n)]
+    if chosen:
+        return chosen[-1]
     there = (
-        f"There are: {', '.join(f'{name}_{n}' for n in found)}." if found else "There is none of this agent and environment."
+        f"There are: {', '.join(run.name for _, run in found)}." if found else "There is none of this agent and environment."
     )
     raise UserError(f"There is no run {parent / f'{name}_{number or 1}'}. {there}")
 
@@ -38,7 +43,8 @@ def checkpoints_of(folder: Path) -> list[tuple[int, Path]]:
 
 def numbered(folder: Path) -> list[tuple[int, Path]]:
     """Model files with steps in their names, fewest first."""
-    return sorted((steps, file) for file in folder.glob("*_steps.zip") if (steps := steps_in_name(file)) is not None)
+    files = [file for file in folder.glob("*_steps.zip") if not is_partial(file)]
+    return sorted((steps, file) for file in files if (steps := steps_in_name(file)) is not None)
 
 
 def choose_model(folder: Path, which: str) -> tuple[str, Path]:
@@ -83,8 +89,18 @@ def existing_file(path: Path) -> Path:
     """
     for file in (path, path.with_name(f"{path.name}.zip")):
         if file.is_file():
+            check_whole(file)
             return file
     raise UserError(f"There is no run folder and no model file {path}.")
+
+
+def check_whole(model_file: Path) -> None:
+    """Refuse what a save leaves that was killed: nobody knows whether all of it is there.
+
+    :raises UserError: for such a file
+    """
+    if is_partial(model_file):
+        raise UserError(f"{model_file} was left by a save that was killed, and is no model. Take another one of the run.")
 
 
 def folder_of(model_file: Path) -> Path | None:

@@ -17,17 +17,17 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_no
 
 from rlspo.common.agent import load_model
 from rlspo.common.errors import UntrustedFileError
+from rlspo.common.randomness import generators_kept
 from rlspo.common.registry import agent_class
 from rlspo.common.trust import read_pickle
 from rlspo.zoo import rl_zoo3
-from rlspo.zoo.acting import generators_kept
 from rlspo.zoo.allowed import LOGS, Allowed, check_agent, check_env, check_packages, check_settings, import_trusted
 from rlspo.zoo.config import RunConfig, Settings
 from rlspo.zoo.env_kwargs import overlaid
 from rlspo.zoo.envs import EnvRecipe, check_env_kwargs, find_spec
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.model_files import algo_of, settings_of, was_normalised
-from rlspo.zoo.parser import Pairs, add_trust, whole_number
+from rlspo.zoo.model_files import algo_of, check_statistics, settings_of, was_normalised
+from rlspo.zoo.parser import Pairs, add_trust, threads, whole_number
 from rlspo.zoo.plan import check_device, evaluation_recipe
 from rlspo.zoo.run_folder import RunFolder
 from rlspo.zoo.run_models import checkpoints_of, choose_model, existing_file, folder_of, kind_of, latest_run
@@ -336,6 +336,7 @@ def _statistics(model_file: Path, recipe: EnvRecipe, given: str | Path | None, c
             f"{model_file} was trained in a VecNormalize, and there are no statistics of it in {beside}. Name their file: "
             "--vecnormalize FILE, or --vecnormalize none if only rewards were normalised."
         )
+    check_statistics(model_file, beside)
     return beside
 
 
@@ -395,12 +396,27 @@ def add_agent_flags(parser: argparse.ArgumentParser) -> None:
         "--vecnormalize", metavar="FILE", help="statistics of an agent trained in VecNormalize (default: those of the run)"
     )
     group.add_argument(
-        "-f", "--log-folder", type=Path, default=LOGS, metavar="DIR", help="without PATH: of all runs (default: logs)"
+        "-f",
+        "--log-folder",
+        "--folder",
+        type=Path,
+        default=LOGS,
+        metavar="DIR",
+        help="without PATH: of all runs (default: logs)",
     )
     group.add_argument(
-        "--exp-id", type=whole_number, metavar="N", help="without PATH: run N of --algo and --env (default: the latest)"
+        "--exp-id",
+        type=whole_number,
+        metavar="N",
+        help="without PATH: run N of --algo and --env; 0: the latest; -1: a model in logs/ALGO itself (default: 0)",
     )
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: %(default)s)")
+    group.add_argument("--num-threads", type=threads, metavar="N", help="threads of PyTorch (default: PyTorch's)")
+    group.add_argument(
+        "--custom-objects",
+        action="store_true",
+        help="as in rl-baselines3-zoo; not needed: old files load without",
+    )
 
 
 def agent_from(args: argparse.Namespace) -> SavedAgent:
@@ -411,6 +427,8 @@ def agent_from(args: argparse.Namespace) -> SavedAgent:
     """
     import_trusted(args)
     path = args.path
+    if args.num_threads is not None:
+        torch.set_num_threads(args.num_threads)
     if path is None:
         if args.algo is None or args.env is None:
             raise UserError("Give a run folder or a model file, such as logs/ppo/CartPole-v1_1, or both --algo and --env.")

@@ -1,16 +1,16 @@
-"""Stopping a run from outside, so that nothing is lost: by Ctrl-C, by SIGTERM, or because its time is up."""
+"""Stopping a run from outside, so that nothing is lost: by a signal, by an environment, or because its time is up."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(BaseException):
@@ -21,12 +21,16 @@ class TimeIsUp(BaseException):
     """The time that was given is over; as KeyboardInterrupt, no Exception."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise :class:`TimeIsUp` in the main thread once some time is over.
+    """Raise :class:`TimeIsUp` once some time is over; in the main thread only.
 
     :param seconds: of the clock on the wall; None for ever
     """
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python allows no handlers here
+        return
 
     def ring(number: int, frame: FrameType | None) -> None:
         raise TimeIsUp
@@ -41,12 +45,13 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
 
 class StopSignal:
-    """Catches SIGINT (Ctrl-C) and SIGTERM while it is entered.
+    """Catches SIGINT (Ctrl-C), SIGTERM and SIGHUP (the terminal is gone) while it is entered.
 
     The first signal only sets :attr:`received`, which training looks at after every step. A second one raises
     :class:`Stopped` wherever the program is, for when a step hangs; so does the first once :attr:`patient` is False.
-    While :attr:`deaf`, as the agent is being saved, signals are only noted. Outside the main thread, where Python allows
-    no handlers, it does nothing.
+    While :attr:`deaf`, as the agent is being saved, signals are only noted; the second signal of a patient program makes it
+    deaf, so that no third one comes between it and the saving. A SIGHUP that is ignored (``nohup``) stays ignored. Outside
+    the main thread, where Python allows no handlers, it does nothing.
     """
 
     def __init__(self) -> None:
@@ -54,10 +59,13 @@ class StopSignal:
         self.patient = True
         self.deaf = False
         self._before: dict[int, Any] = {}
+        self._reason = ""
 
     def __enter__(self) -> StopSignal:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+            nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            caught = [number for number in _SIGNALS if not (nohup and number == signal.SIGHUP)]
+            self._before = {number: signal.signal(number, self._handle) for number in caught}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -66,13 +74,20 @@ class StopSignal:
 
     @property
     def exit_code(self) -> int:
-        """128 plus the signal's number, as shells have it: 130 after Ctrl-C, 143 after SIGTERM; 0 without a signal."""
-        return 0 if self.received is None else 128 + self.received
+        """128 plus the signal's number, as shells have it: 130 after Ctrl-C, 143 after SIGTERM; 1 after :meth:`end`; or 0."""
+        return 0 if self.received is None else 128 + self.received if self.received else 1
 
     @property
     def name(self) -> str:
         """What stopped the run, in words."""
-        return "" if self.received is None else "Ctrl-C" if self.received == signal.SIGINT else "SIGTERM"
+        if not self.received:
+            return self._reason
+        return "Ctrl-C" if self.received == signal.SIGINT else signal.Signals(self.received).name
+
+    def end(self, reason: str) -> None:
+        """Stop without a signal, such as when an environment calls ``sys.exit()``."""
+        if self.received is None:
+            self.received, self._reason = 0, reason
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         first = self.received is None
@@ -80,6 +95,8 @@ class StopSignal:
         if self.deaf:
             return
         if not (first and self.patient):
+            self.deaf = self.patient
             raise Stopped(self.name)
         # Not print(): a signal handler must not touch a stream that the interrupted code may be writing to.
-        os.write(2, f"\n{self.name}: stopping at the next step and saving the model; once more stops at once.\n".encode())
+        with contextlib.suppress(OSError):  # of a terminal that is gone
+            os.write(2, f"\n{self.name}: stopping at the next step and saving the model; once more stops at once.\n".encode())

@@ -13,12 +13,17 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 
 from rlspo.zoo import display, learning_curve, video
 from rlspo.zoo.config import RunConfig
+from rlspo.zoo.files import write_text
 from rlspo.zoo.logbook import Logbook
+from rlspo.zoo.patience import BestEffort
 from rlspo.zoo.phases import PhaseTimes, Stopwatch
 from rlspo.zoo.plan import evaluation_recipe
+from rlspo.zoo.recorded import DamagedFile, read_evaluations
 from rlspo.zoo.report import INNER_STEPS, Report, judge, radius
 from rlspo.zoo.run_folder import RunFolder
+from rlspo.zoo.stopping import TimeIsUp, time_limit
 
+_LONGEST_REPORT = 1800.0  # seconds; as long as the training, where that took longer
 _SIDE_BY_SIDE = 10  # environments of the report: attacks are computed for all of them at once
 
 
@@ -76,10 +81,14 @@ def announce(run: Run) -> None:
 
 def explain_failure(run: Run, failure: Exception) -> None:
     """Say what ended training and what is saved."""
-    run.folder.traceback.write_text("".join(traceback.format_exception(failure)), encoding="utf-8")
+    trace = "".join(traceback.format_exception(failure))
+    try:
+        write_text(run.folder.traceback, trace)
+    except OSError as error:
+        display.note(f"{run.folder.traceback} cannot be written ({error}). It would hold:\n{trace}")
     _draw(run)
     display.error(f"training failed after {run.model.num_timesteps:,} steps: {type(failure).__name__}: {failure}")
-    display.facts([*_places(run), ("traceback", str(run.folder.traceback))])
+    display.facts(_places(run))
 
 
 def explain_stop(run: Run, by: str) -> None:
@@ -101,12 +110,20 @@ def conclude(run: Run) -> None:
         name = type(run.model.policy).__name__
         display.note(f"no returns under attack: the attacks need an actor-critic policy, and this one is a {name}.")
     elif not run.args.no_report:
+        limit = max(run.seconds, _LONGEST_REPORT)
         try:
-            _judge(run)
+            with time_limit(limit):
+                _judge(run)
+        except TimeIsUp:
+            display.note(
+                f"report skipped: it has not ended after {display.duration(limit)}. Do the episodes of this task end? A time "
+                "limit ends them: gymnasium.wrappers.TimeLimit, or max_episode_steps."
+            )
         except Exception as error:  # of somebody's environment or policy, which the attacks call in their own way
             display.note(f"report skipped: {type(error).__name__}: {error}")
     if run.args.tensorboard_video or not run.args.no_report:
-        _film(run)
+        with BestEffort("video"):
+            _film(run)
     display.facts(_places(run))
 
 
@@ -160,10 +177,9 @@ def final_metrics(run: Run) -> dict[str, float]:
     metrics = {"steps_per_second": run.speed}
     if run.model.ep_info_buffer:
         metrics["train_return"] = float(np.mean([episode["r"] for episode in run.model.ep_info_buffer]))
-    if run.folder.evaluations.is_file():
-        with np.load(run.folder.evaluations) as data:
-            means = data["results"].mean(axis=1)
-        metrics |= {"eval_return": float(means[-1]), "best_eval_return": float(means.max())}
+    evaluated = _evaluations(run.folder)
+    if evaluated is not None:
+        metrics |= {"eval_return": float(evaluated[1][-1]), "best_eval_return": float(evaluated[1].max())}
     if run.report is not None:
         returns = {name: float(episodes.mean()) for name, episodes in run.report.returns.items()}
         metrics["natural_return"] = returns.pop("natural")
@@ -179,28 +195,38 @@ def _shown(run: Run) -> list[tuple[str, str]]:
     return [*shown, *([("W&B", run.log.tracker.where)] if run.log.tracker is not None else [])]
 
 
+def _evaluations(folder: RunFolder) -> tuple[np.ndarray, np.ndarray] | None:
+    """Steps and mean returns of the evaluations during training; None where there are none that can be read."""
+    try:
+        steps, returns = read_evaluations(folder.evaluations)
+    except DamagedFile:
+        return None
+    return (steps, returns.mean(axis=1)) if len(steps) else None
+
+
 def _draw(run: Run) -> None:
     """Draw the learning curve, if there is anything to draw."""
     try:
         learning_curve.draw(run.folder.path, f"{run.title}, seed {run.config.seeds.seed}", run.folder.learning_curve)
-    except (OSError, ValueError) as error:
-        display.note(f"learning curve skipped: {error}")
+    except Exception as error:  # of a disk, a damaged file, a library
+        display.note(f"learning curve skipped: {type(error).__name__}: {error}")
 
 
 def _places(run: Run) -> list[tuple[str, str]]:
     """Where everything that was made lies."""
     folder = run.folder
     best = ""
-    if folder.evaluations.is_file():
-        with np.load(folder.evaluations) as data:
-            means = data["results"].mean(axis=1)
-            best = f"  (mean return {means.max():,.1f} at step {data['timesteps'][means.argmax()]:,})"
+    evaluated = _evaluations(folder)
+    if evaluated is not None:
+        steps, means = evaluated
+        best = f"  (mean return {means.max():,.1f} at step {steps[means.argmax()]:,})"
     files = [
         ("last model", folder.last_model, ""),
         ("best model", folder.best_model, best),
         ("checkpoints", folder.checkpoints, ""),
         ("learning curve", folder.learning_curve, ""),
         ("video", folder.video, ""),
+        ("traceback", folder.traceback, ""),
     ]
     return [
         ("run folder", str(folder.path)),

@@ -24,6 +24,7 @@ from rlspo.zoo.command import DONE, FAILED
 from rlspo.zoo.config import RunConfig
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.hyperparams import agent_defaults
+from rlspo.zoo.patience import PatientFile
 from rlspo.zoo.run_folder import RunFolder
 from rlspo.zoo.values import plain
 
@@ -48,11 +49,19 @@ class TensorBoardLog(TensorBoardOutputFormat):
 
     def __init__(self, folder: Path, settings: Mapping[str, bool | float | str]) -> None:
         super().__init__(str(folder))
+        self._be_patient()
         start = SessionStartInfo(start_time_secs=time.time())
         for name, value in settings.items():
             kind = "bool_value" if isinstance(value, bool) else "string_value" if isinstance(value, str) else "number_value"
             setattr(start.hparams[name], kind, value)
         self._tell(metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=start))
+
+    def _be_patient(self) -> None:
+        """Keep what cannot be written now. TensorBoard's own thread ends at the first error and never writes again."""
+        assert self.writer.file_writer is not None
+        events = self.writer.file_writer.event_writer
+        events.flush()
+        events._async_writer._writer._writer = PatientFile(Path(events._file_name))
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
         """Write what was logged; an ``HParam`` is left out, because the settings are there already."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 import time
 from collections.abc import Sequence
@@ -17,38 +16,50 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from rlspo.common.agent import load_model
 from rlspo.common.withheld import check_may_learn
-from rlspo.zoo import display, summary, tracking
+from rlspo.zoo import display, replay_memory, summary, tracking
 from rlspo.zoo.allowed import Allowed
 from rlspo.zoo.arguments import parse
-from rlspo.zoo.callbacks import Evaluate, SaveBetweenRollouts, Status, StopWhenAsked, save_model
-from rlspo.zoo.command import DONE, FAILED, USER_ERROR
+from rlspo.zoo.callbacks import Evaluate, SaveBetweenRollouts, Status, StopWhenAsked, save_somewhere
+from rlspo.zoo.command import DISK_FULL, DONE, FAILED, USER_ERROR
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.logbook import Logbook
+from rlspo.zoo.model_files import check_statistics
+from rlspo.zoo.patience import patient_streams
 from rlspo.zoo.plan import Plan, evaluation_recipe, make_plan, usual_eval_freq
 from rlspo.zoo.run_folder import RunFolder, command_line
 from rlspo.zoo.run_models import folder_of
 from rlspo.zoo.saved import adopt_statistics
-from rlspo.zoo.stopping import Stopped, StopSignal
+from rlspo.zoo.stopping import Stopped, StopSignal, TimeIsUp, time_limit
 from rlspo.zoo.summary import Run
+
+#: Steps of a single episode that an evaluation during training waits for, on average over its episodes.
+_LONGEST_EPISODE = 100_000
+_CLOSING = 30.0  # seconds
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train as the command line says.
 
     :param argv: the arguments; None for those of this process
-    :return: exit code: 0 done, 1 training failed, 2 a mistake in what was given, 130 stopped by Ctrl-C, 143 by SIGTERM
+    :return: exit code: 0 done, 1 training failed or the agent could not be saved in its place, 2 a mistake in what was given,
+        129 stopped by SIGHUP, 130 by Ctrl-C, 143 by SIGTERM
     """
     given = list(sys.argv[1:] if argv is None else argv)
     stop = StopSignal()
-    try:
-        with stop:
+    with patient_streams(), stop:
+        try:
             return train(parse(given), command_line(given), stop)
-    except UserError as error:
-        display.error(str(error))
-        return USER_ERROR
-    except Stopped:
-        display.note(f"Stopped by {stop.name}.")
-        return stop.exit_code
+        except UserError as error:
+            display.error(str(error))
+            return USER_ERROR
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            display.error(f"the disk is full: {error}")
+            return FAILED
+        except Stopped:
+            display.note(f"Stopped by {stop.name}.")
+            return stop.exit_code
 
 
 def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:
@@ -68,6 +79,8 @@ def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:
     plan = make_plan(args)
     for title, text in plan.warnings:
         display.warning(title, text)
+    if args.save_replay_buffer:
+        replay_memory.check_asked(plan.cls)
     if args.eval_freq is None:
         args.eval_freq = usual_eval_freq(plan.cls)
     folder = _folder(args, plan)
@@ -99,15 +112,27 @@ def _train_and_judge(run: Run, plan: Plan, stop: StopSignal) -> int:
     summary.announce(run)
     stop.patient = True
     status = Status(folder, model, total=model.num_timesteps + plan.config.settings.n_timesteps)
-    failure = _learn(run, plan, stop, status)
-    stop.deaf = True
+    eval_env: list[VecEnv] = []
+    failure = None
     try:
-        save_model(model, folder.last_model, folder)
-        status.write("failed" if failure else "stopped" if stop.received is not None else "done")
-    except OSError as error:
-        display.error(f"cannot save {folder.last_model}: {error.strerror}")
-        return FAILED
+        failure = _learn(run, plan, stop, status, eval_env)
+        stop.deaf = True
+    except Stopped:
+        pass  # the second signal: whatever was under way is dropped, the weights are kept
+    try:
+        # Before anything else, such as closing environments that may hang.
+        saved = save_somewhere(model, folder.last_model, folder)
+        status.finish("failed" if failure else "stopped" if stop.received is not None else "done")
+    except Exception as error:  # OSError, or whatever somebody's policy raises when it is pickled
+        status.finish("failed")
+        display.error(f"the agent could not be saved anywhere: {type(error).__name__}: {error}")
+        failure = failure or error
+        saved = folder.last_model
+    memory_kept = not run.args.save_replay_buffer or replay_memory.keep(model, folder)
     stop.deaf, stop.patient = False, False  # all that matters is on disk: a signal may end what follows at once
+    close_envs([env for env in (model.get_env(), *eval_env) if env is not None])
+    if saved != folder.last_model:
+        display.error(f"{folder.last_model} could not be written. The agent is saved in {saved}; copy it to a safe place.")
     if failure is not None:
         summary.explain_failure(run, failure)
         return FAILED
@@ -115,7 +140,7 @@ def _train_and_judge(run: Run, plan: Plan, stop: StopSignal) -> int:
         summary.explain_stop(run, stop.name)
         return stop.exit_code
     summary.conclude(run)
-    return DONE
+    return DONE if saved == folder.last_model and memory_kept else FAILED
 
 
 def _close(run: Run, code: int) -> None:
@@ -130,7 +155,7 @@ def _folder(args: argparse.Namespace, plan: Plan) -> RunFolder:
     """The folder of the run, as asked for or the next free one."""
     if args.run_folder is not None:
         return RunFolder.at(args.run_folder, args.tensorboard_log)
-    return RunFolder.create(args.log_folder, plan.config.algo, plan.config.env, args.tensorboard_log)
+    return RunFolder.create(args.log_folder, plan.config.algo, plan.config.env, args.tensorboard_log, args.uuid)
 
 
 def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgorithm:
@@ -153,6 +178,7 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
         model = load_model(plan.cls, args.trained_agent, trust, env=env, **common)
         check_may_learn(model)
         model.set_random_seed(seed)
+        replay_memory.take_up(model, args.trained_agent)
         return model
     except (ValueError, TypeError, AssertionError) as error:
         env.close()
@@ -177,22 +203,38 @@ def _adopt_statistics(env: VecEnv, model_file: Path, trust: bool) -> None:
             f"--trained-agent {model_file}: the settings put VecNormalize around the environments, and its statistics {file} "
             "are not there. For an agent that was trained without: -params normalize:false"
         )
+    check_statistics(model_file, file)
     adopt_statistics(env, file, trust)
 
 
-def _learn(run: Run, plan: Plan, stop: StopSignal, status: Status) -> Exception | None:
+def _learn(run: Run, plan: Plan, stop: StopSignal, status: Status, eval_envs: list[VecEnv]) -> Exception | None:
     """Train until the steps are done, a signal comes or something fails.
 
+    :param eval_envs: takes the environments of evaluations, to be closed after the agent is saved
     :return: what failed, or None
+    :raises Stopped: after a second signal
     """
     args = run.args
     stopwatch = run.phases.stopwatch
     callbacks: list[BaseCallback] = [StopWhenAsked(stop), status, run.phases]
-    eval_env: VecEnv | None = None
     if args.eval_freq > 0:
-        eval_env = evaluation_recipe(plan.config).build(args.n_eval_envs, plan.config.seeds.evaluation, training=False)
-        evaluate = Evaluate(eval_env, args.eval_freq, args.eval_episodes, run.folder, stop, args.verbose, stopwatch)
-        callbacks.append(evaluate)
+        config = plan.config
+        eval_envs.append(evaluation_recipe(config).build(args.n_eval_envs, config.seeds.evaluation, training=False))
+        about = {"algo": config.algo, "env": config.env, "seed": config.seeds.seed}
+        most_steps = max(config.settings.n_timesteps, args.eval_episodes * _LONGEST_EPISODE)
+        callbacks.append(
+            Evaluate(
+                eval_envs[0],
+                args.eval_freq,
+                args.eval_episodes,
+                run.folder,
+                stop,
+                args.verbose,
+                stopwatch,
+                most_steps,
+                about,
+            )
+        )
     if args.save_freq > 0:
         callbacks.append(SaveBetweenRollouts(args.save_freq, run.folder))
     callbacks += plan.callbacks
@@ -204,22 +246,36 @@ def _learn(run: Run, plan: Plan, stop: StopSignal, status: Status) -> Exception 
             plan.config.settings.n_timesteps,
             callback=[*callbacks, *([bar] if bar else [])],
             reset_num_timesteps=args.trained_agent is None,
+            **_log_interval(args.log_interval),
         )
-    except Stopped:
-        pass  # the second signal: whatever was under way is dropped, the weights are kept
     except Exception as error:
         if stop.received is None:  # else it is a consequence of the signal, such as a compiler that it ended
             return error
+    except (SystemExit, KeyboardInterrupt) as error:  # of an environment or a callback
+        stop.end(f"{type(error).__name__} of the environment or a callback")
     finally:
         run.seconds = time.monotonic() - started
         stopwatch.start(None)
         if bar is not None and hasattr(bar, "pbar"):
             bar.pbar.close()
-        for env in (run.model.get_env(), eval_env):
-            if env is not None:
-                with contextlib.suppress(OSError, EOFError):  # of workers that are gone already
-                    env.close()
     return None
+
+
+def close_envs(envs: Sequence[VecEnv]) -> None:
+    """Close environments, which may fail or hang: nothing waits for them any more."""
+    for env in envs:
+        try:
+            with time_limit(_CLOSING):
+                env.close()
+        except TimeIsUp:
+            display.note(f"closing the environments takes longer than {_CLOSING:.0f} s; they are left as they are.")
+        except Exception as error:  # of somebody's environment, or of workers that are gone already
+            display.note(f"closing the environments: {type(error).__name__}: {error}")
+
+
+def _log_interval(given: int) -> dict[str, Any]:
+    """How often SB3 logs: its own default for -1, never below that."""
+    return {} if given == -1 else {"log_interval": given if given > 0 else None}
 
 
 def _plain_args(args: argparse.Namespace) -> dict[str, Any]:

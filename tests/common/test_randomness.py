@@ -1,14 +1,20 @@
 """One seed, own generators: equal seeds give equal runs, whatever the global generators do, and these see nothing of it."""
 
 import random
+import threading
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import nn
 
-from rlspo import BARPO, PPO
-from rlspo.common.randomness import Randomness
+from rlspo import BARPO, PPO, SAC, SPO
+from rlspo.attacks import attacked_evaluation
+from rlspo.common.randomness import Randomness, generators_seeded
 from tests.spaces import SpacesEnv, policy_name
 
 
@@ -119,3 +125,114 @@ def test_a_seed_decides_everything_and_global_generators_nothing(case: str, devi
 def test_agents_without_a_seed_differ() -> None:
     first, second = (train("gaussian", "cpu", seed=None, steps=16) for _ in range(2))
     assert not torch.equal(first.update.flat.values, second.update.flat.values)
+
+
+class Careless(gym.Env[Any, Any]):
+    """Draws from every global generator."""
+
+    observation_space = gym.spaces.Box(-9, 9, (2,), np.float32)
+
+    def __init__(self, continuous: bool = False) -> None:
+        self.action_space = gym.spaces.Box(-1, 1, (1,), np.float32) if continuous else gym.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.random.randn(2).astype(np.float32), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        reward = random.random() + float(torch.rand(()))
+        return np.random.randn(2).astype(np.float32), reward, self.steps >= 5, False, {}
+
+
+class Dropping(BaseFeaturesExtractor):
+    """Dropout after a layer."""
+
+    def __init__(self, space: Any, features_dim: int = 8) -> None:
+        super().__init__(space, features_dim)
+        self.net = nn.Sequential(nn.Linear(space.shape[0], features_dim), nn.ReLU(), nn.Dropout(0.5))
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        return self.net(observations)
+
+
+CARELESS: dict[str, tuple[type[Any], dict[str, Any]]] = {
+    "PPO": (PPO, {"n_steps": 16, "n_epochs": 2}),
+    "BARPO": (BARPO, {"n_steps": 16, "n_epochs": 2, "adversary_steps": 2}),
+    "SPO": (SPO, {"n_steps": 16, "gradient_steps": 2, "n_particles": 4, "depth": 2}),
+    "SAC": (SAC, {"learning_starts": 10}),
+}
+
+
+def careless(case: str, seed: int | None) -> Any:
+    agent, options = CARELESS[case]
+    kwargs = {"features_extractor_class": Dropping, "net_arch": [8]}
+    env: Any = "CartPole-v1" if agent is SPO else Careless(agent is SAC)  # a search in branches of it refuses the careless one
+    return agent("MlpPolicy", env, batch_size=16, seed=seed, device="cpu", policy_kwargs=kwargs, **options)
+
+
+@pytest.mark.parametrize("case", CARELESS)
+def test_one_seed_decides_dropout_and_careless_environments(case: str) -> None:
+    weights = []
+    for global_seed, seed in ((1, 5), (2, 5), (1, 6)):
+        torch.manual_seed(global_seed)
+        np.random.seed(global_seed)
+        random.seed(global_seed)
+        before = global_states()
+        model = careless(case, seed).learn(32)
+        assert global_states() == before
+        weights.append(nn.utils.parameters_to_vector(model.policy.parameters()).detach())
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_without_a_seed_nothing_repeats() -> None:
+    torch.manual_seed(0)
+    np.random.seed(0)
+    first = careless("PPO", None).learn(16)
+    torch.manual_seed(0)
+    np.random.seed(0)
+    second = careless("PPO", None).learn(16)
+    assert first.ep_info_buffer[0]["r"] != second.ep_info_buffer[0]["r"]
+
+
+def test_a_saved_agent_goes_on_drawing_where_it_was(tmp_path: Any) -> None:
+    class Saves(BaseCallback):
+        def _on_step(self) -> bool:
+            self.model.save(tmp_path / "within")
+            return True
+
+    model = careless("PPO", 5).learn(16, callback=Saves())
+    model.save(tmp_path / "after")
+    randomness = {name: PPO.load(tmp_path / name).randomness for name in ("within", "after")}
+
+    def drawn(one: Randomness) -> list[float]:
+        with one.lend_globals():
+            return [random.random(), np.random.random(), float(torch.rand(()))]
+
+    assert drawn(randomness["after"]) == drawn(model.randomness)
+    assert drawn(randomness["within"]) != drawn(Randomness(5, "cpu"))
+
+
+def test_a_learning_agent_in_another_thread_does_not_mix_up_what_is_put_back() -> None:
+    before = global_states()
+    first, second = Randomness(1, "cpu"), Randomness(2, "cpu")
+    with first.lend_globals():
+        other = threading.Thread(target=lambda: second.lend_globals().__enter__())
+        other.start()
+        other.join()
+        random.random()
+    assert global_states() == before
+
+
+def test_an_evaluation_repeats_in_a_careless_environment() -> None:
+    model = careless("PPO", 5)
+    before = global_states()
+    one, other = (attacked_evaluation(model, Careless(), None, 0.0, 4, seed=3, deterministic=False) for _ in range(2))
+    assert global_states() == before
+    np.testing.assert_array_equal(one, other)
+    with generators_seeded(1):
+        first = random.random()
+    with generators_seeded(1):
+        assert random.random() == first

@@ -141,7 +141,7 @@ def test_stock_policies_have_twins() -> None:
     assert functional_policy_class(Tied) is Tied
 
 
-@pytest.mark.parametrize("policy", [type("Mine", (sb3.ActorCriticPolicy,), {}), torch.nn.Linear, "MlpPolicy"])
+@pytest.mark.parametrize("policy", [type("Mine", (sb3.BasePolicy,), {}), torch.nn.Linear, "MlpPolicy"])
 def test_other_policies_are_refused(policy: Any) -> None:
     with pytest.raises(TypeError, match=r"policy is .*rlspo\.policies\.ActorCriticPolicy"):
         functional_policy_class(policy)

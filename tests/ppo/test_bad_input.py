@@ -78,10 +78,13 @@ def test_nan_in_the_very_first_observation() -> None:
         PPO("MlpPolicy", Broken(), **SMALL).learn(16)
 
 
-@pytest.mark.parametrize("batch_size", [10, 17, 100])
-def test_batch_size_that_does_not_fit(batch_size: int) -> None:
-    with pytest.raises(ValueError, match=rf"batch_size is {batch_size}.*16 \* 1 = 16.*8, 16"):
-        PPO("MlpPolicy", SpacesEnv(), **{**SMALL, "batch_size": batch_size})
+def test_a_rollout_of_one_step() -> None:
+    """Its advantage cannot be normalised; SB3 says so in the same words."""
+    with pytest.raises(ValueError, match=r"`n_steps \* n_envs` must be greater than 1. Currently n_steps=1 and n_envs=1"):
+        PPO("MlpPolicy", SpacesEnv(), **{**SMALL, "n_steps": 1})
+    with pytest.warns(UserWarning, match="truncated mini-batch of size 1"):
+        model = PPO("MlpPolicy", SpacesEnv(), **{**SMALL, "n_steps": 1}, normalize_advantage=False)
+    assert model.learn(4)._n_updates == 4
 
 
 BAD_NUMBERS: list[tuple[str, Any]] = [

@@ -160,7 +160,7 @@ def test_squashed_policies_plan_within_the_bounds():
 
 
 @pytest.mark.parametrize(
-    ("space", "words"), [(spaces.Discrete(3, start=5), "starts at 5"), (spaces.MultiDiscrete([[2, 3], [4, 5]]), "2 axes")]
+    ("space", "words"), [(spaces.MultiBinary((2, 3)), "2 axes"), (spaces.MultiDiscrete([[2, 3], [4, 5]]), "2 axes")]
 )
 @pytest.mark.parametrize("kind", [PPO, SPO])
 def test_choices_that_no_agent_numbers_are_refused(kind, space, words):

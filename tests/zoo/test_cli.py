@@ -1,9 +1,13 @@
 """The command `rlspo` teaches and dispatches."""
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import rlspo
 from rlspo.zoo import cli
 
 #: What users of rl-baselines3-zoo know.
@@ -42,3 +46,24 @@ def test_train_is_the_same_command(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["rlspo", "train", "--algo", "nobody", "--env", "CartPole-v1"])
     assert cli.main() == 2
     assert "no agent 'nobody'" in capsys.readouterr().err
+
+
+WORLD = """
+import gymnasium as gym
+from gymnasium.envs.classic_control import CartPoleEnv
+gym.register("Here-v0", CartPoleEnv, max_episode_steps=10)
+"""
+SCRIPT = "import sys; sys.path[:] = [path for path in sys.path if path]; from rlspo.zoo.cli import main; sys.exit(main())"
+
+
+@pytest.mark.parametrize("command", [["-c", SCRIPT, "train"], ["-m", "rlspo.zoo.train"]])
+def test_modules_of_the_current_folder_are_found(command, tmp_path):
+    """The installed script does not look there by itself, `python -m` does; files there replace no installed package."""
+    (tmp_path / "my_world.py").write_text(WORLD)
+    if command[0] == "-c":
+        (tmp_path / "pydantic.py").write_text("raise SystemExit('the wrong one')")
+    words = ["--algo", "ppo", "--env", "Here-v0", "--gym-packages", "my_world", "--device", "abacus"]
+    root = str(Path(rlspo.__file__).parents[1])
+    environ = {**os.environ, "PYTHONPATH": root}
+    done = subprocess.run([sys.executable, *command, *words], cwd=tmp_path, env=environ, capture_output=True, text=True)
+    assert (done.returncode, "--device: 'abacus' cannot be used" in done.stderr) == (2, True), done.stderr

@@ -11,6 +11,7 @@ import pytest
 from rlspo.zoo.config import RunConfig, Seeds, Settings, Source
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.run_folder import RunFolder, command_line, environment_record
+from rlspo.zoo.run_models import latest_run
 
 
 def config() -> RunConfig:
@@ -29,6 +30,14 @@ def test_folders_count_up(workplace):
     assert [path.relative_to(workplace).as_posix() for path in made] == [f"logs/ppo/ALE-Pong-v5_{n}" for n in (1, 2, 3)]
     (workplace / "logs/ppo/ALE-Pong-v5_backup").mkdir()
     assert RunFolder.create(workplace / "logs", "ppo", "ALE/Pong-v5").path.name == "ALE-Pong-v5_4"
+
+
+def test_unique_names_count_too(workplace):
+    made = [RunFolder.create(workplace, "ppo", "CartPole-v1", unique=unique).path.name for unique in (True, True, False)]
+    assert [name[:14] for name in made] == ["CartPole-v1_1_", "CartPole-v1_2_", "CartPole-v1_3"]
+    assert len(made[0]) == len("CartPole-v1_1_") + 36
+    assert latest_run(workplace, "ppo", "CartPole-v1", 0).name == made[2]
+    assert latest_run(workplace, "ppo", "CartPole-v1", 2).name == made[1]
 
 
 def test_runs_that_start_together_get_folders_of_their_own(workplace):

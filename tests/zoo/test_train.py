@@ -1,7 +1,9 @@
 """`rlspo train` from end to end, on small worlds."""
 
 import json
+import os
 import pickle
+import platform
 import shlex
 import signal
 from pathlib import Path
@@ -50,6 +52,7 @@ def test_a_run_leaves_a_folder_that_explains_itself(train):
     assert rlspo.BARPO.load(run / "last_model.zip").num_timesteps == 64
     status = json.loads((run / "status.json").read_text())
     assert status.pop("seconds") >= 0
+    assert (status.pop("host"), status.pop("pid")) == (platform.node(), os.getpid())
     assert status == {"state": "done", "num_timesteps": 64, "total": 64, "mean_return": 10.0}
     report = json.loads((run / "report.json").read_text())
     assert list(report["returns"]) == ["natural", "random", "critic", "mad"]

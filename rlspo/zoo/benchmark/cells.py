@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlspo.zoo.files import whole
+from rlspo.zoo.files import write_text
+from rlspo.zoo.recorded import DamagedFile
 from rlspo.zoo.values import merged
 
+#: What the files of a cell always hold.
+_OF_RECORD = ("settings", "n_timesteps", "seconds", "versions")
+_OF_EVALUATION = ("settings", "seconds", "summary", "episodes")
 #: Stands for a key that is not there.
 _ABSENT = "absent"
 
@@ -90,18 +93,58 @@ class Cell:
 
     def standing(self) -> Standing:
         """What of the cell is there, and whether it is what the grid asks for."""
-        record = read_json(self.folder.record)
+        try:
+            record = self.record()
+        except DamagedFile as error:
+            return Standing(False, tuple(self.evaluations), (), (str(error),))
         if record is None:
             return Standing(False, tuple(self.evaluations), ())
         stale = self.training_changes(record)
-        missing = []
+        missing, damaged = [], []
         for name in self.evaluations:
-            done = read_json(self.folder.evaluation(name))
+            try:
+                done = self.evaluation(name)
+            except DamagedFile as error:
+                damaged.append(str(error))
+                continue
             if done is None:
                 missing.append(name)
             else:
                 stale += [f"{name}: {text}" for text in self.evaluation_changes(name, done)]
-        return Standing(True, tuple(missing), tuple(stale))
+        return Standing(True, tuple(missing), tuple(stale), tuple(damaged))
+
+    def record(self) -> dict[str, Any] | None:
+        """What was trained and how; None if the training is not whole.
+
+        :raises DamagedFile: if it cannot be read, or is another cell's
+        """
+        return self._read(self.folder.record, _OF_RECORD, lambda data: data)
+
+    def evaluation(self, name: str) -> dict[str, Any] | None:
+        """What came of an evaluation; None if it is not whole.
+
+        :raises DamagedFile: if it cannot be read, or is another cell's
+        """
+        return self._read(self.folder.evaluation(name), _OF_EVALUATION, lambda data: data.get("of", {}))
+
+    def _read(self, file: Path, keys: Collection[str], owner: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+        """A file of this cell.
+
+        :param keys: that it must have
+        :param owner: from its content to where agent, environment and seed stand; files of earlier versions do not tell
+        """
+        data = read_json(file)
+        if data is None:
+            return None
+        missing = sorted(set(keys) - data.keys())
+        if missing:
+            raise DamagedFile(f"{file} is damaged: it has no {', '.join(missing)}.")
+        told = owner(data)
+        own = {"agent": self.agent, "env": self.env, "seed": self.seed}
+        other = [f"{key} {told[key]}, not {value}" for key, value in own.items() if told.get(key, value) != value]
+        if other:
+            raise DamagedFile(f"{file} belongs to another cell: {'; '.join(other)}.")
+        return data
 
     def training_changes(self, record: Mapping[str, Any]) -> list[str]:
         """How the settings of a training that was done differ from the grid's.
@@ -122,20 +165,24 @@ class Standing:
     :param trained: whether its training is whole
     :param missing: evaluations that are still to be done
     :param stale: how the settings of what is there differ from the grid's; empty if they do not
+    :param damaged: which files cannot be read, and why
     """
 
     trained: bool
     missing: tuple[str, ...]
     stale: tuple[str, ...]
+    damaged: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
         """Whether nothing is left to do."""
-        return self.trained and not self.missing and not self.stale
+        return self.trained and not self.missing and not self.stale and not self.damaged
 
     @property
     def word(self) -> str:
         """In a word."""
+        if self.damaged:
+            return "damaged"
         if self.stale:
             return "stale"
         return "done" if self.complete else "trained" if self.trained else "missing"
@@ -171,16 +218,21 @@ def differences(before: Any, now: Any, place: str = "") -> list[str]:
 
 
 def read_json(file: Path) -> Any:
-    """The content of a JSON file, None if it is not there."""
+    """The mapping in a JSON file, None if it is not there.
+
+    :raises DamagedFile: if it cannot be read
+    """
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        data = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except (OSError, ValueError) as error:
+        raise DamagedFile(f"{file} is damaged: {error}") from error
+    if not isinstance(data, dict):
+        raise DamagedFile(f"{file} is damaged: it holds no mapping.")
+    return data
 
 
 def write_json(file: Path, data: Any) -> None:
     """Write a file whole or not at all; it is on the disk before it has its name."""
-    with whole(file) as partial, partial.open("w", encoding="utf-8") as stream:
-        stream.write(json.dumps(data, indent=2) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+    write_text(file, json.dumps(data, indent=2) + "\n")

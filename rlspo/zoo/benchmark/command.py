@@ -14,7 +14,7 @@ import yaml
 from rlspo.zoo import command, display, yaml_io
 from rlspo.zoo.allowed import Allowed, import_trusted
 from rlspo.zoo.benchmark import results, summing_up
-from rlspo.zoo.benchmark.cells import Cell, read_json
+from rlspo.zoo.benchmark.cells import Cell
 from rlspo.zoo.benchmark.grid import Grid, read_grid, write_grid
 from rlspo.zoo.benchmark.planning import Planned, plan_cells
 from rlspo.zoo.benchmark.progress import Progress
@@ -23,6 +23,7 @@ from rlspo.zoo.benchmark.table import watching
 from rlspo.zoo.command import DONE, FAILED
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.parser import Parser, add_trust, positive
+from rlspo.zoo.recorded import DamagedFile
 
 _DESCRIPTION = """\
 Train and judge every agent of a grid on every environment with every seed, and compare them.
@@ -170,17 +171,27 @@ def _refuse_stale(cells: Sequence[Cell]) -> None:
 
 
 def _clear_stale(cells: Sequence[Cell]) -> None:
-    """Remove what is stale: the whole cell where the training is, else single evaluations."""
+    """Remove what is stale or damaged: the whole cell where the training is, else single evaluations."""
     for cell in cells:
-        record = read_json(cell.folder.record)
+        try:
+            record = cell.record()
+        except DamagedFile as error:
+            display.note(f"{error} The cell is done again.")
+            cell.folder.clear()
+            continue
         if record is None:
             continue
         if cell.training_changes(record):
             cell.folder.clear()
             continue
         for name in cell.evaluations:
-            done = read_json(cell.folder.evaluation(name))
-            if done is not None and cell.evaluation_changes(name, done):
+            try:
+                done = cell.evaluation(name)
+                again = done is not None and bool(cell.evaluation_changes(name, done))
+            except DamagedFile as error:
+                display.note(f"{error} The evaluation is done again.")
+                again = True
+            if again:
                 cell.folder.evaluation(name).unlink()
 
 
@@ -225,6 +236,9 @@ def _run(planned: Planned, chosen: Sequence[Cell], args: argparse.Namespace, loc
             progress[cell.key].read(cell)
         if standing.complete:
             progress[cell.key].state = "done"
+        elif standing.damaged and cell in chosen:
+            progress[cell.key].state = "failed"
+            progress[cell.key].reason = f"{' '.join(standing.damaged)} To do it again: --redo"
         elif cell in chosen:
             missing.append(cell)
     if missing:
@@ -232,11 +246,11 @@ def _run(planned: Planned, chosen: Sequence[Cell], args: argparse.Namespace, loc
             display.warning(title, text)
         with watching(planned.cells, missing, progress, args.jobs) as watcher:
             Runner(missing, progress, watcher, lock, args.device).run(args.jobs)
-    failed = {cell.key: progress[cell.key].reason for cell in missing if progress[cell.key].state == "failed"}
+    failed = {key: each.reason for key, each in progress.items() if each.state == "failed"}
     for key, reason in failed.items():
         display.error(f"{key} failed: {reason}")
     if failed:
-        display.note(f"{len(failed)} of {len(missing)} cells failed; the same command tries them again.")
+        display.note(f"{len(failed)} of {len(chosen)} cells failed; the same command tries them again.")
     return failed
 
 
@@ -245,7 +259,12 @@ def _report(grid: Grid, cells: Sequence[Cell], folder: Path, args: argparse.Name
 
     :param failed: cells that failed in this call, and why
     """
-    complete = [cell for cell in cells if cell.standing().complete]
+    standings = {cell.key: cell.standing() for cell in cells}
+    complete = [cell for cell in cells if standings[cell.key].complete]
+    for key, standing in standings.items():
+        if standing.damaged and key not in failed:
+            failed = {**failed, key: " ".join(standing.damaged)}
+            display.error(f"{key} is left out. {failed[key]} To do it again: --redo")
     if not complete:
         display.note(f"{folder}: no cell is done yet, so there is nothing to report.")
         if args.json:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from rlspo.zoo.benchmark.cells import Cell, read_json
+from rlspo.zoo.recorded import DamagedFile
 from rlspo.zoo.run_folder import RunFolder
 
 
@@ -34,15 +36,19 @@ class Progress:
     reason: str = ""
 
     def read(self, cell: Cell) -> None:
-        """Take in what the cell's folder says."""
-        record = read_json(cell.folder.record)
+        """Take in what the cell's folder says, as far as it can be read."""
+        with contextlib.suppress(DamagedFile):
+            self._read(cell)
+
+    def _read(self, cell: Cell) -> None:
+        record = cell.record()
         if record is None:
             record = read_json(RunFolder.existing(cell.folder.run).status)
             if record is not None:
                 self.steps = record["num_timesteps"]
         else:
             self.steps = record["n_timesteps"]
-            done = {name: read_json(cell.folder.evaluation(name)) for name in cell.evaluations}
+            done = {name: cell.evaluation(name) for name in cell.evaluations}
             self.means = {name: data["summary"]["mean"] for name, data in done.items() if data is not None}
             self.seconds_judging = sum(data["seconds"] for data in done.values() if data is not None)
             self.judged = len(self.means)

@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from rlspo.zoo.benchmark.cells import Cell, read_json, write_json
+from rlspo.zoo import display
+from rlspo.zoo.benchmark.cells import Cell, write_json
 from rlspo.zoo.benchmark.grid import Grid, write_grid
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.files import write_text
 from rlspo.zoo.monitor import read_episodes
+from rlspo.zoo.recorded import DamagedFile, read_evaluations
 from rlspo.zoo.run_folder import RunFolder
 from rlspo.zoo.statistics import area_under_curve, iqm
 
@@ -100,12 +102,14 @@ class Curve:
 
     @classmethod
     def of(cls, cell: Cell) -> Curve | None:
-        """The curve of a cell, None if the grid asks for none."""
+        """The curve of a cell, None if the grid asks for none.
+
+        :raises DamagedFile: if it cannot be read, or is another run's
+        """
         file = RunFolder.existing(cell.folder.run).evaluations
         if not file.is_file():
             return None
-        with np.load(file) as data:
-            steps, returns = data["timesteps"], data["results"]
+        steps, returns = read_evaluations(file, cell.seed)
         return cls(cell, steps, read_episodes(cell.folder.run).seconds_at(steps), returns)
 
     @property
@@ -132,12 +136,18 @@ def read_results(cells: Sequence[Cell]) -> tuple[list[Result], list[Curve]]:
     """Everything that complete cells hold."""
     results, curves = [], []
     for cell in cells:
-        record = read_json(cell.folder.record)
-        curve = Curve.of(cell)
+        record = cell.record()
+        try:
+            curve = Curve.of(cell)
+        except DamagedFile as error:
+            display.error(f"{cell.key} has no learning curve. {error}")
+            curve = None
         if curve is not None:
             curves.append(curve)
         for name in cell.evaluations:
-            judged = read_json(cell.folder.evaluation(name))
+            judged = cell.evaluation(name)
+            if record is None or judged is None:
+                raise DamagedFile(f"{cell.folder.path}: something was removed while the tables were made.")
             episodes = judged["episodes"]
             results.append(
                 Result(

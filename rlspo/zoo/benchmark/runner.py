@@ -18,8 +18,11 @@ from typing import Any
 from rlspo.zoo.benchmark.cells import Cell
 from rlspo.zoo.benchmark.progress import Progress, Watcher
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.run_folder import RunFolder
 
 _LOOK_EVERY = 0.25  # seconds
+#: Seconds without a sign of life after which a cell is given up: nothing in its status, its log, or its evaluations.
+_SILENCE = {"training": 3600.0, "evaluating": 6 * 3600.0}
 _GRACE = 10.0  # seconds for the processes of a parent that was just killed to end
 _TAIL = 12  # lines of a log
 
@@ -46,7 +49,8 @@ def only_one(folder: Path) -> Iterator[int]:
                         "folder: -o DIR. To see what it has so far: --report"
                     ) from error
                 time.sleep(0.2)
-        (folder / "lock.pid").write_text(str(os.getpid()))
+        with contextlib.suppress(OSError):  # of a full disk; it only helps to tell who is at work
+            (folder / "lock.pid").write_text(str(os.getpid()))
         yield file.fileno()
 
 
@@ -60,11 +64,26 @@ def _owner_lives(folder: Path) -> bool:
 
 @dataclass
 class _Running:
-    """A cell whose process is alive."""
+    """A cell whose process is alive.
+
+    :param signs: when its files were last changed
+    :param heard: when that was seen
+    """
 
     cell: Cell
     process: subprocess.Popen[str]
     started: float = field(default_factory=time.monotonic)
+    signs: list[float] = field(default_factory=list)
+    heard: float = field(default_factory=time.monotonic)
+
+    def silent(self) -> float:
+        """Seconds without a sign of life."""
+        folder = self.cell.folder
+        files = [RunFolder.existing(folder.run).status, folder.log, *map(folder.evaluation, self.cell.evaluations)]
+        signs = [file.stat().st_mtime for file in files if file.is_file()]
+        if signs != self.signs:
+            self.signs, self.heard = signs, time.monotonic()
+        return time.monotonic() - self.heard
 
 
 class Runner:
@@ -89,7 +108,11 @@ class Runner:
         try:
             while self.waiting or self.running:
                 while self.waiting and len(self.running) < jobs:
-                    self._start(self.waiting.pop(0))
+                    cell = self.waiting.pop(0)
+                    try:
+                        self._start(cell)
+                    except OSError as error:  # of a full disk, or a system that gives no more processes
+                        self._fail(cell, f"it cannot be started: {error}")
                 time.sleep(_LOOK_EVERY)
                 for each in list(self.running):
                     self._look_at(each)
@@ -142,10 +165,17 @@ class Runner:
             if code == 0 and cell.standing().complete:
                 self._enter(cell, "done")
             else:
-                progress.reason = _reason(code, cell)
-                self._enter(cell, "failed")
+                self._fail(cell, _reason(code, cell))
+        elif each.silent() > _SILENCE[progress.state]:
+            self.running.remove(each)
+            _kill(each.process)
+            self._fail(cell, f"it hangs: no sign of life for {each.silent() / 60:.0f} min\n{_end_of_log(cell)}")
         elif progress.state == "training" and cell.folder.record.is_file():
             self._enter(cell, "evaluating")
+
+    def _fail(self, cell: Cell, reason: str) -> None:
+        self.progress[cell.key].reason = reason
+        self._enter(cell, "failed")
 
     def _enter(self, cell: Cell, state: str) -> None:
         self.progress[cell.key].state = state
@@ -165,5 +195,13 @@ def _kill(process: subprocess.Popen[Any]) -> None:
 def _reason(code: int, cell: Cell) -> str:
     """How a cell ended that is not done: exit code or signal, and the last lines of its log."""
     how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    lines = cell.folder.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return "\n".join([how, f"the end of {cell.folder.log}:", *(f"  {line}" for line in lines[-_TAIL:])])
+    return f"{how}\n{_end_of_log(cell)}"
+
+
+def _end_of_log(cell: Cell) -> str:
+    """The last lines that a cell's process wrote."""
+    try:
+        lines = cell.folder.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError as error:
+        return f"{cell.folder.log} cannot be read: {error}"
+    return "\n".join([f"the end of {cell.folder.log}:", *(f"  {line}" for line in lines[-_TAIL:])])

@@ -22,6 +22,7 @@ from rlspo.zoo.allowed import Allowed
 from rlspo.zoo.benchmark.cells import CellFolder, fingerprint, read_json, write_json
 from rlspo.zoo.benchmark.evaluations import kind_of
 from rlspo.zoo.command import DONE, run
+from rlspo.zoo.errors import UserError
 from rlspo.zoo.run_folder import RunFolder, command_line
 from rlspo.zoo.saved import find_agent
 
@@ -57,7 +58,9 @@ def main() -> int:
         code = train.main([*job.command, "--run-folder", str(folder.run)])
         if code != DONE:
             return code
-        write_json(folder.record, _record(job, RunFolder.existing(folder.run)))
+        code = run(lambda _: _write_record(job, folder), [])
+        if code != DONE:
+            return code
     return run(lambda _: _judge(job, folder), [])
 
 
@@ -68,9 +71,17 @@ def _end_with_parent() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
+def _write_record(job: Job, folder: CellFolder) -> int:
+    """Mark the training as whole: its models are on the disk."""
+    write_json(folder.record, _record(job, RunFolder.existing(folder.run)))
+    return DONE
+
+
 def _record(job: Job, run_folder: RunFolder) -> dict[str, Any]:
     """What was trained, when the training is whole."""
     status = read_json(run_folder.status)
+    if status is None or status["state"] != "done":
+        raise UserError(f"{run_folder.status} does not say that the training is done; was the disk full?")
     return {
         **job.about,
         "fingerprint": fingerprint(job.settings),
@@ -96,6 +107,7 @@ def _judge(job: Job, folder: CellFolder) -> int:
         data = {
             "name": name,
             **job.about,
+            "of": job.about,  # since the seed of the evaluation goes over that of the training
             "fingerprint": fingerprint(settings),
             "settings": settings,
             "seconds": round(time.monotonic() - started, 1),

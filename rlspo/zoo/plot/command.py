@@ -82,8 +82,13 @@ def build_parser() -> Parser:
     group.add_argument(
         "--labels", nargs="+", default=[], metavar="NAME=PATH", help="more paths, with the name their agent is to have"
     )
-    group.add_argument("--env", nargs="+", default=[], metavar="ENV", help="only these environments, in this order")
-    group.add_argument("--agents", nargs="+", default=[], metavar="AGENT", help="only these agents, in this order")
+    group.add_argument(
+        "-f", "--exp-folders", "--exp-folder", nargs="+", default=[], type=Path, metavar="PATH", help="more paths"
+    )
+    group.add_argument("-e", "--env", nargs="+", default=[], metavar="ENV", help="only these environments, in this order")
+    group.add_argument(
+        "-a", "--agents", "--algos", "--algo", nargs="+", default=[], metavar="AGENT", help="only these agents, in this order"
+    )
     group.add_argument("--by", choices=("agent", "run"), default="agent", help="one line for each (default: %(default)s)")
     group = parser.add_argument_group("learning curves")
     group.add_argument("-x", "--x-axis", dest="x", choices=("steps", "time", "episodes"), help="the x-axis (default: steps)")
@@ -153,6 +158,7 @@ def _work(arguments: list[str]) -> int:
     if not arguments:
         raise UserError("give a folder of runs, such as: rlspo plot logs")
     args = build_parser().read(arguments)
+    args.paths += args.exp_folders
     named = labelled(args.labels)
     if not args.paths and not named:
         raise UserError("give a folder of runs, such as: rlspo plot logs")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +14,7 @@ import numpy as np
 
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.monitor import Episodes, read_episodes
+from rlspo.zoo.recorded import read_evaluations
 from rlspo.zoo.worst import with_worst
 
 #: What can be drawn of an episode.
@@ -145,15 +145,11 @@ class FolderRun(Run):
         file, name = self.source / "evaluations.npz", _IN_EVALUATIONS[measure]
         if not file.is_file():
             return None
-        try:
-            with np.load(file) as data:  # no pickles in it: numpy refuses them unless asked to take them
-                if measure != "return" and name not in data:
-                    return None
-                steps, values = data["timesteps"].astype(float), data[name].astype(float)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{file} is no record of evaluations: {error}") from error
+        seeds = self.config.get("seeds")
+        steps, values = read_evaluations(file, seeds.get("seed") if isinstance(seeds, Mapping) else None, name)
         if len(steps) == 0:
             return None
+        steps = steps.astype(float)
         # A return that is no number, of an agent that came apart, is a gap in the curve.
         values = np.where(np.isfinite(values), values, np.nan).reshape(len(steps), -1)
         played = self._episodes

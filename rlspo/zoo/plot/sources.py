@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,10 @@ def find(paths: Sequence[Path], labelled: Mapping[str, Path]) -> Found:
     found = Found()
     seen: set[tuple[Path, str, str, str]] = set()
     for label, path in [*labelled.items(), *((None, path) for path in paths)]:
-        runs = list(_runs_at(path, found))
+        runs, damaged = _readable(_runs_at(path, found))
+        if damaged and not runs:
+            raise UserError("\n".join(damaged))
+        found.notes += [f"Left out: {reason}" for reason in damaged]
         if not runs:
             raise UserError(_nothing_at(path, found.notes))
         several = len({run.agent for run in runs}) > 1
@@ -61,6 +64,18 @@ def find(paths: Sequence[Path], labelled: Mapping[str, Path]) -> Found:
                 agent = run.agent if label is None else f"{label} {run.agent}" if several else label
                 found.runs.append(replace(run, agent=agent))
     return found
+
+
+def _readable(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
+    """The runs whose files can be read, and what is wrong with the others."""
+    good, damaged = [], []
+    for run in runs:
+        try:
+            _ = run.scores  # reads what there is, once
+            good.append(run)
+        except UserError as error:
+            damaged.append(str(error))
+    return good, damaged
 
 
 def _runs_at(path: Path, found: Found) -> Iterator[Run]:

@@ -127,7 +127,9 @@ def _add_task(parser: argparse.ArgumentParser) -> None:
         "-n", "--n-timesteps", type=positive, metavar="STEPS", help="steps of one training (default: the block's)"
     )
     pairs: dict[str, Any] = {"action": Pairs, "nargs": "+", "default": {}, "metavar": "K:V"}
-    group.add_argument("-params", "--hyperparams", help="change keys of the block that the search begins from", **pairs)
+    group.add_argument(
+        "-params", "--hyperparams", help="change keys of the block; those of the search space are fixed, not searched", **pairs
+    )
     group.add_argument("--env-kwargs", help="arguments of the environment, for training and evaluation", **pairs)
     group.add_argument("--eval-env-kwargs", help="further arguments of the evaluation environment only", **pairs)
     group.add_argument("-conf", "--conf-file", type=Path, metavar="YML", help="hyperparameters to begin from")

@@ -11,7 +11,7 @@ from rlspo.zoo import blocks, display, yaml_io
 from rlspo.zoo.command import DONE, FAILED
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.files import write_text
-from rlspo.zoo.hyperparams import choose_block, find_file
+from rlspo.zoo.hyperparams import choose_block, find_file, plain_block
 from rlspo.zoo.tune import provenance, report
 from rlspo.zoo.tune.references import DEFAULT
 from rlspo.zoo.tune.study import Study
@@ -144,7 +144,7 @@ def _block(task: Task, candidate: Candidate) -> dict[str, Any]:
     given = dict(args.hyperparams)
     if args.env_kwargs:
         given["env_kwargs"] = merged(given.get("env_kwargs") or {}, args.env_kwargs)
-    block = dict(candidate.block or merged(merged(task.stored, given), candidate.overrides))
+    block = dict(candidate.block or merged(merged(plain_block(task.plan.cls, task.stored), given), candidate.overrides))
     block.pop("provenance", None)
     # First in a new block, in its place in an old one.
     return {"n_timesteps": 0, **block} | {"n_timesteps": task.plan.config.settings.n_timesteps}

@@ -8,6 +8,7 @@ from rlspo.zoo import display
 from rlspo.zoo.tune import pictures, report
 from rlspo.zoo.tune.conclusion import conclude, nothing_trained
 from rlspo.zoo.tune.search import Search
+from rlspo.zoo.tune.space import SearchSpace
 from rlspo.zoo.tune.study import Study
 from rlspo.zoo.tune.task import Task
 from rlspo.zoo.tune.validation import Candidate, Judgement, candidates, validate
@@ -50,6 +51,7 @@ def _announce(task: Task, study: Study) -> None:
                 f"{settings.sampler} sampler, {settings.pruner} pruner, {args.workers} process" + "es" * (args.workers > 1),
             ),
             ("space", f"{task.space_file}: {', '.join(study.space.parameters)}"),
+            *([("fixed", f"{_pins(study.space)}, by -params: not searched")] if study.space.pins else []),
             ("begins from", str(plan.config.source)),
             *([("known settings", known)] if known else []),
             ("folder", str(study.folder.path)),
@@ -57,6 +59,11 @@ def _announce(task: Task, study: Study) -> None:
         ]
     )
     display.err().print()
+
+
+def _pins(space: SearchSpace) -> str:
+    """Settings that the user gave, which the space has too."""
+    return ", ".join(f"{'.'.join(path)} {space.fixed[path]}" for path in space.pins)
 
 
 def _search(task: Task, study: Study) -> None:

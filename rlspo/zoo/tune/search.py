@@ -104,9 +104,10 @@ class Search:
                 self.study.folder.keep_traceback(number, trace)
                 self.study.tell_failed(running.trial, reason)
                 self.watcher.ended(number, f"failed: {reason}", counts=True)
-            case Died(code):
-                again = self.study.killed(number, f"its process ended with exit code {code}")
-                text = "its process was killed; " + ("queued again" if again else "given up")
+            case Died() as death:
+                again = self.study.killed(number, death.reason)
+                how = "its process was killed" if death.silent is None else death.reason
+                text = f"{how}; " + ("queued again" if again else "given up")
                 self.watcher.ended(number, text, counts=not again)
 
     def _finish(self, running: _Running) -> str:

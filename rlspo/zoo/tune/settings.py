@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -108,8 +109,9 @@ class StudyFolder:
     def keep_traceback(self, number: int, trace: str) -> None:
         """Write down where the training of a trial failed; empty where the reason says it all."""
         if trace:
-            self.failures.mkdir(exist_ok=True)
-            (self.failures / f"trial_{number}.txt").write_text(trace, encoding="utf-8")
+            with contextlib.suppress(OSError):  # of a full disk; the reason is in the journal
+                self.failures.mkdir(exist_ok=True)
+                (self.failures / f"trial_{number}.txt").write_text(trace, encoding="utf-8")
 
     @property
     def trials(self) -> Path:

@@ -18,7 +18,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -225,12 +225,14 @@ class SearchSpace:
     :param block: the block's name
     :param searched: from the path of a setting to the values it may take
     :param fixed: from the path of a setting to its value
+    :param pins: paths of the fixed settings that the user gave in place of those of the file
     """
 
     where: str
     block: str
     searched: Mapping[Keys, Range | Choices]
     fixed: Mapping[Keys, Any]
+    pins: tuple[Keys, ...] = ()
 
     @classmethod
     def read(cls, file: Path, block: str) -> SearchSpace:
@@ -245,6 +247,18 @@ class SearchSpace:
         if not searched:
             raise UserError(f"{where}: nothing to search; add a setting, such as `gamma: {{choices: [0.9, 0.99]}}`.")
         return cls(where, block, searched, fixed)
+
+    def pinned(self, given: Mapping[str, Any]) -> SearchSpace:
+        """The space without the settings that the user gave: these are fixed, whatever the file says of them.
+
+        :param given: settings by key, as ``-params`` takes them
+        :raises UserError: if nothing is left to search
+        """
+        pinned = {path: value for path in (*self.searched, *self.fixed) for value in _at(path, given)}
+        searched = {path: values for path, values in self.searched.items() if path not in pinned}
+        if not searched:
+            raise UserError(f"-params: {self.where} searches only what is fixed here, so nothing is left to search.")
+        return replace(self, searched=searched, fixed={**self.fixed, **pinned}, pins=tuple(pinned))
 
     @property
     def parameters(self) -> list[str]:
@@ -270,11 +284,8 @@ class SearchSpace:
         """
         found: dict[str, Any] = {}
         for path, values in self.searched.items():
-            value: Any = settings
-            for key in path:
-                value = value.get(key) if isinstance(value, Mapping) else None
             try:
-                found |= values.nearest(value, values.name(path))
+                found |= values.nearest(next(iter(_at(path, settings)), None), values.name(path))
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{'.'.join(path)}: {error}") from error
         return found
@@ -364,6 +375,15 @@ def _explained(error: Any, kind: type[BaseModel]) -> str:
     if error["type"] == "value_error":
         return f"{error['ctx']['error']}."
     return f"{option} is {error['input']!r}. {error['msg']}."
+
+
+def _at(path: Keys, settings: Any) -> list[Any]:
+    """What lies at a path, in a list; an empty one where nothing does."""
+    for key in path:
+        if not isinstance(settings, Mapping) or key not in settings:
+            return []
+        settings = settings[key]
+    return [settings]
 
 
 def _nested(flat: Mapping[Keys, Any]) -> dict[str, Any]:

@@ -155,8 +155,9 @@ def make_task(args: argparse.Namespace, folder: Path | None = None) -> Task:
             "back, such as from a commit (does git ignore *.log?), or remove the folder to begin anew."
         )
     space_file = left.space if begun else find_space(algo, plan.cls, args.space)
-    check_settings(yaml_io.read_mapping(space_file), str(space_file), Allowed.of(args))
-    space = SearchSpace.read(space_file, choose_block(space_file, yaml_io.read_mapping(space_file), env.id, families(env)))
+    in_file = yaml_io.read_mapping(space_file)
+    check_settings(in_file, str(space_file), Allowed.of(args))
+    space = SearchSpace.read(space_file, choose_block(space_file, in_file, env.id, families(env))).pinned(args.hyperparams)
     space.check(plan.cls, plan.config.settings.policy)
     references, blocks = {}, None
     if args.references is not None:

@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
 from rlspo.attacks import attacked_evaluation
 from rlspo.attacks.evaluation import play
-from rlspo.zoo.acting import Actor, generators_kept
+from rlspo.zoo.acting import Actor, own_randomness
 from rlspo.zoo.allowed import Allowed, check_settings
 from rlspo.zoo.plan import evaluation_recipe, make_plan
 from rlspo.zoo.report import INNER_STEPS, radius
@@ -152,5 +152,5 @@ def _returns(model: BaseAlgorithm, env: VecEnv, judging: Judging, n_episodes: in
     if judging.attack is not None:
         epsilon = radius(model, judging.epsilon)
         return attacked_evaluation(model, env, judging.attack, epsilon, n_episodes, steps=INNER_STEPS, seed=seed)
-    with generators_kept():
+    with own_randomness(model, seed):
         return play(Actor(model, env), env, n_episodes).returns

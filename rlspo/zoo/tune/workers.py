@@ -20,6 +20,9 @@ from rlspo.zoo.errors import UserError
 from rlspo.zoo.tune.training import Abandoned, Judging, Outcome, train_seed
 
 _REPORT_EVERY = 0.5  # seconds between messages about progress
+#: Seconds without a message after which a worker counts as hanging; a step, or an evaluation, may take so long.
+SILENCE = 1800.0
+_STARTS = 3  # attempts to start a process
 # Workers are forked, where that is possible, from a server that has imported everything and done nothing: they begin in no
 # time, alike, and without the threads and locks of the program that searches.
 if "forkserver" in multiprocessing.get_all_start_methods():
@@ -78,9 +81,20 @@ class Failed:
 
 @dataclass(frozen=True)
 class Died:
-    """The process is gone without having told why: killed, or out of memory."""
+    """The process is gone without having told why: killed, or out of memory.
+
+    :param silent: it was killed, because it had told nothing for so many seconds
+    """
 
     exit_code: int | None
+    silent: float | None = None
+
+    @property
+    def reason(self) -> str:
+        """In words."""
+        if self.silent is not None:
+            return f"its process hung: it gave no sign of life for {self.silent / 60:.0f} min"
+        return f"its process ended with exit code {self.exit_code}"
 
 
 @dataclass(frozen=True)
@@ -133,11 +147,13 @@ class Worker:
     """One process at work.
 
     :param key: of whoever gave the job
+    :param heard: when it last told something
     """
 
     key: Any
     process: BaseProcess
     pipe: Connection = field(repr=False)
+    heard: float = field(default_factory=time.monotonic)
 
     def answer(self, go_on: bool) -> None:
         """Let a worker go on, or stop it; one that has died meanwhile is noticed at the next message."""
@@ -166,9 +182,16 @@ class Pool:
                     self.workers.append(_start(*job))
                 if not self.workers:
                     return
-                ready = wait([worker.pipe for worker in self.workers])
-                for worker in [worker for worker in self.workers if worker.pipe in ready]:
-                    message = self._receive(worker)
+                ready = wait([worker.pipe for worker in self.workers], min(SILENCE, 60.0))
+                for worker in list(self.workers):
+                    silent = time.monotonic() - worker.heard
+                    if worker.pipe in ready:
+                        message = self._receive(worker)
+                    elif silent > SILENCE:
+                        worker.process.kill()
+                        message = Died(None, silent)
+                    else:
+                        continue
                     if isinstance(message, Finished | Failed | Died):
                         self._end(worker)
                     yield worker, message
@@ -180,6 +203,7 @@ class Pool:
     def _receive(self, worker: Worker) -> Message:
         try:
             message: Message = worker.pipe.recv()
+            worker.heard = time.monotonic()
             return message
         except (EOFError, ConnectionResetError):
             worker.process.join()
@@ -192,8 +216,19 @@ class Pool:
 
 
 def _start(key: Any, job: Job) -> Worker:
-    ours, theirs = multiprocessing.Pipe()
-    process = _START(target=_work, args=(job, theirs))
-    process.start()
-    theirs.close()
-    return Worker(key, process, ours)
+    for attempt in range(_STARTS):
+        ours, theirs = multiprocessing.Pipe()
+        process = _START(target=_work, args=(job, theirs))
+        try:
+            process.start()
+            return Worker(key, process, ours)
+        except (EOFError, OSError) as error:  # the server that forks workers was killed; the next start makes a new one
+            ours.close()
+            if attempt == _STARTS - 1:
+                raise UserError(
+                    f"Processes for trainings cannot be started: {type(error).__name__}: {error}. Is there memory left? "
+                    "The same command goes on from here."
+                ) from error
+        finally:
+            theirs.close()
+    raise AssertionError

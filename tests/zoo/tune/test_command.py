@@ -16,7 +16,11 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from rlspo.zoo import yaml_io
+from rlspo.zoo.tune import conclusion, run
+from rlspo.zoo.tune.arguments import parse
 from rlspo.zoo.tune.command import main
+from rlspo.zoo.tune.task import make_task
+from rlspo.zoo.tune.validation import Candidate
 from rlspo.zoo.tune.workers import Died
 
 STUDY = Path("logs/tune/ppo_Lever-v0")
@@ -257,3 +261,18 @@ def test_mistakes_are_told_before_anything_is_made(capsys, flags, message):
     assert tune(*flags) == 2
     assert message in capsys.readouterr().err
     assert not Path("logs").exists()
+
+
+def test_params_fix_what_the_space_would_search():
+    """As every setting given on a command line, they come before what files say."""
+    Path("own.yml").write_text(BLOCK.replace("policy_kwargs: {net_arch: [4]}", "policy_kwargs: 'dict(net_arch=[4])'"))
+    Path("own.space.yml").write_text(SPACE + "  n_steps: 32\n")
+    given = ["-params", "learning_rate:0.05", "n_steps:8", "policy_kwargs:{ortho_init: false}"]
+    task = make_task(parse([*FLAGS, *QUICK, *SHORT, *given]))
+    assert task.space.parameters == ["policy_kwargs.activation_fn"]
+    chosen = task.space.apply({"policy_kwargs.activation_fn": "relu"})
+    assert chosen == {"learning_rate": 0.05, "n_steps": 8, "policy_kwargs": {"activation_fn": "relu"}}
+    block = conclusion._block(task, Candidate("trial 0", chosen))
+    expected = {"net_arch": [4], "ortho_init": False, "activation_fn": "relu"}
+    assert (block["learning_rate"], block["n_steps"], block["policy_kwargs"]) == (0.05, 8, expected)
+    assert run._pins(task.space) == "learning_rate 0.05, n_steps 8"

@@ -336,3 +336,16 @@ def test_the_nearest_point_lies_inside(space, line, settings, nearest):
 def test_what_has_no_place_in_the_space_is_named(space, line, settings, message):
     with pytest.raises(ValueError, match=message):
         space(line).nearest(settings)
+
+
+def test_what_is_given_is_fixed_and_not_searched(space):
+    read = space(ALL)
+    assert read.pinned({"batch_size": 8, "policy_kwargs": {"log_std_init": -1}}) == read, "nothing that it has"
+    given = read.pinned({"gamma": 0.5, "ent_coef": 0.1, "policy_kwargs": {"activation_fn": "elu"}, "batch_size": 8})
+    assert set(read.parameters) - set(given.parameters) == {"1-gamma", "policy_kwargs.activation_fn"}
+    assert set(given.pins) == {("gamma",), ("ent_coef",), ("policy_kwargs", "activation_fn")}
+    found = given.apply({key: value for key, value in CHOSEN.items() if key in given.parameters})
+    assert (found["gamma"], found["ent_coef"], found["policy_kwargs"]["activation_fn"]) == (0.5, 0.1, "elu")
+    assert given.fingerprint() != read.fingerprint(), "a study goes on with the space that it began with"
+    with pytest.raises(UserError, match=r"-params: .* searches only what is fixed here"):
+        space("gamma: {low: 0.9, high: 0.99}").pinned({"gamma": 0.5})

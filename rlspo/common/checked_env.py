@@ -1,0 +1,31 @@
+"""SB3's ``DummyVecEnv``, which looks at what environments give before it copies it into its own arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from rlspo.common.rollout_buffer import check_rows, observation_fields
+from rlspo.common.trees import tree_map
+
+
+class CheckedDummyVecEnv(DummyVecEnv):
+    """SB3's copies observations into rows of one array, so that a scalar fills a whole row and fractions become bytes.
+
+    Here the first two observations of each environment must be what its space says.
+
+    :param env_fns: as SB3's
+    """
+
+    def __init__(self, env_fns: list[Any]) -> None:
+        super().__init__(env_fns)
+        self._looks_left = [2] * self.num_envs
+
+    def _save_obs(self, env_idx: int, obs: Any) -> None:
+        if self._looks_left[env_idx]:
+            self._looks_left[env_idx] -= 1
+            row = tree_map(lambda part: np.asarray(part)[None], obs)
+            check_rows(f"The observation of environment {env_idx}", row, observation_fields(self.observation_space), 1)
+        super()._save_obs(env_idx, obs)

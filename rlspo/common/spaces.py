@@ -1,0 +1,107 @@
+"""The spaces that agents take, and how choices are numbered in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+
+def start_of(space: spaces.Space) -> Any:
+    """The first choice of a Discrete space, or those of a MultiDiscrete one; 0 for spaces without choices.
+
+    Networks and buffers number choices from 0, environments from here on.
+
+    >>> int(start_of(spaces.Discrete(3, start=-1)))
+    -1
+    """
+    return getattr(space, "start", 0)
+
+
+def as_env_numbers(choices: np.ndarray, space: spaces.Space) -> np.ndarray:
+    """Choices numbered from 0 to elements of ``space``; anything else stays as it is.
+
+    :param choices: ``(..., *space.shape)``
+
+    >>> as_env_numbers(np.array([0, 2]), spaces.Discrete(3, start=-1)).tolist()
+    [-1, 1]
+    """
+    start = getattr(space, "start", None)
+    return choices if start is None else np.asarray(choices + start, choices.dtype)
+
+
+#: Images smaller than this on a side are too small for the convolutions of "CnnPolicy" (Mnih et al. 2015).
+SMALLEST_IMAGE = 36
+_KINDS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+
+
+def check_observation_space(space: spaces.Space) -> None:
+    """
+    :raises ValueError: for a space that agents do not learn from, with what to do about it
+    """
+    nested = isinstance(space, spaces.Dict)
+    parts: list[tuple[str, Any]] = [*space.spaces.items()] if isinstance(space, spaces.Dict) else [("", space)]
+    for key, part in parts:
+        what = f"The observation space has {key!r}, {part}," if nested else f"The observation space is {part},"
+        if not isinstance(part, _KINDS):
+            remedy = "leave such keys out (gymnasium.wrappers.FilterObservation) or turn" if nested else "turn"
+            raise ValueError(
+                f"{what} which is not supported: it must be Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these "
+                f"without nesting. In a wrapper {remedy} observations into these: gymnasium.wrappers.FlattenObservation "
+                "(Tuple and nested Dict spaces) or gymnasium.wrappers.TransformObservation (text)."
+            )
+        if (isinstance(part, spaces.Box) and not part.shape) or 0 in (part.shape or ()):
+            raise ValueError(
+                f"{what} of shape {part.shape}; it must hold at least one number in at least one axis, such as shape (1,). "
+                "Wrap the environment: gymnasium.wrappers.ReshapeObservation(env, (1,))."
+            )
+        if np.ndim(getattr(part, "nvec", ())) > 1:
+            raise ValueError(
+                f"{what} with {np.ndim(part.nvec)} axes; MultiDiscrete observations must have one. Wrap the environment: "
+                "gymnasium.wrappers.FlattenObservation(env), which also makes them one-hot."
+            )
+    if not parts:
+        raise ValueError(f"The observation space is {space}, a Dict without keys; it must have at least one.")
+
+
+def check_action_space(space: spaces.Space) -> None:
+    """
+    :raises ValueError: for a space that agents do not act in, with what to do about it
+    """
+    if not isinstance(space, _KINDS):
+        raise ValueError(
+            f"The action space is {space}, which is not supported: it must be Box, Discrete, MultiDiscrete or MultiBinary. "
+            "Wrap the environment: gymnasium.wrappers.TransformAction(env, from one of these to the environment's own, "
+            "a space of these)."
+        )
+    if isinstance(space, spaces.Box) and not np.issubdtype(space.dtype, np.floating):
+        raise ValueError(
+            f"The action space is {space}, a Box of {space.dtype}; agents act in a Box with fractions. Declare whole numbers "
+            "as MultiDiscrete(sizes, start=lowest), or let the environment declare a Box of float32 and round."
+        )
+    axes = np.ndim(space.nvec) if isinstance(space, spaces.MultiDiscrete) else len(space.shape or ())
+    if isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary) and axes > 1:
+        raise ValueError(
+            f"The action space is {space}, with {axes} axes; {type(space).__name__} actions must have one. Wrap the "
+            "environment: gymnasium.wrappers.TransformAction(env, lambda action: action.reshape(shape), a flat space)."
+        )
+
+
+def check_image_sizes(space: spaces.Space, error: Exception) -> None:
+    """Explain an error of torch in building a policy where it comes from images that are too small for its convolutions.
+
+    :param space: of observations, images channel-first
+    :raises ValueError: if there are such images
+    """
+    parts: list[Any] = [*space.spaces.values()] if isinstance(space, spaces.Dict) else [space]
+    small = [part for part in parts if isinstance(part, spaces.Box) and len(part.shape) == 3]
+    small = [part for part in small if min(part.shape[1:]) < SMALLEST_IMAGE]
+    if small:
+        height, width = small[0].shape[1:]
+        raise ValueError(
+            f"The observations are images of {height} by {width}, too small for the policy's convolutions: those of "
+            f"'CnnPolicy' and 'MultiInputPolicy' need {SMALLEST_IMAGE} by {SMALLEST_IMAGE}. Enlarge them "
+            "(gymnasium.wrappers.ResizeObservation), flatten them (gymnasium.wrappers.FlattenObservation and 'MlpPolicy'), or "
+            "give a smaller network: policy_kwargs={'features_extractor_class': ...}."
+        ) from error

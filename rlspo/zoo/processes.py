@@ -1,0 +1,192 @@
+"""Environments in processes of their own: one that dies or hangs is named, and none keeps a run from ending."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import signal
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import gymnasium as gym
+from stable_baselines3.common.vec_env import SubprocVecEnv
+
+from rlspo.zoo.errors import UserError
+
+#: Seconds that an environment may take for one step or reset before it counts as hanging.
+PATIENCE = 600.0
+#: Seconds that all processes together have to end before they are killed.
+CLOSING = 5.0
+_LOOK_EVERY = 1.0
+
+
+class WorkerLost(RuntimeError):
+    """The process of an environment died, or did not answer."""
+
+
+class _Failure(dict):
+    """An exception of an environment, on its way to the process that trains; SB3's workers hand on infos only."""
+
+
+class Telling(gym.Wrapper):
+    """Around an environment in a worker: what it raises becomes an answer, so that the process that trains can raise it."""
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        try:
+            return super().reset(**kwargs)
+        except Exception as error:
+            return None, _Failure(error=_portable(error))
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        try:
+            return super().step(action)
+        except Exception as error:
+            return None, 0.0, False, False, _Failure(error=_portable(error))
+
+
+def _portable(error: Exception) -> Exception:
+    """An exception that another process can unpickle, with its traceback as a note."""
+    trace = traceback.format_exc()
+    try:
+        copy: Exception = pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever somebody's exception makes of that
+        copy = RuntimeError(f"{type(error).__name__}: {error}")
+    copy.add_note(f"In the process of the environment:\n{trace}")
+    return copy
+
+
+class _Remote:
+    """The pipe to one worker. Waiting at it ends when the worker does, or when it has not answered for too long.
+
+    :param pipe: SB3's
+    :param process: at its other end
+    """
+
+    def __init__(self, index: int, pipe: Connection, process: Any) -> None:
+        self.index, self.pipe, self.process = index, pipe, process
+        self.waits_since: float | None = None
+        self.hangs = False
+
+    def send(self, message: Any) -> None:
+        try:
+            self.pipe.send(message)
+        except OSError as error:
+            raise self.lost() from error
+
+    def recv(self) -> Any:
+        self.waits_since = time.monotonic()
+        try:
+            answer = self.pipe.recv()
+        except (EOFError, OSError) as error:
+            raise self.lost() from error
+        finally:
+            self.waits_since = None
+        if isinstance(answer, tuple) and any(type(part) is _Failure for part in answer):
+            raised: Exception = next(part for part in answer if type(part) is _Failure)["error"]
+            raised.add_note(f"Environment {self.index} raised this.")
+            raise raised
+        return answer
+
+    def look(self) -> None:
+        """End the waiting for a worker that will not answer; called from another thread."""
+        since = self.waits_since
+        if since is None:
+            return
+        # The sentinel tells without taking the exit code away from whoever joins the process.
+        dead = bool(wait([self.process.sentinel], 0)) and time.monotonic() - since > 2 * _LOOK_EVERY
+        self.hangs = time.monotonic() - since > PATIENCE
+        if (dead or self.hangs) and self.waits_since == since:
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self.pipe.fileno())) as end:
+                end.shutdown(socket.SHUT_RDWR)
+
+    def lost(self) -> WorkerLost:
+        """What happened to the worker, in words."""
+        if self.hangs:
+            return WorkerLost(
+                f"Environment {self.index} has not answered for {PATIENCE:.0f} s; its process {self.process.pid} hangs."
+            )
+        self.process.join(1.0)
+        code = self.process.exitcode
+        how = "is gone" if code is None else f"ended with exit code {code}"
+        if code is not None and code < 0:
+            how = f"was killed by {signal.Signals(-code).name}"
+            how += ", perhaps for lack of memory" if code == -signal.SIGKILL else ""
+        return WorkerLost(f"The process {self.process.pid} of environment {self.index} {how}.")
+
+
+class ProcessVecEnv(SubprocVecEnv):
+    """SB3's environments in processes of their own, watched.
+
+    An environment's exception is raised here as itself, with notes that hold its index and traceback. A process that dies is
+    noticed at once, one that hangs after :data:`PATIENCE` seconds; both are named by index. Closing takes at most
+    :data:`CLOSING` seconds: what has not ended by then is killed.
+
+    :param env_fns: make the environments
+    :param start_method: of the processes, see SB3
+    :raises UserError: where a process does not start
+    """
+
+    def __init__(self, env_fns: list[Callable[[], gym.Env]], start_method: str | None = None) -> None:
+        self.processes: list[Any] = []
+        try:
+            super().__init__([_Told(make) for make in env_fns], start_method)
+        except (EOFError, OSError) as error:
+            self.closed = True
+            self._kill()
+            raise UserError(
+                f"--vec-env subproc: {len(env_fns)} processes for environments could not be started ({type(error).__name__}: "
+                f"{error}); exit codes: {[process.exitcode for process in self.processes]}. What Python said stands above."
+            ) from error
+        pairs = zip(self.remotes, self.processes, strict=True)
+        self.remotes: tuple[Any, ...] = tuple(_Remote(index, *pair) for index, pair in enumerate(pairs))
+        self._over = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while not self._over.wait(_LOOK_EVERY):
+            for remote in self.remotes:
+                remote.look()
+
+    def close(self) -> None:
+        """Let all processes end, and kill those that do not."""
+        if self.closed:
+            return
+        self.closed = True
+        self._over.set()
+        for remote in self.remotes:
+            with contextlib.suppress(WorkerLost):
+                remote.send(("close", None))
+        deadline = time.monotonic() + CLOSING
+        for process in self.processes:
+            process.join(max(deadline - time.monotonic(), 0.0))
+        self._kill()
+
+    def _kill(self) -> None:
+        for process in self.processes:
+            if process.is_alive():
+                process.kill()
+            process.join(1.0)
+
+
+class _Told:
+    """Makes an environment inside :class:`Telling`.
+
+    :param make: the environment
+    """
+
+    def __init__(self, make: Callable[[], gym.Env]) -> None:
+        self.make = make
+
+    def __call__(self) -> gym.Env:
+        if multiprocessing.parent_process() is not None:
+            # Signals of a terminal reach every process of it; only the main one decides when to stop.
+            for number in (signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+        return Telling(self.make())
