@@ -239,8 +239,9 @@ def _check_records(folder: Path, records: Mapping[str, Any], allowed: Allowed) -
     check_packages(list(map(str, records["gym_packages"])), f"{where}: gym_packages", allowed)
     check_settings({"eval_env_kwargs": records.get("eval_env_kwargs", {})}, where, allowed)
     check_settings({"env_kwargs": records.get("env_kwargs", {})}, where, allowed)
+    kept = {*WRAPPING, "env_kwargs"}  # evaluation needs nothing else of a block
     for part in ("settings", "wrapping"):
-        check_settings(records.get(part, {}), where, allowed)
+        check_settings({key: value for key, value in records.get(part, {}).items() if key in kept}, where, allowed)
 
 
 def _find(path: Path, which: str) -> tuple[Path | None, str, Path]:
