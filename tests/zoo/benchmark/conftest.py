@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rlspo.zoo import allowed
 from rlspo.zoo.benchmark.command import main
 from tests.zoo.benchmark.tiny_grids import HERE, write_grid
 
@@ -13,9 +14,15 @@ from tests.zoo.benchmark.tiny_grids import HERE, write_grid
 PATHS = os.pathsep.join(map(str, (HERE, HERE.parent, HERE.parents[2])))
 
 
+def worlds_are_registered(patch: pytest.MonkeyPatch) -> None:
+    """As if a package of the worlds had registered an agent: grids may name them."""
+    patch.setattr(allowed, "agent_packages", lambda: ["rlspo", "zoo_worlds", "benchmark_worlds"])
+
+
 @pytest.fixture(autouse=True)
 def workers_find_the_worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cells are processes of their own."""
+    worlds_are_registered(monkeypatch)
     monkeypatch.syspath_prepend(str(HERE))
     monkeypatch.setenv("PYTHONPATH", PATHS)
     monkeypatch.setenv("COUNT_TRAININGS", str(tmp_path / "trainings.txt"))
@@ -35,6 +42,7 @@ def done_grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         for path in (HERE, HERE.parent):
             patch.syspath_prepend(str(path))
+        worlds_are_registered(patch)
         patch.setenv("PYTHONPATH", PATHS)
         patch.setenv("COUNT_TRAININGS", str(folder / "trainings.txt"))
         patch.chdir(folder)
