@@ -15,7 +15,13 @@ from tests.spaces import SpacesEnv
 
 SMALL: dict[str, Any] = {"n_steps": 16, "batch_size": 8, "n_epochs": 2, "seed": 1, "device": "cpu"}
 SEARCH: dict[str, Any] = {"n_steps": 8, "batch_size": 8, "gradient_steps": 3, "n_particles": 4, "depth": 2, "seed": 0}
-OFF: dict[str, Any] = {"learning_starts": 10, "batch_size": 8, "buffer_size": 100, "seed": 0, "policy_kwargs": {"net_arch": [8]}}
+OFF: dict[str, Any] = {
+    "learning_starts": 10,
+    "batch_size": 8,
+    "buffer_size": 100,
+    "seed": 0,
+    "policy_kwargs": {"net_arch": [8]},
+}
 AGENTS: dict[str, Callable[..., Any]] = {
     "ppo, choices": lambda **kw: PPO("MlpPolicy", SpacesEnv("box", "discrete"), **{**SMALL, **kw}),
     "ppo, numbers": lambda **kw: PPO("MlpPolicy", SpacesEnv(), **{**SMALL, **kw}),
@@ -41,7 +47,10 @@ def test_an_absurd_learning_rate_is_named(make: Callable[..., Any], rate: float)
     model = make().learn(40)
     before = everything(model)
     model.learning_rate = rate
-    with np.errstate(all="ignore"), pytest.raises(DivergedError, match=r"^Learning diverged at update .*learning rate ") as error:
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(DivergedError, match=r"^Learning diverged at update .*learning rate ") as error,
+    ):
         model.learn(40, reset_num_timesteps=False)
     assert f"learning rate {rate:.3g}. It is far above what is usual" in str(error.value)
     assert all(tensor.isfinite().all() for tensor in model.policy.state_dict().values())
@@ -113,7 +122,7 @@ def test_schedules_are_refused_by_name_when_they_are_read(name: str, bad: float)
 
 def test_schedules_of_sac_too() -> None:
     model = SAC("MlpPolicy", SpacesEnv(), **{**OFF, "learning_rate": lambda left: 1e-3 if left > 0.5 else float("nan")})
-    with pytest.raises(ValueError, match="^learning_rate is a schedule that returned nan"):
+    with pytest.raises(ValueError, match=r"^learning_rate is a schedule that returned nan"):
         model.learn(40)
     assert all(tensor.isfinite().all() for tensor in everything(model))
 
