@@ -61,13 +61,14 @@ def test_as_in_sb3(change: Callable[[Any], None], monkeypatch: pytest.MonkeyPatc
                     change(model)
             with monkeypatch.context() as patch:
                 train_both(*models, patch, gradient_steps=4)
-            vectors = [parameters_to_vector(model.policy.parameters()) for model in models]
+            vectors = [vectors_of(model) for model in models]
             torch.testing.assert_close(vectors[1], vectors[0], rtol=1e-3, atol=1e-4)
-    assert (parameters_to_vector(unchanged[1].policy.parameters()) - vectors_of(changed[1])).abs().max() > 1e-4
+    assert (vectors_of(unchanged[1]) - vectors_of(changed[1])).abs().max() > 1e-4
 
 
 def vectors_of(model: Any) -> torch.Tensor:
-    return parameters_to_vector(model.policy.parameters())
+    """All that learns."""
+    return parameters_to_vector([*model.policy.parameters(), *([model.log_ent_coef] if model.ent_coef_optimizer else [])])
 
 
 @pytest.mark.parametrize(
