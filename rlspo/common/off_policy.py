@@ -61,6 +61,7 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
         """As SB3's; the exploration matrices of gSDE come from the agent's own generators."""
+        self.keep_statistics()
         if not self.use_sde:
             return super().collect_rollouts(*args, **kwargs)
         with Randomness.fork(int(self.randomness.numpy.integers(2**31))):
@@ -166,7 +167,7 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
         taken = self.gradient_steps if self.gradient_steps >= 0 else per_training * self.n_envs
         self.decide_on_compiling(steps // per_training * taken)
         name = tb_log_name or type(self).__name__
-        with self.randomness.lend_globals():
+        with self.learning():
             learned = super().learn(int(total_timesteps), callback, log_interval, name, reset_num_timesteps, progress_bar)
         self.update.publish_steps()
         return learned
