@@ -16,7 +16,7 @@ from rlspo.common.withheld import building
 
 Model = TypeVar("Model")
 #: What reading a damaged archive can raise.
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, NotImplementedError, KeyError, EOFError, ValueError, RecursionError, OSError)
+UNREADABLE = (zipfile.BadZipFile, zlib.error, NotImplementedError, KeyError, EOFError, ValueError, RecursionError, OSError)
 
 
 #: How much larger than the file its contents may be, and how large a part of it may be in any case.
@@ -95,12 +95,18 @@ def _settings_in(file: Any, name: Any) -> dict[str, Any]:
             settings = json.loads(archive.read("data"))
             if not isinstance(settings, dict):
                 raise ValueError("its data is no mapping")
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise IncompatibleModelError(
             f"{name} is not a readable model file ({error}). It is truncated, damaged, or was not written by model.save(); "
             "use another checkpoint of the run, or copy the file again."
         ) from error
     return settings
+
+
+def check_archive(file: pathlib.Path) -> None:
+    """As :func:`check_sizes`, for a file."""
+    with zipfile.ZipFile(file) as archive:
+        check_sizes(archive)
 
 
 def check_sizes(archive: zipfile.ZipFile) -> None:

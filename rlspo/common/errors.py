@@ -25,12 +25,12 @@ class DivergedError(RuntimeError):
     """
 
     def __init__(self, where: str, found: Mapping[str, float], learning_rate: float) -> None:
-        numbers = ", ".join(f"{name} {value:.3g}" for name, value in found.items())
+        numbers = "".join(f"{name} {value:.3g}, " for name, value in found.items())
         high = " It is far above what is usual (1e-5 to 1e-2)." if learning_rate > 0.1 else ""
         super().__init__(
-            f"Learning diverged {where}: {numbers}, learning rate {learning_rate:.3g}.{high} The environment's observations and "
-            "rewards were finite. Weights, optimiser state and statistics are those with which numbers were last finite. Lower "
-            "learning_rate (or let max_grad_norm be smaller, where there is one); if rewards are in the thousands, scale them "
+            f"Learning diverged {where}: {numbers}learning rate {learning_rate:.3g}.{high} Observations and rewards of the "
+            "environment were finite. Weights, optimiser state and statistics are those with which all was last finite. Lower "
+            "learning_rate, or max_grad_norm where there is one; if rewards are in the thousands, scale them "
             "(normalize_rewards=True, or VecNormalize)."
         )
 
@@ -81,7 +81,7 @@ class NotSimulatableError(TypeError):
 
 def _first_bad_env(array: np.ndarray) -> int | None:
     """Index along the first axis of the first entry that is not finite, or None."""
-    if not np.issubdtype(array.dtype, np.floating) or np.isfinite(array).all():
+    if array.dtype.kind != "f" or np.isfinite(array).all():
         return None
     return int(np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))[0])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, ClassVar, NoReturn, TypeVar
@@ -221,6 +221,7 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
 
         :return: False where a callback asked to stop; the rollout is then incomplete
         """
+        self.keep_statistics()
         buffer: Any = rollout_buffer
         observations: Any = self._last_obs
         episode_starts: Any = self._last_episode_starts
@@ -304,16 +305,16 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         """Rows of a whole minibatch: ``batch_size``, or the whole rollout where that is less."""
         return min(self.batch_size, self.n_steps * self.n_envs)
 
-    def minibatches(self) -> Sequence[np.ndarray]:
-        """Row numbers of one epoch's minibatches, in random order: whole ones, ``(minibatch_size,)``, and where these do not
-        divide the rollout a last one of what is left."""
+    def minibatches(self) -> np.ndarray | list[np.ndarray]:
+        """Row numbers of one epoch's minibatches in random order, ``(n_minibatches, minibatch_size)``; a list where the last
+        one is smaller, because ``batch_size`` does not divide the rollout."""
         order = self.randomness.numpy.permutation(np.flatnonzero(self.rollout_buffer.flat("valid")))
         size = self.minibatch_size
         if self.n_steps * self.n_envs % size and len(order):
             return np.split(order, range(size, len(order), size))
         # Where resets leave too little for one whole minibatch, rows are used twice.
         whole = max(len(order) // size, 1) * size
-        return [*np.resize(order, whole).reshape(-1, size)]
+        return np.resize(order, whole).reshape(-1, size)
 
     def updates_per_rollout(self) -> int:
         """Minibatches that one :meth:`train` takes, unless it stops early."""

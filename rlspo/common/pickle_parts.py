@@ -64,8 +64,6 @@ _DTYPE = re.compile(r"[|<=]?(?:[?bhilqBHILQefdgFDG]|[biufcSUOV]\d{1,9}|O)")
 _MOVED_MODULES = {
     "numpy.core": "numpy._core",
     "gym.spaces": "gymnasium.spaces",
-    "__builtin__": "builtins",
-    "copy_reg": "copyreg",
 }
 
 

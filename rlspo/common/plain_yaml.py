@@ -1,8 +1,10 @@
-"""YAML as data only, never code: numbers like ``3e-4``, and an error where a key stands twice."""
+"""YAML as data only, never code: numbers like ``3e-4``, an error where a key stands twice, and limits that stop bombs."""
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -10,23 +12,109 @@ import yaml
 # YAML 1.1, which PyYAML reads, takes `3e-4` and `1e6` for text because they have no decimal point; YAML 1.2 does not.
 EXPONENT = re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)[eE][-+]?\d+$")
 
+#: Far above any real file, and read in a second or two.
+_LONGEST = 1_000_000  # characters
+_DEEPEST = 60  # things inside things
+_MOST = 12_000  # things as they are written
+_MOST_EXPANDED = 200_000  # things with every alias written out
+_LONGEST_KEY = 1_000
+_LONGEST_NUMBER = 400
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, with numbers like ``3e-4`` and an error where a key stands twice."""
+
+class LimitedLoader(yaml.SafeLoader):
+    """PyYAML's safe loader; it stops at text that is made to take more time or memory than any real file."""
+
+    def __init__(self, text: str) -> None:
+        if len(text) > _LONGEST:
+            raise _refused(f"it has {len(text):,} characters; at most {_LONGEST:,} are read")
+        super().__init__(text)
+        self._count = 0
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Refuse depth and mass."""
+        self._count += 1
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise _refused(f"it is nested more than {_DEEPEST} deep")
+        if self._count > _MOST:
+            raise _refused(f"it holds more than {_MOST:,} things")
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        """Refuse numbers that nothing can be set to."""
+        node = super().compose_scalar_node(anchor)
+        if node.tag in _NUMBERS and len(node.value) > _LONGEST_NUMBER:
+            raise _refused(f"a number has {len(node.value):,} digits", node.start_mark)
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Refuse a key that stands twice, of which PyYAML would silently keep the last, and keys that are no names."""
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key in (key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if len(key) > _LONGEST_KEY:
+                raise _refused(f"a key has {len(key):,} characters", node.start_mark)
+            if key in seen:
+                raise _refused(f"the key {key!r} stands twice", node.start_mark)
+            seen.add(key)
+        return node
+
+    def compose_document(self) -> yaml.Node | None:
+        """Refuse aliases that would grow without bounds when they are written out."""
+        node = super().compose_document()
+        if node is not None and _expanded(node, {}) > _MOST_EXPANDED:
+            raise _refused(f"its aliases stand for more than {_MOST_EXPANDED:,} things")
+        return node
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """A whole number."""
+        try:
+            return super().construct_yaml_int(node)
+        except ValueError as error:
+            raise _refused(f"{node.value!r} is no number", node.start_mark) from error
+
+
+_NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
+LimitedLoader.add_constructor("tag:yaml.org,2002:int", LimitedLoader.construct_yaml_int)
+
+
+def _refused(why: str, mark: Any = None) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, why, mark)
+
+
+def _expanded(node: yaml.Node, known: dict[int, int]) -> float:
+    """How many things a node is with every alias written out; infinity for one that holds itself."""
+    if id(node) in known:
+        return known[id(node)]
+    known[id(node)] = _MOST_EXPANDED + 1  # until it is counted: what comes back to it here is inside of it
+    known[id(node)] = 1 + int(sum(_expanded(part, known) for part in _parts(node)))
+    return known[id(node)]
+
+
+def _parts(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.SequenceNode):
+        yield from node.value
+    elif isinstance(node, yaml.MappingNode):
+        for pair in node.value:
+            yield from pair
+
+
+class _Loader(LimitedLoader):
+    """With numbers like ``3e-4``."""
 
     def construct_number(self, node: yaml.ScalarNode) -> int | float:
         """``1e6`` is the whole number 1000000, so that it may stand for a number of steps."""
-        value = float(self.construct_yaml_float(node))
+        try:
+            value = float(self.construct_yaml_float(node))
+        except ValueError as error:
+            raise _refused(f"{node.value!r} is no number", node.start_mark) from error
+        if math.isinf(value) and "inf" not in node.value.lower():
+            raise _refused(f"{node.value} is too large; write .inf for infinity", node.start_mark)
         return int(value) if EXPONENT.match(str(node.value)) and value.is_integer() else value
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """Refuse a key that stands twice: PyYAML would silently keep the last one."""
-        node = super().compose_mapping_node(anchor)
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        repeated = [key for key in keys if keys.count(key) > 1]
-        if repeated:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {repeated[0]!r} stands twice", node.start_mark)
-        return node
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+.0123456789"))
@@ -39,6 +127,10 @@ def parse(text: str) -> Any:
     >>> parse("{learning_rate: 3e-4, n_timesteps: 1e6, net_arch: [64, 64], policy: MlpPolicy}")
     {'learning_rate': 0.0003, 'n_timesteps': 1000000, 'net_arch': [64, 64], 'policy': 'MlpPolicy'}
 
-    :raises yaml.YAMLError: if it is not YAML, holds a tag that would build a Python object, or a key twice
+    :raises yaml.YAMLError: if it is not YAML, holds a tag that would build a Python object, or a key twice, or is larger or
+        deeper than any real file
     """
-    return yaml.load(text, _Loader)  # a subclass of SafeLoader
+    try:
+        return yaml.load(text, _Loader)  # a subclass of SafeLoader
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:  # such as a date in the thirteenth month
+        raise _refused(f"a value cannot be read: {error}") from error

@@ -7,6 +7,7 @@ called; it is noted, and the pickle is refused with the names of what it would h
 
 from __future__ import annotations
 
+import _compat_pickle
 import io
 import os
 import pickle
@@ -22,8 +23,10 @@ from rlspo.common.pickled_schedules import Foreign, understood
 # The unpickler in Python, whose single instructions can be replaced; the one in C takes no such orders.
 _Unpickler: Any = getattr(pickle, "_Unpickler")  # noqa: B009 - it has no type
 
-#: Instructions and items that a pickle may have, which a second or two suffice for.
-_MOST_STEPS = 3_000_000
+#: Instructions and items that any pickle may have, which a second suffices for; and bytes for each that a larger one has. The
+#: largest, replay buffers, are made of arrays.
+_STEPS = 400_000
+_BYTES_PER_STEP = 20
 #: What may be copied, as a multiple of the size of the file: names for the same bytes cost a pickle nothing.
 _MOST_COPIES = 4
 _ALWAYS = 64 * 2**20
@@ -61,10 +64,13 @@ class _Reader(_Unpickler):
         self.size = size
         self.foreign: list[str] = []
         self.labels: list[str] = []
-        self.steps = 0
+        self.steps_left = max(_STEPS, size // _BYTES_PER_STEP)
         self.copies_left = _MOST_COPIES * size + _ALWAYS
 
     def find_class(self, module: str, name: str) -> Any:
+        if self.proto < 3:  # names as Python 2 had them
+            module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))
+            module = _compat_pickle.IMPORT_MAPPING.get(module, module)
         found = pickle_parts.find(module, name)
         if found is not None:
             return found
@@ -91,7 +97,7 @@ class _Reader(_Unpickler):
         maker = pickle_parts.maker_of(target)
         if maker is None or keywords:
             return self.noted(Foreign(pickle_parts.path_of(target), args))
-        self.steps += sum(len(each) for each in args if isinstance(each, list | tuple | dict))
+        self.steps_left -= sum(len(each) for each in args if isinstance(each, list | tuple | dict))
         self.copies_left -= sum(len(each) for each in args if isinstance(each, bytes | bytearray))
         self.check()
         try:
@@ -103,7 +109,7 @@ class _Reader(_Unpickler):
 
     def check(self) -> None:
         """Stop a pickle that is more work than its size promises."""
-        if self.steps > _MOST_STEPS or self.copies_left < 0:
+        if self.steps_left < 0 or self.copies_left < 0:
             raise pickle.UnpicklingError("it is made to take more time or memory than any real one")
 
     def load_reduce(self) -> None:
@@ -223,8 +229,8 @@ class _Counted(dict[int, Any]):
         self.reader = reader
 
     def __getitem__(self, code: int) -> Any:
-        self.reader.steps += 1
-        if self.reader.steps > _MOST_STEPS:
+        self.reader.steps_left -= 1
+        if self.reader.steps_left < 0:
             self.reader.check()
         return super().__getitem__(code)
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rlspo.common.registry import agent_packages
+from rlspo.zoo import literals
 from rlspo.zoo.errors import UserError
 
 #: ``--trust`` without a module: everything that the files of this call hold.
@@ -49,6 +50,7 @@ _WRITES = {
 }
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _CLASS = re.compile(r"[A-Za-z_][\w.]*\.[A-Z]\w*")
+_NUMBER = re.compile(r"-[\d.][\w.+-]*")
 _ENV_ID = re.compile(r"(?P<module>[A-Za-z_][\w.]*):[\w./-]+")
 
 
@@ -131,6 +133,17 @@ def _may_be_named(path: str, allowed: Allowed) -> bool:
     return ours and _CLASS.fullmatch(path) is not None and "__main__" not in module
 
 
+def check_kind(path: str, found: Any, where: str, kinds: tuple[type, ...]) -> None:
+    """Refuse a class that files may name, but for another purpose: a logger, say, opens a file when it is made.
+
+    :param path: as it was written
+    :param found: what it names
+    """
+    ours = _within(path, _CLASSES)
+    if ours and not (isinstance(found, type) and issubclass(found, kinds)):
+        raise UserError(f"{where}: {path} is no {' or '.join(kind.__name__ for kind in kinds)}.")
+
+
 def _check_writing(value: Any, where: str, allowed: Allowed) -> None:
     """Refuse arguments that would write files in places of the file's choice."""
     if allowed.everything:
@@ -153,8 +166,18 @@ def check_env(env_id: str, where: str, allowed: Allowed) -> None:
 def check_packages(modules: Sequence[str], where: str, allowed: Allowed) -> None:
     """Refuse modules that would be imported because a file says so."""
     for module in modules:
-        if not allowed.module(module) and not _within(module, _ENVIRONMENTS):
+        if not allowed.module(module) and not _within(module, (*_ENVIRONMENTS, *agent_packages())):
             _refuse(where, f"would import {module!r}", module)
+
+
+def check_words(words: Iterable[str], where: str) -> None:
+    """Refuse text that would be read as a flag where a file becomes a command line.
+
+    :raises UserError: naming it
+    """
+    for word in words:
+        if word.startswith("-") and not _NUMBER.fullmatch(word):
+            raise UserError(f"{where}: {word!r} begins like a flag, and stands where none may stand.")
 
 
 def check_agent(name: str, where: str, allowed: Allowed) -> None:
@@ -170,8 +193,19 @@ def _refuse(where: str, what: str, path: str) -> None:
     )
 
 
+def _read(value: Any) -> Any:
+    """A mapping that is written as a Python literal, as the mapping that it will be read as."""
+    if not literals.is_meant(value):
+        return value
+    try:
+        return literals.read(value)
+    except ValueError:
+        return value  # which is refused where it is used
+
+
 def _texts(value: Any) -> Iterator[str]:
     """All texts in plain data, keys included."""
+    value = _read(value)
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -185,6 +219,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
     """All keys and values in plain data."""
+    value = _read(value)
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield str(key), item

@@ -13,11 +13,13 @@ from typing import Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, load_env_creator
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from stable_baselines3.common.vec_env import (
     VecEnv,
+    VecEnvWrapper,
     VecFrameStack,
     VecNormalize,
     VecTransposeImage,
@@ -26,7 +28,9 @@ from stable_baselines3.common.vec_env import (
 
 from rlspo.common.checked_env import CheckedDummyVecEnv
 from rlspo.common.errors import nearest
+from rlspo.common.normalizers import bound
 from rlspo.common.randomness import fresh_state, restore_globals
+from rlspo.zoo.allowed import check_kind
 from rlspo.zoo.config import Pieces, Settings
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.monitor import be_patient
@@ -35,6 +39,8 @@ from rlspo.zoo.processes import ProcessVecEnv
 from rlspo.zoo.signatures import check_names, signature_of
 from rlspo.zoo.values import arguments, imported
 
+#: What may stand under a key.
+_KINDS = {"env_wrapper": (gym.Wrapper,), "vec_env_wrapper": (VecEnvWrapper,), "callback": (BaseCallback,)}
 #: Classes and the arguments that follow the thing they are put around.
 Layers = tuple[tuple[Any, dict[str, Any]], ...]
 
@@ -119,6 +125,7 @@ def layers(pieces: Pieces | None, key: str, around: str, where: str) -> Layers:
     for piece in listed:
         for path, given in piece.items() if isinstance(piece, dict) else [(piece, {})]:
             cls = imported(path, f"{where}: {key}")
+            check_kind(path, cls, f"{where}: {key}", _KINDS[key])
             inside = f"{where}: {key}: {path}"
             signature = signature_of(cls).without([around])
             converted = arguments(given or {}, signature, functools.partial(_always, inside))
@@ -242,6 +249,7 @@ class EnvRecipe:
         if self.normalize is not None:
             frozen = {} if training else {"training": False, "norm_reward": False}
             env = VecNormalize(env, **{**self.normalize, **frozen})
+            bound(env)
         if self.frame_stack is not None and self.frame_stack > 1:
             env = VecFrameStack(env, self.frame_stack)
         # As the agents do, so that the environments of training and of evaluation are wrapped alike.

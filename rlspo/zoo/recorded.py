@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from rlspo.common.checkpoints import UNREADABLE, check_archive
 from rlspo.zoo.errors import UserError
 
 
@@ -22,12 +22,13 @@ def read_evaluations(file: Path, seed: int | None = None, name: str = "results")
     :raises DamagedFile: if it cannot be read, or is the record of a run with another seed
     """
     try:
+        check_archive(file)
         with np.load(file) as data:  # no pickles in it: numpy refuses them unless asked to take them
             if name == "successes" and name not in data:
                 return np.empty(0), np.empty((0, 0))
             steps, values = data["timesteps"], np.asarray(data[name], dtype=float)
             written = int(data["seed"]) if "seed" in data else seed
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (*UNREADABLE, TypeError, MemoryError, OverflowError) as error:
         raise DamagedFile(f"{file} is no record of evaluations: {error}") from error
     if steps.ndim != 1 or len(values) != len(steps):
         raise DamagedFile(f"{file} is no record of evaluations: {len(values)} rows of numbers for {steps.shape} steps.")

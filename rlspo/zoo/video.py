@@ -17,6 +17,7 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from rlspo.zoo import display
+from rlspo.zoo.allowed import Allowed
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.film import Film, Footage
 from rlspo.zoo.filming import CANNOT, FAILED, FILMED
@@ -52,7 +53,7 @@ def film(
     :return: None if the film has been made, else one line that says why not and what to install
     """
     try:
-        agent = find_agent(model_file or folder.last_model)
+        agent = find_agent(model_file or folder.last_model, allowed=Allowed(own=(folder.path,)))
         seed = agent.config.seeds.report if agent.config else 0
         shoot(Film((agent,), file or folder.video, seed, steps=max_steps))
     except (UserError, FilmingFailed, OSError) as error:

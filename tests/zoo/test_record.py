@@ -129,7 +129,7 @@ def test_a_model_file_alone(run, record, filmed, workplace):
 def test_mistakes_are_told_before_anything_is_made(run, record, filmed, monkeypatch, flags, says):
     monkeypatch.chdir(run)
     before = sorted(run.rglob("*"))
-    code, out, err = record(run, *flags)
+    code, out, err = record(run, "--gym-packages", "film_worlds", *flags)
     assert (code, out) == (2, "") and says in err
     assert sorted(run.rglob("*")) == before and not filmed
 

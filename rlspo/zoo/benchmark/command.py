@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from rlspo.zoo import command, display, yaml_io
+from rlspo.zoo.allowed import Allowed, import_trusted
 from rlspo.zoo.benchmark import results, summing_up
 from rlspo.zoo.benchmark.cells import Cell
 from rlspo.zoo.benchmark.grid import Grid, read_grid, write_grid
@@ -21,7 +22,7 @@ from rlspo.zoo.benchmark.runner import Runner, only_one
 from rlspo.zoo.benchmark.table import watching
 from rlspo.zoo.command import DONE, FAILED
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.parser import Parser, positive
+from rlspo.zoo.parser import Parser, add_trust, positive
 from rlspo.zoo.recorded import DamagedFile
 
 _DESCRIPTION = """\
@@ -83,6 +84,7 @@ def build_parser() -> Parser:
     parser.add_argument("--export", type=Path, metavar="DIR", help="copy the tables to another folder, to be kept")
     parser.add_argument("--json", action="store_true", help="the summary as JSON on standard output")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: %(default)s)")
+    add_trust(parser)
     return parser
 
 
@@ -100,9 +102,10 @@ def _benchmark(arguments: list[str]) -> int:
     if not arguments:
         raise UserError("give a grid file, such as: rlspo benchmark zoo/grids/quick_cartpole.yml --jobs 2")
     args = build_parser().read(arguments)
+    import_trusted(args)
     grid = read_grid(args.grid, _seeds(args.seeds))
     folder: Path = args.output or Path("logs/benchmark") / grid.name
-    planned = plan_cells(grid, args.grid, folder, args.device)
+    planned = plan_cells(grid, args.grid, folder, args.device, Allowed.of(args))
     chosen = _chosen(planned.cells, args.only)
     if args.dry_run:
         return _dry_run(chosen, args.json)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlspo.zoo.allowed import Allowed, check_agent, check_env, check_packages, check_settings, check_words
 from rlspo.zoo.arguments import parse
 from rlspo.zoo.benchmark.cells import Cell, CellFolder
 from rlspo.zoo.benchmark.grid import Grid, folder_name
@@ -36,21 +37,24 @@ class Planned:
     warnings: tuple[tuple[str, str], ...]
 
 
-def plan_cells(grid: Grid, file: Path, folder: Path, device: str = "auto") -> Planned:
+def plan_cells(grid: Grid, file: Path, folder: Path, device: str = "auto", allowed: Allowed | None = None) -> Planned:
     """Plan every cell.
 
     :param grid: read from ``file``
     :param folder: where the cells lie
     :param device: to train on
-    :raises UserError: for whatever ``rlspo train`` would refuse, naming agent and environment
+    :param allowed: what the grid may name; None for nothing but what is registered
+    :raises UserError: for names that it may not, and for whatever ``rlspo train`` would refuse, naming agent and environment
     """
+    allowed = allowed or Allowed()
+    _check_names(grid, file, allowed)
     cells: list[Cell] = []
     warnings: dict[tuple[str, str], None] = {}
     for env in grid.envs:
         for agent in grid.agents:
             where = f"{file}: {agent} on {env}"
             try:
-                command = _command(grid, agent, env, file.parent, device)
+                command = _command(grid, agent, env, file.parent, device) + [f"--trust={module}" for module in allowed.modules]
                 plan = make_plan(parse([*command, "--seed", "0"]))
                 evaluations = grid.evaluations_of(agent, env)
                 for evaluation in evaluations.values():
@@ -77,6 +81,28 @@ def plan_cells(grid: Grid, file: Path, folder: Path, device: str = "auto") -> Pl
                 )
     cells.sort(key=lambda cell: grid.seeds.index(cell.seed))  # stable: environments and agents stay in order
     return Planned(tuple(cells), tuple(warnings))
+
+
+def _check_names(grid: Grid, file: Path, allowed: Allowed) -> None:
+    """Refuse what a grid may not name, before anything of it is imported.
+
+    :raises UserError: saying what would have been run
+    """
+    for name, spec in grid.agents.items():
+        where = f"{file}: agents: {name}"
+        check_words([name, spec.algo or "", spec.conf_file or "", *spec.params], where)
+        check_agent(spec.algo or name, f"{where}: algo", allowed)
+        check_settings(spec.params, f"{where}: params", allowed)
+    for name, world in grid.envs.items():
+        where = f"{file}: envs: {name}"
+        check_words([name, world.id or "", *world.gym_packages, *world.params, *world.env_kwargs], where)
+        check_packages(world.gym_packages, f"{where}: gym_packages", allowed)
+        check_env(world.id or name, f"{where}: id", allowed)
+        check_settings({**world.params, "env_kwargs": world.env_kwargs}, f"{where}: params", allowed)
+        for each in world.evaluations.values():
+            check_settings(each, f"{where}: evaluations", allowed)
+    for each in grid.evaluations.values():
+        check_settings(each, f"{file}: evaluations", allowed)
 
 
 def _command(grid: Grid, agent: str, env: str, beside: Path, device: str) -> list[str]:

@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from rlspo.zoo import train
+from rlspo.zoo.allowed import Allowed
 from rlspo.zoo.benchmark.cells import CellFolder, fingerprint, read_json, write_json
 from rlspo.zoo.benchmark.evaluations import kind_of
 from rlspo.zoo.command import DONE, run
@@ -95,12 +96,13 @@ def _record(job: Job, run_folder: RunFolder) -> dict[str, Any]:
 
 def _judge(job: Job, folder: CellFolder) -> int:
     """Do the evaluations that are missing."""
+    own = Allowed(own=(folder.path,))  # what this run has trained
     for name, settings in job.evaluations.items():
         started = time.monotonic()
         kind = kind_of(settings)
         evaluation = kind.model_validate({key: settings[key] for key in kind.model_fields if key in settings})
         print(f"evaluation {name}: {settings}", flush=True)
-        agent = find_agent(folder.run, which=settings["model"], env_kwargs=evaluation.env_kwargs)
+        agent = find_agent(folder.run, which=settings["model"], env_kwargs=evaluation.env_kwargs, allowed=own)
         judged = evaluation.judge(agent, settings["episodes"], job.device)
         data = {
             "name": name,

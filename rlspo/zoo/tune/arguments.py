@@ -10,7 +10,7 @@ from typing import Any
 from rlspo.attacks import ATTACKS
 from rlspo.common.registry import agent_names
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.parser import Pairs, Parser, hours, positive, radius, seed
+from rlspo.zoo.parser import Pairs, Parser, add_trust, hours, positive, radius, seed
 from rlspo.zoo.tune.samplers import PRUNERS, SAMPLERS
 
 _DESCRIPTION = """\
@@ -98,6 +98,7 @@ def parse_queue(arguments: Sequence[str]) -> argparse.Namespace:
         help="put what each study found into the files of hyperparameters; where it found nothing, into their provenance",
     )
     parser.add_argument("--json", action="store_true", help="with --dry-run: as JSON")
+    add_trust(parser)
     return parser.read(arguments)
 
 
@@ -213,6 +214,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-f", "--log-folder", type=Path, default=Path("logs"), metavar="DIR", help="of all runs (default: %(default)s)"
     )
+    add_trust(group)
     group.add_argument(
         "--apply", action="store_true", help="put the best into the file of hyperparameters, if it is shown to be better"
     )

@@ -27,6 +27,7 @@ import yaml
 
 from rlspo.common.errors import did_you_mean
 from rlspo.zoo import display, yaml_io
+from rlspo.zoo.allowed import Allowed, check_agent, check_env, check_packages, check_settings, check_words, import_trusted
 from rlspo.zoo.command import DONE, FAILED
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.stopping import TimeIsUp, time_limit
@@ -70,12 +71,15 @@ class Entry:
             raise UserError(f"{self.name}: {error}") from error
 
 
-def read_queue(file: Path, workers: int = 1, device: str = "auto", apply: bool = False) -> list[Entry]:
+def read_queue(
+    file: Path, workers: int = 1, device: str = "auto", apply: bool = False, allowed: Allowed | None = None
+) -> list[Entry]:
     """The studies of a file, in order.
 
     :param workers: processes for each
     :param device: to train on
     :param apply: whether results go into the files of hyperparameters
+    :param allowed: what the file may name; None for nothing but what is registered
     :raises UserError: if the file is not of the right shape, naming study and key
     """
     if not file.suffix:
@@ -91,23 +95,26 @@ def read_queue(file: Path, workers: int = 1, device: str = "auto", apply: bool =
             f"{file}: studies must be a mapping from names to flags, such as {{ppo_Hopper-v5: {{algo: ppo, env: Hopper-v5}}}},"
             " and defaults, where there are any, a mapping from flags to values."
         )
-    more = ["--workers", str(workers), "--device", device, *(["--apply"] if apply else [])]
-    return [_entry(file, name, defaults, flags, more) for name, flags in studies.items()]
+    allowed = allowed or Allowed()
+    more = [f"--trust={module}" for module in allowed.modules]
+    more += ["--workers", str(workers), "--device", device, *(["--apply"] if apply else [])]
+    return [_entry(file, name, defaults, flags, more, allowed) for name, flags in studies.items()]
 
 
-def _entry(file: Path, name: str, defaults: dict[str, Any], flags: Any, more: list[str]) -> Entry:
+def _entry(file: Path, name: str, defaults: dict[str, Any], flags: Any, more: list[str], allowed: Allowed) -> Entry:
     where = f"{file}: {name}"
     if not _NAME.fullmatch(name):
         raise UserError(f"{where}: cannot name a folder; use letters, digits, and . _ + - inside.")
     if not isinstance(flags, dict) or not all(isinstance(key, str) for key in flags):
         raise UserError(f"{where} must be a mapping from flags to values, not {flags!r}.")
     given = merged(defaults, flags)
-    allowed = [*study_flags(), _RATE]
+    keys = [*study_flags(), _RATE]
     for key in given:
-        if key not in allowed:
-            raise UserError(f"{where}: there is no key {key!r}. {did_you_mean(key, allowed)}")
+        if key not in keys:
+            raise UserError(f"{where}: there is no key {key!r}. {did_you_mean(key, keys)}")
     if "env_kwargs" in (given.get("hyperparams") or {}):
         raise UserError(f"{where}: env_kwargs is a key of its own, not one of hyperparams.")
+    _check_names(given, where, allowed)
     rate = given.pop(_RATE, None)
     if rate is not None and not (type(rate) in (int, float) and rate > 0):
         raise UserError(f"{where}: {_RATE} is {rate!r}, but must be a number above 0.")
@@ -116,6 +123,22 @@ def _entry(file: Path, name: str, defaults: dict[str, Any], flags: Any, more: li
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     return Entry(name, args, file.with_suffix("") / name, rate)
+
+
+def _check_names(given: dict[str, Any], where: str, allowed: Allowed) -> None:
+    """Refuse what a file may not name, before anything of it is imported.
+
+    :raises UserError: saying what would have been run
+    """
+    for key, value in given.items():
+        listed = value if isinstance(value, dict | list) else [value]
+        check_words((str(each) for each in listed if isinstance(each, str)), f"{where}: {key}")
+    packages = given.get("gym_packages") or []
+    check_agent(str(given.get("algo")), f"{where}: algo", allowed)
+    check_env(str(given.get("env")), f"{where}: env", allowed)
+    check_packages([str(each) for each in (packages if isinstance(packages, list) else [packages])], where, allowed)
+    check_settings(given.get("hyperparams") or {}, f"{where}: hyperparams", allowed)
+    check_settings({key: given.get(key) for key in ("env_kwargs", "eval_env_kwargs")}, where, allowed)
 
 
 def _words(flags: dict[str, Any]) -> list[str]:
@@ -151,7 +174,8 @@ def run_queue(args: argparse.Namespace) -> int:
     """
     if args.json and not args.dry_run:
         raise UserError("--json: with --queue it needs --dry-run: what is done and what is left, as JSON.")
-    entries = _chosen(read_queue(args.queue, args.workers, args.device, args.apply), args.only)
+    import_trusted(args)
+    entries = _chosen(read_queue(args.queue, args.workers, args.device, args.apply, Allowed.of(args)), args.only)
     known = standings(entries)
     if args.json:
         print(json.dumps(standing.as_data(known, args.workers), indent=2))

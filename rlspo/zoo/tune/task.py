@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlspo.zoo import yaml_io
+from rlspo.zoo.allowed import Allowed, check_settings
 from rlspo.zoo.envs import families, find_spec
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.hyperparams import choose_block, find_file
@@ -30,6 +31,7 @@ _OF_TRAINING = (
     "eval_env_kwargs",
     "conf_file",
     "gym_packages",
+    "trust",
     "vec_env",
     "device",
 )
@@ -153,8 +155,9 @@ def make_task(args: argparse.Namespace, folder: Path | None = None) -> Task:
             "back, such as from a commit (does git ignore *.log?), or remove the folder to begin anew."
         )
     space_file = left.space if begun else find_space(algo, plan.cls, args.space)
-    block = choose_block(space_file, yaml_io.read_mapping(space_file), env.id, families(env))
-    space = SearchSpace.read(space_file, block).pinned(args.hyperparams)
+    in_file = yaml_io.read_mapping(space_file)
+    check_settings(in_file, str(space_file), Allowed.of(args))
+    space = SearchSpace.read(space_file, choose_block(space_file, in_file, env.id, families(env))).pinned(args.hyperparams)
     space.check(plan.cls, plan.config.settings.policy)
     references, blocks = {}, None
     if args.references is not None:

@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 from rlspo.attacks import attacked_evaluation
 from rlspo.attacks.evaluation import play
 from rlspo.zoo.acting import Actor, own_randomness
+from rlspo.zoo.allowed import Allowed, check_settings
 from rlspo.zoo.plan import evaluation_recipe, make_plan
 from rlspo.zoo.report import INNER_STEPS, radius
 from rlspo.zoo.statistics import iqm
@@ -95,6 +96,7 @@ def train_seed(
     :raises UserError: for settings that the agent refuses
     """
     started = time.monotonic()
+    check_settings(overrides, "the settings of the trial", Allowed.of(argparse.Namespace(**base)))
     settings = merged(base["hyperparams"], overrides)
     plan = make_plan(argparse.Namespace(**{**base, "hyperparams": settings, "seed": seed}))
     config = plan.config

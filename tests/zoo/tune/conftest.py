@@ -6,6 +6,7 @@ from pathlib import Path
 import optuna
 import pytest
 
+from rlspo.zoo import allowed
 from rlspo.zoo.tune.references import Reference
 from rlspo.zoo.tune.settings import StudyFolder, StudySettings
 from rlspo.zoo.tune.space import SearchSpace
@@ -25,6 +26,12 @@ default:
 def outcome(seed: int, score: float) -> Outcome:
     """What a training would have come to."""
     return Outcome(seed, score, [score] * 4, [(10, score / 2)], seconds=0.1)
+
+
+@pytest.fixture(autouse=True)
+def worlds_are_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if a package of the worlds had registered an agent: files of studies may name them."""
+    monkeypatch.setattr(allowed, "agent_packages", lambda: ["rlspo", "zoo_worlds"])
 
 
 @pytest.fixture
