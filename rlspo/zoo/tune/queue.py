@@ -30,6 +30,7 @@ from rlspo.zoo import display, yaml_io
 from rlspo.zoo.allowed import Allowed, check_agent, check_env, check_packages, check_settings, check_words, import_trusted
 from rlspo.zoo.command import DONE, FAILED
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.recorded import DamagedFile
 from rlspo.zoo.stopping import TimeIsUp, time_limit
 from rlspo.zoo.tune import standing
 from rlspo.zoo.tune.arguments import parse, study_flags
@@ -176,16 +177,19 @@ def run_queue(args: argparse.Namespace) -> int:
         raise UserError("--json: with --queue it needs --dry-run: what is done and what is left, as JSON.")
     import_trusted(args)
     entries = _chosen(read_queue(args.queue, args.workers, args.device, args.apply, Allowed.of(args)), args.only)
-    known = standings(entries)
+    asked = len(entries)
+    entries, known = _readable(entries)
+    damaged = len(entries) < asked
     if args.json:
         print(json.dumps(standing.as_data(known, args.workers), indent=2))
-        return DONE
+        return FAILED if damaged else DONE
     standing.show(known, args.workers)
     if args.dry_run:
-        return DONE
+        return FAILED if damaged else DONE
     finished = {each.name for each in known if each.finished}
     missing = [entry for entry in entries if entry.name not in finished]
     codes = [_attempted(entry, apply) for entry in entries if args.apply and entry.name in finished]
+    codes += [FAILED] * damaged
     if not missing:
         return FAILED if FAILED in codes else DONE
     try:
@@ -220,6 +224,25 @@ def _attempted(entry: Entry, work: Callable[[Task], int]) -> int:
 def _command(file: Path, name: str) -> str:
     """For the record, which is to be the same on every machine."""
     return shlex.join(["rlspo", "tune", "--queue", file.name if file.is_absolute() else str(file), "--only", name])
+
+
+def _readable(entries: Sequence[Entry]) -> tuple[list[Entry], list[Standing]]:
+    """The studies whose files can be read, and how far they are; of the others the user is told.
+
+    :raises DamagedFile: if none can be read
+    """
+    found: list[tuple[Entry, Standing]] = []
+    errors: list[DamagedFile] = []
+    for entry in entries:
+        try:
+            found += [(entry, each) for each in standings([entry])]
+        except DamagedFile as error:
+            errors.append(error)
+    if errors and not found:
+        raise errors[0]
+    for each in errors:
+        display.error(f"left out: {each}")
+    return [entry for entry, _ in found], [far for _, far in found]
 
 
 def standings(entries: Sequence[Entry]) -> list[Standing]:
