@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
@@ -12,7 +13,7 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import is_wrapped
-from stable_baselines3.common.logger import HParam
+from stable_baselines3.common.logger import HParam, TensorBoardOutputFormat
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import update_learning_rate
@@ -22,8 +23,10 @@ from rlspo.common.checked_env import CheckedDummyVecEnv
 from rlspo.common.checkpoints import load_checked, read_settings, seal
 from rlspo.common.collector import stack_observations
 from rlspo.common.compilation import should_compile
+from rlspo.common.env_failures import note_env_failure
 from rlspo.common.errors import InvalidRolloutError, check_finite, check_policy_kwargs, nearest
 from rlspo.common.files import place_for, whole
+from rlspo.common.normalizers import Kept, keep, put_back
 from rlspo.common.randomness import Randomness
 from rlspo.common.rollout_buffer import Field, check_rows, observation_fields
 from rlspo.common.settings import check_schedule, scheduled, setting, shown_settings
@@ -52,6 +55,7 @@ class Agent(BaseAlgorithm):
     _withheld: dict[str, str]
     #: Whether the coming step is the first of its source, to be looked at closely.
     _first_step = True
+    _kept_statistics: Kept = []  # noqa: RUF012
 
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -102,6 +106,17 @@ class Agent(BaseAlgorithm):
             self.action_space.seed(seed)
             if self.env is not None:
                 self.env.seed(seed)
+
+    @contextlib.contextmanager
+    def learning(self) -> Iterator[None]:
+        """Around all of :meth:`learn`: what others draw at random comes from the agent's seed, and an exception of an
+        environment says which one it was."""
+        with self.randomness.lend_globals():
+            try:
+                yield
+            except Exception as error:
+                note_env_failure(error, self.num_timesteps // self.n_envs)
+                raise
 
     # Schedules.
 
@@ -160,13 +175,7 @@ class Agent(BaseAlgorithm):
             check_rows("The array of rewards", rewards, Field(), self.n_envs)
             check_rows("The array of dones", dones, Field(), self.n_envs)
             self._first_step = False
-        try:
-            check_finite(new_obs, rewards, step)
-        except InvalidRolloutError:
-            if self._vec_normalize_env is not None:  # one environment's NaN is in the statistics, and so in all rows
-                originals = self._vec_normalize_env.get_original_obs(), self._vec_normalize_env.get_original_reward()
-                check_finite(*originals, step)
-            raise
+        self._check_numbers(new_obs, rewards, step)
         for index in np.flatnonzero(dones):
             last = infos[index].get("terminal_observation")
             if last is None:
@@ -176,16 +185,34 @@ class Agent(BaseAlgorithm):
             if self.learns_from_ends or infos[index].get("TimeLimit.truncated", False):
                 check_finite(last, np.zeros(1), step, int(index))
 
+    def keep_statistics(self) -> None:
+        """Keep those of a VecNormalize, to be put back where a step gives numbers that are not finite."""
+        self._kept_statistics = keep(self._vec_normalize_env)
+
+    def _check_numbers(self, observations: Any, rewards: np.ndarray, step: int) -> None:
+        normalizer: Any = self._vec_normalize_env
+        try:
+            if normalizer is not None:  # first, because one environment's NaN gets into the statistics, and so into all rows
+                check_finite(normalizer.old_obs, normalizer.old_reward, step)
+            check_finite(observations, rewards, step)
+        except InvalidRolloutError:
+            put_back(self._kept_statistics)
+            raise
+
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         check_may_learn(self)
+        self.keep_statistics()
         total_timesteps, callback = super()._setup_learn(*args, **kwargs)
         # A copy, because a VecEnv may write its next step into the same array.
         self._last_obs = tree_map(np.array, self._last_obs)
         check_rows("The array of observations", self._last_obs, observation_fields(self.observation_space), self.n_envs)
-        check_finite(self._last_obs, np.zeros(self.n_envs), self.num_timesteps // self.n_envs)
+        self._check_numbers(self._last_obs, np.zeros(self.n_envs), self.num_timesteps // self.n_envs)
         self._first_step = True
         metrics = {"rollout/ep_rew_mean": 0.0, self.shown_metric: 0.0}
-        self.logger.record("hparams", HParam(self.hyperparameters(), metrics), exclude=("stdout", "log", "json", "csv"))
+        # Straight to TensorBoard: whoever reads what was logged finds numbers only.
+        for output in getattr(self.logger, "output_formats", []):
+            if isinstance(output, TensorBoardOutputFormat):
+                output.write({"hparams": HParam(self.hyperparameters(), metrics)}, {"hparams": ()}, self.num_timesteps)
         return total_timesteps, callback
 
     # Logging.
@@ -197,7 +224,7 @@ class Agent(BaseAlgorithm):
     # Saving and loading.
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "update", "randomness", "_first_step", "_scaler_before"]
+        return [*super()._excluded_save_params(), "update", "randomness", "_first_step", "_scaler_before", "_kept_statistics"]
 
     def save(self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
         """As SB3's; the state of the random generators and the agent's name are saved too.
@@ -238,9 +265,7 @@ class Agent(BaseAlgorithm):
         :raises UntrustedFileError: for one with code that the agent needs in order to act
         """
         settings = read_settings(path)
-        withheld: dict[str, str] = {}
-        if not trust:
-            custom_objects, withheld = safe_objects(settings, path, custom_objects)
+        custom_objects, withheld = safe_objects(settings, path, custom_objects, trust)
         load = functools.partial(super().load, path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
         model = load_checked(cls.__name__, cls.saved_settings, path, settings, load, sorted(kwargs))
         if withheld:
@@ -261,10 +286,7 @@ def load_model(cls: type[BaseAlgorithm], path: Any, trust: bool = False, **argum
     """
     if issubclass(cls, Agent):
         return cls.load(path, trust=trust, **arguments)
-    settings = read_settings(path)
-    if trust:
-        return cls.load(path, **arguments)
-    objects, withheld = safe_objects(settings, path, arguments.pop("custom_objects", None))
+    objects, withheld = safe_objects(read_settings(path), path, arguments.pop("custom_objects", None), trust)
     with building():
         model = cls.load(path, custom_objects=objects, **arguments)
     if withheld:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import traceback
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from rlspo.common.trees import ArrayTree
 
 
 class InvalidRolloutError(RuntimeError):
-    """The environment returned NaN or infinite values, or raised: training stopped before these could reach the weights."""
+    """The environment returned NaN or infinite values: training stopped before these could reach the weights."""
 
 
 class DivergedError(RuntimeError):
@@ -26,12 +25,12 @@ class DivergedError(RuntimeError):
     """
 
     def __init__(self, where: str, found: Mapping[str, float], learning_rate: float) -> None:
-        numbers = ", ".join(f"{name} {value:.3g}" for name, value in found.items())
+        numbers = "".join(f"{name} {value:.3g}, " for name, value in found.items())
         high = " It is far above what is usual (1e-5 to 1e-2)." if learning_rate > 0.1 else ""
         super().__init__(
-            f"Learning diverged {where}: {numbers}, learning rate {learning_rate:.3g}.{high} The environment's observations and "
-            "rewards were finite. Weights, optimiser state and statistics are those with which numbers were last finite. Lower "
-            "learning_rate (or let max_grad_norm be smaller, where there is one); if rewards are in the thousands, scale them "
+            f"Learning diverged {where}: {numbers}learning rate {learning_rate:.3g}.{high} Observations and rewards of the "
+            "environment were finite. Weights, optimiser state and statistics are those with which all was last finite. Lower "
+            "learning_rate, or max_grad_norm where there is one; if rewards are in the thousands, scale them "
             "(normalize_rewards=True, or VecNormalize)."
         )
 
@@ -82,7 +81,7 @@ class NotSimulatableError(TypeError):
 
 def _first_bad_env(array: np.ndarray) -> int | None:
     """Index along the first axis of the first entry that is not finite, or None."""
-    if not np.issubdtype(array.dtype, np.floating) or np.isfinite(array).all():
+    if array.dtype.kind != "f" or np.isfinite(array).all():
         return None
     return int(np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))[0])
 
@@ -112,28 +111,6 @@ def check_finite(
                 f"{array[row]}. The weights are as they were after the last update. Mend the environment, or clip its "
                 "output; if the simulation itself diverged, ending the episode there usually helps."
             )
-
-
-def env_failure(error: Exception, step: int) -> InvalidRolloutError:
-    """Explain an exception that came out of ``env.step``.
-
-    :param error: what was raised
-    :param step: environment steps that each environment had taken
-    """
-    index = _failing_env_index(error)
-    where = "An environment" if index is None else f"Environment {index}"
-    return InvalidRolloutError(
-        f"{where} raised {type(error).__name__} at step {step}: {error}. The unfinished rollout was dropped and the "
-        "weights are as they were after the last update; the environment's own traceback stands above."
-    )
-
-
-def _failing_env_index(error: Exception) -> int | None:
-    """SB3's DummyVecEnv keeps the index of the environment it is stepping in a local variable of that name."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        if frame.f_code.co_name == "step_wait" and "env_idx" in frame.f_locals:
-            return int(frame.f_locals["env_idx"])
-    return None
 
 
 def check_number(name: str, value: Any, minimum: float = 0.0, maximum: float = float("inf"), positive: bool = False) -> float:

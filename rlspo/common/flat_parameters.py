@@ -8,6 +8,7 @@ parameters, and the optimiser's state, become views of these vectors: ``state_di
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -87,7 +88,10 @@ class FlatParameters(FlatVector):
         #: What was last written to the optimiser's state: a tensor for each parameter, and its value.
         self._published: list[tuple[Tensor, float]] = []
         self._gradients: list[Tensor] = []
-        if any(parameter in optimizer.state for parameter in self.parameters):
+        if self.adam is None:  # it steps outside and makes a state of its own, if it has taken no step yet
+            for parameter in [p for p, state in optimizer.state.items() if float(state.get("step", 1.0)) == 0.0]:
+                del optimizer.state[parameter]
+        elif any(parameter in optimizer.state for parameter in self.parameters):
             self.adopt_optimizer_state()
 
     def _in_order(self, module: nn.Module) -> list[tuple[str, nn.Parameter]]:
@@ -126,7 +130,7 @@ class FlatParameters(FlatVector):
             del self.optimizer.state[parameter]
 
     def holds(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
-        """Whether the module's trainable parameters still are views of the vector, and the optimiser is ours and does the same.
+        """Whether the module's trainable parameters are views of the vector, and the optimiser is ours and of the same kind.
 
         Replacing a layer, freezing one, ``deepcopy`` and SB3's ``load_from_vector`` all end that.
         """
@@ -169,7 +173,7 @@ class FlatParameters(FlatVector):
         """Take over what the optimiser holds (after a load) and make its Adam moments views of the vectors."""
         if self.adam is None:
             return
-        known = self._published or [(None, 0.0)] * len(self.parameters)
+        known: Sequence[tuple[Tensor | None, float]] = self._published or [(None, 0.0)] * len(self.parameters)
         taken = []
         for parameter, (first, second), (step, count), now in zip(
             self.parameters, self._moments, known, self._counts(), strict=True
@@ -191,7 +195,7 @@ class FlatParameters(FlatVector):
             self.steps.copy_(torch.tensor(each))
         else:
             self.steps = stays(torch.tensor(each, dtype=torch.float64, device=self.values.device))
-        self.publish_steps()
+        self._publish()
 
     def _counts(self) -> list[float]:
         """Steps that each parameter has taken."""
@@ -202,8 +206,11 @@ class FlatParameters(FlatVector):
 
     def publish_steps(self) -> None:
         """Write moments and the number of steps taken to the optimiser's state, where ``state_dict`` looks for them."""
-        if self.adam is None:
+        if self.adam is None or not (self._published or self.steps.any()):  # no step was taken: no state, as in torch
             return
+        self._publish()
+
+    def _publish(self) -> None:
         self._published = []
         for parameter, (first, second), count in zip(self.parameters, self._moments, self._counts(), strict=True):
             step = torch.tensor(count)
@@ -234,7 +241,8 @@ class FlatParameters(FlatVector):
                 there.copy_(found)
                 parameter.grad = there
         for parameter in self.parameters:
-            for hook in [*(parameter._backward_hooks or {}).values()]:
+            hooks: Any = parameter._backward_hooks or {}
+            for hook in [*hooks.values()]:
                 hook(parameter.grad)
 
 

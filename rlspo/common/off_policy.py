@@ -38,11 +38,15 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
     def _setup_model(self) -> None:
         _check_replay_buffer(self.replay_buffer_class, self.observation_space)
         usual = self.n_steps == 1 and not self.optimize_memory_usage
+        given = self.replay_buffer_class
         # SB3's files name SB3's own classes.
-        if usual and self.replay_buffer_class in (None, SB3ReplayBuffer, DictReplayBuffer):
+        ours = usual and given in (None, SB3ReplayBuffer, DictReplayBuffer, ReplayBuffer)
+        if ours:
             self.replay_buffer_class = ReplayBuffer
         with Randomness.fork(self.seed):
             super()._setup_model()
+        if ours:  # files name no buffer of ours, so that SB3's agents can go on from them
+            self.replay_buffer_class = None
         self.policy.generator = self.randomness.predict
 
     def save_replay_buffer(self, path: Any) -> None:
@@ -57,6 +61,7 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
         """As SB3's; the exploration matrices of gSDE come from the agent's own generators."""
+        self.keep_statistics()
         if not self.use_sde:
             return super().collect_rollouts(*args, **kwargs)
         with Randomness.fork(int(self.randomness.numpy.integers(2**31))):
@@ -162,8 +167,10 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
         taken = self.gradient_steps if self.gradient_steps >= 0 else per_training * self.n_envs
         self.decide_on_compiling(steps // per_training * taken)
         name = tb_log_name or type(self).__name__
-        with self.randomness.lend_globals():
-            return super().learn(int(total_timesteps), callback, log_interval, name, reset_num_timesteps, progress_bar)
+        with self.learning():
+            learned = super().learn(int(total_timesteps), callback, log_interval, name, reset_num_timesteps, progress_bar)
+        self.update.publish_steps()
+        return learned
 
     # Loading.
 

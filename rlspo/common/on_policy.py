@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, ClassVar, NoReturn, TypeVar
@@ -18,6 +18,7 @@ from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.common.agent import Agent
+from rlspo.common.callback_locals import LATER, show_locals
 from rlspo.common.collector import Actor, TimeLimits, env_actions, evaluate_in_batches, torch_actor
 from rlspo.common.errors import (
     DivergedError,
@@ -25,12 +26,12 @@ from rlspo.common.errors import (
     check_count,
     check_fraction,
     check_number,
-    env_failure,
 )
 from rlspo.common.precision import convolution_dtype
 from rlspo.common.randomness import Randomness
 from rlspo.common.reward_scaling import RewardScaler
 from rlspo.common.rollout_buffer import Field, RolloutBuffer, observation_fields
+from rlspo.common.sb3_rollouts import adopted_buffer
 from rlspo.common.settings import (
     check_batch_size,
     check_limit,
@@ -172,19 +173,18 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         given = self.rollout_buffer_class
-        stock = given in (None, RolloutBuffer) or given.__module__ == SB3RolloutBuffer.__module__
-        self.rollout_buffer_class = RolloutBuffer if stock else given
-        if not issubclass(self.rollout_buffer_class, RolloutBuffer):
-            raise TypeError(
-                f"rollout_buffer_class is {self.rollout_buffer_class}; it must be a subclass of "
-                "rlspo.common.rollout_buffer.RolloutBuffer, which has all of a rollout's fields by name."
-            )
-        given_kwargs = {name: value for name, value in self.rollout_buffer_kwargs.items() if name != "extra_fields"}
-        self.rollout_buffer_kwargs = {**given_kwargs, "extra_fields": dict(self.extra_fields)}
+        forms_advantages = type(self).estimate_advantages is OnPolicyAgent.estimate_advantages
+        buffer_class = adopted_buffer(RolloutBuffer if given is None else given, RolloutBuffer, forms_advantages)
+        self.rollout_buffer_class = buffer_class
+        # Old files have the agent's own fields there.
+        self.rollout_buffer_kwargs = {
+            name: value for name, value in self.rollout_buffer_kwargs.items() if name != "extra_fields"
+        }
         with Randomness.fork(self.seed):
             super()._setup_model()
+        self.rollout_buffer.declare(self.extra_fields)
         # Files name no buffer of ours, so that SB3's agents, which have their own, can go on from them.
-        self.rollout_buffer_class, self.rollout_buffer_kwargs = None if stock else given, given_kwargs
+        self.rollout_buffer_class = None if buffer_class is RolloutBuffer else given
         self.policy.generator = self.randomness.predict
         self.policy.convolution_dtype = convolution_dtype(self.precision, self.policy, self.device)
         if self.normalize_rewards and self.reward_scaler is None:
@@ -204,9 +204,9 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         new_obs: Any
         try:
             new_obs, rewards, dones, infos = env.step(actions)
-        except Exception as error:
+        except Exception:
             self._check_actions(actions)
-            raise env_failure(error, step) from error
+            raise
         try:
             self.check_step(new_obs, rewards, dones, infos, step)
         except InvalidRolloutError:
@@ -221,6 +221,7 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
 
         :return: False where a callback asked to stop; the rollout is then incomplete
         """
+        self.keep_statistics()
         buffer: Any = rollout_buffer
         observations: Any = self._last_obs
         episode_starts: Any = self._last_episode_starts
@@ -228,14 +229,18 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         buffer.reset()
         if self.use_sde:
             self._reset_noise(env.num_envs)
+        show_locals(callback, self.policy)
         callback.on_rollout_start()
         act = self.make_actor()
         time_limits = TimeLimits()
+        obs_tensor = values = log_probs = LATER  # for callbacks
+        rollout_ended = False
 
         for n_steps in range(n_rollout_steps):
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                 self._reset_noise(env.num_envs)
-            actions, values, log_probs = act(observations)
+            acted_on = observations
+            actions, acted_values, acted_log_probs = act(observations)
             clipped_actions = env_actions(actions, self.policy, self.action_space)
             new_obs, rewards, dones, infos = self._step_env(env, clipped_actions)
             self.num_timesteps += env.num_envs
@@ -250,8 +255,8 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
                 "rewards": rewards,
                 "episode_starts": episode_starts,
             }
-            if values is not None:
-                fields |= {"values": values, "log_probs": log_probs}
+            if acted_values is not None:
+                fields |= {"values": acted_values, "log_probs": acted_log_probs}
             buffer.add(**fields, **self.step_fields(infos))
             for index, info in enumerate(infos):
                 if only_reset(info):
@@ -260,7 +265,8 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
             self._last_obs = observations = tree_map(np.array, new_obs)
             self._last_episode_starts = episode_starts = np.array(dones)
 
-        self._evaluate_rollout(buffer, time_limits, observations, dones, acted_by_torch=values is not None)
+        self._evaluate_rollout(buffer, time_limits, observations, dones, acted_by_torch=acted_values is not None)
+        n_steps, rollout_ended = n_rollout_steps, True
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
@@ -299,16 +305,16 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         """Rows of a whole minibatch: ``batch_size``, or the whole rollout where that is less."""
         return min(self.batch_size, self.n_steps * self.n_envs)
 
-    def minibatches(self) -> Sequence[np.ndarray]:
-        """Row numbers of one epoch's minibatches, in random order: whole ones, ``(minibatch_size,)``, and where these do not
-        divide the rollout a last one of what is left."""
+    def minibatches(self) -> np.ndarray | list[np.ndarray]:
+        """Row numbers of one epoch's minibatches in random order, ``(n_minibatches, minibatch_size)``; a list where the last
+        one is smaller, because ``batch_size`` does not divide the rollout."""
         order = self.randomness.numpy.permutation(np.flatnonzero(self.rollout_buffer.flat("valid")))
         size = self.minibatch_size
         if self.n_steps * self.n_envs % size and len(order):
             return np.split(order, range(size, len(order), size))
         # Where resets leave too little for one whole minibatch, rows are used twice.
         whole = max(len(order) // size, 1) * size
-        return [*np.resize(order, whole).reshape(-1, size)]
+        return np.resize(order, whole).reshape(-1, size)
 
     def updates_per_rollout(self) -> int:
         """Minibatches that one :meth:`train` takes, unless it stops early."""
@@ -462,7 +468,7 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         rollout = self.n_steps * self.n_envs
         self.decide_on_compiling(-(-int(total_timesteps) // rollout) * self.updates_per_rollout())
         name = tb_log_name or type(self).__name__
-        with self.randomness.lend_globals():
+        with self.learning():
             return super().learn(int(total_timesteps), callback, log_interval, name, reset_num_timesteps, progress_bar)
 
     # Saving and loading.

@@ -62,6 +62,19 @@ class ReplayBuffer(SB3ReplayBuffer):
         #: The fields by name; empty until the first transition, so that an agent that only acts needs no memory.
         self.data: dict[str, Any] = {}
 
+    def __getattr__(self, name: str) -> Any:
+        # For code written against SB3: rows are those of one environment, ``(buffer_size, 1, *shape)``, as ``pos`` and
+        # ``size()`` count them, and choices rows of length one. On a CPU without a copy.
+        if name in self.__dict__.get("fields", {}):
+            if not self.data:
+                self._make_room()
+            tree = tree_map(lambda store: store.cpu().numpy()[:, None], self.data[name])
+            if name not in ("observations", "next_observations"):
+                return tree
+            return tree_map(lambda rows, shape: rows.reshape(*rows.shape[:2], *shape), tree, self.obs_shape)
+        hint = " (a time limit is not stored as an end: dones is 0 there)" if name == "timeouts" else ""
+        raise AttributeError(f"{type(self).__name__} has no {name!r}{hint}.")
+
     def _allocate(self, field: Field) -> torch.Tensor:
         shape = (self.buffer_size, *field.shape)
         if self.device.type == "cpu":  # numpy's zeros take memory only where they are written to

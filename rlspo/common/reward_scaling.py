@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 
+from rlspo.common.outliers import FAR, tell, without_outliers
+
 
 class RewardScaler:
     """Divide rewards by the running standard deviation of the discounted return, and clip.
@@ -16,6 +18,9 @@ class RewardScaler:
     :param clip: scaled rewards are clipped to [-clip, clip]
     """
 
+    #: Whether outliers were spoken of.
+    told = False
+
     def __init__(self, gamma: float, n_envs: int, clip: float = 10.0) -> None:
         self.gamma = gamma
         self.clip = clip
@@ -23,11 +28,19 @@ class RewardScaler:
         self.running_return = np.zeros(n_envs)
 
     def update(self, rewards: np.ndarray, dones: np.ndarray) -> None:
-        """Merge the discounted returns of a rollout into the statistics.
+        """Merge the discounted returns of a rollout into the statistics; rewards that are outliers are left out.
 
         :param rewards: raw, ``(n_steps, n_envs)``
         :param dones: whether the step ended its episode, same shape
         """
+        known = self.statistics.count > 1
+        spread = self.scale if known else 0.0
+        if not np.abs(rewards).max() <= FAR * max(spread, 1.0):
+            kept, count = without_outliers(rewards.reshape(-1), 0.0, spread)
+            rewards = kept.reshape(rewards.shape)
+            if count and not self.told:
+                tell("rewards", count)
+                self.told = True
         returns = np.empty(rewards.shape)
         if len(self.running_return) != rewards.shape[1]:
             self.running_return = np.zeros(rewards.shape[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from stable_baselines3.common.buffers import BaseBuffer
 
 from rlspo.common.advantages import generalized_advantages
 from rlspo.common.compilation import stays
+from rlspo.common.sb3_rollouts import SB3Rollouts
 from rlspo.common.trees import tree_map
 
 
@@ -94,7 +96,7 @@ def check_rows(name: str, given: Any, field: Field | dict[str, Field], count: in
         )
 
 
-class RolloutBuffer(BaseBuffer):
+class RolloutBuffer(SB3Rollouts):
     """``n_steps`` steps of ``n_envs`` environments, every field of shape ``(n_steps, n_envs, *field.shape)``.
 
     Collected in numpy (environments speak numpy), read as tensors on the agent's device: without a copy on the CPU,
@@ -121,7 +123,7 @@ class RolloutBuffer(BaseBuffer):
         n_envs: int = 1,
         extra_fields: dict[str, Field | dict[str, Field]] | None = None,
     ) -> None:
-        super().__init__(buffer_size, observation_space, action_space, device, n_envs=n_envs)
+        BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs=n_envs)
         self.gae_lambda = gae_lambda
         self.gamma = gamma
         self.fields: dict[str, Any] = {
@@ -134,36 +136,35 @@ class RolloutBuffer(BaseBuffer):
             "advantages": Field(),
             "returns": Field(),
             "valid": Field((), np.bool_),
-            **(extra_fields or {}),
         }
-        self.data: dict[str, Any] = {name: tree_map(self._allocate, field) for name, field in self.fields.items()}
+        self.data: dict[str, Any] = {}
+        self.declare({**self.fields, **(extra_fields or {})})
         #: Where they lie elsewhere than on a CPU, by name.
         self.on_device: dict[str, Any] = {}
         self.reset()
 
+    def declare(self, fields: Mapping[str, Any]) -> None:
+        """Make room for more fields, by name."""
+        self.fields |= fields
+        self.data |= {name: tree_map(self._allocate, field) for name, field in fields.items()}
+
     def _allocate(self, field: Field) -> np.ndarray:
         return np.zeros((self.buffer_size, self.n_envs, *field.shape), field.dtype)
 
-    def __getattr__(self, name: str) -> Any:
-        # Fields read like attributes (``buffer.returns``), as on SB3's buffers.
-        data = self.__dict__.get("data", {})
-        if name in data:
-            return data[name]
-        raise AttributeError(f"{type(self).__name__} has no field {name!r}; its fields are {', '.join(data)}.")
-
     def reset(self) -> None:
         """Empty the buffer; the memory is kept."""
-        super().reset()
+        BaseBuffer.reset(self)
         self.data["valid"][:] = True
 
     def add(self, *args: Any, **fields: Any) -> None:
         """Record one step of all environments.
 
+        :param args: instead, SB3's arguments: observations, actions, rewards, episode starts, values, log-probabilities
         :param fields: by name, each of shape ``(n_envs, *field.shape)``
         :raises ValueError: where the first of a rollout have another shape, or a type that does not fit
         """
         if args:
-            raise TypeError("Fields are recorded by name: add(observations=..., actions=..., rewards=..., ...).")
+            fields = {**self.named(*args), **fields}
         if self.pos >= self.buffer_size:
             raise IndexError(f"The buffer holds {self.buffer_size} steps and is full; call reset() first.")
         if self.pos == 0:  # once for each rollout: a source does not change what it gives
@@ -202,26 +203,19 @@ class RolloutBuffer(BaseBuffer):
         """
         return 1.0 - np.concatenate([self.data["episode_starts"][1:], np.asarray(dones, np.float32)[None]])
 
-    def compute_returns_and_advantage(
-        self, last_values: np.ndarray, dones: np.ndarray, rewards: np.ndarray | None = None
-    ) -> None:
+    def compute_returns_and_advantage(self, last_values: Any, dones: np.ndarray, rewards: np.ndarray | None = None) -> None:
         """Fill ``advantages`` (GAE) and ``returns`` (advantage plus value, the TD(lambda) target).
 
-        :param last_values: V of the observation after the last step, ``(n_envs,)``
+        :param last_values: V of the observation after the last step, ``(n_envs,)``, or SB3's tensor ``(n_envs, 1)``
         :param dones: whether the last step ended the episode, ``(n_envs,)``
         :param rewards: ``(n_steps, n_envs)``, where they differ from the recorded ones (scaled, or bootstrapped)
         """
         self.data["advantages"][:] = generalized_advantages(
             self.data["rewards"] if rewards is None else rewards,
             self.data["values"],
-            np.asarray(last_values, np.float32),
+            np.asarray(last_values.cpu() if isinstance(last_values, torch.Tensor) else last_values, np.float32).reshape(-1),
             self.continues(dones),
             self.gamma,
             self.gae_lambda,
         )
         self.data["returns"][:] = self.data["advantages"] + self.data["values"]
-
-    def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:
-        """The rows ``batch_inds`` of the merged fields, as tensors (SB3's buffer interface)."""
-        rows = {name: tree_map(lambda array: array[batch_inds], self.flat(name)) for name in self.fields}
-        return {name: tree_map(self.to_torch, tree) for name, tree in rows.items()}

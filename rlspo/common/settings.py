@@ -31,8 +31,8 @@ class _Setting:
                 return
             kind = type(agent).__name__
             raise ValueError(
-                f"{name} is {own[name]!r} since this {kind} was made, and what was built for it cannot change to {value!r}. Save "
-                f"the agent and load it with the new value, {kind}.load(path, env=env, {name}={value!r}), or make another."
+                f"{name} is {own[name]!r} since this {kind} was made, and what was built for it cannot change to {value!r}. "
+                f"Save the agent and load it with the new value, {kind}.load(path, env=env, {name}={value!r}), or make one."
             )
         if self.check is not None:
             self.check(name, value)
@@ -93,8 +93,8 @@ def scheduled(name: str, value: Any, remaining: float) -> float:
     number = float(value(remaining)) if callable(value) else value
     if not 0.0 <= number < float("inf"):
         raise ValueError(
-            f"{name} is a schedule that returned {number} at remaining progress {remaining:.4g} (1 at the start, 0 at the end); "
-            f"it must return a finite number of at least 0. Mend the function that was given as {name}."
+            f"{name} is a schedule that returned {number} at remaining progress {remaining:.4g} (1 at the start, 0 at the "
+            f"end); it must return a finite number of at least 0. Mend the function that was given as {name}."
         )
     return float(number)
 

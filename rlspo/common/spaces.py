@@ -56,9 +56,10 @@ def check_observation_space(space: spaces.Space) -> None:
                 f"{what} of shape {part.shape}; it must hold at least one number in at least one axis, such as shape (1,). "
                 "Wrap the environment: gymnasium.wrappers.ReshapeObservation(env, (1,))."
             )
-        if np.ndim(getattr(part, "nvec", ())) > 1:
+        axes = np.ndim(getattr(part, "nvec", ()))
+        if axes > 1:
             raise ValueError(
-                f"{what} with {np.ndim(part.nvec)} axes; MultiDiscrete observations must have one. Wrap the environment: "
+                f"{what} with {axes} axes; MultiDiscrete observations must have one. Wrap the environment: "
                 "gymnasium.wrappers.FlattenObservation(env), which also makes them one-hot."
             )
     if not parts:

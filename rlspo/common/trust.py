@@ -45,7 +45,7 @@ _PICKLED = ":serialized:"
 
 
 def safe_objects(
-    settings: Mapping[str, Any], path: Any, custom_objects: Mapping[str, Any] | None = None
+    settings: Mapping[str, Any], path: Any, custom_objects: Mapping[str, Any] | None = None, trust: bool = False
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """What stands pickled in a model file, read as data, for ``load(..., custom_objects=...)`` of stable-baselines3.
 
@@ -54,8 +54,11 @@ def safe_objects(
     :param settings: of the file, from :func:`rlspo.common.checkpoints.read_settings`
     :param path: of the file, for messages
     :param custom_objects: the user's own, which go first
+    :param trust: run what cannot be read as data. All else is read as data here, too: old files name modules that are not
+        installed any more, and need none of them
     :return: the objects by name; and the names that are needed for learning and were left out, with what they would have run
     :raises UntrustedFileError: where something that the agent needs in order to act is code
+    :raises IncompatibleModelError: where it cannot be read although the file is trusted
     """
     given = dict(custom_objects or {})
     objects: dict[str, Any] = {"env": None} if "env" in settings else {}  # a name in it would be imported
@@ -67,11 +70,20 @@ def safe_objects(
         try:
             objects[key] = _read(value[_PICKLED])
         except pickle.UnpicklingError as error:
+            why = str(error)
+            if trust:
+                try:
+                    objects[key] = pickle.loads(base64.b64decode(value[_PICKLED]))
+                    continue
+                except Exception as failure:  # anything may come out of a pickle
+                    why = f"{type(failure).__name__}: {failure}"
+                    if key in _NEEDED:
+                        raise IncompatibleModelError(f"{path} was not loaded: its {key} cannot be read, {why}") from failure
             if key in _NEEDED:
                 raise UntrustedFileError(_needed(path, key, error)) from error
-            objects[key] = None if key in _MADE_ANEW else _INSTEAD.get(key, Withheld(key, str(error)))
+            objects[key] = None if key in _MADE_ANEW else _INSTEAD.get(key, Withheld(key, why))
             if key not in _MADE_ANEW:
-                withheld[key] = str(error)
+                withheld[key] = why
     if "_withheld" in settings:
         objects["_withheld"] = withheld
     return {**objects, **given}, withheld
@@ -98,17 +110,21 @@ def _needed(path: Any, key: str, error: pickle.UnpicklingError) -> str:
 
 
 def read_pickle(path: str | pathlib.Path | Any, trust: bool = False) -> Any:
-    """What a pickle file holds: statistics of ``VecNormalize``, or a replay buffer.
+    """What a pickle file holds: statistics of ``VecNormalize``, or a replay buffer. It is read as data wherever it is data.
 
     :param path: of the file, ``.pkl`` may be left out; or an open file
-    :param trust: True: read it as ``pickle`` does, which runs whatever is in it
+    :param trust: True: where it is more, read it as ``pickle`` does, which runs whatever is in it
     :raises UntrustedFileError: where it holds more than data
     :raises IncompatibleModelError: where it is damaged; with ``trust`` anything may be raised
     """
     file: Any = open_path(path, "r", suffix="pkl")
+    place = file.tell()
     try:
-        return pickle.load(file) if trust else safe_pickle.load(file)
+        return safe_pickle.load(file)
     except safe_pickle.UnsafePickleError as error:
+        if trust:
+            file.seek(place)
+            return pickle.load(file)
         raise UntrustedFileError(
             f"{path} was not read: {error}. If you trust whoever wrote it, say trust=True (on the command line: --trust)."
         ) from error

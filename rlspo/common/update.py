@@ -157,7 +157,7 @@ class Update(Compilable):
         named_gradient, (loss, (stats, statistics)) = compute(self.flat.named(values))
         self.statistics.write(statistics, where=active)  # as in SB3, those of the minibatch that target_kl stops at, too
         gradient = self.flat.flatten(named_gradient)
-        limit = hyper["max_grad_norm"] if "max_grad_norm" in hyper else self.max_grad_norm
+        limit = hyper.get("max_grad_norm", self.max_grad_norm)
         parts = gradient.split(self.clip_sizes)
         norms = [part.norm() for part in parts]
         clipped = [part * (limit / (norm + 1e-6)).clamp(max=1.0) for part, norm in zip(parts, norms, strict=True)]
@@ -180,7 +180,7 @@ class Update(Compilable):
     def _within_target(self, active: Tensor, report: Tensor, hyper: dict[str, Tensor]) -> Tensor:
         if not self._stops(hyper):
             return active
-        limit = hyper["target_kl"] if "target_kl" in hyper else self.target_kl
+        limit: Any = hyper.get("target_kl", self.target_kl)
         return active & (report[1 + self.stat_names.index("approx_kl")] <= 1.5 * limit)
 
     def _step(

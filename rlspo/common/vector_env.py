@@ -26,7 +26,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from rlspo.common.trees import tree_map
+from rlspo.common.trees import tree_leaves, tree_map
 
 ARRAY_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 #: Key of an info, under a name that no environment uses.
@@ -87,6 +87,9 @@ class GymnasiumVecEnv(VecEnv):
         # From one seed gymnasium counts up over the environments, just as SB3's `seed` does.
         seed = self._seeds[0]
         observations, vector_info = self.env.reset(seed=None if seed is None else int(seed), options=options or None)
+        rows = len(tree_leaves(observations)[0])
+        if rows != self.num_envs:
+            raise ValueError(_asynchronous(self.env, rows))
         self.reset_infos = split_infos(vector_info, self.num_envs)
         self._begin_episodes(self.num_envs)
         self._reset_seeds()
@@ -95,8 +98,13 @@ class GymnasiumVecEnv(VecEnv):
 
     def step_async(self, actions: np.ndarray) -> None:
         """Keep the actions, ``(n_envs, *action_shape)``, for :meth:`step_wait`."""
-        space = self.env.action_space
-        self._actions = np.asarray(actions, dtype=space.dtype).reshape(space.shape or (self.num_envs,))
+        space = self.env.single_action_space
+        self._actions = np.asarray(actions, dtype=space.dtype)
+        expected = (self.num_envs, *(space.shape or ()))
+        if self._actions.shape != expected:
+            raise ValueError(
+                f"The actions have the shape {self._actions.shape}; they must be one for each environment, {expected}."
+            )
 
     def step_wait(self) -> VecEnvStepReturn:
         """Step all environments; the text of the module says what happens where an episode ends."""
@@ -274,7 +282,8 @@ def split_infos(vector_info: dict[str, Any], num_envs: int) -> list[dict[str, An
         if isinstance(value, dict):
             rows: Sequence[Any] = split_infos(value, num_envs)
         elif isinstance(value, np.ndarray) and value.shape[:1] == (num_envs,):
-            rows = list(value)
+            # Rows of a copy, because the environment may write its next step into the same array.
+            rows = list(value if value.ndim == 1 else value.copy())
         else:
             rows = [value] * num_envs
         for i in _where(vector_info.get(f"_{key}", np.ones(num_envs, dtype=bool))):
@@ -292,12 +301,22 @@ def _check_spaces(env: VectorEnv) -> None:
         )
     if not isinstance(action, ARRAY_SPACES):
         raise ValueError(f"Action space {action} is not supported: use Box, Discrete, MultiDiscrete or MultiBinary.")
-    batch = (env.action_space.shape or (env.num_envs,))[0]
-    if batch != env.num_envs:
-        raise ValueError(
-            f"{env} steps {batch} of its {env.num_envs} environments at a time. Make it with batch_size=0, so that "
-            "every step is a step of every environment."
-        )
+    # Gymnasium prescribes a space of all environments' actions; some (envpool) tell that of one. The actions that they take
+    # are the same, one for each environment.
+    together, single = env.action_space.shape or (), action.shape or ()
+    if together != single and together[:1] != (env.num_envs,):
+        raise ValueError(_asynchronous(env, together[0] if together else 0))
+    config = getattr(env.unwrapped, "config", None)
+    at_a_time = config.get("batch_size") if isinstance(config, dict) else None
+    if at_a_time not in (None, 0, env.num_envs):
+        raise ValueError(_asynchronous(env, at_a_time))
+
+
+def _asynchronous(env: VectorEnv, count: int) -> str:
+    return (
+        f"{env} steps {count} of its {env.num_envs} environments at a time. Make it so that every step is a step of every "
+        "environment: ale_py's AtariVectorEnv with batch_size=0, envpool's with a batch_size of num_envs or without one."
+    )
 
 
 def _where(mask: np.ndarray) -> list[int]:

@@ -11,6 +11,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from torch import nn
 from torch.nn import functional as F
 
+from rlspo.common.outliers import ordinary, tell, without_outliers
 from rlspo.common.spaces import start_of
 from rlspo.common.trees import ArrayTree, Tensor
 
@@ -31,6 +32,8 @@ class RunningNormalizer(nn.Module):
     def __init__(self, shape: tuple[int, ...], clip: float = 10.0) -> None:
         super().__init__()
         self.clip = clip
+        #: Whether outliers were spoken of.
+        self.told = False
         self.register_buffer("mean", torch.zeros(shape))
         self.register_buffer("variance", torch.ones(shape))
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
@@ -41,12 +44,21 @@ class RunningNormalizer(nn.Module):
 
     @torch.no_grad()
     def update(self, observations: np.ndarray) -> None:
-        """Merge a batch ``(N, *shape)`` into the statistics (Chan et al. 1979, in float64)."""
-        batch_mean = observations.mean(axis=0, dtype=np.float64)
-        batch_variance = observations.var(axis=0, dtype=np.float64)
+        """Merge a batch ``(N, *shape)``, without its outliers, into the statistics (Chan et al. 1979, in float64)."""
+        with np.errstate(all="ignore"):  # what is not finite is left out below
+            batch_mean = observations.mean(axis=0, dtype=np.float64)
+            batch_variance = observations.var(axis=0, dtype=np.float64)
         count, added = float(self.count), len(observations)
         total = count + added
         mean, variance = (tensor.cpu().numpy().astype(np.float64) for tensor in (self.mean, self.variance))
+        spread = np.sqrt(variance) if count else np.zeros_like(variance)
+        if not ordinary(batch_mean, batch_variance, added, mean, spread):
+            kept, left_out = without_outliers(observations, mean, spread)
+            if left_out:
+                batch_mean, batch_variance = kept.mean(axis=0), kept.var(axis=0)
+                if not self.told:
+                    tell("observations", left_out)
+                    self.told = True
         delta = batch_mean - mean
         squares = variance * count + batch_variance * added + delta**2 * count * added / total
         self.mean.copy_(torch.as_tensor(mean + delta * added / total))

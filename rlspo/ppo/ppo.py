@@ -43,8 +43,8 @@ class PPO(OnPolicyAgent):
     :param learning_rate: of Adam, or a function of the remaining progress (1 to 0); lower it when ``approx_kl`` or the
         return jump, usual range 3e-5 to 1e-3
     :param n_steps: steps per environment and rollout; more gives better advantages and fewer, larger updates (128 to 4096)
-    :param batch_size: minibatch size; larger is faster per step (64 to 4096). Where it does not divide ``n_steps * n_envs``, the
-        last minibatch of an epoch is smaller, as in SB3, and is not compiled
+    :param batch_size: minibatch size; larger is faster per step (64 to 4096). Where it does not divide ``n_steps * n_envs``,
+        the last minibatch of an epoch is smaller, as in SB3, and is not compiled
     :param n_epochs: passes over a rollout; more learns more from it until ``approx_kl`` grows (3 to 20)
     :param gamma: discount factor; nearer to 1 looks farther ahead (0.9 to 0.9999)
     :param gae_lambda: 0: one-step advantages (biased, quiet), 1: Monte Carlo (unbiased, noisy); usual 0.9 to 0.99

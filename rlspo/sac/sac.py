@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import math
+from typing import Any, ClassVar, NoReturn
 
+import numpy as np
 import torch
 from stable_baselines3 import SAC as SB3SAC
 from stable_baselines3.common.buffers import ReplayBuffer as SB3ReplayBuffer
@@ -13,12 +15,20 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-from rlspo.common.errors import check_choice
+from rlspo.common.errors import DivergedError, check_choice, check_count, check_fraction, check_number
 from rlspo.common.off_policy import OffPolicyAgent
 from rlspo.common.precision import PRECISIONS, bfloat16_is_fast
+from rlspo.common.settings import fixed_setting, setting
 from rlspo.sac.moe import MoeSACCnnPolicy, MoeSACMultiInputPolicy, MoeSACPolicy
 from rlspo.sac.policies import SACCnnPolicy, SACMultiInputPolicy, SACPolicy, functional_sac_policy_class
-from rlspo.sac.settings import check_actions, check_settings
+from rlspo.sac.settings import (
+    check_actions,
+    check_ent_coef,
+    check_gradient_steps,
+    check_settings,
+    check_target_entropy,
+    check_train_freq,
+)
 from rlspo.sac.update import Parameters, SACUpdate, Transitions
 
 Tensor = torch.Tensor
@@ -89,6 +99,20 @@ class SAC(OffPolicyAgent, SB3SAC):
     }
     saved_settings: ClassVar[set[str]] = {"target_entropy", "tau"}
     shown_metric: ClassVar[str] = "train/critic_loss"
+
+    batch_size = setting(check_count)
+    tau = setting(check_fraction)
+    gamma = setting(check_fraction, then="_tell_buffer")
+    learning_starts = setting(check_number)
+    gradient_steps = setting(check_gradient_steps)
+    target_update_interval = setting(check_count)
+    train_freq = setting(check_train_freq, then="_convert_train_freq")
+    ent_coef = setting(check_ent_coef, then="_set_ent_coef")
+    target_entropy = setting(check_target_entropy, then="_set_target_entropy")
+    buffer_size = fixed_setting()
+    n_steps = fixed_setting()
+    use_sde = fixed_setting()
+    precision = fixed_setting()
 
     def __init__(
         self,
@@ -231,34 +255,90 @@ class SAC(OffPolicyAgent, SB3SAC):
         update.use_compiled(compiled, or_eager=self.compile == "auto")
         return update
 
+    # Settings changed later.
+
+    def _tell_buffer(self) -> None:
+        buffer: Any = self.replay_buffer
+        if hasattr(buffer, "gamma"):  # one of returns over several steps
+            buffer.gamma = self.gamma
+
+    def _set_ent_coef(self) -> None:
+        """A fixed coefficient may be another one."""
+        if self.ent_coef_optimizer is not None or isinstance(self.ent_coef, str):
+            raise ValueError(
+                f"ent_coef cannot change to {self.ent_coef!r}: it {'is learned' if self.ent_coef_optimizer else 'is fixed'} "
+                "since this SAC was made, and only a fixed number can become another. Save the agent and load it with the new "
+                f"value, SAC.load(path, env=env, ent_coef={self.ent_coef!r}); of a learned one set model.log_ent_coef.data."
+            )
+        self.ent_coef_tensor = torch.tensor(float(self.ent_coef), device=self.device)
+
+    def _set_target_entropy(self) -> None:
+        if self.target_entropy == "auto":
+            vars(self)["target_entropy"] = -float(np.prod(self.action_space.shape or ()))
+
     # Learning.
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
-        """Take ``gradient_steps`` steps on minibatches of ``batch_size`` transitions."""
+        """Take ``gradient_steps`` steps on minibatches of ``batch_size`` transitions.
+
+        :raises DivergedError: where a loss or weights become NaN or infinite
+        """
+        if gradient_steps == 0:
+            return
+        self._update_learning_rate(self._optimizers())
         if not self.update.holds() or (self.ent_coef_optimizer is not None and not self._holds_temperature()):
             self.update.publish_steps()
             self.update = self._new_update(self.update.compiled)
-        self._update_learning_rate([*self.update.optimizers.values()])
         hyper = self.hyper()
         self.policy.set_training_mode(True)
         reports = []
+        self.update.use_size(batch_size)
+        self.update.refresh()
+        # Copies are dear where a training is one step: they are made in one of a hundred.
+        now_and_then = self._n_updates // 100 != (self._n_updates + gradient_steps) // 100 or self._n_updates == 0
+        if now_and_then:
+            self.update.last_good.note()
+        before: Any = None
         for step in range(gradient_steps):
+            if step == gradient_steps - 1 and (now_and_then or self.update.watched()):
+                before = self.update.before_step()
             data, rows = self._minibatch(batch_size)
             follow = step % self.target_update_interval == 0
             noise = {when: self.policy.draw_noise(batch_size, self.randomness.torch) for when in ("now", "next")}
             if self.use_sde:
                 noise["next"] = noise["now"]  # one exploration matrix for both, as in SB3
             reports.append(self.update(data, rows, hyper if follow else {**hyper, "tau": hyper["tau"] * 0}, noise))
+        if before is not None:
+            self.update.show_gradients(before)
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        means = torch.stack(reports).mean(dim=0).tolist()
-        for name, value in zip(self.update.stat_names, means, strict=True):
+        sums = torch.stack([part.values.sum() for part in self.update.parts.values()])
+        *means, finite = torch.cat([torch.stack(reports).mean(dim=0), sums.isfinite().all().reshape(1)]).tolist()
+        found = dict(zip(self.update.stat_names, means, strict=True))
+        if not finite or not all(math.isfinite(found[name]) for name in found if "loss" in name or name == "ent_coef"):
+            self._stop(f"at update {self._n_updates}", found)
+        self.update.last_good.trust()
+        for name, value in found.items():
             self.logger.record(name if "/" in name else f"train/{name}", value)
+
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
+        optimizers = [self.actor.optimizer, self.critic.optimizer]
+        return optimizers if self.ent_coef_optimizer is None else [*optimizers, self.ent_coef_optimizer]
+
+    def _stop(self, where: str, found: dict[str, float]) -> NoReturn:
+        self.update.last_good.restore()
+        raise DivergedError(where, found, self.actor.optimizer.param_groups[0]["lr"])
+
+    def _sample_action(self, *args: Any, **kwargs: Any) -> tuple[np.ndarray, np.ndarray]:
+        actions, buffer_actions = super()._sample_action(*args, **kwargs)
+        if not np.isfinite(buffer_actions).all():
+            self._stop(f"at update {self._n_updates}: the policy's actions are NaN or infinite", {})
+        return actions, buffer_actions
 
     def hyper(self) -> dict[str, Tensor]:
         """Scalars of the update that may change during training."""
         scalars = {
-            "learning_rate": self.lr_schedule(self._current_progress_remaining),
+            "learning_rate": self.actor.optimizer.param_groups[0]["lr"],
             "gamma": self.gamma,
             "tau": self.tau,
         }
@@ -282,6 +362,7 @@ class SAC(OffPolicyAgent, SB3SAC):
         """As SB3's; weights and optimiser states are copied into the update's vectors."""
         super().set_parameters(load_path_or_dict, exact_match, device)
         self.update.adopt_optimizer_state()
+        self.update.last_good.forget()
 
 
 def _as_parameter(log_ent_coef: Any, optimizer: torch.optim.Optimizer) -> nn.Parameter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gymnasium import spaces
+from stable_baselines3.common.type_aliases import TrainFreq
 
 from rlspo.common.errors import check_count, check_fraction, check_number
 
@@ -35,11 +36,10 @@ def check_settings(
     check_fraction("gamma", gamma)
     check_count("target_update_interval", target_update_interval)
     check_count("n_steps", n_steps)
-    if gradient_steps not in (-1, 0):
-        check_count("gradient_steps", gradient_steps)
-    _check_train_freq(train_freq)
-    _check_entropy("ent_coef", ent_coef, minimum=0.0)
-    _check_entropy("target_entropy", target_entropy, minimum=float("-inf"))
+    check_gradient_steps("gradient_steps", gradient_steps)
+    check_train_freq("train_freq", train_freq)
+    check_ent_coef("ent_coef", ent_coef)
+    check_target_entropy("target_entropy", target_entropy)
 
 
 def check_actions(space: spaces.Space) -> None:
@@ -52,13 +52,31 @@ def check_actions(space: spaces.Space) -> None:
         raise ValueError(f"SAC takes actions of a Box, and the environment's are {space}.{others}")
 
 
-def _check_train_freq(value: Any) -> None:
+def check_gradient_steps(name: str, value: Any) -> None:
+    """A number of minibatches, or -1 for as many as steps were collected."""
+    if value not in (-1, 0):
+        check_count(name, value)
+
+
+def check_ent_coef(name: str, value: Any) -> None:
+    """``"auto"``, ``"auto_0.1"`` or a number."""
+    _check_entropy(name, value, minimum=0.0)
+
+
+def check_target_entropy(name: str, value: Any) -> None:
+    """``"auto"`` or a number of nats."""
+    _check_entropy(name, value, minimum=float("-inf"))
+
+
+def check_train_freq(name: str, value: Any) -> None:
     """A number of steps, or a pair of a number and its unit."""
+    if isinstance(value, TrainFreq):
+        return
     if isinstance(value, list | tuple):
         if len(value) != 2 or value[1] not in ("step", "episode"):
-            raise ValueError(f"train_freq is {value!r}; it must be a number of steps or a pair, such as (1, 'episode').")
+            raise ValueError(f"{name} is {value!r}; it must be a number of steps or a pair, such as (1, 'episode').")
         value = value[0]
-    check_count("train_freq", value)
+    check_count(name, value)
 
 
 def _check_entropy(name: str, value: Any, minimum: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from torch import nn
 
 from rlspo.common.compilation import Compilable
 from rlspo.common.flat_parameters import FlatParameters, FlatVector
+from rlspo.common.last_good import LastGood
 from rlspo.common.running_statistics import Recording, RunningStatistics, statistic_names
 from rlspo.common.trees import tree_map
 
@@ -93,7 +95,13 @@ class SACUpdate(Compilable):
                 )
         self.device = self.target.values.device
         self.stat_names: list[str] = []
+        self.last_good = LastGood(self._everything)
         self.use_compiled(False)
+
+    def _everything(self) -> list[Tensor]:
+        """All that a step changes, and the statistics of the networks."""
+        vectors = [(part.values, part.first_moment, part.second_moment, part.steps) for part in self.parts.values()]
+        return [*itertools.chain(*vectors), self.target.values, *self.policy.buffers()]
 
     def pure_function(self) -> Callable[..., Tensor]:
         """A whole step."""
@@ -106,6 +114,24 @@ class SACUpdate(Compilable):
         same &= self.optimizers["critic"] is self.policy.critic.optimizer
         same &= self.statistics.held_by(self.policy) and self.target_statistics.held_by(self.policy)
         return same and all(parts) and self.target.holds_all([*self.policy.critic_target.parameters()])
+
+    def refresh(self) -> None:
+        """Take over what was changed on the optimisers since the last step."""
+        if any([part.refresh() for part in self.parts.values()]):
+            self.last_good.forget()
+
+    def before_step(self) -> list[Any]:
+        """What :meth:`show_gradients` needs from before a step."""
+        return [part.before_step() for part in self.parts.values()]
+
+    def show_gradients(self, before: list[Any]) -> None:
+        """See :meth:`~rlspo.common.flat_parameters.FlatParameters.show_gradients`."""
+        for part, one in zip(self.parts.values(), before, strict=True):
+            part.show_gradients(one)
+
+    def watched(self) -> bool:
+        """Whether somebody's hooks wait for gradients."""
+        return any(parameter._backward_hooks for part in self.parts.values() for parameter in part.parameters)
 
     def publish_steps(self) -> None:
         """Write the number of steps taken to the optimisers' states."""
@@ -131,7 +157,8 @@ class SACUpdate(Compilable):
         with torch.no_grad():
             if not self.stat_names:
                 self.stat_names = [*self._stats(states, data, indices, hyper, noise)]
-            return self.kept(self._function(states, self.target.values, data, indices, hyper, noise))
+            function = self.function_for(len(indices))
+            return self.kept(function(states, self.target.values, data, indices, hyper, noise))
 
     def _stats(self, states: dict[str, State], *given: Any) -> dict[str, Tensor]:
         """The statistics of a step that is not taken."""

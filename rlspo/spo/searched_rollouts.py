@@ -102,11 +102,6 @@ class SearchedRollouts(OnPolicyAgent):
     def make_actor(self) -> Actor:
         assert self.planner is not None and self.env is not None
         env, planner = self.env, self.planner
-        known = self.rollout_buffer.fields["root_weights"].shape[0]
-        if self.n_particles != known:
-            raise ValueError(
-                f"n_particles is {self.n_particles}, but the agent was made for {known}, as were its buffers. Make another."
-            )
         planner.settings = self.search_settings()
         planner.temperature, planner.generator = self.search_temperature(), self.randomness.torch
         planner.model_steps, planner.seconds = 0.0, 0.0
@@ -165,10 +160,18 @@ class SearchedRollouts(OnPolicyAgent):
         self.replay.form_returns(AveragedCritic(self.policy, self.update), scale)
         return self.replay.tensors((*MINIBATCH_FIELDS.values(), *self.extra_fields))
 
+    def _tell_buffers(self) -> None:
+        super()._tell_buffers()
+        self.replay.gamma, self.replay.gae_lambda = self.gamma, self.gae_lambda
+
     def minibatches(self) -> np.ndarray:
         """Rows of the replay, drawn anew for each minibatch, ``(gradient_steps, batch_size)``."""
         rows = np.flatnonzero(self.replay.flat("valid"))
         return self.randomness.numpy.choice(rows, (self.gradient_steps, self.batch_size))
+
+    @property
+    def minibatch_size(self) -> int:
+        return self.batch_size
 
     def updates_per_rollout(self) -> int:
         return self.gradient_steps

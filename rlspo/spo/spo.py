@@ -12,6 +12,7 @@ from stable_baselines3.common.type_aliases import Schedule
 
 from rlspo.common.compilation import stays
 from rlspo.common.errors import check_count, check_fraction, check_number
+from rlspo.common.settings import check_limit, check_positive, fixed_setting, setting
 from rlspo.common.update import Minibatch, Parameters
 from rlspo.policies.actor_critic import adopted_policy_class
 from rlspo.spo import losses
@@ -25,7 +26,7 @@ from rlspo.spo.policies import (
     SPOPolicy,
 )
 from rlspo.spo.searched_rollouts import SearchedRollouts
-from rlspo.spo.temperature import check_divergence, temperature_for
+from rlspo.spo.temperature import check_divergence, check_temperature, temperature_for
 from rlspo.spo.update import TargetUpdate
 
 Tensor = torch.Tensor
@@ -95,6 +96,19 @@ class SPO(SearchedRollouts):
         "MoeMultiInputPolicy": MoeSPOMultiInputPolicy,
     }
     saved_settings: ClassVar[set[str]] = {"n_particles", "batch_size"}
+    coefficients: ClassVar[tuple[str, ...]] = ("vf_coef", "tau")
+    gradient_steps = setting(check_count)
+    depth = setting(check_count)
+    temperature = setting(check_temperature)
+    search_kl = setting(check_positive)
+    policy_kl = setting(check_limit, then="_set_bounds")
+    spread_kl = setting(check_positive, then="_set_bounds")
+    tau = setting(check_fraction)
+    n_particles = fixed_setting(check_count)
+    replay_rollouts = fixed_setting(check_count)
+    root_noise = fixed_setting()
+    root_alpha = fixed_setting()
+    dual_learning_rate = fixed_setting()
 
     def __init__(
         self,
@@ -144,8 +158,7 @@ class SPO(SearchedRollouts):
             )
         if policy_kl is not None:
             check_number("policy_kl", policy_kl, positive=True)
-        if temperature != "auto":
-            check_number("temperature", temperature, positive=True)
+        check_temperature("temperature", temperature)
         self.gradient_steps = check_count("gradient_steps", gradient_steps)
         self.replay_rollouts = check_count("replay_rollouts", replay_rollouts)
         self.n_particles, self.depth = check_count("n_particles", n_particles), check_count("depth", depth)
@@ -197,7 +210,7 @@ class SPO(SearchedRollouts):
         likelihood, divergences = self.m_step(actor, average, batch.extra["root_actions"], batch.extra["root_weights"])
         price, multiplier_loss = losses.penalties(divergences, parameters["raw_multipliers"], self.bounds)
         value_loss = (values - batch.returns).square().mean()
-        loss = price - likelihood + multiplier_loss + 0.5 * self.vf_coef * value_loss
+        loss = price - likelihood + multiplier_loss + 0.5 * self.coefficient("vf_coef", batch) * value_loss
         return loss, {"policy_loss": -likelihood, "value_loss": value_loss, **self.divergence_stats(divergences)}
 
     def e_step(self) -> float:
@@ -242,13 +255,17 @@ class SPO(SearchedRollouts):
             raise ValueError(f"learning_rate is at most {highest}; the multipliers' rate is in its units. Give more than 0.")
         return highest
 
+    def _set_bounds(self) -> None:
+        """What the divergences of policy and average may be."""
+        apart = bool(self.policy.bounds_spread)
+        bound = self.policy_kl or (0.05 if apart else 0.01)
+        per_part = len(self.policy.raw_multipliers) // (1 + apart)
+        self.bounds = torch.tensor([bound] * per_part + [self.spread_kl] * (per_part * apart), device=self.device)
+
     def _new_update(self, compiled: bool = False) -> TargetUpdate:
         policy = self.policy
         policy.make_functional()
-        apart = bool(policy.bounds_spread)
-        bound = self.policy_kl or (0.05 if apart else 0.01)
-        per_part = len(policy.raw_multipliers) // (1 + apart)
-        self.bounds = torch.tensor([bound] * per_part + [self.spread_kl] * (per_part * apart), device=self.device)
+        self._set_bounds()
         update = TargetUpdate(
             self._whole_loss, policy, policy.optimizer, self.max_grad_norm, target=policy.target, tau=self.tau
         )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 
+from rlspo.common.errors import check_number
 from rlspo.spo.search import search_divergence
 
 Tensor = torch.Tensor
@@ -54,3 +56,9 @@ def check_divergence(search_kl: float, n_particles: int) -> None:
             f"search_kl is {search_kl}, but {n_particles} particles stray at most {math.log(n_particles):.3g} nats from the "
             "policy, the logarithm of their number. Give less, or more n_particles."
         )
+
+
+def check_temperature(name: str, value: Any) -> None:
+    """``"auto"``, or a finite number above 0."""
+    if value != "auto":
+        check_number(name, value, positive=True)

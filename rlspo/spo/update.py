@@ -17,11 +17,11 @@ class TargetUpdate(Update):
     """An :class:`~rlspo.common.update.Update` with an exponential moving average of the parameters.
 
     :param target: vector of the average, as long as the parameters; written to
-    :param tau: how far the average goes towards the parameters at a step
+    :param tau: how far the average goes towards the parameters at a step, where ``hyper`` does not say
     """
 
     def __init__(self, *args: Any, target: Tensor, tau: float, **kwargs: Any) -> None:
-        self.target, self.tau = stays(target), tau
+        self.target, self.tau = stays(target), torch.tensor(tau, device=target.device)
         super().__init__(*args, **kwargs)
 
     def target_parameters(self) -> dict[str, Tensor]:
@@ -30,13 +30,13 @@ class TargetUpdate(Update):
 
     def _step(self, values: Tensor, *given: Any) -> Tensor:
         report = super()._step(values, *given)
-        self._follow(values)
+        self._follow(values, given[-2])
         return report
 
-    def _step_outside(self, *given: Any) -> None:
-        super()._step_outside(*given)
-        self._follow(self.flat.values)
+    def _step_outside(self, gradient: Tensor, report: Tensor, hyper: dict[str, Tensor]) -> None:
+        super()._step_outside(gradient, report, hyper)
+        self._follow(self.flat.values, hyper)
 
-    def _follow(self, values: Tensor) -> None:
+    def _follow(self, values: Tensor, hyper: dict[str, Tensor]) -> None:
         self.flat.named(values)["raw_multipliers"].clamp_(min=LOWEST_RAW)
-        self.target.lerp_(values, self.tau)
+        self.target.lerp_(values, hyper.get("tau", self.tau))

@@ -48,8 +48,8 @@ a file of hyperparameters looks like this (arguments of the agent stand beside t
       net_arch: [128, 128]
       activation_fn: relu
 
-Ctrl-C or SIGTERM stops after the current step and saves the agent. Exit code: 0 done, 1 training failed,
-2 a mistake in what was given, 130 stopped by Ctrl-C, 143 stopped by SIGTERM."""
+Ctrl-C, SIGTERM or SIGHUP stops after the current step and saves the agent. Exit code: 0 done, 1 training failed or the
+agent had to be saved elsewhere, 2 a mistake in what was given, 129 stopped by SIGHUP, 130 by Ctrl-C, 143 by SIGTERM."""
 
 
 def build_parser() -> Parser:

@@ -28,6 +28,7 @@ from stable_baselines3.common.vec_env import (
 
 from rlspo.common.checked_env import CheckedDummyVecEnv
 from rlspo.common.errors import nearest
+from rlspo.common.normalizers import bound
 from rlspo.common.randomness import fresh_state, restore_globals
 from rlspo.zoo.allowed import check_kind
 from rlspo.zoo.config import Pieces, Settings
@@ -248,6 +249,7 @@ class EnvRecipe:
         if self.normalize is not None:
             frozen = {} if training else {"training": False, "norm_reward": False}
             env = VecNormalize(env, **{**self.normalize, **frozen})
+            bound(env)
         if self.frame_stack is not None and self.frame_stack > 1:
             env = VecFrameStack(env, self.frame_stack)
         # As the agents do, so that the environments of training and of evaluation are wrapped alike.

@@ -93,7 +93,7 @@ def was_normalised(settings: dict[str, Any]) -> bool:
 
     On-policy agents keep an original observation only there; off-policy agents always do, so of these nothing is known.
     """
-    return "replay_buffer_class" not in settings and settings.get("_last_original_obs") is not None
+    return "learning_starts" not in settings and settings.get("_last_original_obs") is not None
 
 
 def steps_in_name(file: Path) -> int | None:

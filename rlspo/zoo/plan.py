@@ -28,6 +28,7 @@ from rlspo.zoo.errors import UserError
 from rlspo.zoo.hyperparams import COMMAND_LINE, agent_defaults, find_file, other_versions, resolve
 from rlspo.zoo.model_files import settings_of
 from rlspo.zoo.parser import draw_seed
+from rlspo.zoo.rl_zoo3 import called_here
 from rlspo.zoo.run_models import check_whole
 from rlspo.zoo.values import merged, plain
 
@@ -173,7 +174,7 @@ def _agent(name: str) -> type[BaseAlgorithm]:
     try:
         return agent_class(name)
     except (ValueError, ImportError) as error:
-        raise UserError(f"--algo: {error}") from error
+        raise UserError(f"--algo: {error}{called_here(name)}") from error
 
 
 def _overrides(args: argparse.Namespace) -> dict[str, tuple[Any, str]]:

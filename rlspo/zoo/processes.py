@@ -110,7 +110,7 @@ class _Remote:
         """What happened to the worker, in words."""
         if self.hangs:
             return WorkerLost(
-                f"Environment {self.index} has not answered for {PATIENCE:.0f} s; its process {self.process.pid} hangs."
+                f"Environment {self.index} has not answered for {PATIENCE:.0f} s; its process {self.process.pid} hangs"
             )
         self.process.join(1.0)
         code = self.process.exitcode
@@ -118,7 +118,7 @@ class _Remote:
         if code is not None and code < 0:
             how = f"was killed by {signal.Signals(-code).name}"
             how += ", perhaps for lack of memory" if code == -signal.SIGKILL else ""
-        return WorkerLost(f"The process {self.process.pid} of environment {self.index} {how}.")
+        return WorkerLost(f"The process {self.process.pid} of environment {self.index} {how}")
 
 
 class ProcessVecEnv(SubprocVecEnv):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from rlspo.common.files import whole
+from rlspo.common.off_policy import OffPolicyAgent
 from rlspo.zoo import display
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.fit import misfit
 from rlspo.zoo.run_folder import RunFolder
 from rlspo.zoo.run_models import folder_of
 
@@ -43,9 +46,10 @@ def memory_of(model_file: Path) -> Path:
     return RunFolder.existing(folder_of(model_file) or model_file.parent).replay_buffer
 
 
-def take_up(model: BaseAlgorithm, model_file: Path) -> None:
+def take_up(model: BaseAlgorithm, model_file: Path, trust: bool) -> None:
     """Give an agent that goes on the memory that was kept with it; say so where there is none.
 
+    :param trust: run whatever code is in the memory
     :raises UserError: for a memory that does not fit
     """
     if not isinstance(model, OffPolicyAlgorithm):
@@ -60,13 +64,16 @@ def take_up(model: BaseAlgorithm, model_file: Path) -> None:
         )
         return
     try:
-        model.load_replay_buffer(str(file))
+        of_any_class: Any = model  # rlspo's way to read a memory does for SB3's agents, too
+        OffPolicyAgent.load_replay_buffer(of_any_class, str(file), trust=trust)
         buffer = model.replay_buffer
         assert buffer is not None
-        wanted = (model.observation_space, model.action_space, model.n_envs)
-        found = (buffer.observation_space, buffer.action_space, buffer.n_envs)
-        if wanted != found:
-            raise ValueError(f"it is of {found[2]} environments with {found[0]} and {found[1]}, not of {wanted}")
+        why = misfit(buffer.observation_space, model.observation_space, acted=False)
+        why = why or misfit(buffer.action_space, model.action_space, acted=True)
+        if buffer.n_envs != model.n_envs:
+            why = f"It is of {buffer.n_envs} environments side by side, not of {model.n_envs}"
+        if why is not None:
+            raise ValueError(why)
     except Exception as error:  # anything may come out of a pickle
         raise UserError(
             f"--trained-agent: {file} cannot be gone on with. {type(error).__name__}: {error}\n"

@@ -14,6 +14,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
 from rlspo.attacks import ATTACKS, attacked_evaluation
+from rlspo.zoo.files import write_text
 
 _VECTOR_RADIUS = 0.075
 _IMAGE_RADIUS = 1 / 255
@@ -44,7 +45,7 @@ class Report:
         summary = {name: {"mean": float(np.mean(of)), "std": float(np.std(of))} for name, of in episodes.items()}
         attack = {"epsilon": self.epsilon, "units": self.units, "inner_steps": INNER_STEPS}
         data = {**about, "attack": attack, "summary": summary, "returns": episodes}
-        file.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        write_text(file, json.dumps(data, indent=2) + "\n")
 
 
 def radius(model: BaseAlgorithm, asked: float | None) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 from rlspo.common.files import is_partial
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.model_files import steps_in_name
-from rlspo.zoo.run_folder import RunFolder, number_of
+from rlspo.zoo.run_folder import RunFolder, number_of, read_status
 
 #: A checkpoint that lies this close to the steps asked for is taken: training saves between rollouts, not at round numbers.
 _CLOSE = 0.1
@@ -55,7 +55,14 @@ def choose_model(folder: Path, which: str) -> tuple[str, Path]:
     :raises UserError: if it is not there, with what is
     """
     run = RunFolder.existing(folder)
-    return choose(folder, {"last": run.last_model, "best": run.best_model}, checkpoints_of(folder), which)
+    try:
+        return choose(folder, {"last": run.last_model, "best": run.best_model}, checkpoints_of(folder), which)
+    except UserError as error:
+        status = read_status(run) or {}
+        if status.get("state") not in ("running", "killed"):
+            raise
+        how = "is still under way" if status["state"] == "running" else "was killed, or its machine went down"
+        raise UserError(f"{error} The run {how}, after {status.get('num_timesteps')} steps.") from error
 
 
 def choose(folder: Path, named: dict[str, Path], checkpoints: list[tuple[int, Path]], which: str) -> tuple[str, Path]:

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.utils import check_for_correct_spaces
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.common.agent import load_model
 from rlspo.common.errors import UntrustedFileError
@@ -26,19 +25,20 @@ from rlspo.zoo.config import RunConfig, Settings
 from rlspo.zoo.env_kwargs import overlaid
 from rlspo.zoo.envs import EnvRecipe, check_env_kwargs, find_spec
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.model_files import algo_of, check_statistics, settings_of, was_normalised
+from rlspo.zoo.fit import misfit
+from rlspo.zoo.model_files import algo_of, settings_of, was_normalised
 from rlspo.zoo.parser import Pairs, add_trust, threads, whole_number
 from rlspo.zoo.plan import check_device, evaluation_recipe
+from rlspo.zoo.rl_zoo3 import called_here
 from rlspo.zoo.run_folder import RunFolder
 from rlspo.zoo.run_models import checkpoints_of, choose_model, existing_file, folder_of, kind_of, latest_run
+from rlspo.zoo.saved_statistics import adopt_statistics, reward_statistics_for, statistics_for
 from rlspo.zoo.values import merged
 
 __all__ = ["WRAPPING", "SavedAgent", "add_agent_flags", "agent_from", "checkpoints_of", "find_agent"]
 
 #: Keys of a block that say how an environment is wrapped; with a model file alone, the user gives them.
 WRAPPING = ("env_wrapper", "vec_env_wrapper", "frame_stack", "normalize", "monitor_kwargs")
-# Of VecNormalize: what decides how observations look.
-_STATISTICS = ("obs_rms", "ret_rms", "norm_obs", "norm_obs_keys", "clip_obs", "epsilon")
 
 
 @dataclass(frozen=True)
@@ -151,13 +151,13 @@ class SavedAgent:
 
         :raises UserError: with both spaces
         """
-        try:
-            check_for_correct_spaces(env, model.observation_space, model.action_space)
-        except ValueError as error:
+        why = misfit(model.observation_space, env.observation_space, acted=False)
+        why = why or misfit(model.action_space, env.action_space, acted=True)
+        if why is not None:
             raise UserError(
-                f"{self.model_file} does not fit {self.env}. {error}\n"
+                f"{self.model_file} does not fit {self.env}. {why}\n"
                 "If it was trained in wrappers, name them: -params frame_stack:4 env_wrapper:package.module.Wrapper"
-            ) from error
+            )
 
 
 def find_agent(
@@ -194,7 +194,7 @@ def find_agent(
     given = {"algo": algo, "env": env, "env_kwargs": env_kwargs, "vecnormalize": vecnormalize, "wrapping": wrapping}
     of_run: dict[str, Any] = {"env_kwargs": {}, "wrapping": {}, "gym_packages": []}
     if folder is not None and rl_zoo3.record_in(folder) is not None:
-        of_run = rl_zoo3.description_of(folder, WRAPPING)
+        of_run = rl_zoo3.description_of(folder, WRAPPING, model_file)
     elif folder is not None:
         config = RunConfig.read(RunFolder.existing(folder).config)
         of_run |= {"algo": config.algo, "env": config.env, "gym_packages": config.gym_packages}
@@ -211,7 +211,7 @@ def find_agent(
     packages = [*of_run["gym_packages"], *gym_packages]
     recipe = _recipe(config, say["env"], say["env_kwargs"], packages, say["wrapping"])
     certain = was_normalised(told)
-    statistics = _statistics(model_file, recipe, say.get("vecnormalize"), certain)
+    statistics = statistics_for(model_file, recipe, say.get("vecnormalize"), certain)
     normalize = None if statistics is None else recipe.normalize or {}
     return SavedAgent(
         model_file=model_file,
@@ -223,7 +223,7 @@ def find_agent(
         which=kind,
         num_timesteps=int(told.get("num_timesteps", 0)),
         statistics=statistics,
-        reward_statistics=statistics or _reward_statistics(model_file, recipe, certain),
+        reward_statistics=statistics or reward_statistics_for(model_file, recipe, certain),
         trust=trust,
     )
 
@@ -278,7 +278,7 @@ def _check_agent(algo: str) -> None:
     try:
         agent_class(algo)
     except (ValueError, ImportError) as error:
-        raise UserError(f"--algo: {error}") from error
+        raise UserError(f"--algo: {error}{called_here(algo)}") from error
 
 
 def _recipe(
@@ -314,61 +314,6 @@ def _changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
         return Settings.model_validate({**settings.model_dump(), **changes})
     except ValueError as error:
         raise UserError(f"-params: {error}") from error
-
-
-def _statistics(model_file: Path, recipe: EnvRecipe, given: str | Path | None, certain: bool) -> Path | None:
-    """Where the statistics lie that this model was trained with; None where observations were not normalised.
-
-    :param certain: whether the model file itself says that there were some
-    :raises UserError: if there must be some and they are not there: with wrong ones the agent would act blindly
-    """
-    if str(given) == "none":
-        return None
-    if given is not None:
-        if not Path(given).is_file():
-            raise UserError(f"--vecnormalize: there is no file {given}.")
-        return Path(given)
-    of_observations = certain if recipe.normalize is None else recipe.normalize.get("norm_obs", True)
-    if not of_observations:
-        return None
-    beside = RunFolder.existing(model_file.parent).statistics_of(model_file)
-    if not beside.is_file():
-        raise UserError(
-            f"{model_file} was trained in a VecNormalize, and there are no statistics of it in {beside}. Name their file: "
-            "--vecnormalize FILE, or --vecnormalize none if only rewards were normalised."
-        )
-    check_statistics(model_file, beside)
-    return beside
-
-
-def _reward_statistics(model_file: Path, recipe: EnvRecipe, certain: bool) -> Path | None:
-    """Where statistics of rewards belong that a model was trained with whose observations were not normalised."""
-    of_rewards = certain if recipe.normalize is None else recipe.normalize.get("norm_reward", True)
-    return RunFolder.existing(model_file.parent).statistics_of(model_file) if of_rewards else None
-
-
-def adopt_statistics(env: VecEnv, file: Path, trust: bool = False) -> None:
-    """Give the ``VecNormalize`` around environments the statistics of a file.
-
-    :param trust: run whatever code is in the file
-    :raises UserError: if the file holds none for these environments, which are closed then
-    """
-    try:
-        normalize = unwrap_vec_normalize(env)
-        assert normalize is not None
-        saved = read_pickle(file, trust)
-        if not isinstance(saved, VecNormalize):
-            raise TypeError(f"it holds a {type(saved).__name__}")
-        saved.set_venv(normalize.venv)
-        for name in _STATISTICS:
-            if name != "obs_rms" or saved.norm_obs:  # without, there is none
-                setattr(normalize, name, getattr(saved, name))
-    except UntrustedFileError as error:
-        env.close()
-        raise UserError(str(error)) from error
-    except Exception as error:  # anything may come out of a pickle
-        env.close()
-        raise UserError(f"{file} holds no statistics for these environments. {type(error).__name__}: {error}") from error
 
 
 def add_agent_flags(parser: argparse.ArgumentParser) -> None:
@@ -434,6 +379,8 @@ def agent_from(args: argparse.Namespace) -> SavedAgent:
         if args.algo is None or args.env is None:
             raise UserError("Give a run folder or a model file, such as logs/ppo/CartPole-v1_1, or both --algo and --env.")
         path = latest_run(args.log_folder, args.algo, args.env, args.exp_id or 0)
+        if path.is_file() and args.which not in (None, "last"):
+            path = path.parent
     elif args.exp_id is not None:
         raise UserError(f"--exp-id finds a run without PATH; {path} names one already.")
     elif args.which is not None and not path.is_dir():

@@ -16,19 +16,20 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from rlspo.common.agent import load_model
 from rlspo.common.withheld import check_may_learn
-from rlspo.zoo import display, replay_memory, summary, tracking
+from rlspo.zoo import display, replay_memory, rl_zoo3, summary, tracking
 from rlspo.zoo.allowed import Allowed
 from rlspo.zoo.arguments import parse
 from rlspo.zoo.callbacks import Evaluate, SaveBetweenRollouts, Status, StopWhenAsked, save_somewhere
 from rlspo.zoo.command import DISK_FULL, DONE, FAILED, USER_ERROR
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.fit import fitted_spaces
 from rlspo.zoo.logbook import Logbook
 from rlspo.zoo.model_files import check_statistics
 from rlspo.zoo.patience import patient_streams
 from rlspo.zoo.plan import Plan, evaluation_recipe, make_plan, usual_eval_freq
 from rlspo.zoo.run_folder import RunFolder, command_line
 from rlspo.zoo.run_models import folder_of
-from rlspo.zoo.saved import adopt_statistics
+from rlspo.zoo.saved_statistics import adopt_statistics
 from rlspo.zoo.stopping import Stopped, StopSignal, TimeIsUp, time_limit
 from rlspo.zoo.summary import Run
 
@@ -175,10 +176,11 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
             return plan.new_agent(env, **common)
         trust = Allowed.of(args).owns(args.trained_agent)
         _adopt_statistics(env, args.trained_agent, trust)
-        model = load_model(plan.cls, args.trained_agent, trust, env=env, **common)
+        fitted = fitted_spaces(args.trained_agent, env)
+        model = load_model(plan.cls, args.trained_agent, trust, env=env, custom_objects=fitted, **common)
         check_may_learn(model)
         model.set_random_seed(seed)
-        replay_memory.take_up(model, args.trained_agent)
+        replay_memory.take_up(model, args.trained_agent, trust)
         return model
     except (ValueError, TypeError, AssertionError) as error:
         env.close()
@@ -196,7 +198,7 @@ def _adopt_statistics(env: VecEnv, model_file: Path, trust: bool) -> None:
     if unwrap_vec_normalize(env) is None:
         return
     folder = folder_of(model_file) or model_file.parent
-    file = RunFolder.existing(folder).statistics_of(model_file)
+    file = rl_zoo3.statistics_of(model_file) or RunFolder.existing(folder).statistics_of(model_file)
     if not file.is_file():
         env.close()
         raise UserError(

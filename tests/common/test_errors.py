@@ -1,5 +1,6 @@
 """What bad input gets: the environment's index and step, and weights as they were."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 import rlspo
 from rlspo import PPO
+from rlspo.common.env_failures import in_one_line
 from rlspo.common.errors import (
     InvalidRolloutError,
     check_choice,
@@ -90,7 +92,7 @@ def agent(at: int, fault: Fault, observation: str = "box", action: str = "box", 
         (bad_reward(np.inf), "discrete", r"Environment 1 returned a reward.*inf"),
         (bad_reward(1e300), "box", r"Environment 1 returned a reward.*inf"),
         (bad_end, "box", r"Environment 1 .*NaN or infinite at step 10"),
-        (failing, "box", r"Environment 1 raised ZeroDivisionError at step 10: the wheel came off"),
+        (failing, "box", r"ZeroDivisionError: the wheel came off .*Environment 1 raised this at step 10"),
     ],
     ids=lambda value: getattr(value, "__name__", value)[:20],
 )
@@ -100,9 +102,11 @@ def test_bad_steps_stop_the_run_and_spare_the_weights(fault: Fault, observation:
     at = 11  # ten steps went well
     reference = agent(10**9, fault, observation).learn(24)
     model = agent(at, fault, observation)
-    with pytest.raises(InvalidRolloutError, match=message.replace("a observation", "an? observation")) as error:
+    with pytest.raises(ZeroDivisionError if fault is failing else InvalidRolloutError) as error:
         model.learn(1000)
-    assert "weights are as they were after the last update" in str(error.value)
+    text = in_one_line(error.value)
+    assert re.search(message.replace("a observation", "an? observation"), text)
+    assert "weights are as they were after the last update" in text
     assert torch.equal(model.update.flat.values, reference.update.flat.values)
     assert np.isfinite(model.reward_scaler.scale)
     assert model.rollout_buffer.pos < 8
@@ -115,9 +119,9 @@ def test_the_last_observation_of_an_ended_episode_is_of_no_consequence() -> None
 
 @pytest.mark.parametrize("which", [0, 2])
 def test_names_the_right_environment(which: int) -> None:
-    with pytest.raises(InvalidRolloutError, match=rf"Environment {which} raised ZeroDivisionError at step 4") as error:
+    with pytest.raises(ZeroDivisionError) as error:
         agent(5, failing, which=which).learn(100)
-    assert isinstance(error.value.__cause__, ZeroDivisionError)
+    assert f"Environment {which} raised this at step 4." in in_one_line(error.value)
     with pytest.raises(InvalidRolloutError, match=rf"Environment {which} returned .* at step 0"):
         agent(1, bad_observation, which=which).learn(100)
 
@@ -146,7 +150,7 @@ def test_bad_first_observation_of_a_new_environment() -> None:
 
 def test_training_can_go_on_after_the_environment_was_mended() -> None:
     model = agent(11, failing)
-    with pytest.raises(InvalidRolloutError):
+    with pytest.raises(ZeroDivisionError):
         model.learn(1000)
     before = model.update.flat.values.clone()
     model.set_env(DummyVecEnv([SpacesEnv] * 3))

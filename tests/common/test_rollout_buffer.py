@@ -177,8 +177,8 @@ def test_rows_as_sb3_samples_them() -> None:
     buffer = make("dict")
     buffer.data["values"][:] = np.arange(STEPS * ENVS).reshape(STEPS, ENVS)
     rows = buffer._get_samples(np.array([4, 0]))
-    assert rows["values"].tolist() == [4.0, 0.0]
-    assert rows["observations"]["vector"].shape == (2, 4)
+    assert rows.old_values.tolist() == [4.0, 0.0]
+    assert rows.observations["vector"].shape == (2, 4)
 
 
 def test_unknown_field_is_named_with_those_that_exist() -> None:

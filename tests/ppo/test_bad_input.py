@@ -11,6 +11,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from rlspo import BARPO, PPO
+from rlspo.common.env_failures import in_one_line
 from rlspo.common.errors import IncompatibleModelError, InvalidRolloutError
 from tests.spaces import SpacesEnv
 
@@ -46,10 +47,10 @@ def test_a_sick_environment_stops_training_and_leaves_the_weights(what: str, mes
         return lambda: Sick(20 if index == sick_index else 10**9, what)
 
     model = PPO("MlpPolicy", DummyVecEnv([make(i) for i in range(3)]), **SMALL)
-    with pytest.raises(InvalidRolloutError, match=message) as error:
+    with pytest.raises(RuntimeError if what == "raise" else InvalidRolloutError, match=message) as error:
         model.learn(1000)
-    assert f"nvironment {sick_index} " in str(error.value)
-    assert "step 19" in str(error.value)
+    assert f"nvironment {sick_index} " in in_one_line(error.value)
+    assert "step 19" in in_one_line(error.value)
     assert model._n_updates == 1, "the first rollout of 16 steps was learned from"
     assert all(torch.isfinite(parameter).all() for parameter in model.policy.parameters())
 

@@ -46,6 +46,8 @@ def test_train_is_the_same_command(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["rlspo", "train", "--algo", "nobody", "--env", "CartPole-v1"])
     assert cli.main() == 2
     assert "no agent 'nobody'" in capsys.readouterr().err
+    assert cli.main(["train", "--algo", "td3", "--env", "Pendulum-v1"]) == 2
+    assert "That of rl-baselines3-zoo is --algo stable_baselines3.TD3." in capsys.readouterr().err
 
 
 WORLD = """
@@ -56,14 +58,14 @@ gym.register("Here-v0", CartPoleEnv, max_episode_steps=10)
 SCRIPT = "import sys; sys.path[:] = [path for path in sys.path if path]; from rlspo.zoo.cli import main; sys.exit(main())"
 
 
-@pytest.mark.parametrize("command", [["-c", SCRIPT, "train"], ["-m", "rlspo.zoo.train"]])
-def test_modules_of_the_current_folder_are_found(command, tmp_path):
-    """The installed script does not look there by itself, `python -m` does; files there replace no installed package."""
+def test_modules_of_the_current_folder_are_found(tmp_path):
+    """As by `python -m rlspo.zoo.train`: the installed script does not look there by itself. They replace nothing."""
     (tmp_path / "my_world.py").write_text(WORLD)
-    if command[0] == "-c":
-        (tmp_path / "pydantic.py").write_text("raise SystemExit('the wrong one')")
+    (tmp_path / "pydantic.py").write_text("raise SystemExit('the wrong one')")
     words = ["--algo", "ppo", "--env", "Here-v0", "--gym-packages", "my_world", "--device", "abacus"]
     root = str(Path(rlspo.__file__).parents[1])
     environ = {**os.environ, "PYTHONPATH": root}
-    done = subprocess.run([sys.executable, *command, *words], cwd=tmp_path, env=environ, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, "train", *words], cwd=tmp_path, env=environ, capture_output=True, text=True
+    )
     assert (done.returncode, "--device: 'abacus' cannot be used" in done.stderr) == (2, True), done.stderr

@@ -20,7 +20,7 @@ from rlspo.zoo.envs import EnvRecipe
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.recorded import DamagedFile, read_evaluations
 from rlspo.zoo.run_folder import RunFolder, read_status
-from rlspo.zoo.run_models import checkpoints_of, existing_file
+from rlspo.zoo.run_models import checkpoints_of, choose_model, existing_file
 from rlspo.zoo.saved import find_agent
 from rlspo.zoo.stopping import StopSignal
 from tests.zoo.conftest import SMALL
@@ -229,11 +229,13 @@ def test_evaluations_whose_episodes_do_not_end_are_given_up(workplace, capsys):
 def test_a_run_that_was_killed_is_told_from_one_that_runs(workplace):
     run = RunFolder.at(workplace / "run")
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    status = {"state": "running", "host": os.uname().nodename, "pid": process.pid}
+    status = {"state": "running", "host": os.uname().nodename, "pid": process.pid, "num_timesteps": 40}
     run.status.write_text(json.dumps(status))
     assert read_status(run)["state"] == "running"
     process.communicate()
     assert read_status(run)["state"] == "killed"
+    with pytest.raises(UserError, match=r"no last_model\.zip.* The run was killed, or its machine went down, after 40 steps"):
+        choose_model(run.path, "last")
     for told in ({"host": "elsewhere"}, {"state": "done"}, {"pid": None}):
         run.status.write_text(json.dumps({**status, **told}))
         assert read_status(run)["state"] == {**status, **told}["state"]
@@ -261,7 +263,7 @@ def test_a_model_with_the_statistics_of_another_moment_is_refused(train):
         with pytest.raises(KeyboardInterrupt):
             save_model(model, run.last_model, run)
     assert statistics.read_bytes() == before
-    with pytest.raises(UserError, match="holds other statistics than .* was saved with"):
+    with pytest.raises(UserError, match=r"holds other statistics than .* was saved with"):
         find_agent(run.path)
     find_agent(run.path, vecnormalize=statistics)  # asked for
     code, _, errors = train(*QUIET, "-i", str(run.last_model), params=["normalize:true", "n_timesteps:16"])

@@ -1,5 +1,7 @@
 """Episodes are put where they ended, by steps and by the clock."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -105,3 +107,16 @@ def test_lengths_and_successes(tmp_path):
     episodes = read_episodes(tmp_path)
     assert episodes.lengths.tolist() == [10, 20, 5, 6]
     assert np.array_equal(episodes.successes, [1.0, 0.0, np.nan, 1.0], equal_nan=True)
+
+
+def test_lines_that_stand_there_twice_are_told_and_counted_once(tmp_path, monitor, capsys):
+    monitor(tmp_path / "0.monitor.csv", [(1.0, 5, 0.5), (1.0, 5, 0.5), (1.0, 5, 0.75)])
+    assert read_episodes(tmp_path).steps.tolist() == [5, 10]
+    assert "0.monitor.csv: 1 lines stand there more than once" in capsys.readouterr().err
+
+
+def test_copies_that_step_at_once_may_end_at_once(tmp_path, capsys):
+    header = json.dumps({"t_start": 0.0, "env_id": "E-v0", "n_envs": 2})
+    (tmp_path / "0.monitor.csv").write_text(f"#{header}\nr,l,t\n1.0,5,0.5\n1.0,5,0.5\n")
+    assert read_episodes(tmp_path).steps.tolist() == [5, 10]
+    assert capsys.readouterr().err == ""

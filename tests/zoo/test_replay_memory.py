@@ -23,7 +23,7 @@ def test_a_memory_is_kept_and_taken_up(train):
     code, _, errors = train(*QUICK, "-i", f"{RUN}/last_model.zip", algo=DQN, params=["n_timesteps:8"])
     assert code == 0 and "replay_buffer.pkl, 32 transitions" in errors
     code, _, errors = train(*QUICK, "-i", f"{RUN}/last_model.zip", algo=DQN, params=["n_timesteps:8", "n_envs:2"])
-    assert code == 2 and "it is of 1 environments" in errors and "rename it" in errors
+    assert code == 2 and "It is of 1 environments side by side, not of 2" in errors and "rename it" in errors
     (RUN / "replay_buffer.pkl").write_bytes(b"no memory")
     code, _, errors = train(*QUICK, "-i", f"{RUN}/last_model.zip", algo=DQN, params=["n_timesteps:8"])
     assert code == 2 and "replay_buffer.pkl cannot be gone on with" in errors

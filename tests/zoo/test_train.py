@@ -16,6 +16,7 @@ from stable_baselines3.common.monitor import load_results
 import rlspo
 from rlspo.zoo import summary, video
 from rlspo.zoo.config import RunConfig
+from rlspo.zoo.monitor import read_episodes
 from rlspo.zoo.train import main
 from rlspo.zoo.yaml_io import read_mapping
 
@@ -143,7 +144,7 @@ def test_evaluation_may_differ_on_request(train):
         (["-params", "gamma:high"], "gamma is 'high', but must be a number"),
         (["-params", "gamma"], "'gamma' is not of the form key:value"),
         (["-params", "gamma:["], "the value of 'gamma' is not YAML"),
-        (["-params", "batch_size:7"], "PPO refuses its settings. batch_size is 7"),
+        (["-params", "batch_size:1"], "PPO refuses its settings. batch_size is 1"),
         (["-params", "callback:rlspo.PPO"], "callback: rlspo.PPO also needs policy"),
         (["-params", "callback:zoo_worlds.Ledger"], "no subclass of stable-baselines3's BaseCallback"),
         (["--env-kwargs", "pya:1"], "Did you mean 'pay'"),
@@ -221,6 +222,20 @@ def test_training_goes_on_from_a_saved_agent(train):
     code, _, errors = train("-i", saved, algo="arpo", params=["n_envs:1"])
     assert (code, "saved by PPO" in errors) == (2, True)
     assert not Path("logs/arpo").exists()
+
+
+def test_a_continued_run_counts_on_wherever_steps_are_shown(train):
+    more = ("--no-report", "--eval-freq", "32", "--eval-episodes", "1", "--log-format", "json")
+    assert train(*more)[0] == 0
+    assert train(*more, "-i", str(RUN / "last_model.zip"), params=["n_timesteps:64", "n_envs:1"])[0] == 0
+    second = RUN.with_name("Ledger-v0_2")
+    assert RunConfig.read(second / "config.yml").steps_before == 64
+    assert np.load(second / "evaluations.npz")["timesteps"].tolist() == [96, 128]
+    assert read_episodes(second).steps.tolist() == [74, 84, 94, 104, 114, 124]
+    logged = [json.loads(line) for line in (second / "progress.json").read_text().splitlines()]
+    assert {line["time/total_timesteps"] for line in logged if "time/total_timesteps" in line} <= {80, 96, 112, 128}
+    status = json.loads((second / "status.json").read_text())
+    assert (status["num_timesteps"], status["total"]) == (128, 128)
 
 
 def test_progress_bar_silences_the_tables(capsys):

@@ -240,3 +240,14 @@ def test_the_camera_follows_a_mujoco_body():
     name = mujoco.mj_id2name(renderer.model, mujoco.mjtObj.mjOBJ_CAMERA, renderer.camera_id)
     assert name == "track"
     scene._follow_the_body(make_vec_env("CartPole-v1", 1))
+
+
+@pytest.mark.parametrize("size", [0, 10, 1000])
+def test_a_film_that_is_not_whole_is_no_film(lamp, workplace, size):
+    """As where the disk was full: ffmpeg does not say so."""
+    file = workplace / "whole.mp4"
+    pictures = filming.make(Film((lamp(),), file, seed=0, steps=5, captions=False), nothing).pictures
+    filming._check(file, pictures)
+    file.write_bytes(file.read_bytes()[:size])
+    with pytest.raises(OSError, match=r"ffmpeg has written 0 of \d+ pictures of whole\.mp4; is the disk full"):
+        filming._check(file, pictures)

@@ -227,7 +227,7 @@ def read_json(file: Path) -> Any:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise DamagedFile(f"{file} is damaged: {error}") from error
+        raise DamagedFile(f"{file} is damaged: {error}.") from error
     if not isinstance(data, dict):
         raise DamagedFile(f"{file} is damaged: it holds no mapping.")
     return data

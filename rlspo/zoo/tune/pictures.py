@@ -20,6 +20,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
+from rlspo.common.files import whole
 from rlspo.zoo import display
 from rlspo.zoo.blocks import number_text
 
@@ -57,11 +58,14 @@ def save_pictures(study: optuna.Study, folder: Path, trials: Sequence[FrozenTria
     for name, draw in drawers.items():
         file = folder / name
         try:
-            draw().savefig(file)
+            with whole(file, durable=False) as partial:
+                draw().savefig(partial)
             drawn.append(file)
         except Nothing as reason:
             file.unlink(missing_ok=True)
             display.note(f"No {name}: {reason}.")
+        except Exception as error:  # of a full disk or a library: the study is what counts
+            display.note(f"No {name}: {type(error).__name__}: {error}")
     return drawn
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from rlspo.common.env_failures import in_one_line
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.tune.training import Abandoned, Judging, Outcome, train_seed
 
@@ -139,7 +140,7 @@ def _work(job: Job, pipe: Connection) -> None:
     except UserError as error:
         pipe.send(Failed(str(error)))
     except Exception as error:  # of somebody's environment or policy
-        pipe.send(Failed(f"{type(error).__name__}: {error}".strip(), traceback.format_exc()))
+        pipe.send(Failed(in_one_line(error), traceback.format_exc()))
 
 
 @dataclass

@@ -10,6 +10,9 @@ from rlspo.zoo import allowed
 from rlspo.zoo.benchmark.command import main
 from tests.zoo.benchmark.tiny_grids import HERE, write_grid
 
+#: What worker processes find: the worlds, and the rlspo that is tested.
+PATHS = os.pathsep.join(map(str, (HERE, HERE.parent, HERE.parents[2])))
+
 
 def worlds_are_registered(patch: pytest.MonkeyPatch) -> None:
     """As if a package of the worlds had registered an agent: grids may name them."""
@@ -21,7 +24,7 @@ def workers_find_the_worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Cells are processes of their own."""
     worlds_are_registered(monkeypatch)
     monkeypatch.syspath_prepend(str(HERE))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parent)]))
+    monkeypatch.setenv("PYTHONPATH", PATHS)
     monkeypatch.setenv("COUNT_TRAININGS", str(tmp_path / "trainings.txt"))
 
 
@@ -40,7 +43,7 @@ def done_grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for path in (HERE, HERE.parent):
             patch.syspath_prepend(str(path))
         worlds_are_registered(patch)
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parent)]))
+        patch.setenv("PYTHONPATH", PATHS)
         patch.setenv("COUNT_TRAININGS", str(folder / "trainings.txt"))
         patch.chdir(folder)
         assert main([str(write_grid(folder)), "-o", "out", "--jobs", "2"]) == 0

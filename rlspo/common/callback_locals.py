@@ -1,0 +1,92 @@
+"""What callbacks see of a rollout that is being collected: SB3's names and types, made when somebody asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.utils import obs_as_tensor
+
+from rlspo.common.collector import evaluate_in_batches
+
+
+class _Later:
+    """Stands in the collector's local variables for what it does not need itself."""
+
+
+LATER = _Later()
+
+
+class RolloutLocals(dict[str, Any]):
+    """The collector's local variables. ``obs_tensor``, ``values`` and ``log_probs`` are tensors as in SB3; where a small
+    network acts on a CPU nothing of them is there until it is read.
+
+    :param seen: what callbacks had before
+    :param policy: that acts
+    """
+
+    def __init__(self, seen: dict[str, Any], policy: Any) -> None:
+        super().__init__(seen)
+        self._policy = policy
+
+    def __getitem__(self, name: str) -> Any:
+        value = super().__getitem__(name)
+        if isinstance(value, _Later):
+            value = self[name] = getattr(self, f"_{name}")()
+        return value
+
+    def _obs_tensor(self) -> Any:
+        return obs_as_tensor(self["acted_on"], self._policy.device)
+
+    def _values(self) -> torch.Tensor:
+        if self["rollout_ended"]:  # of the observations after it
+            values, _ = evaluate_in_batches(self._policy, self["new_obs"], None)
+        else:
+            values = self["acted_values"] if self["acted_values"] is not None else self._evaluated()[0]
+        return torch.as_tensor(values, device=self._policy.device).reshape(-1, 1)
+
+    def _log_probs(self) -> torch.Tensor:
+        log_probs = self["acted_log_probs"] if self["acted_log_probs"] is not None else self._evaluated()[1]
+        return torch.as_tensor(log_probs, device=self._policy.device)
+
+    def _evaluated(self) -> Any:
+        return evaluate_in_batches(self._policy, self["acted_on"], self["actions"])
+
+    # All ways to read go by the one above; a copy is a plain dictionary.
+
+    def __iter__(self) -> Iterator[str]:
+        return super().__iter__()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def values(self) -> Any:
+        return [self[name] for name in self]
+
+    def items(self) -> Any:
+        return [(name, self[name]) for name in self]
+
+    def copy(self) -> dict[str, Any]:
+        return dict(self.items())
+
+
+def show_locals(callback: BaseCallback, policy: Any) -> None:
+    """Give a callback, and those inside of it, :class:`RolloutLocals`; once for each rollout.
+
+    :param policy: that acts in it
+    """
+    replaced: dict[int, RolloutLocals] = {}
+    found, waiting = {id(callback)}, [callback]
+    while waiting:
+        one = waiting.pop()
+        before = one.locals  # callbacks inside of others may have the same one
+        one.locals = replaced.setdefault(id(before), RolloutLocals(before, policy))
+        for part in vars(one).values():
+            inner = [each for each in (part if isinstance(part, list | tuple) else [part]) if isinstance(each, BaseCallback)]
+            waiting += [each for each in inner if id(each) not in found]
+            found |= set(map(id, inner))

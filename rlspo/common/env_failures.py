@@ -1,0 +1,53 @@
+"""Exceptions of environments: they reach the caller as they are, with a note on where they came from."""
+
+from __future__ import annotations
+
+import itertools
+import traceback
+from typing import Any
+
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+#: Functions that call the environments in training: of this package, and of SB3's base classes.
+_STEPPING = ("_step_env", "collect_rollouts", "_setup_learn")
+#: Where several environments are called one by one, or answer for one of theirs, and the local variable that counts them.
+_COUNTERS = {
+    ("step_wait", DummyVecEnv): "env_idx",
+    ("reset", DummyVecEnv): "env_idx",
+    ("step", SyncVectorEnv): "i",
+    ("reset", SyncVectorEnv): "i",
+    ("_raise_if_errors", AsyncVectorEnv): "index",
+}
+
+
+def note_env_failure(error: Exception, step: int) -> None:
+    """Write on an exception that came out of the environments which one it was, and when; others are left as they are.
+
+    :param error: whoever waits for it still gets it as what it is
+    :param step: environment steps that each environment had taken
+    """
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    calls = itertools.pairwise(frames)
+    if not any(caller.f_code.co_name in _STEPPING and isinstance(of.f_locals.get("self"), VecEnv) for caller, of in calls):
+        return
+    index = _failing_env_index(frames)
+    where = "An environment" if index is None else f"Environment {index}"
+    error.add_note(
+        f"{where} raised this at step {step}. The unfinished rollout was dropped and the weights are as they were after the "
+        "last update."
+    )
+
+
+def _failing_env_index(frames: list[Any]) -> int | None:
+    for frame in frames:
+        for (function, cls), counter in _COUNTERS.items():
+            if frame.f_code.co_name == function and isinstance(frame.f_locals.get("self"), cls):
+                return int(frame.f_locals[counter]) if counter in frame.f_locals else None
+    return None
+
+
+def in_one_line(error: BaseException) -> str:
+    """An exception in one line, with what was noted on it."""
+    notes = " ".join(getattr(error, "__notes__", ()))
+    return f"{type(error).__name__}: {error}".strip(": ") + (f" ({notes})" if notes else "")

@@ -1,0 +1,69 @@
+"""What running statistics leave out: numbers that are not finite, and single ones so large that a scale never recovers.
+
+One reward of 1e30 among ordinary ones would make every later reward zero, for good. A number counts as such an outlier where
+it is a million times the usual distance from the mean, in the statistics and in its own batch, and a million in its own
+units: sparse rewards, rare contacts and changes of scale are none.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+#: So many times the usual distance from the mean.
+FAR = 1e6
+#: No number of this size is usual only because there is no other beside it.
+HUGE = 1e15
+
+
+def ordinary(mean: Any, variance: Any, count: int, center: Any, spread: Any) -> bool:
+    """Whether the moments of a batch rule out outliers and numbers that are not finite: quick, and nearly always so.
+
+    :param mean: of the batch, ``shape``
+    :param variance: of the batch, ``shape``
+    :param count: rows of the batch
+    :param center: running mean, ``shape``
+    :param spread: running standard deviation, ``shape``; 0 where nothing is known
+    """
+    # No row is farther from the mean than sqrt(count) standard deviations.
+    farthest = np.sqrt(variance * count) + np.abs(mean - center)
+    return bool((farthest <= FAR * np.maximum(spread, 1.0)).all())
+
+
+def without_outliers(batch: np.ndarray, center: Any, spread: Any) -> tuple[np.ndarray, int]:
+    """A batch whose outliers are replaced by the mean of the others in their column, or by ``center`` where there are none.
+
+    :param batch: ``(N, *shape)``
+    :param center: running mean, ``shape``
+    :param spread: running standard deviation, ``shape``; 0 where nothing is known
+    :return: in float64, and how many numbers were replaced
+
+    >>> without_outliers(np.array([1.0, 3.0, 1e30, np.nan]), 0.0, 0.0)
+    (array([1., 3., 2., 2.]), 2)
+    """
+    rows = batch.reshape(len(batch), -1).astype(np.float64)
+    center, spread = (np.broadcast_to(part, batch.shape[1:]).reshape(-1) for part in (center, spread))
+    count = 0
+    for column, middle, width in zip(rows.T, center, spread, strict=True):
+        distances = np.abs(column - middle)
+        moved = np.sort(distances[np.isfinite(distances) & (distances > 0)])
+        usual = moved[(len(moved) - 1) // 2] if len(moved) else 0.0
+        limit = min(FAR * max(width, usual, 1.0), max(HUGE, FAR * width))
+        out = ~(distances <= limit)
+        column[out] = column[~out].mean() if not out.all() else middle
+        count += int(out.sum())
+    return rows.reshape(batch.shape), count
+
+
+def tell(what: str, count: int) -> None:
+    """Warn of numbers that were left out.
+
+    :param what: of what they are
+    """
+    warnings.warn(
+        f"{count} of the {what} are not finite or a million times larger than usual; the running statistics leave them out. "
+        "What else is like them is left out without a word. Mend the environment, or clip what it gives.",
+        stacklevel=3,
+    )

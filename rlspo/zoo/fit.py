@@ -1,0 +1,62 @@
+"""Whether a saved agent fits an environment, whose spaces may be written otherwise than when it was trained."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv
+
+from rlspo.common.checkpoints import read_settings
+from rlspo.common.trust import safe_objects
+
+#: From here on a bound is none: environments wrote the largest float32 where they now write infinity.
+_NO_BOUND = 1e38
+
+
+def misfit(saved: spaces.Space, here: spaces.Space, acted: bool) -> str | None:
+    """Why an agent of one space cannot be used in another, or None where it can.
+
+    Bounds of observations mean nothing to an agent, unless they make a picture of an array. Those of actions do: what a
+    network puts out is scaled to them.
+
+    :param saved: of the agent
+    :param here: of the environment
+    :param acted: whether they are spaces of actions
+    """
+    if isinstance(saved, spaces.Dict) and isinstance(here, spaces.Dict) and set(saved.spaces) == set(here.spaces):
+        found = (misfit(saved[key], here[key], acted) for key in saved.spaces)
+        return next((why for why in found if why is not None), None)
+    if isinstance(saved, spaces.Box) and isinstance(here, spaces.Box) and saved.shape == here.shape:
+        floats = all(np.issubdtype(space.dtype, np.floating) for space in (saved, here))
+        bounds_agree = (floats and not acted) or np.allclose(_bounds(saved), _bounds(here), rtol=1e-4)
+        if (floats or saved.dtype == here.dtype) and bounds_agree:
+            return None
+    elif saved == here:
+        return None
+    what = "Action" if acted else "Observation"
+    return f"{what} spaces do not match: {saved} != {here}"
+
+
+def _bounds(space: spaces.Box) -> np.ndarray:
+    """Both, with infinity for all that is none."""
+    bounds = np.stack([space.low, space.high]).astype(float)
+    return np.where(np.abs(bounds) >= _NO_BOUND, np.copysign(np.inf, bounds), bounds)
+
+
+def fitted_spaces(model_file: Path, env: VecEnv) -> dict[str, Any]:
+    """The spaces of an environment, for an agent that fits it: ``custom_objects`` of ``load``, which wants equal ones.
+
+    :return: nothing where they do not fit, or are not told without running code; ``load`` says what is wrong
+    """
+    fitting = {}
+    with contextlib.suppress(Exception):  # whatever is wrong with the file, load explains it
+        objects, _ = safe_objects(read_settings(model_file), model_file)
+        for name, acted in (("observation_space", False), ("action_space", True)):
+            here = getattr(env, name)
+            if misfit(objects[name], here, acted) is None:
+                fitting[name] = here
+    return fitting

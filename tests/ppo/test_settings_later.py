@@ -1,0 +1,235 @@
+"""Settings changed on a model count as they do in SB3, without compiling anew, or are refused at once, by name."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.utils import FloatSchedule
+from torch import nn
+from torch.nn.utils import parameters_to_vector
+
+from rlspo import ARPO, BARPO, PDPPO, PPO, SPO
+from tests.ppo.test_parity_with_sb3 import assert_same_parameters, pair, train_both
+from tests.spaces import SpacesEnv
+
+SMALL: dict[str, Any] = {"n_steps": 32, "batch_size": 16, "n_epochs": 2, "seed": 1, "device": "cpu"}
+
+
+def attribute(name: str, value: Any) -> Callable[[Any], None]:
+    return lambda model: setattr(model, name, value)
+
+
+def in_groups(**values: Any) -> Callable[[Any], None]:
+    return lambda model: [group.update(values) for group in model.policy.optimizer.param_groups]  # type: ignore[return-value]
+
+
+def freeze(model: Any) -> None:
+    model.policy.mlp_extractor.policy_net.requires_grad_(not model.policy.mlp_extractor.policy_net[0].weight.requires_grad)
+
+
+def forget_moments(model: Any) -> None:
+    model.policy.optimizer.state.clear()
+
+
+def load_moments(model: Any) -> None:
+    state = copy.deepcopy(model.policy.optimizer.state_dict())
+    for entry in state["state"].values():
+        entry["exp_avg"].fill_(1e-3)
+        entry["exp_avg_sq"].fill_(1e-5)
+        entry["step"].fill_(7.0)
+    model.policy.optimizer.load_state_dict(state)
+
+
+def steps_of_their_own(model: Any) -> None:
+    """Somebody else's loss."""
+    for _ in range(3):
+        model.policy.optimizer.zero_grad()
+        sum(parameter.square().sum() for parameter in model.policy.parameters()).backward()
+        model.policy.optimizer.step()
+
+
+CHANGES: dict[str, Callable[[Any], Any]] = {
+    "ent_coef": attribute("ent_coef", 0.3),
+    "vf_coef": attribute("vf_coef", 5.0),
+    "max_grad_norm": attribute("max_grad_norm", 1e-3),
+    "target_kl": attribute("target_kl", 1e-4),
+    "n_epochs": attribute("n_epochs", 5),
+    "batch_size": attribute("batch_size", 8),
+    "normalize_advantage": attribute("normalize_advantage", False),
+    "clip_range": attribute("clip_range", FloatSchedule(0.01)),
+    "clip_range_vf": attribute("clip_range_vf", FloatSchedule(0.001)),
+    "lr_schedule": attribute("lr_schedule", FloatSchedule(3e-3)),
+    "weight_decay": in_groups(weight_decay=10.0),
+    "betas": in_groups(betas=(0.5, 0.8)),
+    "eps": in_groups(eps=0.1),
+    "freeze": freeze,
+    "forget_moments": forget_moments,
+    "load_moments": load_moments,
+    "steps_of_their_own": steps_of_their_own,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
+def test_as_in_sb3(change: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an update, and again after the next (a layer that was frozen thaws: it has taken fewer steps)."""
+    changed, unchanged = pair("box", "box"), pair("box", "box")
+    for models in (changed, unchanged):
+        for number in range(3):
+            if number and models is changed:
+                for model in models:
+                    change(model)
+            with monkeypatch.context() as patch:
+                train_both(*models, patch)
+            assert_same_parameters(*models)
+    assert not torch.equal(
+        parameters_to_vector(changed[1].policy.parameters()), parameters_to_vector(unchanged[1].policy.parameters())
+    )
+
+
+def test_learning_rate_discount_and_lambda_count_too() -> None:
+    """SB3 takes these to its schedule and its buffer once, and later changes are lost without a word."""
+    changed = PPO("MlpPolicy", SpacesEnv(), **SMALL, normalize_rewards=True)
+    changed.learning_rate, changed.gamma, changed.gae_lambda = 2e-2, 0.5, 0.1
+    made = PPO("MlpPolicy", SpacesEnv(), **SMALL, learning_rate=2e-2, gamma=0.5, gae_lambda=0.1, normalize_rewards=True)
+    for model in (changed, made):
+        model.learn(64)
+    assert torch.equal(changed.update.flat.values, made.update.flat.values)
+
+
+@pytest.mark.parametrize("agent", [PPO, ARPO, BARPO])
+def test_a_radius_and_guidance_count(agent: type[PPO]) -> None:
+    """From no ball to one and back; from one guidance to another."""
+    if agent is PPO:
+        expected = PPO("MlpPolicy", SpacesEnv(), **SMALL).learn(64).update.flat.values
+        kind, kwargs = (
+            ARPO,
+            {"epsilon": 0.3, "normalize_observations": False, "normalize_rewards": False, "learning_rate": 3e-4},
+        )
+        model = kind("MlpPolicy", SpacesEnv(), **SMALL, **kwargs)
+        model.epsilon = 0.0
+        torch.testing.assert_close(model.learn(64).update.flat.values, expected)
+        return
+    model = agent("MlpPolicy", SpacesEnv(), **SMALL, epsilon=0.0, epsilon_ramp=0.0)
+    model.epsilon, model.guidance = 0.3, 2.0  # type: ignore[attr-defined]
+    made = agent("MlpPolicy", SpacesEnv(), **SMALL, epsilon=0.3, epsilon_ramp=0.0, guidance=2.0)
+    torch.testing.assert_close(model.learn(64).update.flat.values, made.learn(64).update.flat.values)
+
+
+def spo(**kwargs: Any) -> SPO:
+    options = {"n_steps": 8, "batch_size": 8, "gradient_steps": 2, "n_particles": 4, "depth": 2, "seed": 0, "device": "cpu"}
+    return SPO("MlpPolicy", "CartPole-v1", **{**options, **kwargs})
+
+
+def test_settings_of_spo_count() -> None:
+    later = {"tau": 0.5, "vf_coef": 3.0, "policy_kl": 1e-3, "max_grad_norm": 0.01, "gradient_steps": 4, "gamma": 0.9}
+    changed = spo()
+    for name, value in later.items():
+        setattr(changed, name, value)
+    made = spo(**later)
+    for model in (changed, made):
+        model.learn(24)
+    assert torch.equal(changed.update.flat.values, made.update.flat.values)
+    assert torch.equal(changed.policy.target, made.policy.target)
+
+
+def pdppo() -> PDPPO:
+    return PDPPO("MlpPolicy", "rlspo/FrozenLakePostDecision-v0", n_steps=16, batch_size=8)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "value"),
+    [
+        (lambda: PPO("MlpPolicy", SpacesEnv(), **SMALL), "n_steps", 64),
+        (lambda: PPO("MlpPolicy", SpacesEnv(), **SMALL), "normalize_observations", True),
+        (lambda: PPO("MlpPolicy", SpacesEnv(), **SMALL), "normalize_rewards", True),
+        (lambda: PPO("MlpPolicy", SpacesEnv(), **SMALL), "use_sde", True),
+        (lambda: BARPO("MlpPolicy", SpacesEnv(), **SMALL), "adversary_steps", 3),
+        (lambda: BARPO("MlpPolicy", SpacesEnv(), **SMALL), "solver", "pgd"),
+        (pdppo, "targets", "split"),
+        (pdppo, "ratio", "joint"),
+        (spo, "n_particles", 7),
+        (spo, "dual_learning_rate", 0.5),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_an_agent_is_built_for_is_refused(make: Callable[[], Any], name: str, value: Any) -> None:
+    model = make()
+    before = getattr(model, name)
+    with pytest.raises(ValueError, match=rf"^{name} is .* cannot change to .*\.load\(path, env=env, {name}="):
+        setattr(model, name, value)
+    assert getattr(model, name) == before
+    setattr(model, name, before)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("vf_coef", -1.0),
+        ("ent_coef", float("nan")),
+        ("gamma", 2),
+        ("max_grad_norm", 0),
+        ("target_kl", -0.1),
+        ("n_epochs", 0),
+        ("batch_size", 7.5),
+        ("clip_range", float("inf")),
+        ("learning_rate", -1e-3),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_at_once(name: str, value: Any) -> None:
+    model = PPO("MlpPolicy", SpacesEnv(), **SMALL)
+    before = getattr(model, name)
+    with pytest.raises((ValueError, TypeError), match=f"^{name} is "):
+        setattr(model, name, value)
+    assert getattr(model, name) is before
+
+
+class Anneal(BaseCallback):
+    """Changes all that may change, in each rollout."""
+
+    rounds = 0
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self.rounds += 1
+        model: Any = self.model
+        model.ent_coef, model.vf_coef, model.max_grad_norm = 0.1 / self.rounds, 0.5 + self.rounds, 0.5 / self.rounds
+        model.target_kl, model.learning_rate, model.clip_range = 1.0 / self.rounds, 1e-3 / self.rounds, 0.3 / self.rounds
+        for group in model.policy.optimizer.param_groups:
+            group["betas"], group["eps"] = (0.9 - 0.01 * self.rounds, 0.99), 1e-5 / self.rounds
+
+
+def test_one_compilation_serves_them_all() -> None:
+    """And minibatches that do not divide the rollout."""
+    options = {**SMALL, "batch_size": 12, "n_epochs": 1, "target_kl": 5.0, "policy_kwargs": {"net_arch": [4]}}
+    counters = torch._dynamo.utils.counters
+    weights = {}
+    for compiled in (False, True):
+        torch._dynamo.reset()
+        counters.clear()
+        model = PPO("MlpPolicy", SpacesEnv("box", "discrete"), **options, compile=compiled).learn(32 * 12, callback=Anneal())
+        weights[compiled] = model.update.flat.values.clone()
+    assert model.update.compiled
+    assert counters["stats"]["unique_graphs"] == 1
+    torch.testing.assert_close(weights[True], weights[False], rtol=1e-4, atol=1e-5)
+
+
+def test_another_method_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = pair("box", "box")
+    for model in models:
+        in_groups(amsgrad=True)(model)
+    train_both(*models, monkeypatch)
+    assert_same_parameters(*models)
+    assert "max_exp_avg_sq" in next(iter(models[1].policy.optimizer.state.values()))
+
+
+def test_frozen_for_ever_means_no_moments() -> None:
+    model = PPO("MlpPolicy", SpacesEnv(), **SMALL)
+    assert isinstance(model.policy.value_net, nn.Linear)
+    model.policy.value_net.requires_grad_(False)
+    model.learn(32)
+    assert model.policy.value_net.weight not in model.policy.optimizer.state

@@ -1,0 +1,151 @@
+"""One damaged file, or one process that hangs, costs its own cell; everything else goes on."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rlspo.zoo.benchmark import runner
+from rlspo.zoo.benchmark.command import _clear_stale, main
+from rlspo.zoo.benchmark.progress import Progress
+from rlspo.zoo.benchmark.runner import Runner, _Running
+from rlspo.zoo.run_folder import RunFolder
+from tests.zoo.benchmark.tiny_grids import TINY, cells_of, fake, read, write_grid
+
+GRID = {"agents": {"ppo": {"params": TINY}}, "seeds": 3, "evaluations": {"natural": {}}}
+
+
+@pytest.fixture
+def cells(workplace):
+    """Three cells that are done."""
+    found = cells_of(write_grid(workplace, **GRID), workplace / "out")
+    for cell in found:
+        fake(cell, {"natural": [1.0, 2.0]}, {32: [1.0, 1.0], 64: [2.0, 2.0]})
+    return found
+
+
+def record_of(cell):
+    return cell.folder.record
+
+
+def evaluation_of(cell):
+    return cell.folder.evaluation("natural")
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:40])
+
+
+def emptied(file):
+    file.write_bytes(b"")
+
+
+def of_another_seed(file):
+    data = json.loads(file.read_text())
+    about = {"agent": "ppo", "env": "Ledger-v0", "seed": 7}
+    file.write_text(json.dumps({**data, **about, "of": about}))
+
+
+def without_content(file):
+    file.write_text("{}")
+
+
+def binary(file):
+    file.write_bytes(b"\xff\xfe\x00")
+
+
+@pytest.mark.parametrize("damage", [cut, emptied, of_another_seed, without_content, binary])
+@pytest.mark.parametrize("place", [record_of, evaluation_of])
+def test_a_damaged_file_names_itself_and_costs_its_own_cell(cells, capsys, monkeypatch, place, damage):
+    file = place(cells[1])
+    damage(file)
+    monkeypatch.setattr(Runner, "_start", lambda *args: pytest.fail("nothing is to be done"))
+    for flags in (["--report"], [], ["--dry-run"]):
+        code = main(["tiny.yml", "-o", "out", *flags])
+        captured = capsys.readouterr()
+        if flags == ["--dry-run"]:
+            assert code == 0 and captured.out.count("damaged") == 1 and captured.out.count("done") == 3
+        else:
+            assert code == 1
+            assert str(file.relative_to(Path.cwd())) in captured.err.replace("\n", "") and "--redo" in captured.err
+            assert "Traceback" not in captured.err
+            assert read(cells[0].folder.path.parents[2] / "summary.json")["cells"] == {"complete": 2, "total": 3}
+
+
+@pytest.mark.parametrize(("place", "word"), [(record_of, "missing"), (evaluation_of, "trained")])
+def test_redo_clears_what_is_damaged_and_nothing_else(cells, place, word):
+    cut(place(cells[1]))
+    _clear_stale(cells)
+    assert [cell.standing().word for cell in cells] == ["done", word, "done"]
+
+
+@pytest.mark.parametrize("seed", [None, 9])
+def test_a_learning_curve_that_cannot_be_read_or_is_another_runs_is_left_out(cells, capsys, seed):
+    file = RunFolder.existing(cells[1].folder.run).evaluations
+    if seed is None:
+        file.write_bytes(file.read_bytes()[:100])
+    else:
+        np.savez(file, timesteps=[32, 64], results=[[1.0], [2.0]], seed=seed)
+    assert main(["tiny.yml", "-o", "out", "--report"]) == 0
+    assert "ppo/Ledger-v0/1 has no learning curve" in capsys.readouterr().err
+    summary = read(file.parents[5] / "out/summary.json")
+    assert summary["cells"]["complete"] == 3
+
+
+class Silent:
+    def changed(self, cell, progress):
+        pass
+
+    def look(self):
+        pass
+
+
+def test_a_cell_that_hangs_is_told_and_ended_and_the_next_one_runs(cells, monkeypatch):
+    started = []
+
+    def start(self, cell):
+        process = subprocess.Popen(
+            [sys.executable, "-c", "import time; time.sleep(1000)"], start_new_session=True, stdin=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        self.running.append(_Running(cell, process))
+        self._enter(cell, "training")
+
+    monkeypatch.setattr(Runner, "_start", start)
+    monkeypatch.setattr(runner, "_SILENCE", {"training": 0.2, "evaluating": 0.2})
+    monkeypatch.setattr(runner, "_LOOK_EVERY", 0.05)
+    for cell in cells[:2]:
+        cell.folder.record.unlink()
+    progress = {cell.key: Progress() for cell in cells}
+    Runner(cells[:2], progress, Silent(), lock=0).run(jobs=1)
+    assert [each.poll() for each in started] == [-9, -9]
+    for cell in cells[:2]:
+        assert progress[cell.key].state == "failed"
+        assert "it hangs: no sign of life for" in progress[cell.key].reason
+
+
+def test_a_cell_that_writes_is_alive(cells):
+    running = _Running(cells[0], None)
+    running.silent()
+    running.heard -= 100
+    assert running.silent() >= 100
+    cells[0].folder.log.write_text(f"a line {time.monotonic()}")
+    assert running.silent() < 100
+
+
+def test_a_cell_that_cannot_start_is_told_and_the_next_one_runs(cells, monkeypatch):
+    tried = []
+
+    def start(self, cell):
+        tried.append(cell)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Runner, "_start", start)
+    progress = {cell.key: Progress() for cell in cells}
+    Runner(cells, progress, Silent(), lock=0).run(jobs=1)
+    assert tried == list(cells)
+    assert {each.state for each in progress.values()} == {"failed"}
