@@ -18,6 +18,7 @@ import torch
 from stable_baselines3.common import noise, utils
 
 from rlspo.common import safe_pickle
+from rlspo.common.normalizers import BoundedMeanStd
 from rlspo.common.safe_pickle import UnsafePickleError
 
 PLAIN: list[Any] = [
@@ -215,3 +216,9 @@ def test_only_as_much_is_read_as_there_is() -> None:
     file = io.BytesIO(b"head" + pickle.dumps([1, 2]) + b"tail")
     file.seek(4)
     assert safe_pickle.load(file) == [1, 2]
+
+
+def test_statistics_of_rlspo_come_back() -> None:
+    statistics = BoundedMeanStd(shape=(2,))
+    found = safe_pickle.loads(pickle.dumps(statistics))
+    assert type(found) is BoundedMeanStd and vars(found).keys() == vars(statistics).keys()
