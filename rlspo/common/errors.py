@@ -216,7 +216,7 @@ def nearest(given: str, allowed: Iterable[str]) -> str | None:
     'learning_rate'
     """
     by_lower_case = {name.lower(): name for name in allowed}
-    found = difflib.get_close_matches(given.lower(), by_lower_case, n=1)
+    found = difflib.get_close_matches(str(given).lower(), by_lower_case, n=1)
     return by_lower_case[found[0]] if found else None
 
 
