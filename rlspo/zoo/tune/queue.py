@@ -43,6 +43,7 @@ from rlspo.zoo.values import merged
 
 #: A key of the file that is no flag: how fast one process trains, for estimates until it has been seen.
 _RATE = "steps_per_second"
+_MAPPINGS = ("hyperparams", "env_kwargs", "eval_env_kwargs")
 _NAME = re.compile(r"\w[\w.+-]*")
 
 
@@ -113,9 +114,9 @@ def _entry(file: Path, name: str, defaults: dict[str, Any], flags: Any, more: li
     for key in given:
         if key not in keys:
             raise UserError(f"{where}: there is no key {key!r}. {did_you_mean(key, keys)}")
+    _check_names(given, where, allowed)
     if "env_kwargs" in (given.get("hyperparams") or {}):
         raise UserError(f"{where}: env_kwargs is a key of its own, not one of hyperparams.")
-    _check_names(given, where, allowed)
     rate = given.pop(_RATE, None)
     if rate is not None and not (type(rate) in (int, float) and rate > 0):
         raise UserError(f"{where}: {_RATE} is {rate!r}, but must be a number above 0.")
@@ -132,14 +133,19 @@ def _check_names(given: dict[str, Any], where: str, allowed: Allowed) -> None:
     :raises UserError: saying what would have been run
     """
     for key, value in given.items():
-        listed = value if isinstance(value, dict | list) else [value]
-        check_words((str(each) for each in listed if isinstance(each, str)), f"{where}: {key}")
-    packages = given.get("gym_packages") or []
-    check_agent(str(given.get("algo")), f"{where}: algo", allowed)
-    check_env(str(given.get("env")), f"{where}: env", allowed)
-    check_packages([str(each) for each in (packages if isinstance(packages, list) else [packages])], where, allowed)
+        listed = list(value) if isinstance(value, dict | list) else [value]
+        check_words((each for each in listed if isinstance(each, str)), f"{where}: {key}")
+        if key in _MAPPINGS and not isinstance(value, dict | None):
+            raise UserError(f"{where}: {key} is {value!r:.200}, but must be a mapping.")
+        for text in (str(each) for each in listed if each is not None):
+            if key == "algo":
+                check_agent(text, f"{where}: algo", allowed)
+            elif key == "env":
+                check_env(text, f"{where}: env", allowed)
+            elif key == "gym_packages":
+                check_packages([text], f"{where}: gym_packages", allowed)
     check_settings(given.get("hyperparams") or {}, f"{where}: hyperparams", allowed)
-    check_settings({key: given.get(key) for key in ("env_kwargs", "eval_env_kwargs")}, where, allowed)
+    check_settings({key: given.get(key) for key in _MAPPINGS if key != "hyperparams"}, where, allowed)
 
 
 def _words(flags: dict[str, Any]) -> list[str]:
