@@ -34,6 +34,7 @@ PAGES = [
     "docs/simulators.md",
     "docs/stochastic.md",
     "docs/stori.md",
+    "docs/trust.md",
 ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rlspo.common.trees import ArrayTree
+from rlspo.common.trees import ArrayTree, tree_leaves
 
 
 class InvalidRolloutError(RuntimeError):
@@ -79,11 +79,8 @@ class NotSimulatableError(TypeError):
         )
 
 
-def _first_bad_env(array: np.ndarray) -> int | None:
-    """Index along the first axis of the first entry that is not finite, or None."""
-    if array.dtype.kind != "f" or np.isfinite(array).all():
-        return None
-    return int(np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))[0])
+def _finite(array: np.ndarray) -> bool:
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 def check_finite(
@@ -102,10 +99,12 @@ def check_finite(
     :param what: names of both, for the message
     :raises InvalidRolloutError: with the environment's index and step
     """
+    if _finite(rewards) and all(map(_finite, tree_leaves(observations))):
+        return
     named = observations.items() if isinstance(observations, dict) else [("", observations)]
     for name, array in [*((f"{what[0]} {key}".rstrip(), value) for key, value in named), (what[1], rewards)]:
-        row = _first_bad_env(array)
-        if row is not None:
+        if not _finite(array):
+            row = int(np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))[0])
             raise InvalidRolloutError(
                 f"Environment {row if index is None else index} returned {name} that is NaN or infinite at step {step}: "
                 f"{array[row]}. The weights are as they were after the last update. Mend the environment, or clip its "
@@ -217,7 +216,7 @@ def nearest(given: str, allowed: Iterable[str]) -> str | None:
     'learning_rate'
     """
     by_lower_case = {name.lower(): name for name in allowed}
-    found = difflib.get_close_matches(given.lower(), by_lower_case, n=1)
+    found = difflib.get_close_matches(str(given).lower(), by_lower_case, n=1)
     return by_lower_case[found[0]] if found else None
 
 

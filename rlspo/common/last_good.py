@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -15,25 +17,22 @@ class LastGood:
     Finite weights are no proof: after a step at an absurd learning rate they may be 1e30, and only the next loss shows it.
 
     :param tensors: those to be kept, the same ones in the same order at each call
+    :param optimizer: one whose state is not among them
     """
 
-    def __init__(self, tensors: Callable[[], list[Tensor]]) -> None:
-        self._tensors = tensors
+    def __init__(self, tensors: Callable[[], list[Tensor]], optimizer: torch.optim.Optimizer | None = None) -> None:
+        self._tensors, self._optimizer = tensors, optimizer
         self.forget()
 
     def forget(self) -> None:
         """Weights came from outside: what was kept is not theirs."""
-        self._noted: list[Tensor] | None = None
-        self._trusted: list[Tensor] | None = None
-
-    @property
-    def pending(self) -> bool:
-        """Whether a copy waits for the proof."""
-        return self._noted is not None
+        self._noted: tuple[list[Tensor], Any] | None = None
+        self._trusted: tuple[list[Tensor], Any] | None = None
 
     def note(self) -> None:
         """Copy what is there before it is used."""
-        self._noted = [tensor.detach().clone() for tensor in self._tensors()]
+        state = None if self._optimizer is None else copy.deepcopy(self._optimizer.state_dict())
+        self._noted = [tensor.detach().clone() for tensor in self._tensors()], state
 
     def trust(self) -> None:
         """What was noted gave a finite loss."""
@@ -43,7 +42,10 @@ class LastGood:
     @torch.no_grad()
     def restore(self) -> None:
         """Put back what was last trusted or, before that, noted."""
-        kept = self._trusted or self._noted or []
-        for tensor, copy in zip(self._tensors(), kept, strict=False):
-            tensor.copy_(copy)
+        copies, state = self._trusted or self._noted or ([], None)
+        if copies:
+            for tensor, kept in zip(self._tensors(), copies, strict=True):
+                tensor.copy_(kept)
+        if self._optimizer is not None and state is not None:
+            self._optimizer.load_state_dict(copy.deepcopy(state))
         self._noted = None

@@ -27,7 +27,7 @@ class BoundedMeanStd(RunningMeanStd):
 
     def update(self, arr: np.ndarray) -> None:
         mean = np.mean(arr, axis=0)
-        if not abs(mean if mean.ndim == 0 else np.abs(mean).max()) < FAR:  # seldom, and never of what is small
+        if not np.vdot(mean, mean) < FAR**2:  # seldom, and never where all is small
             arr = self._without_outliers(arr)
             mean = np.mean(arr, axis=0)
         self.update_from_moments(mean, np.var(arr, axis=0), arr.shape[0])

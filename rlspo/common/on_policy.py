@@ -429,7 +429,7 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         self.update.last_good.restore()
         if self._scaler_before is not None:
             self.reward_scaler = self._scaler_before
-        raise DivergedError(where, found, self.policy.optimizer.param_groups[0]["lr"])
+        raise DivergedError(where, found, self.lr_schedule(self._current_progress_remaining))
 
     _scaler_before: RewardScaler | None = None
 

@@ -287,7 +287,7 @@ def find(module: str, name: str) -> Any:
         scalar = vars(np).get(name)
         return scalar if isinstance(scalar, type) and issubclass(scalar, np.generic) else None
     found = _named(_module(module, name), name)
-    if isinstance(found, type) and (issubclass(found, _NAMED) or path_of(found) in _OWN):
+    if isinstance(found, type) and (issubclass(found, (*_NAMED, VecNormalize, RunningMeanStd)) or path_of(found) in _OWN):
         return found
     return None
 

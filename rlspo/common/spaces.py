@@ -27,8 +27,9 @@ def as_env_numbers(choices: np.ndarray, space: spaces.Space) -> np.ndarray:
     >>> as_env_numbers(np.array([0, 2]), spaces.Discrete(3, start=-1)).tolist()
     [-1, 1]
     """
-    start = getattr(space, "start", None)
-    return choices if start is None else np.asarray(choices + start, choices.dtype)
+    if isinstance(space, spaces.MultiDiscrete) or (isinstance(space, spaces.Discrete) and space.start):
+        return np.asarray(choices + start_of(space), choices.dtype)
+    return choices
 
 
 #: Images smaller than this on a side are too small for the convolutions of "CnnPolicy" (Mnih et al. 2015).

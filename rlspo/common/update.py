@@ -96,7 +96,7 @@ class Update(Compilable):
         self.device = self.flat.values.device
         self.active = stays(torch.ones(1, dtype=torch.bool, device=self.device))
         self.stat_names: list[str] = []
-        self.last_good = LastGood(self._everything)
+        self.last_good = LastGood(self._everything, None if self.flat.adam else optimizer)
         self.use_compiled(compiled)
 
     def _everything(self) -> list[Tensor]:

@@ -327,7 +327,7 @@ class SAC(OffPolicyAgent, SB3SAC):
 
     def _stop(self, where: str, found: dict[str, float]) -> NoReturn:
         self.update.last_good.restore()
-        raise DivergedError(where, found, self.actor.optimizer.param_groups[0]["lr"])
+        raise DivergedError(where, found, self.lr_schedule(self._current_progress_remaining))
 
     def _sample_action(self, *args: Any, **kwargs: Any) -> tuple[np.ndarray, np.ndarray]:
         actions, buffer_actions = super()._sample_action(*args, **kwargs)

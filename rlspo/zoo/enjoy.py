@@ -60,7 +60,7 @@ examples:
       rlspo enjoy sac.zip --env Pendulum-v1 --vecnormalize vecnormalize.pkl
 
 To judge an agent, use `rlspo evaluate`: it plays many episodes and gives intervals.
-A model file is unpickled when it is loaded, and a pickle can run code: watch only agents that you trust.
+Agents of others are read as data; --trust runs the code in their files.
 Exit code: 0 done, 1 the environment failed, 2 a mistake in what was given or something is not installed,
 130 stopped by Ctrl-C, 143 by SIGTERM."""
 

@@ -55,7 +55,7 @@ examples:
       rlspo evaluate logs/ppo/CartPole-v1_1 --json > evaluation.json
       rlspo evaluate logs/ppo/CartPole-v1_1 --csv episodes.csv
 
-A model file is unpickled when it is loaded, and a pickle can run code: evaluate only files that you trust.
+Agents of others are read as data; --trust runs the code in their files.
 Exit code: 0 done, 1 the environment failed, 2 a mistake in what was given, 130 stopped by Ctrl-C,
 143 by SIGTERM."""
 

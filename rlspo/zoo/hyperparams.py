@@ -85,8 +85,9 @@ def choose_block(file: Path, blocks: Mapping[str, Any], env_id: str, families: S
     """
     for name in [env_id, *families, "default"]:
         if name in blocks:
-            if not isinstance(blocks[name], dict):
-                raise UserError(f"{file}, block {name!r} must be a mapping from keys to values, not {blocks[name]!r}.")
+            block = blocks[name]
+            if not isinstance(block, dict) or not all(isinstance(key, str) for key in block):
+                raise UserError(f"{file}, block {name!r} must be a mapping from names to values, not {block!r:.200}.")
             return name
     raise UserError(f"{file} has neither a block {env_id!r} nor a block 'default'; its blocks: {', '.join(blocks)}.")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -66,7 +67,10 @@ def read(text: str) -> Any:
     if len(text) > _LONGEST:
         raise ValueError(f"it has {len(text):,} characters; at most {_LONGEST:,} are read")
     try:
-        return _data(ast.parse(text.strip(), mode="eval").body, _DEEPEST)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # of what looks like a mistake: it is an error below, or is none
+            syntax = ast.parse(text.strip(), mode="eval")
+        return _data(syntax.body, _DEEPEST)
     except (SyntaxError, RecursionError, MemoryError) as error:
         raise ValueError(f"it is no Python literal ({type(error).__name__})") from error
     except (ArithmeticError, TypeError) as error:

@@ -96,6 +96,16 @@ def was_normalised(settings: dict[str, Any]) -> bool:
     return "learning_starts" not in settings and settings.get("_last_original_obs") is not None
 
 
+def steps_of(settings: dict[str, Any]) -> int:
+    """Environment steps that the agent was trained for; 0 where its file does not tell.
+
+    >>> steps_of({"num_timesteps": 2048}), steps_of({"num_timesteps": None})
+    (2048, 0)
+    """
+    told = settings.get("num_timesteps")
+    return told if isinstance(told, int) and 0 <= told < 2**63 else 0
+
+
 def steps_in_name(file: Path) -> int | None:
     """Steps of a checkpoint, by its name.
 

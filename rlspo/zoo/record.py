@@ -52,7 +52,7 @@ examples:
   a file of stable-baselines3, with the statistics of its VecNormalize
       rlspo record sac.zip --env Pendulum-v1 --vecnormalize vecnormalize.pkl
 
-A model file is unpickled when it is loaded, and a pickle can run code: film only agents that you trust.
+Agents of others are read as data; --trust runs the code in their files.
 Exit code: 0 done, 1 the environment failed, 2 a mistake in what was given or something is not installed,
 130 stopped by Ctrl-C, 143 by SIGTERM. Only a film that is whole is left behind."""
 

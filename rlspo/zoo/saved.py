@@ -26,7 +26,7 @@ from rlspo.zoo.env_kwargs import overlaid
 from rlspo.zoo.envs import EnvRecipe, check_env_kwargs, find_spec
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.fit import misfit
-from rlspo.zoo.model_files import algo_of, settings_of, was_normalised
+from rlspo.zoo.model_files import algo_of, settings_of, steps_of, was_normalised
 from rlspo.zoo.parser import Pairs, add_trust, threads, whole_number
 from rlspo.zoo.plan import check_device, evaluation_recipe
 from rlspo.zoo.rl_zoo3 import called_here
@@ -221,7 +221,7 @@ def find_agent(
         folder=folder,
         config=config,
         which=kind,
-        num_timesteps=int(told.get("num_timesteps", 0)),
+        num_timesteps=steps_of(told),
         statistics=statistics,
         reward_statistics=statistics or reward_statistics_for(model_file, recipe, certain),
         trust=trust,

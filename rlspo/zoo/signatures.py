@@ -111,7 +111,8 @@ def check_names(given: Iterable[str], allowed: Iterable[str], where: Callable[[s
     names = set(allowed)
     unknown = [name for name in given if name not in names]
     if unknown:
-        raise UserError("\n".join(f"{where(name)}: there is no key {name!r}. {did_you_mean(name, names)}" for name in unknown))
+        hints = {name: did_you_mean(str(name), names) for name in unknown}
+        raise UserError("\n".join(f"{where(name)}: there is no key {name!r}. {hint}" for name, hint in hints.items()))
 
 
 def check_value(key: str, value: Any, annotation: Any, where: str) -> Any:

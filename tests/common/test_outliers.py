@@ -175,3 +175,18 @@ def test_bounded_statistics_are_sb3s_where_nothing_is_absurd() -> None:
     for part in ("mean", "var", "count"):
         np.testing.assert_array_equal(getattr(ours, part), getattr(theirs, part))
     assert b"rlspo" not in pickle.dumps(ours) and type(pickle.loads(pickle.dumps(ours))) is RunningMeanStd
+
+
+@pytest.mark.parametrize("what", ["observation", "reward"])
+def test_an_agents_own_statistics_survive_one_absurd_number(what: str) -> None:
+    found = []
+    for number in (1e20, 0.0):
+        settings: dict[str, Any] = {"n_steps": 64, "batch_size": 64, "n_epochs": 1, "seed": 0, "device": "cpu"}
+        model = PPO("MlpPolicy", Told(what, number), **settings, normalize_observations=True, normalize_rewards=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            model.learn(192)
+        normalizer = model.policy.preprocess.parts["observation"].normalizer
+        assert model.reward_scaler is not None
+        found.append([*normalizer.mean.tolist(), *normalizer.variance.tolist(), model.reward_scaler.scale])
+    np.testing.assert_allclose(found[0], found[1], rtol=0.05, atol=0.01)

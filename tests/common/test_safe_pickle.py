@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3.common import noise, utils
+from stable_baselines3.common.running_mean_std import RunningMeanStd
 
 from rlspo.common import safe_pickle
+from rlspo.common.normalizers import BoundedMeanStd
 from rlspo.common.safe_pickle import UnsafePickleError
 
 PLAIN: list[Any] = [
@@ -215,3 +217,10 @@ def test_only_as_much_is_read_as_there_is() -> None:
     file = io.BytesIO(b"head" + pickle.dumps([1, 2]) + b"tail")
     file.seek(4)
     assert safe_pickle.load(file) == [1, 2]
+
+
+def test_statistics_of_rlspo_come_back() -> None:
+    statistics = BoundedMeanStd(RunningMeanStd(shape=(2,)), "observations")
+    statistics.update(np.ones((3, 2)))
+    found = safe_pickle.loads(pickle.dumps(statistics))
+    assert type(found) is RunningMeanStd and found.count == statistics.count

@@ -249,3 +249,62 @@ def test_only_the_adapters_own_mark_is_one() -> None:
     env.reset()
     marks = [only_reset(env.step(np.zeros((1, 1)))[3][0]) for _ in range(7)]
     assert marks == [False] * 5 + [True, False]
+
+
+class Pool(VectorWrapper):
+    """Tells the spaces of one environment, as envpool does.
+
+    :param at_a_time: how many of the environments a step steps
+    """
+
+    def __init__(self, env: Any, at_a_time: int, says: bool) -> None:
+        super().__init__(env)
+        self.action_space, self.observation_space = env.single_action_space, env.single_observation_space
+        self.at_a_time = at_a_time
+        if says:
+            env.unwrapped.config = {"batch_size": at_a_time}
+
+    def reset(self, **kwargs: Any) -> Any:
+        seen, info = super().reset(**kwargs)
+        return seen[: self.at_a_time], info
+
+
+@pytest.mark.parametrize("agent", [PPO, SAC])
+@pytest.mark.parametrize("n_envs", [1, 4])
+@pytest.mark.parametrize("shape", [(1,), (4,)])
+def test_vector_environments_that_tell_the_action_space_of_one(agent: Any, n_envs: int, shape: tuple[int, ...]) -> None:
+    class Several(Clock):
+        action_space = spaces.Box(-1, 1, shape, np.float32)
+
+        def step(self, action: Any) -> Any:
+            assert action.shape == shape
+            return super().step(action)
+
+    pool = Pool(SyncVectorEnv([Several] * n_envs, autoreset_mode=AutoresetMode.NEXT_STEP), n_envs, says=True)
+    small = OFF_POLICY if agent is SAC else {**ON_POLICY, "batch_size": 12}
+    agent("MlpPolicy", pool, **small).learn(12)
+    adapted = GymnasiumVecEnv(pool)
+    adapted.reset()
+    with pytest.raises(ValueError, match=r"one for each environment, \("):
+        adapted.step(np.zeros((*shape, n_envs, 1)))
+
+
+def test_steps_of_some_environments_at_a_time_are_refused() -> None:
+    makers = SyncVectorEnv([Clock] * 4), SyncVectorEnv([Clock] * 4)
+    for env in makers:
+        env.metadata = {**env.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}
+    with pytest.raises(ValueError, match=r"steps 2 of its 4 environments.*batch_size"):
+        PPO("MlpPolicy", Pool(makers[0], 2, says=True))
+    with pytest.raises(ValueError, match=r"steps 2 of its 4 environments.*batch_size"):
+        PPO("MlpPolicy", Pool(makers[1], 2, says=False), **{**ON_POLICY, "batch_size": 48}).learn(48)
+
+
+@pytest.mark.parametrize("agent", [PPO, SAC])
+def test_the_logger_holds_numbers_only(agent: Any, tmp_path: Any) -> None:
+    """What others read from ``logger.name_to_value``: the settings for TensorBoard are not among it."""
+    found: list[Any] = []
+    small = {**OFF_POLICY, "learning_starts": 2} if agent is SAC else {**ON_POLICY, "batch_size": 12}
+    model = agent("MlpPolicy", Clock(), **small, tensorboard_log=str(tmp_path))
+    model.learn(12, callback=lambda seen, _: found.append(dict(model.logger.name_to_value)) or True)
+    assert all(isinstance(value, int | float) for values in found for value in values.values())
+    assert any(b"_hparams_" in file.read_bytes() for file in tmp_path.rglob("events*"))

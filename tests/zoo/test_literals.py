@@ -67,6 +67,8 @@ def test_as_people_write_them(text, value):
         "{1, 2}",
         "[1j]",
         "[b'']",
+        "[1if 2else 3]",
+        "[1 is 1]",
         "dict(",
         "(" * 5000 + ")" * 5000,
         "[" * 60 + "]" * 60,

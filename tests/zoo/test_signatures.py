@@ -94,6 +94,11 @@ def test_whole_numbers_do_for_any_number(number):
     assert isinstance(converted, float)
 
 
+def test_keys_that_are_no_text_are_told_like_others():
+    with pytest.raises(UserError, match=r"here: there is no key 3723\. Allowed: gamma"):
+        check_names([3723, "gamma"], ["gamma"], lambda _: "here")
+
+
 def test_functions_in_text_are_explained():
     with pytest.raises(UserError, match=r"but must be a mapping\. Python is not run"):
         check_value("policy_kwargs", "lambda: {}", dict[str, Any], "here")

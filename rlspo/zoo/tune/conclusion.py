@@ -10,7 +10,7 @@ from typing import Any
 from rlspo.zoo import blocks, display, yaml_io
 from rlspo.zoo.command import DONE, FAILED
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.files import write_text
+from rlspo.zoo.files import read_whole, write_text
 from rlspo.zoo.hyperparams import choose_block, find_file, plain_block
 from rlspo.zoo.tune import provenance, report
 from rlspo.zoo.tune.references import DEFAULT
@@ -100,7 +100,9 @@ def apply(task: Task) -> int:
     :return: exit code
     :raises UserError: if there is no file, or its settings are no longer those that the study began from
     """
-    found = json.loads(task.folder.report.read_text(encoding="utf-8"))
+    found = read_whole(task.folder.report)
+    if found is None:
+        raise UserError(f"--apply: {task.folder.report} is missing or damaged. Without --apply it is made again.")
     file = find_file(task.plan.config.algo, task.plan.cls, task.args.conf_file)
     if file is None:
         raise UserError(f"--apply: {task.plan.config.algo} has no file of hyperparameters; give one with --conf-file.")

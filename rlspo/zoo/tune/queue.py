@@ -30,6 +30,7 @@ from rlspo.zoo import display, yaml_io
 from rlspo.zoo.allowed import Allowed, check_agent, check_env, check_packages, check_settings, check_words, import_trusted
 from rlspo.zoo.command import DONE, FAILED
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.recorded import DamagedFile
 from rlspo.zoo.stopping import TimeIsUp, time_limit
 from rlspo.zoo.tune import standing
 from rlspo.zoo.tune.arguments import parse, study_flags
@@ -42,6 +43,7 @@ from rlspo.zoo.values import merged
 
 #: A key of the file that is no flag: how fast one process trains, for estimates until it has been seen.
 _RATE = "steps_per_second"
+_MAPPINGS = ("hyperparams", "env_kwargs", "eval_env_kwargs")
 _NAME = re.compile(r"\w[\w.+-]*")
 
 
@@ -112,9 +114,9 @@ def _entry(file: Path, name: str, defaults: dict[str, Any], flags: Any, more: li
     for key in given:
         if key not in keys:
             raise UserError(f"{where}: there is no key {key!r}. {did_you_mean(key, keys)}")
+    _check_names(given, where, allowed)
     if "env_kwargs" in (given.get("hyperparams") or {}):
         raise UserError(f"{where}: env_kwargs is a key of its own, not one of hyperparams.")
-    _check_names(given, where, allowed)
     rate = given.pop(_RATE, None)
     if rate is not None and not (type(rate) in (int, float) and rate > 0):
         raise UserError(f"{where}: {_RATE} is {rate!r}, but must be a number above 0.")
@@ -131,14 +133,19 @@ def _check_names(given: dict[str, Any], where: str, allowed: Allowed) -> None:
     :raises UserError: saying what would have been run
     """
     for key, value in given.items():
-        listed = value if isinstance(value, dict | list) else [value]
-        check_words((str(each) for each in listed if isinstance(each, str)), f"{where}: {key}")
-    packages = given.get("gym_packages") or []
-    check_agent(str(given.get("algo")), f"{where}: algo", allowed)
-    check_env(str(given.get("env")), f"{where}: env", allowed)
-    check_packages([str(each) for each in (packages if isinstance(packages, list) else [packages])], where, allowed)
+        listed = list(value) if isinstance(value, dict | list) else [value]
+        check_words((each for each in listed if isinstance(each, str)), f"{where}: {key}")
+        if key in _MAPPINGS and not isinstance(value, dict | None):
+            raise UserError(f"{where}: {key} is {value!r:.200}, but must be a mapping.")
+        for text in (str(each) for each in listed if each is not None):
+            if key == "algo":
+                check_agent(text, f"{where}: algo", allowed)
+            elif key == "env":
+                check_env(text, f"{where}: env", allowed)
+            elif key == "gym_packages":
+                check_packages([text], f"{where}: gym_packages", allowed)
     check_settings(given.get("hyperparams") or {}, f"{where}: hyperparams", allowed)
-    check_settings({key: given.get(key) for key in ("env_kwargs", "eval_env_kwargs")}, where, allowed)
+    check_settings({key: given.get(key) for key in _MAPPINGS if key != "hyperparams"}, where, allowed)
 
 
 def _words(flags: dict[str, Any]) -> list[str]:
@@ -176,16 +183,19 @@ def run_queue(args: argparse.Namespace) -> int:
         raise UserError("--json: with --queue it needs --dry-run: what is done and what is left, as JSON.")
     import_trusted(args)
     entries = _chosen(read_queue(args.queue, args.workers, args.device, args.apply, Allowed.of(args)), args.only)
-    known = standings(entries)
+    asked = len(entries)
+    entries, known = _readable(entries)
+    damaged = len(entries) < asked
     if args.json:
         print(json.dumps(standing.as_data(known, args.workers), indent=2))
-        return DONE
+        return FAILED if damaged else DONE
     standing.show(known, args.workers)
     if args.dry_run:
-        return DONE
+        return FAILED if damaged else DONE
     finished = {each.name for each in known if each.finished}
     missing = [entry for entry in entries if entry.name not in finished]
     codes = [_attempted(entry, apply) for entry in entries if args.apply and entry.name in finished]
+    codes += [FAILED] * damaged
     if not missing:
         return FAILED if FAILED in codes else DONE
     try:
@@ -220,6 +230,25 @@ def _attempted(entry: Entry, work: Callable[[Task], int]) -> int:
 def _command(file: Path, name: str) -> str:
     """For the record, which is to be the same on every machine."""
     return shlex.join(["rlspo", "tune", "--queue", file.name if file.is_absolute() else str(file), "--only", name])
+
+
+def _readable(entries: Sequence[Entry]) -> tuple[list[Entry], list[Standing]]:
+    """The studies whose files can be read, and how far they are; of the others the user is told.
+
+    :raises DamagedFile: if none can be read
+    """
+    found: list[tuple[Entry, Standing]] = []
+    errors: list[DamagedFile] = []
+    for entry in entries:
+        try:
+            found += [(entry, each) for each in standings([entry])]
+        except DamagedFile as error:
+            errors.append(error)
+    if errors and not found:
+        raise errors[0]
+    for each in errors:
+        display.error(f"left out: {each}")
+    return [entry for entry, _ in found], [far for _, far in found]
 
 
 def standings(entries: Sequence[Entry]) -> list[Standing]:

@@ -68,7 +68,7 @@ class _Work:
         waiting = [] if study is None else study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         trials += [trial for trial in waiting if outcomes_of(trial)]  # begun, stopped, and to go on
         found = [read_whole(file) for file in folder.validation.glob("*.json")]
-        fresh = [each["seconds"] for each in found if each is not None]
+        fresh = [float(each.get("seconds", 0.0)) for each in found if each is not None]
         seconds = [outcome.seconds for trial in trials for outcome in outcomes_of(trial).values()]
         seconds += fresh
         average = sum(seconds) / len(seconds) if seconds else None
@@ -100,11 +100,15 @@ def _finished(task: Task, work: _Work, done: int) -> Standing | None:
     report = read_whole(task.folder.report)
     if report is None or done < args.n_trials:
         return None
-    seeds = [len(each["scores"]) + len(each["failures"]) for each in report["validation"]]
-    had = (sum(report["trials"].values()), report.get("top", 0), min(seeds, default=0))
+    try:
+        seeds = [len(each["scores"]) + len(each["failures"]) for each in report["validation"]]
+        had = (sum(report["trials"].values()), report.get("top", 0), min(seeds, default=0))
+        result = _result(report)
+    except (KeyError, TypeError, AttributeError, IndexError):  # a damaged report is made again
+        return None
     if any(one < wanted for one, wanted in zip(had, (args.n_trials, args.top, args.validation_seeds), strict=True)):
         return None
-    return Standing(task.name, (done, done), (sum(seeds), sum(seeds)), work.spent, 0.0, True, _result(report))
+    return Standing(task.name, (done, done), (sum(seeds), sum(seeds)), work.spent, 0.0, True, result)
 
 
 def _unfinished(task: Task, work: _Work, done: int, rate: float | None) -> Standing:

@@ -17,6 +17,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from rlspo.zoo import display
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.recorded import DamagedFile
 from rlspo.zoo.tune.settings import StudyFolder
 
 _TAIL = 1_000_000  # bytes at the end of a journal that its last entry is looked for in
@@ -70,7 +71,7 @@ def open_storage(where: str | None, folder: StudyFolder) -> BaseStorage:
 def open_journal(journal: Path) -> JournalStorage:
     """The journal of a study's own folder, which :func:`only_one` keeps other writers out of.
 
-    :raises UserError: if it cannot be read
+    :raises UserError: if it cannot be opened, :class:`~rlspo.zoo.recorded.DamagedFile` if it is damaged
     """
     try:
         with warnings.catch_warnings():
@@ -79,7 +80,7 @@ def open_journal(journal: Path) -> JournalStorage:
     except OSError as error:
         raise UserError(f"{journal}: cannot be opened: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # what Optuna makes of lines that are none of its own
-        raise UserError(
+        raise DamagedFile(
             f"{journal}: is damaged, at a line that is no entry: {error}. Take it back from where it was last whole, such as "
             "a commit; what it holds cannot be made again."
         ) from error

@@ -418,3 +418,13 @@ def test_a_damaged_journal_is_told_and_nothing_is_lost(capsys, line):
         assert queue(*flags) == 2
         assert f"{journal}: is damaged, at a line that is no entry" in capsys.readouterr().err
     assert journal.read_text() == damaged
+
+
+def test_a_damaged_journal_costs_its_own_study_only(capsys):
+    write_queue(lever={"n_trials": 1}, second={"n_trials": 1})
+    (FOLDER).mkdir(parents=True)
+    (FOLDER / "journal.log").write_text('nonsense\n{"op_code": 0}\n')
+    assert queue("--dry-run") == 1
+    captured = capsys.readouterr()
+    assert "left out: " in captured.err and "journal.log: is damaged" in captured.err
+    assert "second" in captured.out
