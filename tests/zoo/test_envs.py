@@ -1,13 +1,17 @@
 """Environments are found, checked, and built alike for training and evaluation."""
 
+import random
+
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from stable_baselines3.common.monitor import Monitor, load_results
 from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize, unwrap_vec_normalize
 
+from rlspo.common.randomness import generators_kept
 from rlspo.zoo.config import Settings
-from rlspo.zoo.envs import EnvRecipe, check_env_kwargs, families, find_spec, is_atari, layers
+from rlspo.zoo.envs import EnvRecipe, _Worker, check_env_kwargs, families, find_spec, is_atari, layers
 from rlspo.zoo.errors import UserError
 
 
@@ -183,3 +187,12 @@ def test_games_in_processes_are_those_of_single_environments(tmp_path):
         for env in built:
             env.close()
     assert load_results(str(tmp_path))["l"].tolist() == games
+
+
+def test_workers_seed_the_global_generators_of_their_process():
+    def drawn(seed):
+        with generators_kept():
+            return _Worker(lambda: (random.random(), np.random.random(), float(torch.rand(()))), seed)()
+
+    assert drawn(3) == drawn(3) != drawn(4)
+    assert drawn(None) != drawn(None)
