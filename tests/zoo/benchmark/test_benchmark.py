@@ -33,7 +33,8 @@ def run(folder, *flags, **changes):
 
 def start(folder, *flags, **changes):
     """A parent process of its own."""
-    command = [sys.executable, "-m", "rlspo.zoo.benchmark", str(write_grid(folder, **changes)), "-o", "out", *flags]
+    trusted = ["--trust", "zoo_worlds", "--trust", "benchmark_worlds"]
+    command = [sys.executable, "-m", "rlspo.zoo.benchmark", str(write_grid(folder, **changes)), "-o", "out", *trusted, *flags]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
