@@ -163,7 +163,7 @@ def started(*flags):
     """The command in a process of its own, which can be killed."""
     code = f"import sys; sys.path[:0] = {sys.path!r}; from rlspo.zoo.tune.command import main; sys.exit(main(sys.argv[1:]))"
     Path("called.py").write_text(f"if __name__ == '__main__':\n    {code}\n")
-    command = [sys.executable, "called.py", "--queue", "studies.yml", *flags]
+    command = [sys.executable, "called.py", "--queue", "studies.yml", "--trust", "zoo_worlds", *flags]
     return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
