@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from rlspo.common.plain_yaml import LimitedLoader
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.run_models import choose, numbered
 from rlspo.zoo.values import literal
@@ -31,7 +32,7 @@ _TIME_FEATURE = "sb3_contrib.common.wrappers.TimeFeatureWrapper"
 _MOVED = {f"{module}.wrappers.TimeFeatureWrapper": _TIME_FEATURE for module in ("utils", "rl_zoo3")}
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(LimitedLoader):
     """PyYAML's safe loader, for what rl-baselines3-zoo writes."""
 
     def construct_ordered(self, node: yaml.SequenceNode) -> dict[Any, Any]:
@@ -145,7 +146,7 @@ def _renamed(value: Any) -> Any:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        data = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # a subclass of SafeLoader
+        data = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # a subclass of SafeLoader, with limits
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
     return data if isinstance(data, dict) else {}

@@ -33,13 +33,8 @@ def run(folder, *flags, **changes):
 
 def start(folder, *flags, **changes):
     """A parent process of its own."""
-<<<<<<< HEAD
-    trust = ["--trust", "zoo_worlds", "--trust", "benchmark_worlds"]
-    command = [sys.executable, "-m", "rlspo.zoo.benchmark", str(write_grid(folder, **changes)), "-o", "out", *flags, *trust]
-=======
     trusted = ["--trust", "zoo_worlds", "--trust", "benchmark_worlds"]
     command = [sys.executable, "-m", "rlspo.zoo.benchmark", str(write_grid(folder, **changes)), "-o", "out", *trusted, *flags]
->>>>>>> w_trust
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
