@@ -234,6 +234,11 @@ class ARPO(PPO):
         radius = ramped_radius(self.epsilon, self.epsilon_ramp, self._current_progress_remaining)
         return {**super().hyper(), "epsilon": radius}
 
+    def scalars(self) -> dict[str, float]:
+        """Without guidance the clean surrogate is compiled away; to take it up later is to compile once more."""
+        found = super().scalars()
+        return found if self.guidance else {name: value for name, value in found.items() if name != "guidance"}
+
     def draw_noise(self, batch_size: int) -> Any:
         if self.perturb is None:
             return None
