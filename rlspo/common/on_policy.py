@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import replace
-from typing import Any, ClassVar, NoReturn, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from stable_baselines3.common.buffers import RolloutBuffer as SB3RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import MaybeCallback
-from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
-from rlspo.common.agent import Agent
 from rlspo.common.callback_locals import LATER, show_locals
 from rlspo.common.collector import Actor, TimeLimits, env_actions, evaluate_in_batches, torch_actor
 from rlspo.common.errors import (
-    DivergedError,
     InvalidRolloutError,
     check_count,
     check_fraction,
     check_number,
 )
+from rlspo.common.on_policy_learner import OnPolicyLearner
 from rlspo.common.precision import convolution_dtype
 from rlspo.common.randomness import Randomness
 from rlspo.common.reward_scaling import RewardScaler
-from rlspo.common.rollout_buffer import Field, RolloutBuffer, observation_fields
+from rlspo.common.rollout_buffer import RolloutBuffer, observation_fields
 from rlspo.common.sb3_rollouts import adopted_buffer
 from rlspo.common.settings import (
     check_batch_size,
@@ -39,32 +33,24 @@ from rlspo.common.settings import (
     check_schedule,
     check_settings,
     fixed_setting,
-    scheduled,
     setting,
 )
 from rlspo.common.trees import tree_map
-from rlspo.common.update import MINIBATCH_FIELDS, Minibatch, Parameters, Update
 from rlspo.common.vector_env import only_reset
 
 Tensor = torch.Tensor
 SelfAgent = TypeVar("SelfAgent", bound="OnPolicyAgent")
 
 
-class OnPolicyAgent(Agent, OnPolicyAlgorithm):
+class OnPolicyAgent(OnPolicyLearner):
     """Collect, estimate advantages, update: the loop around :meth:`loss`.
 
     A subclass gives the loss and may override the other hooks in the section "What an agent may change"; it copies
     neither :meth:`train` nor :meth:`collect_rollouts`. The arguments are SB3's, documented at :class:`rlspo.PPO`.
     """
 
-    rollout_buffer: Any
     rollout_buffer_class: Any
-    policy: Any
-    #: Rollout fields recorded beyond the usual ones, by name.
-    extra_fields: Mapping[str, Field | dict[str, Field]] = {}
     saved_settings: ClassVar[set[str]] = {"n_epochs", "batch_size"}
-    #: Settings that the loss reads as numbers, by :meth:`coefficient`.
-    coefficients: ClassVar[tuple[str, ...]] = ("ent_coef", "vf_coef")
     shown_metric: ClassVar[str] = "train/value_loss"
 
     n_steps = fixed_setting(check_count)
@@ -123,22 +109,6 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
 
     # What an agent may change.
 
-    def loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The scalar to minimise and scalar statistics (``approx_kl`` among them): pure, so that it compiles.
-
-        :param parameters: of the policy, by name
-        :param batch: see :class:`~rlspo.common.update.Minibatch`
-        """
-        raise TypeError(f"{type(self).__name__} defines no loss.")
-
-    def hyper(self) -> dict[str, float]:
-        """Scalars that the loss needs and that change during training; ``learning_rate`` is added by the engine."""
-        return {}
-
-    def draw_noise(self, batch_size: int) -> Any:
-        """Random numbers for one minibatch's loss, from ``self.randomness.torch``."""
-        return None
-
     def make_actor(self) -> Actor:
         """What chooses the actions of the coming rollout."""
         fast = self.policy.fast_actor(self.randomness.numpy)
@@ -162,13 +132,6 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         """
         buffer.compute_returns_and_advantage(last_values, dones, rewards)
 
-    def after_update(self, data: dict[str, Any], hyper: dict[str, Tensor]) -> None:
-        """Called at the end of :meth:`train`, for diagnostics.
-
-        :param data: flat rollout fields
-        :param hyper: what the loss got
-        """
-
     # Construction.
 
     def _setup_model(self) -> None:
@@ -190,12 +153,6 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         if self.normalize_rewards and self.reward_scaler is None:
             self.reward_scaler = RewardScaler(self.gamma, self.n_envs)
         self.update = self._new_update()
-
-    def _new_update(self, compiled: bool = False) -> Update:
-        self.policy.make_functional()
-        update = Update(self._whole_loss, self.policy, self.policy.optimizer, self.max_grad_norm, self.target_kl)
-        update.use_compiled(compiled, or_eager=self.compile == "auto")
-        return update
 
     # Collecting.
 
@@ -292,165 +249,6 @@ class OnPolicyAgent(Agent, OnPolicyAlgorithm):
         rewards = time_limits.bootstrap(rewards, self.gamma, self.policy)
         last_values, _ = evaluate_in_batches(self.policy, last_obs, None)
         self.estimate_advantages(buffer, rewards, last_values, dones, time_limits.mask(rewards.shape))
-
-    # Learning.
-
-    def learning_data(self) -> dict[str, Any]:
-        """Flat fields on the device, by name: what minibatches are rows of."""
-        extra = [name for name, field in self.extra_fields.items() if isinstance(field, dict) or field.for_loss]
-        return self.rollout_buffer.tensors((*MINIBATCH_FIELDS.values(), *extra))
-
-    @property
-    def minibatch_size(self) -> int:
-        """Rows of a whole minibatch: ``batch_size``, or the whole rollout where that is less."""
-        return min(self.batch_size, self.n_steps * self.n_envs)
-
-    def minibatches(self) -> np.ndarray | list[np.ndarray]:
-        """Row numbers of one epoch's minibatches in random order, ``(n_minibatches, minibatch_size)``; a list where the last
-        one is smaller, because ``batch_size`` does not divide the rollout."""
-        order = self.randomness.numpy.permutation(np.flatnonzero(self.rollout_buffer.flat("valid")))
-        size = self.minibatch_size
-        if self.n_steps * self.n_envs % size and len(order):
-            return np.split(order, range(size, len(order), size))
-        # Where resets leave too little for one whole minibatch, rows are used twice.
-        whole = max(len(order) // size, 1) * size
-        return np.resize(order, whole).reshape(-1, size)
-
-    def updates_per_rollout(self) -> int:
-        """Minibatches that one :meth:`train` takes, unless it stops early."""
-        return self.n_epochs * -(-self.n_steps * self.n_envs // self.minibatch_size)
-
-    def _all_noise(self, rows: int) -> Any:
-        """What :meth:`_whole_loss` needs: the agent's noise, and the policy's where that has a loss of its own."""
-        own = self.draw_noise(rows)
-        return (own, self.policy.draw_noise(rows, self.randomness.torch)) if self.policy.has_auxiliary_loss else own
-
-    def coefficient(self, name: str, batch: Minibatch) -> Any:
-        """A setting by name as the loss needs it: a tensor, which may change without compiling anew."""
-        return batch.hyper[name] if name in batch.hyper else getattr(self, name)
-
-    def scalars(self) -> dict[str, float]:
-        """All numbers that the update reads, as they are now."""
-        remaining = self._current_progress_remaining
-        limit = self.target_kl
-        if limit is None and self.update.target_kl is not None:
-            limit = float("inf")  # there was one when the agent was made
-        return {
-            "learning_rate": self.policy.optimizer.param_groups[0]["lr"],
-            "max_grad_norm": self.max_grad_norm,
-            **({} if limit is None else {"target_kl": limit}),
-            **{name: scheduled(name, getattr(self, name), remaining) for name in self.coefficients},
-            **self.hyper(),
-        }
-
-    def _whole_loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The agent's loss and the policy's auxiliary one."""
-        if not self.policy.has_auxiliary_loss:
-            return self.loss(parameters, batch)
-        own_noise, policy_noise = batch.noise
-        loss, stats = self.loss(parameters, replace(batch, noise=own_noise))
-        seen = replace(batch, noise=policy_noise, returns=self.action_returns(batch))
-        more, more_stats = self.policy.auxiliary_loss(parameters, seen)
-        return loss + more, {**stats, **more_stats}
-
-    def action_returns(self, batch: Minibatch) -> Tensor:
-        """All that followed from the actions, ``(B,)``: what a policy learns that asks what an action is worth."""
-        return batch.returns
-
-    def train(self) -> None:
-        """Update the policy from the rollout in the buffer.
-
-        :raises DivergedError: where loss, gradient or weights become NaN or infinite
-        """
-        self._update_learning_rate(self.policy.optimizer)
-        if not self.update.holds(self.policy, self.policy.optimizer):
-            self.update.flat.publish_steps()
-            self.update = self._new_update(self.update.compiled)
-        update = self.update
-        hyper = update.tensors_of(self.scalars())
-        data = self.learning_data()
-        self.policy.set_training_mode(True)
-        reports: list[Tensor] = []
-        before: Any = None
-        update.use_size(self.minibatch_size)
-        update.begin()
-        update.last_good.note()
-        with ExitStack() as after_the_first:
-            for epoch in range(self.n_epochs):
-                first = len(reports)
-                rows = self.minibatches()
-                sizes = [len(some) for some in rows]
-                for number, indices in enumerate(torch.as_tensor(np.concatenate(rows), device=self.device).split(sizes), 1):
-                    if (epoch + 1, number) == (self.n_epochs, len(sizes)):
-                        before = update.flat.before_step()
-                    reports.append(update(data, indices, hyper, self._all_noise(len(indices))))
-                    if len(reports) == 1:
-                        after_the_first.enter_context(update.unchanged())
-                self._n_updates += 1
-                if self.target_kl is not None and not update.active:
-                    if self.verbose >= 1:
-                        print(
-                            f"Early stopping at epoch {epoch}: approx_kl exceeded 1.5 * target_kl = {1.5 * self.target_kl:.4f}"
-                        )
-                    break
-            else:
-                update.flat.show_gradients(before)
-        self.policy.set_training_mode(False)
-        read = torch.stack(reports).cpu().numpy()
-        self._check_update(read, len(sizes))
-        update.flat.publish_steps()
-        self._record(read, first)
-        self.after_update(data, hyper)
-        valid = self.rollout_buffer.flat("valid")
-        if valid.any():
-            self.policy.update_statistics(lambda name: tree_map(lambda rows: rows[valid], self.rollout_buffer.flat(name)))
-
-    def _check_update(self, reports: np.ndarray, per_epoch: int) -> None:
-        """Stop where a loss or a gradient was not finite, or the weights are not; see :meth:`_record` for ``reports``."""
-        finite = np.isfinite(reports[:, [0, -2]]).all(axis=1)
-        if finite[0]:
-            self.update.last_good.trust()
-        if finite.all() and bool(self.update.flat.values.sum().isfinite()):
-            return
-        row = int(np.argmin(finite)) if not finite.all() else len(reports) - 1
-        epoch, number = divmod(row, per_epoch)
-        before = self._n_updates - -(-len(reports) // per_epoch)
-        found = {"loss": reports[row, 0], "gradient norm": reports[row, -2]}
-        found["largest return in the rollout"] = np.abs(self.rollout_buffer.data["returns"]).max()
-        where = f"at update {before + epoch + 1}, minibatch {number + 1} of {per_epoch}"
-        self._stop(where if not finite.all() else f"{where}, after which weights are NaN or infinite", found)
-
-    def _check_actions(self, actions: np.ndarray) -> None:
-        """An environment that got NaN is not to blame for what it did."""
-        if not np.isfinite(actions).all():
-            self._stop(f"at update {self._n_updates}: the policy's actions are NaN or infinite", {})
-
-    def _stop(self, where: str, found: dict[str, float]) -> NoReturn:
-        self.update.last_good.restore()
-        if self._scaler_before is not None:
-            self.reward_scaler = self._scaler_before
-        raise DivergedError(where, found, self.lr_schedule(self._current_progress_remaining))
-
-    _scaler_before: RewardScaler | None = None
-
-    def _record(self, reports: np.ndarray, last_epoch: int) -> None:
-        """Log the statistics of one :meth:`train`, ``(n_minibatches, 1 + n_stats + 2)``, read from the device at once."""
-        active = reports[:, -1] > 0
-        used, last = reports[active], reports[last_epoch:][active[last_epoch:]]
-        for column, name in enumerate(self.update.stat_names, start=1):
-            # SB3's approx_kl is that of the last epoch, its other statistics are means over all epochs.
-            key = name if "/" in name else f"train/{name}"
-            self.logger.record(key, float((last if name == "approx_kl" else used)[:, column].mean()))
-        buffer = self.rollout_buffer
-        self.logger.record("train/loss", float(used[-1, 0]))
-        valid = buffer.flat("valid")
-        explained = explained_variance(buffer.flat("values")[valid], buffer.flat("returns")[valid])
-        self.logger.record("train/explained_variance", float(explained))
-        if hasattr(self.policy, "log_std"):
-            self.logger.record("train/std", torch.exp(self.policy.log_std).mean().item())
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        for name, value in self.hyper().items():
-            self.logger.record(f"train/{name}", value)
 
     def learn(
         self: SelfAgent,
