@@ -118,7 +118,7 @@ TOUCH = "import pathlib; pathlib.Path('ran').touch()"
         (collections.defaultdict(_Call), "defaultdict"),
         (os.getcwd, "getcwd"),
     ],
-    ids=str,
+    ids=["system", "timeit", "Popen", "exec", "getattr", "deep", "open", "factory", "getcwd"],
 )
 def test_calls_are_named_and_not_made(
     value: Any, says: str, protocol: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
