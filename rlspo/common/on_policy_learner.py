@@ -85,14 +85,10 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
 
     def minibatches(self) -> np.ndarray | list[np.ndarray]:
         """Row numbers of one epoch's minibatches in random order, ``(n_minibatches, minibatch_size)``; a list where the last
-        one is smaller, because ``batch_size`` does not divide the rollout."""
+        one is smaller, because ``batch_size`` does not divide the rows, of which steps that only reset are none."""
         order = self.randomness.numpy.permutation(np.flatnonzero(self.rollout_buffer.flat("valid")))
         size = self.minibatch_size
-        if self.n_steps * self.n_envs % size and len(order):
-            return np.split(order, range(size, len(order), size))
-        # Where resets leave too little for one whole minibatch, rows are used twice.
-        whole = max(len(order) // size, 1) * size
-        return np.resize(order, whole).reshape(-1, size)
+        return np.split(order, range(size, len(order), size)) if len(order) % size else order.reshape(-1, size)
 
     def updates_per_rollout(self) -> int:
         """Minibatches that one :meth:`train` takes, unless it stops early."""
@@ -140,6 +136,9 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
 
         :raises DivergedError: where loss, gradient or weights become NaN or infinite
         """
+        valid = self.rollout_buffer.flat("valid")
+        if not valid.any():  # the environments only reset
+            return
         self._update_learning_rate(self.policy.optimizer)
         if not self.update.holds(self.policy, self.policy.optimizer):
             self.update.flat.publish_steps()
@@ -179,9 +178,7 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
         update.flat.publish_steps()
         self._record(read, first)
         self.after_update(data, hyper)
-        valid = self.rollout_buffer.flat("valid")
-        if valid.any():
-            self.policy.update_statistics(lambda name: tree_map(lambda rows: rows[valid], self.rollout_buffer.flat(name)))
+        self.policy.update_statistics(lambda name: tree_map(lambda rows: rows[valid], self.rollout_buffer.flat(name)))
 
     def _check_update(self, reports: np.ndarray, per_epoch: int) -> None:
         """Stop where a loss or a gradient was not finite, or the weights are not; see :meth:`_record` for ``reports``."""
