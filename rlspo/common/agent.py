@@ -6,10 +6,11 @@ import contextlib
 import functools
 import pathlib
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 import gymnasium as gym
 import numpy as np
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import is_wrapped
@@ -24,19 +25,21 @@ from rlspo.common.checkpoints import load_checked, read_settings, seal
 from rlspo.common.collector import stack_observations
 from rlspo.common.compilation import should_compile
 from rlspo.common.env_failures import note_env_failure
-from rlspo.common.errors import InvalidRolloutError, check_finite, check_policy_kwargs, nearest
+from rlspo.common.errors import DivergedError, InvalidRolloutError, check_finite, check_policy_kwargs, nearest
 from rlspo.common.files import place_for, whole
 from rlspo.common.normalizers import Kept, keep, put_back
 from rlspo.common.randomness import Randomness
 from rlspo.common.rollout_buffer import Field, check_rows, observation_fields
 from rlspo.common.settings import check_schedule, scheduled, setting, shown_settings
 from rlspo.common.spaces import check_action_space, check_image_sizes, check_observation_space
-from rlspo.common.trees import tree_map
+from rlspo.common.trees import to_tensor, tree_map
 from rlspo.common.trust import safe_objects
 from rlspo.common.vector_env import GymnasiumVecEnv
 from rlspo.common.withheld import building, check_may_learn
 
 SelfAgent = TypeVar("SelfAgent", bound="Agent")
+#: The square of what is larger is infinite in float32, and so is a loss of it.
+TOO_LARGE = 1e19
 
 
 class Agent(BaseAlgorithm):
@@ -110,13 +113,40 @@ class Agent(BaseAlgorithm):
     @contextlib.contextmanager
     def learning(self) -> Iterator[None]:
         """Around all of :meth:`learn`: what others draw at random comes from the agent's seed, and an exception of an
-        environment says which one it was."""
+        environment says which one it was. What the last update made of the weights shows at the end."""
         with self.randomness.lend_globals():
             try:
                 yield
+                self.check_policy()
             except Exception as error:
                 note_env_failure(error, self.num_timesteps // self.n_envs)
                 raise
+
+    # Divergence.
+
+    def _probe(self, inputs: Any) -> list[torch.Tensor]:
+        """What the policy says of ``inputs``, in numbers that a loss would be made of."""
+        raise TypeError(f"{type(self).__name__} asks its policy nothing.")
+
+    def check_policy(self) -> None:
+        """Ask the policy about the observations that were acted on last; to be called where something went wrong, because
+        nobody is to blame for what comes of actions that are NaN.
+
+        :raises DivergedError: where its answers are NaN, infinite, or so large that no loss of them is finite
+        """
+        self.policy.set_training_mode(False)
+        last: Any = self._last_obs
+        try:
+            with torch.no_grad():
+                answers = self._probe(self.policy.preprocess(to_tensor(last, self.device)))
+        except Exception:  # networks and distributions of users may refuse NaN, or be what went wrong
+            answers = [*self.policy.parameters()]
+        if not all(bool((answer.abs() < TOO_LARGE).all()) for answer in answers):  # NaN is not less either
+            self._stop(f"at update {self._n_updates}: the policy's actions or values are NaN, infinite or absurd", {})
+
+    def _stop(self, where: str, found: dict[str, float]) -> NoReturn:
+        restored = self.update.last_good.restore()
+        raise DivergedError(where, found, self.lr_schedule(self._current_progress_remaining), restored)
 
     # Schedules.
 

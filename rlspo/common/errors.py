@@ -17,21 +17,26 @@ class InvalidRolloutError(RuntimeError):
 
 
 class DivergedError(RuntimeError):
-    """Learning itself gave NaN or infinite numbers: the agent is as it was when they were last finite.
+    """Learning itself gave numbers that are NaN, infinite or beyond use: the agent is as it was when they were last sound.
 
     :param where: which update, in words
     :param found: numbers by name, those that are not finite among them
     :param learning_rate: of that update
+    :param restored: whether there was something to go back to
     """
 
-    def __init__(self, where: str, found: Mapping[str, float], learning_rate: float) -> None:
+    def __init__(self, where: str, found: Mapping[str, float], learning_rate: float, restored: bool = True) -> None:
         numbers = "".join(f"{name} {value:.3g}, " for name, value in found.items())
         high = " It is far above what is usual (1e-5 to 1e-2)." if learning_rate > 0.1 else ""
+        state = (
+            "Weights, optimiser state and statistics are those with which all was last finite."
+            if restored
+            else "No weights are kept from before that, so they are what they were: load a saved agent."
+        )
         super().__init__(
             f"Learning diverged {where}: {numbers}learning rate {learning_rate:.3g}.{high} Observations and rewards of the "
-            "environment were finite. Weights, optimiser state and statistics are those with which all was last finite. Lower "
-            "learning_rate, or max_grad_norm where there is one; if rewards are in the thousands, scale them "
-            "(normalize_rewards=True, or VecNormalize)."
+            f"environment were finite. {state} Lower learning_rate, or max_grad_norm where there is one; if rewards are in "
+            "the thousands, scale them (normalize_rewards=True, or VecNormalize)."
         )
 
 

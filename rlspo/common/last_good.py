@@ -29,6 +29,10 @@ class LastGood:
         self._noted: tuple[list[Tensor], Any] | None = None
         self._trusted: tuple[list[Tensor], Any] | None = None
 
+    def holds_nothing(self) -> bool:
+        """Whether there is nothing to go back to."""
+        return self._trusted is None and self._noted is None
+
     def note(self) -> None:
         """Copy what is there before it is used."""
         state = None if self._optimizer is None else copy.deepcopy(self._optimizer.state_dict())
@@ -40,8 +44,11 @@ class LastGood:
             self._trusted, self._noted = self._noted, None
 
     @torch.no_grad()
-    def restore(self) -> None:
-        """Put back what was last trusted or, before that, noted."""
+    def restore(self) -> bool:
+        """Put back what was last trusted or, before that, noted.
+
+        :return: whether there was anything
+        """
         copies, state = self._trusted or self._noted or ([], None)
         if copies:
             for tensor, kept in zip(self._tensors(), copies, strict=True):
@@ -49,3 +56,4 @@ class LastGood:
         if self._optimizer is not None and state is not None:
             self._optimizer.load_state_dict(copy.deepcopy(state))
         self._noted = None
+        return bool(copies)

@@ -65,7 +65,11 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
         if not self.use_sde:
             return super().collect_rollouts(*args, **kwargs)
         with Randomness.fork(int(self.randomness.numpy.integers(2**31))):
-            return super().collect_rollouts(*args, **kwargs)
+            try:
+                return super().collect_rollouts(*args, **kwargs)
+            except ValueError:  # of torch, which draws no matrices from a spread that is NaN or infinite
+                self.check_policy()
+                raise
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1

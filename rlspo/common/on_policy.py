@@ -12,14 +12,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from rlspo.common.agent import TOO_LARGE
 from rlspo.common.callback_locals import LATER, show_locals
 from rlspo.common.collector import Actor, TimeLimits, env_actions, evaluate_in_batches, torch_actor
-from rlspo.common.errors import (
-    InvalidRolloutError,
-    check_count,
-    check_fraction,
-    check_number,
-)
+from rlspo.common.errors import check_count, check_fraction, check_number
 from rlspo.common.on_policy_learner import OnPolicyLearner
 from rlspo.common.precision import convolution_dtype
 from rlspo.common.randomness import Randomness
@@ -157,18 +153,9 @@ class OnPolicyAgent(OnPolicyLearner):
     # Collecting.
 
     def _step_env(self, env: VecEnv, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
-        step = self.num_timesteps // env.num_envs
         new_obs: Any
-        try:
-            new_obs, rewards, dones, infos = env.step(actions)
-        except Exception:
-            self._check_actions(actions)
-            raise
-        try:
-            self.check_step(new_obs, rewards, dones, infos, step)
-        except InvalidRolloutError:
-            self._check_actions(actions)
-            raise
+        new_obs, rewards, dones, infos = env.step(actions)
+        self.check_step(new_obs, rewards, dones, infos, self.num_timesteps // env.num_envs)
         return new_obs, rewards, dones, infos
 
     def collect_rollouts(
@@ -197,10 +184,15 @@ class OnPolicyAgent(OnPolicyLearner):
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                 self._reset_noise(env.num_envs)
             acted_on = observations
-            actions, acted_values, acted_log_probs = act(observations)
-            clipped_actions = env_actions(actions, self.policy, self.action_space)
-            new_obs, rewards, dones, infos = self._step_env(env, clipped_actions)
-            self.num_timesteps += env.num_envs
+            try:
+                actions, acted_values, acted_log_probs = act(observations)
+                clipped_actions = env_actions(actions, self.policy, self.action_space)
+                new_obs, rewards, dones, infos = self._step_env(env, clipped_actions)
+                self.num_timesteps += env.num_envs
+                more_fields = self.step_fields(infos)
+            except Exception:
+                self.check_policy()
+                raise
             callback.update_locals(locals())
             if not callback.on_step():
                 return False
@@ -214,7 +206,7 @@ class OnPolicyAgent(OnPolicyLearner):
             }
             if acted_values is not None:
                 fields |= {"values": acted_values, "log_probs": acted_log_probs}
-            buffer.add(**fields, **self.step_fields(infos))
+            buffer.add(**fields, **more_fields)
             for index, info in enumerate(infos):
                 if only_reset(info):
                     buffer.data["valid"][n_steps, index] = False
@@ -222,7 +214,11 @@ class OnPolicyAgent(OnPolicyLearner):
             self._last_obs = observations = tree_map(np.array, new_obs)
             self._last_episode_starts = episode_starts = np.array(dones)
 
-        self._evaluate_rollout(buffer, time_limits, observations, dones, acted_by_torch=acted_values is not None)
+        try:
+            self._evaluate_rollout(buffer, time_limits, observations, dones, acted_by_torch=acted_values is not None)
+        except Exception:
+            self.check_policy()
+            raise
         n_steps, rollout_ended = n_rollout_steps, True
         callback.update_locals(locals())
         callback.on_rollout_end()
@@ -230,7 +226,11 @@ class OnPolicyAgent(OnPolicyLearner):
 
     def _reset_noise(self, n_envs: int) -> None:
         with Randomness.fork(int(self.randomness.numpy.integers(2**31))):
-            self.policy.reset_noise(n_envs)
+            try:
+                self.policy.reset_noise(n_envs)
+            except ValueError:  # of torch, which draws nothing from a spread that is NaN or infinite
+                self.check_policy()
+                raise
 
     def _evaluate_rollout(
         self, buffer: RolloutBuffer, time_limits: TimeLimits, last_obs: Any, dones: np.ndarray, acted_by_torch: bool
@@ -240,6 +240,8 @@ class OnPolicyAgent(OnPolicyLearner):
             evaluated = evaluate_in_batches(self.policy, buffer.flat("observations"), buffer.flat("actions"))
             for name, column in zip(("values", "log_probs"), evaluated, strict=True):
                 buffer.flat(name)[:] = column
+        if not np.abs(buffer.data["values"]).max() < TOO_LARGE:
+            self._stop(f"at update {self._n_updates}: the policy's values are NaN, infinite or absurd", {})
         rewards = buffer.data["rewards"]
         self._scaler_before = copy.deepcopy(self.reward_scaler)
         if self.reward_scaler is not None:

@@ -13,7 +13,6 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import explained_variance
 
 from rlspo.common.agent import Agent
-from rlspo.common.errors import DivergedError
 from rlspo.common.reward_scaling import RewardScaler
 from rlspo.common.rollout_buffer import Field
 from rlspo.common.settings import scheduled
@@ -195,16 +194,14 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
         where = f"at update {before + epoch + 1}, minibatch {number + 1} of {per_epoch}"
         self._stop(where if not finite.all() else f"{where}, after which weights are NaN or infinite", found)
 
-    def _check_actions(self, actions: np.ndarray) -> None:
-        """An environment that got NaN is not to blame for what it did."""
-        if not np.isfinite(actions).all():
-            self._stop(f"at update {self._n_updates}: the policy's actions are NaN or infinite", {})
+    def _probe(self, inputs: Any) -> list[Tensor]:
+        distribution, values = self.policy.evaluation_of(inputs)
+        return [values, distribution.log_prob(distribution.mode())]
 
     def _stop(self, where: str, found: dict[str, float]) -> NoReturn:
-        self.update.last_good.restore()
         if self._scaler_before is not None:
             self.reward_scaler = self._scaler_before
-        raise DivergedError(where, found, self.lr_schedule(self._current_progress_remaining))
+        super()._stop(where, found)
 
     def _record(self, reports: np.ndarray, last_epoch: int) -> None:
         """Log the statistics of one :meth:`train`, ``(n_minibatches, 1 + n_stats + 2)``, read from the device at once."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-from rlspo.common.errors import DivergedError, check_choice, check_count, check_fraction, check_number
+from rlspo.common.errors import check_choice, check_count, check_fraction, check_number
 from rlspo.common.off_policy import OffPolicyAgent
 from rlspo.common.precision import PRECISIONS, bfloat16_is_fast
 from rlspo.common.settings import fixed_setting, setting
@@ -295,7 +295,8 @@ class SAC(OffPolicyAgent, SB3SAC):
         self.update.use_size(batch_size)
         self.update.refresh()
         # Copies are dear where a training is one step: they are made in one of a hundred.
-        now_and_then = self._n_updates // 100 != (self._n_updates + gradient_steps) // 100 or self._n_updates == 0
+        now_and_then = self._n_updates // 100 != (self._n_updates + gradient_steps) // 100
+        now_and_then |= self.update.last_good.holds_nothing()
         if now_and_then:
             self.update.last_good.note()
         before: Any = None
@@ -325,12 +326,17 @@ class SAC(OffPolicyAgent, SB3SAC):
         optimizers = [self.actor.optimizer, self.critic.optimizer]
         return optimizers if self.ent_coef_optimizer is None else [*optimizers, self.ent_coef_optimizer]
 
-    def _stop(self, where: str, found: dict[str, float]) -> NoReturn:
-        self.update.last_good.restore()
-        raise DivergedError(where, found, self.lr_schedule(self._current_progress_remaining))
+    def _probe(self, inputs: Any) -> list[Tensor]:
+        actions = self.policy.distribution_of(inputs).mode()
+        spread = [self.actor.get_std()] if self.use_sde else []
+        return [actions, self.policy.q_values_of((inputs, actions)), *spread]
 
     def _sample_action(self, *args: Any, **kwargs: Any) -> tuple[np.ndarray, np.ndarray]:
-        actions, buffer_actions = super()._sample_action(*args, **kwargs)
+        try:
+            actions, buffer_actions = super()._sample_action(*args, **kwargs)
+        except Exception:
+            self.check_policy()
+            raise
         if not np.isfinite(buffer_actions).all():
             self._stop(f"at update {self._n_updates}: the policy's actions are NaN or infinite", {})
         return actions, buffer_actions

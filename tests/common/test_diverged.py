@@ -76,6 +76,110 @@ def test_one_minibatch_to_a_rollout() -> None:
         assert torch.equal(old, new)
 
 
+ELU = {"activation_fn": torch.nn.ELU}
+ONE: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "seed": 1, "device": "cpu"}
+FROM_TORCH: dict[str, Callable[[], Any]] = {
+    "elu": lambda: PPO("MlpPolicy", SpacesEnv("box", "discrete"), **ONE, policy_kwargs=ELU),
+    "elu, numbers": lambda: PPO("MlpPolicy", SpacesEnv(), **ONE, policy_kwargs=ELU),
+    "dict": lambda: PPO("MultiInputPolicy", SpacesEnv("dict", "multi_discrete"), **ONE),
+    "mixture": lambda: PPO("MoeMlpPolicy", SpacesEnv("box", "discrete"), **ONE, policy_kwargs=ELU),
+    "matrices": lambda: PPO("MlpPolicy", SpacesEnv(), **ONE, policy_kwargs=ELU, use_sde=True),
+    "attacked": lambda: BARPO("MlpPolicy", SpacesEnv(), **ONE, policy_kwargs=ELU, rollouts="attacked"),
+    "credit": lambda: PDPPO("MlpPolicy", "rlspo/FrozenLakePostDecision-v0", **ONE, policy_kwargs=ELU),
+    "search": lambda: SPO("MlpPolicy", "CartPole-v1", **{**SEARCH, "gradient_steps": 1}, policy_kwargs=ELU),
+    "sac, matrices": lambda: SAC("MlpPolicy", SpacesEnv(), **OFF, use_sde=True),
+}
+
+
+@pytest.mark.parametrize("make", FROM_TORCH.values(), ids=list(FROM_TORCH))
+@pytest.mark.parametrize("further", [64, 1])
+def test_who_acts_by_torch_is_named_too(make: Callable[[], Any], further: int) -> None:
+    """In the rollout after the one update of a rollout; and where no rollout follows, at the end of learning."""
+    model = make().learn(32)
+    before = everything(model)
+    model.learning_rate = 1e30
+    with np.errstate(all="ignore"), pytest.raises(DivergedError, match=r"learning rate 1e\+30.*are those with which"):
+        model.learn(further, reset_num_timesteps=False)
+    for old, new in zip(before, everything(model), strict=True):
+        torch.testing.assert_close(new, old, rtol=0.1, atol=0.3)
+    model.learning_rate = 1e-4
+    model.learn(16, reset_num_timesteps=False)
+    assert all(tensor.isfinite().all() for tensor in everything(model))
+
+
+def test_errors_of_others_stay_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy that fails in sound health, and callbacks whatever the policy does."""
+    model = PPO("MlpPolicy", SpacesEnv(), **ONE, policy_kwargs=ELU).learn(16)
+    with monkeypatch.context() as patch, pytest.raises(KeyError, match="mine"):
+        patch.setattr(model.policy, "evaluation_of", lambda inputs: {}["mine"])
+        model.learn(16)
+
+    def stop(*_: Any) -> bool:
+        with torch.no_grad():
+            model.policy.value_net.weight.fill_(1e30)
+        raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        model.learn(16, callback=stop)
+
+
+@pytest.mark.parametrize("change", ["load", "moments"])
+def test_sac_keeps_a_copy_from_the_first_update_on(change: str, tmp_path: Path) -> None:
+    model = AGENTS["sac"]().learn(20)
+    if change == "load":
+        model.save(tmp_path / "sac")
+        model = SAC.load(tmp_path / "sac", env=SpacesEnv())
+        model.learning_starts = 0
+    else:
+        model.critic.optimizer.state.clear()
+    before = everything(model)
+    model.learning_rate = 1e30
+    with np.errstate(all="ignore"), pytest.raises(DivergedError, match="are those with which"):
+        model.learn(20, reset_num_timesteps=False)
+    assert all(torch.equal(old, new) for old, new in zip(before, everything(model), strict=True))
+
+
+@pytest.mark.parametrize("name", ["ppo, numbers", "sac"])
+def test_where_nothing_is_kept_nothing_is_claimed(name: str) -> None:
+    model = AGENTS[name]()
+    parts = model.policy.parameters() if name != "sac" else model.actor.parameters()
+    with torch.no_grad():
+        for parameter in parts:
+            parameter.fill_(float("nan"))
+    if name == "sac":
+        model.learning_starts = 0
+    with pytest.raises(DivergedError, match="No weights are kept from before"):
+        model.learn(20)
+
+
+class WithStatistics(torch.nn.Module):
+    """Layers that keep running statistics, in front of actor and critic."""
+
+    def __init__(self, space: Any) -> None:
+        super().__init__()
+        self.features_dim = int(np.prod(space.shape))
+        self.layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(self.features_dim))
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        return self.layers(observations)
+
+
+@pytest.mark.parametrize("name", ["ppo, numbers", "rmsprop", "spo", "sac"])
+def test_running_statistics_and_targets_go_back_too(name: str) -> None:
+    optimizer = {"optimizer_class": torch.optim.RMSprop} if name == "rmsprop" else {}
+    model = AGENTS["ppo, numbers" if optimizer else name](
+        policy_kwargs={"features_extractor_class": WithStatistics, **optimizer}
+    )
+    model.learn(40).update.last_good.forget()
+    before = {key: tensor.clone() for key, tensor in model.policy.state_dict().items()}
+    assert sum("running_mean" in key and bool(tensor.any()) for key, tensor in before.items()) > 0
+    model.learning_rate = 1e39
+    with np.errstate(all="ignore"), pytest.raises(DivergedError, match="are those with which"):
+        model.learn(40, reset_num_timesteps=False)
+    for key, tensor in model.policy.state_dict().items():
+        assert torch.equal(tensor, before[key]), key
+
+
 def test_a_loss_that_is_nan_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights, moments, the statistics of observations and the scale of rewards are those of before the round."""
     model = BARPO("MlpPolicy", SpacesEnv(), **SMALL).learn(32)
