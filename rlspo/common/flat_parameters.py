@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from rlspo.common.compilation import stays
 
@@ -23,6 +24,12 @@ def own_storage(view: Tensor) -> Tensor:
     """The same memory as ``view``, as a tensor that knows of no more: pickled, copied or saved, it is as large as itself and
     not as the vector that it was cut from."""
     return torch.from_dlpack(view)
+
+
+def step_hooks(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether somebody is to be called before or after the steps of ``optimizer``, or of all."""
+    own = (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
+    return any((*own, _global_optimizer_pre_hooks, _global_optimizer_post_hooks))
 
 
 class FlatVector:
@@ -76,6 +83,7 @@ class FlatParameters(FlatVector):
         self.module, self.optimizer = module, optimizer
         self._adopt_new_parameters(module)
         super().__init__(self._in_order(module))
+        self._layers = [*module.named_modules()]
         self.adam = Adam.of(optimizer)
         self.kind = self._kind()
         self.first_moment = stays(torch.zeros_like(self.values))
@@ -88,6 +96,8 @@ class FlatParameters(FlatVector):
         #: What was last written to the optimiser's state: a tensor for each parameter, and its value.
         self._published: list[tuple[Tensor, float]] = []
         self._gradients: list[Tensor] = []
+        #: Whether somebody's hooks are to see, and may change, the gradient of each parameter; as of the last look.
+        self.hooked = False
         if self.adam is None:  # it steps outside and makes a state of its own, if it has taken no step yet
             for parameter in [p for p, state in optimizer.state.items() if float(state.get("step", 1.0)) == 0.0]:
                 del optimizer.state[parameter]
@@ -148,7 +158,15 @@ class FlatParameters(FlatVector):
         """Take over what was changed on the optimiser since: its groups' numbers, its moments and step counts.
 
         :return: whether moments or step counts were
+        :raises ValueError: for hooks that would not be called
         """
+        self.hooked = any(p._backward_hooks or p._post_accumulate_grad_hooks for p in self.parameters)
+        for name, layer in self._layers:
+            if layer._backward_hooks or layer._backward_pre_hooks:
+                raise ValueError(
+                    f"The layer {name} has hooks on its backward pass, which a functional gradient does not call. Remove them "
+                    "(handle.remove()), and register them on its parameters, whose hooks are called."
+                )
         if self.adam is None:
             return False
         self.adam.read(self.optimizer)
@@ -226,7 +244,7 @@ class FlatParameters(FlatVector):
         return self.first_moment.clone(), self.values.clone() if self.adam.adds_decay else None
 
     def show_gradients(self, before: tuple[Tensor, Tensor | None] | None) -> None:
-        """Let ``grad`` of the parameters be the gradient of the last step, and run their hooks: what gradient histograms read.
+        """Let ``grad`` of the parameters be the gradient of the last step: what gradient histograms read.
 
         No step has to keep it: it is what the step has added to the first moment.
 
@@ -240,10 +258,24 @@ class FlatParameters(FlatVector):
             for parameter, there, found in zip(self.parameters, self._gradients, self.views(gradient), strict=True):
                 there.copy_(found)
                 parameter.grad = there
-        for parameter in self.parameters:
-            hooks: Any = parameter._backward_hooks or {}
-            for hook in [*hooks.values()]:
-                hook(parameter.grad)
+
+    def through_hooks(self, gradient: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the hooks of the parameters make of their gradients, as in a backward pass: not for compiling.
+
+        :param gradient: by name, not yet clipped
+        """
+        made = dict(gradient)
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            for hook in [*(parameter._backward_hooks or {}).values()]:
+                changed = hook(made[name])
+                made[name] = made[name] if changed is None else changed
+            late: Any = parameter._post_accumulate_grad_hooks or {}
+            if late:
+                parameter.grad = made[name].detach().clone()
+                for hook in [*late.values()]:
+                    hook(parameter)
+                made[name] = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        return made
 
 
 class Adam:
@@ -272,8 +304,9 @@ class Adam:
 
     @staticmethod
     def kind(optimizer: torch.optim.Optimizer) -> tuple[bool, bool] | None:
-        """Whether the values themselves decay (AdamW) and whether anything does; None where it is another method."""
-        if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW):
+        """Whether the values themselves decay (AdamW) and whether anything does; None where it is another method, or hooks
+        wait for its steps."""
+        if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW) or step_hooks(optimizer):
             return None
         alike = ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize")
         group, *others = optimizer.param_groups

@@ -133,7 +133,7 @@ class Update(Compilable):
                 _, stats = self.loss(self.flat.named(self.flat.values), gather(data, indices, hyper, noise))
             self.stat_names = [*stats]
         flat = self.flat
-        function = self.function_for(len(indices))
+        function = self.pure_function() if flat.hooked else self.function_for(len(indices))
         with torch.no_grad():
             if flat.adam:
                 state = (flat.values, flat.first_moment, flat.second_moment, flat.steps, self.active)
@@ -156,6 +156,8 @@ class Update(Compilable):
         compute = torch.func.grad_and_value(lambda parameters: self._recorded_loss(parameters, batch), has_aux=True)
         named_gradient, (loss, (stats, statistics)) = compute(self.flat.named(values))
         self.statistics.write(statistics, where=active)  # as in SB3, those of the minibatch that target_kl stops at, too
+        if self.flat.hooked:
+            named_gradient = self.flat.through_hooks(named_gradient)
         gradient = self.flat.flatten(named_gradient)
         limit = hyper.get("max_grad_norm", self.max_grad_norm)
         parts = gradient.split(self.clip_sizes)

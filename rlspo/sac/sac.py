@@ -301,7 +301,7 @@ class SAC(OffPolicyAgent, SB3SAC):
             self.update.last_good.note()
         before: Any = None
         for step in range(gradient_steps):
-            if step == gradient_steps - 1 and (now_and_then or self.update.watched()):
+            if step == gradient_steps - 1 and now_and_then:
                 before = self.update.before_step()
             data, rows = self._minibatch(batch_size)
             follow = step % self.target_update_interval == 0

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from rlspo.common.compilation import Compilable
-from rlspo.common.flat_parameters import FlatParameters, FlatVector
+from rlspo.common.flat_parameters import FlatParameters, FlatVector, step_hooks
 from rlspo.common.last_good import LastGood
 from rlspo.common.running_statistics import Recording, RunningStatistics, statistic_names
 from rlspo.common.trees import tree_map
@@ -87,6 +87,11 @@ class SACUpdate(Compilable):
             [name for name in statistic_names(policy) if name.startswith("critic_target.") and ".running_" in name],
         )
         for name, part in self.parts.items():
+            if step_hooks(self.optimizers[name]):
+                raise ValueError(
+                    f"The optimizer of the {name} has hooks on its steps, which SAC's update, one function with its "
+                    "optimisers inside, does not take. Remove them (handle.remove()); hooks on parameters are called."
+                )
             if part.adam is None:
                 raise ValueError(
                     f"The optimizer of the {name} is {type(self.optimizers[name]).__name__}; SAC's update, one function with "
@@ -129,10 +134,6 @@ class SACUpdate(Compilable):
         for part, one in zip(self.parts.values(), before, strict=True):
             part.show_gradients(one)
 
-    def watched(self) -> bool:
-        """Whether somebody's hooks wait for gradients."""
-        return any(parameter._backward_hooks for part in self.parts.values() for parameter in part.parameters)
-
     def publish_steps(self) -> None:
         """Write the number of steps taken to the optimisers' states."""
         for part in self.parts.values():
@@ -157,7 +158,8 @@ class SACUpdate(Compilable):
         with torch.no_grad():
             if not self.stat_names:
                 self.stat_names = [*self._stats(states, data, indices, hyper, noise)]
-            function = self.function_for(len(indices))
+            hooked = any(part.hooked for part in self.parts.values())
+            function = self.pure_function() if hooked else self.function_for(len(indices))
             return self.kept(function(states, self.target.values, data, indices, hyper, noise))
 
     def _stats(self, states: dict[str, State], *given: Any) -> dict[str, Tensor]:
@@ -236,6 +238,8 @@ class SACUpdate(Compilable):
     def _adam(self, name: str, states: dict[str, State], gradient: Parameters, rate: Tensor) -> State:
         part, (values, first, second, steps) = self.parts[name], states[name]
         assert part.adam is not None
+        if part.hooked and self.stat_names:  # before that, no step is taken
+            gradient = part.through_hooks(gradient)
         return part.adam.step(values, part.flatten(gradient), first, second, steps, rate, part.rates())
 
     @staticmethod

@@ -1,6 +1,7 @@
 """Settings changed on a model count as they do in SB3, without compiling anew, or are refused at once, by name."""
 
 import copy
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +52,36 @@ def steps_of_their_own(model: Any) -> None:
         model.policy.optimizer.step()
 
 
+def hooks(model: Any) -> None:
+    """On the gradient before it is clipped, in both of torch's ways; those that only read change nothing."""
+
+    def louder(parameter: torch.Tensor) -> None:
+        parameter.grad.mul_(30.0)
+
+    policy = model.policy
+    policy.action_net.weight.register_hook(lambda gradient: gradient * 0)
+    policy.action_net.bias.register_hook(lambda gradient: None)
+    policy.value_net.weight.register_post_accumulate_grad_hook(louder)
+    policy.value_net.bias.register_post_accumulate_grad_hook(lambda parameter: setattr(parameter, "grad", parameter.grad / 30))
+
+
+def step_hooks(model: Any) -> None:
+    """Before and after the steps of an optimiser: small gradients are none, weights stay within bounds."""
+    parameters = [*model.policy.parameters()]
+
+    def before(*_: Any) -> None:
+        for parameter in parameters:
+            parameter.grad[parameter.grad.abs() < 1e-3] = 0.0
+
+    @torch.no_grad()
+    def after(*_: Any) -> None:
+        for parameter in parameters:
+            parameter.clamp_(-0.3, 0.3)
+
+    model.policy.optimizer.register_step_pre_hook(before)
+    model.policy.optimizer.register_step_post_hook(after)
+
+
 CHANGES: dict[str, Callable[[Any], Any]] = {
     "ent_coef": attribute("ent_coef", 0.3),
     "vf_coef": attribute("vf_coef", 5.0),
@@ -69,6 +100,8 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "forget_moments": forget_moments,
     "load_moments": load_moments,
     "steps_of_their_own": steps_of_their_own,
+    "hooks": hooks,
+    "step_hooks": step_hooks,
 }
 
 
@@ -87,6 +120,40 @@ def test_as_in_sb3(change: Callable[[Any], None], monkeypatch: pytest.MonkeyPatc
     assert not torch.equal(
         parameters_to_vector(changed[1].policy.parameters()), parameters_to_vector(unchanged[1].policy.parameters())
     )
+
+
+@pytest.mark.parametrize("kind", ["register_full_backward_hook", "register_full_backward_pre_hook"])
+def test_hooks_that_would_not_be_called_are_refused(kind: str) -> None:
+    model = PPO("MlpPolicy", SpacesEnv(), **SMALL)
+    handle = getattr(model.policy.action_net, kind)(lambda *_: None)
+    with pytest.raises(ValueError, match=r"^The layer action_net has hooks on its backward pass"):
+        model.learn(32)
+    handle.remove()
+    model.learn(32)
+
+
+def test_hooks_come_and_go() -> None:
+    """A compiled update is eager meanwhile; an optimiser steps by itself while hooks wait for its steps."""
+    model = PPO("MlpPolicy", SpacesEnv(), **SMALL).learn(32)
+    weight, optimizer = model.policy.action_net.weight, model.policy.optimizer
+    compiled: list[int] = []
+    model.update._function = lambda *_: compiled.append(1)
+    calls: list[torch.Tensor] = []
+    handle = weight.register_hook(calls.append)
+    model.learn(32)
+    assert len(calls) == 4
+    assert not compiled
+    handle.remove()
+    handle = optimizer.register_step_post_hook(lambda *_: calls.append(weight))
+    model.learn(32)
+    assert len(calls) == 8
+    assert model.update.flat.adam is None
+    handle.remove()
+    model.learn(32)
+    assert len(calls) == 8
+    assert model.update.flat.adam is not None
+    assert float(optimizer.state[weight]["step"]) == model.update.flat.steps.item() == 16
+    model.save(io.BytesIO())
 
 
 def test_learning_rate_discount_and_lambda_count_too() -> None:

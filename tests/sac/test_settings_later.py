@@ -36,6 +36,12 @@ def freeze(model: Any) -> None:
     model.actor.latent_pi[0].requires_grad_(not model.actor.latent_pi[0].weight.requires_grad)
 
 
+def hooks(model: Any) -> None:
+    parts = (model.actor.mu.weight, model.critic.qf0[0].weight, model.log_ent_coef)
+    for parameter in parts:
+        parameter.register_hook(lambda gradient: gradient * -0.5)
+
+
 CHANGES: dict[str, Callable[[Any], None]] = {
     "gamma": attribute("gamma", 0.5),
     "tau": attribute("tau", 0.9),
@@ -46,6 +52,7 @@ CHANGES: dict[str, Callable[[Any], None]] = {
     "decay": decay,
     "forget_moments": forget_moments,
     "freeze": freeze,
+    "hooks": hooks,
 }
 
 
@@ -64,6 +71,15 @@ def test_as_in_sb3(change: Callable[[Any], None], monkeypatch: pytest.MonkeyPatc
             vectors = [vectors_of(model) for model in models]
             torch.testing.assert_close(vectors[1], vectors[0], rtol=1e-3, atol=1e-4)
     assert (vectors_of(unchanged[1]) - vectors_of(changed[1])).abs().max() > 1e-4
+
+
+def test_hooks_on_steps_are_refused_by_name() -> None:
+    model = SAC("MlpPolicy", SpacesEnv(), **OFF).learn(12)
+    handle = model.critic.optimizer.register_step_post_hook(lambda *_: None)
+    with pytest.raises(ValueError, match=r"^The optimizer of the critic has hooks on its steps"):
+        model.learn(4, reset_num_timesteps=False)
+    handle.remove()
+    model.learn(4, reset_num_timesteps=False)
 
 
 def vectors_of(model: Any) -> torch.Tensor:
