@@ -16,6 +16,7 @@ import pytest
 import sb3_contrib
 import stable_baselines3
 import torch
+from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -277,6 +278,66 @@ def test_replay_buffers_come_back(cls: Any, tmp_path: pathlib.Path) -> None:
     (tmp_path / "cut.pkl").write_bytes((tmp_path / "buffer.pkl").read_bytes()[:-100])
     with pytest.raises(IncompatibleModelError, match=r"cut cannot be read"):
         loaded.load_replay_buffer(tmp_path / "cut")
+
+
+def goals() -> gym.Env:
+    box = gym.spaces.Box(-1.0, 1.0, (2,))
+    space = gym.spaces.Dict({"observation": box, "achieved_goal": box, "desired_goal": box})
+
+    class Reach(gym.Env):
+        observation_space = space
+        action_space = box
+
+        def _look(self) -> Any:
+            return {key: np.zeros(2, np.float32) for key in space.spaces}
+
+        def reset(self, **_: Any) -> Any:
+            self.steps = 0
+            return self._look(), {}
+
+        def step(self, action: Any) -> Any:
+            self.steps += 1
+            return self._look(), -1.0, False, self.steps == 5, {}
+
+        def compute_reward(self, achieved: Any, desired: Any, infos: Any) -> Any:
+            return -np.ones(len(achieved))
+
+    return Reach()
+
+
+BUFFERS: dict[str, tuple[Any, Callable[[], gym.Env], dict[str, Any]]] = {
+    "ours": (SAC, pendulum, {}),
+    "ours, Dict": (SAC, goals, {}),
+    "ReplayBuffer": (stable_baselines3.SAC, pendulum, {}),
+    "ReplayBuffer, observations once": (
+        SAC,
+        pendulum,
+        {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}},
+    ),
+    "DictReplayBuffer": (stable_baselines3.SAC, goals, {}),
+    "NStepReplayBuffer": (SAC, pendulum, {"n_steps": 3}),
+    "HerReplayBuffer": (
+        SAC,
+        goals,
+        {"replay_buffer_class": HerReplayBuffer, "replay_buffer_kwargs": {"goal_selection_strategy": "final"}},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BUFFERS)
+def test_buffers_of_every_kind_come_back_and_are_learned_from(kind: str, tmp_path: pathlib.Path) -> None:
+    cls, make, settings = BUFFERS[kind]
+    policy = "MultiInputPolicy" if make is goals else "MlpPolicy"
+    model = cls(policy, make(), **{**OFF, **settings}, device="cpu").learn(20)
+    model.save_replay_buffer(tmp_path / "buffer")
+    loaded = SAC(policy, make(), **{**OFF, **settings}, device="cpu")
+    loaded.load_replay_buffer(tmp_path / "buffer")
+    assert type(loaded.replay_buffer) is type(model.replay_buffer)
+    assert loaded.replay_buffer.size() == 20
+    np.testing.assert_array_equal(loaded.replay_buffer.rewards[:20], model.replay_buffer.rewards[:20])
+    for name in ("goal_selection_strategy", "n_steps", "optimize_memory_usage"):
+        assert getattr(loaded.replay_buffer, name, None) == getattr(model.replay_buffer, name, None)
+    loaded.learn(8)
 
 
 def test_statistics_come_back(tmp_path: pathlib.Path) -> None:
