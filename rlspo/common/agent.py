@@ -34,7 +34,7 @@ from rlspo.common.spaces import check_action_space, check_image_sizes, check_obs
 from rlspo.common.trees import tree_map
 from rlspo.common.trust import safe_objects
 from rlspo.common.vector_env import GymnasiumVecEnv
-from rlspo.common.withheld import building, check_may_learn
+from rlspo.common.withheld import building, check_may_learn, keep_withheld, still_withheld
 
 SelfAgent = TypeVar("SelfAgent", bound="Agent")
 
@@ -51,8 +51,6 @@ class Agent(BaseAlgorithm):
     update: Any
     policy: Any
     learning_rate = setting(check_schedule, then="_setup_lr_schedule")
-    #: Settings for learning that were left in the file, since they are code, and what they would have run.
-    _withheld: dict[str, str]
     #: Whether the coming step is the first of its source, to be looked at closely.
     _first_step = True
     _kept_statistics: Kept = []  # noqa: RUF012
@@ -235,6 +233,8 @@ class Agent(BaseAlgorithm):
         :param path: a file, ``.zip`` may be left out; or an open file
         """
         self._random_state = self.randomness.state()
+        if getattr(self, "_withheld", None):
+            keep_withheld(self, still_withheld(self))
         self._agent = type(self).__name__
         if not isinstance(path, str | pathlib.Path):
             super().save(path, exclude, include)
@@ -268,8 +268,9 @@ class Agent(BaseAlgorithm):
         custom_objects, withheld = safe_objects(settings, path, custom_objects, trust)
         load = functools.partial(super().load, path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
         model = load_checked(cls.__name__, cls.saved_settings, path, settings, load, sorted(kwargs))
-        if withheld:
-            model._withheld = withheld
+        still = {key: kept for key, kept in withheld.items() if key not in kwargs}
+        if still or "_withheld" in settings:
+            keep_withheld(model, still)
         if hasattr(model, "_random_state"):
             model.randomness.restore(model._random_state)
         return model
@@ -286,9 +287,11 @@ def load_model(cls: type[BaseAlgorithm], path: Any, trust: bool = False, **argum
     """
     if issubclass(cls, Agent):
         return cls.load(path, trust=trust, **arguments)
-    objects, withheld = safe_objects(read_settings(path), path, arguments.pop("custom_objects", None), trust)
+    settings = read_settings(path)
+    objects, withheld = safe_objects(settings, path, arguments.pop("custom_objects", None), trust)
     with building():
         model = cls.load(path, custom_objects=objects, **arguments)
-    if withheld:
-        vars(model)["_withheld"] = withheld
+    still = {key: kept for key, kept in withheld.items() if key not in arguments}
+    if still or "_withheld" in settings:
+        keep_withheld(model, still)
     return model

@@ -133,6 +133,70 @@ def test_an_agent_acts_without_its_schedules_and_learns_with_trust(tmp_path: pat
     PPO.load(tmp_path / "again", env=SpacesEnv(), custom_objects=own).learn(16)
 
 
+GIVEN: dict[str, Any] = {"learning_rate": 1e-3, "clip_range": 0.2}
+
+
+def with_schedules(file: pathlib.Path) -> pathlib.Path:
+    """A file with two schedules that are code."""
+    schedules = {"learning_rate": lambda remaining: 0.5 * remaining, "clip_range": lambda remaining: 0.3}
+    PPO("MlpPolicy", SpacesEnv(), **ON, **schedules).learn(16).save(file)
+    return file
+
+
+def test_what_is_given_by_keyword_or_later_is_no_more_lacking(tmp_path: pathlib.Path) -> None:
+    file = with_schedules(tmp_path / "model.zip")
+    loaded = PPO.load(file, env=SpacesEnv(), **GIVEN).learn(16)
+    assert loaded.policy.optimizer.param_groups[0]["lr"] == 1e-3
+    later = PPO.load(file, env=SpacesEnv(), clip_range=0.2)
+    with pytest.raises(UntrustedFileError, match=r"holds learning_rate as pickled code.*load\(\.\.\., learning_rate=\.\.\.\)"):
+        later.learn(16)
+    later.learning_rate = 1e-3
+    later.learn(16).save(tmp_path / "later.zip")
+    PPO.load(tmp_path / "later.zip", env=SpacesEnv()).learn(16)
+    trusted = PPO.load(tmp_path / "later.zip", env=SpacesEnv(), trust=True)
+    assert (trusted.learning_rate, trusted.clip_range(1.0)) == (1e-3, 0.2), "what was given stays"
+
+
+def test_what_was_not_run_stays_in_the_next_file(tmp_path: pathlib.Path) -> None:
+    """Loaded without trust, saved twice, and trusted then: the schedules are the author's."""
+    file = with_schedules(tmp_path / "model.zip")
+    for _ in range(2):
+        PPO.load(file, env=SpacesEnv()).save(tmp_path / "again.zip")
+        file = tmp_path / "again.zip"
+    trusted = PPO.load(file, env=SpacesEnv(), trust=True)
+    assert (trusted.learning_rate(0.5), trusted.clip_range(1.0)) == (0.25, 0.3)
+    trusted.learn(16).save(tmp_path / "mine.zip")
+    assert not read_settings(tmp_path / "mine.zip").get("_withheld")
+
+
+class Wave(NormalActionNoise):
+    """Of the program; what its file holds of it is another class by that name."""
+
+    def __reduce__(self) -> Any:
+        return eval, ("__import__('stable_baselines3').common.noise.NormalActionNoise([3.0], [0.0])",)
+
+
+def test_noise_that_was_not_read_stays_too(tmp_path: pathlib.Path) -> None:
+    SAC("MlpPolicy", pendulum(), **OFF, action_noise=Wave(np.zeros(1), np.ones(1))).save(tmp_path / "model")
+    loaded = SAC.load(tmp_path / "model", env=pendulum())
+    assert loaded.action_noise is None
+    loaded.save(tmp_path / "again")
+    assert SAC.load(tmp_path / "again", trust=True).action_noise._mu == [3.0]
+    with pytest.raises(UntrustedFileError, match="action_noise"):
+        loaded.learn(8)
+    loaded.action_noise = NormalActionNoise(np.zeros(1), np.ones(1))
+    loaded.learn(8)
+
+
+def test_agents_of_sb3_take_them_by_keyword(tmp_path: pathlib.Path) -> None:
+    stable_baselines3.SAC("MlpPolicy", pendulum(), **OFF, learning_rate=lambda r: 1e-3 * r).save(tmp_path / "model")
+    loaded = load_model(stable_baselines3.SAC, tmp_path / "model.zip", env=pendulum(), learning_rate=1e-3).learn(8)
+    check_may_learn(loaded)
+    lacking = load_model(stable_baselines3.SAC, tmp_path / "model.zip")
+    lacking.save(tmp_path / "again.zip")
+    assert load_model(stable_baselines3.SAC, tmp_path / "again.zip", trust=True).learning_rate(0.5) == 5e-4
+
+
 def test_agents_of_sb3_say_so_too(tmp_path: pathlib.Path) -> None:
     stable_baselines3.SAC("MlpPolicy", pendulum(), **OFF, learning_rate=lambda r: 1e-3 * r).save(tmp_path / "model")
     loaded = load_model(stable_baselines3.SAC, tmp_path / "model.zip", env=pendulum())
