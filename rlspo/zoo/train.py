@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
@@ -179,7 +180,8 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
         fitted = fitted_spaces(args.trained_agent, env)
         model = load_model(plan.cls, args.trained_agent, trust, env=env, custom_objects=fitted, **common)
         check_may_learn(model)
-        model.set_random_seed(seed)
+        # Not the seed itself, from which the first run drew: what comes now is to be new.
+        model.set_random_seed(int(np.random.SeedSequence((seed, model.num_timesteps)).generate_state(1)[0]))
         replay_memory.take_up(model, args.trained_agent, trust)
         return model
     except (ValueError, TypeError, AssertionError) as error:
