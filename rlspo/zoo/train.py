@@ -25,7 +25,7 @@ from rlspo.zoo.command import DISK_FULL, DONE, FAILED, USER_ERROR
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.fit import fitted_spaces
 from rlspo.zoo.logbook import Logbook
-from rlspo.zoo.model_files import check_statistics
+from rlspo.zoo.model_files import checked_statistics
 from rlspo.zoo.patience import patient_streams
 from rlspo.zoo.plan import Plan, evaluation_recipe, make_plan, usual_eval_freq
 from rlspo.zoo.run_folder import RunFolder, command_line
@@ -201,13 +201,13 @@ def _adopt_statistics(env: VecEnv, model_file: Path, trust: bool) -> None:
         return
     folder = folder_of(model_file) or model_file.parent
     file = rl_zoo3.statistics_of(model_file) or RunFolder.existing(folder).statistics_of(model_file)
+    file = checked_statistics(model_file, file)
     if not file.is_file():
         env.close()
         raise UserError(
             f"--trained-agent {model_file}: the settings put VecNormalize around the environments, and its statistics {file} "
             "are not there. For an agent that was trained without: -params normalize:false"
         )
-    check_statistics(model_file, file)
     adopt_statistics(env, file, trust)
 
 
