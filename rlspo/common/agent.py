@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NoReturn, TypeVar
 
 import gymnasium as gym
@@ -21,12 +21,13 @@ from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.common.checked_env import CheckedDummyVecEnv
-from rlspo.common.checkpoints import load_checked, read_settings, seal
+from rlspo.common.checkpoints import check_owner, load_checked, read_settings, seal
 from rlspo.common.collector import stack_observations
 from rlspo.common.compilation import should_compile
 from rlspo.common.env_failures import note_env_failure
 from rlspo.common.errors import DivergedError, InvalidRolloutError, check_finite, check_policy_kwargs, nearest
 from rlspo.common.files import place_for, whole
+from rlspo.common.given import apply_given, check_given
 from rlspo.common.normalizers import Kept, keep, put_back
 from rlspo.common.randomness import Randomness
 from rlspo.common.rollout_buffer import Field, check_rows, observation_fields
@@ -35,7 +36,7 @@ from rlspo.common.spaces import check_action_space, check_image_sizes, check_obs
 from rlspo.common.trees import to_tensor, tree_map
 from rlspo.common.trust import safe_objects
 from rlspo.common.vector_env import GymnasiumVecEnv
-from rlspo.common.withheld import building, check_may_learn
+from rlspo.common.withheld import building, check_may_learn, keep_withheld, still_withheld
 
 SelfAgent = TypeVar("SelfAgent", bound="Agent")
 #: The square of what is larger is infinite in float32, and so is a loss of it.
@@ -54,8 +55,6 @@ class Agent(BaseAlgorithm):
     update: Any
     policy: Any
     learning_rate = setting(check_schedule, then="_setup_lr_schedule")
-    #: Settings for learning that were left in the file, since they are code, and what they would have run.
-    _withheld: dict[str, str]
     #: Whether the coming step is the first of its source, to be looked at closely.
     _first_step = True
     _kept_statistics: Kept = []  # noqa: RUF012
@@ -265,6 +264,8 @@ class Agent(BaseAlgorithm):
         :param path: a file, ``.zip`` may be left out; or an open file
         """
         self._random_state = self.randomness.state()
+        if getattr(self, "_withheld", None):
+            keep_withheld(self, still_withheld(self))
         self._agent = type(self).__name__
         if not isinstance(path, str | pathlib.Path):
             super().save(path, exclude, include)
@@ -288,21 +289,43 @@ class Agent(BaseAlgorithm):
     ) -> SelfAgent:
         """As SB3's, from a file that this agent has saved (for :class:`rlspo.PPO` and :class:`rlspo.SAC` also one of SB3's).
 
+        Keywords replace settings of the file; they are checked as the constructor checks them. With ``seed`` the generators
+        begin anew, from it; without, they go on from where they were saved.
+
         :param trust: True: run whatever code is pickled in the file, as SB3's ``load`` does. By default only data is read: an
             agent acts without the schedules and callbacks that its file holds as code, and says so when it is to learn.
             Classes that the program has imported, such as a features extractor of yours, are found without it
         :raises IncompatibleModelError: for a file that is truncated, no model, or another agent's
         :raises UntrustedFileError: for one with code that the agent needs in order to act
+        :raises TypeError: for a keyword that is no setting
+        :raises ValueError: for a setting out of range, or one that the weights in the file do not fit
         """
         settings = read_settings(path)
-        custom_objects, withheld = safe_objects(settings, path, custom_objects, trust)
-        load = functools.partial(super().load, path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
-        model = load_checked(cls.__name__, cls.saved_settings, path, settings, load, sorted(kwargs))
-        if withheld:
-            model._withheld = withheld
-        if hasattr(model, "_random_state"):
+        check_owner(cls.__name__, cls.saved_settings, path, settings)
+        replaced = {name: value for name, value in (custom_objects or {}).items() if name in settings}
+        objects, withheld = safe_objects(settings, path, custom_objects, trust)
+        attributes = cls._given(kwargs, replaced, {**settings, **objects}, device)
+        load = functools.partial(super().load, path, env, device, objects, print_system_info, force_reset, **attributes)
+        model = load_checked(cls.__name__, path, load, sorted(kwargs))
+        still = {key: kept for key, kept in withheld.items() if key not in kwargs}
+        if still or "_withheld" in settings:
+            keep_withheld(model, still)
+        given = {**replaced, **kwargs}
+        model._apply_given(given)
+        if hasattr(model, "_random_state") and "seed" not in given:
             model.randomness.restore(model._random_state)
         return model
+
+    @classmethod
+    def _given(
+        cls, given: Mapping[str, Any], replaced: Mapping[str, Any], stored: Mapping[str, Any], device: Any
+    ) -> dict[str, Any]:
+        """See :func:`~rlspo.common.given.check_given`."""
+        return check_given(cls, given, replaced, stored, device)
+
+    def _apply_given(self, given: Mapping[str, Any]) -> None:
+        """See :func:`~rlspo.common.given.apply_given`."""
+        apply_given(self, given)
 
 
 def load_model(cls: type[BaseAlgorithm], path: Any, trust: bool = False, **arguments: Any) -> BaseAlgorithm:
@@ -316,9 +339,11 @@ def load_model(cls: type[BaseAlgorithm], path: Any, trust: bool = False, **argum
     """
     if issubclass(cls, Agent):
         return cls.load(path, trust=trust, **arguments)
-    objects, withheld = safe_objects(read_settings(path), path, arguments.pop("custom_objects", None), trust)
+    settings = read_settings(path)
+    objects, withheld = safe_objects(settings, path, arguments.pop("custom_objects", None), trust)
     with building():
         model = cls.load(path, custom_objects=objects, **arguments)
-    if withheld:
-        vars(model)["_withheld"] = withheld
+    still = {key: kept for key, kept in withheld.items() if key not in arguments}
+    if still or "_withheld" in settings:
+        keep_withheld(model, still)
     return model

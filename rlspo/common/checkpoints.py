@@ -125,27 +125,15 @@ def check_sizes(archive: zipfile.ZipFile) -> None:
         raise zipfile.BadZipFile("it would unpack to far more than it is")
 
 
-def load_checked(
-    agent: str,
-    needs: set[str],
-    path: Any,
-    settings: Mapping[str, Any],
-    load: Callable[[], Model],
-    replaced: Collection[str] = (),
-) -> Model:
-    """Run ``load``, after and with checks that give one clear error.
+def check_owner(agent: str, needs: set[str], path: Any, settings: Mapping[str, Any]) -> None:
+    """Refuse another agent's file.
 
     :param agent: name of the agent class that is loading
     :param needs: settings that every model file of this kind of agent has; a file of SB3's does not name its agent
     :param path: of the file, for messages
     :param settings: of the file
-    :param load: reads the file
-    :param replaced: names of settings that were given beside the file, for the message
-    :raises IncompatibleModelError: where the file belongs to another agent or does not fit this one
+    :raises IncompatibleModelError: where the file belongs to another agent
     """
-    hint = "Was it saved by another agent, or with a policy class that is not importable here?"
-    if replaced:
-        hint += f" Or does what was given beside it not fit its weights ({', '.join(replaced)})?"
     owner = settings.get("_agent")
     if owner is not None and owner != agent:
         raise IncompatibleModelError(f"{path} was saved by {owner}, not by {agent}. Load it with {owner}.load({str(path)!r}).")
@@ -153,6 +141,20 @@ def load_checked(
         raise IncompatibleModelError(
             f"{path} is another agent's model, not {agent}'s: it has no {', '.join(sorted(needs - settings.keys()))}."
         )
+
+
+def load_checked(agent: str, path: Any, load: Callable[[], Model], replaced: Collection[str] = ()) -> Model:
+    """Run ``load``; whatever fails is one clear error.
+
+    :param agent: name of the agent class that is loading
+    :param path: of the file, for messages
+    :param load: reads the file
+    :param replaced: names of settings that were given beside the file, for the message
+    :raises IncompatibleModelError: where the file does not fit this agent
+    """
+    hint = "Was it saved by another agent, or with a policy class that is not importable here?"
+    if replaced:
+        hint += f" Or does what was given beside it not fit its weights ({', '.join(replaced)})?"
     try:
         with building():
             return load()

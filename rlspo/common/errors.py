@@ -174,7 +174,7 @@ def check_policy_kwargs(policy_class: type, given: Collection[str], aliases: Map
     :param aliases: the agent's policies by name; one that takes them all is named in the error
     :raises TypeError: naming the unknown ones, the nearest that exist, and all
     """
-    names = _policy_arguments(policy_class)
+    names = constructor_arguments(policy_class)
     unknown = sorted(set(given) - names) if names is not None else []
     if names is None or not unknown:
         return
@@ -191,10 +191,10 @@ def check_policy_kwargs(policy_class: type, given: Collection[str], aliases: Map
 
 def policies_that_take(given: Collection[str], aliases: Mapping[str, type]) -> list[str]:
     """Names of an agent's policies that take all of these arguments."""
-    return [alias for alias, cls in aliases.items() if set(given) <= (_policy_arguments(cls) or set())]
+    return [alias for alias, cls in aliases.items() if set(given) <= (constructor_arguments(cls) or set())]
 
 
-def _policy_arguments(policy_class: type) -> set[str] | None:
+def constructor_arguments(policy_class: type) -> set[str] | None:
     """Names that its constructor takes, whose ``**kwargs`` are for the next class in line; None where it takes anything."""
     allowed: set[str] = set()
     for constructor in (vars(cls)["__init__"] for cls in policy_class.__mro__[:-1] if "__init__" in vars(cls)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import re
 import shutil
@@ -51,6 +52,16 @@ def is_partial(file: Path) -> bool:
     (True, False)
     """
     return _PARTIAL.fullmatch(file.name) is not None
+
+
+def partials_of(file: Path) -> list[Path]:
+    """What :func:`whole` has left of writing this file, where its process was killed, or what one writes at this moment."""
+    file = Path(os.path.realpath(file))
+    return sorted(each for each in file.parent.glob(f"partial_*_{glob.escape(file.name)}") if _is_of(each, file))
+
+
+def _is_of(partial: Path, file: Path) -> bool:
+    return re.fullmatch(rf"partial_\d+_{re.escape(file.name)}", partial.name) is not None
 
 
 def place_for(path: str | Path, suffix: str) -> Path:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pathlib
 import warnings
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer
-from stable_baselines3.common.buffers import DictReplayBuffer
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer as SB3ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -48,6 +49,20 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
         if ours:  # files name no buffer of ours, so that SB3's agents can go on from them
             self.replay_buffer_class = None
         self.policy.generator = self.randomness.predict
+
+    @classmethod
+    def _given(
+        cls, given: Mapping[str, Any], replaced: Mapping[str, Any], stored: Mapping[str, Any], device: Any
+    ) -> dict[str, Any]:
+        """SB3 keeps in the file which buffer it chose for ``n_steps``, and would go on with that."""
+        attributes = super()._given(given, replaced, stored, device)
+        chosen = stored.get("n_steps", 1) > 1 and stored.get("replay_buffer_class") is NStepReplayBuffer
+        if chosen and "n_steps" in attributes:
+            attributes.setdefault("replay_buffer_class", None)
+            kwargs = stored.get("replay_buffer_kwargs") or {}
+            others = {name: value for name, value in kwargs.items() if name not in ("n_steps", "gamma")}
+            attributes.setdefault("replay_buffer_kwargs", others)
+        return attributes
 
     def save_replay_buffer(self, path: Any) -> None:
         """As SB3's; a file of that name is replaced in one step, once the new one is on the disk."""

@@ -58,8 +58,8 @@ class OnPolicyAgent(OnPolicyLearner):
     vf_coef = setting(check_number)
     max_grad_norm = setting(check_positive)
     target_kl = setting(check_limit)
-    use_sde = fixed_setting()
-    normalize_observations = fixed_setting()
+    use_sde = fixed_setting(in_weights=True)
+    normalize_observations = fixed_setting(in_weights=True)
     normalize_rewards = fixed_setting()
     precision = fixed_setting()
 
@@ -146,7 +146,9 @@ class OnPolicyAgent(OnPolicyLearner):
         self.rollout_buffer_class = None if buffer_class is RolloutBuffer else given
         self.policy.generator = self.randomness.predict
         self.policy.convolution_dtype = convolution_dtype(self.precision, self.policy, self.device)
-        if self.normalize_rewards and self.reward_scaler is None:
+        if not self.normalize_rewards:  # a file may be loaded without those that it has
+            self.reward_scaler = None
+        elif self.reward_scaler is None:
             self.reward_scaler = RewardScaler(self.gamma, self.n_envs)
         self.update = self._new_update()
 

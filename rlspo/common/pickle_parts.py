@@ -29,6 +29,7 @@ from stable_baselines3.common.policies import BaseModel
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.her import GoalSelectionStrategy
 from torch import nn
 
 from rlspo.common.withheld import Withheld
@@ -47,6 +48,7 @@ _MADE = (
     utils.LinearSchedule,
     TrainFreq,
 )
+_CHOICES = (TrainFrequencyUnit, GoalSelectionStrategy)
 #: Classes of rlspo that hold data, and that the files of its agents name.
 _OWN = {
     "rlspo.common.reward_scaling.RewardScaler",
@@ -198,6 +200,10 @@ def _unit(value: Any) -> TrainFrequencyUnit:
     return TrainFrequencyUnit(_typed(value, str))
 
 
+def _goal_selection(value: Any) -> GoalSelectionStrategy:
+    return GoalSelectionStrategy(_typed(value, int))
+
+
 def _type_of_none(value: Any) -> type:
     if value is not None:
         raise pickle.UnpicklingError("it asks for the type of something")
@@ -247,6 +253,7 @@ _MAKERS: dict[Any, Callable[..., Any]] = {
     torch.device: _device,
     torch.Size: torch.Size,
     TrainFrequencyUnit: _unit,
+    GoalSelectionStrategy: _goal_selection,
     TrainFreq: TrainFreq,
     Withheld: Withheld,
     **{function: function for function in _FUNCTIONS.values()},
@@ -267,7 +274,7 @@ _VALUES: dict[str, Any] = {
     "torch.device": torch.device,
     "torch.Size": torch.Size,
     **{f"torch.{name}": value for name, value in vars(torch).items() if isinstance(value, torch.dtype)},
-    **{f"{cls.__module__}.{cls.__qualname__}": cls for cls in (*_MADE, TrainFrequencyUnit, BaseModel) if cls is not gym.Space},
+    **{f"{cls.__module__}.{cls.__qualname__}": cls for cls in (*_MADE, *_CHOICES, BaseModel) if cls is not gym.Space},
 }
 
 

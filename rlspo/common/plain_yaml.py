@@ -14,9 +14,10 @@ EXPONENT = re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)[eE][-+]?\d+$")
 
 #: Far above any real file, and read in a second or two.
 _LONGEST = 1_000_000  # characters
-_DEEPEST = 60  # things inside things
-_MOST = 12_000  # things as they are written
-_MOST_EXPANDED = 200_000  # things with every alias written out
+_DEEPEST = 60  # lists and mappings inside one another
+_MOST = 12_000  # keys, values and list items as they are written
+_MOST_EXPANDED = 200_000  # the same with every alias written out
+_SPLIT = "leave out what this call does not need, or split the file"
 _LONGEST_KEY = 1_000
 _LONGEST_NUMBER = 400
 
@@ -26,7 +27,7 @@ class LimitedLoader(yaml.SafeLoader):
 
     def __init__(self, text: str) -> None:
         if len(text) > _LONGEST:
-            raise _refused(f"it has {len(text):,} characters; at most {_LONGEST:,} are read")
+            raise _refused(f"it has {len(text):,} characters, and at most {_LONGEST:,} are read; {_SPLIT}")
         super().__init__(text)
         self._count = 0
         self._depth = 0
@@ -36,9 +37,9 @@ class LimitedLoader(yaml.SafeLoader):
         self._count += 1
         self._depth += 1
         if self._depth > _DEEPEST:
-            raise _refused(f"it is nested more than {_DEEPEST} deep")
+            raise _refused(f"its lists and mappings are nested more than {_DEEPEST} deep; make it flatter")
         if self._count > _MOST:
-            raise _refused(f"it holds more than {_MOST:,} things")
+            raise _refused(f"it holds more than {_MOST:,} keys, values and list items; {_SPLIT}")
         try:
             return super().compose_node(parent, index)
         finally:
@@ -67,7 +68,9 @@ class LimitedLoader(yaml.SafeLoader):
         """Refuse aliases that would grow without bounds when they are written out."""
         node = super().compose_document()
         if node is not None and _expanded(node, {}) > _MOST_EXPANDED:
-            raise _refused(f"its aliases stand for more than {_MOST_EXPANDED:,} things")
+            raise _refused(
+                f"with its aliases written out it holds more than {_MOST_EXPANDED:,} keys, values and list items; {_SPLIT}"
+            )
         return node
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
@@ -87,7 +90,7 @@ def _refused(why: str, mark: Any = None) -> yaml.YAMLError:
 
 
 def _expanded(node: yaml.Node, known: dict[int, int]) -> float:
-    """How many things a node is with every alias written out; infinity for one that holds itself."""
+    """How many keys, values and items a node is with every alias written out; infinity for one that holds itself."""
     if id(node) in known:
         return known[id(node)]
     known[id(node)] = _MOST_EXPANDED + 1  # until it is counted: what comes back to it here is inside of it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,8 +18,8 @@ class _Setting:
     The value is kept among the agent's own attributes, where files, copies and ``vars`` find it; reading it costs nothing.
     """
 
-    def __init__(self, check: Check | None, fixed: bool, then: str | None) -> None:
-        self.check, self.fixed, self.then = check, fixed, then
+    def __init__(self, check: Check | None, fixed: bool, then: str | None, in_weights: bool = False) -> None:
+        self.check, self.fixed, self.then, self.in_weights = check, fixed, then, in_weights
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -30,9 +31,12 @@ class _Setting:
             if own[name] is value or own[name] == value:
                 return
             kind = type(agent).__name__
+            remedy = (
+                f"Save the agent and load it with the new value, {kind}.load(path, env=env, {name}={value!r}), or make one."
+            )
             raise ValueError(
                 f"{name} is {own[name]!r} since this {kind} was made, and what was built for it cannot change to {value!r}. "
-                f"Save the agent and load it with the new value, {kind}.load(path, env=env, {name}={value!r}), or make one."
+                + (weights_belong(kind, name, value) if self.in_weights else remedy)
             )
         if self.check is not None:
             self.check(name, value)
@@ -55,9 +59,27 @@ def setting(check: Check | None = None, then: str | None = None) -> Any:
     return _Setting(check, fixed=False, then=then)
 
 
-def fixed_setting(check: Check | None = None) -> Any:
-    """A setting that an agent is built for: to change it afterwards is refused."""
-    return _Setting(check, fixed=True, then=None)
+def fixed_setting(check: Check | None = None, in_weights: bool = False) -> Any:
+    """A setting that an agent is built for: to change it afterwards is refused.
+
+    :param in_weights: whether weights that were learned with one value are of no use with another, so that ``load`` refuses
+        another one, too
+    """
+    return _Setting(check, fixed=True, then=None, in_weights=in_weights)
+
+
+def weights_belong(kind: str, name: str, value: Any) -> str:
+    """A sentence on what to do where weights do not fit another value.
+
+    :param kind: of agent
+    """
+    return f"Its weights belong to the old value: make a new agent, {kind}(..., {name}={value!r}), and train it."
+
+
+def of_class(cls: type, name: str) -> _Setting | None:
+    """The setting of an agent's class by that name, if there is one."""
+    found = inspect.getattr_static(cls, name, None)
+    return found if isinstance(found, _Setting) else None
 
 
 def check_positive(name: str, value: Any) -> None:

@@ -13,7 +13,7 @@ from stable_baselines3.common.save_util import open_path
 
 from rlspo.common import safe_pickle
 from rlspo.common.errors import IncompatibleModelError, UntrustedFileError
-from rlspo.common.withheld import Withheld
+from rlspo.common.withheld import INSTEAD, Kept, Withheld, is_stand_in, withheld_in
 
 #: Without these there is no agent.
 _NEEDED = {"observation_space", "action_space", "policy_class", "policy_kwargs"}
@@ -31,22 +31,12 @@ _MADE_ANEW = {
     "_logger",
     "_vec_normalize_env",
 }
-#: These are only for learning, and an agent can be built with the following in their place. All others become
-#: :class:`~rlspo.common.withheld.Withheld`.
-_INSTEAD: dict[str, Any] = {
-    "action_noise": None,
-    "replay_buffer_class": None,
-    "replay_buffer_kwargs": {},
-    "rollout_buffer_class": None,
-    "rollout_buffer_kwargs": {},
-    "train_freq": 1,
-}
 _PICKLED = ":serialized:"
 
 
 def safe_objects(
     settings: Mapping[str, Any], path: Any, custom_objects: Mapping[str, Any] | None = None, trust: bool = False
-) -> tuple[dict[str, Any], dict[str, str]]:
+) -> tuple[dict[str, Any], dict[str, Kept]]:
     """What stands pickled in a model file, read as data, for ``load(..., custom_objects=...)`` of stable-baselines3.
 
     With these, ``load`` unpickles nothing. What cannot be read as data is left out where the agent can act without it.
@@ -56,36 +46,41 @@ def safe_objects(
     :param custom_objects: the user's own, which go first
     :param trust: run what cannot be read as data. All else is read as data here, too: old files name modules that are not
         installed any more, and need none of them
-    :return: the objects by name; and the names that are needed for learning and were left out, with what they would have run
+    :return: the objects by name; and what is needed for learning and was left out, by name
     :raises UntrustedFileError: where something that the agent needs in order to act is code
     :raises IncompatibleModelError: where it cannot be read although the file is trusted
     """
     given = dict(custom_objects or {})
     objects: dict[str, Any] = {"env": None} if "env" in settings else {}  # a name in it would be imported
-    before = settings.get("_withheld")
-    withheld = {key: str(why) for key, why in before.items() if key not in given} if isinstance(before, dict) else {}
+    withheld: dict[str, Kept] = {}
+    before = withheld_in(settings)
     for key, value in settings.items():
-        if key in given or key == "env" or not (isinstance(value, dict) and _PICKLED in value):
+        if key in given or key == "env":
             continue
+        text = value[_PICKLED] if isinstance(value, dict) and _PICKLED in value else None
         try:
-            objects[key] = _read(value[_PICKLED])
+            found = value if text is None else _read(text)
+            if key not in before or not is_stand_in(key, found):
+                if text is not None:
+                    objects[key] = found
+                continue
+            # An agent that was saved without it: what it lacked was kept beside it.
+            why, text = before[key].why, before[key].pickled
         except pickle.UnpicklingError as error:
             why = str(error)
-            if trust:
-                try:
-                    objects[key] = pickle.loads(base64.b64decode(value[_PICKLED]))
-                    continue
-                except Exception as failure:  # anything may come out of a pickle
-                    why = f"{type(failure).__name__}: {failure}"
-                    if key in _NEEDED:
-                        raise IncompatibleModelError(f"{path} was not loaded: its {key} cannot be read, {why}") from failure
-            if key in _NEEDED:
+            if key in _NEEDED and not trust:
                 raise UntrustedFileError(_needed(path, key, error)) from error
-            objects[key] = None if key in _MADE_ANEW else _INSTEAD.get(key, Withheld(key, why))
-            if key not in _MADE_ANEW:
-                withheld[key] = why
-    if "_withheld" in settings:
-        objects["_withheld"] = withheld
+        if trust and text is not None:
+            try:
+                objects[key] = pickle.loads(base64.b64decode(text))
+                continue
+            except Exception as failure:  # anything may come out of a pickle
+                why = f"{type(failure).__name__}: {failure}"
+                if key in _NEEDED:
+                    raise IncompatibleModelError(f"{path} was not loaded: its {key} cannot be read, {why}") from failure
+        objects[key] = None if key in _MADE_ANEW else INSTEAD.get(key, Withheld(key, why))
+        if key not in _MADE_ANEW:
+            withheld[key] = Kept(why, text)
     return {**objects, **given}, withheld
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
+
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.utils import FloatSchedule
 
 from rlspo.common.errors import UntrustedFileError
 
@@ -44,15 +48,84 @@ def building() -> Iterator[None]:
         _building.reset(token)
 
 
+#: These are only for learning, and an agent can be built with the following in their place. All others become
+#: :class:`Withheld`.
+INSTEAD: dict[str, Any] = {
+    "action_noise": None,
+    "replay_buffer_class": None,
+    "replay_buffer_kwargs": {},
+    "rollout_buffer_class": None,
+    "rollout_buffer_kwargs": {},
+    "train_freq": 1,
+}
+
+
+@dataclass
+class Kept:
+    """A setting that was left in the file.
+
+    :param why: what its pickle would have run
+    :param pickled: as it stands in the file; None where that is lost
+    """
+
+    why: str
+    pickled: str | None = None
+
+
+def is_stand_in(key: str, value: Any) -> bool:
+    """Whether a value is there only because the right one was left in the file.
+
+    :param key: the setting, known to have been left
+    """
+    if isinstance(value, FloatSchedule):
+        value = getattr(value, "value_schedule", None)
+    if key == "train_freq" and isinstance(value, TrainFreq):
+        return value == TrainFreq(INSTEAD[key], TrainFrequencyUnit.STEP)
+    if key in INSTEAD and isinstance(value, type(INSTEAD[key])):
+        return bool(value == INSTEAD[key])
+    return isinstance(value, Withheld)
+
+
+def keep_withheld(model: Any, withheld: Mapping[str, Kept]) -> None:
+    """Let an agent, and its next file, know what was left; what is there must be plain data.
+
+    :param model: any agent
+    """
+    vars(model)["_withheld"] = {key: kept.why for key, kept in withheld.items()}
+    vars(model)["_pickled"] = {key: kept.pickled for key, kept in withheld.items()}
+
+
+def withheld_in(settings: Mapping[str, Any]) -> dict[str, Kept]:
+    """What :func:`keep_withheld` has written.
+
+    :param settings: of a model file, or attributes of an agent
+    """
+    told, pickled = settings.get("_withheld"), settings.get("_pickled")
+    if not isinstance(told, dict):
+        return {}
+    texts = pickled if isinstance(pickled, dict) else {}
+    return {key: Kept(str(why), texts.get(key)) for key, why in told.items()}
+
+
+def still_withheld(model: Any) -> dict[str, Kept]:
+    """What an agent lacks of that which was left in its file; it may have been given since."""
+    own = vars(model)
+    lacks = {key: kept for key, kept in withheld_in(own).items() if is_stand_in(key, own.get(key))}
+    if "learning_rate" not in lacks and is_stand_in("lr_schedule", own.get("lr_schedule")):  # SB3 reads only the schedule
+        lacks |= {key: kept for key, kept in withheld_in(own).items() if key == "learning_rate"}
+    return lacks
+
+
 def refusal(withheld: Mapping[str, str]) -> str:
     """Why an agent does not learn, and what to do."""
     names = ", ".join(withheld)
+    keywords = ", ".join(f"{name}=..." for name in withheld)
     custom = ", ".join(f"{name!r}: ..." for name in withheld)
     reasons = "; ".join(f"{name}: {why}" for name, why in withheld.items())
     return (
         f"This agent acts but does not learn: its file holds {names} as pickled code, which was not run ({reasons}). "
         f"If you trust whoever wrote the file, load it with trust=True (on the command line: --trust), or give your own: "
-        f"load(..., custom_objects={{{custom}}})."
+        f"load(..., {keywords}), or load(..., custom_objects={{{custom}}})."
     )
 
 
@@ -62,6 +135,6 @@ def check_may_learn(model: Any) -> None:
     :param model: any agent
     :raises UntrustedFileError: naming each of them
     """
-    withheld = getattr(model, "_withheld", None)
-    if withheld:
-        raise UntrustedFileError(refusal(withheld))
+    lacks = still_withheld(model)
+    if lacks:
+        raise UntrustedFileError(refusal({key: kept.why for key, kept in lacks.items()}))

@@ -86,7 +86,7 @@ class PDPPO(PostDecisionRollouts):
     saved_settings: ClassVar[set[str]] = PPO.saved_settings | {"targets", "advantage"}
     targets = fixed_setting()
     advantage = fixed_setting()
-    critics = fixed_setting()
+    critics = fixed_setting(in_weights=True)
     ratio = fixed_setting()
     credit = fixed_setting()
 
@@ -133,8 +133,8 @@ class PDPPO(PostDecisionRollouts):
         self.critics = check_choice("critics", critics, ("dual", "single"))
         self.ratio = check_choice("ratio", ratio, ("component", "joint"))
         self.credit = check_choice("credit", credit, ("auto", "joint", "component"))
-        self.credit_fits = (targets, ratio, use_sde) == ("textbook", "component", False) and advantage != "pre"
-        if credit == "component" and not self.credit_fits:
+        fits = (targets, ratio, use_sde) == ("textbook", "component", False) and advantage != "pre"
+        if credit == "component" and not fits:
             raise ValueError(
                 f"credit is 'component' with targets={targets!r}, ratio={ratio!r}, advantage={advantage!r}, "
                 f"use_sde={use_sde}; it needs targets='textbook', ratio='component', an advantage that V^x has a part in, and "

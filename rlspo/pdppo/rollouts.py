@@ -24,20 +24,26 @@ Tensor = torch.Tensor
 class PostDecisionRollouts(PPO):
     """PPO whose rollouts hold, beside the usual fields, s^x, r^x and what the critic of s^x and the actor said of them.
 
-    A subclass sets ``critics``, ``ratio``, ``credit`` and ``credit_fits`` before the constructor, and forms advantages and
-    loss.
+    A subclass sets ``critics``, ``ratio`` and ``credit`` before the constructor, and forms advantages and loss.
     """
 
     critics: str
     ratio: str
     credit: str
-    #: Whether the other settings go with credit for each component.
-    credit_fits: bool
+    #: The form of the targets and of the advantage.
+    targets: str
+    advantage: str
     #: Whether each component of an action has its own credit.
     credits_components: bool = False
     post_decisions: PostDecisions
     post_decision_space: spaces.Space
     component_credit: ComponentCredit | None = None
+
+    @property
+    def credit_fits(self) -> bool:
+        """Whether the other settings go with credit for each component."""
+        kinds = (self.targets, self.ratio, self.use_sde)
+        return kinds == ("textbook", "component", False) and self.advantage != "pre"
 
     def _setup_model(self) -> None:
         self.policy_class = adopted_policy_class(self.policy_class, self.policy_aliases)

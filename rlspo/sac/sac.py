@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -111,7 +112,7 @@ class SAC(OffPolicyAgent, SB3SAC):
     target_entropy = setting(check_target_entropy, then="_set_target_entropy")
     buffer_size = fixed_setting()
     n_steps = fixed_setting()
-    use_sde = fixed_setting()
+    use_sde = fixed_setting(in_weights=True)
     precision = fixed_setting()
 
     def __init__(
@@ -262,14 +263,20 @@ class SAC(OffPolicyAgent, SB3SAC):
         if hasattr(buffer, "gamma"):  # one of returns over several steps
             buffer.gamma = self.gamma
 
+    @classmethod
+    def _given(
+        cls, given: Mapping[str, Any], replaced: Mapping[str, Any], stored: Mapping[str, Any], device: Any
+    ) -> dict[str, Any]:
+        attributes = super()._given(given, replaced, stored, device)
+        before, after = stored["ent_coef"], {**replaced, **given}.get("ent_coef", stored["ent_coef"])
+        if after != before and (isinstance(before, str) or isinstance(after, str)):
+            raise ValueError(_cannot_change(after, learned=isinstance(before, str)))
+        return attributes
+
     def _set_ent_coef(self) -> None:
         """A fixed coefficient may be another one."""
         if self.ent_coef_optimizer is not None or isinstance(self.ent_coef, str):
-            raise ValueError(
-                f"ent_coef cannot change to {self.ent_coef!r}: it {'is learned' if self.ent_coef_optimizer else 'is fixed'} "
-                "since this SAC was made, and only a fixed number can become another. Save the agent and load it with the new "
-                f"value, SAC.load(path, env=env, ent_coef={self.ent_coef!r}); of a learned one set model.log_ent_coef.data."
-            )
+            raise ValueError(_cannot_change(self.ent_coef, learned=self.ent_coef_optimizer is not None))
         self.ent_coef_tensor = torch.tensor(float(self.ent_coef), device=self.device)
 
     def _set_target_entropy(self) -> None:
@@ -369,6 +376,15 @@ class SAC(OffPolicyAgent, SB3SAC):
         super().set_parameters(load_path_or_dict, exact_match, device)
         self.update.adopt_optimizer_state()
         self.update.last_good.forget()
+
+
+def _cannot_change(value: Any, learned: bool) -> str:
+    """Why a coefficient cannot become another one, and what to do."""
+    return (
+        f"ent_coef cannot change to {value!r}: it {'is learned' if learned else 'is fixed'} since this SAC was made, and only "
+        f"a fixed number can become another. Make a new agent, new = SAC(..., ent_coef={value!r}), and give it the weights: "
+        "new.policy.load_state_dict(model.policy.state_dict()). To put a learned one elsewhere, set model.log_ent_coef.data."
+    )
 
 
 def _as_parameter(log_ent_coef: Any, optimizer: torch.optim.Optimizer) -> nn.Parameter:

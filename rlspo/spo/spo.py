@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -254,6 +255,12 @@ class SPO(SearchedRollouts):
         if highest <= 0.0:
             raise ValueError(f"learning_rate is at most {highest}; the multipliers' rate is in its units. Give more than 0.")
         return highest
+
+    def _apply_given(self, given: Mapping[str, Any]) -> None:
+        """The file's optimiser has the multipliers' rate in units of the file's learning rate."""
+        super()._apply_given(given)
+        if given.keys() & {"learning_rate", "dual_learning_rate"}:
+            self.policy.optimizer.param_groups[-1]["lr_scale"] = self.policy.dual_lr_scale
 
     def _set_bounds(self) -> None:
         """What the divergences of policy and average may be."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
 
 from rlspo.common.checkpoints import read_settings
 from rlspo.common.errors import IncompatibleModelError
+from rlspo.common.files import partials_of, whole
 from rlspo.common.registry import agent_names
 from rlspo.zoo.errors import UserError
 
@@ -68,24 +70,49 @@ def name_statistics(file: Path, statistics: Path) -> None:
     """Write into a model file which statistics of ``VecNormalize`` it was saved with."""
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file, "a") as archive:
-            archive.writestr(_STATISTICS, hashlib.sha256(statistics.read_bytes()).hexdigest())
+            archive.writestr(_STATISTICS, _sum_of(statistics))
 
 
-def check_statistics(file: Path, statistics: Path) -> None:
-    """Refuse statistics of ``VecNormalize`` that were not saved with the model; files of SB3 do not tell.
+def checked_statistics(file: Path, statistics: Path) -> Path:
+    """Where the statistics of ``VecNormalize`` lie that were saved with a model; files of SB3 do not tell.
 
-    :raises UserError: such as after a kill between the two writes
+    After a kill between the two writes they have their temporary name still: then a copy gets the right one.
+
+    :param statistics: where they should lie; they may not be there
+    :return: ``statistics``, or their temporary name in a folder that cannot be written to
+    :raises UserError: where statistics of another moment lie there
     """
+    expected = _sum_of_statistics(file)
+    if expected is None or (statistics.is_file() and _sum_of(statistics) == expected):
+        return statistics
+    partials = partials_of(statistics)
+    for partial in partials:
+        if _sum_of(partial) == expected:
+            try:
+                with whole(statistics) as copy:  # a copy: whoever saves at this moment renames its own
+                    shutil.copyfile(partial, copy)
+                return statistics
+            except OSError:
+                return partial
+    if not statistics.is_file() and not partials:
+        return statistics
+    there = "holds other statistics than" if statistics.is_file() else "is not there, and nothing else holds those that"
+    left = f" Nor are they in what an interrupted save left: {', '.join(map(str, partials))}." if partials else ""
+    raise UserError(
+        f"{statistics} {there} {file} was saved with; with those of another moment or another run the agent would not "
+        f"see what it knows.{left} Take another model of the run, or put the right file there; to use others all the same: "
+        f"--vecnormalize {statistics}"
+    )
+
+
+def _sum_of(statistics: Path) -> str:
+    return hashlib.sha256(statistics.read_bytes()).hexdigest()
+
+
+def _sum_of_statistics(file: Path) -> str | None:
+    """Of those that a model was saved with."""
     with zipfile.ZipFile(file) as archive:
-        if _STATISTICS not in archive.namelist():
-            return
-        saved_with = archive.read(_STATISTICS).decode()
-    if hashlib.sha256(statistics.read_bytes()).hexdigest() != saved_with:
-        raise UserError(
-            f"{statistics} holds other statistics than {file} was saved with: they are of another moment or another run, and "
-            "the agent would not see what it knows. Take another model of the run, or put the right file there; to use these "
-            f"all the same: --vecnormalize {statistics}"
-        )
+        return archive.read(_STATISTICS).decode() if _STATISTICS in archive.namelist() else None
 
 
 def was_normalised(settings: dict[str, Any]) -> bool:

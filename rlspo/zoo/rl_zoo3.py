@@ -147,7 +147,7 @@ def _renamed(value: Any) -> Any:
 def _read(file: Path) -> dict[str, Any]:
     try:
         data = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # a subclass of SafeLoader, with limits
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OSError, yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
         raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
     return data if isinstance(data, dict) else {}
 

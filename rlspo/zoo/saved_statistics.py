@@ -11,7 +11,7 @@ from rlspo.common.normalizers import bound
 from rlspo.common.trust import read_pickle
 from rlspo.zoo.envs import EnvRecipe
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.model_files import check_statistics
+from rlspo.zoo.model_files import checked_statistics
 from rlspo.zoo.run_folder import RunFolder
 
 # Of VecNormalize: what decides how observations look.
@@ -33,13 +33,12 @@ def statistics_for(model_file: Path, recipe: EnvRecipe, given: str | Path | None
     of_observations = certain if recipe.normalize is None else recipe.normalize.get("norm_obs", True)
     if not of_observations:
         return None
-    beside = RunFolder.existing(model_file.parent).statistics_of(model_file)
+    beside = checked_statistics(model_file, RunFolder.existing(model_file.parent).statistics_of(model_file))
     if not beside.is_file():
         raise UserError(
             f"{model_file} was trained in a VecNormalize, and there are no statistics of it in {beside}. Name their file: "
             "--vecnormalize FILE, or --vecnormalize none if only rewards were normalised."
         )
-    check_statistics(model_file, beside)
     return beside
 
 

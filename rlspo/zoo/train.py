@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
@@ -24,7 +25,7 @@ from rlspo.zoo.command import DISK_FULL, DONE, FAILED, USER_ERROR
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.fit import fitted_spaces
 from rlspo.zoo.logbook import Logbook
-from rlspo.zoo.model_files import check_statistics
+from rlspo.zoo.model_files import checked_statistics
 from rlspo.zoo.patience import patient_streams
 from rlspo.zoo.plan import Plan, evaluation_recipe, make_plan, usual_eval_freq
 from rlspo.zoo.run_folder import RunFolder, command_line
@@ -179,7 +180,8 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
         fitted = fitted_spaces(args.trained_agent, env)
         model = load_model(plan.cls, args.trained_agent, trust, env=env, custom_objects=fitted, **common)
         check_may_learn(model)
-        model.set_random_seed(seed)
+        # Not the seed itself, from which the first run drew: what comes now is to be new.
+        model.set_random_seed(int(np.random.SeedSequence((seed, model.num_timesteps)).generate_state(1)[0]))
         replay_memory.take_up(model, args.trained_agent, trust)
         return model
     except (ValueError, TypeError, AssertionError) as error:
@@ -199,13 +201,13 @@ def _adopt_statistics(env: VecEnv, model_file: Path, trust: bool) -> None:
         return
     folder = folder_of(model_file) or model_file.parent
     file = rl_zoo3.statistics_of(model_file) or RunFolder.existing(folder).statistics_of(model_file)
+    file = checked_statistics(model_file, file)
     if not file.is_file():
         env.close()
         raise UserError(
             f"--trained-agent {model_file}: the settings put VecNormalize around the environments, and its statistics {file} "
             "are not there. For an agent that was trained without: -params normalize:false"
         )
-    check_statistics(model_file, file)
     adopt_statistics(env, file, trust)
 
 

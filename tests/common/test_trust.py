@@ -16,6 +16,7 @@ import pytest
 import sb3_contrib
 import stable_baselines3
 import torch
+from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -130,6 +131,70 @@ def test_an_agent_acts_without_its_schedules_and_learns_with_trust(tmp_path: pat
     with pytest.raises(UntrustedFileError, match="clip_range"):
         PPO.load(tmp_path / "again", env=SpacesEnv()).learn(16)
     PPO.load(tmp_path / "again", env=SpacesEnv(), custom_objects=own).learn(16)
+
+
+GIVEN: dict[str, Any] = {"learning_rate": 1e-3, "clip_range": 0.2}
+
+
+def with_schedules(file: pathlib.Path) -> pathlib.Path:
+    """A file with two schedules that are code."""
+    schedules = {"learning_rate": lambda remaining: 0.5 * remaining, "clip_range": lambda remaining: 0.3}
+    PPO("MlpPolicy", SpacesEnv(), **ON, **schedules).learn(16).save(file)
+    return file
+
+
+def test_what_is_given_by_keyword_or_later_is_no_more_lacking(tmp_path: pathlib.Path) -> None:
+    file = with_schedules(tmp_path / "model.zip")
+    loaded = PPO.load(file, env=SpacesEnv(), **GIVEN).learn(16)
+    assert loaded.policy.optimizer.param_groups[0]["lr"] == 1e-3
+    later = PPO.load(file, env=SpacesEnv(), clip_range=0.2)
+    with pytest.raises(UntrustedFileError, match=r"holds learning_rate as pickled code.*load\(\.\.\., learning_rate=\.\.\.\)"):
+        later.learn(16)
+    later.learning_rate = 1e-3
+    later.learn(16).save(tmp_path / "later.zip")
+    PPO.load(tmp_path / "later.zip", env=SpacesEnv()).learn(16)
+    trusted = PPO.load(tmp_path / "later.zip", env=SpacesEnv(), trust=True)
+    assert (trusted.learning_rate, trusted.clip_range(1.0)) == (1e-3, 0.2), "what was given stays"
+
+
+def test_what_was_not_run_stays_in_the_next_file(tmp_path: pathlib.Path) -> None:
+    """Loaded without trust, saved twice, and trusted then: the schedules are the author's."""
+    file = with_schedules(tmp_path / "model.zip")
+    for _ in range(2):
+        PPO.load(file, env=SpacesEnv()).save(tmp_path / "again.zip")
+        file = tmp_path / "again.zip"
+    trusted = PPO.load(file, env=SpacesEnv(), trust=True)
+    assert (trusted.learning_rate(0.5), trusted.clip_range(1.0)) == (0.25, 0.3)
+    trusted.learn(16).save(tmp_path / "mine.zip")
+    assert not read_settings(tmp_path / "mine.zip").get("_withheld")
+
+
+class Wave(NormalActionNoise):
+    """Of the program; what its file holds of it is another class by that name."""
+
+    def __reduce__(self) -> Any:
+        return eval, ("__import__('stable_baselines3').common.noise.NormalActionNoise([3.0], [0.0])",)
+
+
+def test_noise_that_was_not_read_stays_too(tmp_path: pathlib.Path) -> None:
+    SAC("MlpPolicy", pendulum(), **OFF, action_noise=Wave(np.zeros(1), np.ones(1))).save(tmp_path / "model")
+    loaded = SAC.load(tmp_path / "model", env=pendulum())
+    assert loaded.action_noise is None
+    loaded.save(tmp_path / "again")
+    assert SAC.load(tmp_path / "again", trust=True).action_noise._mu == [3.0]
+    with pytest.raises(UntrustedFileError, match="action_noise"):
+        loaded.learn(8)
+    loaded.action_noise = NormalActionNoise(np.zeros(1), np.ones(1))
+    loaded.learn(8)
+
+
+def test_agents_of_sb3_take_them_by_keyword(tmp_path: pathlib.Path) -> None:
+    stable_baselines3.SAC("MlpPolicy", pendulum(), **OFF, learning_rate=lambda r: 1e-3 * r).save(tmp_path / "model")
+    loaded = load_model(stable_baselines3.SAC, tmp_path / "model.zip", env=pendulum(), learning_rate=1e-3).learn(8)
+    check_may_learn(loaded)
+    lacking = load_model(stable_baselines3.SAC, tmp_path / "model.zip")
+    lacking.save(tmp_path / "again.zip")
+    assert load_model(stable_baselines3.SAC, tmp_path / "again.zip", trust=True).learning_rate(0.5) == 5e-4
 
 
 def test_agents_of_sb3_say_so_too(tmp_path: pathlib.Path) -> None:
@@ -277,6 +342,66 @@ def test_replay_buffers_come_back(cls: Any, tmp_path: pathlib.Path) -> None:
     (tmp_path / "cut.pkl").write_bytes((tmp_path / "buffer.pkl").read_bytes()[:-100])
     with pytest.raises(IncompatibleModelError, match=r"cut cannot be read"):
         loaded.load_replay_buffer(tmp_path / "cut")
+
+
+def goals() -> gym.Env:
+    box = gym.spaces.Box(-1.0, 1.0, (2,))
+    space = gym.spaces.Dict({"observation": box, "achieved_goal": box, "desired_goal": box})
+
+    class Reach(gym.Env):
+        observation_space = space
+        action_space = box
+
+        def _look(self) -> Any:
+            return {key: np.zeros(2, np.float32) for key in space.spaces}
+
+        def reset(self, **_: Any) -> Any:
+            self.steps = 0
+            return self._look(), {}
+
+        def step(self, action: Any) -> Any:
+            self.steps += 1
+            return self._look(), -1.0, False, self.steps == 5, {}
+
+        def compute_reward(self, achieved: Any, desired: Any, infos: Any) -> Any:
+            return -np.ones(len(achieved))
+
+    return Reach()
+
+
+BUFFERS: dict[str, tuple[Any, Callable[[], gym.Env], dict[str, Any]]] = {
+    "ours": (SAC, pendulum, {}),
+    "ours, Dict": (SAC, goals, {}),
+    "ReplayBuffer": (stable_baselines3.SAC, pendulum, {}),
+    "ReplayBuffer, observations once": (
+        SAC,
+        pendulum,
+        {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}},
+    ),
+    "DictReplayBuffer": (stable_baselines3.SAC, goals, {}),
+    "NStepReplayBuffer": (SAC, pendulum, {"n_steps": 3}),
+    "HerReplayBuffer": (
+        SAC,
+        goals,
+        {"replay_buffer_class": HerReplayBuffer, "replay_buffer_kwargs": {"goal_selection_strategy": "final"}},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BUFFERS)
+def test_buffers_of_every_kind_come_back_and_are_learned_from(kind: str, tmp_path: pathlib.Path) -> None:
+    cls, make, settings = BUFFERS[kind]
+    policy = "MultiInputPolicy" if make is goals else "MlpPolicy"
+    model = cls(policy, make(), **{**OFF, **settings}, device="cpu").learn(20)
+    model.save_replay_buffer(tmp_path / "buffer")
+    loaded = SAC(policy, make(), **{**OFF, **settings}, device="cpu")
+    loaded.load_replay_buffer(tmp_path / "buffer")
+    assert type(loaded.replay_buffer) is type(model.replay_buffer)
+    assert loaded.replay_buffer.size() == 20
+    np.testing.assert_array_equal(loaded.replay_buffer.rewards[:20], model.replay_buffer.rewards[:20])
+    for name in ("goal_selection_strategy", "n_steps", "optimize_memory_usage"):
+        assert getattr(loaded.replay_buffer, name, None) == getattr(model.replay_buffer, name, None)
+    loaded.learn(8)
 
 
 def test_statistics_come_back(tmp_path: pathlib.Path) -> None:

@@ -270,6 +270,30 @@ def test_a_model_with_the_statistics_of_another_moment_is_refused(train):
     assert (code, "holds other statistics" in errors) == (2, True)
 
 
+def test_statistics_that_a_kill_left_under_their_temporary_name_are_found(train):
+    """The model was in place, and its statistics were not yet."""
+    assert train(*QUIET, params=[*SMALL, "normalize:true"])[0] == 0
+    run = run_of()
+    statistics = run.statistics_of(run.last_model)
+    right = statistics.read_bytes()
+    partial = statistics.with_name(f"partial_77_{statistics.name}")
+    other = statistics.with_name(f"partial_78_{statistics.name}")
+    other.write_bytes(b"of another moment")
+    for old in (b"old", None):
+        statistics.unlink()
+        if old is not None:
+            statistics.write_bytes(old)
+        with pytest.raises(UserError, match=rf"interrupted save left: .*{other.name}"):
+            find_agent(run.path)
+        partial.write_bytes(right)
+        assert find_agent(run.path).statistics == statistics
+        assert statistics.read_bytes() == right
+        partial.unlink()
+    statistics.unlink()
+    partial.write_bytes(right)
+    assert train(*QUIET, "-i", str(run.last_model), params=["normalize:true", "n_timesteps:16"])[0] == 0
+
+
 def test_what_a_kill_leaves_is_no_checkpoint(workplace, train):
     assert train(*QUIET, "--save-freq", "32")[0] == 0
     run = run_of()

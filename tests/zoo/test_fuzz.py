@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import stable_baselines3
 import yaml
 from stable_baselines3.common.env_util import make_vec_env
 
@@ -30,6 +31,7 @@ from rlspo.zoo.plot import sources
 from rlspo.zoo.tune import command as tune_command
 from tests.zoo.benchmark.tiny_grids import cells_of, fake
 from tests.zoo.mutations import mutate_bytes, mutate_model, mutate_text
+from tests.zoo.old_agents import run_of_zoo
 
 FILES = int(os.environ.get("RLSPO_FUZZ", "300"))
 _LONGEST = 60  # seconds: far more than any file needs, also on a busy machine
@@ -116,11 +118,17 @@ def whole(tmp_path_factory) -> Path:
         env = make_vec_env("Pendulum-v1")
         model = SAC("MlpPolicy", env, buffer_size=50, learning_starts=4, policy_kwargs={"net_arch": [4]}).learn(20)
         model.save_replay_buffer("buffer.pkl")
+        theirs = stable_baselines3.PPO("MlpPolicy", "CartPole-v1", n_steps=16, batch_size=16, policy_kwargs={"net_arch": [4]})
+        run_of_zoo(theirs, "ppo", "CartPole-v1", folder=Path("theirs"), frame_stack=1, n_timesteps=64.0)
     return folder
 
 
 def _evaluates() -> int:
     return evaluate.main(["run", "-n", "1", "--seed", "0"])
+
+
+def _evaluates_theirs() -> int:
+    return evaluate.main([str(THEIRS), "-n", "1", "--seed", "0"])
 
 
 def _plans() -> int:
@@ -145,6 +153,7 @@ def _loads_buffer() -> int:
     return 0
 
 
+THEIRS = Path("theirs/ppo/CartPole-v1_1")
 CELL = "out/ppo/CartPole-v1/seed_0"
 #: File, what is done with it, and how it is damaged.
 KINDS: dict[str, tuple[str, Callable[[], int], Callable[..., bytes]]] = {
@@ -159,6 +168,8 @@ KINDS: dict[str, tuple[str, Callable[[], int], Callable[..., bytes]]] = {
     "curve": ("run/evaluations.npz", _draws, mutate_bytes),
     "episodes": ("run/0.monitor.csv", _draws, mutate_text),
     "study": ("queue.yml", lambda: tune_command.main(["--queue", "queue.yml", "--dry-run"]), mutate_text),
+    "args of rl-zoo3": (f"{THEIRS}/CartPole-v1/args.yml", _evaluates_theirs, mutate_text),
+    "config of rl-zoo3": (f"{THEIRS}/CartPole-v1/config.yml", _evaluates_theirs, mutate_text),
     "buffer": ("buffer.pkl", _loads_buffer, mutate_bytes),
 }
 

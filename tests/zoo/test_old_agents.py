@@ -15,6 +15,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from rlspo.common.agent import load_model
+from rlspo.zoo.errors import UserError
 from rlspo.zoo.evaluation import evaluate
 from rlspo.zoo.fit import misfit
 from rlspo.zoo.saved import find_agent
@@ -164,3 +165,14 @@ def test_trust_takes_nothing_away(trust):
 
 def _answer(progress_remaining):
     return 42.0
+
+
+@pytest.mark.parametrize(
+    "text", ["algo: ppo\nenv: 2001-02-30", "[" * 3000, "env: " + "{a: " * 3000, "? !!python/tuple [[]]\n: 1"]
+)
+@pytest.mark.parametrize("name", ["args", "config"])
+def test_records_that_cannot_be_read_are_named(name, text):
+    run = old_agents.run_of_zoo(trained(stable_baselines3.PPO, "CartPole-v1", **ON), "ppo", "CartPole-v1")
+    (run / "CartPole-v1" / f"{name}.yml").write_text(text)
+    with pytest.raises(UserError, match=rf"{name}\.yml cannot be read"):
+        find_agent(run)

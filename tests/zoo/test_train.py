@@ -96,6 +96,25 @@ def test_a_continued_agent_goes_on_with_its_statistics(train):
     assert not Path("logs/ppo/Ledger-v0_3").exists()
 
 
+def test_a_continued_agent_does_not_draw_the_first_runs_numbers_again(train, monkeypatch):
+    settings = ["n_steps:16", "batch_size:16", "n_epochs:1", "n_timesteps:16"]
+    seeds = []
+    seeded = rlspo.PPO.set_random_seed
+
+    def note(model, seed=None):
+        seeds.append(seed)
+        seeded(model, seed)
+
+    monkeypatch.setattr(rlspo.PPO, "set_random_seed", note)
+    onwards = (["-i", str(RUN / "last_model.zip")], ["n_timesteps:16"])
+    for flags, params in (([], settings), onwards, onwards):
+        code, _, errors = train("--no-report", "--eval-freq", "-1", "--seed", "5", *flags, params=params)
+        assert code == 0, errors
+        seeds.append("done")
+    first, second, third = (part.split()[-1] for part in " ".join(map(str, seeds)).split("done")[:3])
+    assert first == "5" and second == third != "5"
+
+
 def test_a_saved_agent_of_any_class_goes_on_without_a_file(train):
     settings = ["policy:MlpPolicy", "n_steps:16", "batch_size:16", "n_timesteps:32.0"]
     assert train("--no-report", algo="stable_baselines3.PPO", params=settings)[0] == 0

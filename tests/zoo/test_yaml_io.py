@@ -76,3 +76,17 @@ def test_text_that_looks_like_a_number_stays_text(tmp_path):
     data = {"text": "1e6", "number": 1000000, "small": 1e-06}
     yaml_io.write(tmp_path / "data.yml", data)
     assert yaml_io.read_mapping(tmp_path / "data.yml") == data
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[" + "1, " * 12_000 + "1]", "holds more than 12,000 keys, values and list items; leave out .* or split the file"),
+        ("#" * 1_000_001, "has 1,000,001 characters, and at most 1,000,000 are read; .* split the file"),
+        ("[" * 70, "lists and mappings are nested more than 60 deep; make it flatter"),
+        ("a: &a [" + "1, " * 999 + "]\nb: [" + "*a, " * 300 + "]", "aliases written out it holds more than 200,000 keys"),
+    ],
+)
+def test_what_is_too_large_is_told_in_words_and_with_what_to_do(text, words):
+    with pytest.raises(yaml.YAMLError, match=words):
+        yaml_io.parse(text)

@@ -1,0 +1,72 @@
+"""Settings that are given to ``load`` beside a file: checked as in the constructor, and refused where weights do not fit."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from rlspo.common.errors import constructor_arguments, did_you_mean
+from rlspo.common.settings import of_class, weights_belong
+
+#: Arguments of constructors that are no settings.
+_NO_SETTINGS = {"policy", "env", "device", "_init_setup_model"}
+
+
+def check_given(
+    cls: type, given: Mapping[str, Any], replaced: Mapping[str, Any], stored: Mapping[str, Any], device: Any
+) -> dict[str, Any]:
+    """What an agent's attributes are to be, for settings that replace those of its file.
+
+    :param cls: the agent's
+    :param given: keywords of ``load``: the constructor's, or any other attribute that is in the file
+    :param replaced: its ``custom_objects``, of which only settings are looked at
+    :param stored: what the file holds
+    :param device: of the agent
+    :return: attributes by name, for ``given``
+    :raises TypeError: for a name that is neither, or a value that the constructor refuses
+    :raises ValueError: for a value that the constructor refuses, or that the weights in the file do not fit
+    """
+    names = (constructor_arguments(cls) or set()) - _NO_SETTINGS
+    unknown = sorted(given.keys() - names - stored.keys())
+    if unknown:
+        hints = " ".join(did_you_mean(name, names) for name in unknown)
+        raise TypeError(
+            f"{cls.__name__}.load has {' and '.join(map(repr, unknown))}, which is neither a setting of {cls.__name__} nor in "
+            f"the file. {hints}"
+        )
+    changed = {name: value for name, value in {**replaced, **given}.items() if name in names or of_class(cls, name)}
+    if not changed:
+        return dict(given)
+    kept = {name: stored[name] for name in names & stored.keys()}
+    policy = stored.get("policy_class", "MlpPolicy")
+    build: Any = functools.partial(cls, policy, None, device=device, _init_setup_model=False)
+    # What the constructor refuses, alone or beside the settings of the file, it refuses here, too.
+    own = vars(build(**{**kept, **{name: value for name, value in changed.items() if name in names}}))
+    for name, value in changed.items():
+        setting = of_class(cls, name)
+        if setting is None:
+            continue
+        if setting.check is not None:
+            setting.check(name, value)
+        if not setting.in_weights:
+            continue
+        before = stored[name] if name in stored else vars(build())[name]
+        if value != before:
+            raise ValueError(
+                f"{name} is {before!r} in the file, and cannot be loaded as {value!r}. "
+                + weights_belong(cls.__name__, name, value)
+            )
+    attributes = {name: name if name in own or f"_{name}" not in own else f"_{name}" for name in given}
+    return {attribute: own[attribute] if name in names else given[name] for name, attribute in attributes.items()}
+
+
+def apply_given(agent: Any, given: Mapping[str, Any]) -> None:
+    """Tell settings to those parts of a loaded agent that its file has put back to what they were.
+
+    :param given: settings that were given beside the file; words, such as ``"auto"``, are settled in construction
+    """
+    for name, value in given.items():
+        setting = of_class(type(agent), name)
+        if setting is not None and setting.then is not None and not isinstance(value, str):
+            getattr(agent, setting.then)()
