@@ -191,8 +191,9 @@ class Evaluate(EvalCallback):
     """SB3's evaluation during training, with some additions.
 
     The last agent is evaluated too, if half of ``eval_freq`` or more has passed since the evaluation before: closer points
-    would weigh too much in a learning curve. Environments that draw from the global generators of Python, NumPy and torch get
-    them seeded from the run's seed and the step, and those of training go on as if nothing had been evaluated. A signal cuts an evaluation short, and so does a task whose episodes do not end.
+    would weigh too much in a learning curve. A signal cuts an evaluation short, and so does a task whose episodes do not end.
+    Environments that draw from the global generators of Python, NumPy and torch get them seeded from the run's seed and the
+    step, and those of training go on as if nothing had been evaluated.
     The best agent and the record are saved whole or not at all; what a full disk kept from being saved is saved later.
 
     :param eval_env: environments of their own, wrapped like those of training
