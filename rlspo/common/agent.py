@@ -26,7 +26,7 @@ from rlspo.common.compilation import should_compile
 from rlspo.common.env_failures import note_env_failure
 from rlspo.common.errors import InvalidRolloutError, check_finite, check_policy_kwargs, nearest
 from rlspo.common.files import place_for, whole
-from rlspo.common.normalizers import Kept, keep, put_back
+from rlspo.common.normalizers import Kept, bound, keep, put_back
 from rlspo.common.randomness import Randomness
 from rlspo.common.rollout_buffer import Field, check_rows, observation_fields
 from rlspo.common.settings import check_schedule, scheduled, setting, shown_settings
@@ -201,6 +201,8 @@ class Agent(BaseAlgorithm):
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         check_may_learn(self)
+        if self._vec_normalize_env is not None:
+            bound(self._vec_normalize_env)
         self.keep_statistics()
         total_timesteps, callback = super()._setup_learn(*args, **kwargs)
         # A copy, because a VecEnv may write its next step into the same array.
