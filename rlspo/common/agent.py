@@ -19,7 +19,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
-from rlspo.common.checked_env import CheckedDummyVecEnv
+from rlspo.common.checked_env import CheckedDummyVecEnv, look_into
 from rlspo.common.checkpoints import load_checked, read_settings, seal
 from rlspo.common.collector import stack_observations
 from rlspo.common.compilation import should_compile
@@ -72,6 +72,8 @@ class Agent(BaseAlgorithm):
                     print("Wrapping the env with a `Monitor` wrapper")
                 env = Monitor(env)
             env = CheckedDummyVecEnv([lambda: env])
+        if isinstance(env, VecEnv):
+            look_into(env)
         return BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
@@ -171,6 +173,7 @@ class Agent(BaseAlgorithm):
         :raises InvalidRolloutError: for NaN or infinity
         """
         if self._first_step:
+            self._check_before_normalizing()
             check_rows("The array of observations", new_obs, observation_fields(self.observation_space), self.n_envs)
             check_rows("The array of rewards", rewards, Field(), self.n_envs)
             check_rows("The array of dones", dones, Field(), self.n_envs)
@@ -184,6 +187,13 @@ class Agent(BaseAlgorithm):
             check_rows(f"terminal_observation of environment {index}", last, observation_fields(self.observation_space), 1)
             if self.learns_from_ends or infos[index].get("TimeLimit.truncated", False):
                 check_finite(last, np.zeros(1), step, int(index))
+
+    def _check_before_normalizing(self) -> None:
+        """Refuse observations that a VecNormalize would broadcast to the shape of its statistics."""
+        normalizer: Any = self._vec_normalize_env
+        if normalizer is not None and len(normalizer.old_obs):  # it was reset or stepped
+            fields = observation_fields(normalizer.venv.observation_space)
+            check_rows("The array of observations", normalizer.old_obs, fields, self.n_envs)
 
     def keep_statistics(self) -> None:
         """Keep those of a VecNormalize, to be put back where a step gives numbers that are not finite."""
@@ -205,6 +215,7 @@ class Agent(BaseAlgorithm):
             bound(self._vec_normalize_env)
         self.keep_statistics()
         total_timesteps, callback = super()._setup_learn(*args, **kwargs)
+        self._check_before_normalizing()
         # A copy, because a VecEnv may write its next step into the same array.
         self._last_obs = tree_map(np.array, self._last_obs)
         check_rows("The array of observations", self._last_obs, observation_fields(self.observation_space), self.n_envs)
