@@ -14,7 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from rlspo.common.collector import env_actions
 from rlspo.common.errors import InvalidRolloutError, check_number
-from rlspo.common.spaces import start_of
+from rlspo.common.spaces import as_env_numbers, start_of
 from rlspo.common.trees import tree_leaves, tree_map
 from rlspo.simulators import simulator_for
 from rlspo.spo.exploration import RootNoise
@@ -270,8 +270,7 @@ class Planner:
     def _to_env(self, actions: Tensor) -> Any:
         """Choices stay on their device, for simulators that live there."""
         if not isinstance(self.model.action_space, spaces.Box):
-            start = start_of(self.model.action_space)
-            return actions + torch.as_tensor(start, device=actions.device) if np.any(start) else actions
+            return as_env_numbers(actions, self.model.action_space)
         return env_actions(actions.cpu().numpy(), self.model.policy, self.model.action_space)
 
     def _clipped(self, actions: Tensor) -> Tensor:
