@@ -35,6 +35,7 @@ from rlspo.common.trees import tree_map
 from rlspo.common.trust import safe_objects
 from rlspo.common.vector_env import GymnasiumVecEnv
 from rlspo.common.withheld import building, check_may_learn
+from rlspo.common.workers import watched
 
 SelfAgent = TypeVar("SelfAgent", bound="Agent")
 
@@ -115,7 +116,8 @@ class Agent(BaseAlgorithm):
         environment says which one it was."""
         with self.randomness.lend_globals():
             try:
-                yield
+                with watched(self.env):
+                    yield
             except Exception as error:
                 note_env_failure(error, self.num_timesteps // self.n_envs)
                 raise
