@@ -93,7 +93,7 @@ def _shape(space: spaces.Space) -> Any:
     return type(space), space.shape, choices
 
 
-def check_rows(observations: Any, n_envs: int, space: spaces.Space) -> None:
+def check_one_for_each(observations: Any, n_envs: int, space: spaces.Space) -> None:
     """
     :raises ValueError: where there is not one observation for each environment
     """
@@ -182,7 +182,7 @@ class Planner:
             with torch.inference_mode():
                 observations = tree_map(lambda leaf: leaf if isinstance(leaf, Tensor) else np.asarray(leaf), observations)
                 states = self.simulator.capture(env)
-                check_rows(observations, len(states), self.model.observation_space)
+                check_one_for_each(observations, len(states), self.model.observation_space)
                 found = self._search(states, observations)
         finally:
             policy.set_training_mode(was_training)
