@@ -20,7 +20,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
-from rlspo.common.checked_env import CheckedDummyVecEnv
+from rlspo.common.checked_env import CheckedDummyVecEnv, look_into
 from rlspo.common.checkpoints import check_owner, load_checked, read_settings, seal
 from rlspo.common.collector import stack_observations
 from rlspo.common.compilation import should_compile
@@ -28,7 +28,7 @@ from rlspo.common.env_failures import note_env_failure
 from rlspo.common.errors import DivergedError, InvalidRolloutError, check_finite, check_policy_kwargs, nearest
 from rlspo.common.files import place_for, whole
 from rlspo.common.given import apply_given, check_given
-from rlspo.common.normalizers import Kept, keep, put_back
+from rlspo.common.normalizers import Kept, bound, keep, put_back
 from rlspo.common.randomness import Randomness
 from rlspo.common.rollout_buffer import Field, check_rows, observation_fields
 from rlspo.common.settings import check_schedule, scheduled, setting, shown_settings
@@ -37,6 +37,7 @@ from rlspo.common.trees import to_tensor, tree_map
 from rlspo.common.trust import safe_objects
 from rlspo.common.vector_env import GymnasiumVecEnv
 from rlspo.common.withheld import building, check_may_learn, keep_withheld, still_withheld
+from rlspo.common.workers import watched
 
 SelfAgent = TypeVar("SelfAgent", bound="Agent")
 #: The square of what is larger is infinite in float32, and so is a loss of it.
@@ -74,6 +75,8 @@ class Agent(BaseAlgorithm):
                     print("Wrapping the env with a `Monitor` wrapper")
                 env = Monitor(env)
             env = CheckedDummyVecEnv([lambda: env])
+        if isinstance(env, VecEnv):
+            look_into(env)
         return BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
@@ -115,7 +118,8 @@ class Agent(BaseAlgorithm):
         environment says which one it was. What the last update made of the weights shows at the end."""
         with self.randomness.lend_globals():
             try:
-                yield
+                with watched(self.env):
+                    yield
                 self.check_policy()
             except Exception as error:
                 note_env_failure(error, self.num_timesteps // self.n_envs)
@@ -200,6 +204,7 @@ class Agent(BaseAlgorithm):
         :raises InvalidRolloutError: for NaN or infinity
         """
         if self._first_step:
+            self._check_before_normalizing()
             check_rows("The array of observations", new_obs, observation_fields(self.observation_space), self.n_envs)
             check_rows("The array of rewards", rewards, Field(), self.n_envs)
             check_rows("The array of dones", dones, Field(), self.n_envs)
@@ -213,6 +218,13 @@ class Agent(BaseAlgorithm):
             check_rows(f"terminal_observation of environment {index}", last, observation_fields(self.observation_space), 1)
             if self.learns_from_ends or infos[index].get("TimeLimit.truncated", False):
                 check_finite(last, np.zeros(1), step, int(index))
+
+    def _check_before_normalizing(self) -> None:
+        """Refuse observations that a VecNormalize would broadcast to the shape of its statistics."""
+        normalizer: Any = self._vec_normalize_env
+        if normalizer is not None and len(normalizer.old_obs):  # it was reset or stepped
+            fields = observation_fields(normalizer.venv.observation_space)
+            check_rows("The array of observations", normalizer.old_obs, fields, self.n_envs)
 
     def keep_statistics(self) -> None:
         """Keep those of a VecNormalize, to be put back where a step gives numbers that are not finite."""
@@ -230,8 +242,11 @@ class Agent(BaseAlgorithm):
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         check_may_learn(self)
+        if self._vec_normalize_env is not None:
+            bound(self._vec_normalize_env)
         self.keep_statistics()
         total_timesteps, callback = super()._setup_learn(*args, **kwargs)
+        self._check_before_normalizing()
         # A copy, because a VecEnv may write its next step into the same array.
         self._last_obs = tree_map(np.array, self._last_obs)
         check_rows("The array of observations", self._last_obs, observation_fields(self.observation_space), self.n_envs)

@@ -10,6 +10,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import obs_as_tensor
 
 from rlspo.common.collector import evaluate_in_batches
+from rlspo.common.spaces import as_env_numbers
 
 
 class _Later:
@@ -35,7 +36,8 @@ class RolloutLocals(dict[str, Any]):
         value = super().__getitem__(name)
         if isinstance(value, _Later):
             value = self[name] = getattr(self, f"_{name}")()
-        return value
+        # The collector numbers choices from 0.
+        return as_env_numbers(value, self._policy.action_space) if name == "actions" else value
 
     def _obs_tensor(self) -> Any:
         return obs_as_tensor(self["acted_on"], self._policy.device)
@@ -52,11 +54,13 @@ class RolloutLocals(dict[str, Any]):
         return torch.as_tensor(log_probs, device=self._policy.device)
 
     def _evaluated(self) -> Any:
-        return evaluate_in_batches(self._policy, self["acted_on"], self["actions"])
+        return evaluate_in_batches(self._policy, self["acted_on"], super().__getitem__("actions"))
 
     # All ways to read go by the one above; a copy is a plain dictionary.
 
     def __iter__(self) -> Iterator[str]:
+        # Only because it is there does dict(locals) read by keys and __getitem__: of a subclass of dict that has dict's own
+        # __iter__, CPython copies the stored values as they are.
         return super().__iter__()
 
     def get(self, name: str, default: Any = None) -> Any:

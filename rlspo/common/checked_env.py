@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 
 from rlspo.common.rollout_buffer import check_rows, observation_fields
 from rlspo.common.trees import tree_map
@@ -19,9 +19,12 @@ class CheckedDummyVecEnv(DummyVecEnv):
     :param env_fns: as SB3's
     """
 
+    #: Observations of each environment that are still to be looked at, by its index.
+    _looks_left: dict[int, int]
+
     def __init__(self, env_fns: list[Any]) -> None:
         super().__init__(env_fns)
-        self._looks_left = [2] * self.num_envs
+        self._looks_left = dict.fromkeys(range(self.num_envs), 2)
 
     def _save_obs(self, env_idx: int, obs: Any) -> None:
         if self._looks_left[env_idx]:
@@ -29,3 +32,12 @@ class CheckedDummyVecEnv(DummyVecEnv):
             row = tree_map(lambda part: np.asarray(part)[None], obs)
             check_rows(f"The observation of environment {env_idx}", row, observation_fields(self.observation_space), 1)
         super()._save_obs(env_idx, obs)
+
+
+def look_into(env: VecEnv) -> None:
+    """Make a checked one of SB3's ``DummyVecEnv``, also inside of wrappers, where it is; others stay as they are."""
+    while isinstance(env, VecEnvWrapper):
+        env = env.venv
+    if type(env) is DummyVecEnv:
+        env.__class__ = CheckedDummyVecEnv
+        vars(env)["_looks_left"] = dict.fromkeys(range(env.num_envs), 2)

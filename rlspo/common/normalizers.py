@@ -8,33 +8,33 @@ import numpy as np
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
-from rlspo.common.outliers import FAR, tell, without_outliers
+from rlspo.common.outliers import FAR, ordinary, tell, without_outliers
 
 #: Statistics, and what they were.
 Kept = list[tuple[RunningMeanStd, Any, Any, float]]
 
 
 class BoundedMeanStd(RunningMeanStd):
-    """SB3's running mean and variance, which leave out outliers. A copy or a pickle of it is SB3's own.
+    """SB3's running mean and variance, which leave out outliers; see :func:`bound`. A copy or a pickle of it is SB3's own."""
 
-    :param other: statistics to go on with
-    :param what: is normalised, for the warning
-    """
-
-    def __init__(self, other: RunningMeanStd, what: str) -> None:
-        self.mean, self.var, self.count = other.mean, other.var, other.count
-        self.what, self.told = what, False
+    #: What is normalised, for the warning.
+    what = "numbers"
+    #: Whether outliers were spoken of.
+    told = False
 
     def update(self, arr: np.ndarray) -> None:
-        mean = np.mean(arr, axis=0)
-        if not np.vdot(mean, mean) < FAR**2:  # seldom, and never where all is small
-            arr = self._without_outliers(arr)
-            mean = np.mean(arr, axis=0)
-        self.update_from_moments(mean, np.var(arr, axis=0), arr.shape[0])
+        mean, variance = np.mean(arr, axis=0), np.var(arr, axis=0)
+        # Nearly always all is small; where it is not, the second look costs a little, and only a third looks at numbers.
+        # Squares of integers may be too large for their type.
+        if not (arr.dtype.kind == "f" and np.vdot(arr, arr) < FAR**2):
+            center, spread = (self.mean, np.sqrt(self.var)) if self.count > 1 else (0.0, 0.0)
+            if not ordinary(mean, variance, len(arr), center, spread):
+                arr = self._without_outliers(arr, center, spread)
+                mean, variance = np.mean(arr, axis=0), np.var(arr, axis=0)
+        self.update_from_moments(mean, variance, arr.shape[0])
 
-    def _without_outliers(self, rows: np.ndarray) -> np.ndarray:
-        center, spread = (self.mean, np.sqrt(self.var)) if self.count > 1 else (0.0, 0.0)
-        kept, count = without_outliers(rows, center, spread)
+    def _without_outliers(self, rows: np.ndarray, center: Any, spread: Any) -> np.ndarray:
+        kept, count = without_outliers(rows, center, spread, self.count)
         if count == 0:
             return rows
         if not self.told:
@@ -49,15 +49,18 @@ class BoundedMeanStd(RunningMeanStd):
 
 
 def bound(normalizer: VecNormalize) -> None:
-    """Let the statistics of a ``VecNormalize`` leave out outliers."""
+    """Let the statistics of a ``VecNormalize`` leave out outliers; those of another class than SB3's stay as they are."""
+    parts: dict[str, Any] = {"discounted returns": normalizer.ret_rms}
     if normalizer.norm_obs:
-        seen = normalizer.obs_rms
-        normalizer.obs_rms = (
-            {key: BoundedMeanStd(part, f"observations {key!r}") for key, part in seen.items()}
-            if isinstance(seen, dict)
-            else BoundedMeanStd(seen, "observations")
+        seen: Any = normalizer.obs_rms
+        parts |= (
+            {f"observations {key!r}": part for key, part in seen.items()} if isinstance(seen, dict) else {"observations": seen}
         )
-    normalizer.ret_rms = BoundedMeanStd(normalizer.ret_rms, "discounted returns")
+    for what, part in parts.items():
+        if type(part) is RunningMeanStd:
+            # The same object, because others may hold it, such as a VecNormalize for evaluations.
+            part.__class__ = BoundedMeanStd
+            vars(part)["what"] = what
 
 
 def keep(normalizer: VecNormalize | None) -> Kept:

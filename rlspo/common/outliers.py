@@ -1,8 +1,11 @@
 """What running statistics leave out: numbers that are not finite, and single ones so large that a scale never recovers.
 
 One reward of 1e30 among ordinary ones would make every later reward zero, for good. A number counts as such an outlier where
-it is a million times the usual distance from the mean, in the statistics and in its own batch, and a million in its own
-units: sparse rewards, rare contacts and changes of scale are none.
+it is a million times the usual distance from the mean, and a million in its own units.
+
+Usual is what the statistics say. While they know little, it is also what the numbers of the batch say that differ from the
+mean: rewards that are rare or in large units are no outliers. Later, only a large batch most of which has moved says
+anything new: a change of scale is none, one number among many is, and so is whatever comes in a batch of few.
 """
 
 from __future__ import annotations
@@ -16,6 +19,10 @@ import numpy as np
 FAR = 1e6
 #: No number of this size is usual only because there is no other beside it.
 HUGE = 1e15
+#: Rows after which statistics are settled.
+SETTLED = 100
+#: Rows of a batch that may say that the scale has changed.
+MANY = 32
 
 
 def ordinary(mean: Any, variance: Any, count: int, center: Any, spread: Any) -> bool:
@@ -32,29 +39,38 @@ def ordinary(mean: Any, variance: Any, count: int, center: Any, spread: Any) -> 
     return bool((farthest <= FAR * np.maximum(spread, 1.0)).all())
 
 
-def without_outliers(batch: np.ndarray, center: Any, spread: Any) -> tuple[np.ndarray, int]:
+def without_outliers(batch: np.ndarray, center: Any, spread: Any, known: float) -> tuple[np.ndarray, int]:
     """A batch whose outliers are replaced by the mean of the others in their column, or by ``center`` where there are none.
 
     :param batch: ``(N, *shape)``
     :param center: running mean, ``shape``
     :param spread: running standard deviation, ``shape``; 0 where nothing is known
+    :param known: rows in the running statistics
     :return: in float64, and how many numbers were replaced
 
-    >>> without_outliers(np.array([1.0, 3.0, 1e30, np.nan]), 0.0, 0.0)
+    >>> without_outliers(np.array([1.0, 3.0, 1e30, np.nan]), 0.0, 0.0, 0)
     (array([1., 3., 2., 2.]), 2)
     """
     rows = batch.reshape(len(batch), -1).astype(np.float64)
     center, spread = (np.broadcast_to(part, batch.shape[1:]).reshape(-1) for part in (center, spread))
+    distances = np.abs(rows - center)
     count = 0
-    for column, middle, width in zip(rows.T, center, spread, strict=True):
-        distances = np.abs(column - middle)
-        moved = np.sort(distances[np.isfinite(distances) & (distances > 0)])
-        usual = moved[(len(moved) - 1) // 2] if len(moved) else 0.0
-        limit = min(FAR * max(width, usual, 1.0), max(HUGE, FAR * width))
-        out = ~(distances <= limit)
-        column[out] = column[~out].mean() if not out.all() else middle
+    for index in np.flatnonzero(~(distances <= FAR * np.maximum(spread, 1.0)).all(axis=0)):
+        column, width = rows[:, index], spread[index]
+        limit = min(FAR * max(width, _usual(distances[:, index], known), 1.0), max(HUGE, FAR * width))
+        out = ~(distances[:, index] <= limit)
+        column[out] = column[~out].mean() if not out.all() else center[index]
         count += int(out.sum())
     return rows.reshape(batch.shape), count
+
+
+def _usual(distances: np.ndarray, known: float) -> float:
+    """What the batch itself says is usual, as a distance from the mean; 0 where that must not excuse an outlier."""
+    if known >= SETTLED and len(distances) < MANY:
+        return 0.0
+    # Before anything is settled, a rare number among many that do not move is no outlier; after, most must have changed.
+    counted = distances[np.isfinite(distances) & ((distances > 0) | (known >= SETTLED))]
+    return float(np.sort(counted)[(len(counted) - 1) // 2]) if len(counted) else 0.0
 
 
 def tell(what: str, count: int) -> None:

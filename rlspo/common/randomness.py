@@ -1,7 +1,8 @@
 """Every random number of an agent comes from its own generators, derived from one seed; global ones are left alone.
 
-Code of others draws from the global generators of Python, NumPy and torch: dropout, and many an environment. While it runs
-they are lent: seeded from the agent's seed, and put back afterwards.
+Code of others draws from the global generators of Python, NumPy and torch: dropout, and many an environment. While an agent
+with a seed learns they are lent: seeded from the agent's seed, and put back afterwards. Of an agent without a seed they stay
+the program's, as in SB3.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,10 @@ import torch
 _LENDING = threading.RLock()
 
 
-def fresh_state(seed: int | None, device: torch.device | str = "cpu") -> dict[str, Any]:
+def fresh_state(seed: int | Sequence[int] | None, device: torch.device | str = "cpu") -> dict[str, Any]:
     """A state of the global generators of Python, NumPy and torch, each seeded with a number of its own.
 
-    :param seed: None draws fresh entropy from the operating system
+    :param seed: one number or several; None draws fresh entropy from the operating system
     :param device: where torch draws, beside the CPU
     """
     of_python, of_numpy, of_torch = map(int, np.random.SeedSequence(seed).generate_state(3))
@@ -72,18 +73,24 @@ def generators_kept() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def generators_seeded(seed: int) -> Iterator[None]:
-    """Let whoever draws from the global generators draw from one seed, and leave them as they were."""
+def generators_seeded(seed: int | Sequence[int]) -> Iterator[None]:
+    """Let whoever draws from the global generators draw from one seed, and leave them as they were.
+
+    :param seed: one number or several
+    """
     with generators_kept():
         restore_globals(fresh_state(seed, "cuda" if torch.cuda.is_initialized() else "cpu"))
         yield
 
 
 class Randomness:
-    """Generators from one seed: ``numpy`` and ``torch`` for training, ``predict`` for samples that users ask for (so that
-    evaluating an agent on the way does not change how it learns); and a state of the global ones, for code of others.
+    """Generators from one seed: ``numpy`` and ``torch`` for training, ``predict`` for samples that users ask for; and a state
+    of the global ones, for code of others.
 
-    :param seed: None draws fresh entropy from the operating system
+    So evaluating an agent on the way does not change how it learns, unless environments of both draw from the global
+    generators: then put :func:`generators_seeded` around the evaluation, as the zoo does.
+
+    :param seed: None draws fresh entropy from the operating system, and leaves the global generators to the program
     :param device: where the torch generator lives
     """
 
@@ -94,7 +101,7 @@ class Randomness:
             torch.Generator(device=device).manual_seed(int(child.generate_state(1, np.uint64)[0] >> 1))
             for child in torch_seeds
         )
-        self._for_others = fresh_state(int(global_seed.generate_state(1)[0]), device)
+        self._for_others = None if seed is None else fresh_state(int(global_seed.generate_state(1)[0]), device)
         self._lent = False
 
     def state(self) -> dict[str, Any]:
@@ -114,8 +121,11 @@ class Randomness:
 
     @contextlib.contextmanager
     def lend_globals(self) -> Iterator[None]:
-        """Run code that draws from the global generators: they go on from where the last time ended, and are put back."""
-        if not _LENDING.acquire(blocking=False):
+        """Run code that draws from the global generators: they go on from where the last time ended, and are put back.
+
+        Without a seed they are left alone.
+        """
+        if self._for_others is None or not _LENDING.acquire(blocking=False):
             yield
             return
         try:

@@ -36,7 +36,7 @@ class RewardScaler:
         known = self.statistics.count > 1
         spread = self.scale if known else 0.0
         if not np.abs(rewards).max() <= FAR * max(spread, 1.0):
-            kept, count = without_outliers(rewards.reshape(-1), 0.0, spread)
+            kept, count = without_outliers(rewards.reshape(-1), 0.0, spread, self.statistics.count)
             rewards = kept.reshape(rewards.shape)
             if count and not self.told:
                 tell("rewards", count)

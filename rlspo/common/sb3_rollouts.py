@@ -12,6 +12,7 @@ from stable_baselines3.common.buffers import DictRolloutBuffer
 from stable_baselines3.common.buffers import RolloutBuffer as SB3RolloutBuffer
 from stable_baselines3.common.type_aliases import DictRolloutBufferSamples, RolloutBufferSamples
 
+from rlspo.common.spaces import as_env_numbers, from_env_numbers
 from rlspo.common.trees import tree_map
 
 #: Of SB3's ``add``, in its order.
@@ -32,12 +33,16 @@ class SB3Rollouts(SB3RolloutBuffer):
         raise AttributeError(f"{type(self).__name__} has no field {name!r}; its fields are {', '.join(data)}.")
 
     def _in_sb3s_shape(self, name: str, tree: Any, leading: int) -> Any:
-        """A choice, of one number, is a row of length one there.
+        """A choice, of one number, is a row of length one there; actions are elements of their space.
 
         :param leading: axes that are no part of an element
         """
         if name == "actions":
-            return tree.reshape(*tree.shape[:leading], self.action_dim)
+            rows = tree.reshape(*tree.shape[:leading], self.action_dim)
+            elements = as_env_numbers(rows, self.action_space)
+            if elements is not rows:
+                elements.flags.writeable = False  # what is written here would not reach the field
+            return elements
         if name == "observations":
             return tree_map(lambda rows, shape: rows.reshape(*rows.shape[:leading], *shape), tree, self.obs_shape)
         return tree
@@ -45,6 +50,7 @@ class SB3Rollouts(SB3RolloutBuffer):
     def named(self, *values: Any) -> dict[str, Any]:
         """The arguments of SB3's ``add`` as fields by name."""
         named = dict(zip(ADDED, map(_array, values), strict=True))
+        named["actions"] = from_env_numbers(named["actions"], self.action_space)
         for name in ("observations", "actions"):
             shapes = tree_map(lambda field: (self.n_envs, *field.shape), self.fields[name])
             named[name] = tree_map(lambda rows, shape: rows.reshape(shape), named[name], shapes)
@@ -108,7 +114,11 @@ def adopted_buffer(cls: type, own: type, forms_advantages: bool) -> Any:
 
     def set_attribute(self: Any, name: str, value: Any) -> None:
         if name in self.__dict__.get("data", {}):
-            getattr(self, name)[...] = value  # into the field that learning reads
+            # Into the field that learning reads.
+            if name == "actions":
+                self.data[name].reshape(*value.shape)[...] = from_env_numbers(value, self.action_space)
+            else:
+                getattr(self, name)[...] = value
         else:
             object.__setattr__(self, name, value)
 

@@ -1,17 +1,22 @@
-"""The spaces that agents take, and how choices are numbered in them."""
+"""The spaces that agents take, and how choices are numbered in them.
+
+What users meet are elements of the space: actions of ``predict``, of a policy's ``forward`` and ``evaluate_actions``, of
+``rollout_buffer.actions``, ``get()`` and SB3's ``add(...)``, of callbacks' ``locals``, and what environments get. Inside,
+that is in distributions (``distribution_of``, ``get_distribution``), losses and the fields of buffers (``buffer.data``),
+choices are numbered from 0. :func:`as_env_numbers` and :func:`from_env_numbers` lead from one to the other.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 
 
 def start_of(space: spaces.Space) -> Any:
     """The first choice of a Discrete space, or those of a MultiDiscrete one; 0 for spaces without choices.
-
-    Networks and buffers number choices from 0, environments from here on.
 
     >>> int(start_of(spaces.Discrete(3, start=-1)))
     -1
@@ -19,17 +24,47 @@ def start_of(space: spaces.Space) -> Any:
     return getattr(space, "start", 0)
 
 
-def as_env_numbers(choices: np.ndarray, space: spaces.Space) -> np.ndarray:
+def as_env_numbers(choices: Any, space: spaces.Space) -> Any:
     """Choices numbered from 0 to elements of ``space``; anything else stays as it is.
 
-    :param choices: ``(..., *space.shape)``
+    :param choices: array or tensor ``(..., *space.shape)``
 
     >>> as_env_numbers(np.array([0, 2]), spaces.Discrete(3, start=-1)).tolist()
     [-1, 1]
     """
-    if isinstance(space, spaces.MultiDiscrete) or (isinstance(space, spaces.Discrete) and space.start):
-        return np.asarray(choices + start_of(space), choices.dtype)
+    if not _starts_elsewhere(space):
+        return choices
+    if isinstance(choices, torch.Tensor):
+        return choices + torch.as_tensor(start_of(space), dtype=choices.dtype, device=choices.device)
+    return np.asarray(choices + start_of(space), choices.dtype)
+
+
+def from_env_numbers(elements: Any, space: spaces.Space) -> Any:
+    """Elements of ``space`` to choices numbered from 0; those of a space without choices stay as they are.
+
+    :param elements: array or tensor ``(..., *space.shape)``; also ``(..., 1)`` of a Discrete space
+    :raises ValueError: for numbers that are no choices
+
+    >>> from_env_numbers(np.array([-1, 1]), spaces.Discrete(3, start=-1)).tolist()
+    [0, 2]
+    """
+    if not isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        return elements
+    start, sizes = start_of(space), getattr(space, "nvec", getattr(space, "n", 0))
+    if isinstance(elements, torch.Tensor):
+        start, sizes = (torch.as_tensor(part, dtype=torch.int64, device=elements.device) for part in (start, sizes))
+    choices = elements - start if _starts_elsewhere(space) else elements
+    if not bool(((choices >= 0) & (choices < sizes)).all()):
+        raise ValueError(
+            f"The actions lie between {elements.min()} and {elements.max()}; they must be elements of {space}, as predict "
+            "gives them."
+        )
     return choices
+
+
+def _starts_elsewhere(space: spaces.Space) -> bool:
+    """Whether there are choices, and the first is not 0."""
+    return isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and bool(np.any(space.start))
 
 
 #: Images smaller than this on a side are too small for the convolutions of "CnnPolicy" (Mnih et al. 2015).

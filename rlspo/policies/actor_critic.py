@@ -24,6 +24,7 @@ from stable_baselines3.common.distributions import (
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 
+from rlspo.common.spaces import as_env_numbers, from_env_numbers
 from rlspo.common.trees import ArrayTree
 from rlspo.policies.distributions import (
     Bernoulli,
@@ -127,6 +128,19 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
         return [{"params": [*self.parameters()]}]
 
     # What SB3's own methods (forward, predict, evaluate_actions, ...) build on.
+
+    def forward(self, obs: PyTorchObs, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Actions, elements of the action space, values ``(B, 1)`` and log-probabilities ``(B,)``."""
+        actions, values, log_probs = super().forward(obs, deterministic)  # type: ignore[arg-type]
+        return as_env_numbers(actions, self.action_space), values, log_probs
+
+    def evaluate_actions(self, obs: PyTorchObs, actions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Values ``(B, 1)``, log-probabilities ``(B,)`` and entropy ``(B,)``.
+
+        :param actions: elements of the action space, as :meth:`forward` and ``predict`` give them
+        :raises ValueError: for choices that are none
+        """
+        return super().evaluate_actions(obs, from_env_numbers(actions, self.action_space))
 
     def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
         """Preprocess, then extract features: one tensor, or one each for actor and critic where they do not share."""

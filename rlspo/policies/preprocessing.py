@@ -53,7 +53,7 @@ class RunningNormalizer(nn.Module):
         mean, variance = (tensor.cpu().numpy().astype(np.float64) for tensor in (self.mean, self.variance))
         spread = np.sqrt(variance) if count else np.zeros_like(variance)
         if not ordinary(batch_mean, batch_variance, added, mean, spread):
-            kept, left_out = without_outliers(observations, mean, spread)
+            kept, left_out = without_outliers(observations, mean, spread, count)
             if left_out:
                 batch_mean, batch_variance = kept.mean(axis=0), kept.var(axis=0)
                 if not self.told:

@@ -14,7 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from rlspo.common.collector import env_actions
 from rlspo.common.errors import InvalidRolloutError, check_number
-from rlspo.common.spaces import start_of
+from rlspo.common.spaces import as_env_numbers, start_of
 from rlspo.common.trees import tree_leaves, tree_map
 from rlspo.simulators import simulator_for
 from rlspo.spo.exploration import RootNoise
@@ -93,7 +93,7 @@ def _shape(space: spaces.Space) -> Any:
     return type(space), space.shape, choices
 
 
-def check_rows(observations: Any, n_envs: int, space: spaces.Space) -> None:
+def check_one_for_each(observations: Any, n_envs: int, space: spaces.Space) -> None:
     """
     :raises ValueError: where there is not one observation for each environment
     """
@@ -182,7 +182,7 @@ class Planner:
             with torch.inference_mode():
                 observations = tree_map(lambda leaf: leaf if isinstance(leaf, Tensor) else np.asarray(leaf), observations)
                 states = self.simulator.capture(env)
-                check_rows(observations, len(states), self.model.observation_space)
+                check_one_for_each(observations, len(states), self.model.observation_space)
                 found = self._search(states, observations)
         finally:
             policy.set_training_mode(was_training)
@@ -270,8 +270,7 @@ class Planner:
     def _to_env(self, actions: Tensor) -> Any:
         """Choices stay on their device, for simulators that live there."""
         if not isinstance(self.model.action_space, spaces.Box):
-            start = start_of(self.model.action_space)
-            return actions + torch.as_tensor(start, device=actions.device) if np.any(start) else actions
+            return as_env_numbers(actions, self.model.action_space)
         return env_actions(actions.cpu().numpy(), self.model.policy, self.model.action_space)
 
     def _clipped(self, actions: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from rlspo.common.randomness import generators_seeded
 from rlspo.zoo import display
 from rlspo.zoo.files import whole, write_text
 from rlspo.zoo.model_files import name_statistics
@@ -176,17 +177,13 @@ class _EvaluationCutShort(Exception):
     """A signal came during an evaluation, or its episodes do not end."""
 
 
-class _SaveBest(BaseCallback):
-    """Saves the agent when an evaluation was better than all before."""
+class _NoteBest(BaseCallback):
+    """Notes that an evaluation was better than all before."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        super().__init__()
-        self.folder = folder
-        self.effort = BestEffort("best model")
+    found = False
 
     def _on_step(self) -> bool:
-        with self.effort:
-            save_model(self.model, self.folder.best_model, self.folder)
+        self.found = True
         return True
 
 
@@ -195,6 +192,8 @@ class Evaluate(EvalCallback):
 
     The last agent is evaluated too, if half of ``eval_freq`` or more has passed since the evaluation before: closer points
     would weigh too much in a learning curve. A signal cuts an evaluation short, and so does a task whose episodes do not end.
+    Environments that draw from the global generators of Python, NumPy and torch get them seeded from the run's seed and the
+    step, and those of training go on as if nothing had been evaluated.
     The best agent and the record are saved whole or not at all; what a full disk kept from being saved is saved later.
 
     :param eval_env: environments of their own, wrapped like those of training
@@ -217,10 +216,10 @@ class Evaluate(EvalCallback):
         most_steps: int = 1_000_000,
         about: dict[str, Any] | None = None,
     ) -> None:
-        self.save_best = _SaveBest(folder)
+        self._best, self._best_effort = _NoteBest(), BestEffort("best model")
         super().__init__(
             eval_env,
-            callback_on_new_best=self.save_best,
+            callback_on_new_best=self._best,
             n_eval_episodes=n_eval_episodes,
             eval_freq=eval_freq,
             deterministic=True,
@@ -245,13 +244,17 @@ class Evaluate(EvalCallback):
         if self.n_calls % self.eval_freq != 0:
             return True
         self._evaluated_at, self._steps = self.num_timesteps, 0
-        best_before = self.best_mean_reward
+        self._best.found, best_before = False, self.best_mean_reward
         try:
             with self.stopwatch.aside("evaluate"):
-                go_on = super()._on_step()
+                with generators_seeded([self.about.get("seed", 0), self.num_timesteps]):
+                    go_on = super()._on_step()
+                if self._best.found:
+                    with self._best_effort:
+                        save_model(self.model, self.folder.best_model, self.folder)
         except _EvaluationCutShort:
             return self.stop.received is None
-        if self.save_best.effort.failing:
+        if self._best_effort.failing:
             self.best_mean_reward = best_before  # so that the next one which is better than the file is saved
         self._keep()
         return go_on

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import pickle
 import signal
-import socket
 import threading
 import time
 import traceback
 from collections.abc import Callable
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from typing import Any
 
 import gymnasium as gym
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
+from rlspo.common.workers import WorkerLost, end_waiting, how_it_ended, is_gone
 from rlspo.zoo.errors import UserError
 
 #: Seconds that an environment may take for one step or reset before it counts as hanging.
@@ -25,10 +24,6 @@ PATIENCE = 600.0
 #: Seconds that all processes together have to end before they are killed.
 CLOSING = 5.0
 _LOOK_EVERY = 1.0
-
-
-class WorkerLost(RuntimeError):
-    """The process of an environment died, or did not answer."""
 
 
 class _Failure(dict):
@@ -99,12 +94,10 @@ class _Remote:
         since = self.waits_since
         if since is None:
             return
-        # The sentinel tells without taking the exit code away from whoever joins the process.
-        dead = bool(wait([self.process.sentinel], 0)) and time.monotonic() - since > 2 * _LOOK_EVERY
+        dead = is_gone(self.process) and time.monotonic() - since > 2 * _LOOK_EVERY
         self.hangs = time.monotonic() - since > PATIENCE
         if (dead or self.hangs) and self.waits_since == since:
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self.pipe.fileno())) as end:
-                end.shutdown(socket.SHUT_RDWR)
+            end_waiting(self.pipe)
 
     def lost(self) -> WorkerLost:
         """What happened to the worker, in words."""
@@ -112,13 +105,7 @@ class _Remote:
             return WorkerLost(
                 f"Environment {self.index} has not answered for {PATIENCE:.0f} s; its process {self.process.pid} hangs"
             )
-        self.process.join(1.0)
-        code = self.process.exitcode
-        how = "is gone" if code is None else f"ended with exit code {code}"
-        if code is not None and code < 0:
-            how = f"was killed by {signal.Signals(-code).name}"
-            how += ", perhaps for lack of memory" if code == -signal.SIGKILL else ""
-        return WorkerLost(f"The process {self.process.pid} of environment {self.index} {how}")
+        return how_it_ended(self.index, self.process)
 
 
 class ProcessVecEnv(SubprocVecEnv):
@@ -135,24 +122,40 @@ class ProcessVecEnv(SubprocVecEnv):
 
     def __init__(self, env_fns: list[Callable[[], gym.Env]], start_method: str | None = None) -> None:
         self.processes: list[Any] = []
+        self._over = threading.Event()
+        self._starts_since: float | None = time.monotonic()
+        self._slow_start = False
+        threading.Thread(target=self._watch, daemon=True).start()
         try:
             super().__init__([_Told(make) for make in env_fns], start_method)
-        except (EOFError, OSError) as error:
+        except BaseException as error:
+            self._over.set()
+            if not isinstance(error, EOFError | OSError):
+                raise
             self.closed = True
             self._kill()
+            if self._slow_start:
+                raise UserError(
+                    f"--vec-env subproc: environment 0 was not made within {PATIENCE:.0f} s. Does its constructor wait for "
+                    "something, such as a licence, a download or another program?"
+                ) from error
             raise UserError(
                 f"--vec-env subproc: {len(env_fns)} processes for environments could not be started ({type(error).__name__}: "
                 f"{error}); exit codes: {[process.exitcode for process in self.processes]}. What Python said stands above."
             ) from error
         pairs = zip(self.remotes, self.processes, strict=True)
         self.remotes: tuple[Any, ...] = tuple(_Remote(index, *pair) for index, pair in enumerate(pairs))
-        self._over = threading.Event()
-        threading.Thread(target=self._watch, daemon=True).start()
+        self._starts_since = None
 
     def _watch(self) -> None:
         while not self._over.wait(_LOOK_EVERY):
-            for remote in self.remotes:
-                remote.look()
+            since = self._starts_since
+            if since is None:
+                for remote in self.remotes:
+                    remote.look()
+            elif time.monotonic() - since > PATIENCE and self.processes:
+                self._slow_start = True
+                end_waiting(self.remotes[0])  # the only one that SB3 asks while it starts them
 
     def close(self) -> None:
         """Let all processes end, and kill those that do not."""

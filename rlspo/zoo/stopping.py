@@ -6,11 +6,16 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+#: Seconds after which a limit rings that was over while one inside of it was waited for.
+_BEHIND = 1.0
 
 
 class Stopped(BaseException):
@@ -25,23 +30,29 @@ class TimeIsUp(BaseException):
 def time_limit(seconds: float | None) -> Iterator[None]:
     """Raise :class:`TimeIsUp` once some time is over; in the main thread only.
 
-    :param seconds: of the clock on the wall; None for ever
+    A limit inside of another ends no later than that, which rings again behind it.
+
+    :param seconds: of the clock on the wall; None for no limit of its own
     """
 
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python allows no handlers here
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield  # in other threads Python allows no handlers
         return
 
     def ring(number: int, frame: FrameType | None) -> None:
         raise TimeIsUp
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds or 0)
+    outer, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+    before, started = signal.signal(signal.SIGALRM, ring), time.monotonic()
+    signal.setitimer(signal.ITIMER_REAL, min(seconds, outer) if outer else seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        if outer:
+            # Not at once, or the one that waits for the inner limit would take it for that.
+            signal.setitimer(signal.ITIMER_REAL, max(outer - (time.monotonic() - started), _BEHIND))
 
 
 class StopSignal:

@@ -100,6 +100,7 @@ def test_they_are_what_the_policy_says(kwargs: Any) -> None:
 def lambda_callback(read: list[Any]) -> BaseCallback:
     class Copies(BaseCallback):
         def _on_step(self) -> bool:
+            assert isinstance(dict(self.locals)["values"], torch.Tensor)  # not what stands in for it
             read.append(self.locals.copy())
             assert self.locals.get("no such name", 3) == 3
             return True

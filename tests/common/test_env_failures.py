@@ -8,7 +8,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from rlspo import PPO, SAC
-from rlspo.common.env_failures import in_one_line
+from rlspo.common.env_failures import _COUNTERS, _STEPPING, in_one_line
+from rlspo.common.off_policy import OffPolicyAgent
+from rlspo.common.on_policy import OnPolicyAgent
 from tests.spaces import SpacesEnv
 
 
@@ -86,3 +88,14 @@ def test_what_a_callback_raises_is_no_environments(agent: str) -> None:
     with pytest.raises(EnoughError) as error:
         cls("MlpPolicy", SpacesEnv(), **options).learn(100, callback=Asks())
     assert in_one_line(error.value) == "EnoughError: enough"
+
+
+@pytest.mark.parametrize(("function", "cls"), [*_COUNTERS])
+def test_the_libraries_count_environments_by_these_names(function: str, cls: type) -> None:
+    """A release that calls the variable something else would cost the index in the note, silently."""
+    assert _COUNTERS[function, cls] in getattr(cls, function).__code__.co_varnames
+
+
+def test_environments_are_stepped_and_reset_by_these_methods() -> None:
+    for function in _STEPPING:
+        assert any(hasattr(cls, function) for cls in (OnPolicyAgent, OffPolicyAgent))

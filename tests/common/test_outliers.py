@@ -1,5 +1,7 @@
 """One absurd number, or one that is not finite, leaves no trace in running statistics; ordinary ones are counted exactly."""
 
+import contextlib
+import functools
 import pickle
 import warnings
 from pathlib import Path
@@ -13,6 +15,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from rlspo import PPO, SAC
+from rlspo.common import outliers
 from rlspo.common.errors import InvalidRolloutError
 from rlspo.common.normalizers import BoundedMeanStd, bound
 from rlspo.common.outliers import without_outliers
@@ -70,7 +73,7 @@ def test_what_is_rare_or_large_is_no_outlier() -> None:
         np.append(random.normal(scale=1e-3, size=499), 100.0),
         random.standard_cauchy(500),
     ):
-        kept, count = without_outliers(batch, 0.0, 1e-4)
+        kept, count = without_outliers(batch, 0.0, 1e-4, 0)
         assert count == 0 and (kept == batch).all()
     scaler, reference = RewardScaler(0.9, 1), RunningMeanStd(shape=())
     for scale in (0.0, 1.0, 1e5, 1e9):  # another scale, and all of it
@@ -167,7 +170,7 @@ def test_the_zoos_vec_normalize_survives_one_absurd_number(what: str, monkeypatc
 
 
 def test_bounded_statistics_are_sb3s_where_nothing_is_absurd() -> None:
-    ours, theirs = BoundedMeanStd(RunningMeanStd(shape=(3,)), "numbers"), RunningMeanStd(shape=(3,))
+    ours, theirs = BoundedMeanStd(shape=(3,)), RunningMeanStd(shape=(3,))
     for scale in (1.0, 1e-3, 1e9, 50.0):
         rows = random.normal(scale, scale, (4, 3)).astype(np.float32)
         ours.update(rows)
@@ -190,3 +193,80 @@ def test_an_agents_own_statistics_survive_one_absurd_number(what: str) -> None:
         assert model.reward_scaler is not None
         found.append([*normalizer.mean.tolist(), *normalizer.variance.tolist(), model.reward_scaler.scale])
     np.testing.assert_allclose(found[0], found[1], rtol=0.05, atol=0.01)
+
+
+@pytest.mark.parametrize(("envs", "absurd"), [(1, [1e14]), (8, [5e6, 1e9]), (64, [1e12])])
+def test_a_batch_does_not_excuse_its_own_outlier(envs: int, absurd: list[float]) -> None:
+    """Of few rows an outlier is what is usual, and among rows that do not move at all it is the only one that did."""
+    ours, theirs = BoundedMeanStd(shape=()), RunningMeanStd(shape=())
+    for number in range(1000):
+        rows = random.normal(size=envs) if number < 900 else np.zeros(envs)
+        theirs.update(rows)
+        if number >= 900 and absurd:
+            rows[0] = absurd.pop(0)
+            with contextlib.nullcontext() if ours.told else pytest.warns(UserWarning, match="numbers"):
+                ours.update(rows)
+        else:
+            ours.update(rows)
+    assert ours.var == pytest.approx(theirs.var, rel=0.01)
+
+
+def test_a_rare_observation_among_many_of_a_later_rollout() -> None:
+    plain, spoilt = RunningNormalizer((2,)), RunningNormalizer((2,))
+    batch = np.zeros((2048, 2), np.float32)
+    for one in (plain, spoilt):
+        one.update(random.normal(size=(2048, 2)).astype(np.float32))
+    plain.update(batch)
+    batch[3, 1] = 1e14
+    with pytest.warns(UserWarning, match="observations"):
+        spoilt.update(batch)
+    np.testing.assert_allclose(spoilt.variance, plain.variance, rtol=0.2)
+
+
+def test_large_units_are_learned_from_the_first_rows() -> None:
+    """Also one by one, and where the first of them is 0: no outliers."""
+    ours, theirs = BoundedMeanStd(shape=(2,)), RunningMeanStd(shape=(2,))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for step in range(500):
+            row = np.array([[5e9 + 1e7 * random.normal(), 3e9 * (step > 5)]])
+            ours.update(row)
+            theirs.update(row)
+    np.testing.assert_array_equal(ours.var, theirs.var)
+
+
+def test_large_ordinary_numbers_are_not_sorted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at the moments suffices, step after step; of a suspicious batch only the columns that are suspicious."""
+    ours = BoundedMeanStd(shape=(376,))
+    rows = 5e6 + random.normal(size=(200, 8, 376))
+    ours.update(rows[0])
+    sorts: list[float] = []
+
+    def usual(distances: np.ndarray, known: float) -> float:
+        sorts.append(known)
+        return 0.0
+
+    monkeypatch.setattr(outliers, "_usual", usual)
+    for batch in rows[1:]:
+        ours.update(batch)
+    assert not sorts
+    rows[0, 3, 7] = 1e30
+    with pytest.warns(UserWarning):
+        ours.update(rows[0])
+    assert len(sorts) == 1
+
+
+def test_the_users_vec_normalize_survives_one_absurd_reward(tmp_path: Path) -> None:
+    """In place, since evaluations may share its statistics; what is saved is SB3's."""
+    found = []
+    for number in (1e30, 1.0):
+        env = VecNormalize(DummyVecEnv([functools.partial(Told, "reward", number, at=150)]))
+        shared = env.ret_rms
+        model = PPO("MlpPolicy", env, n_steps=100, batch_size=100, n_epochs=1, seed=0, device="cpu")
+        with contextlib.nullcontext() if number == 1.0 else pytest.warns(UserWarning, match="1 of the discounted returns"):
+            model.learn(300)
+        assert env.ret_rms is shared
+        found.append(float(env.ret_rms.var))
+        env.save(str(tmp_path / "statistics"))
+        assert b"rlspo" not in (tmp_path / "statistics").read_bytes()
+    assert found[0] == pytest.approx(found[1], rel=0.1)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.utils import set_random_seed
 from torch import nn
 
 from rlspo import BARPO, PPO, SAC, SPO
@@ -187,14 +188,33 @@ def test_one_seed_decides_dropout_and_careless_environments(case: str) -> None:
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_without_a_seed_nothing_repeats() -> None:
-    torch.manual_seed(0)
-    np.random.seed(0)
-    first = careless("PPO", None).learn(16)
-    torch.manual_seed(0)
-    np.random.seed(0)
-    second = careless("PPO", None).learn(16)
-    assert first.ep_info_buffer[0]["r"] != second.ep_info_buffer[0]["r"]
+class Notes(Careless):
+    """Keeps the rewards that it drew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn: list[float] = []
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        step = super().step(action)
+        self.drawn.append(step[1])
+        return step
+
+
+def test_without_a_seed_the_global_generators_stay_the_programs(tmp_path: Any) -> None:
+    """What a program seeds itself decides what environments draw, as in SB3; also after a model was loaded."""
+
+    def drawn(seed: int, saved: bool = False) -> list[float]:
+        env = Notes()
+        set_random_seed(seed)
+        model = PPO("MlpPolicy", env, n_steps=16, batch_size=16, n_epochs=1, device="cpu")
+        if saved:
+            model.save(tmp_path / "model")
+            model = PPO.load(tmp_path / "model", env)
+        model.learn(16)
+        return env.drawn
+
+    assert drawn(0) == drawn(0, saved=True) != drawn(1)
 
 
 def test_a_saved_agent_goes_on_drawing_where_it_was(tmp_path: Any) -> None:

@@ -178,6 +178,40 @@ def test_observations_that_are_not_of_their_space_are_refused(case: str) -> None
         PPO(policy, Misfit(), **{**ON_POLICY, "batch_size": 12}).learn(12)
 
 
+class Small(Clock):
+    """Gives one number, on its own or in a row, where its space says three."""
+
+    def __init__(self, alone: bool) -> None:
+        self.alone = alone
+
+    def look(self, time: float) -> Any:
+        return np.float32(0.5) if self.alone else np.full(1, 0.5, np.float32)
+
+
+SURROUNDED: dict[str, Any] = {
+    "bare": lambda env: env,
+    "normalised": VecNormalize,
+    "stacked": lambda env: VecNormalize(VecFrameStack(env, 2)),
+}
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("around", SURROUNDED)
+@pytest.mark.parametrize("agent", [PPO, SAC])
+def test_what_a_users_dummy_vec_env_would_broadcast_is_refused(agent: Any, around: str, alone: bool) -> None:
+    small = ON_POLICY if agent is PPO else OFF_POLICY
+    model = agent("MlpPolicy", SURROUNDED[around](DummyVecEnv([Clock, lambda: Small(alone)])), **small)
+    with pytest.raises(ValueError, match=r"observation of environment 1 has the shape .*must be \(1, 3\)"):
+        model.learn(24)
+
+
+def test_what_vec_normalize_would_broadcast_is_refused() -> None:
+    """Whatever makes the rows: a VecEnv of somebody's own, or SB3's of processes."""
+    narrow = Turned(DummyVecEnv([Clock] * 2), 0, lambda rows: rows[:, :1])
+    with pytest.raises(ValueError, match=r"array of observations has the shape \(2, 1\); it must be \(2, 3\)"):
+        PPO("MlpPolicy", VecNormalize(narrow), **ON_POLICY).learn(24)
+
+
 def test_a_last_observation_of_another_shape_is_refused() -> None:
     class Short(Clock):
         def look(self, time: float) -> Any:

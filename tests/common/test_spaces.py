@@ -10,6 +10,7 @@ import stable_baselines3 as sb3
 import torch
 from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from rlspo import ARPO, BARPO, PDPPO, PPO, SAC, SPO
@@ -71,14 +72,76 @@ def test_actions_are_elements_of_their_space(name: str, kind: str) -> None:
     model = agents()[name](Numbered(space)).learn(16)
     kept = model.rollout_buffer.actions.reshape(16, -1)
     sizes, start = np.reshape(getattr(space, "nvec", getattr(space, "n", 0)), -1), np.reshape(space.start, -1)  # type: ignore[attr-defined]
-    assert (kept >= 0).all() and (kept < sizes).all()
+    assert (kept >= start).all() and (kept < start + sizes).all()
     # The reward says what the environment was given: the start was added, and once.
-    np.testing.assert_allclose(model.rollout_buffer.rewards.reshape(-1), (kept + start).sum(axis=1))
+    np.testing.assert_allclose(model.rollout_buffer.rewards.reshape(-1), kept.sum(axis=1))
     for deterministic in (True, False):
         assert space.contains(model.predict(np.zeros(2, np.float32), deterministic=deterministic)[0].astype(space.dtype))
         assert space.contains(
             model.predict(np.zeros((3, 2), np.float32), deterministic=deterministic)[0][2].astype(space.dtype)
         )
+
+
+class Acted(BaseCallback):
+    """Keeps what was done, by each name that SB3 has for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Any] = []
+
+    def _on_step(self) -> bool:
+        locals_ = self.locals
+        assert (locals_["actions"] == locals_["clipped_actions"]).all() and (
+            dict(locals_)["actions"] == locals_["actions"]
+        ).all()
+        observations, actions = locals_["obs_tensor"], torch.as_tensor(locals_["actions"])
+        torch.testing.assert_close(locals_["log_probs"], self.model.policy.evaluate_actions(observations, actions)[1])
+        self.kept.append(locals_["actions"])
+        return True
+
+
+@pytest.mark.parametrize("name", ["PPO", "PPO, mixture", "PDPPO"])
+@pytest.mark.parametrize("kind", [*STARTS])
+def test_all_that_is_public_speaks_elements(name: str, kind: str) -> None:
+    space: Any = STARTS[kind]
+    acted = Acted()
+    model = agents()[name](Numbered(space)).learn(16, callback=acted)
+    buffer, policy = model.rollout_buffer, model.policy
+    np.testing.assert_array_equal(np.reshape(acted.kept, -1), buffer.actions.reshape(-1))
+    with pytest.raises(ValueError, match="read-only"):
+        buffer.actions[0] = 0  # would not reach the field
+    samples = next(buffer.get())
+    given = samples.actions.long().flatten() if kind == "discrete" else samples.actions
+    from_0 = given - torch.as_tensor(space.start)
+    expected = policy.get_distribution(samples.observations).log_prob(from_0)
+    torch.testing.assert_close(policy.evaluate_actions(samples.observations, given)[1], expected)
+    seen = np.zeros((3, 2), np.float32)
+    for actions in (torch.as_tensor(model.predict(seen)[0]), policy(torch.as_tensor(seen))[0]):
+        assert all(space.contains(one) for one in actions.numpy().astype(space.dtype))
+        policy.evaluate_actions(torch.as_tensor(seen), actions)
+    for wrong in (actions - 100, actions + 100):
+        with pytest.raises(ValueError, match="must be elements of"):
+            policy.evaluate_actions(torch.as_tensor(seen), wrong)
+    # What SB3's add takes are elements, too.
+    before = buffer.data["actions"][0].copy()
+    done = buffer.actions[0]
+    buffer.reset()
+    buffer.add(seen[:1], done, np.zeros(1), np.zeros(1), torch.zeros(1), torch.zeros(1))
+    np.testing.assert_array_equal(buffer.data["actions"][0], before)
+    with pytest.raises(ValueError, match="must be elements of"):
+        buffer.add(seen[:1], done + 100, np.zeros(1), np.zeros(1), torch.zeros(1), torch.zeros(1))
+
+
+def test_what_is_cloned_is_what_was_done() -> None:
+    """Behavioural cloning by SB3's methods: one action everywhere, learned and predicted by the same name."""
+    policy = PPO("MlpPolicy", Numbered(spaces.Discrete(3, start=1)), **SMALL).policy
+    seen, wanted = torch.zeros(8, 2), torch.full((8,), 3)
+    optimizer = torch.optim.Adam(policy.parameters(), 0.05)
+    for _ in range(30):
+        optimizer.zero_grad()
+        (-policy.evaluate_actions(seen, wanted)[1].mean()).backward()
+        optimizer.step()
+    assert policy.predict(np.zeros(2, np.float32), deterministic=True)[0] == 3
 
 
 @pytest.mark.parametrize("kind", [*STARTS])

@@ -1,8 +1,10 @@
 """Saving and evaluating during training."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from rlspo import PPO
 from rlspo.zoo.callbacks import Evaluate, SaveBetweenRollouts, StopWhenAsked, save_model
@@ -68,6 +70,35 @@ def test_a_training_too_short_for_evaluations_is_judged_at_the_end(folder):
     with np.load(folder.evaluations) as data:
         assert data["timesteps"].tolist() == [32]
     assert folder.best_model.is_file()
+
+
+class Careless(gym.Env):
+    """Draws from NumPy's global generator."""
+
+    observation_space = gym.spaces.Box(-9, 9, (2,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        self.steps = 0
+        return np.random.randn(2).astype(np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        return np.random.randn(2).astype(np.float32), np.random.rand(), self.steps == 4, False, {}
+
+
+def test_evaluations_do_not_change_what_careless_environments_train_on(folder):
+    seen, generators = [], []
+    for callbacks in ([], [Evaluate(DummyVecEnv([Careless]), 8, 2, folder, StopSignal(), verbose=0)]):
+        model = PPO("MlpPolicy", Careless(), n_steps=16, batch_size=16, n_epochs=1, seed=3, device="cpu")
+        model.learn(32, callback=callbacks)
+        seen.append(model.rollout_buffer.observations.copy())
+        generators.append(model.randomness.state()["for_others"]["numpy"])
+    np.testing.assert_array_equal(*seen)
+    results = callbacks[0].evaluations_results
+    assert len(results) == len({tuple(each) for each in results})  # each evaluation has draws of its own
+    best = PPO.load(folder.best_model).randomness.state()["for_others"]["numpy"]
+    assert best[1].tolist() == generators[1][1].tolist()  # of training, of which all came from one block of 624 numbers
 
 
 def test_a_signal_ends_training_and_cuts_an_evaluation_short(folder):

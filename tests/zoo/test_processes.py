@@ -50,6 +50,8 @@ def env(monkeypatch):
     envs.reset()
     yield envs
     envs.close()
+    for process in envs.processes:  # those that were killed may take a while to be gone
+        process.join(60)
     assert not any(process.is_alive() for process in envs.processes)
 
 
@@ -73,13 +75,22 @@ def test_a_process_that_is_gone_is_named(env, action, said):
 
 
 def test_a_process_that_hangs_is_named(env, monkeypatch):
+    env.step_async(np.array([0, 3, 0]))
+    assert env.remotes[0].pipe.poll(60)  # the answer is there; only then patience is short
     monkeypatch.setattr(processes, "PATIENCE", 0.2)
     with pytest.raises(WorkerLost, match=r"Environment 1 has not answered for 0 s; its process \d+ hangs"):
-        env.step([0, 3, 0])
+        env.step_wait()
 
 
 def test_closing_in_the_middle_of_a_step_ends(env):
     env.step_async(np.array([3, 0, 0]))
+
+
+def test_an_environment_that_is_never_made_is_a_clear_error(monkeypatch):
+    monkeypatch.setattr(processes, "PATIENCE", 0.2)
+    monkeypatch.setattr(processes, "_LOOK_EVERY", 0.05)
+    with pytest.raises(UserError, match=r"environment 0 was not made within 0 s\. Does its constructor wait"):
+        ProcessVecEnv([lambda: time.sleep(1000)] * 2, start_method="fork")
 
 
 def test_a_process_that_does_not_start_is_a_clear_error():

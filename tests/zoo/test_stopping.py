@@ -1,5 +1,6 @@
 """The first signal asks, the second insists."""
 
+import contextlib
 import signal
 import threading
 import time
@@ -63,3 +64,19 @@ def test_time_that_is_up_is_told_once_and_leaves_no_alarm_behind():
     with time_limit(None):
         assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_limit_inside_of_another_leaves_the_other_one_its_time():
+    with time_limit(1000):
+        for inner in (60, None):
+            with time_limit(inner):
+                assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= (inner or 1000)
+            assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 1000
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_the_outer_limit_holds_inside_and_is_not_lost_there():
+    with pytest.raises(TimeIsUp), time_limit(0.05):
+        with contextlib.suppress(TimeIsUp), time_limit(1000):
+            time.sleep(20)
+        time.sleep(20)

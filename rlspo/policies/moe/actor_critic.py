@@ -14,6 +14,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
 from rlspo.common.errors import check_layers
+from rlspo.common.spaces import as_env_numbers, from_env_numbers
 from rlspo.policies.actor_critic import ActorCriticCnnPolicy, ActorCriticPolicy, MultiInputActorCriticPolicy
 from rlspo.policies.distributions import gumbel
 from rlspo.policies.functional import Parameters
@@ -160,14 +161,16 @@ class MixtureOfExperts(ActorCriticPolicy):
             return super().forward(obs, deterministic)
         distribution, values = self.evaluation_of(self.preprocess(obs))
         actions = distribution.mode() if deterministic else distribution.sample(self.generator)
-        return actions.reshape(-1, *(self.action_space.shape or ())), values.unsqueeze(-1), distribution.log_prob(actions)
+        elements = as_env_numbers(actions.reshape(-1, *(self.action_space.shape or ())), self.action_space)
+        return elements, values.unsqueeze(-1), distribution.log_prob(actions)
 
     def evaluate_actions(self, obs: PyTorchObs, actions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Values ``(B, 1)``, log-probabilities and entropy, as SB3's policies."""
         if self.n_experts == 1:
             return super().evaluate_actions(obs, actions)
         distribution, values = self.evaluation_of(self.preprocess(obs))
-        return values.unsqueeze(-1), distribution.log_prob(actions), distribution.entropy()
+        log_probs = distribution.log_prob(from_env_numbers(actions, self.action_space))
+        return values.unsqueeze(-1), log_probs, distribution.entropy()
 
     # The routing loss.
 

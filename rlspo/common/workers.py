@@ -1,0 +1,82 @@
+"""Environments in processes of their own: one that is gone is named, where waiting for it might have no end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecEnvWrapper
+
+_LOOK_EVERY = 1.0  # seconds
+_ENDING = 10.0  # seconds in which the exit code of a process that is gone is known
+
+
+class WorkerLost(RuntimeError):
+    """The process of an environment died, or did not answer."""
+
+
+def is_gone(process: Any) -> bool:
+    """Whether a process has ended. Other than ``is_alive``, this takes no exit code away from whoever joins it."""
+    return bool(wait([process.sentinel], 0))
+
+
+def how_it_ended(index: int, process: Any) -> WorkerLost:
+    """What became of the process of environment ``index``, in words."""
+    process.join(_ENDING)
+    code = process.exitcode
+    how = "is gone" if code is None else f"ended with exit code {code}"
+    if code is not None and code < 0:
+        how = f"was killed by {signal.Signals(-code).name}"
+        how += ", perhaps for lack of memory" if code == -signal.SIGKILL else ""
+    return WorkerLost(f"The process {process.pid} of environment {index} {how}")
+
+
+def end_waiting(pipe: Connection) -> None:
+    """Let whoever waits at a pipe in another thread find its end, after what was sent before."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(pipe.fileno())) as end:
+        end.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def watched(env: VecEnv | None) -> Iterator[None]:
+    """Around steps of environments in processes, SB3's ``SubprocVecEnv``, in wrappers or not; others are left alone.
+
+    Other processes may hold the far end of a dead one's pipe open, so that SB3 waits for ever.
+
+    :raises WorkerLost: where the process of an environment has died
+    """
+    while isinstance(env, VecEnvWrapper):
+        env = env.venv
+    # One that watches by itself has other remotes.
+    if not isinstance(env, SubprocVecEnv) or not all(isinstance(remote, Connection) for remote in env.remotes):
+        yield
+        return
+    workers: list[tuple[Connection, Any]] = [*zip(env.remotes, env.processes, strict=True)]
+    over = threading.Event()
+    threading.Thread(target=_watch, args=(workers, over), daemon=True).start()
+    try:
+        yield
+    except (EOFError, OSError) as error:
+        gone = wait([process.sentinel for _, process in workers], _LOOK_EVERY)
+        for index, (_, process) in enumerate(workers):
+            if process.sentinel in gone:
+                raise how_it_ended(index, process) from error
+        raise
+    finally:
+        over.set()
+
+
+def _watch(workers: list[tuple[Connection, Any]], over: threading.Event) -> None:
+    while not over.is_set():
+        gone = wait([process.sentinel for _, process in workers], _LOOK_EVERY)
+        for pipe, process in workers:
+            if process.sentinel in gone:
+                end_waiting(pipe)
+        if gone:
+            return
