@@ -203,10 +203,7 @@ class Agent(BaseAlgorithm):
         check_may_learn(self)
         self.keep_statistics()
         total_timesteps, callback = super()._setup_learn(*args, **kwargs)
-        # A copy, because a VecEnv may write its next step into the same array.
-        self._last_obs = tree_map(np.array, self._last_obs)
-        check_rows("The array of observations", self._last_obs, observation_fields(self.observation_space), self.n_envs)
-        self._check_numbers(self._last_obs, np.zeros(self.n_envs), self.num_timesteps // self.n_envs)
+        self._own_last_obs()
         self._first_step = True
         metrics = {"rollout/ep_rew_mean": 0.0, self.shown_metric: 0.0}
         # Straight to TensorBoard: whoever reads what was logged finds numbers only.
@@ -214,6 +211,13 @@ class Agent(BaseAlgorithm):
             if isinstance(output, TensorBoardOutputFormat):
                 output.write({"hparams": HParam(self.hyperparameters(), metrics)}, {"hparams": ()}, self.num_timesteps)
         return total_timesteps, callback
+
+    def _own_last_obs(self) -> None:
+        """Copy what will be acted on first, because a VecEnv may write its next step into the same array, and check it."""
+        self._last_obs = tree_map(np.array, self._last_obs)
+        check_rows("The array of observations", self._last_obs, observation_fields(self.observation_space), self.n_envs)
+        check_rows("The array of episode starts", self._last_episode_starts, Field(), self.n_envs)
+        self._check_numbers(self._last_obs, np.zeros(self.n_envs), self.num_timesteps // self.n_envs)
 
     # Logging.
 
