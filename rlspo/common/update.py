@@ -74,6 +74,7 @@ class Update(Compilable):
     :param target_kl: once a minibatch's ``approx_kl`` exceeds 1.5 times this, it and all later ones leave the
         parameters alone until :meth:`begin`; None for no limit; where ``hyper`` does not say
     :param compiled: compile the function at its first call
+    :param before: the update of this module until now, None for the first; see :class:`FlatParameters`
     """
 
     def __init__(
@@ -84,9 +85,10 @@ class Update(Compilable):
         max_grad_norm: float,
         target_kl: float | None = None,
         compiled: bool = False,
+        before: Update | None = None,
     ) -> None:
         self.loss = loss
-        self.flat = FlatParameters(module, optimizer)
+        self.flat = FlatParameters(module, optimizer, None if before is None else before.flat)
         self.statistics = RunningStatistics(module, statistic_names(module))
         self.clip_sizes = self.flat.clip_sizes()
         self.rates = self.flat.rates()
