@@ -26,6 +26,7 @@ from rlspo.common.compilation import should_compile
 from rlspo.common.env_failures import note_env_failure
 from rlspo.common.errors import InvalidRolloutError, check_finite, check_policy_kwargs, nearest
 from rlspo.common.files import place_for, whole
+from rlspo.common.gradients import refuse_network
 from rlspo.common.normalizers import Kept, keep, put_back
 from rlspo.common.randomness import Randomness
 from rlspo.common.rollout_buffer import Field, check_rows, observation_fields
@@ -116,6 +117,7 @@ class Agent(BaseAlgorithm):
                 yield
             except Exception as error:
                 note_env_failure(error, self.num_timesteps // self.n_envs)
+                refuse_network(error)
                 raise
 
     # Schedules.
