@@ -28,6 +28,7 @@ from rlspo.common.env_failures import note_env_failure
 from rlspo.common.errors import DivergedError, InvalidRolloutError, check_finite, check_policy_kwargs, nearest
 from rlspo.common.files import place_for, whole
 from rlspo.common.given import apply_given, check_given
+from rlspo.common.gradients import refuse_network
 from rlspo.common.normalizers import Kept, bound, keep, put_back
 from rlspo.common.randomness import Randomness
 from rlspo.common.rollout_buffer import Field, check_rows, observation_fields
@@ -123,6 +124,7 @@ class Agent(BaseAlgorithm):
                 self.check_policy()
             except Exception as error:
                 note_env_failure(error, self.num_timesteps // self.n_envs)
+                refuse_network(error)
                 raise
 
     # Divergence.
@@ -247,10 +249,7 @@ class Agent(BaseAlgorithm):
         self.keep_statistics()
         total_timesteps, callback = super()._setup_learn(*args, **kwargs)
         self._check_before_normalizing()
-        # A copy, because a VecEnv may write its next step into the same array.
-        self._last_obs = tree_map(np.array, self._last_obs)
-        check_rows("The array of observations", self._last_obs, observation_fields(self.observation_space), self.n_envs)
-        self._check_numbers(self._last_obs, np.zeros(self.n_envs), self.num_timesteps // self.n_envs)
+        self._own_last_obs()
         self._first_step = True
         metrics = {"rollout/ep_rew_mean": 0.0, self.shown_metric: 0.0}
         # Straight to TensorBoard: whoever reads what was logged finds numbers only.
@@ -258,6 +257,13 @@ class Agent(BaseAlgorithm):
             if isinstance(output, TensorBoardOutputFormat):
                 output.write({"hparams": HParam(self.hyperparameters(), metrics)}, {"hparams": ()}, self.num_timesteps)
         return total_timesteps, callback
+
+    def _own_last_obs(self) -> None:
+        """Copy what will be acted on first, because a VecEnv may write its next step into the same array, and check it."""
+        self._last_obs = tree_map(np.array, self._last_obs)
+        check_rows("The array of observations", self._last_obs, observation_fields(self.observation_space), self.n_envs)
+        check_rows("The array of episode starts", self._last_episode_starts, Field(), self.n_envs)
+        self._check_numbers(self._last_obs, np.zeros(self.n_envs), self.num_timesteps // self.n_envs)
 
     # Logging.
 

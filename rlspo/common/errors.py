@@ -40,6 +40,10 @@ class DivergedError(RuntimeError):
         )
 
 
+class UnsupportedNetworkError(RuntimeError):
+    """A policy's network does something that the agent's update cannot differentiate."""
+
+
 class IncompatibleModelError(ValueError):
     """A model file cannot be read, or belongs to another agent."""
 

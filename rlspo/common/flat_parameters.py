@@ -20,6 +20,19 @@ from rlspo.common.compilation import stays
 Tensor = torch.Tensor
 
 
+def check_float32(module: nn.Module) -> None:
+    """Refuse numbers of another type than the update's.
+
+    :raises ValueError: for a parameter that is not float32
+    """
+    for name, parameter in module.named_parameters():
+        if parameter.dtype != torch.float32:
+            raise ValueError(
+                f"The parameter {name} is {parameter.dtype}; rlspo acts and learns in torch.float32. Call "
+                "model.policy.float(). Lower precision inside is what the agent's argument precision is for."
+            )
+
+
 def own_storage(view: Tensor) -> Tensor:
     """The same memory as ``view``, as a tensor that knows of no more: pickled, copied or saved, it is as large as itself and
     not as the vector that it was cut from."""
@@ -74,15 +87,27 @@ class FlatParameters(FlatVector):
     A parameter group of the optimiser may have two keys of ours: ``lr_scale``, by which the learning rate is multiplied, and
     ``clip_apart``, True where its gradient is clipped by its own norm and not together with the others'.
 
-    :param module: its parameters that require a gradient are moved into the vector; all must be float32 and live on one
-        device
-    :param optimizer: the optimiser of exactly these parameters
+    :param module: those of its parameters that require a gradient and that the optimiser has are moved into the vector; all
+        must live on one device
+    :param optimizer: it may have a part of the module's parameters, and others that are not the module's
+    :param before: what these were laid out in until now: where layers were replaced since, the optimiser gets the new ones
+    :raises ValueError: for parameters that are not float32, and where there is none to train
     """
 
-    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, before: FlatParameters | None = None) -> None:
         self.module, self.optimizer = module, optimizer
-        self._adopt_new_parameters(module)
-        super().__init__(self._in_order(module))
+        if before is not None and before.optimizer is optimizer:
+            self._adopt_new_parameters(module, before.seen)
+        #: All parameters of the module, trained or not.
+        self.seen: list[nn.Parameter] = [*module.parameters()]
+        check_float32(module)
+        trained = self._in_order(module)
+        if not trained:
+            raise ValueError(
+                f"There is nothing to train: of the parameters that {type(optimizer).__name__} was given none is both the "
+                "policy's and unfrozen. Make it of parameters of the policy, and leave requires_grad of some of them True."
+            )
+        super().__init__(trained)
         self._layers = [*module.named_modules()]
         self.adam = Adam.of(optimizer)
         self.kind = self._kind()
@@ -105,10 +130,10 @@ class FlatParameters(FlatVector):
             self.adopt_optimizer_state()
 
     def _in_order(self, module: nn.Module) -> list[tuple[str, nn.Parameter]]:
-        """The trainable parameters by name, those whose gradients are clipped apart at the end."""
+        """The parameters to train, by name; those whose gradients are clipped apart at the end."""
         apart = self._by_parameter("clip_apart", False)
-        named = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
-        return sorted(named, key=lambda pair: apart.get(id(pair[1]), 0))
+        named = [(name, p) for name, p in module.named_parameters() if p.requires_grad and id(p) in apart]
+        return sorted(named, key=lambda pair: apart[id(pair[1])])
 
     def _by_parameter(self, key: str, default: float) -> dict[int, float]:
         """What the groups of the optimiser say under ``key``, by the identity of each parameter."""
@@ -128,19 +153,27 @@ class FlatParameters(FlatVector):
         parts = [torch.full((size,), scales[id(p)]) for p, size in zip(self.parameters, self.sizes, strict=True)]
         return stays(torch.cat(parts).to(self.values.device))
 
-    def _adopt_new_parameters(self, module: nn.Module) -> None:
-        """Give the optimiser the parameters of layers that came since it was made, and take those that left away."""
-        groups = self.optimizer.param_groups
-        present, known = list(module.parameters()), {id(p) for group in groups for p in group["params"]}
-        kept = {id(p) for p in present}
-        for group in groups:
-            group["params"] = [p for p in group["params"] if id(p) in kept]
-        groups[0]["params"] += [p for p in present if id(p) not in known]
-        for parameter in [p for p in self.optimizer.state if id(p) not in kept]:
+    def _adopt_new_parameters(self, module: nn.Module, seen: list[nn.Parameter]) -> None:
+        """Where trained layers were replaced, give the optimiser the parameters of the new ones for theirs.
+
+        What it was never given stays untrained, and what is not the module's stays in it.
+
+        :param seen: parameters of the module when it was last laid out
+        """
+        present, had = [*module.parameters()], {id(p) for p in seen}
+        gone = had - {id(p) for p in present}
+        losing = [group for group in self.optimizer.param_groups if any(id(p) in gone for p in group["params"])]
+        if not losing:
+            return
+        for group in losing:
+            group["params"] = [p for p in group["params"] if id(p) not in gone]
+        known = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        losing[0]["params"] += [p for p in present if id(p) not in had | known]
+        for parameter in [p for p in self.optimizer.state if id(p) in gone]:
             del self.optimizer.state[parameter]
 
     def holds(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
-        """Whether the module's trainable parameters are views of the vector, and the optimiser is ours and of the same kind.
+        """Whether the module's parameters to train are views of the vector, and the optimiser is ours and of the same kind.
 
         Replacing a layer, freezing one, ``deepcopy`` and SB3's ``load_from_vector`` all end that.
         """

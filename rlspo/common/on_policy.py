@@ -169,14 +169,15 @@ class OnPolicyAgent(OnPolicyLearner):
         """
         self.keep_statistics()
         buffer: Any = rollout_buffer
-        observations: Any = self._last_obs
-        episode_starts: Any = self._last_episode_starts
         self.policy.set_training_mode(False)
         buffer.reset()
         if self.use_sde:
             self._reset_noise(env.num_envs)
         show_locals(callback, self.policy)
         callback.on_rollout_start()
+        self._own_last_obs()  # a callback may have reset the environments
+        observations: Any = self._last_obs
+        episode_starts: Any = self._last_episode_starts
         act = self.make_actor()
         time_limits = TimeLimits()
         obs_tensor = values = log_probs = LATER  # for callbacks

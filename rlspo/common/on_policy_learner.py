@@ -68,7 +68,14 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
 
     def _new_update(self, compiled: bool = False) -> Update:
         self.policy.make_functional()
-        update = Update(self._whole_loss, self.policy, self.policy.optimizer, self.max_grad_norm, self.target_kl)
+        update = Update(
+            self._whole_loss,
+            self.policy,
+            self.policy.optimizer,
+            self.max_grad_norm,
+            self.target_kl,
+            before=getattr(self, "update", None),
+        )
         update.use_compiled(compiled, or_eager=self.compile == "auto")
         return update
 

@@ -10,15 +10,19 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-#: Of the thread that has lent the global generators. They are one for the whole process: of two agents that learn in threads
-#: at the same time, the second takes what the first has lent.
+#: The global generators are one for the whole process: of agents that learn in threads at the same time, the first lends them,
+#: the others take what it has lent, and the last puts back what was there before the first. By whom they are in use, a thread
+#: for each training, and what is to be put back.
 _LENDING = threading.RLock()
+_in_use: list[int] = []
+_before_all: list[dict[str, Any]] = []
 
 
 def fresh_state(seed: int | Sequence[int] | None, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -125,19 +129,34 @@ class Randomness:
 
         Without a seed they are left alone.
         """
-        if self._for_others is None or not _LENDING.acquire(blocking=False):
+        if self._for_others is None:
             yield
             return
-        try:
-            with generators_kept():
+        thread = threading.get_ident()
+        with _LENDING:
+            alone, before = all(other == thread for other in _in_use), global_state()
+            _before_all.extend([] if _in_use else [before])
+            _in_use.append(thread)
+            if alone:
                 restore_globals(self._for_others)
                 self._lent = True
-                try:
-                    yield
-                finally:
-                    self._for_others, self._lent = global_state(), False
+        if not alone:
+            warnings.warn(
+                "Agents learn in several threads at the same time: what environments and dropout draw from the global "
+                "generators of Python, NumPy and torch is not decided by seed then. Train in processes where it is to be.",
+                stacklevel=2,
+            )
+        try:
+            yield
         finally:
-            _LENDING.release()
+            with _LENDING:
+                _in_use.remove(thread)
+                if alone:
+                    self._for_others, self._lent = global_state(), False
+                if not _in_use:
+                    restore_globals(_before_all.pop())
+                elif alone and all(other == thread for other in _in_use):  # a training within a training
+                    restore_globals(before)
 
     @staticmethod
     @contextlib.contextmanager

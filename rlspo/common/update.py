@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 
 from rlspo.common.compilation import Compilable, stays
 from rlspo.common.flat_parameters import FlatParameters
+from rlspo.common.gradients import Gradient
 from rlspo.common.last_good import LastGood
 from rlspo.common.running_statistics import Recording, RunningStatistics, statistic_names
 from rlspo.common.trees import tree_map
@@ -74,6 +76,7 @@ class Update(Compilable):
     :param target_kl: once a minibatch's ``approx_kl`` exceeds 1.5 times this, it and all later ones leave the
         parameters alone until :meth:`begin`; None for no limit; where ``hyper`` does not say
     :param compiled: compile the function at its first call
+    :param before: the update of this module until now, None for the first; see :class:`FlatParameters`
     """
 
     def __init__(
@@ -84,9 +87,11 @@ class Update(Compilable):
         max_grad_norm: float,
         target_kl: float | None = None,
         compiled: bool = False,
+        before: Update | None = None,
     ) -> None:
         self.loss = loss
-        self.flat = FlatParameters(module, optimizer)
+        self.flat: FlatParameters = FlatParameters(module, optimizer, None if before is None else before.flat)
+        self.gradient = Gradient(dict(zip(self.flat.names, self.flat.parameters, strict=True)))
         self.statistics = RunningStatistics(module, statistic_names(module))
         self.clip_sizes = self.flat.clip_sizes()
         self.rates = self.flat.rates()
@@ -107,6 +112,15 @@ class Update(Compilable):
     def pure_function(self) -> Callable[..., Any]:
         """A whole step, or the gradient alone where the optimiser steps outside."""
         return self._step if self.flat.adam else self._clipped_gradient
+
+    def use_compiled(self, compiled: bool, or_eager: bool = False) -> None:
+        """Choose the path; a gradient by autograd has one only."""
+        super().use_compiled(compiled and not self.gradient.by_autograd, or_eager)
+        self.asked_to_compile = compiled
+
+    @property
+    def compiled(self) -> bool:
+        return super().compiled and not self.gradient.by_autograd
 
     def holds(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
         """Whether the module's parameters and statistics still are where this update writes to."""
@@ -129,9 +143,7 @@ class Update(Compilable):
             minibatch came before any stop; a vector left on the device so that nothing waits for it
         """
         if not self.stat_names:
-            with torch.no_grad():
-                _, stats = self.loss(self.flat.named(self.flat.values), gather(data, indices, hyper, noise))
-            self.stat_names = [*stats]
+            self._look_at_loss(gather(data, indices, hyper, noise))
         flat = self.flat
         function = self.pure_function() if flat.hooked else self.function_for(len(indices))
         with torch.no_grad():
@@ -143,6 +155,15 @@ class Update(Compilable):
             self._step_outside(gradient, report, hyper)
             return report
 
+    def _look_at_loss(self, batch: Minibatch) -> None:
+        """Which statistics the loss has, and how it can be differentiated."""
+        with torch.no_grad():
+            loss = partial(self._recorded_loss, batch=batch)
+            _, (_, (stats, _)) = self.gradient.decide(loss, self.flat.named(self.flat.values))
+        self.stat_names = [*stats]
+        if self.gradient.by_autograd:
+            self.use_compiled(self.asked_to_compile)
+
     def _clipped_gradient(
         self,
         values: Tensor,
@@ -153,8 +174,8 @@ class Update(Compilable):
         noise: Any,
     ) -> tuple[Tensor, Tensor]:
         batch = gather(data, indices, hyper, noise)
-        compute = torch.func.grad_and_value(lambda parameters: self._recorded_loss(parameters, batch), has_aux=True)
-        named_gradient, (loss, (stats, statistics)) = compute(self.flat.named(values))
+        whole_loss = partial(self._recorded_loss, batch=batch)
+        named_gradient, (loss, (stats, statistics)) = self.gradient(whole_loss, self.flat.named(values))
         self.statistics.write(statistics, where=active)  # as in SB3, those of the minibatch that target_kl stops at, too
         if self.flat.hooked:
             named_gradient = self.flat.through_hooks(named_gradient)

@@ -52,11 +52,23 @@ class Functional(nn.Module):
 
     def make_functional(self) -> None:
         """Look at the layers that were built, or changed since."""
-        owners = [id(parameter) for module in self.modules() for parameter in module.parameters(recurse=False)]
-        self._tied = len(owners) != len(set(owners))
+        self._ties = self._other_names()
         self.statistic_names = self._statistic_names()
         # Not a submodule (it would contain its own parent), hence past nn.Module's registration.
         self.__dict__["_methods"] = _Methods(self)
+
+    def _other_names(self) -> dict[str, str]:
+        """Of a parameter that several layers have: its other names, and the one in ``named_parameters``.
+
+        Not those of one module under two names (a shared features extractor), whose parameters are swapped once for both.
+        """
+        first: dict[int, str] = {}
+        others = {}
+        for path, module in self.named_modules():
+            for name, parameter in module.named_parameters(path, recurse=False, remove_duplicate=False):
+                if first.setdefault(id(parameter), name) != name:
+                    others[name] = first[id(parameter)]
+        return others
 
     def _statistic_names(self) -> list[str]:
         return statistic_names(self)
@@ -66,14 +78,17 @@ class Functional(nn.Module):
 
         In training mode layers write their running statistics to copies, which a :class:`Recording` is given back.
         """
-        # The tie that functional_call looks for by default is that of one module under two names (a shared features
-        # extractor), which needs none and breaks compilation; only one parameter in two modules does.
+        # Not by functional_call's own tie_weights: it leaves its tensor in a layer whose parameter is another layer's, too,
+        # and breaks compilation of a shared features extractor.
         renamed = {f"policy.{name}": tensor for name, tensor in parameters.items()}
+        for other, name in self._ties.items():
+            if name in parameters:
+                renamed[f"policy.{other}"] = parameters[name]
         written = self.statistic_names if self.training else []
         for name in written:
             before = parameters[name] if name in parameters else self.get_buffer(name)
             renamed[f"policy.{name}"] = before.clone()
-        result = torch.func.functional_call(self._methods, renamed, (method, inputs), tie_weights=self._tied)
+        result = torch.func.functional_call(self._methods, renamed, (method, inputs), tie_weights=False)
         if isinstance(parameters, Recording):
             parameters.update({name: renamed[f"policy.{name}"] for name in written})
         return result

@@ -252,6 +252,7 @@ class SAC(OffPolicyAgent, SB3SAC):
             self.critic_loss,
             self.actor_loss,
             self.see_observations,
+            before=getattr(self, "update", None),
         )
         update.use_compiled(compiled, or_eager=self.compile == "auto")
         return update

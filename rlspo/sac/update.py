@@ -59,6 +59,7 @@ class SACUpdate(Compilable):
     :param critic_loss: of all parameters and transitions
     :param actor_loss: returns the loss, and log pi of its actions, ``(B,)``, with scalar statistics
     :param see_observations: called first where layers keep running statistics (batch normalisation)
+    :param before: the update of this policy until now, None for the first
     :raises ValueError: for optimisers other than Adam and AdamW
     """
 
@@ -70,6 +71,7 @@ class SACUpdate(Compilable):
         critic_loss: CriticLoss,
         actor_loss: ActorLoss,
         see_observations: Callable[[Parameters, Transitions], None],
+        before: SACUpdate | None = None,
     ) -> None:
         self.policy = policy
         self.see_observations = see_observations
@@ -79,7 +81,10 @@ class SACUpdate(Compilable):
         if temperature is not None:
             modules["temperature"], self.optimizers["temperature"] = temperature, temperature_optimizer
         self.modules = modules
-        self.parts = {name: FlatParameters(module, self.optimizers[name]) for name, module in modules.items()}
+        until_now = {} if before is None else before.parts
+        self.parts: dict[str, FlatParameters] = {
+            name: FlatParameters(module, self.optimizers[name], until_now.get(name)) for name, module in modules.items()
+        }
         self.target = FlatVector([*_named("critic_target", policy.critic_target).named_parameters()])
         self.statistics = RunningStatistics(policy, policy.statistic_names)
         self.target_statistics = RunningStatistics(

@@ -209,7 +209,8 @@ class SPO(SearchedRollouts):
         actor, values = self.policy.evaluate(parameters, inputs)
         average = self.policy.action_distribution(self.update.target_parameters(), inputs).detach()
         likelihood, divergences = self.m_step(actor, average, batch.extra["root_actions"], batch.extra["root_weights"])
-        price, multiplier_loss = losses.penalties(divergences, parameters["raw_multipliers"], self.bounds)
+        raw = parameters.get("raw_multipliers", self.policy.raw_multipliers)  # an optimiser may leave them out
+        price, multiplier_loss = losses.penalties(divergences, raw, self.bounds)
         value_loss = (values - batch.returns).square().mean()
         loss = price - likelihood + multiplier_loss + 0.5 * self.coefficient("vf_coef", batch) * value_loss
         return loss, {"policy_loss": -likelihood, "value_loss": value_loss, **self.divergence_stats(divergences)}
@@ -274,7 +275,13 @@ class SPO(SearchedRollouts):
         policy.make_functional()
         self._set_bounds()
         update = TargetUpdate(
-            self._whole_loss, policy, policy.optimizer, self.max_grad_norm, target=policy.target, tau=self.tau
+            self._whole_loss,
+            policy,
+            policy.optimizer,
+            self.max_grad_norm,
+            target=policy.target,
+            tau=self.tau,
+            before=getattr(self, "update", None),
         )
         if len(policy.target) != len(update.flat.values):  # layers were frozen or replaced: their average begins anew
             policy.target = update.target = stays(update.flat.values.clone())

@@ -38,5 +38,6 @@ class TargetUpdate(Update):
         self._follow(self.flat.values, hyper)
 
     def _follow(self, values: Tensor, hyper: dict[str, Tensor]) -> None:
-        self.flat.named(values)["raw_multipliers"].clamp_(min=LOWEST_RAW)
+        if "raw_multipliers" in self.flat.names:  # an optimiser of some layers only leaves them alone
+            self.flat.named(values)["raw_multipliers"].clamp_(min=LOWEST_RAW)
         self.target.lerp_(values, hyper.get("tau", self.tau))

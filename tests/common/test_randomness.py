@@ -240,10 +240,49 @@ def test_a_learning_agent_in_another_thread_does_not_mix_up_what_is_put_back() -
     first, second = Randomness(1, "cpu"), Randomness(2, "cpu")
     with first.lend_globals():
         other = threading.Thread(target=lambda: second.lend_globals().__enter__())
-        other.start()
-        other.join()
+        with pytest.warns(UserWarning, match="several threads.*not decided by seed"):
+            other.start()
+            other.join()
         random.random()
     assert global_states() == before
+
+
+@pytest.mark.filterwarnings("ignore:Agents learn in several threads")
+@pytest.mark.parametrize("first_out", ["the first in", "the last in"])
+def test_the_last_of_overlapping_trainings_puts_back_what_was_there(first_out: str) -> None:
+    before, drawn = global_states(), []
+    entered, leave = threading.Event(), threading.Event()
+
+    def elsewhere() -> None:
+        with Randomness(2, "cpu").lend_globals():
+            entered.set()
+            leave.wait(10)
+            drawn.append([random.random(), np.random.random(), float(torch.rand(()))])
+
+    other = threading.Thread(target=elsewhere)
+    with Randomness(1, "cpu").lend_globals():
+        other.start()
+        assert entered.wait(10)
+        if first_out == "the last in":
+            leave.set()
+            other.join()
+            random.random()
+    leave.set()
+    other.join()
+    assert len(drawn) == 1
+    assert global_states() == before
+
+
+def test_a_training_within_a_training_leaves_it_as_it_was() -> None:
+    one, other = Randomness(1, "cpu"), Randomness(1, "cpu")
+    with one.lend_globals():
+        expected = [random.random(), random.random()]
+    with other.lend_globals():
+        got = [random.random()]
+        with Randomness(3, "cpu").lend_globals():
+            random.random()
+        got.append(random.random())
+    assert got == expected
 
 
 def test_an_evaluation_repeats_in_a_careless_environment() -> None:

@@ -1,0 +1,96 @@
+"""The gradient of a loss: of a pure function, or by autograd where a network is none.
+
+A network that goes through NumPy, has an ``autograd.Function`` of the old style, or recomputes its layers
+(``torch.utils.checkpoint``) trains all the same, only slower.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from rlspo.common.errors import UnsupportedNetworkError
+
+Tensor = torch.Tensor
+Loss = Callable[[dict[str, Tensor]], tuple[Tensor, Any]]
+#: What torch says of what a pure function may not do, and what that is in a network.
+_REASONS = {
+    "setup_context": "an autograd.Function without the method setup_context",
+    "saved tensor hooks": "torch.utils.checkpoint, or other hooks on saved tensors",
+    "Cannot access data pointer of Tensor": "a way through NumPy",
+    "Cannot access storage": "a way through NumPy, or a tensor that is kept from call to call",
+    "vmap": "what torch.func cannot take apart",
+    "functorch": "what torch.func cannot differentiate",
+}
+
+
+def unsupported(error: BaseException) -> str | None:
+    """What in a network made differentiating a pure function fail, in words; None where it was something else."""
+    return next((reason for words, reason in _REASONS.items() if words in str(error)), None)
+
+
+def refuse_network(error: Exception) -> None:
+    """
+    :param error: of a training
+    :raises UnsupportedNetworkError: instead of it, where a network is no pure function
+    """
+    reason = unsupported(error) if isinstance(error, RuntimeError) else None
+    if reason is not None:
+        raise UnsupportedNetworkError(
+            f"The policy's networks hold {reason}, which this agent's update cannot differentiate. Write that part with "
+            "torch's operations, move what needs no gradient into a wrapper of the environment, or train with PPO, which "
+            "takes such networks."
+        ) from error
+
+
+class Gradient:
+    """The gradient of losses in the parameters of a module.
+
+    :param parameters: of the module, by name; they hold the numbers at which gradients are taken
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        self.parameters = dict(parameters)
+        #: Whether autograd is in use, which cannot be compiled.
+        self.by_autograd = False
+
+    def decide(self, loss: Loss, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[Tensor, Any]]:
+        """As a call, which finds out, and says, whether the network has to be differentiated by autograd."""
+        try:
+            return self(loss, values)
+        except Exception as error:  # one of the network itself comes again just below
+            self.by_autograd = True
+            found = self(loss, values)
+            reason = unsupported(error) or str(error).strip().splitlines()[0]
+        warnings.warn(
+            f"The policy's networks hold {reason}: the gradient is taken by autograd, one operator after the other, which is "
+            "slower and cannot be compiled.",
+            stacklevel=2,
+        )
+        return found
+
+    def __call__(self, loss: Loss, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[Tensor, Any]]:
+        """
+        :param loss: of parameters by name; a scalar, and whatever else
+        :param values: of the parameters
+        :return: the gradient by name, and what the loss returned
+        """
+        if not self.by_autograd:
+            return torch.func.grad_and_value(loss, has_aux=True)(values)
+        leaves = {name: parameter.detach().requires_grad_() for name, parameter in self.parameters.items()}
+        for parameter in self.parameters.values():
+            parameter.grad = None
+        with torch.enable_grad():
+            value, more = loss(leaves)
+            value.backward()
+        gradient = {}
+        for name, leaf in leaves.items():
+            # Layers that are recomputed in the backward pass find the module's own parameters.
+            parts = [part for part in (leaf.grad, self.parameters[name].grad) if part is not None]
+            gradient[name] = torch.stack(parts).sum(0) if parts else torch.zeros_like(leaf)
+            self.parameters[name].grad = None
+        return gradient, (value.detach(), more)
