@@ -13,26 +13,34 @@ import yaml
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
+from rlspo.common.registry import agent_class
 from rlspo.zoo import evaluate, train
 from rlspo.zoo.allowed import Allowed, check_agent, check_env, check_packages, check_settings
 from rlspo.zoo.arguments import parse
 from rlspo.zoo.benchmark import command as benchmark_command
+from rlspo.zoo.envs import layers, register
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.plot import command as plot_command
 from rlspo.zoo.tune import command as tune_command
+from rlspo.zoo.values import imported
 
 TINY: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 1}
 EVIL = "import pathlib; pathlib.Path(__file__).with_name('ran').touch()\nclass Thing: pass\ndef make(env): return env\n"
 SHELL = ["touch", "ran"]
+#: The function that imports takes more names than Python's syntax.
+ODD_NAMES = ("evil-mod", "0evil", "a b", "\u00e9vil")
+EVIL_NAMES = ("evil_module", *ODD_NAMES)
 
 
 @pytest.fixture(autouse=True)
 def evil(workplace, monkeypatch):
-    """A module that leaves a trace when it is imported; no test may."""
-    (workplace / "evil_module.py").write_text(EVIL)
+    """Modules that leave a trace when they are imported; no test may."""
+    for name in EVIL_NAMES:
+        (workplace / f"{name}.py").write_text(EVIL)
     monkeypatch.syspath_prepend(str(workplace))
     yield
-    sys.modules.pop("evil_module", None)
+    for name in EVIL_NAMES:
+        sys.modules.pop(name, None)
     assert not (workplace / "ran").exists()
 
 
@@ -66,6 +74,13 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     ({"policy_kwargs": "dict(features_extractor_class='evil_module.Thing')"}, "evil_module"),
     ({"rollout_buffer_class": "evil_module.Thing"}, "evil_module"),
     ({"env_kwargs": {"task": "evil_module:Env-v0"}}, "would import 'evil_module'"),
+    *[({"env_wrapper": f"{name}.make"}, f"would import '{name}'") for name in ODD_NAMES],
+    ({"env_kwargs": {"task": "evil-mod:Env-v0"}}, "would import 'evil-mod'"),
+    ({"vec_env_wrapper": [{"evil-mod.make": {}}]}, "evil-mod"),
+    ({"callback": "evil-mod.make"}, "evil-mod"),
+    ({"policy": "a b.Thing"}, "a b"),
+    ({"policy_kwargs": "dict(features_extractor_class='evil-mod.Thing')"}, "evil-mod"),
+    ({"rollout_buffer_class": "0evil.Thing"}, "0evil"),
 ]
 
 
@@ -92,6 +107,8 @@ def test_a_file_of_hyperparameters_names_nothing_else(block, says, capsys):
         ({"envs": {"CartPole-v1": {"gym_packages": ["--trust=*"]}}}, "begins like a flag"),
         ({"envs": {"x": {"id": "evil_module:Env-v0"}}}, "would import 'evil_module'"),
         ({"envs": ["evil_module:Env-v0"]}, "would import 'evil_module'"),
+        ({"envs": {"x": {"id": "evil-mod:CartPole-v1"}}}, "would import 'evil-mod'"),
+        ({"agents": {"x": {"algo": "evil-mod.Thing"}}}, "for the agent 'evil-mod.Thing'"),
         ({"envs": {"CartPole-v1": {"params": {"callback": "evil_module.Thing"}}}}, "evil_module.Thing"),
         ({"evaluations": {"natural": {"env_kwargs": {"task": "evil_module:Env-v0"}}}}, "would import 'evil_module'"),
     ],
@@ -177,6 +194,8 @@ def test_a_downloaded_run_is_evaluated_without_trust(downloaded, capsys):
         ],
         ({"algo": "evil_module.Thing"}, "evil_module"),
         ({"env": "evil_module:Env-v0"}, "would import 'evil_module'"),
+        ({"env": "evil-mod:CartPole-v1"}, "would import 'evil-mod'"),
+        ({"env": "x:evil-mod:CartPole-v1"}, "would import 'x:evil-mod'"),
         ({"gym_packages": ["evil_module"]}, "would import 'evil_module'"),
         ({"eval_env_kwargs": {"task": "evil_module:Env-v0"}}, "would import 'evil_module'"),
     ],
@@ -224,6 +243,25 @@ def test_a_run_of_rl_zoo3_names_nothing_else(workplace, capsys):
     assert "subprocess.Popen" in told(evaluate.main, capsys, str(record.parent), *JUDGE)
     (record / "config.yml").write_text("a: !!python/object/apply:os.system ['touch ran']\n")
     evaluate.main([str(record.parent), *JUDGE])
+
+
+@pytest.mark.parametrize("name", [name for name in ODD_NAMES if name.isascii()])
+def test_what_imports_takes_names_of_modules_only(name):
+    with pytest.raises(UserError, match="no dotted path"):
+        imported(f"{name}.make", "here")
+    with pytest.raises(UserError, match="no name of a module"):
+        register(f"{name}:CartPole-v1")
+    with pytest.raises(UserError, match="no name of a module"):
+        register("CartPole-v1", [name])
+    with pytest.raises(ImportError, match="no name of a module"):
+        agent_class(f"{name}.Thing")
+
+
+@pytest.mark.parametrize("key", ["env_wrapper", "vec_env_wrapper", "callback"])
+def test_functions_are_not_called(key, workplace):
+    (workplace / "fine_module.py").write_text("import pathlib\ndef make(*env): pathlib.Path('ran').touch()\n")
+    with pytest.raises(UserError, match=r"fine_module.make is no \w+: name a class that extends"):
+        layers("fine_module.make", key, "env", "here")
 
 
 # What is allowed.
