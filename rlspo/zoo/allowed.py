@@ -18,11 +18,10 @@ from typing import Any
 from rlspo.common.registry import agent_packages, is_module_name
 from rlspo.zoo import literals
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.ownership import owned
 
 #: ``--trust`` without a module: everything that the files of this call hold.
 ALL = "*"
-#: Of all runs, where nothing else is said.
-LOGS = Path("logs")
 #: Modules of which a file may name classes.
 _CLASSES = (
     "gymnasium.wrappers",
@@ -61,7 +60,7 @@ class Allowed:
     """What the user has named on the command line of this call.
 
     :param modules: by ``--gym-packages`` and ``--trust``; :data:`ALL` among them allows everything
-    :param own: folders whose files are the user's own
+    :param own: run folders that this very process has made
     """
 
     modules: tuple[str, ...] = ()
@@ -71,18 +70,19 @@ class Allowed:
     def of(cls, args: argparse.Namespace) -> Allowed:
         """From a parsed command line."""
         modules = (*(getattr(args, "trust", None) or ()), *(getattr(args, "gym_packages", None) or ()))
-        folders = [getattr(args, name, None) for name in ("log_folder", "run_folder")]
-        return cls(modules, tuple(folder for folder in folders if folder is not None))
+        return cls(modules)
 
     @property
     def everything(self) -> bool:
         """Whether the user trusts all files of this call."""
         return ALL in self.modules
 
-    def owns(self, path: Path) -> bool:
-        """Whether what a file holds may be run: it lies in a folder of the user's own, or everything is trusted."""
-        inside = path.resolve()
-        return self.everything or any(inside.is_relative_to(folder.resolve()) for folder in self.own)
+    def owns(self, folder: Path | None) -> bool:
+        """Whether what a run folder holds may be run: this user has made it, or everything is trusted.
+
+        :param folder: None for files that lie in none
+        """
+        return self.everything or (folder is not None and (folder in self.own or owned(folder)))
 
     def module(self, name: str) -> bool:
         """Whether the user named a module, or one above it."""

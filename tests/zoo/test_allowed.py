@@ -1,9 +1,12 @@
 """Text in files runs nothing: what a file may name, and what is refused before it is imported."""
 
+import base64
+import json
 import os
 import pickle
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,13 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from rlspo.common.registry import agent_class
-from rlspo.zoo import evaluate, train
+from rlspo.zoo import evaluate, ownership, train
 from rlspo.zoo.allowed import Allowed, check_agent, check_env, check_packages, check_settings
 from rlspo.zoo.arguments import parse
 from rlspo.zoo.benchmark import command as benchmark_command
+from rlspo.zoo.benchmark import worker
+from rlspo.zoo.benchmark.cells import CellFolder
+from rlspo.zoo.benchmark.worker import Job
 from rlspo.zoo.envs import layers, register
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.plot import command as plot_command
@@ -166,8 +172,10 @@ def trained(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def downloaded(trained, workplace) -> Path:
-    """A copy of it that does not lie in the folder of runs."""
-    return Path(shutil.copytree(trained, workplace / "downloaded"))
+    """A copy of it, as from somebody who has another key."""
+    folder = Path(shutil.copytree(trained, workplace / "downloaded"))
+    (folder / "owner.txt").unlink()
+    return folder
 
 
 def edit(folder: Path, **changes: Any) -> None:
@@ -178,6 +186,7 @@ def edit(folder: Path, **changes: Any) -> None:
 
 
 JUDGE = ("-n", "1", "--seed", "0")
+NATURAL = {"kind": "natural", "model": "last", "episodes": 1, "deterministic": True}
 
 
 def test_a_downloaded_run_is_evaluated_without_trust(downloaded, capsys):
@@ -221,6 +230,63 @@ def test_statistics_run_nothing(downloaded, capsys):
         evaluate.main, capsys, str(downloaded), "--vecnormalize", str(downloaded / "last_model_vecnormalize.pkl"), *JUDGE
     )
     assert "would run posix.system" in error and "--trust" in error
+
+
+def with_bomb(model_file: Path) -> None:
+    """Let a setting of a saved agent be code."""
+    with zipfile.ZipFile(model_file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist() if name != "checksums.json"}
+    bomb = {":type:": "x", ":serialized:": base64.b64encode(pickle.dumps(Bomb())).decode()}
+    members["data"] = json.dumps({**json.loads(members["data"]), "clip_range": bomb}).encode()
+    with zipfile.ZipFile(model_file, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+
+
+def test_a_clone_with_a_folder_of_runs_runs_nothing(trained, workplace, capsys):
+    run = Path(shutil.copytree(trained, "logs/ppo/CartPole-v1_1"))
+    with_bomb(run / "last_model.zip")
+    edit(run, settings={"env_wrapper": "evil_module.make"})
+    assert "evil_module" in told(evaluate.main, capsys, str(run), *JUDGE), "a changed record loses its token"
+    assert "evil_module" in told(evaluate.main, capsys, "--algo", "ppo", "--env", "CartPole-v1", *JUDGE)
+    (run / "owner.txt").unlink()
+    edit(run, settings={"env_wrapper": None})
+    assert evaluate.main([str(run), *JUDGE]) == 0
+    words = ["--algo", "ppo", "--env", "CartPole-v1", "-i", str(run / "last_model.zip"), "-n", "16", "--no-report"]
+    assert "clip_range as pickled code" in told(train.main, capsys, *words)
+    for name in ("owner.txt", "config.yml"):  # links to a run of the user's own
+        (run / name).unlink(missing_ok=True)
+        (run / name).symlink_to(trained / name)
+    assert not Allowed().owns(run) and Allowed().owns(trained)
+    assert "clip_range as pickled code" in told(train.main, capsys, *words)
+
+
+def test_a_cell_of_a_benchmark_that_others_have_trained_runs_nothing(trained, workplace):
+    folder = CellFolder(workplace / "cell")
+    shutil.copytree(trained, folder.run)
+    edit(folder.run, settings={"env_wrapper": "evil_module.make"})
+    command = ["--algo", "ppo", "--env", "CartPole-v1"]
+    job = Job(folder=folder.path, command=command, settings={}, about={}, evaluations={"natural": NATURAL}, device="cpu")
+    with pytest.raises(UserError, match="evil_module"):
+        worker._judge(job, folder, ())
+
+
+def test_a_user_without_a_place_for_a_key(workplace, monkeypatch, trained, capsys):
+    (workplace / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(workplace / "file"))
+    assert not ownership.claim(trained) and not ownership.owned(trained)
+    words = ["--algo", "ppo", "--env", "CartPole-v1", "-n", "16", "--eval-freq", "-1", "--no-report", "--verbose", "0"]
+    assert train.main([*words, "-params", "n_steps:16", "batch_size:16"]) == 0
+    assert capsys.readouterr().err.count("No place for a key of yours") == 1
+    assert evaluate.main(["logs/ppo/CartPole-v1_1", *JUDGE]) == 0
+    monkeypatch.setenv("XDG_STATE_HOME", str(workplace / "state"))
+    assert ownership.claim(Path("logs/ppo/CartPole-v1_1")) and ownership.owned(Path("logs/ppo/CartPole-v1_1"))
+    assert (workplace / "state/rlspo/key").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in (workplace / "state/rlspo").iterdir()] == ["key"]
+    monkeypatch.setenv("XDG_STATE_HOME", "relative")  # which the standard says to pass over
+    monkeypatch.setenv("HOME", str(workplace / "home"))
+    assert not ownership.owned(Path("logs/ppo/CartPole-v1_1")), "another user's"
+    assert ownership.claim(Path("logs/ppo/CartPole-v1_1")) and (workplace / "home/.local/state/rlspo/key").is_file()
 
 
 def test_a_trained_agent_runs_nothing(capsys):
@@ -275,15 +341,18 @@ def test_the_user_names_modules_on_the_command_line(workplace, capsys):
     assert "--trust kind_module" in told(train.main, capsys, *words, "--conf-file", "own.yml")
     assert train.main([*words, "--conf-file", "own.yml", "--trust", "kind_module"]) == 0
     assert train.main([*words, "--conf-file", "own.yml", "--gym-packages", "kind_module"]) == 0
-    # What is typed is the user's own word, and so is what lies in the folder of runs.
+    # What is typed is the user's own word, and so is what this user has trained, wherever it is moved.
     typed = ["-params", "env_wrapper:kind_module.Kind", "n_steps:16", "batch_size:16", "n_timesteps:16"]
     assert train.main([*words, *typed]) == 0
     assert evaluate.main(["logs/ppo/CartPole-v1_1", *JUDGE]) == 0
     shutil.copytree("logs/ppo/CartPole-v1_1", "elsewhere")
-    assert "kind_module" in told(evaluate.main, capsys, "elsewhere", *JUDGE)
+    assert evaluate.main(["elsewhere", *JUDGE]) == 0
+    Path("elsewhere/owner.txt").unlink()
+    error = told(evaluate.main, capsys, "elsewhere", *JUDGE)
+    assert "--trust kind_module. You are asked because this run does not carry your token" in error
+    assert "kind_module" in told(evaluate.main, capsys, "elsewhere", "-f", ".", *JUDGE)
     assert evaluate.main(["elsewhere", "--trust", "kind_module", *JUDGE]) == 0
     assert evaluate.main(["--trust", "elsewhere", *JUDGE]) == 0
-    assert evaluate.main(["elsewhere", "-f", ".", *JUDGE]) == 0
 
 
 def test_trust_takes_a_module_or_nothing(capsys):
