@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rlspo.common.errors import check_count, check_fraction, check_number
+from rlspo.common.errors import check_count, check_fraction, check_number, shown
 
 Check = Callable[[str, Any], Any]
 
@@ -31,8 +31,8 @@ class _Setting:
                 return
             kind = type(agent).__name__
             raise ValueError(
-                f"{name} is {own[name]!r} since this {kind} was made, and what was built for it cannot change to {value!r}. "
-                f"Save the agent and load it with the new value, {kind}.load(path, env=env, {name}={value!r}), or make one."
+                f"{name} is {shown(own[name])} since this {kind} was made, and what was built for it cannot change to {shown(value)}. "
+                f"Save the agent and load it with the new value, {kind}.load(path, env=env, {name}={shown(value)}), or make one."
             )
         if self.check is not None:
             self.check(name, value)

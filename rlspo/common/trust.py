@@ -13,6 +13,7 @@ from stable_baselines3.common.save_util import open_path
 
 from rlspo.common import safe_pickle
 from rlspo.common.errors import IncompatibleModelError, UntrustedFileError
+from rlspo.common.expansion import Counter, ExpansionError
 from rlspo.common.withheld import Withheld
 
 #: Without these there is no agent.
@@ -42,6 +43,8 @@ _INSTEAD: dict[str, Any] = {
     "train_freq": 1,
 }
 _PICKLED = ":serialized:"
+#: Things in the arguments of a policy, nearly all of them layers: networks of more are built for minutes.
+_MOST_ARGUMENTS = 2_000
 
 
 def safe_objects(
@@ -84,9 +87,25 @@ def safe_objects(
             objects[key] = None if key in _MADE_ANEW else _INSTEAD.get(key, Withheld(key, why))
             if key not in _MADE_ANEW:
                 withheld[key] = why
+    if not trust and "policy_kwargs" not in given:
+        _check_arguments(objects.get("policy_kwargs", settings.get("policy_kwargs")), path)
     if "_withheld" in settings:
         objects["_withheld"] = withheld
     return {**objects, **given}, withheld
+
+
+def _check_arguments(policy_kwargs: Any, path: Any) -> None:
+    """Refuse a policy that is more work to build than any real one.
+
+    :raises UntrustedFileError: if so
+    """
+    try:
+        Counter(_MOST_ARGUMENTS, _MOST_ARGUMENTS)(policy_kwargs)
+    except ExpansionError:
+        raise UntrustedFileError(
+            f"{path} was not loaded: its policy_kwargs hold more than {_MOST_ARGUMENTS:,} things, such as layers. If it is yours, "
+            "load it with trust=True (on the command line: --trust)."
+        ) from None
 
 
 def _read(text: Any) -> Any:
