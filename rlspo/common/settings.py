@@ -30,9 +30,10 @@ class _Setting:
             if own[name] is value or own[name] == value:
                 return
             kind = type(agent).__name__
+            new = shown(value)
             raise ValueError(
-                f"{name} is {shown(own[name])} since this {kind} was made, and what was built for it cannot change to {shown(value)}. "
-                f"Save the agent and load it with the new value, {kind}.load(path, env=env, {name}={shown(value)}), or make one."
+                f"{name} is {shown(own[name])} since this {kind} was made, and what was built for it cannot change to {new}. "
+                f"Save the agent and load it with the new value, {kind}.load(path, env=env, {name}={new}), or make one."
             )
         if self.check is not None:
             self.check(name, value)

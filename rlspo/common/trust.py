@@ -103,8 +103,8 @@ def _check_arguments(policy_kwargs: Any, path: Any) -> None:
         Counter(_MOST_ARGUMENTS, _MOST_ARGUMENTS)(policy_kwargs)
     except ExpansionError:
         raise UntrustedFileError(
-            f"{path} was not loaded: its policy_kwargs hold more than {_MOST_ARGUMENTS:,} things, such as layers. If it is yours, "
-            "load it with trust=True (on the command line: --trust)."
+            f"{path} was not loaded: its policy_kwargs hold more than {_MOST_ARGUMENTS:,} things, such as layers. If it is "
+            "yours, load it with trust=True (on the command line: --trust)."
         ) from None
 
 

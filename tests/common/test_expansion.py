@@ -19,11 +19,7 @@ from rlspo.common.errors import IncompatibleModelError, UntrustedFileError, chec
 DOUBLED = b"\x80\x02N" + b"2\x86" * 40
 BOMBS = {
     "tuples": DOUBLED + b".",
-    "lists": b"\x80\x02]"
-    + b"(]h\x00h\x00e" * 0
-    + b"q\x00"
-    + b"".join(b"](h%ch%ceq%c" % (i, i, i + 1) for i in range(40))
-    + b".",
+    "lists": b"\x80\x02]q\x00" + b"".join(b"](h%ch%ceq%c" % (i, i, i + 1) for i in range(40)) + b".",
     "in a mapping": b"\x80\x02}K\x01" + DOUBLED[2:] + b"s.",
     "as an argument": b"\x80\x02ctorch\nSize\n" + DOUBLED[2:] + b"\x85R.",
     "as the name of a type": b"\x80\x02cnumpy\ndtype\n" + DOUBLED[2:] + b"\x85R.",
