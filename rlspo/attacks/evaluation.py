@@ -31,6 +31,12 @@ Tensor = torch.Tensor
 #: ``random``: a uniform point of the ball; ``critic``: lower V(s'); ``mad``: maximise KL(pi(.|s) || pi(.|s')) by Langevin
 #: steps of temperature 1 (maximal action difference, weighted by the policy's own covariance).
 ATTACKS = ("random", "critic", "mad")
+#: Ends that a Monitor may not see before it sees one, such as lives lost in a game.
+_MOST_UNSEEN = 1_000
+_UNSEEN = (
+    f"A wrapper ended {_MOST_UNSEEN:,} episodes in a row while the episode of the Monitor inside of it went on, so none can "
+    "be counted. Put what ends episodes, such as a TimeLimit, inside of the Monitor."
+)
 
 
 @dataclass(frozen=True)
@@ -158,12 +164,14 @@ def play(
 
     :param act: from observations ``(n_envs, *obs_shape)`` and whether each begins an episode ``(n_envs,)`` to actions
     :param on_episode: called after each episode that counts
+    :raises RuntimeError: where a wrapper outside of a Monitor ends episodes again and again, and the Monitor's never ends
     :return: where there is a Monitor, its raw returns and its episodes (wrappers above it may cut these into pieces or
         scale rewards)
     """
     monitored = env.env_is_wrapped(Monitor)[0]
     quota = np.array([(n_episodes + index) // env.num_envs for index in range(env.num_envs)])
     running, steps = np.zeros(env.num_envs), np.zeros(env.num_envs, dtype=int)
+    unseen = np.zeros(env.num_envs, dtype=int)
     played: list[list[tuple[float, int, float]]] = [[] for _ in range(env.num_envs)]
     observations, dones = env.reset(), np.ones(env.num_envs, dtype=bool)
     while quota.any():
@@ -172,7 +180,11 @@ def play(
         steps += 1
         for index in np.flatnonzero(dones):
             if monitored and "episode" not in infos[index]:
+                unseen[index] += 1
+                if unseen[index] > _MOST_UNSEEN:
+                    raise RuntimeError(_UNSEEN)
                 continue
+            unseen[index] = 0
             if quota[index] > 0:
                 quota[index] -= 1
                 whole = infos[index]["episode"] if monitored else {"r": running[index], "l": steps[index]}

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from rlspo.common.errors import IncompatibleModelError
+from rlspo.common.errors import IncompatibleModelError, shown
 from rlspo.common.withheld import building
 
 Model = TypeVar("Model")
@@ -136,7 +136,9 @@ def check_owner(agent: str, needs: set[str], path: Any, settings: Mapping[str, A
     """
     owner = settings.get("_agent")
     if owner is not None and owner != agent:
-        raise IncompatibleModelError(f"{path} was saved by {owner}, not by {agent}. Load it with {owner}.load({str(path)!r}).")
+        how = f" Load it with {owner}.load({str(path)!r})." if str(owner).isidentifier() else ""
+        name = owner if how else shown(owner)  # which a file may have as it likes
+        raise IncompatibleModelError(f"{path} was saved by {name}, not by {agent}.{how}")
     if not needs <= settings.keys():
         raise IncompatibleModelError(
             f"{path} is another agent's model, not {agent}'s: it has no {', '.join(sorted(needs - settings.keys()))}."

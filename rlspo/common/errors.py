@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import reprlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from rlspo.common.trees import ArrayTree, tree_leaves
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 20
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
 
 
 class InvalidRolloutError(RuntimeError):
@@ -121,6 +126,24 @@ def check_finite(
             )
 
 
+def shown(value: Any) -> str:
+    """A value for a message: short, however large it is, and in characters that do nothing to a terminal.
+
+    >>> shown([64, 64]), shown("\\x1b[31m"), len(shown([[0] * 10**5] * 10**5)) < 2000
+    ('[64, 64]', "'\\\\x1b[31m'", True)
+    """
+    return _SHORT.repr(value)
+
+
+def printable(text: str) -> str:
+    """Text of a file for a message: what would move a cursor or colour a terminal is shown as Python writes it.
+
+    >>> print(printable("\\x1b[31mred"))
+    \\x1b[31mred
+    """
+    return "".join(char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in text)
+
+
 def check_number(name: str, value: Any, minimum: float = 0.0, maximum: float = float("inf"), positive: bool = False) -> float:
     """A finite real number between ``minimum`` and ``maximum``.
 
@@ -129,10 +152,10 @@ def check_number(name: str, value: Any, minimum: float = 0.0, maximum: float = f
     :raises ValueError: for NaN, infinity or a number out of range
     """
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise TypeError(f"{name} is {value!r} of type {type(value).__name__}; it must be a number, such as {name}=0.1.")
+        raise TypeError(f"{name} is {shown(value)} of type {type(value).__name__}; it must be a number, such as {name}=0.1.")
     if not np.isfinite(value) or not minimum <= value <= maximum or (positive and value == 0):
         allowed = f"between {minimum:g} and {maximum:g}" if np.isfinite(maximum) else f"of at least {minimum:g}"
-        raise ValueError(f"{name} is {value!r}; it must be a finite number {'above 0' if positive else allowed}.")
+        raise ValueError(f"{name} is {shown(value)}; it must be a finite number {'above 0' if positive else allowed}.")
     return float(value)
 
 
@@ -148,9 +171,11 @@ def check_count(name: str, value: Any) -> int:
     :raises ValueError: for zero or less
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} is {value!r} of type {type(value).__name__}; it must be a whole number, such as {name}=4.")
+        raise TypeError(
+            f"{name} is {shown(value)} of type {type(value).__name__}; it must be a whole number, such as {name}=4."
+        )
     if value < 1:
-        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1.")
+        raise ValueError(f"{name} is {shown(value)}; it must be a whole number of at least 1.")
     return int(value)
 
 
@@ -162,11 +187,13 @@ def check_layers(name: str, value: Any) -> list[int]:
     """
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise TypeError(
-            f"{name} is {value!r}; it must be a list of widths, such as {name}=[64, 64], or [] for no hidden layer."
+            f"{name} is {shown(value)}; it must be a list of widths, such as {name}=[64, 64], or [] for no hidden layer."
         )
     for width in value:
         if isinstance(width, bool) or not isinstance(width, int | np.integer) or width < 1:
-            raise ValueError(f"{name} is {value!r}; its widths must be whole numbers of at least 1, such as {name}=[64, 64].")
+            raise ValueError(
+                f"{name} is {shown(value)}; its widths must be whole numbers of at least 1, such as {name}=[64, 64]."
+            )
     return [int(width) for width in value]
 
 
@@ -214,7 +241,7 @@ def constructor_arguments(policy_class: type) -> set[str] | None:
 def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
     """One of ``allowed``."""
     if value not in allowed:
-        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, allowed))}.")
+        raise ValueError(f"{name} is {shown(value)}; it must be one of {', '.join(map(repr, allowed))}.")
     return str(value)
 
 

@@ -32,6 +32,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.her import GoalSelectionStrategy
 from torch import nn
 
+from rlspo.common.errors import shown
 from rlspo.common.withheld import Withheld
 
 #: Classes that may be named anywhere: a policy, a network, an optimiser, a buffer, an activation function.
@@ -93,7 +94,7 @@ def _dtype(text: Any, align: Any = False, copy: Any = False) -> np.dtype:
     if isinstance(text, type) and issubclass(text, np.generic):
         return np.dtype(text)
     if not isinstance(text, str) or not _DTYPE.fullmatch(text):
-        raise pickle.UnpicklingError(f"it holds an array of an unusual type, {text!r:.40}")
+        raise pickle.UnpicklingError(f"it holds an array of an unusual type, {shown(text):.40}")
     return np.dtype(text)
 
 

@@ -67,9 +67,20 @@ def agent_class(name: str) -> type[BaseAlgorithm]:
     return _checked(name, found, f"is declared as {entry.value!r}, which")
 
 
+def is_module_name(text: str) -> bool:
+    """Whether a text can stand in an ``import`` statement; the function that imports takes any name that a file has.
+
+    >>> is_module_name("package.module"), is_module_name("evil-mod"), is_module_name("0evil"), is_module_name("")
+    (True, False, False, False)
+    """
+    return all(part.isidentifier() for part in text.split("."))
+
+
 def _imported(path: str) -> tuple[object, str]:
     """What a dotted path names, and the words that lead to it in a message."""
     module, _, attribute = path.rpartition(".")
+    if not is_module_name(module):
+        raise ImportError(f"Agent {path!r} cannot be imported: {module!r} is no name of a module.")
     try:
         return getattr(importlib.import_module(module), attribute), ""
     except (ImportError, AttributeError) as error:

@@ -18,6 +18,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from rlspo.common import pickle_parts
+from rlspo.common.errors import printable
+from rlspo.common.expansion import Counter, ExpansionError
 from rlspo.common.pickled_schedules import Foreign, understood
 
 # The unpickler in Python, whose single instructions can be replaced; the one in C takes no such orders.
@@ -30,6 +32,10 @@ _BYTES_PER_STEP = 20
 #: What may be copied, as a multiple of the size of the file: names for the same bytes cost a pickle nothing.
 _MOST_COPIES = 4
 _ALWAYS = 64 * 2**20
+#: Things with every reference written out, as a multiple of the instructions: a pickle of 100 bytes can hold the same tuple
+#: twice in a tuple that it holds twice, and so on, which nothing that shows, hashes or compares it ever gets through.
+_MOST_EXPANDED = 4
+_LOOKS = 10
 
 
 class UnsafePickleError(pickle.UnpicklingError):
@@ -40,7 +46,7 @@ class UnsafePickleError(pickle.UnpicklingError):
     """
 
     def __init__(self, names: list[str], labels: list[str]) -> None:
-        shown = labels or names
+        shown = list(map(printable, labels or names))
         super().__init__(f"it would run {', '.join(shown[:3])}" + (f" and {len(shown) - 3} more" if len(shown) > 3 else ""))
         self.names = names
 
@@ -66,6 +72,7 @@ class _Reader(_Unpickler):
         self.labels: list[str] = []
         self.steps_left = max(_STEPS, size // _BYTES_PER_STEP)
         self.copies_left = _MOST_COPIES * size + _ALWAYS
+        self.counter = Counter(_MOST_EXPANDED * self.steps_left, _LOOKS * self.steps_left)
 
     def find_class(self, module: str, name: str) -> Any:
         if self.proto < 3:  # names as Python 2 had them
@@ -100,6 +107,7 @@ class _Reader(_Unpickler):
         self.steps_left -= sum(len(each) for each in args if isinstance(each, list | tuple | dict))
         self.copies_left -= sum(len(each) for each in args if isinstance(each, bytes | bytearray))
         self.check()
+        self.bound(args)
         try:
             return maker(*args)
         except Exception:
@@ -111,6 +119,13 @@ class _Reader(_Unpickler):
         """Stop a pickle that is more work than its size promises."""
         if self.steps_left < 0 or self.copies_left < 0:
             raise pickle.UnpicklingError("it is made to take more time or memory than any real one")
+
+    def bound(self, value: Any) -> None:
+        """Stop before something is used that is small in the file and endless with its references written out."""
+        try:
+            self.counter(value)
+        except ExpansionError:
+            raise pickle.UnpicklingError("it is made to take more time or memory than any real one") from None
 
     def load_reduce(self) -> None:
         args = self.stack.pop()
@@ -143,6 +158,7 @@ class _Reader(_Unpickler):
         if isinstance(target, np.ndarray):
             self.copies_left -= len(state[-1])
             self.check()
+        self.bound(state)
         try:
             pickle_parts.fill(target, state)
         except Exception:
@@ -277,6 +293,7 @@ def load(file: BinaryIO) -> Any:
     reader = _Reader(file, size)
     try:
         root = reader.load()
+        reader.bound(root)
     except pickle.UnpicklingError:
         if reader.foreign:
             raise UnsafePickleError(reader.foreign, reader.labels) from None

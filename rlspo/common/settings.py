@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rlspo.common.errors import check_count, check_fraction, check_number
+from rlspo.common.errors import check_count, check_fraction, check_number, shown
 
 Check = Callable[[str, Any], Any]
 
@@ -31,11 +31,10 @@ class _Setting:
             if own[name] is value or own[name] == value:
                 return
             kind = type(agent).__name__
-            remedy = (
-                f"Save the agent and load it with the new value, {kind}.load(path, env=env, {name}={value!r}), or make one."
-            )
+            new = shown(value)
+            remedy = f"Save the agent and load it with the new value, {kind}.load(path, env=env, {name}={new}), or make one."
             raise ValueError(
-                f"{name} is {own[name]!r} since this {kind} was made, and what was built for it cannot change to {value!r}. "
+                f"{name} is {shown(own[name])} since this {kind} was made, and what was built for it cannot change to {new}. "
                 + (weights_belong(kind, name, value) if self.in_weights else remedy)
             )
         if self.check is not None:
@@ -73,7 +72,7 @@ def weights_belong(kind: str, name: str, value: Any) -> str:
 
     :param kind: of agent
     """
-    return f"Its weights belong to the old value: make a new agent, {kind}(..., {name}={value!r}), and train it."
+    return f"Its weights belong to the old value: make a new agent, {kind}(..., {name}={shown(value)}), and train it."
 
 
 def of_class(cls: type, name: str) -> _Setting | None:

@@ -13,6 +13,7 @@ from stable_baselines3.common.save_util import open_path
 
 from rlspo.common import safe_pickle
 from rlspo.common.errors import IncompatibleModelError, UntrustedFileError
+from rlspo.common.expansion import Counter, ExpansionError
 from rlspo.common.withheld import INSTEAD, Kept, Withheld, is_stand_in, withheld_in
 
 #: Without these there is no agent.
@@ -32,6 +33,8 @@ _MADE_ANEW = {
     "_vec_normalize_env",
 }
 _PICKLED = ":serialized:"
+#: Things in the arguments of a policy, nearly all of them layers: networks of more are built for minutes.
+_MOST_ARGUMENTS = 2_000
 
 
 def safe_objects(
@@ -81,7 +84,23 @@ def safe_objects(
         objects[key] = None if key in _MADE_ANEW else INSTEAD.get(key, Withheld(key, why))
         if key not in _MADE_ANEW:
             withheld[key] = Kept(why, text)
+    if not trust and "policy_kwargs" not in given:
+        _check_arguments(objects.get("policy_kwargs", settings.get("policy_kwargs")), path)
     return {**objects, **given}, withheld
+
+
+def _check_arguments(policy_kwargs: Any, path: Any) -> None:
+    """Refuse a policy that is more work to build than any real one.
+
+    :raises UntrustedFileError: if so
+    """
+    try:
+        Counter(_MOST_ARGUMENTS, _MOST_ARGUMENTS)(policy_kwargs)
+    except ExpansionError:
+        raise UntrustedFileError(
+            f"{path} was not loaded: its policy_kwargs hold more than {_MOST_ARGUMENTS:,} things, such as layers. If it is "
+            "yours, load it with trust=True (on the command line: --trust)."
+        ) from None
 
 
 def _read(text: Any) -> Any:

@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlspo.common.registry import agent_packages
+from rlspo.common.registry import agent_packages, is_module_name
 from rlspo.zoo import literals
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.ownership import owned
 
 #: ``--trust`` without a module: everything that the files of this call hold.
 ALL = "*"
-#: Of all runs, where nothing else is said.
-LOGS = Path("logs")
 #: Modules of which a file may name classes.
 _CLASSES = (
     "gymnasium.wrappers",
@@ -35,7 +34,11 @@ _CLASSES = (
 #: Modules of environments that come with what rlspo needs.
 _ENVIRONMENTS = ("ale_py", "gymnasium", "rlspo")
 #: Settings whose values are a task of the environment, not names of classes.
-_PLAIN = {"env_kwargs", "eval_env_kwargs", "monitor_kwargs", "normalize", "provenance"}
+_PLAIN = {"env_kwargs", "eval_env_kwargs", "monitor_kwargs", "normalize"}
+#: Settings that nobody but people read.
+_PROSE = {"provenance"}
+#: Settings that name classes, besides all that end in ``_class``.
+_NAMING = {"env_wrapper", "vec_env_wrapper", "callback", "policy"}
 #: Arguments of wrappers and callbacks that name what they write.
 _WRITES = {
     "best_model_save_path",
@@ -48,10 +51,8 @@ _WRITES = {
     "save_path",
     "video_folder",
 }
-_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _CLASS = re.compile(r"[A-Za-z_][\w.]*\.[A-Z]\w*")
 _NUMBER = re.compile(r"-[\d.][\w.+-]*")
-_ENV_ID = re.compile(r"(?P<module>[A-Za-z_][\w.]*):[\w./-]+")
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Allowed:
     """What the user has named on the command line of this call.
 
     :param modules: by ``--gym-packages`` and ``--trust``; :data:`ALL` among them allows everything
-    :param own: folders whose files are the user's own
+    :param own: run folders that this very process has made
     """
 
     modules: tuple[str, ...] = ()
@@ -69,18 +70,19 @@ class Allowed:
     def of(cls, args: argparse.Namespace) -> Allowed:
         """From a parsed command line."""
         modules = (*(getattr(args, "trust", None) or ()), *(getattr(args, "gym_packages", None) or ()))
-        folders = [getattr(args, name, None) for name in ("log_folder", "run_folder")]
-        return cls(modules, tuple(folder for folder in folders if folder is not None))
+        return cls(modules)
 
     @property
     def everything(self) -> bool:
         """Whether the user trusts all files of this call."""
         return ALL in self.modules
 
-    def owns(self, path: Path) -> bool:
-        """Whether what a file holds may be run: it lies in a folder of the user's own, or everything is trusted."""
-        inside = path.resolve()
-        return self.everything or any(inside.is_relative_to(folder.resolve()) for folder in self.own)
+    def owns(self, folder: Path | None) -> bool:
+        """Whether what a run folder holds may be run: this user has made it, or everything is trusted.
+
+        :param folder: None for files that lie in none
+        """
+        return self.everything or (folder is not None and (folder in self.own or owned(folder)))
 
     def module(self, name: str) -> bool:
         """Whether the user named a module, or one above it."""
@@ -114,14 +116,25 @@ def check_settings(settings: Mapping[str, Any], where: str, allowed: Allowed) ->
     """
     for key, value in settings.items():
         place = f"{where}: {key}"
+        if key in _PROSE:
+            continue
         if key in _PLAIN:
             for text in _texts(value):
                 check_env(text, place, allowed)
             continue
-        for text in [str(key), *_texts(value)]:
-            if _PATH.fullmatch(text) and not _may_be_named(text, allowed):
+        named = [text for name, part in [(key, value), *_pairs(value)] for text in _class_names(name, part)]
+        for text in [*named, *filter(is_module_name, [str(key), *_texts(value)])]:
+            if "." in text and not _may_be_named(text, allowed):
                 _refuse(place, f"would import {text.rpartition('.')[0]!r} and call {text!r}", text)
         _check_writing(value, place, allowed)
+
+
+def _class_names(key: str, value: Any) -> list[str]:
+    """Texts that are taken for classes, however they are spelt; of wrappers and callbacks without their arguments."""
+    if key in _NAMING:
+        listed = value if isinstance(value, list) else [value]
+        return [str(name) for piece in map(_read, listed) for name in (piece if isinstance(piece, Mapping) else [piece])]
+    return list(_texts(value)) if key.endswith("_class") else []
 
 
 def _may_be_named(path: str, allowed: Allowed) -> bool:
@@ -134,14 +147,14 @@ def _may_be_named(path: str, allowed: Allowed) -> bool:
 
 
 def check_kind(path: str, found: Any, where: str, kinds: tuple[type, ...]) -> None:
-    """Refuse a class that files may name, but for another purpose: a logger, say, opens a file when it is made.
+    """Refuse a function, and a class that is for another purpose: a logger, say, opens a file when it is made.
 
     :param path: as it was written
     :param found: what it names
     """
-    ours = _within(path, _CLASSES)
-    if ours and not (isinstance(found, type) and issubclass(found, kinds)):
-        raise UserError(f"{where}: {path} is no {' or '.join(kind.__name__ for kind in kinds)}.")
+    if not (isinstance(found, type) and issubclass(found, kinds)):
+        wanted = " or ".join(f"{kind.__module__.partition('.')[0]}'s {kind.__name__}" for kind in kinds)
+        raise UserError(f"{where}: {path} is no {kinds[0].__name__}: name a class that extends {wanted}.")
 
 
 def _check_writing(value: Any, where: str, allowed: Allowed) -> None:
@@ -158,9 +171,9 @@ def _check_writing(value: Any, where: str, allowed: Allowed) -> None:
 
 def check_env(env_id: str, where: str, allowed: Allowed) -> None:
     """Refuse an environment's id that names a module to import, such as ``my_package:MyEnv-v0``."""
-    found = _ENV_ID.fullmatch(env_id)
-    if found is not None:
-        check_packages([found["module"]], where, allowed)
+    module = env_id.rpartition(":")[0]
+    if module:
+        check_packages([module], where, allowed)
 
 
 def check_packages(modules: Sequence[str], where: str, allowed: Allowed) -> None:
@@ -188,9 +201,8 @@ def check_agent(name: str, where: str, allowed: Allowed) -> None:
 
 def _refuse(where: str, what: str, path: str) -> None:
     package = path.partition(".")[0]
-    raise UserError(
-        f"{where} {what}, which is neither registered nor named on this command line. If you trust it: --trust {package}"
-    )
+    flag = f"--trust {package}" if is_module_name(package) else "--trust"
+    raise UserError(f"{where} {what}, which is neither registered nor named on this command line. If you trust it: {flag}")
 
 
 def _read(value: Any) -> Any:

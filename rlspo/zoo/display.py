@@ -12,6 +12,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from rlspo.common.errors import printable
+
 _LABEL = 16  # width of the labels on the left
 _FILE_WIDTH = 140
 
@@ -35,23 +37,25 @@ def wide() -> Console:
 def error(message: str) -> None:
     """One clear message on standard error."""
     console = err()
-    console.print(Text("error: ", style="bold red"), Text(message), sep="")
+    console.print(Text("error: ", style="bold red"), Text(printable(message)), sep="")
 
 
 def note(message: str) -> None:
     """One line on standard error that is worth knowing but stops nothing."""
-    err().print(Text(message, style="yellow"))
+    err().print(Text(printable(message), style="yellow"))
 
 
 def warning(title: str, message: str) -> None:
     """A box on standard error that cannot be overlooked."""
-    panel = Panel(Text(message), title=f"[bold]{escape(title)}[/bold]", border_style="bold red", padding=(0, 1))
+    panel = Panel(
+        Text(printable(message)), title=f"[bold]{escape(printable(title))}[/bold]", border_style="bold red", padding=(0, 1)
+    )
     Console(stderr=True, highlight=False).print(panel)
 
 
 def heading(text: str) -> None:
     """A title over what follows."""
-    out().print(Text(f"\n{text}", style="bold"))
+    out().print(Text(f"\n{printable(text)}", style="bold"))
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> None:
@@ -61,7 +65,7 @@ def facts(pairs: Sequence[tuple[str, str]]) -> None:
         indent = " " * (_LABEL + 2)
         if value.endswith("."):
             value = textwrap.fill(value, max(console.width, 60), initial_indent=indent, subsequent_indent=indent).lstrip()
-        console.print(Text(f"  {label:<{_LABEL}}", style="cyan"), Text(value), sep="")
+        console.print(Text(f"  {label:<{_LABEL}}", style="cyan"), Text(printable(value)), sep="")
 
 
 def returns(rows: Mapping[str, np.ndarray], caption: str) -> None:

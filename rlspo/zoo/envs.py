@@ -30,6 +30,7 @@ from rlspo.common.checked_env import CheckedDummyVecEnv
 from rlspo.common.errors import nearest
 from rlspo.common.normalizers import bound
 from rlspo.common.randomness import fresh_state, restore_globals
+from rlspo.common.registry import is_module_name
 from rlspo.zoo.allowed import check_kind
 from rlspo.zoo.config import Pieces, Settings
 from rlspo.zoo.errors import UserError
@@ -71,6 +72,8 @@ def register(env_id: str, gym_packages: Sequence[str] = ()) -> None:
     """Import the modules that register the environment; those of Atari games by themselves, where installed."""
     prefix, _, name = env_id.rpartition(":")
     for package in [*gym_packages, *([prefix] if prefix else [])]:
+        if not is_module_name(package):
+            raise UserError(f"--gym-packages: {package!r} is no name of a module. Write it as in Python's import: my_package")
         try:
             importlib.import_module(package)
         except ImportError as error:

@@ -16,6 +16,7 @@ from typing import Any
 import gymnasium as gym
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
+from rlspo.common.cut_episodes import CutEpisodes
 from rlspo.common.workers import WorkerLost, end_waiting, how_it_ended, is_gone
 from rlspo.zoo.errors import UserError
 
@@ -33,15 +34,24 @@ class _Failure(dict):
 class Telling(gym.Wrapper):
     """Around an environment in a worker: what it raises becomes an answer, so that the process that trains can raise it."""
 
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        self._cut = CutEpisodes(env)
+        self._last: dict[str, Any] | None = None  # info of a step that ended an episode, which SB3 sends after the reset
+
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         try:
-            return super().reset(**kwargs)
+            answer = super().reset(**kwargs)
+            self._cut.was_reset(self._last)
+            return answer
         except Exception as error:
             return None, _Failure(error=_portable(error))
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         try:
-            return super().step(action)
+            answer = super().step(action)
+            self._last = answer[4] if answer[2] or answer[3] else None
+            return answer
         except Exception as error:
             return None, 0.0, False, False, _Failure(error=_portable(error))
 

@@ -20,7 +20,7 @@ from rlspo.common.randomness import generators_kept
 from rlspo.common.registry import agent_class
 from rlspo.common.trust import read_pickle
 from rlspo.zoo import rl_zoo3
-from rlspo.zoo.allowed import LOGS, Allowed, check_agent, check_env, check_packages, check_settings, import_trusted
+from rlspo.zoo.allowed import Allowed, check_agent, check_env, check_packages, check_settings, import_trusted
 from rlspo.zoo.config import RunConfig, Settings
 from rlspo.zoo.env_kwargs import overlaid
 from rlspo.zoo.envs import EnvRecipe, check_env_kwargs, find_spec
@@ -37,6 +37,11 @@ from rlspo.zoo.values import merged
 
 __all__ = ["WRAPPING", "SavedAgent", "add_agent_flags", "agent_from", "checkpoints_of", "find_agent"]
 
+#: Why a run of one's own may be asked for trust.
+NOT_OWN = (
+    "You are asked because this run does not carry your token: it was made by somebody else, on another machine or by an "
+    "earlier version of rlspo, or its config.yml was changed."
+)
 #: Keys of a block that say how an environment is wrapped; with a model file alone, the user gives them.
 WRAPPING = ("env_wrapper", "vec_env_wrapper", "frame_stack", "normalize", "monitor_kwargs")
 
@@ -183,13 +188,12 @@ def find_agent(
     :param vecnormalize: file of statistics, for an agent trained in a ``VecNormalize``; ``"none"``: observations were not
         normalised. By default the file that the run wrote beside the model
     :param wrapping: changes to what a block says about wrappers, keys as in :data:`WRAPPING`
-    :param allowed: what the records of the run may name, and where files lie whose code may be run; None for
-        ``gym_packages`` and the folder ``logs``
+    :param allowed: what the records of the run may name, unless this user has made the run; None for ``gym_packages``
     :raises UserError: for what is not there or names what it may not, or not enough to build the environments of training
     """
     folder, kind, model_file = _find(Path(path), which)
-    allowed = allowed or Allowed(tuple(gym_packages), (LOGS,))
-    trust = allowed.owns(model_file)
+    allowed = allowed or Allowed(tuple(gym_packages))
+    trust = allowed.owns(folder)
     config = None
     given = {"algo": algo, "env": env, "env_kwargs": env_kwargs, "vecnormalize": vecnormalize, "wrapping": wrapping}
     of_run: dict[str, Any] = {"env_kwargs": {}, "wrapping": {}, "gym_packages": []}
@@ -199,7 +203,10 @@ def find_agent(
         config = RunConfig.read(RunFolder.existing(folder).config)
         of_run |= {"algo": config.algo, "env": config.env, "gym_packages": config.gym_packages}
     if folder is not None and not trust:
-        _check_records(folder, of_run if config is None else config.model_dump(), allowed)
+        try:
+            _check_records(folder, of_run if config is None else config.model_dump(), allowed)
+        except UserError as error:
+            raise UserError(f"{str(error).rstrip('.')}. {NOT_OWN}") from error
     say = merged(of_run, {key: value for key, value in given.items() if value})
     told = settings_of(model_file)
     algo = say.get("algo") or algo_of(told)
@@ -346,7 +353,7 @@ def add_agent_flags(parser: argparse.ArgumentParser) -> None:
         "--log-folder",
         "--folder",
         type=Path,
-        default=LOGS,
+        default=Path("logs"),
         metavar="DIR",
         help="without PATH: of all runs (default: logs)",
     )

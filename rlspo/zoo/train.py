@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from rlspo.common.agent import load_model
 from rlspo.common.withheld import check_may_learn
-from rlspo.zoo import display, replay_memory, rl_zoo3, summary, tracking
+from rlspo.zoo import display, ownership, replay_memory, rl_zoo3, summary, tracking
 from rlspo.zoo.allowed import Allowed
 from rlspo.zoo.arguments import parse
 from rlspo.zoo.callbacks import Evaluate, SaveBetweenRollouts, Status, StopWhenAsked, save_somewhere
@@ -89,6 +89,8 @@ def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:
     try:
         model = _build(args, plan, folder)
         folder.record(plan.config, _plain_args(args), command)
+        if not ownership.claim(folder.path):
+            display.note("No place for a key of yours (XDG_STATE_HOME, ~/.local/state): code in this run will need --trust.")
         log = Logbook.open(args, plan.config, folder, model)
     except BaseException:
         folder.discard()
@@ -175,7 +177,7 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
     try:
         if args.trained_agent is None:
             return plan.new_agent(env, **common)
-        trust = Allowed.of(args).owns(args.trained_agent)
+        trust = Allowed.of(args).owns(folder_of(args.trained_agent))
         _adopt_statistics(env, args.trained_agent, trust)
         fitted = fitted_spaces(args.trained_agent, env)
         model = load_model(plan.cls, args.trained_agent, trust, env=env, custom_objects=fitted, **common)

@@ -12,6 +12,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from torch import nn
 
 from rlspo.common.errors import did_you_mean
+from rlspo.common.registry import is_module_name
 from rlspo.zoo import literals
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.signatures import Signature, admits, check_names, check_value
@@ -133,7 +134,7 @@ def imported(path: str, where: str) -> Any:
     :raises UserError: if it cannot be imported
     """
     module_name, _, name = path.rpartition(".")
-    if not module_name:
+    if not is_module_name(path) or not module_name:
         raise UserError(f"{where}: {path!r} is no dotted path; write it as 'package.module.Name'.")
     try:
         module = importlib.import_module(module_name)

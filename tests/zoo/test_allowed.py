@@ -1,9 +1,12 @@
 """Text in files runs nothing: what a file may name, and what is refused before it is imported."""
 
+import base64
+import json
 import os
 import pickle
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +16,37 @@ import yaml
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
-from rlspo.zoo import evaluate, train
+from rlspo.common.registry import agent_class
+from rlspo.zoo import evaluate, ownership, train
 from rlspo.zoo.allowed import Allowed, check_agent, check_env, check_packages, check_settings
 from rlspo.zoo.arguments import parse
 from rlspo.zoo.benchmark import command as benchmark_command
+from rlspo.zoo.benchmark import worker
+from rlspo.zoo.benchmark.cells import CellFolder
+from rlspo.zoo.benchmark.worker import Job
+from rlspo.zoo.envs import layers, register
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.plot import command as plot_command
 from rlspo.zoo.tune import command as tune_command
+from rlspo.zoo.values import imported
 
 TINY: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 1}
 EVIL = "import pathlib; pathlib.Path(__file__).with_name('ran').touch()\nclass Thing: pass\ndef make(env): return env\n"
 SHELL = ["touch", "ran"]
+#: The function that imports takes more names than Python's syntax.
+ODD_NAMES = ("evil-mod", "0evil", "a b", "\u00e9vil")
+EVIL_NAMES = ("evil_module", *ODD_NAMES)
 
 
 @pytest.fixture(autouse=True)
 def evil(workplace, monkeypatch):
-    """A module that leaves a trace when it is imported; no test may."""
-    (workplace / "evil_module.py").write_text(EVIL)
+    """Modules that leave a trace when they are imported; no test may."""
+    for name in EVIL_NAMES:
+        (workplace / f"{name}.py").write_text(EVIL)
     monkeypatch.syspath_prepend(str(workplace))
     yield
-    sys.modules.pop("evil_module", None)
+    for name in EVIL_NAMES:
+        sys.modules.pop(name, None)
     assert not (workplace / "ran").exists()
 
 
@@ -66,6 +80,13 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     ({"policy_kwargs": "dict(features_extractor_class='evil_module.Thing')"}, "evil_module"),
     ({"rollout_buffer_class": "evil_module.Thing"}, "evil_module"),
     ({"env_kwargs": {"task": "evil_module:Env-v0"}}, "would import 'evil_module'"),
+    *[({"env_wrapper": f"{name}.make"}, f"would import '{name}'") for name in ODD_NAMES],
+    ({"env_kwargs": {"task": "evil-mod:Env-v0"}}, "would import 'evil-mod'"),
+    ({"vec_env_wrapper": [{"evil-mod.make": {}}]}, "evil-mod"),
+    ({"callback": "evil-mod.make"}, "evil-mod"),
+    ({"policy": "a b.Thing"}, "a b"),
+    ({"policy_kwargs": "dict(features_extractor_class='evil-mod.Thing')"}, "evil-mod"),
+    ({"rollout_buffer_class": "0evil.Thing"}, "0evil"),
 ]
 
 
@@ -92,6 +113,8 @@ def test_a_file_of_hyperparameters_names_nothing_else(block, says, capsys):
         ({"envs": {"CartPole-v1": {"gym_packages": ["--trust=*"]}}}, "begins like a flag"),
         ({"envs": {"x": {"id": "evil_module:Env-v0"}}}, "would import 'evil_module'"),
         ({"envs": ["evil_module:Env-v0"]}, "would import 'evil_module'"),
+        ({"envs": {"x": {"id": "evil-mod:CartPole-v1"}}}, "would import 'evil-mod'"),
+        ({"agents": {"x": {"algo": "evil-mod.Thing"}}}, "for the agent 'evil-mod.Thing'"),
         ({"envs": {"CartPole-v1": {"params": {"callback": "evil_module.Thing"}}}}, "evil_module.Thing"),
         ({"evaluations": {"natural": {"env_kwargs": {"task": "evil_module:Env-v0"}}}}, "would import 'evil_module'"),
     ],
@@ -149,8 +172,10 @@ def trained(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def downloaded(trained, workplace) -> Path:
-    """A copy of it that does not lie in the folder of runs."""
-    return Path(shutil.copytree(trained, workplace / "downloaded"))
+    """A copy of it, as from somebody who has another key."""
+    folder = Path(shutil.copytree(trained, workplace / "downloaded"))
+    (folder / "owner.txt").unlink()
+    return folder
 
 
 def edit(folder: Path, **changes: Any) -> None:
@@ -161,6 +186,7 @@ def edit(folder: Path, **changes: Any) -> None:
 
 
 JUDGE = ("-n", "1", "--seed", "0")
+NATURAL = {"kind": "natural", "model": "last", "episodes": 1, "deterministic": True}
 
 
 def test_a_downloaded_run_is_evaluated_without_trust(downloaded, capsys):
@@ -177,6 +203,8 @@ def test_a_downloaded_run_is_evaluated_without_trust(downloaded, capsys):
         ],
         ({"algo": "evil_module.Thing"}, "evil_module"),
         ({"env": "evil_module:Env-v0"}, "would import 'evil_module'"),
+        ({"env": "evil-mod:CartPole-v1"}, "would import 'evil-mod'"),
+        ({"env": "x:evil-mod:CartPole-v1"}, "would import 'x:evil-mod'"),
         ({"gym_packages": ["evil_module"]}, "would import 'evil_module'"),
         ({"eval_env_kwargs": {"task": "evil_module:Env-v0"}}, "would import 'evil_module'"),
     ],
@@ -204,6 +232,63 @@ def test_statistics_run_nothing(downloaded, capsys):
     assert "would run posix.system" in error and "--trust" in error
 
 
+def with_bomb(model_file: Path) -> None:
+    """Let a setting of a saved agent be code."""
+    with zipfile.ZipFile(model_file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist() if name != "checksums.json"}
+    bomb = {":type:": "x", ":serialized:": base64.b64encode(pickle.dumps(Bomb())).decode()}
+    members["data"] = json.dumps({**json.loads(members["data"]), "clip_range": bomb}).encode()
+    with zipfile.ZipFile(model_file, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+
+
+def test_a_clone_with_a_folder_of_runs_runs_nothing(trained, workplace, capsys):
+    run = Path(shutil.copytree(trained, "logs/ppo/CartPole-v1_1"))
+    with_bomb(run / "last_model.zip")
+    edit(run, settings={"env_wrapper": "evil_module.make"})
+    assert "evil_module" in told(evaluate.main, capsys, str(run), *JUDGE), "a changed record loses its token"
+    assert "evil_module" in told(evaluate.main, capsys, "--algo", "ppo", "--env", "CartPole-v1", *JUDGE)
+    (run / "owner.txt").unlink()
+    edit(run, settings={"env_wrapper": None})
+    assert evaluate.main([str(run), *JUDGE]) == 0
+    words = ["--algo", "ppo", "--env", "CartPole-v1", "-i", str(run / "last_model.zip"), "-n", "16", "--no-report"]
+    assert "clip_range as pickled code" in told(train.main, capsys, *words)
+    for name in ("owner.txt", "config.yml"):  # links to a run of the user's own
+        (run / name).unlink(missing_ok=True)
+        (run / name).symlink_to(trained / name)
+    assert not Allowed().owns(run) and Allowed().owns(trained)
+    assert "clip_range as pickled code" in told(train.main, capsys, *words)
+
+
+def test_a_cell_of_a_benchmark_that_others_have_trained_runs_nothing(trained, workplace):
+    folder = CellFolder(workplace / "cell")
+    shutil.copytree(trained, folder.run)
+    edit(folder.run, settings={"env_wrapper": "evil_module.make"})
+    command = ["--algo", "ppo", "--env", "CartPole-v1"]
+    job = Job(folder=folder.path, command=command, settings={}, about={}, evaluations={"natural": NATURAL}, device="cpu")
+    with pytest.raises(UserError, match="evil_module"):
+        worker._judge(job, folder, ())
+
+
+def test_a_user_without_a_place_for_a_key(workplace, monkeypatch, trained, capsys):
+    (workplace / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(workplace / "file"))
+    assert not ownership.claim(trained) and not ownership.owned(trained)
+    words = ["--algo", "ppo", "--env", "CartPole-v1", "-n", "16", "--eval-freq", "-1", "--no-report", "--verbose", "0"]
+    assert train.main([*words, "-params", "n_steps:16", "batch_size:16"]) == 0
+    assert capsys.readouterr().err.count("No place for a key of yours") == 1
+    assert evaluate.main(["logs/ppo/CartPole-v1_1", *JUDGE]) == 0
+    monkeypatch.setenv("XDG_STATE_HOME", str(workplace / "state"))
+    assert ownership.claim(Path("logs/ppo/CartPole-v1_1")) and ownership.owned(Path("logs/ppo/CartPole-v1_1"))
+    assert (workplace / "state/rlspo/key").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in (workplace / "state/rlspo").iterdir()] == ["key"]
+    monkeypatch.setenv("XDG_STATE_HOME", "relative")  # which the standard says to pass over
+    monkeypatch.setenv("HOME", str(workplace / "home"))
+    assert not ownership.owned(Path("logs/ppo/CartPole-v1_1")), "another user's"
+    assert ownership.claim(Path("logs/ppo/CartPole-v1_1")) and (workplace / "home/.local/state/rlspo/key").is_file()
+
+
 def test_a_trained_agent_runs_nothing(capsys):
     model = stable_baselines3.PPO("MlpPolicy", "CartPole-v1", n_steps=16, batch_size=16, learning_rate=lambda r: 1e-3 * r)
     model.save("model.zip")
@@ -226,6 +311,25 @@ def test_a_run_of_rl_zoo3_names_nothing_else(workplace, capsys):
     evaluate.main([str(record.parent), *JUDGE])
 
 
+@pytest.mark.parametrize("name", [name for name in ODD_NAMES if name.isascii()])
+def test_what_imports_takes_names_of_modules_only(name):
+    with pytest.raises(UserError, match="no dotted path"):
+        imported(f"{name}.make", "here")
+    with pytest.raises(UserError, match="no name of a module"):
+        register(f"{name}:CartPole-v1")
+    with pytest.raises(UserError, match="no name of a module"):
+        register("CartPole-v1", [name])
+    with pytest.raises(ImportError, match="no name of a module"):
+        agent_class(f"{name}.Thing")
+
+
+@pytest.mark.parametrize("key", ["env_wrapper", "vec_env_wrapper", "callback"])
+def test_functions_are_not_called(key, workplace):
+    (workplace / "fine_module.py").write_text("import pathlib\ndef make(*env): pathlib.Path('ran').touch()\n")
+    with pytest.raises(UserError, match=r"fine_module.make is no \w+: name a class that extends"):
+        layers("fine_module.make", key, "env", "here")
+
+
 # What is allowed.
 
 
@@ -237,15 +341,18 @@ def test_the_user_names_modules_on_the_command_line(workplace, capsys):
     assert "--trust kind_module" in told(train.main, capsys, *words, "--conf-file", "own.yml")
     assert train.main([*words, "--conf-file", "own.yml", "--trust", "kind_module"]) == 0
     assert train.main([*words, "--conf-file", "own.yml", "--gym-packages", "kind_module"]) == 0
-    # What is typed is the user's own word, and so is what lies in the folder of runs.
+    # What is typed is the user's own word, and so is what this user has trained, wherever it is moved.
     typed = ["-params", "env_wrapper:kind_module.Kind", "n_steps:16", "batch_size:16", "n_timesteps:16"]
     assert train.main([*words, *typed]) == 0
     assert evaluate.main(["logs/ppo/CartPole-v1_1", *JUDGE]) == 0
     shutil.copytree("logs/ppo/CartPole-v1_1", "elsewhere")
-    assert "kind_module" in told(evaluate.main, capsys, "elsewhere", *JUDGE)
+    assert evaluate.main(["elsewhere", *JUDGE]) == 0
+    Path("elsewhere/owner.txt").unlink()
+    error = told(evaluate.main, capsys, "elsewhere", *JUDGE)
+    assert "--trust kind_module. You are asked because this run does not carry your token" in error
+    assert "kind_module" in told(evaluate.main, capsys, "elsewhere", "-f", ".", *JUDGE)
     assert evaluate.main(["elsewhere", "--trust", "kind_module", *JUDGE]) == 0
     assert evaluate.main(["--trust", "elsewhere", *JUDGE]) == 0
-    assert evaluate.main(["elsewhere", "-f", ".", *JUDGE]) == 0
 
 
 def test_trust_takes_a_module_or_nothing(capsys):

@@ -43,6 +43,7 @@ def test_a_run_leaves_a_folder_that_explains_itself(train):
         "evaluations.npz",
         "last_model.zip",
         "learning_curve.png",
+        "owner.txt",
         "report.json",
         "status.json",
         "tensorboard",

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from rlspo.common.errors import printable
 from rlspo.zoo import command, display, yaml_io
 from rlspo.zoo.allowed import Allowed, import_trusted
 from rlspo.zoo.benchmark import results, summing_up
@@ -217,7 +218,7 @@ def _dry_run(cells: Sequence[Cell], as_json: bool) -> int:
         return DONE
     for cell, standing in rows:
         more = f" (without {', '.join(standing.missing)})" if standing.word == "trained" else ""
-        display.out().print(f"{cell.key:<40} {standing.word}{more}")
+        display.out().print(printable(f"{cell.key:<40} {standing.word}{more}"), markup=False)
     steps = sum(cell.n_timesteps for cell, standing in rows if not standing.trained)
     display.out().print(f"{len(rows)} cells, {sum(s.complete for _, s in rows)} done; {steps:,} steps to train")
     return DONE

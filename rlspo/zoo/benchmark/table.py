@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from rlspo.common.errors import printable
 from rlspo.zoo import display
 from rlspo.zoo.benchmark.cells import Cell
 from rlspo.zoo.benchmark.progress import Progress, Watcher, seconds_left
@@ -61,7 +62,7 @@ class Lines:
             more = (
                 f": {progress.reason.splitlines()[0] if progress.reason else results} ({display.duration(progress.seconds)})"
             )
-        display.err().print(f"[{self.over}/{self.total}] {cell.key} {progress.state}{more}", markup=False)
+        display.err().print(printable(f"[{self.over}/{self.total}] {cell.key} {progress.state}{more}"), markup=False)
 
     def look(self) -> None:
         """Nothing to say."""

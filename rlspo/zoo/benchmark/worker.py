@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pydantic import BaseModel
 
 from rlspo.zoo import train
 from rlspo.zoo.allowed import Allowed
+from rlspo.zoo.arguments import parse
 from rlspo.zoo.benchmark.cells import CellFolder, fingerprint, read_json, write_json
 from rlspo.zoo.benchmark.evaluations import kind_of
 from rlspo.zoo.command import DONE, run
@@ -54,14 +56,16 @@ def main() -> int:
     job = Job.model_validate_json(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     folder = CellFolder(job.folder)
+    own: tuple[Path, ...] = ()
     if not folder.record.is_file():
         code = train.main([*job.command, "--run-folder", str(folder.run)])
         if code != DONE:
             return code
+        own = (folder.run,)
         code = run(lambda _: _write_record(job, folder), [])
         if code != DONE:
             return code
-    return run(lambda _: _judge(job, folder), [])
+    return run(lambda _: _judge(job, folder, own), [])
 
 
 def _end_with_parent() -> None:
@@ -94,15 +98,18 @@ def _record(job: Job, run_folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def _judge(job: Job, folder: CellFolder) -> int:
-    """Do the evaluations that are missing."""
-    own = Allowed(own=(folder.path,))  # what this run has trained
+def _judge(job: Job, folder: CellFolder, own: tuple[Path, ...]) -> int:
+    """Do the evaluations that are missing.
+
+    :param own: folders of runs that this process has trained
+    """
+    allowed = replace(Allowed.of(parse(job.command)), own=own)
     for name, settings in job.evaluations.items():
         started = time.monotonic()
         kind = kind_of(settings)
         evaluation = kind.model_validate({key: settings[key] for key in kind.model_fields if key in settings})
         print(f"evaluation {name}: {settings}", flush=True)
-        agent = find_agent(folder.run, which=settings["model"], env_kwargs=evaluation.env_kwargs, allowed=own)
+        agent = find_agent(folder.run, which=settings["model"], env_kwargs=evaluation.env_kwargs, allowed=allowed)
         judged = evaluation.judge(agent, settings["episodes"], job.device)
         data = {
             "name": name,
