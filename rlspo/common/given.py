@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from rlspo.common.errors import constructor_arguments, did_you_mean
+from rlspo.common.errors import IncompatibleModelError, constructor_arguments, did_you_mean
 from rlspo.common.settings import of_class, weights_belong
 
 #: Arguments of constructors that are no settings.
@@ -25,7 +25,8 @@ def check_given(
     :param device: of the agent
     :return: attributes by name, for ``given``
     :raises TypeError: for a name that is neither, or a value that the constructor refuses
-    :raises ValueError: for a value that the constructor refuses, or that the weights in the file do not fit
+    :raises ValueError: for a value that the constructor refuses
+    :raises IncompatibleModelError: for one that the weights in the file do not fit
     """
     names = (constructor_arguments(cls) or set()) - _NO_SETTINGS
     unknown = sorted(given.keys() - names - stored.keys())
@@ -53,7 +54,7 @@ def check_given(
             continue
         before = stored[name] if name in stored else vars(build())[name]
         if value != before:
-            raise ValueError(
+            raise IncompatibleModelError(
                 f"{name} is {before!r} in the file, and cannot be loaded as {value!r}. "
                 + weights_belong(cls.__name__, name, value)
             )

@@ -16,7 +16,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-from rlspo.common.errors import check_choice, check_count, check_fraction, check_number
+from rlspo.common.errors import IncompatibleModelError, check_choice, check_count, check_fraction, check_number
 from rlspo.common.off_policy import OffPolicyAgent
 from rlspo.common.precision import PRECISIONS, bfloat16_is_fast
 from rlspo.common.settings import fixed_setting, setting
@@ -271,7 +271,7 @@ class SAC(OffPolicyAgent, SB3SAC):
         attributes = super()._given(given, replaced, stored, device)
         before, after = stored["ent_coef"], {**replaced, **given}.get("ent_coef", stored["ent_coef"])
         if after != before and (isinstance(before, str) or isinstance(after, str)):
-            raise ValueError(_cannot_change(after, learned=isinstance(before, str)))
+            raise IncompatibleModelError(_cannot_change(after, learned=isinstance(before, str)))
         return attributes
 
     def _set_ent_coef(self) -> None:
