@@ -23,7 +23,7 @@ from rlspo.common.checked_env import CheckedDummyVecEnv
 from rlspo.common.checkpoints import load_checked, read_settings, seal
 from rlspo.common.collector import stack_observations
 from rlspo.common.compilation import should_compile
-from rlspo.common.env_failures import note_env_failure
+from rlspo.common.env_failures import last_step, note_env_failure
 from rlspo.common.errors import InvalidRolloutError, check_finite, check_policy_kwargs, nearest
 from rlspo.common.files import place_for, whole
 from rlspo.common.gradients import refuse_network
@@ -32,7 +32,7 @@ from rlspo.common.randomness import Randomness
 from rlspo.common.rollout_buffer import Field, check_rows, observation_fields
 from rlspo.common.settings import check_schedule, scheduled, setting, shown_settings
 from rlspo.common.spaces import check_action_space, check_image_sizes, check_observation_space
-from rlspo.common.trees import tree_map
+from rlspo.common.trees import tree_leaves, tree_map
 from rlspo.common.trust import safe_objects
 from rlspo.common.vector_env import GymnasiumVecEnv
 from rlspo.common.withheld import building, check_may_learn
@@ -117,6 +117,7 @@ class Agent(BaseAlgorithm):
                 yield
             except Exception as error:
                 note_env_failure(error, self.num_timesteps // self.n_envs)
+                self._check_last_step(error)
                 refuse_network(error)
                 raise
 
@@ -172,7 +173,8 @@ class Agent(BaseAlgorithm):
         :raises ValueError: for another shape than the spaces say
         :raises InvalidRolloutError: for NaN or infinity
         """
-        if self._first_step:
+        # Fewer rewards or dones would be spread over all rows, and nobody would notice.
+        if self._first_step or not len(rewards) == len(dones) == self.n_envs:
             check_rows("The array of observations", new_obs, observation_fields(self.observation_space), self.n_envs)
             check_rows("The array of rewards", rewards, Field(), self.n_envs)
             check_rows("The array of dones", dones, Field(), self.n_envs)
@@ -186,6 +188,29 @@ class Agent(BaseAlgorithm):
             check_rows(f"terminal_observation of environment {index}", last, observation_fields(self.observation_space), 1)
             if self.learns_from_ends or infos[index].get("TimeLimit.truncated", False):
                 check_finite(last, np.zeros(1), step, int(index))
+
+    def _check_last_step(self, error: Exception) -> None:
+        """Where an error came of a step of another form than the first one had, say so; the form itself is not looked at in
+        every step.
+
+        :param error: that ended training
+        :raises ValueError: instead of it, naming step and shape
+        """
+        found = last_step(error, self)
+        if found is None:
+            return
+        observations = observation_fields(self.observation_space)
+        try:
+            for name, field in (("new_obs", observations), ("rewards", Field()), ("dones", Field())):
+                what = f"At step {self.num_timesteps // self.n_envs}, the array of {name.replace('new_obs', 'observations')}"
+                if any(not hasattr(leaf, "dtype") for leaf in tree_leaves(found[name])):
+                    raise ValueError(f"{what} is {found[name]!r:.80}; a VecEnv gives NumPy arrays.")
+                check_rows(what, found[name], field, self.n_envs)
+            if len(found["infos"]) != self.n_envs:
+                count = len(found["infos"])
+                raise ValueError(f"{what.rsplit(',', 1)[0]}, there are {count} infos for {self.n_envs} environments.")
+        except ValueError as better:
+            raise better from error
 
     def keep_statistics(self) -> None:
         """Keep those of a VecNormalize, to be put back where a step gives numbers that are not finite."""

@@ -92,7 +92,7 @@ class FlatParameters(FlatVector):
         if before is not None and before.optimizer is optimizer:
             self._adopt_new_parameters(module, before.seen)
         #: All parameters of the module, trained or not.
-        self.seen = [*module.parameters()]
+        self.seen: list[nn.Parameter] = [*module.parameters()]
         check_float32(module)
         trained = self._in_order(module)
         if not trained:

@@ -90,7 +90,7 @@ class Update(Compilable):
         before: Update | None = None,
     ) -> None:
         self.loss = loss
-        self.flat = FlatParameters(module, optimizer, None if before is None else before.flat)
+        self.flat: FlatParameters = FlatParameters(module, optimizer, None if before is None else before.flat)
         self.gradient = Gradient(dict(zip(self.flat.names, self.flat.parameters, strict=True)))
         self.statistics = RunningStatistics(module, statistic_names(module))
         self.clip_sizes = self.flat.clip_sizes()

@@ -82,7 +82,7 @@ class SACUpdate(Compilable):
             modules["temperature"], self.optimizers["temperature"] = temperature, temperature_optimizer
         self.modules = modules
         until_now = {} if before is None else before.parts
-        self.parts = {
+        self.parts: dict[str, FlatParameters] = {
             name: FlatParameters(module, self.optimizers[name], until_now.get(name)) for name, module in modules.items()
         }
         self.target = FlatVector([*_named("critic_target", policy.critic_target).named_parameters()])

@@ -145,7 +145,9 @@ def test_what_cannot_be_trained_is_named(agent: Any) -> None:
     settings = {"features_extractor_class": OldFunction, "net_arch": [8]}
     options = {"learning_starts": 5} if agent is SAC else {"n_steps": 16, "n_epochs": 1}
     model = agent("MlpPolicy", SpacesEnv(), **options, batch_size=8, seed=1, device="cpu", policy_kwargs=settings)
-    with pytest.raises(UnsupportedNetworkError, match="an autograd.Function without the method setup_context.*train with PPO"):
+    with pytest.raises(
+        UnsupportedNetworkError, match=r"an autograd.Function without the method setup_context.*train with PPO"
+    ):
         model.learn(32)
 
 
@@ -156,5 +158,5 @@ def test_an_error_of_the_network_itself_stays_what_it_is() -> None:
                 raise RuntimeError("of my own")
             return inputs
 
-    with pytest.raises(RuntimeError, match="^of my own"):
+    with pytest.raises(RuntimeError, match=r"^of my own"):
         made(PPO, Fails).learn(32)
