@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
 import numpy as np
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import is_wrapped
@@ -26,6 +27,7 @@ from rlspo.common.compilation import should_compile
 from rlspo.common.env_failures import last_step, note_env_failure
 from rlspo.common.errors import InvalidRolloutError, check_finite, check_policy_kwargs, nearest
 from rlspo.common.files import place_for, whole
+from rlspo.common.flat_parameters import check_float32
 from rlspo.common.gradients import refuse_network
 from rlspo.common.normalizers import Kept, keep, put_back
 from rlspo.common.randomness import Randomness
@@ -85,6 +87,11 @@ class Agent(BaseAlgorithm):
         return self.policy_aliases[policy_name]
 
     def _setup_model(self) -> None:
+        if torch.get_default_dtype() != torch.float32:
+            raise ValueError(
+                f"torch's default type is {torch.get_default_dtype()}; rlspo acts and learns in torch.float32. Call "
+                "torch.set_default_dtype(torch.float32) before making the agent."
+            )
         check_action_space(self.action_space)
         check_observation_space(self.observation_space)
         check_policy_kwargs(self.policy_class, self.policy_kwargs, self.policy_aliases)
@@ -228,6 +235,7 @@ class Agent(BaseAlgorithm):
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         check_may_learn(self)
+        check_float32(self.policy)
         self.keep_statistics()
         total_timesteps, callback = super()._setup_learn(*args, **kwargs)
         self._own_last_obs()
