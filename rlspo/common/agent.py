@@ -24,9 +24,10 @@ from rlspo.common.checked_env import CheckedDummyVecEnv, look_into
 from rlspo.common.checkpoints import check_owner, load_checked, read_settings, seal
 from rlspo.common.collector import stack_observations
 from rlspo.common.compilation import should_compile
-from rlspo.common.env_failures import note_env_failure
+from rlspo.common.env_failures import last_step, note_env_failure
 from rlspo.common.errors import DivergedError, InvalidRolloutError, check_finite, check_policy_kwargs, nearest
 from rlspo.common.files import place_for, whole
+from rlspo.common.flat_parameters import check_float32
 from rlspo.common.given import apply_given, check_given
 from rlspo.common.gradients import refuse_network
 from rlspo.common.normalizers import Kept, bound, keep, put_back
@@ -34,7 +35,7 @@ from rlspo.common.randomness import Randomness
 from rlspo.common.rollout_buffer import Field, check_rows, observation_fields
 from rlspo.common.settings import check_schedule, scheduled, setting, shown_settings
 from rlspo.common.spaces import check_action_space, check_image_sizes, check_observation_space
-from rlspo.common.trees import to_tensor, tree_map
+from rlspo.common.trees import to_tensor, tree_leaves, tree_map
 from rlspo.common.trust import safe_objects
 from rlspo.common.vector_env import GymnasiumVecEnv
 from rlspo.common.withheld import building, check_may_learn, keep_withheld, still_withheld
@@ -90,6 +91,11 @@ class Agent(BaseAlgorithm):
         return self.policy_aliases[policy_name]
 
     def _setup_model(self) -> None:
+        if torch.get_default_dtype() != torch.float32:
+            raise ValueError(
+                f"torch's default type is {torch.get_default_dtype()}; rlspo acts and learns in torch.float32. Call "
+                "torch.set_default_dtype(torch.float32) before making the agent."
+            )
         check_action_space(self.action_space)
         check_observation_space(self.observation_space)
         check_policy_kwargs(self.policy_class, self.policy_kwargs, self.policy_aliases)
@@ -124,6 +130,7 @@ class Agent(BaseAlgorithm):
                 self.check_policy()
             except Exception as error:
                 note_env_failure(error, self.num_timesteps // self.n_envs)
+                self._check_last_step(error)
                 refuse_network(error)
                 raise
 
@@ -205,7 +212,8 @@ class Agent(BaseAlgorithm):
         :raises ValueError: for another shape than the spaces say
         :raises InvalidRolloutError: for NaN or infinity
         """
-        if self._first_step:
+        # Fewer rewards or dones would be spread over all rows, and nobody would notice.
+        if self._first_step or not len(rewards) == len(dones) == self.n_envs:
             self._check_before_normalizing()
             check_rows("The array of observations", new_obs, observation_fields(self.observation_space), self.n_envs)
             check_rows("The array of rewards", rewards, Field(), self.n_envs)
@@ -228,6 +236,29 @@ class Agent(BaseAlgorithm):
             fields = observation_fields(normalizer.venv.observation_space)
             check_rows("The array of observations", normalizer.old_obs, fields, self.n_envs)
 
+    def _check_last_step(self, error: Exception) -> None:
+        """Where an error came of a step of another form than the first one had, say so; the form itself is not looked at in
+        every step.
+
+        :param error: that ended training
+        :raises ValueError: instead of it, naming step and shape
+        """
+        found = last_step(error, self)
+        if found is None:
+            return
+        observations = observation_fields(self.observation_space)
+        try:
+            for name, field in (("new_obs", observations), ("rewards", Field()), ("dones", Field())):
+                what = f"At step {self.num_timesteps // self.n_envs}, the array of {name.replace('new_obs', 'observations')}"
+                if any(not hasattr(leaf, "dtype") for leaf in tree_leaves(found[name])):
+                    raise ValueError(f"{what} is {found[name]!r:.80}; a VecEnv gives NumPy arrays.")
+                check_rows(what, found[name], field, self.n_envs)
+            if len(found["infos"]) != self.n_envs:
+                count = len(found["infos"])
+                raise ValueError(f"{what.rsplit(',', 1)[0]}, there are {count} infos for {self.n_envs} environments.")
+        except ValueError as better:
+            raise better from error
+
     def keep_statistics(self) -> None:
         """Keep those of a VecNormalize, to be put back where a step gives numbers that are not finite."""
         self._kept_statistics = keep(self._vec_normalize_env)
@@ -244,6 +275,7 @@ class Agent(BaseAlgorithm):
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         check_may_learn(self)
+        check_float32(self.policy)
         if self._vec_normalize_env is not None:
             bound(self._vec_normalize_env)
         self.keep_statistics()

@@ -39,6 +39,18 @@ def note_env_failure(error: Exception, step: int) -> None:
     )
 
 
+def last_step(error: Exception, agent: Any) -> dict[str, Any] | None:
+    """What the environments had returned last when an error ended training, by the names in ``collect_rollouts``.
+
+    :param agent: whose local variables are looked at
+    :return: ``new_obs``, ``rewards``, ``dones`` and ``infos``; None where they had not returned anything
+    """
+    names = {"new_obs", "rewards", "dones", "infos"}
+    frames = [frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__)]
+    steps = [seen for seen in frames if seen.get("self") is agent and names <= seen.keys()]
+    return steps[-1] if steps else None
+
+
 def _failing_env_index(frames: list[Any]) -> int | None:
     for frame in frames:
         for (function, cls), counter in _COUNTERS.items():

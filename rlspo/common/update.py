@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -101,6 +102,12 @@ class Update(Compilable):
         self.device = self.flat.values.device
         self.active = stays(torch.ones(1, dtype=torch.bool, device=self.device))
         self.stat_names: list[str] = []
+        closure = inspect.signature(optimizer.step).parameters.get("closure")
+        if closure is not None and closure.default is inspect.Parameter.empty:
+            raise ValueError(
+                f"The optimiser {type(optimizer).__name__} evaluates the loss several times in each step, which rlspo's "
+                "update does not. Take another optimizer_class, such as torch.optim.Adam."
+            )
         self.last_good = LastGood(self._everything, None if self.flat.adam else optimizer)
         self.use_compiled(compiled)
 
