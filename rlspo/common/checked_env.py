@@ -38,7 +38,7 @@ class CheckedDummyVecEnv(DummyVecEnv):
         observations, rewards, dones, infos = super().step_wait()
         if self._cuts:
             for index in np.flatnonzero(dones):
-                self._cuts[index].was_reset(infos[index])
+                self._cuts[int(index)].was_reset(infos[index])
         return observations, rewards, dones, infos
 
     def _save_obs(self, env_idx: int, obs: Any) -> None:
