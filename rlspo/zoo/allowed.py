@@ -201,8 +201,11 @@ def check_agent(name: str, where: str, allowed: Allowed) -> None:
 
 def _refuse(where: str, what: str, path: str) -> None:
     package = path.partition(".")[0]
-    flag = f"--trust {package}" if is_module_name(package) else "--trust"
-    raise UserError(f"{where} {what}, which is neither registered nor named on this command line. If you trust it: {flag}")
+    if not is_module_name(package):
+        raise UserError(f"{where} {what}, and {package!r} is no name of a module: write it as in Python's import.")
+    raise UserError(
+        f"{where} {what}, which is neither registered nor named on this command line. If you trust it: --trust {package}"
+    )
 
 
 def _read(value: Any) -> Any:

@@ -117,14 +117,17 @@ class _PatientStream:
 
 @contextlib.contextmanager
 def patient_streams() -> Iterator[None]:
-    """Standard output and error that do not raise while this is entered."""
+    """Standard output and error that do not raise while this is entered; where a daemon has none, they go nowhere."""
     before = sys.stdout, sys.stderr
-    patient: list[Any] = [None if stream is None else _PatientStream(stream) for stream in before]
-    sys.stdout, sys.stderr = patient
-    try:
-        yield
-    finally:
-        for stream in patient:
-            if stream is not None:
+    with contextlib.ExitStack() as opened:
+        patient: list[Any] = [
+            _PatientStream(opened.enter_context(open(os.devnull, "w", encoding="utf-8")) if stream is None else stream)
+            for stream in before
+        ]
+        sys.stdout, sys.stderr = patient
+        try:
+            yield
+        finally:
+            for stream in patient:
                 stream.flush()
-        sys.stdout, sys.stderr = before
+            sys.stdout, sys.stderr = before

@@ -88,9 +88,7 @@ def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:
     folder = _folder(args, plan)
     try:
         model = _build(args, plan, folder)
-        folder.record(plan.config, _plain_args(args), command)
-        if not ownership.claim(folder.path):
-            display.note("No place for a key of yours (XDG_STATE_HOME, ~/.local/state): code in this run will need --trust.")
+        _record(args, plan, folder, command)
         log = Logbook.open(args, plan.config, folder, model)
     except BaseException:
         folder.discard()
@@ -98,7 +96,7 @@ def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:
     run = Run(args, plan.config, folder, model, log, before=model.num_timesteps)
     code = FAILED
     try:
-        code = _train_and_judge(run, plan, stop)
+        code = _train_and_judge(run, plan, stop, command)
     except Stopped:
         code = stop.exit_code
         raise
@@ -107,9 +105,10 @@ def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:
     return code
 
 
-def _train_and_judge(run: Run, plan: Plan, stop: StopSignal) -> int:
+def _train_and_judge(run: Run, plan: Plan, stop: StopSignal, command: str) -> int:
     """From the first step to the report.
 
+    :param command: as typed
     :return: exit code
     """
     model, folder = run.model, run.folder
@@ -132,6 +131,9 @@ def _train_and_judge(run: Run, plan: Plan, stop: StopSignal) -> int:
         display.error(f"the agent could not be saved anywhere: {type(error).__name__}: {error}")
         failure = failure or error
         saved = folder.last_model
+    if not folder.config.is_file():
+        recorded = _record_again(run, plan, command)
+        failure = failure or recorded
     memory_kept = not run.args.save_replay_buffer or replay_memory.keep(model, folder)
     stop.deaf, stop.patient = False, False  # all that matters is on disk: a signal may end what follows at once
     close_envs([env for env in (model.get_env(), *eval_env) if env is not None])
@@ -145,6 +147,30 @@ def _train_and_judge(run: Run, plan: Plan, stop: StopSignal) -> int:
         return stop.exit_code
     summary.conclude(run)
     return DONE if saved == folder.last_model and memory_kept else FAILED
+
+
+def _record(args: argparse.Namespace, plan: Plan, folder: RunFolder, command: str) -> None:
+    """Write down what the run is, and whose."""
+    folder.record(plan.config, _plain_args(args), command)
+    if not ownership.claim(folder.path):
+        display.note("No place for a key of yours (XDG_STATE_HOME, ~/.local/state): code in this run will need --trust.")
+
+
+def _record_again(run: Run, plan: Plan, command: str) -> OSError | None:
+    """For a folder that somebody has removed, or emptied, during training.
+
+    :return: why it cannot be done, or None
+    """
+    folder = run.folder
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        _record(run.args, plan, folder, command)
+    except OSError as error:
+        return error
+    display.note(
+        f"{folder.path} was removed during training. The agent and the records are there anew; what else it held is lost."
+    )
+    return None
 
 
 def _close(run: Run, code: int) -> None:

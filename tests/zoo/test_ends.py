@@ -315,3 +315,31 @@ def test_a_record_of_evaluations_tells_what_is_wrong_with_it(tmp_path):
     file.write_bytes(file.read_bytes()[:-50])
     with pytest.raises(DamagedFile, match=r"evaluations\.npz is no record"):
         read_evaluations(file)
+
+
+REMOVER = """
+import shutil
+from stable_baselines3.common.callbacks import BaseCallback
+
+class Remover(BaseCallback):
+    def _on_step(self):
+        if self.num_timesteps == 24:
+            shutil.rmtree("logs")
+        return True
+"""
+
+
+def test_a_run_folder_that_is_removed_meanwhile(workplace, capsys):
+    (workplace / "remover_module.py").write_text(REMOVER)
+    sys.path.insert(0, str(workplace))
+    try:
+        words = ["--algo", "ppo", "--env", "CartPole-v1", "-n", "64", "--eval-freq", "-1", "--no-report", "--verbose", "0"]
+        params = ["n_envs:1", "n_steps:16", "batch_size:16", "n_epochs:1", "callback:remover_module.Remover"]
+        code = training.main([*words, "-params", *params])
+    finally:
+        sys.path.remove(str(workplace))
+    run = Path("logs/ppo/CartPole-v1_1")
+    assert code == 0
+    assert "was removed during training" in " ".join(capsys.readouterr().err.split())
+    assert {"config.yml", "args.yml", "command.txt", "versions.json", "owner.txt", "last_model.zip"} <= set(os.listdir(run))
+    assert find_agent(run).num_timesteps == 64

@@ -7,6 +7,7 @@ import sys
 import pytest
 from stable_baselines3.common.logger import Logger, make_output_format
 
+from rlspo.zoo import evaluate, train
 from rlspo.zoo.logbook import _Patient
 from rlspo.zoo.patience import BestEffort, PatientFile, patient_streams
 
@@ -122,3 +123,15 @@ def test_a_full_disk_costs_lines_of_output_only(monkeypatch, tmp_path):
         for text in ("first", "lost", "last"):
             sys.stderr.write(text)
     assert Full.lines == ["first", "last"]
+
+
+def test_a_daemon_has_no_streams(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    with patient_streams():
+        print("goes nowhere", file=sys.stderr, flush=True)
+        assert sys.stdout.write("text") == 4
+    assert sys.stdout is None and sys.stderr is None
+    words = ["--algo", "ppo", "--env", "CartPole-v1", "-n", "32", "--eval-freq", "16", "--eval-episodes", "1", "--no-report"]
+    assert train.main([*words, "-params", "n_envs:1", "n_steps:16", "batch_size:16", "n_epochs:1"]) == 0
+    assert evaluate.main(["logs/ppo/CartPole-v1_1", "-n", "1"]) == 0

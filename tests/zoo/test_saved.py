@@ -284,7 +284,7 @@ def foreign_run(worlds):
 
 @pytest.mark.parametrize("path", ["logs/ppo/Ledger-v0_1", "logs", "logs/ppo/Ledger-v0_1/Ledger-v0.zip"])
 def test_a_run_of_rl_zoo(foreign_run, path):
-    agent = find_agent(path)
+    agent = find_agent(path, **WORLD)
     assert (agent.algo, agent.env, agent.num_timesteps, agent.folder) == (
         "stable_baselines3.PPO",
         "Ledger-v0",
@@ -293,17 +293,17 @@ def test_a_run_of_rl_zoo(foreign_run, path):
     )
     assert abs(agent.build_env(2, 0).reset()).max() < 3
     assert first_rewards(agent) == [6.0, 6.0]
-    assert first_rewards(find_agent(path, env_kwargs={"pay": 8.0})) == [8.0, 8.0]
+    assert first_rewards(find_agent(path, env_kwargs={"pay": 8.0}, **WORLD)) == [8.0, 8.0]
     assert agent.load("cpu").num_timesteps == 32
 
 
 def test_models_of_a_run_of_rl_zoo(foreign_run):
-    assert find_agent(foreign_run, "16").load("cpu").num_timesteps == 16
+    assert find_agent(foreign_run, "16", **WORLD).load("cpu").num_timesteps == 16
     with pytest.raises(UserError, match="has: --which last, 16"):
-        find_agent(foreign_run, "best")
+        find_agent(foreign_run, "best", **WORLD)
     (foreign_run / "Ledger-v0" / "vecnormalize.pkl").unlink()
     with pytest.raises(UserError, match="trained in a VecNormalize"):
-        find_agent(foreign_run)
+        find_agent(foreign_run, **WORLD)
 
 
 @pytest.mark.parametrize(
@@ -318,10 +318,10 @@ def test_models_of_a_run_of_rl_zoo(foreign_run):
 def test_no_code_of_a_foreign_file_runs(foreign_run, text, message):
     (foreign_run / "Ledger-v0" / "config.yml").write_text(text)
     if message is None:
-        assert find_agent(foreign_run, vecnormalize="none").env == "Ledger-v0"
+        assert find_agent(foreign_run, vecnormalize="none", **WORLD).env == "Ledger-v0"
     else:
         with pytest.raises(UserError, match=message):
-            find_agent(foreign_run)
+            find_agent(foreign_run, **WORLD)
     assert not Path("owned").exists()
 
 
