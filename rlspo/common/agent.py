@@ -30,7 +30,7 @@ from rlspo.common.files import place_for, whole
 from rlspo.common.normalizers import Kept, keep, put_back
 from rlspo.common.randomness import Randomness
 from rlspo.common.rollout_buffer import Field, check_rows, observation_fields
-from rlspo.common.settings import check_schedule, scheduled, setting, shown_settings
+from rlspo.common.settings import check_compile, check_given, check_schedule, check_steps, scheduled, setting, shown_settings
 from rlspo.common.spaces import check_action_space, check_image_sizes, check_observation_space
 from rlspo.common.trees import to_tensor, tree_map
 from rlspo.common.trust import safe_objects
@@ -51,9 +51,13 @@ class Agent(BaseAlgorithm):
     shown_metric: ClassVar[str] = "train/loss"
     #: Whether the last observation of an episode is learned from also where no time limit cut it.
     learns_from_ends: ClassVar[bool] = False
+    #: What becomes of the steps before one at which an environment raises, for a note on its exception.
+    left_by_failure: ClassVar[str] = "The unfinished rollout was dropped"
     update: Any
     policy: Any
     learning_rate = setting(check_schedule, then="_setup_lr_schedule")
+    sde_sample_freq = setting(check_steps)
+    compile = setting(check_compile)
     #: Settings for learning that were left in the file, since they are code, and what they would have run.
     _withheld: dict[str, str]
     #: Whether the coming step is the first of its source, to be looked at closely.
@@ -98,6 +102,9 @@ class Agent(BaseAlgorithm):
         # A file names the class that the user wrote.
         self.policy_class = getattr(self.policy_class, "written_for_sb3", self.policy_class)
 
+    def check_minibatches(self) -> None:
+        """Refuse, or warn of, what a new ``batch_size`` means."""
+
     # Randomness.
 
     def set_random_seed(self, seed: int | None = None) -> None:
@@ -119,7 +126,7 @@ class Agent(BaseAlgorithm):
                 yield
                 self.check_policy()
             except Exception as error:
-                note_env_failure(error, self.num_timesteps // self.n_envs)
+                note_env_failure(error, self.num_timesteps // self.n_envs, self.left_by_failure)
                 raise
 
     # Divergence.
@@ -171,8 +178,6 @@ class Agent(BaseAlgorithm):
         :param compile: the agent's argument
         :raises ValueError: for another value than the three
         """
-        if compile not in ("auto", True, False):
-            raise ValueError(f"compile is {compile!r}; it must be 'auto', True or False.")
         self.compile = compile
         self._planned_updates = 0
 
@@ -293,13 +298,17 @@ class Agent(BaseAlgorithm):
             Classes that the program has imported, such as a features extractor of yours, are found without it
         :raises IncompatibleModelError: for a file that is truncated, no model, or another agent's
         :raises UntrustedFileError: for one with code that the agent needs in order to act
+        :raises ValueError: for a setting, given beside it, that the constructor would refuse
         """
+        check_given(cls, kwargs)
         settings = read_settings(path)
         custom_objects, withheld = safe_objects(settings, path, custom_objects, trust)
         load = functools.partial(super().load, path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
         model = load_checked(cls.__name__, cls.saved_settings, path, settings, load, sorted(kwargs))
         if withheld:
             model._withheld = withheld
+        if "batch_size" in kwargs:
+            model.check_minibatches()
         if hasattr(model, "_random_state"):
             model.randomness.restore(model._random_state)
         return model
