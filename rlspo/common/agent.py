@@ -33,7 +33,7 @@ from rlspo.common.gradients import refuse_network
 from rlspo.common.normalizers import Kept, bound, keep, put_back
 from rlspo.common.randomness import Randomness
 from rlspo.common.rollout_buffer import Field, check_rows, observation_fields
-from rlspo.common.settings import check_schedule, scheduled, setting, shown_settings
+from rlspo.common.settings import check_compile, check_schedule, check_steps, scheduled, setting, shown_settings
 from rlspo.common.spaces import check_action_space, check_image_sizes, check_observation_space
 from rlspo.common.trees import to_tensor, tree_leaves, tree_map
 from rlspo.common.trust import safe_objects
@@ -55,9 +55,13 @@ class Agent(BaseAlgorithm):
     shown_metric: ClassVar[str] = "train/loss"
     #: Whether the last observation of an episode is learned from also where no time limit cut it.
     learns_from_ends: ClassVar[bool] = False
+    #: What becomes of the steps before one at which an environment raises, for a note on its exception.
+    left_by_failure: ClassVar[str] = "The unfinished rollout was dropped"
     update: Any
     policy: Any
     learning_rate = setting(check_schedule, then="_setup_lr_schedule")
+    sde_sample_freq = setting(check_steps)
+    compile = setting(check_compile)
     #: Whether the coming step is the first of its source, to be looked at closely.
     _first_step = True
     _kept_statistics: Kept = []  # noqa: RUF012
@@ -107,6 +111,9 @@ class Agent(BaseAlgorithm):
         # A file names the class that the user wrote.
         self.policy_class = getattr(self.policy_class, "written_for_sb3", self.policy_class)
 
+    def check_minibatches(self) -> None:
+        """Refuse, or warn of, what a new ``batch_size`` means."""
+
     # Randomness.
 
     def set_random_seed(self, seed: int | None = None) -> None:
@@ -129,7 +136,7 @@ class Agent(BaseAlgorithm):
                     yield
                 self.check_policy()
             except Exception as error:
-                note_env_failure(error, self.num_timesteps // self.n_envs)
+                note_env_failure(error, self.num_timesteps // self.n_envs, self.left_by_failure)
                 self._check_last_step(error)
                 refuse_network(error)
                 raise
@@ -183,8 +190,6 @@ class Agent(BaseAlgorithm):
         :param compile: the agent's argument
         :raises ValueError: for another value than the three
         """
-        if compile not in ("auto", True, False):
-            raise ValueError(f"compile is {compile!r}; it must be 'auto', True or False.")
         self.compile = compile
         self._planned_updates = 0
 
@@ -365,6 +370,8 @@ class Agent(BaseAlgorithm):
             keep_withheld(model, still)
         given = {**replaced, **kwargs}
         model._apply_given(given)
+        if "batch_size" in given:
+            model.check_minibatches()
         if hasattr(model, "_random_state") and "seed" not in given:
             model.randomness.restore(model._random_state)
         return model

@@ -21,11 +21,12 @@ _COUNTERS = {
 }
 
 
-def note_env_failure(error: Exception, step: int) -> None:
+def note_env_failure(error: Exception, step: int, left: str) -> None:
     """Write on an exception that came out of the environments which one it was, and when; others are left as they are.
 
     :param error: whoever waits for it still gets it as what it is
     :param step: environment steps that each environment had taken
+    :param left: what became of these, a sentence without its end
     """
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     calls = itertools.pairwise(frames)
@@ -33,10 +34,7 @@ def note_env_failure(error: Exception, step: int) -> None:
         return
     index = _failing_env_index(frames)
     where = "An environment" if index is None else f"Environment {index}"
-    error.add_note(
-        f"{where} raised this at step {step}. The unfinished rollout was dropped and the weights are as they were after the "
-        "last update."
-    )
+    error.add_note(f"{where} raised this at step {step}. {left}, and the weights are as they were after the last update.")
 
 
 def last_step(error: Exception, agent: Any) -> dict[str, Any] | None:

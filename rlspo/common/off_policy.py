@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 import warnings
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
     """Act, record, draw minibatches: what is around the update of an agent that learns from a replay buffer."""
 
     learns_from_ends = True
+    left_by_failure: ClassVar[str] = "The replay buffer has the steps before it"
     replay_buffer_class: Any
 
     def _setup_model(self) -> None:

@@ -24,10 +24,12 @@ from rlspo.common.rollout_buffer import RolloutBuffer, observation_fields
 from rlspo.common.sb3_rollouts import adopted_buffer
 from rlspo.common.settings import (
     check_batch_size,
+    check_flag,
     check_limit,
     check_positive,
+    check_rows_suffice,
     check_schedule,
-    check_settings,
+    check_values,
     fixed_setting,
     setting,
 )
@@ -50,7 +52,7 @@ class OnPolicyAgent(OnPolicyLearner):
     shown_metric: ClassVar[str] = "train/value_loss"
 
     n_steps = fixed_setting(check_count)
-    batch_size = setting(check_count)
+    batch_size = setting(check_count, then="check_minibatches")
     n_epochs = setting(check_count)
     gamma = setting(check_fraction, then="_tell_buffers")
     gae_lambda = setting(check_fraction, then="_tell_buffers")
@@ -58,9 +60,9 @@ class OnPolicyAgent(OnPolicyLearner):
     vf_coef = setting(check_number)
     max_grad_norm = setting(check_positive)
     target_kl = setting(check_limit)
-    use_sde = fixed_setting(in_weights=True)
-    normalize_observations = fixed_setting(in_weights=True)
-    normalize_rewards = fixed_setting()
+    use_sde = fixed_setting(check_flag, in_weights=True)
+    normalize_observations = fixed_setting(check_flag, in_weights=True)
+    normalize_rewards = fixed_setting(check_flag)
     precision = fixed_setting()
 
     def __init__(
@@ -76,12 +78,14 @@ class OnPolicyAgent(OnPolicyLearner):
         policy_kwargs: dict[str, Any] | None,
         **kwargs: Any,
     ) -> None:
-        check_settings(
-            **{name: kwargs[name] for name in ("n_steps", "gamma", "gae_lambda", "ent_coef", "vf_coef", "max_grad_norm")},
-            batch_size=batch_size,
-            n_epochs=n_epochs,
-            target_kl=target_kl,
-        )
+        own = {
+            "batch_size": batch_size,
+            "n_epochs": n_epochs,
+            "target_kl": target_kl,
+            "normalize_observations": normalize_observations,
+            "normalize_rewards": normalize_rewards,
+        }
+        check_values(type(self), {**kwargs, **own})
         if normalize_observations:
             policy_kwargs = {**(policy_kwargs or {}), "normalize_observations": True}
         super().__init__(*args, **{**kwargs, "policy_kwargs": policy_kwargs, "_init_setup_model": False})
@@ -95,13 +99,26 @@ class OnPolicyAgent(OnPolicyLearner):
         self.reward_scaler: RewardScaler | None = None
         if self.env is not None:
             observation_fields(self.observation_space)
-            check_batch_size(self.batch_size, self.n_steps, self.n_envs)
+            self.warn_of_a_rest()
 
     def _tell_buffers(self) -> None:
         """What the discount and lambda of the coming rollouts are."""
         self.rollout_buffer.gamma, self.rollout_buffer.gae_lambda = self.gamma, self.gae_lambda
         if self.reward_scaler is not None:
             self.reward_scaler.gamma = self.gamma
+
+    def warn_of_a_rest(self) -> None:
+        """Of a last minibatch that is smaller than the others."""
+        if self.smallest_minibatch < self.batch_size:
+            check_batch_size(self.batch_size, self.n_steps, self.n_envs)
+
+    def check_minibatches(self) -> None:
+        """What a new ``batch_size`` means for the minibatches of a rollout.
+
+        :raises ValueError: for a single row where layers need more
+        """
+        self.warn_of_a_rest()
+        check_rows_suffice(self.policy, self.smallest_minibatch, "the last minibatch of an epoch")
 
     # What an agent may change.
 
@@ -150,6 +167,7 @@ class OnPolicyAgent(OnPolicyLearner):
             self.reward_scaler = None
         elif self.reward_scaler is None:
             self.reward_scaler = RewardScaler(self.gamma, self.n_envs)
+        check_rows_suffice(self.policy, self.smallest_minibatch, "the last minibatch of an epoch")
         self.update = self._new_update()
 
     # Collecting.

@@ -15,7 +15,7 @@ from stable_baselines3.common.utils import explained_variance
 from rlspo.common.agent import Agent
 from rlspo.common.reward_scaling import RewardScaler
 from rlspo.common.rollout_buffer import Field
-from rlspo.common.settings import scheduled
+from rlspo.common.settings import needs_two_rows, scheduled
 from rlspo.common.trees import tree_map
 from rlspo.common.update import MINIBATCH_FIELDS, Minibatch, Parameters, Update
 
@@ -89,11 +89,18 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
         """Rows of a whole minibatch: ``batch_size``, or the whole rollout where that is less."""
         return min(self.batch_size, self.n_steps * self.n_envs)
 
+    @property
+    def smallest_minibatch(self) -> int:
+        """Rows of the last minibatch of an epoch, where no step only resets."""
+        return self.n_steps * self.n_envs % self.minibatch_size or self.minibatch_size
+
     def minibatches(self) -> np.ndarray | list[np.ndarray]:
         """Row numbers of one epoch's minibatches in random order, ``(n_minibatches, minibatch_size)``; a list where the last
         one is smaller, because ``batch_size`` does not divide the rows, of which steps that only reset are none."""
         order = self.randomness.numpy.permutation(np.flatnonzero(self.rollout_buffer.flat("valid")))
         size = self.minibatch_size
+        if len(order) % size == 1 and self.smallest_minibatch > 1 and needs_two_rows(self.policy):
+            order = order[:-1]  # after resets a single row may be left, which such layers cannot take
         return np.split(order, range(size, len(order), size)) if len(order) % size else order.reshape(-1, size)
 
     def updates_per_rollout(self) -> int:

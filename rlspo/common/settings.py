@@ -7,7 +7,11 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rlspo.common.errors import check_count, check_fraction, check_number, shown
+import numpy as np
+from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule
+from torch import nn
+
+from rlspo.common.errors import check_count, check_number, shown
 
 Check = Callable[[str, Any], Any]
 
@@ -18,8 +22,15 @@ class _Setting:
     The value is kept among the agent's own attributes, where files, copies and ``vars`` find it; reading it costs nothing.
     """
 
-    def __init__(self, check: Check | None, fixed: bool, then: str | None, in_weights: bool = False) -> None:
-        self.check, self.fixed, self.then, self.in_weights = check, fixed, then, in_weights
+    def __init__(
+        self,
+        check: Check | None,
+        fixed: bool,
+        then: str | None = None,
+        kept_as: Callable[[Any], Any] | None = None,
+        in_weights: bool = False,
+    ) -> None:
+        self.check, self.fixed, self.then, self.kept_as, self.in_weights = check, fixed, then, kept_as, in_weights
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -40,7 +51,7 @@ class _Setting:
         if self.check is not None:
             self.check(name, value)
         before = own.get(name)
-        own[name] = value
+        own[name] = value if self.kept_as is None else self.kept_as(value)
         if made and self.then is not None:
             try:
                 getattr(agent, self.then)()
@@ -49,13 +60,14 @@ class _Setting:
                 raise
 
 
-def setting(check: Check | None = None, then: str | None = None) -> Any:
+def setting(check: Check | None = None, then: str | None = None, kept_as: Callable[[Any], Any] | None = None) -> Any:
     """A setting that may change at any time.
 
     :param check: raises for a name and a value that cannot be meant
     :param then: method of the agent to be called once a new value is there; what it refuses is taken back
+    :param kept_as: from what is given to what is kept
     """
-    return _Setting(check, fixed=False, then=then)
+    return _Setting(check, fixed=False, then=then, kept_as=kept_as)
 
 
 def fixed_setting(check: Check | None = None, in_weights: bool = False) -> Any:
@@ -64,7 +76,7 @@ def fixed_setting(check: Check | None = None, in_weights: bool = False) -> Any:
     :param in_weights: whether weights that were learned with one value are of no use with another, so that ``load`` refuses
         another one, too
     """
-    return _Setting(check, fixed=True, then=None, in_weights=in_weights)
+    return _Setting(check, fixed=True, in_weights=in_weights)
 
 
 def weights_belong(kind: str, name: str, value: Any) -> str:
@@ -81,6 +93,18 @@ def of_class(cls: type, name: str) -> _Setting | None:
     return found if isinstance(found, _Setting) else None
 
 
+def check_values(agent: type, given: Mapping[str, Any]) -> None:
+    """Check values before there is an agent that they can be set on, as setting them would; names of no setting are passed by.
+
+    :param agent: its class
+    :param given: by name
+    """
+    for name, value in given.items():
+        found = getattr(agent, name, None)
+        if isinstance(found, _Setting) and found.check is not None:
+            found.check(name, value)
+
+
 def check_positive(name: str, value: Any) -> None:
     """A finite number above 0."""
     check_number(name, value, positive=True)
@@ -92,16 +116,53 @@ def check_limit(name: str, value: Any) -> None:
         check_positive(name, value)
 
 
+def check_flag(name: str, value: Any) -> None:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} is {value!r} of type {type(value).__name__}; it must be True or False.")
+
+
+def check_steps(name: str, value: Any) -> None:
+    """A whole number, 0 for never, or -1 for what the setting says."""
+    if isinstance(value, bool) or value not in (-1, 0):
+        check_count(name, value)
+
+
+def check_compile(name: str, value: Any) -> None:
+    """``"auto"``, True or False."""
+    if value not in ("auto", True, False):
+        raise ValueError(f"{name} is {value!r}; it must be 'auto', True or False.")
+
+
 def check_schedule(name: str, value: Any) -> None:
     """A finite number of at least 0, or a function of the remaining progress."""
+    value = _number_or_function(value)
     if not callable(value):
         check_number(name, value)
 
 
 def check_positive_schedule(name: str, value: Any) -> None:
-    """A finite number above 0, a function of the remaining progress, or None."""
+    """A finite number above 0, or a function of the remaining progress."""
+    value = _number_or_function(value)
     if not callable(value):
-        check_limit(name, value)
+        check_positive(name, value)
+
+
+def check_limit_schedule(name: str, value: Any) -> None:
+    """As :func:`check_positive_schedule`, or None."""
+    if value is not None:
+        check_positive_schedule(name, value)
+
+
+def as_schedule(value: Any) -> FloatSchedule | None:
+    """A number or function as SB3 keeps it, to be called with the remaining progress; None stays None."""
+    return None if value is None else FloatSchedule(value if callable(value) else float(value))
+
+
+def _number_or_function(value: Any) -> Any:
+    """The number in SB3's constant schedules; other functions as they are."""
+    inside = value.value_schedule if isinstance(value, FloatSchedule) else value
+    return inside.val if isinstance(inside, ConstantSchedule) else inside
 
 
 def scheduled(name: str, value: Any, remaining: float) -> float:
@@ -113,6 +174,7 @@ def scheduled(name: str, value: Any, remaining: float) -> float:
     """
     number = float(value(remaining)) if callable(value) else value
     if not 0.0 <= number < float("inf"):
+        check_schedule(name, value)
         raise ValueError(
             f"{name} is a schedule that returned {number} at remaining progress {remaining:.4g} (1 at the start, 0 at the "
             f"end); it must return a finite number of at least 0. Mend the function that was given as {name}."
@@ -120,31 +182,22 @@ def scheduled(name: str, value: Any, remaining: float) -> float:
     return float(number)
 
 
-def check_settings(
-    *,
-    n_steps: Any,
-    batch_size: Any,
-    n_epochs: Any,
-    gamma: Any,
-    gae_lambda: Any,
-    ent_coef: Any,
-    vf_coef: Any,
-    max_grad_norm: Any,
-    target_kl: Any,
-) -> None:
-    """Refuse what cannot be meant; the arguments are those of :class:`rlspo.PPO`.
+def needs_two_rows(policy: nn.Module) -> bool:
+    """Whether layers form statistics of the rows of a minibatch, which one row does not have."""
+    return any(isinstance(layer, nn.BatchNorm1d) for layer in policy.modules())
 
-    :raises TypeError: for something that is no number where one is needed
-    :raises ValueError: for a number out of range, or an unknown choice
+
+def check_rows_suffice(policy: nn.Module, rows: int, what: str) -> None:
     """
-    for name, count in (("n_steps", n_steps), ("batch_size", batch_size), ("n_epochs", n_epochs)):
-        check_count(name, count)
-    for name, fraction in (("gamma", gamma), ("gae_lambda", gae_lambda)):
-        check_fraction(name, fraction)
-    check_number("vf_coef", vf_coef)
-    check_schedule("ent_coef", ent_coef)
-    check_positive("max_grad_norm", max_grad_norm)
-    check_limit("target_kl", target_kl)
+    :param rows: of the smallest minibatch
+    :param what: that it comes of, in words
+    :raises ValueError: for a single row where layers need more
+    """
+    if rows == 1 and needs_two_rows(policy):
+        raise ValueError(
+            f"batch_size is such that {what} has a single row, of which batch normalisation cannot form statistics. Give "
+            "another batch_size."
+        )
 
 
 def check_batch_size(batch_size: int, n_steps: int, n_envs: int) -> None:

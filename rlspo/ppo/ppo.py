@@ -8,10 +8,9 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
-from stable_baselines3.common.utils import FloatSchedule
 
 from rlspo.common.on_policy import OnPolicyAgent
-from rlspo.common.settings import check_positive_schedule, scheduled, setting
+from rlspo.common.settings import as_schedule, check_flag, check_limit_schedule, check_positive_schedule, scheduled, setting
 from rlspo.common.update import Minibatch, Parameters
 from rlspo.policies import (
     ActorCriticCnnPolicy,
@@ -88,8 +87,9 @@ class PPO(OnPolicyAgent):
         "MoeMultiInputPolicy": MoeMultiInputActorCriticPolicy,
     }
 
-    clip_range = setting(check_positive_schedule)
-    clip_range_vf = setting(check_positive_schedule)
+    clip_range = setting(check_positive_schedule, kept_as=as_schedule)
+    clip_range_vf = setting(check_limit_schedule, kept_as=as_schedule)
+    normalize_advantage = setting(check_flag)
 
     def __init__(
         self,
@@ -169,9 +169,8 @@ class PPO(OnPolicyAgent):
     def _setup_model(self) -> None:
         self.policy_class = functional_policy_class(self.policy_class, self.policy_aliases)
         super()._setup_model()
-        self.clip_range = FloatSchedule(self.clip_range)
-        if self.clip_range_vf is not None:
-            self.clip_range_vf = FloatSchedule(self.clip_range_vf)
+        # Where these were given to load, they have been set by nobody yet.
+        self.clip_range, self.clip_range_vf = self.clip_range, self.clip_range_vf
 
     def hyper(self) -> dict[str, float]:
         schedules = {"clip_range": self.clip_range, "clip_range_vf": self.clip_range_vf}

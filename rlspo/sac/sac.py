@@ -19,14 +19,13 @@ from torch import nn
 from rlspo.common.errors import IncompatibleModelError, check_choice, check_count, check_fraction, check_number
 from rlspo.common.off_policy import OffPolicyAgent
 from rlspo.common.precision import PRECISIONS, bfloat16_is_fast
-from rlspo.common.settings import fixed_setting, setting
+from rlspo.common.settings import check_flag, check_rows_suffice, check_steps, check_values, fixed_setting, setting
 from rlspo.sac.moe import MoeSACCnnPolicy, MoeSACMultiInputPolicy, MoeSACPolicy
 from rlspo.sac.policies import SACCnnPolicy, SACMultiInputPolicy, SACPolicy, functional_sac_policy_class
 from rlspo.sac.settings import (
+    check_action_noise,
     check_actions,
     check_ent_coef,
-    check_gradient_steps,
-    check_settings,
     check_target_entropy,
     check_train_freq,
 )
@@ -101,18 +100,19 @@ class SAC(OffPolicyAgent, SB3SAC):
     saved_settings: ClassVar[set[str]] = {"target_entropy", "tau"}
     shown_metric: ClassVar[str] = "train/critic_loss"
 
-    batch_size = setting(check_count)
+    batch_size = setting(check_count, then="check_minibatches")
     tau = setting(check_fraction)
     gamma = setting(check_fraction, then="_tell_buffer")
     learning_starts = setting(check_number)
-    gradient_steps = setting(check_gradient_steps)
+    gradient_steps = setting(check_steps)
+    action_noise = setting(check_action_noise)
     target_update_interval = setting(check_count)
     train_freq = setting(check_train_freq, then="_convert_train_freq")
     ent_coef = setting(check_ent_coef, then="_set_ent_coef")
     target_entropy = setting(check_target_entropy, then="_set_target_entropy")
-    buffer_size = fixed_setting()
-    n_steps = fixed_setting()
-    use_sde = fixed_setting(in_weights=True)
+    buffer_size = fixed_setting(check_count)
+    n_steps = fixed_setting(check_count)
+    use_sde = fixed_setting(check_flag, in_weights=True)
     precision = fixed_setting()
 
     def __init__(
@@ -148,19 +148,23 @@ class SAC(OffPolicyAgent, SB3SAC):
         precision: str = "float32",
         _init_setup_model: bool = True,
     ) -> None:
-        check_settings(
-            buffer_size=buffer_size,
-            learning_starts=learning_starts,
-            batch_size=batch_size,
-            tau=tau,
-            gamma=gamma,
-            train_freq=train_freq,
-            gradient_steps=gradient_steps,
-            n_steps=n_steps,
-            ent_coef=ent_coef,
-            target_update_interval=target_update_interval,
-            target_entropy=target_entropy,
-        )
+        given = {
+            "buffer_size": buffer_size,
+            "learning_starts": learning_starts,
+            "batch_size": batch_size,
+            "tau": tau,
+            "gamma": gamma,
+            "train_freq": train_freq,
+            "gradient_steps": gradient_steps,
+            "action_noise": action_noise,
+            "n_steps": n_steps,
+            "ent_coef": ent_coef,
+            "target_update_interval": target_update_interval,
+            "target_entropy": target_entropy,
+            "use_sde": use_sde,
+            "sde_sample_freq": sde_sample_freq,
+        }
+        check_values(type(self), given)
         self.set_up_compiling(compile)
         self.precision = check_choice("precision", precision, PRECISIONS)
         super().__init__(
@@ -236,6 +240,7 @@ class SAC(OffPolicyAgent, SB3SAC):
         super()._setup_model()
         low = self.precision == "bfloat16" or (self.precision == "auto" and bfloat16_is_fast(self.device))
         self.policy.matmul_dtype = torch.bfloat16 if low else None
+        self.check_minibatches()
         self.update = self._new_update()
 
     def _new_update(self, compiled: bool = False) -> SACUpdate:
@@ -258,6 +263,12 @@ class SAC(OffPolicyAgent, SB3SAC):
         return update
 
     # Settings changed later.
+
+    def check_minibatches(self) -> None:
+        """
+        :raises ValueError: for a single row where layers need more
+        """
+        check_rows_suffice(self.policy, self.batch_size, "a minibatch")
 
     def _tell_buffer(self) -> None:
         buffer: Any = self.replay_buffer

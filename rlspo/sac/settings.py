@@ -5,41 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from gymnasium import spaces
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.type_aliases import TrainFreq
 
-from rlspo.common.errors import check_count, check_fraction, check_number
-
-
-def check_settings(
-    *,
-    buffer_size: Any,
-    learning_starts: Any,
-    batch_size: Any,
-    tau: Any,
-    gamma: Any,
-    train_freq: Any,
-    gradient_steps: Any,
-    n_steps: Any,
-    ent_coef: Any,
-    target_update_interval: Any,
-    target_entropy: Any,
-) -> None:
-    """Refuse what cannot be meant; the arguments are those of :class:`rlspo.SAC`.
-
-    :raises TypeError: for something that is no number where one is needed
-    :raises ValueError: for a number out of range, or an unknown word
-    """
-    check_count("buffer_size", buffer_size)
-    check_count("batch_size", batch_size)
-    check_number("learning_starts", learning_starts)
-    check_fraction("tau", tau)
-    check_fraction("gamma", gamma)
-    check_count("target_update_interval", target_update_interval)
-    check_count("n_steps", n_steps)
-    check_gradient_steps("gradient_steps", gradient_steps)
-    check_train_freq("train_freq", train_freq)
-    check_ent_coef("ent_coef", ent_coef)
-    check_target_entropy("target_entropy", target_entropy)
+from rlspo.common.errors import check_count, check_number
 
 
 def check_actions(space: spaces.Space) -> None:
@@ -52,10 +21,13 @@ def check_actions(space: spaces.Space) -> None:
         raise ValueError(f"SAC takes actions of a Box, and the environment's are {space}.{others}")
 
 
-def check_gradient_steps(name: str, value: Any) -> None:
-    """A number of minibatches, or -1 for as many as steps were collected."""
-    if value not in (-1, 0):
-        check_count(name, value)
+def check_action_noise(name: str, value: Any) -> None:
+    """SB3's, or None."""
+    if value is not None and not isinstance(value, ActionNoise):
+        raise TypeError(
+            f"{name} is {value!r}; it must be None or an ActionNoise, such as "
+            "stable_baselines3.common.noise.NormalActionNoise(mean, sigma)."
+        )
 
 
 def check_ent_coef(name: str, value: Any) -> None:

@@ -6,8 +6,11 @@ All three give particle n, on average, ``N * weights[n]`` copies; they differ in
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
+
+from rlspo.common.errors import check_choice
 
 Tensor = torch.Tensor
 Resampling = Callable[[Tensor, torch.Generator | None], Tensor]
@@ -49,6 +52,11 @@ def _find(cumulated: Tensor, at: Tensor) -> Tensor:
 
 
 RESAMPLING: dict[str, Resampling] = {"multinomial": multinomial, "systematic": systematic, "residual": residual}
+
+
+def check_resampling(name: str, value: Any) -> None:
+    """One of the three, by name."""
+    check_choice(name, value, tuple(RESAMPLING))
 
 
 def effective_sample_size(weights: Tensor) -> Tensor:

@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from rlspo.common.errors import check_choice, check_count, check_fraction, check_number
+from rlspo.common.errors import check_count, check_fraction, check_number
 from rlspo.common.trees import to_tensor, tree_leaves, tree_map
 from rlspo.simulators import Simulator, States
-from rlspo.spo.resampling import RESAMPLING, effective_sample_size
+from rlspo.spo.resampling import RESAMPLING, check_resampling, effective_sample_size
 
 Tensor = torch.Tensor
 #: Observations ``(K, *obs_shape)`` to actions ``(K, *action_shape)``.
@@ -107,11 +107,9 @@ class SearchSettings:
         check_count("depth", self.depth)
         check_number("temperature", self.temperature, positive=True)
         check_fraction("gamma", self.gamma)
-        check_choice("resampling", self.resampling, tuple(RESAMPLING))
-        if self.resample_period is not None:
-            check_count("resample_period", self.resample_period)
-        if self.ess_threshold is not None:
-            check_number("ess_threshold", self.ess_threshold, maximum=1.0, positive=True)
+        check_resampling("resampling", self.resampling)
+        check_period("resample_period", self.resample_period)
+        check_share("ess_threshold", self.ess_threshold)
         if self.resample_period is not None and self.ess_threshold is not None:
             raise ValueError(
                 f"resample_period is {self.resample_period} and ess_threshold {self.ess_threshold}; give one of them "
@@ -132,6 +130,18 @@ class SearchSettings:
         if self.ess_threshold is not None:
             return effective_sample_size(log_weights.softmax(dim=-1)) < self.ess_threshold * self.n_particles
         return None
+
+
+def check_period(name: str, value: Any) -> None:
+    """A number of steps, or None."""
+    if value is not None:
+        check_count(name, value)
+
+
+def check_share(name: str, value: Any) -> None:
+    """A share in (0, 1], or None."""
+    if value is not None:
+        check_number(name, value, maximum=1.0, positive=True)
 
 
 def _by_itself(actions: Tensor) -> Any:

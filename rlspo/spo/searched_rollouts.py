@@ -173,6 +173,10 @@ class SearchedRollouts(OnPolicyAgent):
     def minibatch_size(self) -> int:
         return self.batch_size
 
+    @property
+    def smallest_minibatch(self) -> int:
+        return self.batch_size
+
     def updates_per_rollout(self) -> int:
         return self.gradient_steps
 

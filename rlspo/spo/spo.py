@@ -13,7 +13,7 @@ from stable_baselines3.common.type_aliases import Schedule
 
 from rlspo.common.compilation import stays
 from rlspo.common.errors import check_count, check_fraction, check_number
-from rlspo.common.settings import check_limit, check_positive, fixed_setting, setting
+from rlspo.common.settings import check_flag, check_limit, check_positive, fixed_setting, setting
 from rlspo.common.update import Minibatch, Parameters
 from rlspo.policies.actor_critic import adopted_policy_class
 from rlspo.spo import losses
@@ -26,6 +26,8 @@ from rlspo.spo.policies import (
     SPOMultiInputPolicy,
     SPOPolicy,
 )
+from rlspo.spo.resampling import check_resampling
+from rlspo.spo.search import SearchSettings, check_period, check_share
 from rlspo.spo.searched_rollouts import SearchedRollouts
 from rlspo.spo.temperature import check_divergence, check_temperature, temperature_for
 from rlspo.spo.update import TargetUpdate
@@ -99,17 +101,21 @@ class SPO(SearchedRollouts):
     saved_settings: ClassVar[set[str]] = {"n_particles", "batch_size"}
     coefficients: ClassVar[tuple[str, ...]] = ("vf_coef", "tau")
     gradient_steps = setting(check_count)
-    depth = setting(check_count)
-    temperature = setting(check_temperature)
-    search_kl = setting(check_positive)
+    depth = setting(check_count, then="_check_search")
+    resample_period = setting(check_period, then="_check_search")
+    ess_threshold = setting(check_share, then="_check_search")
+    resampling = setting(check_resampling, then="_check_search")
+    as_published = setting(check_flag, then="_check_search")
+    temperature = setting(check_temperature, then="_check_search")
+    search_kl = setting(check_positive, then="_check_search")
     policy_kl = setting(check_limit, then="_set_bounds")
     spread_kl = setting(check_positive, then="_set_bounds")
     tau = setting(check_fraction)
     n_particles = fixed_setting(check_count)
     replay_rollouts = fixed_setting(check_count)
     root_noise = fixed_setting()
-    root_alpha = fixed_setting()
-    dual_learning_rate = fixed_setting()
+    root_alpha = fixed_setting(check_positive)
+    dual_learning_rate = fixed_setting(check_positive)
 
     def __init__(
         self,
@@ -150,28 +156,22 @@ class SPO(SearchedRollouts):
         precision: str = "float32",
         _init_setup_model: bool = True,
     ) -> None:
-        for name, value in (("dual_learning_rate", dual_learning_rate), ("search_kl", search_kl), ("spread_kl", spread_kl)):
-            check_number(name, value, positive=True)
         if "dual_lr_scale" in (policy_kwargs or {}):
             raise TypeError(
                 "policy_kwargs has 'dual_lr_scale', which SPO sets itself. Give the learning rate of the multipliers as "
                 "SPO(dual_learning_rate=...), such as 1e-2."
             )
-        if policy_kl is not None:
-            check_number("policy_kl", policy_kl, positive=True)
-        check_temperature("temperature", temperature)
-        self.gradient_steps = check_count("gradient_steps", gradient_steps)
-        self.replay_rollouts = check_count("replay_rollouts", replay_rollouts)
-        self.n_particles, self.depth = check_count("n_particles", n_particles), check_count("depth", depth)
+        self.gradient_steps, self.replay_rollouts = gradient_steps, replay_rollouts
+        self.n_particles, self.depth = n_particles, depth
         self.resample_period, self.ess_threshold = resample_period, ess_threshold
-        if temperature == "auto":
-            check_divergence(search_kl, n_particles)
         self.resampling, self.as_published = resampling, as_published
-        self.root_noise, self.root_alpha = root_noise, check_number("root_alpha", root_alpha, positive=True)
+        self.root_noise, self.root_alpha = root_noise, root_alpha
         check_number("root_noise", root_noise, maximum=0.99)
         self.temperature, self.search_kl = temperature, search_kl
+        if temperature == "auto":
+            check_divergence(search_kl, n_particles)
         self.policy_kl, self.spread_kl = policy_kl, spread_kl
-        self.dual_learning_rate, self.tau = dual_learning_rate, check_fraction("tau", tau)
+        self.dual_learning_rate, self.tau = dual_learning_rate, tau
         super().__init__(
             policy,
             env,
@@ -256,6 +256,15 @@ class SPO(SearchedRollouts):
         if highest <= 0.0:
             raise ValueError(f"learning_rate is at most {highest}; the multipliers' rate is in its units. Give more than 0.")
         return highest
+
+    def _check_search(self) -> None:
+        """What goes together, and what does not.
+
+        :raises ValueError: naming what does not
+        """
+        SearchSettings(**self.search_settings())
+        if self.temperature == "auto":
+            check_divergence(self.search_kl, self.n_particles)
 
     def _apply_given(self, given: Mapping[str, Any]) -> None:
         """The file's optimiser has the multipliers' rate in units of the file's learning rate."""

@@ -2,9 +2,12 @@
 
 import copy
 import io
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
@@ -244,14 +247,108 @@ def test_what_an_agent_is_built_for_is_refused(make: Callable[[], Any], name: st
         ("batch_size", 7.5),
         ("clip_range", float("inf")),
         ("learning_rate", -1e-3),
+        ("normalize_advantage", "yes"),
+        ("sde_sample_freq", -7),
+        ("compile", "always"),
+        ("clip_range", None),
+        ("clip_range", -1),
+        ("clip_range", FloatSchedule(-1)),
+        ("clip_range_vf", 0),
+        ("learning_rate", FloatSchedule(float("nan"))),
     ],
 )
-def test_what_cannot_be_meant_is_refused_at_once(name: str, value: Any) -> None:
+def test_what_cannot_be_meant_is_refused_at_once(name: str, value: Any, tmp_path: Path) -> None:
+    """By the constructor, by ``load``, and on the model."""
     model = PPO("MlpPolicy", SpacesEnv(), **SMALL)
     before = getattr(model, name)
-    with pytest.raises((ValueError, TypeError), match=f"^{name} is "):
+    with pytest.raises((ValueError, TypeError), match=f"^{name} is (?!a schedule)"):
         setattr(model, name, value)
     assert getattr(model, name) is before
+    model.save(tmp_path / "model")
+    with pytest.raises((ValueError, TypeError), match=f"^{name} is (?!a schedule)"):
+        PPO.load(tmp_path / "model", **{name: value})
+    with pytest.raises((ValueError, TypeError), match=f"^{name} is (?!a schedule)"):
+        PPO("MlpPolicy", SpacesEnv(), **{**SMALL, name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("resampling", "stratified"),
+        ("resample_period", 0),
+        ("ess_threshold", 1.5),
+        ("ess_threshold", 0.5),
+        ("as_published", "no"),
+        ("search_kl", 9.0),
+    ],
+)
+def test_of_a_search_too(name: str, value: Any) -> None:
+    """Also what does not go with another setting: a share beside a period, more nats than particles reach."""
+    model = spo()
+    before = getattr(model, name)
+    with pytest.raises((ValueError, TypeError), match=rf"{name} (is )?{value!r}"):
+        setattr(model, name, value)
+    assert getattr(model, name) is before
+    model.resample_period, model.ess_threshold = None, 0.5
+
+
+def test_a_clip_range_is_a_schedule_as_in_sb3(tmp_path: Path) -> None:
+    model = PPO("MlpPolicy", SpacesEnv(), **SMALL)
+    model.clip_range, model.clip_range_vf = 0.1, np.float32(0.5)
+    assert (model.clip_range(0.3), model.clip_range_vf(0.3)) == (0.1, 0.5)
+    model.clip_range_vf = None
+    model.learn(32).save(tmp_path / "model")
+    assert PPO.load(tmp_path / "model", clip_range=0.3).clip_range(0.5) == 0.3
+
+
+def test_a_number_in_a_file_is_no_schedule() -> None:
+    model = PPO("MlpPolicy", SpacesEnv(), **SMALL)
+    vars(model)["clip_range"] = FloatSchedule(-1)
+    with pytest.raises(ValueError, match=r"^clip_range is -1\.0; it must be a finite number"):
+        model.learn(32)
+
+
+def test_another_batch_size_warns_as_in_sb3(tmp_path: Path) -> None:
+    model = PPO("MlpPolicy", SpacesEnv(), **SMALL)
+    warns = lambda: pytest.warns(UserWarning, match="truncated mini-batch of size 8")  # noqa: E731
+    with warns():
+        model.batch_size = 12
+    model.batch_size = 16
+    model.save(tmp_path / "model")
+    with warns():
+        PPO.load(tmp_path / "model", batch_size=12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        spo().batch_size = 12
+
+
+class Normalized(nn.Module):
+    """Layers that form statistics of the rows of a minibatch."""
+
+    def __init__(self, space: Any) -> None:
+        super().__init__()
+        self.features_dim = 5
+        self.layers = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(5))
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        return self.layers(observations)
+
+
+@pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
+def test_a_single_row_has_no_statistics() -> None:
+    kwargs: dict[str, Any] = {**SMALL, "policy_kwargs": {"features_extractor_class": Normalized}}
+    refused = r"^batch_size is such that the last minibatch of an epoch has a single row"
+    model = PPO("MlpPolicy", SpacesEnv(), **kwargs)
+    with pytest.raises(ValueError, match=refused):
+        model.batch_size = 31
+    assert model.batch_size == 16
+    with pytest.raises(ValueError, match=refused):
+        PPO("MlpPolicy", SpacesEnv(), **{**kwargs, "batch_size": 31})
+    # Resets may leave a single row, too: it waits for the next epoch.
+    model.learn(32)
+    model.rollout_buffer.data["valid"][:15] = False
+    model.train()
+    assert [len(rows) for rows in model.minibatches()] == [16]
 
 
 class Anneal(BaseCallback):

@@ -121,6 +121,9 @@ def test_what_sb3_reads_once_counts_too(later: dict[str, Any]) -> None:
         ("gradient_steps", -2, "at least 1"),
         ("train_freq", "often", "whole number"),
         ("learning_rate", -1e-3, "at least 0"),
+        ("action_noise", "x", "ActionNoise"),
+        ("sde_sample_freq", -7, "at least 1"),
+        ("compile", "always", "'auto'"),
     ],
 )
 def test_what_cannot_change_is_refused_at_once(name: str, value: Any, message: str) -> None:
