@@ -24,7 +24,7 @@ from rlspo.common.checked_env import CheckedDummyVecEnv, look_into
 from rlspo.common.checkpoints import check_owner, load_checked, read_settings, seal
 from rlspo.common.collector import stack_observations
 from rlspo.common.compilation import should_compile
-from rlspo.common.env_failures import last_step, note_env_failure
+from rlspo.common.env_failures import check_last_step, note_env_failure
 from rlspo.common.errors import DivergedError, InvalidRolloutError, check_finite, check_policy_kwargs, nearest
 from rlspo.common.files import place_for, whole
 from rlspo.common.flat_parameters import check_float32
@@ -35,7 +35,7 @@ from rlspo.common.randomness import Randomness
 from rlspo.common.rollout_buffer import Field, check_rows, observation_fields
 from rlspo.common.settings import check_compile, check_schedule, check_steps, scheduled, setting, shown_settings
 from rlspo.common.spaces import check_action_space, check_image_sizes, check_observation_space
-from rlspo.common.trees import to_tensor, tree_leaves, tree_map
+from rlspo.common.trees import to_tensor, tree_map
 from rlspo.common.trust import safe_objects
 from rlspo.common.vector_env import GymnasiumVecEnv
 from rlspo.common.withheld import building, check_may_learn, keep_withheld, still_withheld
@@ -137,7 +137,7 @@ class Agent(BaseAlgorithm):
                 self.check_policy()
             except Exception as error:
                 note_env_failure(error, self.num_timesteps // self.n_envs, self.left_by_failure)
-                self._check_last_step(error)
+                check_last_step(error, self)
                 refuse_network(error)
                 raise
 
@@ -240,29 +240,6 @@ class Agent(BaseAlgorithm):
         if normalizer is not None and len(normalizer.old_obs):  # it was reset or stepped
             fields = observation_fields(normalizer.venv.observation_space)
             check_rows("The array of observations", normalizer.old_obs, fields, self.n_envs)
-
-    def _check_last_step(self, error: Exception) -> None:
-        """Where an error came of a step of another form than the first one had, say so; the form itself is not looked at in
-        every step.
-
-        :param error: that ended training
-        :raises ValueError: instead of it, naming step and shape
-        """
-        found = last_step(error, self)
-        if found is None:
-            return
-        observations = observation_fields(self.observation_space)
-        try:
-            for name, field in (("new_obs", observations), ("rewards", Field()), ("dones", Field())):
-                what = f"At step {self.num_timesteps // self.n_envs}, the array of {name.replace('new_obs', 'observations')}"
-                if any(not hasattr(leaf, "dtype") for leaf in tree_leaves(found[name])):
-                    raise ValueError(f"{what} is {found[name]!r:.80}; a VecEnv gives NumPy arrays.")
-                check_rows(what, found[name], field, self.n_envs)
-            if len(found["infos"]) != self.n_envs:
-                count = len(found["infos"])
-                raise ValueError(f"{what.rsplit(',', 1)[0]}, there are {count} infos for {self.n_envs} environments.")
-        except ValueError as better:
-            raise better from error
 
     def keep_statistics(self) -> None:
         """Keep those of a VecNormalize, to be put back where a step gives numbers that are not finite."""

@@ -9,6 +9,9 @@ from typing import Any
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+from rlspo.common.rollout_buffer import Field, check_rows, observation_fields
+from rlspo.common.trees import tree_leaves
+
 #: Functions that call the environments in training: of this package, and of SB3's base classes.
 _STEPPING = ("_step_env", "collect_rollouts", "_setup_learn")
 #: Where several environments are called one by one, or answer for one of theirs, and the local variable that counts them.
@@ -47,6 +50,31 @@ def last_step(error: Exception, agent: Any) -> dict[str, Any] | None:
     frames = [frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__)]
     steps = [seen for seen in frames if seen.get("self") is agent and names <= seen.keys()]
     return steps[-1] if steps else None
+
+
+def check_last_step(error: Exception, agent: Any) -> None:
+    """Where an error came of a step of another form than the first one had, say so; the form itself is not looked at in
+    every step.
+
+    :param error: that ended training
+    :param agent: that was learning
+    :raises ValueError: instead of it, naming step and shape
+    """
+    found = last_step(error, agent)
+    if found is None:
+        return
+    observations = observation_fields(agent.observation_space)
+    try:
+        for name, field in (("new_obs", observations), ("rewards", Field()), ("dones", Field())):
+            what = f"At step {agent.num_timesteps // agent.n_envs}, the array of {name.replace('new_obs', 'observations')}"
+            if any(not hasattr(leaf, "dtype") for leaf in tree_leaves(found[name])):
+                raise ValueError(f"{what} is {found[name]!r:.80}; a VecEnv gives NumPy arrays.")
+            check_rows(what, found[name], field, agent.n_envs)
+        if len(found["infos"]) != agent.n_envs:
+            count = len(found["infos"])
+            raise ValueError(f"{what.rsplit(',', 1)[0]}, there are {count} infos for {agent.n_envs} environments.")
+    except ValueError as better:
+        raise better from error
 
 
 def _failing_env_index(frames: list[Any]) -> int | None:
