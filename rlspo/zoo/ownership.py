@@ -14,6 +14,11 @@ import os
 import secrets
 from pathlib import Path
 
+#: Why a run of one's own may be asked for trust.
+NOT_OWN = (
+    "You are asked because this run does not carry your token: it was made by somebody else, on another machine or by an "
+    "earlier version of rlspo, or its config.yml was changed."
+)
 #: In a run folder, beside ``config.yml``.
 TOKEN = "owner.txt"
 _BYTES = 32

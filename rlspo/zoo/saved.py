@@ -27,6 +27,7 @@ from rlspo.zoo.envs import EnvRecipe, check_env_kwargs, find_spec
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.fit import misfit
 from rlspo.zoo.model_files import algo_of, settings_of, steps_of, was_normalised
+from rlspo.zoo.ownership import NOT_OWN
 from rlspo.zoo.parser import Pairs, add_trust, threads, whole_number
 from rlspo.zoo.plan import check_device, evaluation_recipe
 from rlspo.zoo.rl_zoo3 import called_here
@@ -37,11 +38,6 @@ from rlspo.zoo.values import merged
 
 __all__ = ["WRAPPING", "SavedAgent", "add_agent_flags", "agent_from", "checkpoints_of", "find_agent"]
 
-#: Why a run of one's own may be asked for trust.
-NOT_OWN = (
-    "You are asked because this run does not carry your token: it was made by somebody else, on another machine or by an "
-    "earlier version of rlspo, or its config.yml was changed."
-)
 #: Keys of a block that say how an environment is wrapped; with a model file alone, the user gives them.
 WRAPPING = ("env_wrapper", "vec_env_wrapper", "frame_stack", "normalize", "monitor_kwargs")
 
@@ -203,10 +199,7 @@ def find_agent(
         config = RunConfig.read(RunFolder.existing(folder).config)
         of_run |= {"algo": config.algo, "env": config.env, "gym_packages": config.gym_packages}
     if folder is not None and not trust:
-        try:
-            _check_records(folder, of_run if config is None else config.model_dump(), allowed)
-        except UserError as error:
-            raise UserError(f"{str(error).rstrip('.')}. {NOT_OWN}") from error
+        _check_records(folder, of_run if config is None else config.model_dump(), allowed)
     say = merged(of_run, {key: value for key, value in given.items() if value})
     told = settings_of(model_file)
     algo = say.get("algo") or algo_of(told)
@@ -236,19 +229,18 @@ def find_agent(
 
 
 def _check_records(folder: Path, records: Mapping[str, Any], allowed: Allowed) -> None:
-    """Refuse what the records of a run may not name.
-
-    :raises UserError: saying what would have been run
-    """
+    """Refuse what the records of a run may not name, with a :class:`UserError` that says what would have been run."""
     where = f"the records in {folder}"
-    check_agent(str(records["algo"]), f"{where}: algo", allowed)
-    check_env(str(records["env"]), f"{where}: env", allowed)
-    check_packages(list(map(str, records["gym_packages"])), f"{where}: gym_packages", allowed)
-    check_settings({"eval_env_kwargs": records.get("eval_env_kwargs", {})}, where, allowed)
-    check_settings({"env_kwargs": records.get("env_kwargs", {})}, where, allowed)
-    kept = {*WRAPPING, "env_kwargs"}  # evaluation needs nothing else of a block
-    for part in ("settings", "wrapping"):
-        check_settings({key: value for key, value in records.get(part, {}).items() if key in kept}, where, allowed)
+    try:
+        check_agent(str(records["algo"]), f"{where}: algo", allowed)
+        check_env(str(records["env"]), f"{where}: env", allowed)
+        check_packages(list(map(str, records["gym_packages"])), f"{where}: gym_packages", allowed)
+        check_settings({key: records.get(key, {}) for key in ("eval_env_kwargs", "env_kwargs")}, where, allowed)
+        kept = {*WRAPPING, "env_kwargs"}  # evaluation needs nothing else of a block
+        for part in ("settings", "wrapping"):
+            check_settings({key: value for key, value in records.get(part, {}).items() if key in kept}, where, allowed)
+    except UserError as error:
+        raise UserError(f"{str(error).rstrip('.')}. {NOT_OWN}") from error
 
 
 def _find(path: Path, which: str) -> tuple[Path | None, str, Path]:
