@@ -80,8 +80,10 @@ def check_last_step(error: Exception, agent: Any) -> None:
 def _failing_env_index(frames: list[Any]) -> int | None:
     for frame in frames:
         for (function, cls), counter in _COUNTERS.items():
-            if frame.f_code.co_name == function and isinstance(frame.f_locals.get("self"), cls):
-                return int(frame.f_locals[counter]) if counter in frame.f_locals else None
+            # A subclass may call it in a method of the same name, which counts nothing.
+            counts = frame.f_code.co_name == function and isinstance(frame.f_locals.get("self"), cls)
+            if counts and counter in frame.f_locals:
+                return int(frame.f_locals[counter])
     return None
 
 

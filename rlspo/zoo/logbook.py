@@ -12,6 +12,7 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import CSVOutputFormat, HumanOutputFormat, KVWriter, Logger, make_output_format
 
+from rlspo.zoo import display
 from rlspo.zoo.config import RunConfig
 from rlspo.zoo.patience import BestEffort, PatientFile
 from rlspo.zoo.run_folder import RunFolder
@@ -86,8 +87,10 @@ class Logbook:
         self.logger.record("time/total_timesteps", step, exclude="tensorboard")  # as in SB3's own rows
         self.logger.dump(step)  # with the statistics of the last update, which SB3 leaves unwritten
         for output in self._shows:
-            with BestEffort("log"):
+            try:
                 output.finish(exit_code)
+            except Exception as error:  # of a library, or a connection
+                display.note(f"log cut short: {type(error).__name__}: {error}")
         self.logger.close()
 
 

@@ -220,7 +220,7 @@ def test_only_as_much_is_read_as_there_is() -> None:
 
 
 def test_statistics_of_rlspo_come_back() -> None:
-    statistics = BoundedMeanStd(RunningMeanStd(shape=(2,)), "observations")
+    statistics = BoundedMeanStd(shape=(2,))
     statistics.update(np.ones((3, 2)))
     found = safe_pickle.loads(pickle.dumps(statistics))
     assert type(found) is RunningMeanStd and found.count == statistics.count

@@ -359,4 +359,4 @@ def test_help_shows_examples(run, capsys):
     assert exit_info.value.code == 0
     text = capsys.readouterr().out
     assert "rlspo evaluate logs/ppo/CartPole-v1_1 --which best" in text
-    assert "a pickle can run code" in text
+    assert "--trust runs the code in their files" in text

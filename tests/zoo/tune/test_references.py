@@ -90,7 +90,7 @@ def test_what_is_the_same_under_another_name_is_taken_once(task):
     [
         ("default: {mine: {gama: 0.9}}", r"own.references.yml: mine: .*there is no key 'gama'. Did you mean 'gamma'\?"),
         ("default: {mine: {gamma: high}}", "own.references.yml: mine: .*gamma is 'high', but must be a number"),
-        ("default: {1: {}}", "1 cannot name settings"),
+        ("default: {1: {}}", r"must be a mapping from names to values, not \{1: \{\}\}"),
         ("default: {mine: {gamma: .nan}}", "mine holds what is no finite number"),
         ("default: {%s: {}}" % ("a" * 41), "use up to 40 letters and digits"),
         ("default: {mine: 3}", "own.references.yml, block 'default': mine must be a mapping from keys to values, not 3"),
