@@ -34,6 +34,8 @@ class CheckedDummyVecEnv(DummyVecEnv):
         self._looks_left = dict.fromkeys(range(self.num_envs), 2)
         cuts = [(index, CutEpisodes(env)) for index, env in enumerate(self.envs)]
         self._cuts = {index: cut for index, cut in cuts if cut.monitor is not None}
+        if self._cuts:  # for this one alone, so that others pay nothing for it
+            self.step_wait = self._step_and_count  # type: ignore[method-assign]
 
     def reset(self) -> VecEnvObs:
         observations = super().reset()
@@ -41,11 +43,10 @@ class CheckedDummyVecEnv(DummyVecEnv):
             cut.was_reset(None)
         return observations
 
-    def step_wait(self) -> VecEnvStepReturn:
+    def _step_and_count(self) -> VecEnvStepReturn:
         observations, rewards, dones, infos = super().step_wait()
-        if self._cuts:
-            for index in np.flatnonzero(dones):
-                self._cuts[int(index)].was_reset(infos[index])
+        for index in np.flatnonzero(dones):
+            self._cuts[int(index)].was_reset(infos[index])
         return observations, rewards, dones, infos
 
     def _save_obs(self, env_idx: int, obs: Any) -> None:

@@ -8,6 +8,7 @@ parameters, and the optimiser's state, become views of these vectors: ``state_di
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -109,6 +110,8 @@ class FlatParameters(FlatVector):
             )
         super().__init__(trained)
         self._layers = [*module.named_modules()]
+        self._dicts = [part for _, layer in self._layers for part in (layer._modules, layer._parameters)]
+        self._before, self._trainable = self._contents(), [p.requires_grad for p in self.seen]
         self.adam = Adam.of(optimizer)
         self.kind = self._kind()
         self.first_moment = stays(torch.zeros_like(self.values))
@@ -120,6 +123,9 @@ class FlatParameters(FlatVector):
         self.steps = stays(torch.zeros(1, dtype=torch.float64, device=self.values.device))
         #: What was last written to the optimiser's state: a tensor for each parameter, and its value.
         self._published: list[tuple[Tensor, float]] = []
+        #: The optimiser's state as it was then, and where in it each parameter's is.
+        self._entries: list[Any] = []
+        self._places: list[int] = []
         self._gradients: list[Tensor] = []
         #: Whether somebody's hooks are to see, and may change, the gradient of each parameter; as of the last look.
         self.hooked = False
@@ -177,8 +183,26 @@ class FlatParameters(FlatVector):
 
         Replacing a layer, freezing one, ``deepcopy`` and SB3's ``load_from_vector`` all end that.
         """
-        trainable = [parameter for _, parameter in self._in_order(module)]
-        return optimizer is self.optimizer and self.holds_all(trainable) and self._kind() == self.kind
+        if optimizer is not self.optimizer or self._kind() != self.kind:
+            return False
+        if module is self.module and self._is_untouched():
+            return True
+        return self.holds_all([parameter for _, parameter in self._in_order(module)])
+
+    def _contents(self) -> list[Any]:
+        """All layers and parameters below the module, and what the optimiser's groups have."""
+        groups = (group["params"] for group in self.optimizer.param_groups)
+        return [*itertools.chain(*map(dict.values, self._dicts), *groups)]
+
+    def _is_untouched(self) -> bool:
+        """Whether nothing at all was changed: a quick look, since this is asked before every update."""
+        now = self._contents()
+        return (
+            len(now) == len(self._before)
+            and all(map(operator.is_, now, self._before))
+            and [p.requires_grad for p in self.seen] == self._trainable
+            and [p.data_ptr() for p in self.parameters] == self.addresses
+        )
 
     def _kind(self) -> Any:
         """What an update is built for, of the optimiser and its groups."""
@@ -210,11 +234,12 @@ class FlatParameters(FlatVector):
 
     def _state_is_known(self) -> bool:
         """Whether the optimiser's state is what was last written there."""
-        state = self.optimizer.state
-        if not self._published:
+        # This is asked before every update: no parameter is looked up by its slow hash.
+        entries = [*self.optimizer.state.values()]
+        if not self._published or len(entries) != len(self._entries) or not all(map(operator.is_, entries, self._entries)):
             return False
-        for parameter, (first, second), (step, _) in zip(self.parameters, self._moments, self._published, strict=True):
-            entry = state.get(parameter, {})
+        for place, (first, second), (step, _) in zip(self._places, self._moments, self._published, strict=True):
+            entry = entries[place]
             if entry.get("exp_avg") is not first or entry.get("exp_avg_sq") is not second or entry.get("step") is not step:
                 return False
         step, count = self._published[0]
@@ -267,6 +292,9 @@ class FlatParameters(FlatVector):
             step = torch.tensor(count)
             self.optimizer.state[parameter].update(step=step, exp_avg=first, exp_avg_sq=second)
             self._published.append((step, count))
+        self._entries = [*self.optimizer.state.values()]
+        numbers = {id(entry): number for number, entry in enumerate(self._entries)}
+        self._places = [numbers[id(self.optimizer.state[parameter])] for parameter in self.parameters]
 
     # Gradients, for those who look at them.
 

@@ -34,7 +34,7 @@ from rlspo.common.settings import (
     setting,
 )
 from rlspo.common.trees import tree_map
-from rlspo.common.vector_env import only_reset
+from rlspo.common.vector_env import ONLY_RESET, only_reset
 
 Tensor = torch.Tensor
 SelfAgent = TypeVar("SelfAgent", bound="OnPolicyAgent")
@@ -229,10 +229,10 @@ class OnPolicyAgent(OnPolicyLearner):
                 fields |= {"values": acted_values, "log_probs": acted_log_probs}
             buffer.add(**fields, **more_fields)
             for index, info in enumerate(infos):
-                if only_reset(info):
+                if ONLY_RESET in info and only_reset(info):
                     buffer.data["valid"][n_steps, index] = False
             # Copies, because a VecEnv may write its next step into the same arrays.
-            self._last_obs = observations = tree_map(np.array, new_obs)
+            self._last_obs = observations = new_obs.copy() if isinstance(new_obs, np.ndarray) else tree_map(np.array, new_obs)
             self._last_episode_starts = episode_starts = np.array(dones)
 
         try:

@@ -332,10 +332,11 @@ class SAC(OffPolicyAgent, SB3SAC):
             self.update.show_gradients(before)
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        sums = torch.stack([part.values.sum() for part in self.update.parts.values()])
-        *means, finite = torch.cat([torch.stack(reports).mean(dim=0), sums.isfinite().all().reshape(1)]).tolist()
+        *means, weights = torch.stack(reports).mean(dim=0).tolist()
         found = dict(zip(self.update.stat_names, means, strict=True))
-        if not finite or not all(math.isfinite(found[name]) for name in found if "loss" in name or name == "ent_coef"):
+        if not math.isfinite(weights) or not all(
+            math.isfinite(found[name]) for name in found if "loss" in name or name == "ent_coef"
+        ):
             self._stop(f"at update {self._n_updates}", found)
         self.update.last_good.trust()
         for name, value in found.items():

@@ -157,7 +157,8 @@ class SACUpdate(Compilable):
         :param hyper: scalars ``learning_rate``, ``gamma``, ``tau`` (0: leave the targets alone) and ``ent_coef`` where that
             is fixed, ``target_entropy`` (nats) where it is learned
         :param noise: see :class:`Transitions`
-        :return: statistics in the order of ``stat_names``, left on the device so that nothing waits for them
+        :return: statistics in the order of ``stat_names`` and the sum of all weights, left on the device so that nothing waits
+            for them
         """
         states = {name: (part.values, part.first_moment, part.second_moment, part.steps) for name, part in self.parts.items()}
         with torch.no_grad():
@@ -183,7 +184,9 @@ class SACUpdate(Compilable):
             still = self.target_statistics.read()
             following = {name: self._online(statistics, name, still[name]) for name in still}
             self.target_statistics.write(following, where=hyper["tau"] > 0)
-        return torch.cat([value.detach().reshape(1).to(torch.float32) for value in stats.values()])
+        # No sum of numbers is finite where one of them is not.
+        weights = torch.stack([values.sum() for values, *_ in new_states.values()]).sum()
+        return torch.cat([value.detach().reshape(1).to(torch.float32) for value in (*stats.values(), weights)])
 
     def _new_states(
         self,
