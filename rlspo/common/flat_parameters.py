@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
+from rlspo.common.adam import Adam
 from rlspo.common.compilation import stays
 
 Tensor = torch.Tensor
@@ -38,12 +38,6 @@ def own_storage(view: Tensor) -> Tensor:
     """The same memory as ``view``, as a tensor that knows of no more: pickled, copied or saved, it is as large as itself and
     not as the vector that it was cut from."""
     return torch.from_dlpack(view)
-
-
-def step_hooks(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether somebody is to be called before or after the steps of ``optimizer``, or of all."""
-    own = (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
-    return any((*own, _global_optimizer_pre_hooks, _global_optimizer_post_hooks))
 
 
 class FlatVector:
@@ -337,92 +331,3 @@ class FlatParameters(FlatVector):
                     hook(parameter)
                 made[name] = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         return made
-
-
-class Adam:
-    """Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019) as a function without side effects.
-
-    The numbers of the optimiser's groups (``betas``, ``eps``, ``weight_decay``) are kept in tensors, so that a change needs no
-    compiling.
-
-    :param optimizer: one whose :meth:`kind` is not None
-    """
-
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        kind = self.kind(optimizer)
-        assert kind is not None
-        self.decoupled, self.decays = kind
-        device = optimizer.param_groups[0]["params"][0].device
-        self.betas = stays(torch.zeros(2, dtype=torch.float64, device=device))
-        self.numbers = stays(torch.zeros(5, device=device))
-        self._read: Any = None
-        self.read(optimizer)
-
-    @property
-    def adds_decay(self) -> bool:
-        """Whether a decay of the values is part of the gradient that the moments see."""
-        return self.decays and not self.decoupled
-
-    @staticmethod
-    def kind(optimizer: torch.optim.Optimizer) -> tuple[bool, bool] | None:
-        """Whether the values themselves decay (AdamW) and whether anything does; None where it is another method, or hooks
-        wait for its steps."""
-        if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW) or step_hooks(optimizer):
-            return None
-        alike = ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize")
-        group, *others = optimizer.param_groups
-        if any(other[key] != group[key] for other in others for key in alike):
-            return None
-        if group["amsgrad"] or group["maximize"] or isinstance(group["lr"], Tensor):
-            return None
-        decoupled = group.get("decoupled_weight_decay", isinstance(optimizer, torch.optim.AdamW))
-        return bool(decoupled), group["weight_decay"] != 0
-
-    @classmethod
-    def of(cls, optimizer: torch.optim.Optimizer) -> Adam | None:
-        """The function that does what ``optimizer`` does, or None where it is another method."""
-        return None if cls.kind(optimizer) is None else cls(optimizer)
-
-    def read(self, optimizer: torch.optim.Optimizer) -> None:
-        """Take over the numbers in the optimiser's groups."""
-        group = optimizer.param_groups[0]
-        given = (*group["betas"], group["eps"], group["weight_decay"])
-        if given == self._read:
-            return
-        beta1, beta2, eps, weight_decay = given
-        self.betas.copy_(torch.tensor([beta1, beta2], dtype=torch.float64))
-        self.numbers.copy_(torch.tensor([1 - beta1, beta2, 1 - beta2, eps, weight_decay]))
-        self._read = given
-
-    def step(
-        self,
-        values: Tensor,
-        gradient: Tensor,
-        first_moment: Tensor,
-        second_moment: Tensor,
-        steps: Tensor,
-        rate: Tensor,
-        scales: Tensor | float = 1.0,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The new values, first moment, second moment and step count, at learning rate ``rate * scales``."""
-        beta1, beta2 = self.betas.unbind()
-        new1, keep2, new2, eps, weight_decay = self.numbers.unbind()
-        if self.adds_decay:
-            gradient = gradient + weight_decay * values
-        elif self.decays:
-            values = values * (1 - rate * scales * weight_decay)
-        steps = steps + 1
-        first_moment = first_moment + new1 * (gradient - first_moment)
-        second_moment = keep2 * second_moment + new2 * gradient * gradient
-        step_size = (rate / (1 - beta1**steps)).to(values.dtype)
-        correction = torch.sqrt(1 - beta2**steps).to(values.dtype)
-        values = values - step_size * scales * first_moment / (second_moment.sqrt() / correction + eps)
-        return values, first_moment, second_moment, steps
-
-    def gradient(self, before: Tensor, after: Tensor, values: Tensor | None) -> Tensor:
-        """The gradient that took the first moment from ``before`` to ``after``.
-
-        :param values: from before the step, where :attr:`adds_decay`
-        """
-        gradient = before + (after - before) / self.numbers[0]
-        return gradient if values is None else gradient - self.numbers[4] * values

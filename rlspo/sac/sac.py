@@ -28,6 +28,7 @@ from rlspo.sac.settings import (
     check_ent_coef,
     check_target_entropy,
     check_train_freq,
+    ent_coef_cannot_change,
 )
 from rlspo.sac.update import Parameters, SACUpdate, Transitions
 
@@ -282,13 +283,13 @@ class SAC(OffPolicyAgent, SB3SAC):
         attributes = super()._given(given, replaced, stored, device)
         before, after = stored["ent_coef"], {**replaced, **given}.get("ent_coef", stored["ent_coef"])
         if after != before and (isinstance(before, str) or isinstance(after, str)):
-            raise IncompatibleModelError(_cannot_change(after, learned=isinstance(before, str)))
+            raise IncompatibleModelError(ent_coef_cannot_change(after, learned=isinstance(before, str)))
         return attributes
 
     def _set_ent_coef(self) -> None:
         """A fixed coefficient may be another one."""
         if self.ent_coef_optimizer is not None or isinstance(self.ent_coef, str):
-            raise ValueError(_cannot_change(self.ent_coef, learned=self.ent_coef_optimizer is not None))
+            raise ValueError(ent_coef_cannot_change(self.ent_coef, learned=self.ent_coef_optimizer is not None))
         self.ent_coef_tensor = torch.tensor(float(self.ent_coef), device=self.device)
 
     def _set_target_entropy(self) -> None:
@@ -389,15 +390,6 @@ class SAC(OffPolicyAgent, SB3SAC):
         super().set_parameters(load_path_or_dict, exact_match, device)
         self.update.adopt_optimizer_state()
         self.update.last_good.forget()
-
-
-def _cannot_change(value: Any, learned: bool) -> str:
-    """Why a coefficient cannot become another one, and what to do."""
-    return (
-        f"ent_coef cannot change to {value!r}: it {'is learned' if learned else 'is fixed'} since this SAC was made, and only "
-        f"a fixed number can become another. Make a new agent, new = SAC(..., ent_coef={value!r}), and give it the weights: "
-        "new.policy.load_state_dict(model.policy.state_dict()). To put a learned one elsewhere, set model.log_ent_coef.data."
-    )
 
 
 def _as_parameter(log_ent_coef: Any, optimizer: torch.optim.Optimizer) -> nn.Parameter:

@@ -68,3 +68,12 @@ def _number(word: str) -> float | str:
         return float(word)
     except ValueError:
         return f"auto_{word}"
+
+
+def ent_coef_cannot_change(value: Any, learned: bool) -> str:
+    """Why a coefficient cannot become another one, and what to do."""
+    return (
+        f"ent_coef cannot change to {value!r}: it {'is learned' if learned else 'is fixed'} since this SAC was made, and only "
+        f"a fixed number can become another. Make a new agent, new = SAC(..., ent_coef={value!r}), and give it the weights: "
+        "new.policy.load_state_dict(model.policy.state_dict()). To put a learned one elsewhere, set model.log_ent_coef.data."
+    )

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from rlspo.common.adam import step_hooks
 from rlspo.common.compilation import Compilable
-from rlspo.common.flat_parameters import FlatParameters, FlatVector, step_hooks
+from rlspo.common.flat_parameters import FlatParameters, FlatVector
 from rlspo.common.last_good import LastGood
 from rlspo.common.running_statistics import Recording, RunningStatistics, statistic_names
 from rlspo.common.trees import tree_map

@@ -25,9 +25,19 @@ def run(work: Callable[[list[str]], int], argv: Sequence[str] | None, after_stop
     """
     stop = StopSignal()
     stop.patient = False
+    return guarded(lambda: work(list(sys.argv[1:] if argv is None else argv)), stop, after_stop)
+
+
+def guarded(work: Callable[[], int], stop: StopSignal, after_stop: str = "") -> int:
+    """Do the work of a command, and say in a line why it ended before it was done.
+
+    :param stop: catches signals meanwhile
+    :param after_stop: see :func:`run`
+    :return: exit code, as of :func:`run`
+    """
     with patient_streams(), stop:
         try:
-            return work(list(sys.argv[1:] if argv is None else argv))
+            return work()
         except UserError as error:
             display.error(str(error))
             return USER_ERROR

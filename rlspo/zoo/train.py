@@ -21,12 +21,11 @@ from rlspo.zoo import display, ownership, replay_memory, rl_zoo3, summary, track
 from rlspo.zoo.allowed import Allowed
 from rlspo.zoo.arguments import parse
 from rlspo.zoo.callbacks import Evaluate, SaveBetweenRollouts, Status, StopWhenAsked, save_somewhere
-from rlspo.zoo.command import DISK_FULL, DONE, FAILED, USER_ERROR
+from rlspo.zoo.command import DONE, FAILED, guarded
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.fit import fitted_spaces
 from rlspo.zoo.logbook import Logbook
 from rlspo.zoo.model_files import checked_statistics
-from rlspo.zoo.patience import patient_streams
 from rlspo.zoo.plan import Plan, evaluation_recipe, make_plan, usual_eval_freq
 from rlspo.zoo.run_folder import RunFolder, command_line
 from rlspo.zoo.run_models import folder_of
@@ -48,20 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if argv is None else argv)
     stop = StopSignal()
-    with patient_streams(), stop:
-        try:
-            return train(parse(given), command_line(given), stop)
-        except UserError as error:
-            display.error(str(error))
-            return USER_ERROR
-        except OSError as error:
-            if error.errno not in DISK_FULL:
-                raise
-            display.error(f"the disk is full: {error}")
-            return FAILED
-        except Stopped:
-            display.note(f"Stopped by {stop.name}.")
-            return stop.exit_code
+    return guarded(lambda: train(parse(given), command_line(given), stop), stop)
 
 
 def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:

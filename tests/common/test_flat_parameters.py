@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from rlspo.common.flat_parameters import Adam, FlatParameters
+from rlspo.common.adam import Adam
+from rlspo.common.flat_parameters import FlatParameters
 
 Tensor = torch.Tensor
 
