@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rlspo import ARPO, PPO, SAC
 from rlspo.common.errors import UnsupportedNetworkError
+from tests.rollouts import give_rollout
 from tests.spaces import SpacesEnv
 
 SMALL: dict[str, Any] = {"n_steps": 32, "batch_size": 16, "n_epochs": 2, "seed": 1, "device": "cpu", "learning_rate": 1e-2}
@@ -80,11 +81,7 @@ def one_update(extractor: type) -> tuple[Any, Any]:
     theirs.policy.load_state_dict(ours.policy.state_dict())
     ours.learn(32)
     theirs._setup_learn(32)
-    buffer = theirs.rollout_buffer
-    for name, column in ours.rollout_buffer.data.items():
-        if hasattr(buffer, name):
-            getattr(buffer, name)[:] = column.reshape(getattr(buffer, name).shape)
-    buffer.full, buffer.generator_ready = True, False
+    give_rollout(ours, theirs)
     theirs.train()
     return ours, theirs
 

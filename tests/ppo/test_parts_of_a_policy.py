@@ -10,6 +10,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 
 from rlspo import PDPPO, PPO, SAC, SPO
+from tests.rollouts import give_rollout
 from tests.spaces import SpacesEnv
 
 SMALL: dict[str, Any] = {"n_steps": 32, "batch_size": 32, "n_epochs": 3, "seed": 1, "device": "cpu", "learning_rate": 1e-2}
@@ -83,12 +84,7 @@ def test_one_update_on_the_same_rollout_is_that_of_sb3() -> None:
     theirs.policy.load_state_dict(ours.policy.state_dict())
     ours.learn(32)
     theirs._setup_learn(32)
-    buffer = theirs.rollout_buffer
-    for name, column in ours.rollout_buffer.data.items():
-        if hasattr(buffer, name):
-            getattr(buffer, name)[:] = column.reshape(getattr(buffer, name).shape)
-    buffer.log_probs[:] = ours.rollout_buffer.data["log_probs"]
-    buffer.full, buffer.generator_ready = True, False
+    give_rollout(ours, theirs)
     theirs.train()
     for (name, got), expected in zip(ours.policy.named_parameters(), theirs.policy.parameters(), strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5, msg=name)
