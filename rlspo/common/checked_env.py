@@ -1,18 +1,30 @@
-"""SB3's ``DummyVecEnv``, which looks at what environments give before it copies it into its own arrays."""
+"""SB3's ``DummyVecEnv``, which looks at what environments give before it copies it into its own arrays, and copies faster."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+from stable_baselines3.common.vec_env.util import dict_to_obs
 
 from rlspo.common.cut_episodes import CutEpisodes
 from rlspo.common.rollout_buffer import check_rows, observation_fields
 from rlspo.common.trees import tree_map
+
+#: What most infos are made of: nothing that could change later.
+_UNCHANGING = frozenset({bool, int, float, str, bytes, NoneType, *(np.dtype(code).type for code in "?bBhHiIlLqQefdg")})
+
+
+def copy_of(info: Any) -> Any:
+    """``copy.deepcopy(info)``, without a look into numbers and strings: a third of what a step of a small task costs."""
+    if type(info) is not dict:
+        return copy.deepcopy(info)
+    return {key: value if type(value) in _UNCHANGING else copy.deepcopy(value) for key, value in info.items()}
 
 
 class CheckedDummyVecEnv(DummyVecEnv):
@@ -34,8 +46,20 @@ class CheckedDummyVecEnv(DummyVecEnv):
         self._looks_left = dict.fromkeys(range(self.num_envs), 2)
         cuts = [(index, CutEpisodes(env)) for index, env in enumerate(self.envs)]
         self._cuts = {index: cut for index, cut in cuts if cut.monitor is not None}
-        if self._cuts:  # for this one alone, so that others pay nothing for it
-            self.step_wait = self._step_and_count  # type: ignore[method-assign]
+
+    def step_wait(self) -> VecEnvStepReturn:
+        for env_idx, env in enumerate(self.envs):
+            observation, reward, terminated, truncated, info = env.step(self.actions[env_idx])
+            self.buf_rews[env_idx], self.buf_dones[env_idx] = reward, terminated or truncated
+            info["TimeLimit.truncated"] = truncated and not terminated
+            if terminated or truncated:
+                info["terminal_observation"] = observation
+                observation, self.reset_infos[env_idx] = env.reset()
+                if env_idx in self._cuts:
+                    self._cuts[env_idx].was_reset(info)
+            self.buf_infos[env_idx] = info
+            self._save_obs(env_idx, observation)
+        return self._obs_from_buf(), self.buf_rews.copy(), self.buf_dones.copy(), [copy_of(info) for info in self.buf_infos]
 
     def reset(self) -> VecEnvObs:
         observations = super().reset()
@@ -43,11 +67,8 @@ class CheckedDummyVecEnv(DummyVecEnv):
             cut.was_reset(None)
         return observations
 
-    def _step_and_count(self) -> VecEnvStepReturn:
-        observations, rewards, dones, infos = super().step_wait()
-        for index in np.flatnonzero(dones):
-            self._cuts[int(index)].was_reset(infos[index])
-        return observations, rewards, dones, infos
+    def _obs_from_buf(self) -> VecEnvObs:
+        return dict_to_obs(self.observation_space, {key: rows.copy() for key, rows in self.buf_obs.items()})
 
     def _save_obs(self, env_idx: int, obs: Any) -> None:
         if self._looks_left[env_idx]:

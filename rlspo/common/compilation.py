@@ -6,7 +6,7 @@ import functools
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -81,7 +81,9 @@ class CompiledOrEager:
             return self.function(*arguments)
 
 
-def compile_whole(function: Callable[..., Any], device: torch.device, or_eager: bool = False) -> Callable[..., Any]:
+def compile_whole(
+    function: Callable[..., Any], device: torch.device, or_eager: bool = False, held: Collection[torch.Tensor] = ()
+) -> Callable[..., Any]:
     """Compile ``function`` as one graph of static shapes.
 
     What a call of a small network costs is the way into it. On the CPU the wrapper is C++, too; on CUDA all kernels are one
@@ -90,8 +92,12 @@ def compile_whole(function: Callable[..., Any], device: torch.device, or_eager: 
     :param function: compiled at its first call
     :param device: of its tensors
     :param or_eager: where compilation fails (no working compiler, no Python headers), say so and go on eagerly
+    :param held: tensors of which the caller itself makes sure, before each call, that they are where they were; torch does
+        not ask again
     """
     options: dict[str, Any] = {"cpp_wrapper": True} if device.type == "cpu" else {"triton.cudagraphs": True}
+    known = {id(tensor) for tensor in held}
+    options["guard_filter_fn"] = lambda guards: [id(guard.value) not in known for guard in guards]
     # Isolated: torch counts compilations per line of code, and many agents may live in one process.
     compiler: Callable[..., Any] = torch.compile
     compiled = compiler(function, fullgraph=True, dynamic=False, options=options, isolate_recompiles=True)
@@ -110,6 +116,10 @@ class Compilable:
         """What is called, and compiled as a whole."""
         raise TypeError(f"{type(self).__name__} names no function.")
 
+    def held(self) -> Collection[torch.Tensor]:
+        """Tensors that are known to be unchanged at each call; see :func:`compile_whole`."""
+        return ()
+
     def use_compiled(self, compiled: bool, or_eager: bool = False) -> None:
         """Choose the path.
 
@@ -118,7 +128,7 @@ class Compilable:
         """
         self.asked_to_compile, self._or_eager = compiled, or_eager
         function = self.pure_function()
-        self._function = compile_whole(function, self.device, or_eager) if compiled else function
+        self._function = compile_whole(function, self.device, or_eager, self.held()) if compiled else function
 
     def use_size(self, rows: int) -> None:
         """Minibatches have so many rows from now on. Others, the last ones of an epoch, take the eager path, so that one

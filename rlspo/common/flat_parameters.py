@@ -17,6 +17,7 @@ from torch import nn
 
 from rlspo.common.adam import Adam
 from rlspo.common.compilation import stays
+from rlspo.common.module_contents import ModuleContents
 
 Tensor = torch.Tensor
 
@@ -103,9 +104,8 @@ class FlatParameters(FlatVector):
                 "policy's and unfrozen. Make it of parameters of the policy, and leave requires_grad of some of them True."
             )
         super().__init__(trained)
-        self._layers = [*module.named_modules()]
-        self._dicts = [part for _, layer in self._layers for part in (layer._modules, layer._parameters)]
-        self._before, self._trainable = self._contents(), [p.requires_grad for p in self.seen]
+        self._contents, self._groups = ModuleContents(module), self._grouped()
+        self._trainable = [p.requires_grad for p in self.seen]
         self.adam = Adam.of(optimizer)
         self.kind = self._kind()
         self.first_moment = stays(torch.zeros_like(self.values))
@@ -183,19 +183,18 @@ class FlatParameters(FlatVector):
             return True
         return self.holds_all([parameter for _, parameter in self._in_order(module)])
 
-    def _contents(self) -> list[Any]:
-        """All layers and parameters below the module, and what the optimiser's groups have."""
-        groups = (group["params"] for group in self.optimizer.param_groups)
-        return [*itertools.chain(*map(dict.values, self._dicts), *groups)]
+    def _grouped(self) -> list[nn.Parameter]:
+        """What the optimiser's groups have."""
+        return [*itertools.chain(*(group["params"] for group in self.optimizer.param_groups))]
 
     def _is_untouched(self) -> bool:
         """Whether nothing at all was changed: a quick look, since this is asked before every update."""
-        now = self._contents()
+        grouped = self._grouped()
         return (
-            len(now) == len(self._before)
-            and all(map(operator.is_, now, self._before))
+            self._contents.are_same()
+            and len(grouped) == len(self._groups)
+            and all(map(operator.is_, grouped, self._groups))
             and [p.requires_grad for p in self.seen] == self._trainable
-            and [p.data_ptr() for p in self.parameters] == self.addresses
         )
 
     def _kind(self) -> Any:
@@ -212,7 +211,7 @@ class FlatParameters(FlatVector):
         :raises ValueError: for hooks that would not be called
         """
         self.hooked = any(p._backward_hooks or p._post_accumulate_grad_hooks for p in self.parameters)
-        for name, layer in self._layers:
+        for name, layer in self._contents.layers:
             if layer._backward_hooks or layer._backward_pre_hooks:
                 raise ValueError(
                     f"The layer {name} has hooks on its backward pass, which a functional gradient does not call. Remove them "

@@ -173,7 +173,7 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
                 for number, indices in enumerate(torch.as_tensor(np.concatenate(rows), device=self.device).split(sizes), 1):
                     if (epoch + 1, number) == (self.n_epochs, len(sizes)):
                         before = update.flat.before_step()
-                    reports.append(update(data, indices, hyper, self._all_noise(len(indices))))
+                    reports.append(update(data, indices, hyper, self._all_noise(indices.shape[0])))
                     if len(reports) == 1:
                         after_the_first.enter_context(update.unchanged())
                 self._n_updates += 1

@@ -152,7 +152,7 @@ class Update(Compilable):
         if not self.stat_names:
             self._look_at_loss(gather(data, indices, hyper, noise))
         flat = self.flat
-        function = self.pure_function() if flat.hooked else self.function_for(len(indices))
+        function = self.pure_function() if flat.hooked else self.function_for(indices.shape[0])
         with torch.no_grad():
             if flat.adam:
                 state = (flat.values, flat.first_moment, flat.second_moment, flat.steps, self.active)

@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.policies import BaseModel
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.sac import policies as sb3
 from torch import nn
 
 from rlspo.policies.distributions import SquashedGaussian
-from rlspo.policies.functional import Functional, Parameters
+from rlspo.policies.functional import Functional, Parameters, switch_mode
 from rlspo.policies.preprocessing import Preprocessing
 from rlspo.policies.written_for_sb3 import adopted, check_consistent, own_methods
 
@@ -44,6 +45,15 @@ class SACPolicy(Functional, sb3.SACPolicy):
             return torch.tanh(mean + kind.get_noise(latent))
         distribution = self.distribution_of(inputs)
         return distribution.mode() if deterministic else distribution.sample(self.generator)
+
+    def set_training_mode(self, mode: bool) -> None:
+        """As SB3's, of actor and critics; target critics stay in evaluation mode."""
+        for part in (self.actor, self.critic):
+            if type(part).set_training_mode is BaseModel.set_training_mode:
+                switch_mode(part, mode)
+            else:
+                part.set_training_mode(mode)
+        self.training = mode
 
     def make_functional(self) -> None:
         """As :class:`~rlspo.policies.functional.Functional`'s.

@@ -14,6 +14,7 @@ from rlspo.common.adam import step_hooks
 from rlspo.common.compilation import Compilable
 from rlspo.common.flat_parameters import FlatParameters, FlatVector
 from rlspo.common.last_good import LastGood
+from rlspo.common.module_contents import ModuleContents
 from rlspo.common.running_statistics import Recording, RunningStatistics, statistic_names
 from rlspo.common.trees import tree_map
 
@@ -86,7 +87,9 @@ class SACUpdate(Compilable):
         self.parts: dict[str, FlatParameters] = {
             name: FlatParameters(module, self.optimizers[name], until_now.get(name)) for name, module in modules.items()
         }
+        self.rates = {name: part.rates() for name, part in self.parts.items()}
         self.target = FlatVector([*_named("critic_target", policy.critic_target).named_parameters()])
+        self._target_critics, self._target_contents = policy.critic_target, ModuleContents(policy.critic_target)
         self.statistics = RunningStatistics(policy, policy.statistic_names)
         self.target_statistics = RunningStatistics(
             policy,
@@ -118,13 +121,18 @@ class SACUpdate(Compilable):
         """A whole step."""
         return self._step
 
+    def held(self) -> list[Tensor]:
+        """The policy's parameters, of which :meth:`holds` makes sure."""
+        return [*itertools.chain(self.target.parameters, *(part.parameters for part in self.parts.values()))]
+
     def holds(self) -> bool:
         """Whether the policy's parameters still are where this update writes to."""
         parts = (part.holds(self.modules[name], self.optimizers[name]) for name, part in self.parts.items())
         same = self.optimizers["actor"] is self.policy.actor.optimizer
         same &= self.optimizers["critic"] is self.policy.critic.optimizer
         same &= self.statistics.held_by(self.policy) and self.target_statistics.held_by(self.policy)
-        return same and all(parts) and self.target.holds_all([*self.policy.critic_target.parameters()])
+        same &= self._target_critics is self.policy.critic_target and self._target_contents.are_same()
+        return same and all(parts)
 
     def refresh(self) -> None:
         """Take over what was changed on the optimisers since the last step."""
@@ -249,7 +257,7 @@ class SACUpdate(Compilable):
         assert part.adam is not None
         if part.hooked and self.stat_names:  # before that, no step is taken
             gradient = part.through_hooks(gradient)
-        return part.adam.step(values, part.flatten(gradient), first, second, steps, rate, part.rates())
+        return part.adam.step(values, part.flatten(gradient), first, second, steps, rate, self.rates[name])
 
     @staticmethod
     def _online(parameters: Parameters, target_name: str, otherwise: Tensor) -> Tensor:
