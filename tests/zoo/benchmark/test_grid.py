@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from rlspo.zoo.arguments import parse
 from rlspo.zoo.benchmark.evaluations import Attack, Natural
 from rlspo.zoo.benchmark.grid import read_grid
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.plan import evaluation_recipe, make_plan
+from rlspo.zoo.train.arguments import parse
+from rlspo.zoo.train.plan import evaluation_recipe, make_plan
 from tests.zoo.benchmark.tiny_grids import TINY, cells_of, write_grid
 
 
