@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from rlspo.policies.moe.routing import gate_statistics
-from rlspo.zoo.experts.command import play
+from rlspo.zoo.experts.map import play
 from rlspo.zoo.runs.saved_agent import find_agent
 
 ROOT = Path(__file__).resolve().parents[1]

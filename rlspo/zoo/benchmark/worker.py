@@ -25,7 +25,7 @@ from rlspo.zoo.config.allowed import Allowed
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.runs.folder import RunFolder, command_line
 from rlspo.zoo.runs.saved_agent import find_agent
-from rlspo.zoo.train import command as train
+from rlspo.zoo.train import training
 from rlspo.zoo.train.arguments import parse
 
 
@@ -58,7 +58,7 @@ def main() -> int:
     folder = CellFolder(job.folder)
     own: tuple[Path, ...] = ()
     if not folder.record.is_file():
-        code = train.main([*job.command, "--run-folder", str(folder.run)])
+        code = training.run([*job.command, "--run-folder", str(folder.run)])
         if code != DONE:
             return code
         own = (folder.run,)

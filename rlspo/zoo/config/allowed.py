@@ -17,8 +17,8 @@ from typing import Any
 
 from rlspo.common.registry import agent_packages, is_module_name
 from rlspo.zoo.config import literals
+from rlspo.zoo.config.ownership import owned
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.runs.ownership import owned
 
 #: ``--trust`` without a module: everything that the files of this call hold.
 ALL = "*"

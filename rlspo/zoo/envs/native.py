@@ -17,8 +17,8 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from rlspo.common.vector_env import GymnasiumVecEnv
 from rlspo.simulators import Layer
 from rlspo.zoo.config.signatures import signature_of
+from rlspo.zoo.envs.patient_monitor import patient
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.runs.monitor import patient
 
 #: Argument of environments that put wrappers around each copy themselves.
 _WRAPPERS = "env_wrappers"

@@ -23,7 +23,8 @@ from rlspo.zoo.config.atomic import check_place
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.evaluate.evaluation import SEED, SIDE_BY_SIDE, Evaluation, Searched, evaluate, summary_of
 from rlspo.zoo.evaluate.searching import add_search_flags, budget_from
-from rlspo.zoo.runs.saved_agent import SavedAgent, add_agent_flags, agent_from
+from rlspo.zoo.runs.agent_flags import add_agent_flags, agent_from
+from rlspo.zoo.runs.saved_agent import SavedAgent
 
 __all__ = ["Evaluation", "evaluate", "main"]
 

@@ -9,33 +9,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import gymnasium as gym
 import numpy as np
-from stable_baselines3.common.monitor import Monitor, ResultsWriter
 
 from rlspo.zoo.cli import terminal
-from rlspo.zoo.cli.patience import PatientFile
 from rlspo.zoo.config import yaml_io
 from rlspo.zoo.errors import UserError
 
 _NAME = re.compile(r"(\d+\.)?monitor\.csv")
-
-
-def be_patient(env: gym.Env) -> None:
-    """Let a ``Monitor`` with a file wait where it cannot write, rather than end the training."""
-    if isinstance(env, Monitor) and env.results_writer is not None:
-        patient(env.results_writer)
-
-
-def patient(writer: ResultsWriter) -> ResultsWriter:
-    """Let a writer of episodes keep what it cannot write now."""
-    writer.file_handler.close()
-    file: Any = PatientFile(Path(writer.file_handler.name))
-    writer.file_handler = file
-    writer.logger = csv.DictWriter(file, fieldnames=writer.logger.fieldnames)
-    return writer
 
 
 @dataclass(frozen=True)

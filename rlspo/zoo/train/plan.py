@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
@@ -23,10 +21,10 @@ from rlspo.zoo.config import yaml_io
 from rlspo.zoo.config.action_noise import action_noise
 from rlspo.zoo.config.allowed import Allowed, check_settings, import_trusted
 from rlspo.zoo.config.convert import merged, plain
+from rlspo.zoo.config.device import check_device
 from rlspo.zoo.config.hyperparams import COMMAND_LINE, agent_defaults, find_file, other_versions, resolve
 from rlspo.zoo.config.schema import RunConfig, Seeds, Settings, Source
-from rlspo.zoo.envs.env_kwargs import overlaid
-from rlspo.zoo.envs.recipe import EnvRecipe, check_env_kwargs, families, find_spec, layers
+from rlspo.zoo.envs.recipe import EnvRecipe, check_env_kwargs, evaluation_recipe, families, find_spec, layers, recipe_of
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.runs.model_files import settings_of
 from rlspo.zoo.runs.models import check_whole
@@ -65,16 +63,6 @@ class Plan:
         if noise is not None:
             others["action_noise"] = noise
         return self.cls(self.policy, env, **others, **self.agent_arguments)
-
-
-def evaluation_recipe(config: RunConfig) -> EnvRecipe:
-    """How the environments that judge a run's agent are built: as for training, with ``eval_env_kwargs`` on top.
-
-    Each is one of its own, with a seed of its own, so that agents trained one way and the other meet the same episodes.
-    """
-    env_kwargs = overlaid(config.env, config.gym_packages, config.settings.env_kwargs, config.eval_env_kwargs)
-    recipe = _recipe(config, env_kwargs, "config")
-    return replace(recipe, vec_env="dummy") if recipe.vec_env == "native" else recipe
 
 
 def usual_eval_freq(cls: type[BaseAlgorithm]) -> int:
@@ -127,7 +115,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         device=args.device,
     )
     where = found.where("")
-    recipe = _recipe(config, found.settings.env_kwargs, where)
+    recipe = recipe_of(config, found.settings.env_kwargs, where)
     recipe.probe()
     if args.eval_env_kwargs:
         evaluation_recipe(config).probe()
@@ -139,17 +127,6 @@ def make_plan(args: argparse.Namespace) -> Plan:
         recipe=recipe,
         callbacks=_callbacks(found.settings, where),
         warnings=_warnings(file, found.block, spec),
-    )
-
-
-def _recipe(config: RunConfig, env_kwargs: Mapping[str, Any], where: str) -> EnvRecipe:
-    return EnvRecipe.from_settings(
-        config.settings,
-        config.env,
-        where,
-        env_kwargs=dict(env_kwargs),
-        gym_packages=tuple(config.gym_packages),
-        vec_env=config.vec_env,
     )
 
 
@@ -185,20 +162,6 @@ def _overrides(args: argparse.Namespace) -> dict[str, tuple[Any, str]]:
     if args.n_timesteps is not None:
         changes["n_timesteps"] = (args.n_timesteps, "-n")
     return changes
-
-
-def check_device(name: str) -> None:
-    """Refuse a device that this machine does not have; SB3 would silently take the CPU.
-
-    :raises UserError: with what PyTorch says
-    """
-    if name == "auto":
-        return
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"--device: {name!r} cannot be used here: {reason}. Try 'auto' or 'cpu'.") from error
 
 
 def _check_trained_agent(args: argparse.Namespace) -> None:

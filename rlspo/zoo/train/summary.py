@@ -16,13 +16,13 @@ from rlspo.zoo.cli.patience import BestEffort
 from rlspo.zoo.cli.signals import TimeIsUp, time_limit
 from rlspo.zoo.config.atomic import write_text
 from rlspo.zoo.config.schema import RunConfig
+from rlspo.zoo.envs.recipe import evaluation_recipe
 from rlspo.zoo.evaluate.attack_report import INNER_STEPS, Report, judge, radius
 from rlspo.zoo.runs.evaluation_log import DamagedFile, read_evaluations
 from rlspo.zoo.runs.folder import RunFolder
 from rlspo.zoo.train import learning_curve
 from rlspo.zoo.train.logbook import Logbook
 from rlspo.zoo.train.phases import PhaseTimes, Stopwatch
-from rlspo.zoo.train.plan import evaluation_recipe
 from rlspo.zoo.video import render
 
 _LONGEST_REPORT = 1800.0  # seconds; as long as the training, where that took longer

@@ -18,10 +18,11 @@ from rlspo.attacks import attacked_evaluation
 from rlspo.attacks.evaluation import play
 from rlspo.zoo.config.allowed import Allowed, check_settings
 from rlspo.zoo.config.convert import merged
+from rlspo.zoo.envs.recipe import evaluation_recipe
 from rlspo.zoo.evaluate.acting import Actor, own_randomness
 from rlspo.zoo.evaluate.attack_report import INNER_STEPS, radius
 from rlspo.zoo.evaluate.statistics import iqm
-from rlspo.zoo.train.plan import evaluation_recipe, make_plan
+from rlspo.zoo.train.plan import make_plan
 
 _SIDE_BY_SIDE = 10  # environments of an evaluation
 

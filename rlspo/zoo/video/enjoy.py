@@ -22,14 +22,15 @@ from rlspo.zoo.errors import UserError
 from rlspo.zoo.evaluate.acting import Actor, own_randomness
 from rlspo.zoo.evaluate.play import Episode, steps_of
 from rlspo.zoo.evaluate.searching import Budget, SearchingActor, actor_for, add_search_flags, budget_from, in_this_process
-from rlspo.zoo.experts.command import check_mixture
-from rlspo.zoo.runs.saved_agent import SavedAgent, add_agent_flags, agent_from
+from rlspo.zoo.experts.mixture import check_mixture
+from rlspo.zoo.runs.agent_flags import add_agent_flags, agent_from
+from rlspo.zoo.runs.saved_agent import SavedAgent
 from rlspo.zoo.video.pace import Pace
-from rlspo.zoo.video.record import add_acting_flags, default_file, write_film
 from rlspo.zoo.video.render import FilmingFailed, bar
 from rlspo.zoo.video.scene import render_modes
 from rlspo.zoo.video.screen import no_screen
 from rlspo.zoo.video.spec import Film
+from rlspo.zoo.video.writing import add_acting_flags, default_file, write_film
 
 _EPISODES = 3
 

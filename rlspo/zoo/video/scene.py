@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from rlspo.zoo.envs.recipe import find_spec
 from rlspo.zoo.evaluate.play import Episode, steps_of
 from rlspo.zoo.evaluate.searching import actor_for
-from rlspo.zoo.experts.command import check_mixture, expert_colours
+from rlspo.zoo.experts.mixture import check_mixture, expert_colours
 from rlspo.zoo.runs.saved_agent import SavedAgent
 from rlspo.zoo.video.camera import Camera, Look, NoPictures
 from rlspo.zoo.video.layout import View

@@ -21,13 +21,13 @@ from rlspo.zoo.benchmark import command as benchmark_command
 from rlspo.zoo.benchmark import worker
 from rlspo.zoo.benchmark.jobs import CellFolder
 from rlspo.zoo.benchmark.worker import Job
+from rlspo.zoo.config import ownership
 from rlspo.zoo.config.allowed import Allowed, check_agent, check_env, check_packages, check_settings
 from rlspo.zoo.config.convert import imported
 from rlspo.zoo.envs.recipe import layers, register
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.evaluate import command as evaluate
 from rlspo.zoo.plot import command as plot_command
-from rlspo.zoo.runs import ownership
 from rlspo.zoo.train import command as train
 from rlspo.zoo.train.arguments import parse
 from rlspo.zoo.tune import command as tune_command

@@ -9,7 +9,8 @@ from PIL import Image
 
 from rlspo import SAC
 from rlspo.zoo.experts import command as experts
-from rlspo.zoo.experts.command import Steps, draw, expert_colours, principal
+from rlspo.zoo.experts.map import Steps, draw, principal
+from rlspo.zoo.experts.mixture import expert_colours
 from rlspo.zoo.video import enjoy, record
 from rlspo.zoo.video.layout import Layout, View
 

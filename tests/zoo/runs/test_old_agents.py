@@ -13,7 +13,6 @@ import stable_baselines3
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
-from tests.zoo.runs.test_saved_agent import named
 
 from rlspo.common.agent import load_model
 from rlspo.zoo.errors import UserError
@@ -22,6 +21,7 @@ from rlspo.zoo.runs.compatibility import misfit
 from rlspo.zoo.runs.saved_agent import find_agent
 from rlspo.zoo.train.command import main
 from tests.zoo import old_agents
+from tests.zoo.runs.test_saved_agent import named
 
 OFF = {"buffer_size": 50, "learning_starts": 5, "batch_size": 4, "policy_kwargs": {"net_arch": [4]}}
 ON = {"n_steps": 8, "batch_size": 8}

@@ -19,8 +19,9 @@ import rlspo
 from rlspo.zoo.cli.parser import Parser
 from rlspo.zoo.config.allowed import ALL, Allowed
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.runs.agent_flags import add_agent_flags, agent_from
 from rlspo.zoo.runs.model_files import algo_of, settings_of
-from rlspo.zoo.runs.saved_agent import add_agent_flags, agent_from, checkpoints_of, find_agent
+from rlspo.zoo.runs.saved_agent import checkpoints_of, find_agent
 
 RUN = Path("logs/ppo/Ledger-v0_1")
 WORLD = {"gym_packages": ["zoo_worlds"]}

@@ -363,7 +363,7 @@ def test_a_class_has_no_policy_of_its_own_accord(train):
 
 
 def test_signal_before_training_leaves_nothing(train, monkeypatch):
-    monkeypatch.setattr("rlspo.zoo.train.command._build", lambda *args: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr("rlspo.zoo.train.training._build", lambda *args: signal.raise_signal(signal.SIGTERM))
     code, _, errors = train()
     assert (code, "Stopped by SIGTERM" in errors) == (143, True)
     assert not Path("logs").exists()

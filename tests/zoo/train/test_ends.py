@@ -20,8 +20,7 @@ from rlspo.zoo.runs.evaluation_log import DamagedFile, read_evaluations
 from rlspo.zoo.runs.folder import RunFolder, read_status
 from rlspo.zoo.runs.models import checkpoints_of, choose_model, existing_file
 from rlspo.zoo.runs.saved_agent import find_agent
-from rlspo.zoo.train import callbacks, summary
-from rlspo.zoo.train import command as training
+from rlspo.zoo.train import callbacks, summary, training
 from rlspo.zoo.train.callbacks import Evaluate, save_model
 from rlspo.zoo.video import render
 from tests.zoo.conftest import SMALL
