@@ -6,8 +6,8 @@ import contextlib
 import functools
 import importlib
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,8 @@ from rlspo.common.randomness import fresh_state, restore_globals
 from rlspo.common.registry import is_module_name
 from rlspo.zoo.config.allowed import check_kind
 from rlspo.zoo.config.convert import arguments, imported
-from rlspo.zoo.config.schema import Pieces, RunConfig, Settings
+from rlspo.zoo.config.schema import Pieces, Settings
 from rlspo.zoo.config.signatures import check_names, signature_of
-from rlspo.zoo.envs.env_kwargs import overlaid
 from rlspo.zoo.envs.native import check_native, make_native
 from rlspo.zoo.envs.patient_monitor import be_patient
 from rlspo.zoo.envs.processes import ProcessVecEnv
@@ -299,28 +298,3 @@ class EnvRecipe:
             renderer = os.environ.get("MUJOCO_GL")
             hint = f"\nMUJOCO_GL is set to {renderer!r}; unset it if that renderer is not there." if renderer else ""
             raise UserError(f"--env {self.env_id} cannot be made{given}. {text}{hint}") from error
-
-
-def evaluation_recipe(config: RunConfig) -> EnvRecipe:
-    """How the environments that judge a run's agent are built: as for training, with ``eval_env_kwargs`` on top.
-
-    Each is one of its own, with a seed of its own, so that agents trained one way and the other meet the same episodes.
-    """
-    env_kwargs = overlaid(config.env, config.gym_packages, config.settings.env_kwargs, config.eval_env_kwargs)
-    recipe = recipe_of(config, env_kwargs, "config")
-    return replace(recipe, vec_env="dummy") if recipe.vec_env == "native" else recipe
-
-
-def recipe_of(config: RunConfig, env_kwargs: Mapping[str, Any], where: str) -> EnvRecipe:
-    """How the environments of a run are built, with ``env_kwargs`` in place of its own.
-
-    :param where: where the settings stand, for messages
-    """
-    return EnvRecipe.from_settings(
-        config.settings,
-        config.env,
-        where,
-        env_kwargs=dict(env_kwargs),
-        gym_packages=tuple(config.gym_packages),
-        vec_env=config.vec_env,
-    )

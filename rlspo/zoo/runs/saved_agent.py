@@ -24,7 +24,8 @@ from rlspo.zoo.config.device import check_device
 from rlspo.zoo.config.ownership import NOT_OWN
 from rlspo.zoo.config.schema import RunConfig, Settings
 from rlspo.zoo.envs.env_kwargs import overlaid
-from rlspo.zoo.envs.recipe import EnvRecipe, check_env_kwargs, evaluation_recipe, find_spec
+from rlspo.zoo.envs.of_run import evaluation_recipe
+from rlspo.zoo.envs.recipe import EnvRecipe, check_env_kwargs, find_spec
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.runs import rl_zoo3
 from rlspo.zoo.runs.compatibility import misfit

@@ -24,7 +24,8 @@ from rlspo.zoo.config.convert import merged, plain
 from rlspo.zoo.config.device import check_device
 from rlspo.zoo.config.hyperparams import COMMAND_LINE, agent_defaults, find_file, other_versions, resolve
 from rlspo.zoo.config.schema import RunConfig, Seeds, Settings, Source
-from rlspo.zoo.envs.recipe import EnvRecipe, check_env_kwargs, evaluation_recipe, families, find_spec, layers, recipe_of
+from rlspo.zoo.envs.of_run import evaluation_recipe, recipe_of
+from rlspo.zoo.envs.recipe import EnvRecipe, check_env_kwargs, families, find_spec, layers
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.runs.model_files import settings_of
 from rlspo.zoo.runs.models import check_whole

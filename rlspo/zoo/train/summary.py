@@ -16,7 +16,7 @@ from rlspo.zoo.cli.patience import BestEffort
 from rlspo.zoo.cli.signals import TimeIsUp, time_limit
 from rlspo.zoo.config.atomic import write_text
 from rlspo.zoo.config.schema import RunConfig
-from rlspo.zoo.envs.recipe import evaluation_recipe
+from rlspo.zoo.envs.of_run import evaluation_recipe
 from rlspo.zoo.evaluate.attack_report import INNER_STEPS, Report, judge, radius
 from rlspo.zoo.runs.evaluation_log import DamagedFile, read_evaluations
 from rlspo.zoo.runs.folder import RunFolder

@@ -21,7 +21,7 @@ from rlspo.zoo.cli.exit_codes import DONE, FAILED, guarded
 from rlspo.zoo.cli.signals import Stopped, StopSignal, TimeIsUp, time_limit
 from rlspo.zoo.config import ownership
 from rlspo.zoo.config.allowed import Allowed
-from rlspo.zoo.envs.recipe import evaluation_recipe
+from rlspo.zoo.envs.of_run import evaluation_recipe
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.runs import replay_memory, rl_zoo3
 from rlspo.zoo.runs.compatibility import fitted_spaces

@@ -18,7 +18,7 @@ from rlspo.attacks import attacked_evaluation
 from rlspo.attacks.evaluation import play
 from rlspo.zoo.config.allowed import Allowed, check_settings
 from rlspo.zoo.config.convert import merged
-from rlspo.zoo.envs.recipe import evaluation_recipe
+from rlspo.zoo.envs.of_run import evaluation_recipe
 from rlspo.zoo.evaluate.acting import Actor, own_randomness
 from rlspo.zoo.evaluate.attack_report import INNER_STEPS, radius
 from rlspo.zoo.evaluate.statistics import iqm

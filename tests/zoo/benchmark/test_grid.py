@@ -5,7 +5,7 @@ import pytest
 
 from rlspo.zoo.benchmark.evaluations import Attack, Natural
 from rlspo.zoo.benchmark.grid import read_grid
-from rlspo.zoo.envs.recipe import evaluation_recipe
+from rlspo.zoo.envs.of_run import evaluation_recipe
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.train.arguments import parse
 from rlspo.zoo.train.plan import make_plan
