@@ -93,9 +93,9 @@ def flags_of(command: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
 def test_flags_exist(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     named = flags_after_commands(text) | flags_in_columns(text)
-    commands = {command for command, _ in named}
-    assert commands <= commands.COMMANDS.keys()
-    existing = {(command, flag) for command in commands for flag in flags_of(command, capsys)}
+    mentioned = {command for command, _ in named}
+    assert mentioned <= commands.COMMANDS.keys()
+    existing = {(command, flag) for command in mentioned for flag in flags_of(command, capsys)}
     assert sorted(named - existing) == []
 
 

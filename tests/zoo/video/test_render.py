@@ -194,7 +194,7 @@ def test_ctrl_c_ends_the_process_and_leaves_nothing(lamp, workplace):
     script = """
 import signal, sys
 from pathlib import Path
-from rlspo.zoo import video
+from rlspo.zoo.video import render
 from rlspo.zoo.video.spec import Film
 from rlspo.zoo.runs.saved_agent import find_agent
 
@@ -207,10 +207,10 @@ def bar(title):
             signal.raise_signal(signal.SIGINT)
     return contextlib.nullcontext(progressed)
 
-video.bar = bar
+render.bar = bar
 agent = find_agent("logs/ppo/Lamp-v0_1", env_kwargs={"length": 10**6})
 try:
-    video.shoot(Film((agent,), Path("film.mp4"), 0, steps=10**6))
+    render.shoot(Film((agent,), Path("film.mp4"), 0, steps=10**6))
 except KeyboardInterrupt:
     print("stopped")
 """
