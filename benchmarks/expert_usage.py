@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from rlspo.policies.moe.routing import gate_statistics
-from rlspo.zoo.experts import play
-from rlspo.zoo.saved import find_agent
+from rlspo.zoo.experts.map import play
+from rlspo.zoo.runs.saved_agent import find_agent
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "docs" / "_results" / "expert_usage.md"

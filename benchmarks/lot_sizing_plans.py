@@ -22,7 +22,7 @@ import torch
 import rlspo  # noqa: F401  (registers the worlds)
 from rlspo.envs.lot_sizing import load_instance
 from rlspo.envs.lot_sizing.rules import RollingHorizon, Rule, StaticAssignment
-from rlspo.zoo.saved import find_agent
+from rlspo.zoo.runs.saved_agent import find_agent
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = ROOT / "zoo" / "results" / "lot_sizing" / "plans.csv"

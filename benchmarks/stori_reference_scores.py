@@ -31,7 +31,7 @@ from stori_results import CELLS, GAMES, RESULTS
 
 import rlspo  # noqa: F401  registers the environments
 from rlspo.envs.profiles import Profile, read_profile
-from rlspo.zoo.files import write_text
+from rlspo.zoo.config.atomic import write_text
 
 FOLDER = RESULTS / "stori_reference"
 POLICIES = ("random", "noop")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from rlspo.common.errors import did_you_mean
-from rlspo.zoo.statistics import interval, mean
+from rlspo.zoo.evaluate.statistics import interval, mean
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "zoo" / "results"

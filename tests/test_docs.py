@@ -10,7 +10,7 @@ import pytest
 
 from rlspo.envs.profiles import read_profile
 from rlspo.envs.stori.tables import effects_of
-from rlspo.zoo import cli
+from rlspo.zoo.cli import commands
 
 ROOT = Path(__file__).parent.parent
 #: What makes an example short: nothing else in it is changed.
@@ -84,7 +84,7 @@ def flags_in_columns(text: str) -> set[tuple[str, str]]:
 def flags_of(command: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
     """All flags that the help of a command lists."""
     with pytest.raises(SystemExit):
-        cli.main([command, "--help"])
+        commands.main([command, "--help"])
     listed = re.findall(r"^  (-.+?)(?:  |$)", capsys.readouterr().out, flags=re.MULTILINE)
     return {flag for line in listed for flag in flags_in(line.replace(",", " "))}
 
@@ -93,9 +93,9 @@ def flags_of(command: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
 def test_flags_exist(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     named = flags_after_commands(text) | flags_in_columns(text)
-    commands = {command for command, _ in named}
-    assert commands <= cli.COMMANDS.keys()
-    existing = {(command, flag) for command in commands for flag in flags_of(command, capsys)}
+    mentioned = {command for command, _ in named}
+    assert mentioned <= commands.COMMANDS.keys()
+    existing = {(command, flag) for command in mentioned for flag in flags_of(command, capsys)}
     assert sorted(named - existing) == []
 
 
@@ -117,7 +117,7 @@ rlspo tune --algo ppo -params gamma:-1
 """
     assert flags_in_columns(page) == {("train", "-n"), ("train", "--steps"), ("train", "-o")}
     expected = {("plot", "--kind"), ("record", "-x"), ("tune", "--algo"), ("tune", "-params")}
-    assert flags_after_commands(page) - {(command, "--help") for command in cli.COMMANDS} == expected
+    assert flags_after_commands(page) - {(command, "--help") for command in commands.COMMANDS} == expected
 
 
 def rows_of_games(text: str) -> dict[tuple[str, str], str]:

@@ -13,8 +13,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 import rlspo
 from rlspo.attacks.evaluation import play
 from rlspo.common.checked_env import CheckedDummyVecEnv
-from rlspo.zoo import evaluate, train
-from rlspo.zoo.processes import Telling
+from rlspo.zoo.envs.processes import Telling
+from rlspo.zoo.evaluate import command as evaluate
+from rlspo.zoo.train import command as train
 
 
 class Counting(gym.Env):

@@ -21,8 +21,8 @@ from rlspo.common.normalizers import BoundedMeanStd, bound
 from rlspo.common.outliers import without_outliers
 from rlspo.common.reward_scaling import RewardScaler
 from rlspo.policies.preprocessing import RunningNormalizer
-from rlspo.zoo.config import Settings
-from rlspo.zoo.envs import EnvRecipe
+from rlspo.zoo.config.schema import Settings
+from rlspo.zoo.envs.recipe import EnvRecipe
 
 ABSURD = [1e20, -1e30, np.nan, np.inf]
 random = np.random.default_rng(0)

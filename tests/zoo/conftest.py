@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rlspo.zoo.train import main
+from rlspo.zoo.train.command import main
 
 #: Imported by the environments' processes alone, which find its neighbours.
 collect_ignore = ["end_worlds.py"]

@@ -22,12 +22,13 @@ import yaml
 from stable_baselines3.common.env_util import make_vec_env
 
 from rlspo import SAC
-from rlspo.zoo import evaluate, train
-from rlspo.zoo.arguments import parse
 from rlspo.zoo.benchmark import command as benchmark_command
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.plan import make_plan
+from rlspo.zoo.evaluate import command as evaluate
 from rlspo.zoo.plot import sources
+from rlspo.zoo.train import command as train
+from rlspo.zoo.train.arguments import parse
+from rlspo.zoo.train.plan import make_plan
 from rlspo.zoo.tune import command as tune_command
 from tests.zoo.benchmark.tiny_grids import cells_of, fake
 from tests.zoo.mutations import mutate_bytes, mutate_model, mutate_text

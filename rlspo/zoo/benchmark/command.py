@@ -12,19 +12,20 @@ from typing import Any
 import yaml
 
 from rlspo.common.errors import printable
-from rlspo.zoo import command, display, yaml_io
-from rlspo.zoo.allowed import Allowed, import_trusted
-from rlspo.zoo.benchmark import results, summing_up
-from rlspo.zoo.benchmark.cells import Cell
+from rlspo.zoo.benchmark import report, results
 from rlspo.zoo.benchmark.grid import Grid, read_grid, write_grid
+from rlspo.zoo.benchmark.jobs import Cell
+from rlspo.zoo.benchmark.live_view import watching
 from rlspo.zoo.benchmark.planning import Planned, plan_cells
 from rlspo.zoo.benchmark.progress import Progress
 from rlspo.zoo.benchmark.runner import Runner, only_one
-from rlspo.zoo.benchmark.table import watching
-from rlspo.zoo.command import DONE, FAILED
+from rlspo.zoo.cli import exit_codes, terminal
+from rlspo.zoo.cli.exit_codes import DONE, FAILED
+from rlspo.zoo.cli.parser import Parser, add_trust, positive
+from rlspo.zoo.config import yaml_io
+from rlspo.zoo.config.allowed import Allowed, import_trusted
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.parser import Parser, add_trust, positive
-from rlspo.zoo.recorded import DamagedFile
+from rlspo.zoo.runs.evaluation_log import DamagedFile
 
 _DESCRIPTION = """\
 Train and judge every agent of a grid on every environment with every seed, and compare them.
@@ -95,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     :param argv: the arguments; None for those of this process
     :return: exit code: 0 all done, 1 some cells failed, 2 a mistake in what was given, 130 and 143 after signals
     """
-    return command.run(_benchmark, argv)
+    return exit_codes.run(_benchmark, argv)
 
 
 def _benchmark(arguments: list[str]) -> int:
@@ -177,7 +178,7 @@ def _clear_stale(cells: Sequence[Cell]) -> None:
         try:
             record = cell.record()
         except DamagedFile as error:
-            display.note(f"{error} The cell is done again.")
+            terminal.note(f"{error} The cell is done again.")
             cell.folder.clear()
             continue
         if record is None:
@@ -190,7 +191,7 @@ def _clear_stale(cells: Sequence[Cell]) -> None:
                 done = cell.evaluation(name)
                 again = done is not None and bool(cell.evaluation_changes(name, done))
             except DamagedFile as error:
-                display.note(f"{error} The evaluation is done again.")
+                terminal.note(f"{error} The evaluation is done again.")
                 again = True
             if again:
                 cell.folder.evaluation(name).unlink()
@@ -218,9 +219,9 @@ def _dry_run(cells: Sequence[Cell], as_json: bool) -> int:
         return DONE
     for cell, standing in rows:
         more = f" (without {', '.join(standing.missing)})" if standing.word == "trained" else ""
-        display.out().print(printable(f"{cell.key:<40} {standing.word}{more}"), markup=False)
+        terminal.out().print(printable(f"{cell.key:<40} {standing.word}{more}"), markup=False)
     steps = sum(cell.n_timesteps for cell, standing in rows if not standing.trained)
-    display.out().print(f"{len(rows)} cells, {sum(s.complete for _, s in rows)} done; {steps:,} steps to train")
+    terminal.out().print(f"{len(rows)} cells, {sum(s.complete for _, s in rows)} done; {steps:,} steps to train")
     return DONE
 
 
@@ -244,14 +245,14 @@ def _run(planned: Planned, chosen: Sequence[Cell], args: argparse.Namespace, loc
             missing.append(cell)
     if missing:
         for title, text in planned.warnings:
-            display.warning(title, text)
+            terminal.warning(title, text)
         with watching(planned.cells, missing, progress, args.jobs) as watcher:
             Runner(missing, progress, watcher, lock, args.device).run(args.jobs)
     failed = {key: each.reason for key, each in progress.items() if each.state == "failed"}
     for key, reason in failed.items():
-        display.error(f"{key} failed: {reason}")
+        terminal.error(f"{key} failed: {reason}")
     if failed:
-        display.note(f"{len(failed)} of {len(chosen)} cells failed; the same command tries them again.")
+        terminal.note(f"{len(failed)} of {len(chosen)} cells failed; the same command tries them again.")
     return failed
 
 
@@ -265,19 +266,19 @@ def _report(grid: Grid, cells: Sequence[Cell], folder: Path, args: argparse.Name
     for key, standing in standings.items():
         if standing.damaged and key not in failed:
             failed = {**failed, key: " ".join(standing.damaged)}
-            display.error(f"{key} is left out. {failed[key]} To do it again: --redo")
+            terminal.error(f"{key} is left out. {failed[key]} To do it again: --redo")
     if not complete:
-        display.note(f"{folder}: no cell is done yet, so there is nothing to report.")
+        terminal.note(f"{folder}: no cell is done yet, so there is nothing to report.")
         if args.json:
             counts = {"complete": 0, "total": len(cells)}
             print(json.dumps({"grid": grid.name, "cells": counts, "envs": {}, "failed": failed}, indent=2))
         return FAILED
     write_grid(grid, args.grid, folder)
-    summary = summing_up.write(grid, complete, len(cells), folder)
+    summary = report.write(grid, complete, len(cells), folder)
     if args.export is not None:
         results.export(grid, args.grid, folder, args.export)
     if args.json:
         print(json.dumps({**summary, "failed": failed}, indent=2))
     else:
-        summing_up.show(summary, folder)
+        report.show(summary, folder)
     return FAILED if failed else DONE

@@ -14,12 +14,12 @@ from gymnasium import spaces
 from pydantic import BaseModel, ConfigDict, Field
 
 from rlspo.policies import functional_policy_class
-from rlspo.zoo import evaluation
-from rlspo.zoo.env_kwargs import overlaid
+from rlspo.zoo.config.hyperparams import policy_class
+from rlspo.zoo.envs.env_kwargs import overlaid
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.hyperparams import policy_class
-from rlspo.zoo.plan import Plan
-from rlspo.zoo.saved import SavedAgent
+from rlspo.zoo.evaluate import evaluation
+from rlspo.zoo.runs.saved_agent import SavedAgent
+from rlspo.zoo.train.plan import Plan
 
 
 class Evaluation(BaseModel, ABC):

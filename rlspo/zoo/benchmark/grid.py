@@ -11,12 +11,12 @@ from annotated_types import Ge, Gt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rlspo.common.errors import did_you_mean
-from rlspo.zoo import yaml_io
 from rlspo.zoo.benchmark.evaluations import KINDS, Evaluation, Natural, kind_of
+from rlspo.zoo.config import yaml_io
+from rlspo.zoo.config.atomic import whole, write_text
+from rlspo.zoo.config.convert import merged
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.files import whole, write_text
-from rlspo.zoo.values import merged
-from rlspo.zoo.worst import WORST
+from rlspo.zoo.evaluate.worst import WORST
 
 #: Names become folders.
 _NAME = re.compile(r"\w[\w.+-]*")

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlspo.zoo.allowed import Allowed, check_agent, check_env, check_packages, check_settings, check_words
-from rlspo.zoo.arguments import parse
-from rlspo.zoo.benchmark.cells import Cell, CellFolder
 from rlspo.zoo.benchmark.grid import Grid, folder_name
-from rlspo.zoo.config import Seeds, Settings
+from rlspo.zoo.benchmark.jobs import Cell, CellFolder
+from rlspo.zoo.config.allowed import Allowed, check_agent, check_env, check_packages, check_settings, check_words
+from rlspo.zoo.config.convert import merged, plain
+from rlspo.zoo.config.hyperparams import agent_defaults
+from rlspo.zoo.config.schema import Seeds, Settings
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.hyperparams import agent_defaults
-from rlspo.zoo.plan import Plan, make_plan
-from rlspo.zoo.values import merged, plain
+from rlspo.zoo.train.arguments import parse
+from rlspo.zoo.train.plan import Plan, make_plan
 
 #: What of a run's record does not change its result: where values come from, and the machine.
 _NOT_FINGERPRINTED = {"source", "vec_env", "device", "trained_agent", "steps_before"}

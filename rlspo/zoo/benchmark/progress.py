@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from rlspo.zoo.benchmark.cells import Cell, read_json
-from rlspo.zoo.recorded import DamagedFile
-from rlspo.zoo.run_folder import RunFolder
+from rlspo.zoo.benchmark.jobs import Cell, read_json
+from rlspo.zoo.runs.evaluation_log import DamagedFile
+from rlspo.zoo.runs.folder import RunFolder
 
 
 @dataclass

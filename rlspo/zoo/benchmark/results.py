@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from rlspo.zoo import display
-from rlspo.zoo.benchmark.cells import Cell, write_json
 from rlspo.zoo.benchmark.grid import Grid, write_grid
+from rlspo.zoo.benchmark.jobs import Cell, write_json
+from rlspo.zoo.cli import terminal
+from rlspo.zoo.config.atomic import write_text
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.files import write_text
-from rlspo.zoo.monitor import read_episodes
-from rlspo.zoo.recorded import DamagedFile, read_evaluations
-from rlspo.zoo.run_folder import RunFolder
-from rlspo.zoo.statistics import area_under_curve, iqm
+from rlspo.zoo.evaluate.statistics import area_under_curve, iqm
+from rlspo.zoo.runs.evaluation_log import DamagedFile, read_evaluations
+from rlspo.zoo.runs.folder import RunFolder
+from rlspo.zoo.runs.monitor import read_episodes
 
 #: What is worth keeping beside the grid file: small, without models and logs.
 FILES = ("results.csv", "curves.csv", "episodes.json", "summary.json", "tables.md")
@@ -140,7 +140,7 @@ def read_results(cells: Sequence[Cell]) -> tuple[list[Result], list[Curve]]:
         try:
             curve = Curve.of(cell)
         except DamagedFile as error:
-            display.error(f"{cell.key} has no learning curve. {error}")
+            terminal.error(f"{cell.key} has no learning curve. {error}")
             curve = None
         if curve is not None:
             curves.append(curve)

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlspo.zoo.benchmark.cells import Cell
+from rlspo.zoo.benchmark.jobs import Cell
 from rlspo.zoo.benchmark.progress import Progress, Watcher
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.run_folder import RunFolder
+from rlspo.zoo.runs.folder import RunFolder
 
 _LOOK_EVERY = 0.25  # seconds
 #: Seconds without a sign of life after which a cell is given up: nothing in its status, its log, or its evaluations.

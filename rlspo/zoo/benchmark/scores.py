@@ -17,7 +17,7 @@ import numpy as np
 
 from rlspo.zoo.benchmark.grid import AREA, Grid
 from rlspo.zoo.benchmark.results import Curve, Result
-from rlspo.zoo.statistics import (
+from rlspo.zoo.evaluate.statistics import (
     Estimate,
     Statistic,
     interval,
@@ -27,7 +27,7 @@ from rlspo.zoo.statistics import (
     optimality_gap,
     probability_of_improvement_interval,
 )
-from rlspo.zoo.worst import WORST, with_worst
+from rlspo.zoo.evaluate.worst import WORST, with_worst
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000

@@ -18,15 +18,15 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from rlspo.zoo import train
-from rlspo.zoo.allowed import Allowed
-from rlspo.zoo.arguments import parse
-from rlspo.zoo.benchmark.cells import CellFolder, fingerprint, read_json, write_json
 from rlspo.zoo.benchmark.evaluations import kind_of
-from rlspo.zoo.command import DONE, run
+from rlspo.zoo.benchmark.jobs import CellFolder, fingerprint, read_json, write_json
+from rlspo.zoo.cli.exit_codes import DONE, run
+from rlspo.zoo.config.allowed import Allowed
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.run_folder import RunFolder, command_line
-from rlspo.zoo.saved import find_agent
+from rlspo.zoo.runs.folder import RunFolder, command_line
+from rlspo.zoo.runs.saved_agent import find_agent
+from rlspo.zoo.train import training
+from rlspo.zoo.train.arguments import parse
 
 
 class Job(BaseModel):
@@ -58,7 +58,7 @@ def main() -> int:
     folder = CellFolder(job.folder)
     own: tuple[Path, ...] = ()
     if not folder.record.is_file():
-        code = train.main([*job.command, "--run-folder", str(folder.run)])
+        code = training.run([*job.command, "--run-folder", str(folder.run)])
         if code != DONE:
             return code
         own = (folder.run,)

@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
+from rlspo.zoo.evaluate.statistics import Estimate, interval, iqm
 from rlspo.zoo.plot import style
 from rlspo.zoo.plot.numbers import ends
 from rlspo.zoo.plot.picture import Options, Picture
 from rlspo.zoo.plot.runs import NATURAL, Run
 from rlspo.zoo.plot.scores import Scores, collect
-from rlspo.zoo.statistics import Estimate, interval, iqm
 
 _GROUP, _ALONE = 0.84, 0.6  # of the space between two agents, for several bars and for one
 _HEIGHT = 4.2  # inches of a single panel

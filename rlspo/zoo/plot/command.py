@@ -11,11 +11,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from rlspo.zoo import command, display
-from rlspo.zoo.command import DONE
+from rlspo.zoo.cli import exit_codes, terminal
+from rlspo.zoo.cli.exit_codes import DONE
+from rlspo.zoo.cli.parser import Pairs, Parser, positive
+from rlspo.zoo.config.atomic import check_place
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.files import check_place
-from rlspo.zoo.parser import Pairs, Parser, positive
 from rlspo.zoo.plot import bars, curves, improvement, profiles, style
 from rlspo.zoo.plot.numbers import write_csv
 from rlspo.zoo.plot.picture import Options, Picture
@@ -150,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     :param argv: the arguments; None for those of this process
     :return: exit code: 0 done, 2 a mistake in what was given, 130 stopped by Ctrl-C, 143 by SIGTERM
     """
-    return command.run(_work, argv)
+    return exit_codes.run(_work, argv)
 
 
 def _work(arguments: list[str]) -> int:
@@ -181,12 +181,12 @@ def _work(arguments: list[str]) -> int:
             ) from error
     notes = [*found.notes, *mixtures(runs), *picture.notes]
     for note in notes:
-        display.note(note)
+        terminal.note(note)
     if args.json:
         print(json.dumps(_summary(args, kind, runs, files, notes), indent=2))
     else:
         numbers = [] if args.csv is None else [("numbers", str(args.csv))]
-        display.facts([*(("picture", str(file)) for file in files), *numbers])
+        terminal.facts([*(("picture", str(file)) for file in files), *numbers])
     return DONE
 
 

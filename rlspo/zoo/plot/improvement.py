@@ -12,12 +12,12 @@ from matplotlib.axes import Axes
 
 from rlspo.common.errors import did_you_mean
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.evaluate.statistics import Estimate, probability_of_improvement_interval
 from rlspo.zoo.plot import style
 from rlspo.zoo.plot.numbers import ends
 from rlspo.zoo.plot.picture import Options, Picture
 from rlspo.zoo.plot.runs import Run
 from rlspo.zoo.plot.scores import Table, collect, shared
-from rlspo.zoo.statistics import Estimate, probability_of_improvement_interval
 
 _ROW = 0.34  # inches of a pair
 _LEVEL = 0.05  # of a test that belongs to an interval of 95 %

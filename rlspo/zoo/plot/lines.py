@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from rlspo.zoo.evaluate.statistics import interval, iqm
 from rlspo.zoo.plot.numbers import plain
 from rlspo.zoo.plot.runs import Curve
-from rlspo.zoo.statistics import interval, iqm
 
 Along = Literal["steps", "time", "episodes"]
 _GOOD_PART = 0.95  # of a line, with which one is content if all runs are there

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlspo.zoo.files import whole
-from rlspo.zoo.statistics import Estimate
+from rlspo.zoo.config.atomic import whole
+from rlspo.zoo.evaluate.statistics import Estimate
 
 
 def plain(value: float) -> float | None:

@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from rlspo.zoo.evaluate.statistics import performance_profile, performance_profile_band
 from rlspo.zoo.plot import style
 from rlspo.zoo.plot.numbers import plain
 from rlspo.zoo.plot.picture import Options, Picture
 from rlspo.zoo.plot.runs import Run
 from rlspo.zoo.plot.scores import Table, collect, normalised, shared
-from rlspo.zoo.statistics import performance_profile, performance_profile_band
 
 _POINTS = 201
 _HEIGHT = 4.2  # inches of a single panel

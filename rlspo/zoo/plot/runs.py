@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.monitor import Episodes, read_episodes
-from rlspo.zoo.recorded import read_evaluations
-from rlspo.zoo.worst import with_worst
+from rlspo.zoo.evaluate.worst import with_worst
+from rlspo.zoo.runs.evaluation_log import read_evaluations
+from rlspo.zoo.runs.monitor import Episodes, read_episodes
 
 #: What can be drawn of an episode.
 Measure = Literal["return", "length", "success"]

@@ -10,8 +10,8 @@ import numpy as np
 
 from rlspo.common.errors import did_you_mean
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.evaluate.worst import WORST
 from rlspo.zoo.plot.runs import LAST, NATURAL, Run
-from rlspo.zoo.worst import WORST
 
 #: Agent and environment, to the score of each run.
 Table = dict[str, dict[str, np.ndarray]]

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rlspo.zoo import yaml_io
+from rlspo.zoo.config import yaml_io
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.monitor import env_id, monitor_files
 from rlspo.zoo.plot.runs import FolderRun, Run, env_label
 from rlspo.zoo.plot.tables import read_tables
+from rlspo.zoo.runs.monitor import env_id, monitor_files
 
 _TABLES = ("results.csv", "curves.csv")
 _GRID = "grid.yml"

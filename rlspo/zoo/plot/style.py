@@ -18,7 +18,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from rlspo.zoo.files import whole
+from rlspo.zoo.config.atomic import whole
 
 # Okabe and Ito's palette without its yellow, which is lost on white; neighbours differ in brightness too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#999999")

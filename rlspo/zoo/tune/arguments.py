@@ -9,8 +9,8 @@ from typing import Any
 
 from rlspo.attacks import ATTACKS
 from rlspo.common.registry import agent_names
+from rlspo.zoo.cli.parser import Pairs, Parser, add_trust, hours, positive, radius, seed
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.parser import Pairs, Parser, add_trust, hours, positive, radius, seed
 from rlspo.zoo.tune.samplers import PRUNERS, SAMPLERS
 
 _DESCRIPTION = """\

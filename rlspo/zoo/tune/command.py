@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import optuna
 
-from rlspo.zoo import command
-from rlspo.zoo.run_folder import command_line
+from rlspo.zoo.cli import exit_codes
+from rlspo.zoo.runs.folder import command_line
 from rlspo.zoo.tune.arguments import asks_for_queue, parse, parse_queue
 from rlspo.zoo.tune.queue import run_queue
 from rlspo.zoo.tune.run import tune
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         after Ctrl-C, 143 after SIGTERM
     """
     # Every finished seed is stored already: a signal may end it at once.
-    return command.run(_work, argv, after_stop="The same command goes on from here.")
+    return exit_codes.run(_work, argv, after_stop="The same command goes on from here.")
 
 
 def _work(arguments: list[str]) -> int:

@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rlspo.zoo import blocks, display, yaml_io
-from rlspo.zoo.command import DONE, FAILED
+from rlspo.zoo.cli import terminal
+from rlspo.zoo.cli.exit_codes import DONE, FAILED
+from rlspo.zoo.config import yaml_edit, yaml_io
+from rlspo.zoo.config.atomic import read_whole, write_text
+from rlspo.zoo.config.convert import merged
+from rlspo.zoo.config.hyperparams import choose_block, find_file, plain_block
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.files import read_whole, write_text
-from rlspo.zoo.hyperparams import choose_block, find_file, plain_block
 from rlspo.zoo.tune import provenance, report
 from rlspo.zoo.tune.references import DEFAULT
 from rlspo.zoo.tune.study import Study
 from rlspo.zoo.tune.task import Task
 from rlspo.zoo.tune.validation import Candidate, Judgement
-from rlspo.zoo.values import merged
 
 
 def nothing_trained(task: Task, study: Study, typed: str) -> int:
@@ -27,7 +28,7 @@ def nothing_trained(task: Task, study: Study, typed: str) -> int:
     if task.args.json:
         print(json.dumps(data, indent=2))
     report.show_failures(study)
-    display.error(
+    terminal.error(
         f"no trial was trained to its end ({report.counted(study)}); there is nothing to choose from.\n"
         f"See {study.folder.trials}; give more trials, more steps, another space, or --pruner none."
     )
@@ -48,7 +49,7 @@ def conclude(task: Task, study: Study, judgements: list[Judgement], typed: str, 
         source = provenance.of_winner(study, best, judgements, task.space_name)
         if best.candidate.name != DEFAULT:
             block = _block(task, best.candidate)
-            text = blocks.render_block(task.env_id, block, source)
+            text = yaml_edit.render_block(task.env_id, block, source)
         if not report.shown_better(best):
             source = provenance.of_what_stays(study, judgements, task.space_name)
     if text:
@@ -60,18 +61,18 @@ def conclude(task: Task, study: Study, judgements: list[Judgement], typed: str, 
     if task.args.json:
         print(json.dumps(data, indent=2))
     else:
-        display.heading(f"{study.name}: {len(study.trials)} trials ({report.counted(study)})")
+        terminal.heading(f"{study.name}: {len(study.trials)} trials ({report.counted(study)})")
         report.show_failures(study)
         report.show(study, judgements)
         if text:
-            display.heading(f"The best, {best.candidate.name if best else ''}, as a block for a file of hyperparameters")
+            terminal.heading(f"The best, {best.candidate.name if best else ''}, as a block for a file of hyperparameters")
             print(text, end="")
-        display.facts(_places(study, bool(text), drawn))
+        terminal.facts(_places(study, bool(text), drawn))
     if incomplete:
-        display.error("trainings on fresh seeds are missing: nothing is chosen. The same command trains them.")
+        terminal.error("trainings on fresh seeds are missing: nothing is chosen. The same command trains them.")
         return FAILED
     if best is None:
-        display.error("no candidate could be trained on all fresh seeds: there is nothing to choose from.")
+        terminal.error("no candidate could be trained on all fresh seeds: there is nothing to choose from.")
         return FAILED
     if not report.shown_better(best):
         _tell_doubt(best)
@@ -81,11 +82,11 @@ def conclude(task: Task, study: Study, judgements: list[Judgement], typed: str, 
 def _tell_doubt(best: Judgement) -> None:
     """Say that nothing is shown to be better."""
     if best.candidate.name == DEFAULT:
-        display.note("Nothing beats the settings that the search began from on fresh seeds.")
+        terminal.note("Nothing beats the settings that the search began from on fresh seeds.")
         return
     names = {name: "what the search began from" if name == DEFAULT else name for name in best.gains}
     reached = " and ".join(names[name] for name, gain in best.gains.items() if not gain.low > 0)
-    display.note(
+    terminal.note(
         f"{best.candidate.name} is not shown to be better than {reached}: the interval of its gain reaches 0. "
         "More --validation-seeds tell."
     )
@@ -110,16 +111,16 @@ def apply(task: Task) -> int:
         return _mention(task, file, found)
     if found["shown_better"]:
         _check_unchanged(task, file, found["block"])
-        blocks.apply_block(file, task.env_id, blocks.render_block(task.env_id, found["block"], found["finding"]))
-        display.note(f"Written into {file}, block {task.env_id!r}.")
+        yaml_edit.apply_block(file, task.env_id, yaml_edit.render_block(task.env_id, found["block"], found["finding"]))
+        terminal.note(f"Written into {file}, block {task.env_id!r}.")
         return DONE
     if not task.queued:
-        display.note("Not applied.")
+        terminal.note("Not applied.")
         return DONE if found["best"] == DEFAULT else FAILED
     _check_unchanged(task, file, task.stored)
     source = provenance.followed_by(task.stored.get("provenance", ""), found["finding"])
-    blocks.apply_provenance(file, task.env_id, task.stored, source)
-    display.note(f"The provenance of {file}, block {task.env_id!r}, tells of the study.")
+    yaml_edit.apply_provenance(file, task.env_id, task.stored, source)
+    terminal.note(f"The provenance of {file}, block {task.env_id!r}, tells of the study.")
     return DONE
 
 
@@ -132,8 +133,8 @@ def _mention(task: Task, file: Path, found: dict[str, Any]) -> int:
         variant = ", ".join(f"{key} {value}" for key, value in task.args.env_kwargs.items())
         kept = " Its settings are not these; they stand in its best.yml." if found["shown_better"] else ""
         source = provenance.followed_by(before, f"For {variant}: {found['finding']}{kept}")
-        blocks.apply_provenance(file, task.env_id, block, source)
-    display.note(f"{task.name}: the block {task.env_id!r} of {file} serves all variants; its provenance tells of the study.")
+        yaml_edit.apply_provenance(file, task.env_id, block, source)
+    terminal.note(f"{task.name}: the block {task.env_id!r} of {file} serves all variants; its provenance tells of the study.")
     return DONE
 
 

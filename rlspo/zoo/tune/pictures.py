@@ -21,8 +21,8 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from rlspo.common.files import whole
-from rlspo.zoo import display
-from rlspo.zoo.blocks import number_text
+from rlspo.zoo.cli import terminal
+from rlspo.zoo.config.yaml_edit import number_text
 
 _COMPLETE, _BEST, _PRUNED, _FAILED = "#31688e", "#c2410c", "#8a94a6", "#b91c1c"
 _VALUE = "value of the trial"
@@ -63,9 +63,9 @@ def save_pictures(study: optuna.Study, folder: Path, trials: Sequence[FrozenTria
             drawn.append(file)
         except Nothing as reason:
             file.unlink(missing_ok=True)
-            display.note(f"No {name}: {reason}.")
+            terminal.note(f"No {name}: {reason}.")
         except Exception as error:  # of a full disk or a library: the study is what counts
-            display.note(f"No {name}: {type(error).__name__}: {error}")
+            terminal.note(f"No {name}: {type(error).__name__}: {error}")
     return drawn
 
 

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from rlspo.zoo.statistics import Estimate
+from rlspo.zoo.evaluate.statistics import Estimate
 from rlspo.zoo.tune.references import DEFAULT
 from rlspo.zoo.tune.report import best_of, interval_text, shown_better
 from rlspo.zoo.tune.study import Study

@@ -26,12 +26,22 @@ from typing import Any
 import yaml
 
 from rlspo.common.errors import did_you_mean
-from rlspo.zoo import display, yaml_io
-from rlspo.zoo.allowed import Allowed, check_agent, check_env, check_packages, check_settings, check_words, import_trusted
-from rlspo.zoo.command import DONE, FAILED
+from rlspo.zoo.cli import terminal
+from rlspo.zoo.cli.exit_codes import DONE, FAILED
+from rlspo.zoo.cli.signals import TimeIsUp, time_limit
+from rlspo.zoo.config import yaml_io
+from rlspo.zoo.config.allowed import (
+    Allowed,
+    check_agent,
+    check_env,
+    check_packages,
+    check_settings,
+    check_words,
+    import_trusted,
+)
+from rlspo.zoo.config.convert import merged
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.recorded import DamagedFile
-from rlspo.zoo.stopping import TimeIsUp, time_limit
+from rlspo.zoo.runs.evaluation_log import DamagedFile
 from rlspo.zoo.tune import standing
 from rlspo.zoo.tune.arguments import parse, study_flags
 from rlspo.zoo.tune.conclusion import apply
@@ -39,7 +49,6 @@ from rlspo.zoo.tune.run import tune
 from rlspo.zoo.tune.standing import Standing
 from rlspo.zoo.tune.storage import AtWork
 from rlspo.zoo.tune.task import Task, make_task
-from rlspo.zoo.values import merged
 
 #: A key of the file that is no flag: how fast one process trains, for estimates until it has been seen.
 _RATE = "steps_per_second"
@@ -203,7 +212,7 @@ def run_queue(args: argparse.Namespace) -> int:
             for entry in missing:
                 codes.append(_attempted(entry, lambda task: tune(task, _command(args.queue, task.name))))
     except TimeIsUp:
-        display.note(f"{args.hours:g} hours are over. The same command goes on from here.")
+        terminal.note(f"{args.hours:g} hours are over. The same command goes on from here.")
     finally:
         standing.show(standings(entries), args.workers)
     return FAILED if FAILED in codes else DONE
@@ -217,13 +226,13 @@ def _attempted(entry: Entry, work: Callable[[Task], int]) -> int:
     try:
         return work(entry.task())  # checked anew: a study before this one may have been applied
     except AtWork:
-        display.note(f"{entry.name}: another program is at work on it; left alone.")
+        terminal.note(f"{entry.name}: another program is at work on it; left alone.")
         return DONE
     except OSError as error:
-        display.error(f"{entry.name}: {error}")
+        terminal.error(f"{entry.name}: {error}")
         return FAILED
     except UserError as error:
-        display.error(str(error) if str(error).startswith(f"{entry.name}: ") else f"{entry.name}: {error}")
+        terminal.error(str(error) if str(error).startswith(f"{entry.name}: ") else f"{entry.name}: {error}")
         return FAILED
 
 
@@ -247,7 +256,7 @@ def _readable(entries: Sequence[Entry]) -> tuple[list[Entry], list[Standing]]:
     if errors and not found:
         raise errors[0]
     for each in errors:
-        display.error(f"left out: {each}")
+        terminal.error(f"left out: {each}")
     return [entry for entry, _ in found], [far for _, far in found]
 
 

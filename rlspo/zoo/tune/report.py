@@ -12,9 +12,9 @@ from optuna.trial import TrialState
 from rich.table import Table
 from rich.text import Text
 
-from rlspo.zoo import display
-from rlspo.zoo.files import whole, write_text
-from rlspo.zoo.statistics import Estimate
+from rlspo.zoo.cli import terminal
+from rlspo.zoo.config.atomic import whole, write_text
+from rlspo.zoo.evaluate.statistics import Estimate
 from rlspo.zoo.tune.study import Study, codes_of, duration_of, outcomes_of, reason_of, reference_of, settings_of
 from rlspo.zoo.tune.validation import Judgement
 
@@ -129,9 +129,9 @@ def show_failures(study: Study) -> None:
     """Say why trials failed, the commonest reasons first."""
     reasons = Counter(reason_of(trial) for trial in study.trials if trial.state == TrialState.FAIL)
     if reasons and study.folder.failures.is_dir():
-        display.note(f"Tracebacks of failed trials: {study.folder.failures}")
+        terminal.note(f"Tracebacks of failed trials: {study.folder.failures}")
     for reason, number in reasons.most_common(_SHOWN_REASONS):
-        display.note(f"{number} {'trial' if number == 1 else 'trials'} failed: {reason or 'no reason known'}")
+        terminal.note(f"{number} {'trial' if number == 1 else 'trials'} failed: {reason or 'no reason known'}")
 
 
 def show(study: Study, judgements: list[Judgement]) -> None:
@@ -145,12 +145,12 @@ def show(study: Study, judgements: list[Judgement]) -> None:
         searched = each.candidate.searched
         table.add_row(
             each.candidate.name,
-            "" if searched is None else display.number(searched),
+            "" if searched is None else terminal.number(searched),
             interval_text(each.mean) if each.scores else "all failed",
             *(_text(each.gains.get(name)) for name in known),
             style="bold" if each is best else "",
         )
-    display.wide().print(table)
+    terminal.wide().print(table)
     settings = study.settings
     judging = settings.judging
     under = f" under the {judging.attack} attack" if judging.attack else ""
@@ -159,13 +159,13 @@ def show(study: Study, judgements: list[Judgement]) -> None:
         f"mean over seeds ({settings.n_seeds} in the search, {seeds} fresh ones) of the interquartile mean of "
         f"{judging.final_episodes} fresh episodes{under},\nafter {settings.n_timesteps:,} steps; 95 % t intervals"
     )
-    display.out().print(Text(caption, style="dim"))
+    terminal.out().print(Text(caption, style="dim"))
     for each in judgements:
         for seed, reason in each.failures.items():
-            display.note(f"{each.candidate.name}, seed {seed}: {reason}")
+            terminal.note(f"{each.candidate.name}, seed {seed}: {reason}")
         if each.missing:
             lost = ", ".join(map(str, each.missing))
-            display.note(f"{each.candidate.name}: the processes of seeds {lost} were killed; the same command trains them.")
+            terminal.note(f"{each.candidate.name}: the processes of seeds {lost} were killed; the same command trains them.")
 
 
 def interval_text(estimate: Estimate) -> str:
@@ -174,7 +174,7 @@ def interval_text(estimate: Estimate) -> str:
     >>> interval_text(Estimate(-151.234, -160.06, -140.0))
     '-151.2 [-160.1, -140.0]'
     """
-    return f"{display.number(estimate.value)} [{display.number(estimate.low)}, {display.number(estimate.high)}]"
+    return f"{terminal.number(estimate.value)} [{terminal.number(estimate.low)}, {terminal.number(estimate.high)}]"
 
 
 def _text(gain: Estimate | None) -> str:

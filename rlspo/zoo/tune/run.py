@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from optuna.trial import TrialState
 
-from rlspo.zoo import display
+from rlspo.zoo.cli import terminal
 from rlspo.zoo.tune import pictures, report
 from rlspo.zoo.tune.conclusion import conclude, nothing_trained
 from rlspo.zoo.tune.search import Search
@@ -37,12 +37,12 @@ def tune(task: Task, typed: str) -> int:
 def _announce(task: Task, study: Study) -> None:
     args, plan = task.args, task.plan
     for title, text in plan.warnings:
-        display.warning(title, text)
+        terminal.warning(title, text)
     settings = study.settings
     done = len(study.trials)
-    display.heading(f"Tuning {plan.cls.__name__} on {plan.config.env}")
+    terminal.heading(f"Tuning {plan.cls.__name__} on {plan.config.env}")
     known = ", ".join(task.references)
-    display.facts(
+    terminal.facts(
         [
             ("trials", f"{args.n_trials}" + (f", {done} of them done or under way" if done else "")),
             ("each", f"{settings.n_seeds} seeds of {settings.n_timesteps:,} steps"),
@@ -58,7 +58,7 @@ def _announce(task: Task, study: Study) -> None:
             ("watch it", f"optuna-dashboard {args.storage or study.folder.journal}"),
         ]
     )
-    display.err().print()
+    terminal.err().print()
 
 
 def _pins(space: SearchSpace) -> str:

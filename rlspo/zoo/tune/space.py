@@ -27,11 +27,11 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from rlspo.common.errors import did_you_mean
-from rlspo.zoo import yaml_io
-from rlspo.zoo.blocks import number_text
+from rlspo.zoo.config import yaml_io
+from rlspo.zoo.config.convert import merged
+from rlspo.zoo.config.hyperparams import find_file, resolve
+from rlspo.zoo.config.yaml_edit import number_text
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.hyperparams import find_file, resolve
-from rlspo.zoo.values import merged
 
 _DIGITS = 3  # significant digits of a sampled number: more tell nothing, and are hard to read in a file
 _NOT_SEARCHED = ("n_timesteps", "policy", "env_kwargs", "monitor_kwargs", "callback", "provenance")
@@ -266,7 +266,7 @@ class SearchSpace:
         return [name for path, values in self.searched.items() for name in values.names(path)]
 
     def sample(self, trial: BaseTrial) -> dict[str, Any]:
-        """Settings for a trial, to be merged into a block key by key (:func:`~rlspo.zoo.values.merged`)."""
+        """Settings for a trial, to be merged into a block key by key (:func:`~rlspo.zoo.config.convert.merged`)."""
         # In one order whatever the file's, so that the same space gives the same trials.
         named = sorted((values.name(path), values) for path, values in self.searched.items())
         return self.apply({key: value for name, each in named for key, value in each.suggest(trial, name).items()})

@@ -11,9 +11,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
-from rlspo.zoo import display
-from rlspo.zoo.files import read_whole
-from rlspo.zoo.statistics import Estimate
+from rlspo.zoo.cli import terminal
+from rlspo.zoo.config.atomic import read_whole
+from rlspo.zoo.evaluate.statistics import Estimate
 from rlspo.zoo.tune.report import interval_text
 from rlspo.zoo.tune.settings import StudyFolder
 from rlspo.zoo.tune.storage import check_name, open_journal
@@ -161,7 +161,7 @@ def show(standings: Sequence[Standing], workers: int) -> None:
             each.result,
             style="dim" if each.finished else "",
         )
-    console = display.wide()
+    console = terminal.wide()
     console.print(table)
     unknown = sum(each.left is None for each in standings)
     console.print(
@@ -176,7 +176,7 @@ def _left(standings: Sequence[Standing]) -> float:
 
 
 def _time(seconds: float) -> str:
-    return display.duration(seconds) if seconds else ""
+    return terminal.duration(seconds) if seconds else ""
 
 
 def _result(report: dict[str, Any]) -> str:

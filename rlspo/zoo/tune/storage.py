@@ -15,9 +15,9 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-from rlspo.zoo import display
+from rlspo.zoo.cli import terminal
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.recorded import DamagedFile
+from rlspo.zoo.runs.evaluation_log import DamagedFile
 from rlspo.zoo.tune.settings import StudyFolder
 
 _TAIL = 1_000_000  # bytes at the end of a journal that its last entry is looked for in
@@ -71,7 +71,7 @@ def open_storage(where: str | None, folder: StudyFolder) -> BaseStorage:
 def open_journal(journal: Path) -> JournalStorage:
     """The journal of a study's own folder, which :func:`only_one` keeps other writers out of.
 
-    :raises UserError: if it cannot be opened, :class:`~rlspo.zoo.recorded.DamagedFile` if it is damaged
+    :raises UserError: if it cannot be opened, :class:`~rlspo.zoo.runs.evaluation_log.DamagedFile` if it is damaged
     """
     try:
         with warnings.catch_warnings():
@@ -113,7 +113,7 @@ def _cut_torn_line(journal: Path) -> None:
     lines = content.splitlines(keepends=True)
     while lines and not (lines[-1].endswith(b"\n") and _is_entry(lines[-1])):
         lines.pop()
-    display.note(f"{journal}: the last entry was cut off and is dropped.")
+    terminal.note(f"{journal}: the last entry was cut off and is dropped.")
     with journal.open("r+b") as file:
         file.truncate(sum(map(len, lines)))
 

@@ -19,16 +19,16 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from rlspo.common.registry import agent_class
+from rlspo.zoo.config.convert import plain
+from rlspo.zoo.config.hyperparams import agent_defaults
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.hyperparams import agent_defaults
-from rlspo.zoo.run_folder import code_state
+from rlspo.zoo.runs.folder import code_state
 from rlspo.zoo.tune.references import Reference
 from rlspo.zoo.tune.samplers import make_pruner, make_sampler
 from rlspo.zoo.tune.settings import StudyFolder, StudySettings
 from rlspo.zoo.tune.space import SearchSpace
 from rlspo.zoo.tune.storage import check_name
 from rlspo.zoo.tune.training import Outcome
-from rlspo.zoo.values import plain
 
 # Names of attributes: of a study,
 _SETTINGS, _VERSIONS = "settings", "versions"

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlspo.zoo import yaml_io
-from rlspo.zoo.allowed import Allowed, check_settings
-from rlspo.zoo.envs import families, find_spec
+from rlspo.zoo.config import yaml_io
+from rlspo.zoo.config.allowed import Allowed, check_settings
+from rlspo.zoo.config.hyperparams import choose_block, find_file
+from rlspo.zoo.envs.recipe import families, find_spec
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.hyperparams import choose_block, find_file
-from rlspo.zoo.plan import Plan, make_plan
+from rlspo.zoo.train.plan import Plan, make_plan
 from rlspo.zoo.tune.references import Reference, find_references, place, read_references
 from rlspo.zoo.tune.settings import StudyFolder, StudySettings
 from rlspo.zoo.tune.space import SearchSpace, find_space

@@ -16,12 +16,13 @@ from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
 from rlspo.attacks import attacked_evaluation
 from rlspo.attacks.evaluation import play
-from rlspo.zoo.acting import Actor, own_randomness
-from rlspo.zoo.allowed import Allowed, check_settings
-from rlspo.zoo.plan import evaluation_recipe, make_plan
-from rlspo.zoo.report import INNER_STEPS, radius
-from rlspo.zoo.statistics import iqm
-from rlspo.zoo.values import merged
+from rlspo.zoo.config.allowed import Allowed, check_settings
+from rlspo.zoo.config.convert import merged
+from rlspo.zoo.envs.of_run import evaluation_recipe
+from rlspo.zoo.evaluate.acting import Actor, own_randomness
+from rlspo.zoo.evaluate.attack_report import INNER_STEPS, radius
+from rlspo.zoo.evaluate.statistics import iqm
+from rlspo.zoo.train.plan import make_plan
 
 _SIDE_BY_SIDE = 10  # environments of an evaluation
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from rlspo.zoo.files import read_whole, write_text
-from rlspo.zoo.statistics import Estimate, mean_gain, mean_interval
+from rlspo.zoo.config.atomic import read_whole, write_text
+from rlspo.zoo.evaluate.statistics import Estimate, mean_gain, mean_interval
 from rlspo.zoo.tune.references import DEFAULT, with_block
 from rlspo.zoo.tune.study import MAX_ATTEMPTS, Study, reference_of, settings_of
 from rlspo.zoo.tune.training import Outcome

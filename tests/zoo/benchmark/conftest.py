@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rlspo.zoo import allowed
 from rlspo.zoo.benchmark.command import main
+from rlspo.zoo.config import allowed
 from tests.zoo.benchmark.tiny_grids import HERE, write_grid
 
 #: What worker processes find: the worlds, and the rlspo that is tested.

@@ -13,7 +13,7 @@ from rlspo.zoo.benchmark import runner
 from rlspo.zoo.benchmark.command import _clear_stale, main
 from rlspo.zoo.benchmark.progress import Progress
 from rlspo.zoo.benchmark.runner import Runner, _Running
-from rlspo.zoo.run_folder import RunFolder
+from rlspo.zoo.runs.folder import RunFolder
 from tests.zoo.benchmark.tiny_grids import TINY, cells_of, fake, read, write_grid
 
 GRID = {"agents": {"ppo": {"params": TINY}}, "seeds": 3, "evaluations": {"natural": {}}}

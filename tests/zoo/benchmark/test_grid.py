@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from rlspo.zoo.arguments import parse
 from rlspo.zoo.benchmark.evaluations import Attack, Natural
 from rlspo.zoo.benchmark.grid import read_grid
+from rlspo.zoo.envs.of_run import evaluation_recipe
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.plan import evaluation_recipe, make_plan
+from rlspo.zoo.train.arguments import parse
+from rlspo.zoo.train.plan import make_plan
 from tests.zoo.benchmark.tiny_grids import TINY, cells_of, write_grid
 
 

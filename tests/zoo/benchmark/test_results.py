@@ -6,13 +6,13 @@ import json
 import numpy as np
 import pytest
 
-from rlspo.zoo import statistics
-from rlspo.zoo.benchmark import summing_up
+from rlspo.zoo.benchmark import report
 from rlspo.zoo.benchmark.grid import read_grid
 from rlspo.zoo.benchmark.results import FILES
 from rlspo.zoo.benchmark.scores import COVERAGE
-from rlspo.zoo.benchmark.sheets import Sheet, sheets
-from rlspo.zoo.run_folder import environment_record
+from rlspo.zoo.benchmark.tables import Sheet, sheets
+from rlspo.zoo.evaluate import statistics
+from rlspo.zoo.runs.folder import environment_record
 from tests.zoo.benchmark import tiny_grids
 from tests.zoo.benchmark.tiny_grids import TINY, cells_of, fake, read, write_grid
 
@@ -36,7 +36,7 @@ def summed_up(folder, returns, curves=None, **changes):
     there = [cell for cell in cells if cell.key in returns]
     for cell in there:
         fake(cell, returns[cell.key], (curves or {}).get(cell.key))
-    return summing_up.write(grid, there, len(cells), folder / "out")
+    return report.write(grid, there, len(cells), folder / "out")
 
 
 def same(values):
@@ -132,7 +132,7 @@ def test_the_clock_of_a_curve_is_that_of_environments_side_by_side(workplace, mo
     fake(cell, {"natural": [1.0]}, {4000: [1.0], 8000: [2.0], 16000: [3.0]})
     for number in range(8):
         monitor(cell.folder.run / f"{number}.monitor.csv", [(1.0, 1000, 10.0), (1.0, 1000, 20.0)])
-    summing_up.write(grid, [cell], 1, workplace / "out")
+    report.write(grid, [cell], 1, workplace / "out")
     assert [line["seconds"] for line in rows(workplace / "out/curves.csv")] == ["5", "10", "20"]
 
 
@@ -151,7 +151,7 @@ def test_commits_with_changes_are_told_from_those_without(workplace, monkeypatch
 def test_intervals_of_few_seeds_are_said_to_be_narrow(workplace, capsys, seeds, said):
     returns = {f"ppo/Ledger-v0/{seed}": same([float(seed)]) for seed in range(seeds)}
     summary = summed_up(workplace, returns, seeds=seeds)
-    summing_up.show(summary, workplace / "out")
+    report.show(summary, workplace / "out")
     line = f"Bootstrap intervals from {seeds} seeds are too narrow: about {said} of those of a mean hold it, rather than 95%."
     for text in ((workplace / "out/tables.md").read_text(), capsys.readouterr().out):
         assert (line in text) if said else ("too narrow" not in text)

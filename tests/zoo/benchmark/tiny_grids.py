@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from rlspo.zoo import yaml_io
-from rlspo.zoo.benchmark.cells import Cell, plain_json, write_json
 from rlspo.zoo.benchmark.grid import read_grid
+from rlspo.zoo.benchmark.jobs import Cell, plain_json, write_json
 from rlspo.zoo.benchmark.planning import plan_cells
-from rlspo.zoo.run_folder import environment_record
+from rlspo.zoo.config import yaml_io
+from rlspo.zoo.runs.folder import environment_record
 
 HERE = Path(__file__).parent
 TINY = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "callback": "benchmark_worlds.Count"}

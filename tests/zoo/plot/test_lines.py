@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from rlspo.zoo.evaluate.statistics import interval, iqm
 from rlspo.zoo.plot.lines import common_axis, line_of, smooth
 from rlspo.zoo.plot.runs import Curve
-from rlspo.zoo.statistics import interval, iqm
 
 
 def curve(steps, values, spread=0.0, seconds=np.nan, episodes=np.nan):

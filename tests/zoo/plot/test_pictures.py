@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.evaluate.statistics import interval, iqm, probability_of_improvement
 from rlspo.zoo.plot import bars, curves, improvement, profiles
 from rlspo.zoo.plot.picture import Options
 from rlspo.zoo.plot.runs import LAST
 from rlspo.zoo.plot.scores import collect, normalised, shared
 from rlspo.zoo.plot.sources import find
-from rlspo.zoo.statistics import interval, iqm, probability_of_improvement
 
 ATTACKED = {
     "ppo": {"A-v0": {"natural": [0.0, 10.0, 20.0, 90.0], "random": [8.0, 9.0, 1.0, 2.0], "mad": [5.0, 5.0, 5.0, 0.0]}},

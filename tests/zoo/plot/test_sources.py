@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlspo.zoo.benchmark.cells import Cell, CellFolder
+from rlspo.zoo.benchmark.jobs import Cell, CellFolder
 from rlspo.zoo.benchmark.results import Curve as GridCurve
 from rlspo.zoo.benchmark.results import Result, write_results
 from rlspo.zoo.errors import UserError

@@ -6,7 +6,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from rlspo.zoo import allowed
+from rlspo.zoo.config import allowed
 from rlspo.zoo.tune.references import Reference
 from rlspo.zoo.tune.settings import StudyFolder, StudySettings
 from rlspo.zoo.tune.space import SearchSpace

@@ -15,7 +15,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from rlspo.zoo import yaml_io
+from rlspo.zoo.config import yaml_io
 from rlspo.zoo.tune import conclusion, run
 from rlspo.zoo.tune.arguments import parse
 from rlspo.zoo.tune.command import main

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rlspo.zoo import yaml_io
-from rlspo.zoo.statistics import Estimate
+from rlspo.zoo.config import yaml_io
+from rlspo.zoo.evaluate.statistics import Estimate
 from rlspo.zoo.tune import report
 from rlspo.zoo.tune.command import main
 from rlspo.zoo.tune.validation import Candidate, Judgement

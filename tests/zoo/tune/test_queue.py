@@ -13,7 +13,7 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from rlspo.zoo import yaml_io
+from rlspo.zoo.config import yaml_io
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.tune import workers
 from rlspo.zoo.tune.command import main

@@ -7,9 +7,9 @@ import pytest
 from optuna.trial import TrialState
 
 from rlspo.common.registry import agent_class
-from rlspo.zoo import yaml_io
+from rlspo.zoo.config import yaml_io
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.plan import make_plan
+from rlspo.zoo.train.plan import make_plan
 from rlspo.zoo.tune.arguments import parse
 from rlspo.zoo.tune.command import main
 from rlspo.zoo.tune.references import Reference, find_references, read_references, with_block

@@ -11,11 +11,11 @@ from optuna.trial import FixedTrial
 
 from rlspo import ARPO, PPO
 from rlspo.common.registry import agent_class
-from rlspo.zoo import yaml_io
+from rlspo.zoo.config import yaml_io
+from rlspo.zoo.config.convert import merged
+from rlspo.zoo.config.hyperparams import find_file, resolve
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.hyperparams import find_file, resolve
 from rlspo.zoo.tune.space import Range, SearchSpace, find_space
-from rlspo.zoo.values import merged
 
 OWN = ("ppo", "arpo", "barpo", "pdppo", "spo")
 ALL = """\

@@ -1,0 +1,77 @@
+"""The command ``rlspo``: a list of its commands, and the way to each."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from rlspo.common.errors import did_you_mean
+
+#: Command to the module whose ``main`` runs it, and what it does.
+COMMANDS = {
+    "train": ("rlspo.zoo.train.command", "train an agent, evaluate it while it learns, attack it when it is done"),
+    "evaluate": ("rlspo.zoo.evaluate.command", "judge a saved agent by many episodes, with intervals"),
+    "enjoy": ("rlspo.zoo.video.enjoy", "watch a saved agent in a window"),
+    "record": ("rlspo.zoo.video.record", "film a saved agent, or its checkpoints side by side"),
+    "experts": ("rlspo.zoo.experts.command", "map which expert of a mixture acts where"),
+    "tune": ("rlspo.zoo.tune.command", "search for hyperparameters that reproduce"),
+    "benchmark": ("rlspo.zoo.benchmark.command", "train and judge a grid of agents, environments and seeds"),
+    "plot": ("rlspo.zoo.plot.command", "draw learning curves, bars and profiles"),
+}
+
+_HELP = """\
+usage: rlspo COMMAND [...]
+
+Reinforcement learning for noisy, hostile and plannable worlds.
+
+commands:
+{commands}
+
+start here:
+  rlspo train --algo barpo --env Hopper-v5 -P          train, with a progress bar
+  rlspo train --algo ppo --env CartPole-v1 -n 2e4      a first run, in seconds
+  rlspo evaluate logs/ppo/CartPole-v1_1                judge what came out; enjoy and record show it
+  rlspo train --help                                   every flag, with examples; so for every command
+
+  rlspo --version                                      the installed version"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command of rlspo.
+
+    :param argv: the arguments; None for those of this process
+    :return: exit code; 2 for a command that does not exist
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    if not given or given[0] in ("-h", "--help", "help"):
+        width = max(map(len, COMMANDS)) + 2
+        print(_HELP.format(commands="\n".join(f"  {name:<{width}}{text}" for name, (_, text) in COMMANDS.items())))
+        return 0
+    if given[0] in ("-V", "--version"):
+        from importlib.metadata import version
+
+        print(f"rlspo {version('rlspo')}")
+        return 0
+    if given[0] not in COMMANDS:
+        what = "flag" if given[0].startswith("-") else "command"
+        hint = did_you_mean(given[0], COMMANDS) if what == "command" else f"Commands: {', '.join(COMMANDS)}."
+        print(f"error: rlspo has no {what} {given[0]!r}. {hint} See: rlspo --help", file=sys.stderr)
+        return 2
+    _look_here()
+    # Only now, so that no command waits for what another needs.
+    command: Callable[[Sequence[str]], int] = importlib.import_module(COMMANDS[given[0]][0]).main
+    return command(given[1:])
+
+
+def _look_here() -> None:
+    """Find modules in the current folder, as ``python -m rlspo.zoo.train`` does: ``--gym-packages`` may name one.
+
+    Last, so that no file that happens to lie there stands in for an installed package.
+    """
+    with contextlib.suppress(OSError):  # the folder may be gone
+        here = os.getcwd()
+        if not sys.flags.safe_path and not {"", here} & {*sys.path}:
+            sys.path.append(here)

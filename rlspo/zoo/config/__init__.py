@@ -1,0 +1,1 @@
+"""Settings as text: YAML in and out, their schema, signatures they are checked against, conversion of values."""

@@ -1,0 +1,1 @@
+"""From a block of settings to environments, for training and for evaluation."""

@@ -1,0 +1,111 @@
+"""Environments that step all their copies at once, as arrays (``gymnasium.make_vec``): ``--vec-env native``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+from stable_baselines3.common.monitor import Monitor, ResultsWriter
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+
+from rlspo.common.vector_env import GymnasiumVecEnv
+from rlspo.simulators import Layer
+from rlspo.zoo.config.signatures import signature_of
+from rlspo.zoo.envs.patient_monitor import patient
+from rlspo.zoo.errors import UserError
+
+#: Argument of environments that put wrappers around each copy themselves.
+_WRAPPERS = "env_wrappers"
+
+
+def check_native(spec: EnvSpec, wrapped: bool, monitor_kwargs: dict[str, Any]) -> None:
+    """Refuse what cannot be had from copies that are stepped as one.
+
+    :param spec: of the environment
+    :param wrapped: whether wrappers are asked for that go around single environments
+    :param monitor_kwargs: arguments of SB3's ``Monitor``
+    :raises UserError: with what to do instead
+    """
+    if spec.vector_entry_point is None:
+        raise UserError(f"--vec-env native: {spec.id} has no vectorised form of its own. Use dummy or subproc.")
+    if wrapped and not _wraps(spec):
+        raise UserError(
+            "--vec-env native: env_wrapper goes around single environments, and there are none. Use vec_env_wrapper, or "
+            "--vec-env dummy or subproc."
+        )
+    if monitor_kwargs:
+        raise UserError(f"--vec-env native: monitor_kwargs {monitor_kwargs} are for single environments. Leave them out.")
+
+
+def _wraps(spec: EnvSpec) -> bool:
+    """Whether the vectorised form can put wrappers around each of its copies."""
+    entry = spec.vector_entry_point
+    creator = load_env_creator(entry) if isinstance(entry, str) else entry
+    return creator is not None and _WRAPPERS in signature_of(creator).parameters
+
+
+def make_native(
+    env_id: str,
+    n_envs: int,
+    seed: int | None,
+    folder: Path | None,
+    env_kwargs: dict[str, Any],
+    wrap: Callable[[gym.Env], gym.Env] | None = None,
+) -> VecEnv:
+    """Copies in one, as an SB3 ``VecEnv``.
+
+    :param wrap: puts wrappers around one copy; None: there are none
+    :param seed: of all copies together
+    :param folder: where ``0.monitor.csv``, the episodes of all copies, goes; None for nowhere
+    """
+    if wrap is not None:
+        # Monitor innermost, as around single environments: returns and lengths are the game's own.
+        env_kwargs = {**env_kwargs, _WRAPPERS: [Monitor, wrap]}
+    copies = gym.make_vec(env_id, num_envs=n_envs, vectorization_mode="vector_entry_point", **env_kwargs)
+    env = GymnasiumVecEnv(copies, monitored=wrap is not None)
+    env.seed(seed)
+    env.action_space.seed(seed)
+    return env if folder is None else EpisodeFile(env, folder)
+
+
+class EpisodeFile(VecEnvWrapper):
+    """Writes every finished episode of all copies to ``0.monitor.csv``, as ``Monitor`` does for each environment.
+
+    :param env: whose infos tell return, length and time of an episode that ended
+    :param folder: is made where it does not exist
+    """
+
+    def __init__(self, env: GymnasiumVecEnv, folder: Path) -> None:
+        super().__init__(env)
+        folder.mkdir(parents=True, exist_ok=True)
+        spec = env.env.spec
+        header: dict[str, float | str] = {
+            "t_start": time.time(),
+            "env_id": "" if spec is None else spec.id,
+            "n_envs": env.num_envs,
+        }
+        self._writer = patient(ResultsWriter(str(folder / "0"), header=header))
+
+    def simulated_layer(self) -> Layer:
+        """What a search has to know of it: nothing, it only writes."""
+        return Layer(self)
+
+    def reset(self) -> VecEnvObs:
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        observations, rewards, dones, infos = self.venv.step_wait()
+        for index in np.flatnonzero(dones):
+            if "episode" in infos[index]:
+                self._writer.write_row(infos[index]["episode"])
+        return observations, rewards, dones, infos
+
+    def close(self) -> None:
+        self._writer.close()
+        super().close()

@@ -1,0 +1,1 @@
+"""``rlspo evaluate``, and what else lets a saved agent act."""

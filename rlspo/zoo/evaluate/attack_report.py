@@ -1,0 +1,101 @@
+"""Judging an agent after training: its natural return and its return under attack."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
+
+from rlspo.attacks import ATTACKS, attacked_evaluation
+from rlspo.zoo.config.atomic import write_text
+
+_VECTOR_RADIUS = 0.075
+_IMAGE_RADIUS = 1 / 255
+INNER_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Report:
+    """Returns of one agent.
+
+    :param epsilon: radius of the attacks
+    :param units: what the radius is measured in
+    :param returns: ``"natural"`` and each attack, to the returns of single episodes ``(n_episodes,)``
+    :param skipped: why there are no attacks, or empty
+    """
+
+    epsilon: float
+    units: str
+    returns: dict[str, np.ndarray]
+    skipped: str = ""
+
+    def write(self, file: Path, about: Mapping[str, object]) -> None:
+        """Write as JSON.
+
+        :param about: what stands beside the returns: the model, the steps, the seed
+        """
+        episodes = {name: [float(value) for value in values] for name, values in self.returns.items()}
+        summary = {name: {"mean": float(np.mean(of)), "std": float(np.std(of))} for name, of in episodes.items()}
+        attack = {"epsilon": self.epsilon, "units": self.units, "inner_steps": INNER_STEPS}
+        data = {**about, "attack": attack, "summary": summary, "returns": episodes}
+        write_text(file, json.dumps(data, indent=2) + "\n")
+
+
+def radius(model: BaseAlgorithm, asked: float | None) -> float:
+    """Radius of the attacks: as asked for, else what the agent was trained against, else 0.075 (images: 1/255).
+
+    :param asked: from the command line
+    """
+    if asked is not None:
+        return asked
+    own = getattr(model, "epsilon", None)
+    if isinstance(own, int | float) and own > 0:
+        return float(own)
+    return _IMAGE_RADIUS if _has_images(model.observation_space) else _VECTOR_RADIUS
+
+
+def judge(model: BaseAlgorithm, env: VecEnv, n_episodes: int, epsilon: float, seed: int) -> Report:
+    """Natural return and return under each attack, all from the same starts.
+
+    :param model: the agent
+    :param env: environments to judge it in; ``VecNormalize`` takes its statistics from the agent's own
+    :param n_episodes: for each row of the report
+    """
+    trained_in = model.get_env()
+    if trained_in is not None and model.get_vec_normalize_env() is not None:
+        sync_envs_normalization(trained_in, env)
+    returns: dict[str, np.ndarray] = {}
+    units = _units(model)
+    for attack in (None, *ATTACKS):
+        env.seed(seed)
+        try:
+            returns[attack or "natural"] = attacked_evaluation(
+                model, env, attack, epsilon, n_eval_episodes=n_episodes, steps=INNER_STEPS, seed=seed
+            )
+        except (ValueError, TypeError) as error:
+            if attack is None:
+                raise
+            return Report(epsilon, units, returns, skipped=str(error))
+    return Report(epsilon, units, returns)
+
+
+def _units(model: BaseAlgorithm) -> str:
+    """What the radius is measured in: the input of the policy's network."""
+    if _has_images(model.observation_space):
+        return "of the full range of a pixel"
+    normalised = getattr(model, "normalize_observations", False) or model.get_vec_normalize_env() is not None
+    return "standard deviations of the observation" if normalised else "in raw units of the observation"
+
+
+def _has_images(space: spaces.Space) -> bool:
+    """Whether an observation is, or holds, an image."""
+    if isinstance(space, spaces.Dict):
+        return any(_has_images(part) for part in space.values())
+    return is_image_space(space)

@@ -1,0 +1,166 @@
+"""The training episodes of a run, as SB3's ``Monitor`` wrote them."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rlspo.zoo.cli import terminal
+from rlspo.zoo.config import yaml_io
+from rlspo.zoo.errors import UserError
+
+_NAME = re.compile(r"(\d+\.)?monitor\.csv")
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Episodes of all training environments, in the order in which they ended; all arrays ``(n_episodes,)``.
+
+    :param steps: over all environments at the end of each, those of the run that this one goes on with included
+    :param seconds: since this training began
+    :param returns: undiscounted; NaN for what is no finite number
+    :param lengths: in steps of the environment
+    :param successes: 1.0 or 0.0; NaN where the environment did not say, or ``Monitor`` was not told to keep ``is_success``
+    :param before: steps that the agent had when this training began
+    """
+
+    steps: np.ndarray
+    seconds: np.ndarray
+    returns: np.ndarray
+    lengths: np.ndarray
+    successes: np.ndarray
+    before: int = 0
+
+    def seconds_at(self, steps: np.ndarray) -> np.ndarray:
+        """When training had come this far; beyond the last episode at the pace until then. NaN without episodes.
+
+        :param steps: over all environments, ``(n,)``
+        """
+        if len(self.steps) == 0:
+            return np.full(len(steps), np.nan)
+        last = len(self.steps) - 1 - np.unique(self.steps[::-1], return_index=True)[1]  # where episodes ended together
+        known, seconds = np.array([self.before, *self.steps[last]]), np.array([0, *self.seconds[last]])
+        beyond = seconds[-1] * (np.asarray(steps) - self.before) / (known[-1] - self.before)
+        return np.where(steps > known[-1], beyond, np.interp(steps, known, seconds))
+
+    def episodes_at(self, steps: np.ndarray) -> np.ndarray:
+        """How many episodes had ended by then.
+
+        :param steps: over all environments, ``(n,)``
+        """
+        if len(self.steps) == 0:
+            return np.full(len(steps), np.nan)
+        return np.searchsorted(self.steps, steps, side="right").astype(float)
+
+
+def monitor_files(folder: Path) -> list[Path]:
+    """``0.monitor.csv``, ``1.monitor.csv``, ... or ``monitor.csv``, one for each training environment."""
+    return sorted(file for file in folder.glob("*monitor.csv") if _NAME.fullmatch(file.name))
+
+
+def env_id(folder: Path) -> str | None:
+    """The environment that the files name."""
+    for file in monitor_files(folder):
+        found = _header(file).get("env_id")
+        if found not in (None, "None"):
+            return str(found)
+    return None
+
+
+def steps_before(folder: Path) -> int:
+    """Steps that the agent of a run had when its training began: 0 unless it goes on with a saved agent (``-i``)."""
+    with contextlib.suppress(UserError, OSError, ValueError, TypeError, KeyError, AttributeError):
+        config = yaml_io.read_mapping(folder / "config.yml")
+        if config.get("trained_agent") is None:
+            return 0
+        if "steps_before" in config:
+            return max(int(config["steps_before"]), 0)
+        status = json.loads((folder / "status.json").read_text(encoding="utf-8"))  # of a run of an earlier version
+        return max(int(status["total"]) - int(config["settings"]["n_timesteps"]), 0)
+    return 0
+
+
+def read_episodes(folder: Path) -> Episodes:
+    """Read all files of a run.
+
+    The environments of a run step together, so at the end of an episode the steps over all of them are those of its own
+    environment times their number.
+    """
+    files = monitor_files(folder)
+    tables = []
+    for file in files:
+        rows = _each_once(file, np.array(list(_rows(file)), dtype=float).reshape(-1, 4))
+        returns, lengths, seconds, successes = rows.T
+        steps = lengths.cumsum() * len(files)
+        tables.append(np.stack([steps, seconds + _began(file), returns, lengths, successes], axis=1))
+    before = steps_before(folder)
+    if not tables:
+        nothing = np.empty(0)
+        return Episodes(nothing, nothing, nothing, nothing, nothing, before)
+    table = np.concatenate(tables)
+    steps, seconds, returns, lengths, successes = table[np.lexsort((table[:, 1], table[:, 0]))].T
+    returns = np.where(np.isfinite(returns), returns, np.nan)
+    return Episodes(steps + before, seconds - min(map(_began, files)), returns, lengths, successes, before)
+
+
+def _header(file: Path) -> dict[str, object]:
+    """What the first line says; nothing where it says nothing."""
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        first = lines.readline().removeprefix("#")
+    try:
+        data = json.loads(first)
+    except json.JSONDecodeError:
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _each_once(file: Path, rows: np.ndarray) -> np.ndarray:
+    """Rows without those that stand there twice, of which the user is told.
+
+    An environment cannot end two episodes in the same microsecond; copies that step at once (``n_envs`` in the header) can.
+    """
+    if len(rows) == 0 or _header(file).get("n_envs", 1) != 1:
+        return rows
+    _, first = np.unique(rows[:, :3], axis=0, return_index=True)
+    if len(first) < len(rows):
+        terminal.note(f"{file}: {len(rows) - len(first)} lines stand there more than once, and are counted once.")
+    return rows[np.sort(first)]
+
+
+def _began(file: Path) -> float:
+    """When its clock was at 0, in seconds."""
+    began = _header(file).get("t_start")
+    return float(began) if isinstance(began, int | float) else 0.0
+
+
+def _rows(file: Path) -> Iterator[tuple[float, float, float, float]]:
+    """Return, length, time and success of each episode; a line that is still being written is left out."""
+    with file.open(newline="", encoding="utf-8", errors="replace") as lines:
+        rows = csv.reader(line for line in lines if not line.startswith("#"))
+        names = next(rows, [])
+        if not {"r", "l", "t"} <= {*names}:
+            return
+        for row in rows:
+            if len(row) == len(names):
+                of = dict(zip(names, row, strict=True))
+                try:
+                    yield float(of["r"]), float(of["l"]), float(of["t"]), _success(of.get("is_success", ""))
+                except ValueError:
+                    continue
+
+
+def _success(text: str) -> float:
+    """As ``Monitor`` writes it: a truth value, or a number."""
+    if text in ("True", "False"):
+        return float(text == "True")
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan

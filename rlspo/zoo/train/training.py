@@ -1,0 +1,304 @@
+"""A training run from beginning to end: check, train, save, evaluate, and leave a folder that explains itself."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+
+from rlspo.common.agent import load_model
+from rlspo.common.withheld import check_may_learn
+from rlspo.zoo.cli import terminal
+from rlspo.zoo.cli.exit_codes import DONE, FAILED, guarded
+from rlspo.zoo.cli.signals import Stopped, StopSignal, TimeIsUp, time_limit
+from rlspo.zoo.config import ownership
+from rlspo.zoo.config.allowed import Allowed
+from rlspo.zoo.envs.of_run import evaluation_recipe
+from rlspo.zoo.errors import UserError
+from rlspo.zoo.runs import replay_memory, rl_zoo3
+from rlspo.zoo.runs.compatibility import fitted_spaces
+from rlspo.zoo.runs.folder import RunFolder, command_line
+from rlspo.zoo.runs.model_files import checked_statistics
+from rlspo.zoo.runs.models import folder_of
+from rlspo.zoo.runs.saved_statistics import adopt_statistics
+from rlspo.zoo.train import summary, tracking
+from rlspo.zoo.train.arguments import parse
+from rlspo.zoo.train.callbacks import Evaluate, SaveBetweenRollouts, Status, StopWhenAsked, save_somewhere
+from rlspo.zoo.train.logbook import Logbook
+from rlspo.zoo.train.plan import Plan, make_plan, usual_eval_freq
+from rlspo.zoo.train.summary import Run
+
+#: Steps of a single episode that an evaluation during training waits for, on average over its episodes.
+_LONGEST_EPISODE = 100_000
+_CLOSING = 30.0  # seconds
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Train as a command line says.
+
+    :param arguments: see :func:`rlspo.zoo.train.arguments.parse`
+    :return: exit code: 0 done, 1 training failed or the agent could not be saved in its place, 2 a mistake in what was given,
+        129 stopped by SIGHUP, 130 by Ctrl-C, 143 by SIGTERM
+    """
+    given = list(arguments)
+    stop = StopSignal()
+    return guarded(lambda: train(parse(given), command_line(given), stop), stop)
+
+
+def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:
+    """Check, train, save, judge.
+
+    :param args: the parsed command line
+    :param command: as typed, for the record
+    :param stop: catches signals
+    :return: exit code
+    :raises UserError: for anything that could not be used; nothing is left on disk then
+    """
+    if args.num_threads is not None:
+        torch.set_num_threads(args.num_threads)
+    stop.patient = False  # nothing to save yet
+    if args.track:
+        tracking.check_installed()
+    plan = make_plan(args)
+    for title, text in plan.warnings:
+        terminal.warning(title, text)
+    if args.save_replay_buffer:
+        replay_memory.check_asked(plan.cls)
+    if args.eval_freq is None:
+        args.eval_freq = usual_eval_freq(plan.cls)
+    folder = _folder(args, plan)
+    try:
+        model = _build(args, plan, folder)
+        _record(args, plan, folder, command)
+        log = Logbook.open(args, plan.config, folder, model)
+    except BaseException:
+        folder.discard()
+        raise
+    run = Run(args, plan.config, folder, model, log, before=model.num_timesteps)
+    code = FAILED
+    try:
+        code = _train_and_judge(run, plan, stop, command)
+    except Stopped:
+        code = stop.exit_code
+        raise
+    finally:
+        _close(run, code)
+    return code
+
+
+def _train_and_judge(run: Run, plan: Plan, stop: StopSignal, command: str) -> int:
+    """From the first step to the report.
+
+    :param command: as typed
+    :return: exit code
+    """
+    model, folder = run.model, run.folder
+    summary.announce(run)
+    stop.patient = True
+    status = Status(folder, model, total=model.num_timesteps + plan.config.settings.n_timesteps)
+    eval_env: list[VecEnv] = []
+    failure = None
+    try:
+        failure = _learn(run, plan, stop, status, eval_env)
+        stop.deaf = True
+    except Stopped:
+        pass  # the second signal: whatever was under way is dropped, the weights are kept
+    try:
+        # Before anything else, such as closing environments that may hang.
+        saved = save_somewhere(model, folder.last_model, folder)
+        status.finish("failed" if failure else "stopped" if stop.received is not None else "done")
+    except Exception as error:  # OSError, or whatever somebody's policy raises when it is pickled
+        status.finish("failed")
+        terminal.error(f"the agent could not be saved anywhere: {type(error).__name__}: {error}")
+        failure = failure or error
+        saved = folder.last_model
+    if not folder.config.is_file():
+        recorded = _record_again(run, plan, command)
+        failure = failure or recorded
+    memory_kept = not run.args.save_replay_buffer or replay_memory.keep(model, folder)
+    stop.deaf, stop.patient = False, False  # all that matters is on disk: a signal may end what follows at once
+    close_envs([env for env in (model.get_env(), *eval_env) if env is not None])
+    if saved != folder.last_model:
+        terminal.error(f"{folder.last_model} could not be written. The agent is saved in {saved}; copy it to a safe place.")
+    if failure is not None:
+        summary.explain_failure(run, failure)
+        return FAILED
+    if stop.received is not None:
+        summary.explain_stop(run, stop.name)
+        return stop.exit_code
+    summary.conclude(run)
+    return DONE if saved == folder.last_model and memory_kept else FAILED
+
+
+def _record(args: argparse.Namespace, plan: Plan, folder: RunFolder, command: str) -> None:
+    """Write down what the run is, and whose."""
+    folder.record(plan.config, _plain_args(args), command)
+    if not ownership.claim(folder.path):
+        terminal.note("No place for a key of yours (XDG_STATE_HOME, ~/.local/state): code in this run will need --trust.")
+
+
+def _record_again(run: Run, plan: Plan, command: str) -> OSError | None:
+    """For a folder that somebody has removed, or emptied, during training.
+
+    :return: why it cannot be done, or None
+    """
+    folder = run.folder
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        _record(run.args, plan, folder, command)
+    except OSError as error:
+        return error
+    terminal.note(
+        f"{folder.path} was removed during training. The agent and the records are there anew; what else it held is lost."
+    )
+    return None
+
+
+def _close(run: Run, code: int) -> None:
+    """End the log with what is known now; the agent is saved, so nothing here can spoil the run."""
+    try:
+        run.log.close(code, run.model.num_timesteps, summary.final_metrics(run))
+    except Exception as error:  # of a disk that is full, a library, somebody's environment
+        terminal.note(f"log cut short: {type(error).__name__}: {error}")
+
+
+def _folder(args: argparse.Namespace, plan: Plan) -> RunFolder:
+    """The folder of the run, as asked for or the next free one."""
+    if args.run_folder is not None:
+        return RunFolder.at(args.run_folder, args.tensorboard_log)
+    return RunFolder.create(args.log_folder, plan.config.algo, plan.config.env, args.tensorboard_log, args.uuid)
+
+
+def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgorithm:
+    """The agent in its training environments.
+
+    :raises UserError: for settings that the agent refuses, or a saved agent that cannot go on here
+    """
+    seed = plan.config.seeds.seed
+    env = plan.recipe.build(plan.config.settings.n_envs, seed, training=True, monitor_folder=folder.path)
+    common: dict[str, Any] = {
+        "verbose": args.verbose,
+        "device": args.device,
+        "seed": seed,
+    }
+    try:
+        if args.trained_agent is None:
+            return plan.new_agent(env, **common)
+        trust = Allowed.of(args).owns(folder_of(args.trained_agent))
+        _adopt_statistics(env, args.trained_agent, trust)
+        fitted = fitted_spaces(args.trained_agent, env)
+        model = load_model(plan.cls, args.trained_agent, trust, env=env, custom_objects=fitted, **common)
+        check_may_learn(model)
+        # Not the seed itself, from which the first run drew: what comes now is to be new.
+        model.set_random_seed(int(np.random.SeedSequence((seed, model.num_timesteps)).generate_state(1)[0]))
+        replay_memory.take_up(model, args.trained_agent, trust)
+        return model
+    except (ValueError, TypeError, AssertionError) as error:
+        env.close()
+        if args.trained_agent is not None:
+            raise UserError(f"--trained-agent {args.trained_agent}: {error}") from error
+        raise UserError(f"{plan.cls.__name__} refuses its settings. {error}\nSettings: {plan.config.source}") from error
+
+
+def _adopt_statistics(env: VecEnv, model_file: Path, trust: bool) -> None:
+    """Where the environments are in ``VecNormalize``, go on with the statistics that the saved agent knows.
+
+    :param trust: run whatever code is in them
+    :raises UserError: if they are not beside the agent
+    """
+    if unwrap_vec_normalize(env) is None:
+        return
+    folder = folder_of(model_file) or model_file.parent
+    file = rl_zoo3.statistics_of(model_file) or RunFolder.existing(folder).statistics_of(model_file)
+    file = checked_statistics(model_file, file)
+    if not file.is_file():
+        env.close()
+        raise UserError(
+            f"--trained-agent {model_file}: the settings put VecNormalize around the environments, and its statistics {file} "
+            "are not there. For an agent that was trained without: -params normalize:false"
+        )
+    adopt_statistics(env, file, trust)
+
+
+def _learn(run: Run, plan: Plan, stop: StopSignal, status: Status, eval_envs: list[VecEnv]) -> Exception | None:
+    """Train until the steps are done, a signal comes or something fails.
+
+    :param eval_envs: takes the environments of evaluations, to be closed after the agent is saved
+    :return: what failed, or None
+    :raises Stopped: after a second signal
+    """
+    args = run.args
+    stopwatch = run.phases.stopwatch
+    callbacks: list[BaseCallback] = [StopWhenAsked(stop), status, run.phases]
+    if args.eval_freq > 0:
+        config = plan.config
+        eval_envs.append(evaluation_recipe(config).build(args.n_eval_envs, config.seeds.evaluation, training=False))
+        about = {"algo": config.algo, "env": config.env, "seed": config.seeds.seed}
+        most_steps = max(config.settings.n_timesteps, args.eval_episodes * _LONGEST_EPISODE)
+        callbacks.append(
+            Evaluate(
+                eval_envs[0],
+                args.eval_freq,
+                args.eval_episodes,
+                run.folder,
+                stop,
+                args.verbose,
+                stopwatch,
+                most_steps,
+                about,
+            )
+        )
+    if args.save_freq > 0:
+        callbacks.append(SaveBetweenRollouts(args.save_freq, run.folder))
+    callbacks += plan.callbacks
+    bar = ProgressBarCallback() if args.progress else None
+    run.model.set_logger(run.log.logger)
+    started = time.monotonic()
+    try:
+        run.model.learn(
+            plan.config.settings.n_timesteps,
+            callback=[*callbacks, *([bar] if bar else [])],
+            reset_num_timesteps=args.trained_agent is None,
+            **_log_interval(args.log_interval),
+        )
+    except Exception as error:
+        if stop.received is None:  # else it is a consequence of the signal, such as a compiler that it ended
+            return error
+    except (SystemExit, KeyboardInterrupt) as error:  # of an environment or a callback
+        stop.end(f"{type(error).__name__} of the environment or a callback")
+    finally:
+        run.seconds = time.monotonic() - started
+        stopwatch.start(None)
+        if bar is not None and hasattr(bar, "pbar"):
+            bar.pbar.close()
+    return None
+
+
+def close_envs(envs: Sequence[VecEnv]) -> None:
+    """Close environments, which may fail or hang: nothing waits for them any more."""
+    for env in envs:
+        try:
+            with time_limit(_CLOSING):
+                env.close()
+        except TimeIsUp:
+            terminal.note(f"closing the environments takes longer than {_CLOSING:.0f} s; they are left as they are.")
+        except Exception as error:  # of somebody's environment, or of workers that are gone already
+            terminal.note(f"closing the environments: {type(error).__name__}: {error}")
+
+
+def _log_interval(given: int) -> dict[str, Any]:
+    """How often SB3 logs: its own default for -1, never below that."""
+    return {} if given == -1 else {"log_interval": given if given > 0 else None}
+
+
+def _plain_args(args: argparse.Namespace) -> dict[str, Any]:
+    """The parsed command line as plain data."""
+    return {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}

@@ -1,0 +1,1 @@
+"""``rlspo record`` and ``rlspo enjoy``."""

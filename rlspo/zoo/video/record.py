@@ -1,0 +1,214 @@
+"""``rlspo record``, also ``python -m rlspo.zoo.record``: film a saved agent, or its checkpoints side by side."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlspo.zoo.cli import exit_codes, terminal
+from rlspo.zoo.cli.exit_codes import DONE, FAILED
+from rlspo.zoo.cli.parser import Parser, positive
+from rlspo.zoo.errors import UserError
+from rlspo.zoo.evaluate.searching import add_search_flags, budget_from
+from rlspo.zoo.runs.agent_flags import add_agent_flags, agent_from
+from rlspo.zoo.runs.folder import RunFolder
+from rlspo.zoo.runs.saved_agent import SavedAgent, checkpoints_of
+from rlspo.zoo.video.render import FilmingFailed
+from rlspo.zoo.video.spec import Film, Footage
+from rlspo.zoo.video.writing import add_acting_flags, default_file, write_film
+
+_DESCRIPTION = """\
+Film a saved agent, or its checkpoints side by side.
+
+The environment is built as in training. Above the picture stand the agent, how long it was trained, its return so far and
+the step. Films run in real time: as fast as the environment's own clock."""
+
+_EXAMPLES = """\
+examples:
+  the last agent of a run, in logs/ppo/Hopper-v5_1/videos/last_model.mp4
+      rlspo record logs/ppo/Hopper-v5_1
+  the best one, three episodes, in a file of your own
+      rlspo record logs/ppo/Hopper-v5_1 --which best --episodes 3 -o hopper.mp4
+  how it learned: checkpoints side by side (train with --save-freq), from the same start
+      rlspo record logs/ppo/Hopper-v5_1 --checkpoints
+  acting by search, eight steps ahead
+      rlspo record logs/spo/rlspo-RubiksCube-v0_1 --search --particles 64 --depth 8
+  a GIF of 200 steps, without words
+      rlspo record logs/ppo/CartPole-v1_1 --steps 200 --no-captions -o cartpole.gif
+  a perturbed game beside what the agent sees of it, or without that
+      rlspo record logs/ppo/STORI-Breakout-v0_1 --env-kwargs profile:breakout-3.2B
+      rlspo record logs/ppo/STORI-Breakout-v0_1 --no-seen
+  slower: ten steps per second
+      rlspo record logs/ppo/CartPole-v1_1 --fps 10
+  a file of stable-baselines3, with the statistics of its VecNormalize
+      rlspo record sac.zip --env Pendulum-v1 --vecnormalize vecnormalize.pkl
+
+Agents of others are read as data; --trust runs the code in their files.
+Exit code: 0 done, 1 the environment failed, 2 a mistake in what was given or something is not installed,
+130 stopped by Ctrl-C, 143 by SIGTERM. Only a film that is whole is left behind."""
+
+
+def build_parser() -> Parser:
+    """All flags of ``rlspo record``."""
+    parser = Parser("record", _DESCRIPTION, _EXAMPLES, "record PATH [--checkpoints] [-o FILE] [...]")
+    add_agent_flags(parser)
+    group = parser.add_argument_group("what is filmed")
+    group.add_argument("--checkpoints", action="store_true", help="agents of the run at several moments, side by side")
+    group.add_argument(
+        "--max-agents",
+        type=positive,
+        metavar="N",
+        help="with --checkpoints: at most so many, spread evenly from first to last, and the best (default: 6)",
+    )
+    group.add_argument("--episodes", type=positive, metavar="N", help="whole episodes of each agent")
+    group.add_argument(
+        "-n",
+        "--steps",
+        "--n-timesteps",
+        type=positive,
+        metavar="N",
+        help="steps of each agent; new episodes begin as needed (default: whole episodes until 8 seconds are full, at most "
+        "1000 steps; with --checkpoints one episode)",
+    )
+    add_acting_flags(group)
+    add_search_flags(parser)
+    group = parser.add_argument_group("what is written")
+    group.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help=".mp4 or .gif (default: in the folder videos, beside the model)"
+    )
+    group.add_argument("--no-captions", action="store_true", help="no words above the pictures")
+    group.add_argument("--json", action="store_true", help="say on standard output what was written, as JSON and nothing else")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Film as the command line says.
+
+    :param argv: the arguments; None for those of this process
+    :return: exit code: 0 done, 1 the environment failed, 2 a mistake in what was given, 130 and 143 after signals
+    """
+    return exit_codes.run(_work, argv)
+
+
+def _work(arguments: list[str]) -> int:
+    """Check, film, tell."""
+    if not arguments:
+        raise UserError("give a run folder or a model file, such as: rlspo record logs/ppo/CartPole-v1_1")
+    args = build_parser().read(arguments)
+    if args.max_agents is not None and not args.checkpoints:
+        raise UserError("--max-agents needs --checkpoints.")
+    budget = budget_from(args)
+    if budget is not None and args.experts:
+        raise UserError("--experts frames the expert that acts; with --search no single one does.")
+    agents = _checkpoints(args, args.max_agents or 6) if args.checkpoints else (agent_from(args),)
+    film = Film(
+        agents,
+        file=args.output or default_file(agents),
+        seed=args.seed,
+        episodes=1 if args.checkpoints and args.episodes is None and args.steps is None else args.episodes,
+        steps=args.steps,
+        deterministic=not args.stochastic,
+        experts=args.experts,
+        seen=args.seen,
+        captions=not args.no_captions,
+        fps=args.fps,
+        device="cpu" if args.device == "auto" else args.device,
+        search=budget,
+    )
+    try:
+        footage = write_film(film)
+    except FilmingFailed as error:
+        terminal.error(f"filming {agents[0].env} failed. {error}")
+        return FAILED
+    if args.json:
+        print(json.dumps(as_data(film, footage), indent=2))
+    else:
+        _tell(film, footage)
+    return DONE
+
+
+def _checkpoints(args: argparse.Namespace, at_most: int) -> tuple[SavedAgent, ...]:
+    """The agents of a run at several moments, by steps.
+
+    :raises UserError: for a model file alone, or a run without checkpoints
+    """
+    if args.which is not None:
+        raise UserError("--which chooses one agent; --checkpoints films several.")
+    last = agent_from(args)
+    if last.folder is None:
+        raise UserError(f"--checkpoints needs a run folder; {last.model_file} lies in none.")
+    files = [file for _, file in checkpoints_of(last.folder)]
+    if not files:
+        raise UserError(f"{last.folder} has no checkpoints: they are kept by `rlspo train ... --save-freq STEPS`.")
+    best = RunFolder.existing(last.folder).best_model
+    # With the run found, its record knows agent and environment, unless the user names others.
+    found: dict[str, Any] = {"exp_id": None} if args.path else {"exp_id": None, "algo": None, "env": None}
+    models = [
+        agent_from(argparse.Namespace(**{**vars(args), **found, "path": file}))
+        for file in [*files, *([best] if best.is_file() else [])]
+    ]
+    return chosen([*models, last], at_most)
+
+
+def chosen(agents: Sequence[SavedAgent], at_most: int) -> tuple[SavedAgent, ...]:
+    """Agents spread evenly over training from the first to the last, and the best one.
+
+    :param agents: of one run, in any order; of several with the same steps the best one is kept, or else any
+    :param at_most: how many, at least 1
+    """
+    by_steps: dict[int, SavedAgent] = {}
+    for agent in agents:
+        if agent.num_timesteps not in by_steps or agent.which == "best":
+            by_steps[agent.num_timesteps] = agent
+    steps = np.array(sorted(by_steps))
+    best = {number for number, agent in by_steps.items() if agent.which == "best"}
+    taken = set(map(int, steps))
+    spread = at_most
+    while len(taken) > at_most:
+        wanted = np.linspace(steps[-1], steps[0], spread)  # a single one is the last
+        taken = best | {int(steps[np.abs(steps - number).argmin()]) for number in wanted}
+        spread -= 1
+    return tuple(by_steps[number] for number in sorted(taken))
+
+
+def as_data(film: Film, footage: Footage) -> dict[str, Any]:
+    """What was filmed, plain."""
+    return {
+        "file": str(film.file),
+        "env": film.agents[0].env,
+        "seed": film.seed,
+        "deterministic": film.deterministic,
+        "search": None if film.search is None else dataclasses.asdict(film.search),
+        "width": footage.width,
+        "height": footage.height,
+        "pictures": footage.pictures,
+        "fps": footage.fps,
+        "seconds": round(footage.pictures / footage.fps, 2),
+        "agents": [
+            {
+                "model": take.model,
+                "num_timesteps": take.num_timesteps,
+                "steps": take.steps,
+                "episodes": [{"return": episode.total, "length": episode.length} for episode in take.episodes],
+            }
+            for take in footage.takes
+        ],
+    }
+
+
+def _tell(film: Film, footage: Footage) -> None:
+    """Print what was filmed."""
+    terminal.heading(f"{film.agents[0].algo} on {film.agents[0].env}")
+    for take in footage.takes:
+        returns = [f"{episode.total:,.1f} ({episode.length:,} steps)" for episode in take.episodes]
+        shown = ", ".join(returns[:8]) + (f" and {len(returns) - 8} more" if len(returns) > 8 else "")
+        said = f"return {shown}" if returns else f"no episode ended in {take.steps:,} steps"
+        terminal.facts([(f"{take.num_timesteps:,} steps", said)])
+    seconds = terminal.duration(footage.pictures / footage.fps)
+    terminal.facts([("video", f"{film.file} ({seconds}, {footage.width} x {footage.height} pixels)")])

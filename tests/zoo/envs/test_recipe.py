@@ -1,0 +1,198 @@
+"""Environments are found, checked, and built alike for training and evaluation."""
+
+import random
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.monitor import Monitor, load_results
+from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize, unwrap_vec_normalize
+
+from rlspo.common.randomness import generators_kept
+from rlspo.zoo.config.schema import Settings
+from rlspo.zoo.envs.recipe import EnvRecipe, _Worker, check_env_kwargs, families, find_spec, is_atari, layers
+from rlspo.zoo.errors import UserError
+
+
+def recipe(env_kwargs: dict | None = None, **settings) -> EnvRecipe:
+    return EnvRecipe.from_settings(
+        Settings(n_timesteps=1, policy="MlpPolicy", **settings),
+        "Ledger-v0",
+        "file F, block B",
+        env_kwargs=env_kwargs or {},
+        gym_packages=("zoo_worlds",),
+    )
+
+
+def test_unknown_environment_gets_the_nearest():
+    with pytest.raises(UserError, match=r"no environment 'CartPol-v1'. Did you mean 'CartPole-v1'\?.*--gym-packages"):
+        find_spec("CartPol-v1")
+    with pytest.raises(UserError, match="--gym-packages: cannot import 'nowhere'"):
+        find_spec("CartPole-v1", ["nowhere"])
+
+
+def test_packages_register_their_environments():
+    assert find_spec("Ledger-v0", ["zoo_worlds"]).id == "Ledger-v0"
+    assert find_spec("zoo_worlds:Ledger-v0").id == "Ledger-v0"
+
+
+def test_games_of_the_ale_are_known_as_such():
+    pytest.importorskip("ale_py")
+    assert is_atari(find_spec("ALE/Pong-v5"))
+    assert is_atari(find_spec("STORI/Pong-v0"))
+    assert not is_atari(find_spec("CartPole-v1"))
+
+
+def test_blocks_that_serve_a_family():
+    pytest.importorskip("ale_py")
+    assert families(find_spec("ALE/Pong-v5")) == ["atari"]
+    assert families(find_spec("STORI/Pong-v0")) == ["stori"]
+    assert families(find_spec("CartPole-v1")) == []
+
+
+def test_unknown_arguments_of_an_environment_are_refused():
+    spec = find_spec("Ledger-v0", ["zoo_worlds"])
+    check_env_kwargs(spec, {"pay": 1, "max_episode_steps": 5}, "--env-kwargs")
+    with pytest.raises(UserError, match=r"--env-kwargs: there is no key 'pya'. Did you mean 'pay'\?"):
+        check_env_kwargs(spec, {"pya": 1}, "--env-kwargs")
+
+
+def test_environment_that_cannot_be_made_says_why(monkeypatch):
+    def broken(**kwargs):
+        raise gym.error.DependencyNotInstalled('run `pip install "thing"`')
+
+    monkeypatch.setitem(gym.registry, "Broken-v0", gym.envs.registration.EnvSpec("Broken-v0", broken))
+    with pytest.raises(UserError, match=r"Broken-v0 needs something that is not installed. run `pip install .thing.`"):
+        EnvRecipe("Broken-v0").probe()
+    with pytest.raises(UserError, match=r"cannot be made with env_kwargs {'nonsense': 1}. TypeError"):
+        EnvRecipe("Pendulum-v1", env_kwargs={"nonsense": 1}).probe()
+
+
+def native(env_id: str, env_kwargs: dict | None = None, **settings) -> EnvRecipe:
+    block = Settings(n_timesteps=1, policy="MlpPolicy", **settings)
+    return EnvRecipe.from_settings(block, env_id, "file F, block B", env_kwargs=env_kwargs or {}, vec_env="native")
+
+
+def test_copies_that_step_as_one_are_seeded_and_their_episodes_written(tmp_path):
+    def returns(folder):
+        env = native("rlspo/LotSizing-v0", {"instance": "2x1"}).build(3, 7, True, tmp_path / folder)
+        env.reset()
+        rewards = [env.step(np.zeros((3, 1), dtype=int))[1] for _ in range(200)]
+        env.close()
+        return np.sum(rewards), load_results(str(tmp_path / folder))
+
+    (total, episodes), (again, _) = returns("a"), returns("b")
+    assert total == again
+    assert set(episodes.l) == {100} and len(episodes) == 6
+    assert episodes.r.sum() == pytest.approx(total, rel=1e-5)
+
+
+def test_a_single_copy_is_a_single_environment():
+    assert native("Pendulum-v1").build(1, 0, False).env_is_wrapped(Monitor) == [True]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (native("Pendulum-v1"), "Pendulum-v1 has no vectorised form of its own. Use dummy or subproc"),
+        (native("CartPole-v1", env_wrapper="gymnasium.wrappers.FlattenObservation"), "env_wrapper goes around single"),
+        (native("CartPole-v1", monitor_kwargs={"allow_early_resets": False}), "monitor_kwargs .* are for single"),
+    ],
+)
+def test_what_copies_that_step_as_one_cannot_have_is_refused(recipe, message):
+    with pytest.raises(UserError, match=f"^--vec-env native: .*{message}"):
+        recipe.probe()
+
+
+def test_wrappers_stand_in_the_order_given():
+    env = recipe(env_wrapper=[{"zoo_worlds.Shift": {"by": 10.0}}, "gymnasium.wrappers.FlattenObservation"]).build(2, 0, True)
+    assert (env.reset() > 8).all()
+    assert env.env_is_wrapped(gym.wrappers.FlattenObservation) == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "message"),
+    [
+        ("zoo_worlds.Shiftt", r"env_wrapper: module 'zoo_worlds' has no 'Shiftt'. Did you mean 'Shift'\?"),
+        ({"zoo_worlds.Shift": {"bye": 1.0}}, r"zoo_worlds.Shift: there is no key 'bye'. Did you mean 'by'\?"),
+        ({"zoo_worlds.Shift": {"by": "far"}}, "zoo_worlds.Shift: by is 'far', but must be a number"),
+        ("zoo_worlds.Shift", "zoo_worlds.Shift also needs by"),
+    ],
+)
+def test_wrapper_that_does_not_fit_is_explained(wrapper, message):
+    with pytest.raises(UserError, match=f"file F, block B: {message}" if "module" in message else message):
+        layers(wrapper, "env_wrapper", "env", "file F, block B")
+
+
+def test_statistics_are_frozen_outside_training():
+    of = recipe(normalize={"norm_reward": True, "clip_obs": 5.0}, env_kwargs={"pay": 3.0})
+    training, judging = of.build(1, 0, training=True), of.build(1, 0, training=False)
+    assert isinstance(training, VecNormalize) and isinstance(judging, VecNormalize)
+    assert (training.training, training.norm_reward, training.clip_obs) == (True, True, 5.0)
+    assert (judging.training, judging.norm_reward, judging.clip_obs) == (False, False, 5.0)
+    judging.reset()
+    assert judging.step(np.array([0]))[1] == pytest.approx(3.0)
+    with pytest.raises(UserError, match=r"normalize: there is no key 'norm_ob'. Did you mean 'norm_obs'"):
+        recipe(normalize={"norm_ob": True})
+
+
+def test_frames_are_stacked_over_normalisation():
+    env = recipe(normalize=True, frame_stack=3).build(2, 0, training=True)
+    assert isinstance(env, VecFrameStack)
+    assert unwrap_vec_normalize(env) is not None
+    assert env.observation_space.shape == (6,)
+
+
+def test_seed_sets_every_environment_apart():
+    first, again, other = (recipe().build(2, seed, True).reset() for seed in (7, 7, 8))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first[0], first[1])
+    assert not np.array_equal(first, other)
+
+
+def test_games_in_processes_are_those_of_single_environments(tmp_path):
+    """Wrappers, life losses and the noise of a perturbed game included; and the statistics are the game's own."""
+    pytest.importorskip("ale_py")
+    settings = Settings(
+        n_timesteps=1,
+        policy="CnnPolicy",
+        frame_stack=2,
+        env_wrapper={"stable_baselines3.common.atari_wrappers.AtariWrapper": {"frame_skip": 1, "noop_max": 0}},
+    )
+    kwargs = {"type": "1", "probability": 0.5, "max_num_frames_per_episode": 500}
+    built = [
+        EnvRecipe.from_settings(settings, "STORI/Breakout-v0", "F", env_kwargs=kwargs, vec_env=kind).build(2, 5, True, folder)
+        for kind, folder in (("native", tmp_path), ("dummy", None))
+    ]
+    try:
+        np.testing.assert_array_equal(*[env.reset() for env in built])
+        draws, lives, games, paid = np.random.default_rng(0), 0, [], 0.0
+        for _ in range(130):
+            actions = draws.integers(4, size=2)
+            ours, theirs = (env.step(actions) for env in built)
+            for mine, other in zip(ours[:3], theirs[:3], strict=True):
+                np.testing.assert_array_equal(mine, other)
+            lives += ours[2].sum()
+            for mine, other in zip(ours[3], theirs[3], strict=True):
+                assert mine["stori"] == other["stori"] and ("episode" in mine) == ("episode" in other)
+                paid += mine["stori"]["reward"]
+                if "episode" in mine:
+                    assert (mine["episode"]["r"], mine["episode"]["l"]) == (other["episode"]["r"], other["episode"]["l"])
+                    games.append(mine["episode"]["l"])
+                if "terminal_observation" in other:
+                    np.testing.assert_array_equal(mine["terminal_observation"], other["terminal_observation"])
+        assert games and lives > len(games) and paid > 0
+    finally:
+        for env in built:
+            env.close()
+    assert load_results(str(tmp_path))["l"].tolist() == games
+
+
+def test_workers_seed_the_global_generators_of_their_process():
+    def drawn(seed):
+        with generators_kept():
+            return _Worker(lambda: (random.random(), np.random.random(), float(torch.rand(()))), seed)()
+
+    assert drawn(3) == drawn(3) != drawn(4)
+    assert drawn(None) != drawn(None)

@@ -1,0 +1,82 @@
+"""Replay memories are kept when asked to, taken up by a run that goes on, and missed aloud."""
+
+import json
+from pathlib import Path
+
+import pytest
+import stable_baselines3
+from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
+
+from rlspo.zoo.train.command import main
+
+DQN = "stable_baselines3.DQN"
+RUN = Path(f"logs/{DQN}/Ledger-v0_1")
+SMALL = ["policy:MlpPolicy", "learning_starts:8", "batch_size:4", "buffer_size:64", "n_timesteps:32"]
+QUICK = ("--no-report", "--eval-freq", "-1")
+
+
+def test_a_memory_is_kept_and_taken_up(train):
+    assert train(*QUICK, "--save-replay-buffer", algo=DQN, params=SMALL)[0] == 0
+    model = stable_baselines3.DQN.load(RUN / "last_model.zip")
+    model.load_replay_buffer(RUN / "replay_buffer.pkl")
+    assert model.replay_buffer.size() == 32
+    code, _, errors = train(*QUICK, "-i", f"{RUN}/last_model.zip", algo=DQN, params=["n_timesteps:8"])
+    assert code == 0 and "replay_buffer.pkl, 32 transitions" in errors
+    code, _, errors = train(*QUICK, "-i", f"{RUN}/last_model.zip", algo=DQN, params=["n_timesteps:8", "n_envs:2"])
+    assert code == 2 and "It is of 1 environments side by side, not of 2" in errors and "rename it" in errors
+    (RUN / "replay_buffer.pkl").write_bytes(b"no memory")
+    code, _, errors = train(*QUICK, "-i", f"{RUN}/last_model.zip", algo=DQN, params=["n_timesteps:8"])
+    assert code == 2 and "replay_buffer.pkl cannot be gone on with" in errors
+    (RUN / "replay_buffer.pkl").unlink()
+    code, _, errors = train(*QUICK, "-i", f"{RUN}/last_model.zip", algo=DQN, params=["n_timesteps:8"])
+    assert code == 0 and "EMPTY REPLAY MEMORY" in errors and "--save-replay-buffer" in errors
+    assert len(list(RUN.parent.iterdir())) == 3, "what could not begin left nothing"
+
+
+def test_an_agent_without_a_memory_says_so(train):
+    code, _, errors = train("--save-replay-buffer")
+    assert code == 2 and "PPO learns from each rollout once and has no replay memory" in errors
+    assert train(*QUICK)[0] == 0
+    code, _, errors = train(*QUICK, "-i", "logs/ppo/Ledger-v0_1/last_model.zip", params=["n_timesteps:16"])
+    assert (code, "MEMORY" in errors) == (0, False)
+
+
+def test_a_memory_that_cannot_be_written_is_no_success(train, monkeypatch):
+    def full(self, path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(stable_baselines3.DQN, "save_replay_buffer", full)
+    code, _, errors = train(*QUICK, "--save-replay-buffer", algo=DQN, params=SMALL)
+    assert code == 1 and "replay_buffer.pkl: No space left" in errors
+    assert (RUN / "last_model.zip").is_file()
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("normal", NormalActionNoise), ("ornstein-uhlenbeck", OrnsteinUhlenbeckActionNoise)]
+)
+def test_noise_on_actions(kind, expected, capsys):
+    words = "--algo stable_baselines3.TD3 --env Pendulum-v1 --no-report --verbose 0 --eval-freq -1 -n 4 -params"
+    settings = ["policy:MlpPolicy", "buffer_size:8", f"noise_type:{kind}", "noise_std:0.25"]
+    assert main([*words.split(), *settings]) == 0
+    model = stable_baselines3.TD3.load("logs/stable_baselines3.TD3/Pendulum-v1_1/last_model.zip")
+    assert isinstance(model.action_noise, expected)
+    assert model.action_noise._sigma == pytest.approx([0.25])
+
+
+def test_noise_on_actions_that_are_no_numbers(train, capsys):
+    words = ["--algo", "stable_baselines3.TD3", "--env", "CartPole-v1", "--verbose", "0", "-n", "4", "-params"]
+    assert main([*words, "policy:MlpPolicy", "noise_type:normal", "noise_std:0.25"]) == 2
+    assert "noise can be added to numbers, and the actions are Discrete(2)" in capsys.readouterr().err
+    assert not Path("logs").exists()
+
+
+@pytest.mark.parametrize(("interval", "rollouts"), [("-1", 4), ("2", 2), ("-2", 0)])
+def test_how_often_is_logged(train, interval, rollouts):
+    assert train(*QUICK, "--log-interval", interval, "--log-format", "json")[0] == 0
+    file = Path("logs/ppo/Ledger-v0_1/progress.json")
+    lines = file.read_text().splitlines() if file.exists() else []
+    assert sum("rollout/ep_rew_mean" in json.loads(line) for line in lines) == rollouts
+
+
+def test_an_interval_of_nothing(train):
+    assert "0 is no interval" in train("--log-interval", "0")[2]

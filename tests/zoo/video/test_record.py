@@ -1,0 +1,216 @@
+"""`rlspo record`: what is filmed, where it goes, and what is said about it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rlspo.zoo.envs.recipe import EnvRecipe
+from rlspo.zoo.evaluate.play import Episode
+from rlspo.zoo.runs.saved_agent import SavedAgent
+from rlspo.zoo.video import record as command
+from rlspo.zoo.video.render import FilmingFailed
+from rlspo.zoo.video.spec import Footage, Take
+
+pytest.importorskip("imageio_ffmpeg")
+
+
+@pytest.fixture
+def run(train, workplace):
+    """A finished run with checkpoints at 16, 32 and 48 steps, and the last agent at 64."""
+    flags = ["--no-report", "--eval-freq", "-1", "--save-freq", "16", "--gym-packages", "film_worlds"]
+    assert train(*flags, env="Lamp-v0")[0] == 0
+    return workplace / "logs" / "ppo" / "Lamp-v0_1"
+
+
+@pytest.fixture
+def record(capsys):
+    """Run ``rlspo record``; gives exit code, output and errors."""
+
+    def call(*arguments):
+        code = command.main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def filmed(monkeypatch):
+    """Films are only noted down."""
+    films = []
+
+    def shoot(film):
+        films.append(film)
+        film.file.write_bytes(b"film")
+        takes = [Take(str(agent.model_file), agent.num_timesteps, 10, (Episode(0, 10.0, 10),)) for agent in film.agents]
+        return Footage(640, 480, 50, 25.0, tuple(takes))
+
+    monkeypatch.setattr(command, "shoot", shoot)
+    return films
+
+
+def test_a_film_is_really_made(run, record):
+    import imageio.v2 as imageio
+
+    code, out, err = record(run, "--checkpoints", "--max-agents", "3", "--steps", "5", "--json", "-o", "new/folder/film.mp4")
+    assert (code, err) == (0, "")
+    told = json.loads(out)
+    assert [agent["num_timesteps"] for agent in told["agents"]] == [16, 32, 64]
+    assert [agent["steps"] for agent in told["agents"]] == [5, 5, 5]
+    with imageio.get_reader(told["file"]) as reader:
+        pictures = np.stack([np.asarray(picture) for picture in reader])
+    assert pictures.shape == (told["pictures"], told["height"], told["width"], 3)
+    blue = np.abs(pictures[0].astype(int) - (0, 0, 200)).max(axis=2) < 25
+    columns = np.flatnonzero(blue[-100:].all(axis=0))
+    gaps = np.flatnonzero(np.diff(columns) > 1)
+    assert len(gaps) == 2  # three blue places side by side
+
+
+def test_default_film_of_a_run(run, record, filmed):
+    code, out, err = record(run)
+    assert (code, err) == (0, "")
+    (film,) = filmed
+    assert film.file == run / "videos" / "last_model.mp4" and film.file.is_file()
+    assert (film.episodes, film.steps, film.fps, film.deterministic, film.captions) == (None, None, None, True, True)
+    assert film.device == "cpu"
+    for told in ("64 steps", "return 10.0 (10 steps)", "videos/last_model.mp4", "640 x 480"):
+        assert told in out
+
+
+def test_flags_arrive(run, record, filmed):
+    flags = ["--which", "32", "--episodes", "3", "-n", "99", "--fps", "12.5", "--stochastic", "--seed", "7"]
+    assert record(run, *flags, "--no-captions", "-o", "a.gif")[0] == 0
+    (film,) = filmed
+    assert film.agents[0].num_timesteps == 32
+    assert (film.episodes, film.steps, film.fps, film.seed) == (3, 99, 12.5, 7)
+    assert (film.deterministic, film.captions, str(film.file)) == (False, False, "a.gif")
+
+
+def test_checkpoints_are_filmed_in_order_with_the_last_agent(run, record, filmed):
+    assert record(run, "--checkpoints", "--env-kwargs", "length:4")[0] == 0
+    (film,) = filmed
+    assert [agent.num_timesteps for agent in film.agents] == [16, 32, 48, 64]
+    assert {agent.recipe.env_kwargs["length"] for agent in film.agents} == {4}
+    assert (film.episodes, film.file) == (1, run / "videos" / "checkpoints.mp4")
+
+
+def test_checkpoints_of_a_run_found_by_agent_and_environment(run, record, filmed):
+    assert record("--algo", "ppo", "--env", "Lamp-v0", "--checkpoints", "--steps", "5")[0] == 0
+    (film,) = filmed
+    assert len(film.agents) == 4 and film.episodes is None
+
+
+def test_a_model_file_alone(run, record, filmed, workplace):
+    (workplace / "mine.zip").write_bytes((run / "last_model.zip").read_bytes())
+    assert record("mine.zip", "--env", "Lamp-v0", "--gym-packages", "film_worlds")[0] == 0
+    assert str(filmed[0].file) == "videos/mine.mp4"
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--max-agents", "3"], "--max-agents needs --checkpoints"),
+        (["--checkpoints", "--which", "best"], "--which chooses one agent"),
+        (["-o", "film.avi"], "film.avi: a film ends in .mp4 or .gif"),
+        (["-o", "."], "a film ends in"),
+        (["-o", "config.yml/film.mp4"], "config.yml/film.mp4: cannot be written"),
+        (["--steps", "0"], "must be at least 1"),
+        (["--fps", "-3"], "is not a number above 0"),
+        (["--step", "5"], "Did you mean --steps?"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_made(run, record, filmed, monkeypatch, flags, says):
+    monkeypatch.chdir(run)
+    before = sorted(run.rglob("*"))
+    code, out, err = record(run, "--gym-packages", "film_worlds", *flags)
+    assert (code, out) == (2, "") and says in err
+    assert sorted(run.rglob("*")) == before and not filmed
+
+
+def test_runs_without_checkpoints_say_how_to_get_them(train, workplace, record):
+    assert train("--no-report", "--eval-freq", "-1")[0] == 0
+    code, _, err = record(workplace / "logs" / "ppo" / "Ledger-v0_1", "--checkpoints")
+    assert code == 2 and "--save-freq" in err
+    (workplace / "mine.zip").write_bytes((workplace / "logs" / "ppo" / "Ledger-v0_1" / "last_model.zip").read_bytes())
+    code, _, err = record("mine.zip", "--checkpoints", "--env", "Ledger-v0", "--gym-packages", "zoo_worlds")
+    assert code == 2 and "needs a run folder" in err
+
+
+def test_nothing_at_all_is_a_mistake(record):
+    code, _, err = record()
+    assert code == 2 and "rlspo record logs/" in err
+
+
+def test_a_folder_that_takes_no_film(run, record, workplace):
+    (workplace / "partial_film.mp4").mkdir()
+    code, out, err = record(run, "-o", "film.mp4")
+    assert (code, out) == (2, "") and "film.mp4: cannot be written" in err
+
+
+@pytest.mark.parametrize(("number", "code"), [(None, 1), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_fails_leaves_nothing_behind(run, record, monkeypatch, number, code):
+    def shoot(film):
+        assert film.file.parent.is_dir()
+        if number is not None:
+            signal.raise_signal(number)
+        raise FilmingFailed("the lamp has burnt out")
+
+    monkeypatch.setattr(command, "shoot", shoot)
+    got, out, err = record(run, "-o", "new/folder/film.mp4")
+    assert (got, out) == (code, "")
+    assert ("the lamp has burnt out" in err) == (code == 1)
+    assert not (run / "videos").exists()
+    assert not Path("new").exists()
+
+
+def test_a_signal_from_outside_ends_the_filming_process_too(run, workplace):
+    """SIGTERM reaches this process only, unlike Ctrl-C in a terminal."""
+    command = [sys.executable, "-m", "rlspo.zoo.record", str(run), "--env-kwargs", "length:1000000", "--steps", "1000000"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    process = subprocess.Popen([*command, "-o", "film.mp4"], env=environment, stderr=subprocess.PIPE, text=True)
+    partial = workplace / "partial_film.mp4"
+    for _ in range(1200):  # until ffmpeg has begun to write
+        if partial.is_file() and partial.stat().st_size:
+            break
+        time.sleep(0.05)
+    process.terminate()
+    # Standard error is open as long as any process that inherited it lives.
+    assert "Stopped by SIGTERM." in process.communicate(timeout=60)[1]
+    assert process.returncode == 143
+    assert not list(workplace.glob("*film.mp4"))
+
+
+def agents(*steps, best=None):
+    recipe = EnvRecipe("Lamp-v0")
+    return [
+        SavedAgent(Path(f"{n}.zip"), "ppo", "Lamp-v0", recipe, which="best" if n == best else "checkpoint", num_timesteps=n)
+        for n in steps
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "at_most", "expected"),
+    [
+        (agents(30, 10, 20), 6, [10, 20, 30]),
+        (agents(*range(10, 101, 10)), 4, [10, 40, 70, 100]),
+        (agents(*range(10, 101, 10), best=90), 4, [10, 50, 90, 100]),
+        (agents(*range(10, 101, 10), best=90), 2, [90, 100]),
+        (agents(*range(10, 101, 10)), 1, [100]),
+        (agents(1, 2, 3, 4, 1000), 3, [1, 4, 1000]),
+        (agents(8, 16, 25, 33, 41, 49, 57, 60, 61, best=60), 6, [8, 25, 33, 49, 60, 61]),
+    ],
+)
+def test_agents_are_spread_over_training(given, at_most, expected):
+    assert [agent.num_timesteps for agent in command.chosen(given, at_most)] == expected
+
+
+def test_of_agents_with_the_same_steps_the_best_is_filmed():
+    for given in (agents(10) + agents(10, best=10), agents(10, best=10) + agents(10)):
+        assert [agent.which for agent in command.chosen(given, 6)] == ["best"]
