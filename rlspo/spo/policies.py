@@ -30,9 +30,9 @@ LEAST_STD = 1e-3
 
 
 class SPOPolicy(ActorCriticPolicy):
-    """Stands before an actor-critic policy and adds what SPO learns beside it.
+    """Mixin for SB3's actor-critic policies that adds the other quantities that SPO learns.
 
-    All arguments of the policy it stands before, and:
+    All arguments of the policy, and:
 
     :param state_dependent_std: for Box actions and one expert, the actor outputs the spread too (``softplus``); False: one
         spread for all states, as in PPO
