@@ -75,9 +75,9 @@ def read_settings(path: str | pathlib.Path | Any) -> dict[str, Any]:
 
 
 def _settings_in(file: Any, name: Any) -> dict[str, Any]:
-    """As :func:`read_settings`.
+    """As :func:`read_settings`, for an open file.
 
-    :param name: to show
+    :param name: of the file, for messages
     """
     try:
         with zipfile.ZipFile(file) as archive:

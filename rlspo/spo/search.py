@@ -225,8 +225,9 @@ def search(
         whole, seen = by_root(_whole(seen)), tree_map(_finite, seen)
         terminated, truncated = by_root(outcome.terminated), by_root(outcome.truncated)
         rewards = scale_rewards(by_root(outcome.rewards).to(dtype))
-        next_values = torch.where(terminated, 0.0, value(seen).reshape(roots, count))  # not a product: the value may be NaN
-        there gained = gamma**step * (rewards + gamma * next_values - values)
+        # Not a product: the value may be NaN there.
+        next_values = torch.where(terminated, 0.0, value(seen).reshape(roots, count))
+        gained = gamma**step * (rewards + gamma * next_values - values)
         broken = alive & ~((whole | terminated) & gained.isfinite())  # observations after an end are not used
         diverged, lost = diverged | broken, lost | (broken & intact)
         gained = torch.where(alive & ~broken, gained, 0.0)
