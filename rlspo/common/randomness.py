@@ -124,9 +124,10 @@ class Randomness:
 
     @contextlib.contextmanager
     def lend_globals(self) -> Iterator[None]:
-        """Run code that draws from the global generators: they go on from where the last time ended, and are put back.
+        """Context for code that draws from the global generators: they continue from the agent's last state and are restored
+        at the end.
 
-        Without a seed they are left alone.
+        Without a seed they are not changed.
         """
         if self._for_others is None:
             yield
