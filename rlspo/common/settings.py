@@ -17,9 +17,10 @@ Check = Callable[[str, Any], Any]
 
 
 class _Setting:
-    """Stands before an attribute of an agent and checks what is assigned to it.
+    """Descriptor that checks what is assigned to an attribute of an agent.
 
-    The value is kept among the agent's own attributes, where files, copies and ``vars`` find it; reading it costs nothing.
+    The value is stored in the agent's ``__dict__``, so that files, copies and ``vars`` contain it, and reading it has no
+    overhead.
     """
 
     def __init__(

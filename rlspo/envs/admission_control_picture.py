@@ -1,4 +1,4 @@
-"""A picture of the queue: who is at the door, who waits, who is served, and the money so far."""
+"""A picture of the queue: arrival, waiting and served customers, and the sums so far."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ MARGIN, SLOT, BAR, ROW = 24, 44, 30, 8  # in pixels, and slots in a line of the 
 
 
 class Ledger(NamedTuple):
-    """The last step of an episode and its sums, for a picture.
+    """The last step of an episode and the episode's sums, for a picture.
 
-    :param seen: customers who came to the door, by class, nobody first, ``(n_classes + 1,)``
-    :param accepted: of these, who were let in
-    :param earned: sum of what they paid
+    :param seen: arrivals by class, first steps without one, ``(n_classes + 1,)``
+    :param accepted: those of them that were accepted
+    :param earned: sum of their payments
     :param paid: sum of holding costs
     :param steps: so far
-    :param last: class at the door, whether it was let in, and customers who finished, of the last step
+    :param last: class of the last step's arrival, whether it was accepted, and the number of customers that finished
     """
 
     seen: Array
@@ -36,11 +36,11 @@ class Ledger(NamedTuple):
 
     @classmethod
     def empty(cls, n_classes: int) -> Ledger:
-        """Before the first step."""
+        """The ledger before the first step."""
         return cls(np.zeros(n_classes + 1, int), np.zeros(n_classes + 1, int))
 
     def after(self, door: int, accepted: bool, served: int, earned: float, cost: float) -> Ledger:
-        """One step later."""
+        """The ledger one step later."""
         came = np.eye(len(self.seen), dtype=int)[door]
         return Ledger(
             self.seen + came,
@@ -94,7 +94,7 @@ def draw_queue(capacity: int, servers: int, rewards: Array, in_system: int, door
 
 
 class _Block:
-    """Slots in lines of ``columns``, centred on a height of the sheet."""
+    """Slots in lines of ``columns``, centred vertically at a given height."""
 
     def __init__(self, slots: int, columns: int, x: int) -> None:
         self.columns, self.x, self.width = columns, x, columns * SLOT
@@ -136,7 +136,7 @@ def _share(sheet: Sheet, y: float, width: float, kind: int, reward: float, ledge
 
 
 def _story(ledger: Ledger, rewards: Array) -> str:
-    """The last step in words."""
+    """A description of the last step."""
     if ledger.last is None:
         return "the doors have just opened"
     door, accepted, served = ledger.last

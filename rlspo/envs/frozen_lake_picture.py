@@ -1,4 +1,4 @@
-"""Pictures of the lake: the map, where the last decision led, and where the ice carried on from there."""
+"""Pictures of the lake: the map, the last decision, and the slip after it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GOAL, START, AGENT, SLIDE, DECISION = "#bfe6c3", "#f6ead0", "#f28e2b", "#d1343e"
 
 
 class Track(NamedTuple):
-    """The last step of an episode and its sums, for a picture.
+    """The last step of an episode and the episode's sums, for a picture.
 
     :param before: cell in which the last decision was made; None before the first
     :param post: post-decision state that it led to
@@ -34,12 +34,12 @@ class Track(NamedTuple):
     over: bool = False
 
     def after(self, before: int, post: int, reward: float, over: bool) -> Track:
-        """One step later."""
+        """The track one step later."""
         return Track(before, post, reward, self.steps + 1, self.total + reward, over)
 
 
 def lake_text(lake: Lake, cell: int, track: Track) -> str:
-    """The map as text: ``@`` for the agent, ``x`` for the intended cell if it slid from there."""
+    """The map as text: ``@`` for the agent, ``x`` for the intended cell if it slipped from there."""
     tiles = list("".join(lake.desc))
     if track.post is not None and track.post != lake.over:
         tiles[track.post] = "x"
@@ -90,7 +90,7 @@ def _tile(sheet: Sheet, centre: Point, tile: float, letter: str) -> None:
 
 
 def _between(sheet: Sheet, begin: Point, end: Point, colour: str, thick: float) -> None:
-    """An arrow from cell to cell, a little to the right of the way, so that there and back lie side by side."""
+    """An arrow from cell to cell, slightly to the right of the line, so that opposite arrows are next to each other."""
     right, down = end[0] - begin[0], end[1] - begin[1]
 
     def point(along: float) -> Point:
@@ -100,7 +100,7 @@ def _between(sheet: Sheet, begin: Point, end: Point, colour: str, thick: float) 
 
 
 def _story(lake: Lake, cell: int, track: Track) -> str:
-    """The last step in words."""
+    """A description of the last step."""
     if track.post is None:
         return "at the start"
     if track.post == lake.over:

@@ -1,4 +1,4 @@
-"""Pictures of the plane with several goals: the goals and the ways that were taken."""
+"""Pictures of the plane with several goals and the paths taken."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rlspo.envs.drawing import FAINT, INK, PAPER, Point, Sheet
 
 Array = np.ndarray
 GOAL, GOAL_EDGE, START, GRID = "#bfe6c3", "#2f8f46", "#f28e2b", "#e8edf1"
-#: Of ways, by the goal that they reach; of those that reach none yet.
+#: Colours of paths by the goal that they reach; colour of those that have reached none.
 WAYS, UNDER_WAY = ("#3f86cf", "#d1343e", "#7a4fa3", "#b9770e", "#138d75", "#566573"), "#8a949c"
 
 
@@ -18,7 +18,7 @@ def draw_plane(goals: Array, ways: list[Array], half_width: float, reach: float,
     """A picture, ``(size, size, 3)`` bytes.
 
     :param goals: ``(n_goals, 2)``
-    :param ways: places visited one after the other, ``(n, 2)`` each; one way is drawn with its end, several as lines
+    :param ways: paths, positions ``(n, 2)`` each; a single path is drawn with its end, several as lines
     :param half_width: of the plane
     :param reach: radius of the goals
     :param size: in pixels
@@ -38,7 +38,7 @@ def draw_plane(goals: Array, ways: list[Array], half_width: float, reach: float,
     sheet.disc(at(np.zeros(2)), 5, PAPER, FAINT, 1.5)
     for way in filter(len, ways):
         distances = np.linalg.norm(goals - way[-1], axis=1)
-        # places may have been rounded
+        # positions may have been rounded
         colour = WAYS[int(distances.argmin()) % len(WAYS)] if distances.min() <= 1.01 * reach else UNDER_WAY
         for begin, end in pairwise(way):
             sheet.line(at(begin), at(end), colour, 2)

@@ -148,7 +148,7 @@ def test_where_nothing_is_kept_nothing_is_claimed(name: str) -> None:
             parameter.fill_(float("nan"))
     if name == "sac":
         model.learning_starts = 0
-    with pytest.raises(DivergedError, match="No weights are kept from before"):
+    with pytest.raises(DivergedError, match="There are no earlier weights to restore"):
         model.learn(20)
 
 
