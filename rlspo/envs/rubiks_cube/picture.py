@@ -12,7 +12,7 @@ from rlspo.envs.rubiks_cube.geometry import FACES
 #: White, red, green, yellow, orange, blue: the colours of the faces in their order.
 PAINTS = ("#f7f7f2", "#c4262e", "#1f9d55", "#f6cf2f", "#f0801a", "#2059b5")
 PLASTIC = "#20262c"
-#: Where each face lies in the unfolded cube, in faces: column and row.
+#: Position of each face in the unfolded cube, in faces: column and row.
 _NET = {"U": (1, 0), "L": (0, 1), "F": (1, 1), "R": (2, 1), "B": (3, 1), "D": (1, 2)}
 _CELL, _MARGIN, _GAP = 34, 14, 6
 
@@ -26,7 +26,7 @@ def _cells() -> Iterator[tuple[int, int, int]]:
 
 
 def cube_text(stickers: Sequence[int]) -> str:
-    """Nine lines of letters."""
+    """The unfolded cube as nine lines of letters."""
     rows = [[" "] * 12 for _ in range(9)]
     for number, row, column in _cells():
         rows[row][column] = FACES[stickers[number]]

@@ -46,7 +46,7 @@ def draw_level(planes: np.ndarray) -> np.ndarray:
 
 
 def _bricks(sheet: Sheet, x: float, y: float, tile: float) -> None:
-    """Three courses, the middle one shifted by half a brick."""
+    """Three rows of bricks, the middle one shifted by half a brick."""
     sheet.box(x, y, tile, tile, MORTAR)
     course, joint = tile / 3, max(1.0, tile / 28)
     for i in range(3):
