@@ -170,7 +170,7 @@ def _schedule(data: Mapping[str, Any], where: str) -> Schedule:
 
 
 def type_name(given: Any, where: str = "type") -> str:
-    """A type by its name, also where it was written as a number.
+    """The name of a type, which may be given as a number.
 
     :raises ValueError: if it is none
 

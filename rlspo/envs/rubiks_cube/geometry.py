@@ -12,7 +12,7 @@ Array = np.ndarray
 
 #: Faces in the usual order: up, right, front, down, left, back. A sticker's number is 9 * face + 3 * row + column.
 FACES = "URFDLB"
-#: Sticker numbers of the solved cube's faces.
+#: Colours of the faces of the solved cube.
 COLOURS = ("white", "red", "green", "yellow", "orange", "blue")
 N_STICKERS = 54
 #: The 18 actions in their usual names: each face by a quarter clockwise, a half, and a quarter back.
