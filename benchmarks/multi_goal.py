@@ -166,17 +166,17 @@ def report() -> None:
 
 def draw(ways: dict[str, list[Any]]) -> None:
     """One plane for each agent that is drawn, with its first walks."""
-    from rlspo.envs.drawing import INK, Sheet
+    from rlspo.envs.drawing import INK, Canvas
 
     size, gap, head = 200, 8, 24
     cell, row_height = size + gap, size + 2 * head + gap
-    sheet = Image.new("RGB", (max(map(len, DRAWN_AGENTS)) * cell + gap, len(DRAWN_AGENTS) * row_height), "white")
+    canvas = Image.new("RGB", (max(map(len, DRAWN_AGENTS)) * cell + gap, len(DRAWN_AGENTS) * row_height), "white")
     goals = MultiGoalEnv().goals
 
     def write(text: str, place: tuple[int, int], font: int) -> None:
-        strip = Sheet(4 * size if font > 12 else size, head)
+        strip = Canvas(4 * size if font > 12 else size, head)
         strip.text((0, head / 2), text, font, INK)
-        sheet.paste(Image.fromarray(strip.pixels()), place)
+        canvas.paste(Image.fromarray(strip.pixels()), place)
 
     for row, (title, agents) in enumerate(zip(ROW_TITLES, DRAWN_AGENTS, strict=True)):
         y = row * row_height
@@ -186,10 +186,10 @@ def draw(ways: dict[str, list[Any]]) -> None:
             write(name, (x, y + head), 12)
             taken = [np.array(way) for way in ways.get(agent, [])]
             plane = draw_plane(goals, taken, MultiGoalEnv.HALF_WIDTH, MultiGoalEnv.REACH, size)
-            sheet.paste(Image.fromarray(plane), (x, y + 2 * head))
-            ImageDraw.Draw(sheet).rectangle((x, y + 2 * head, x + size - 1, y + 2 * head + size - 1), outline="#b8c0c6")
+            canvas.paste(Image.fromarray(plane), (x, y + 2 * head))
+            ImageDraw.Draw(canvas).rectangle((x, y + 2 * head, x + size - 1, y + 2 * head + size - 1), outline="#b8c0c6")
     PICTURE.parent.mkdir(exist_ok=True)
-    sheet.save(PICTURE)
+    canvas.save(PICTURE)
 
 
 def main() -> None:

@@ -49,7 +49,7 @@ def check_render_mode(mode: str | None, *modes: str) -> None:
         need_pillow()
 
 
-class Sheet:
+class Canvas:
     """A canvas to draw on, in pixels of the finished picture.
 
     :param width: in pixels

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from rlspo.envs.drawing import FAINT, INK, PAPER, Point, Sheet
+from rlspo.envs.drawing import FAINT, INK, PAPER, Point, Canvas
 
 Array = np.ndarray
 GOAL, GOAL_EDGE, START, GRID = "#bfe6c3", "#2f8f46", "#f28e2b", "#e8edf1"
@@ -23,25 +23,25 @@ def draw_plane(goals: Array, ways: list[Array], half_width: float, reach: float,
     :param reach: radius of the goals
     :param size: in pixels
     """
-    sheet = Sheet(size, size, PAPER)
+    canvas = Canvas(size, size, PAPER)
     unit = size / (2 * half_width)
 
     def at(place: Array) -> Point:
         return size / 2 + float(place[0]) * unit, size / 2 - float(place[1]) * unit
 
     for line in np.arange(-int(half_width), int(half_width) + 1):
-        sheet.line(at(np.array([line, -half_width])), at(np.array([line, half_width])), GRID, 1)
-        sheet.line(at(np.array([-half_width, line])), at(np.array([half_width, line])), GRID, 1)
+        canvas.line(at(np.array([line, -half_width])), at(np.array([line, half_width])), GRID, 1)
+        canvas.line(at(np.array([-half_width, line])), at(np.array([half_width, line])), GRID, 1)
     for index, goal in enumerate(goals):
-        sheet.disc(at(goal), reach * unit, GOAL, GOAL_EDGE, 2)
-        sheet.text(at(goal), str(index), 16, GOAL_EDGE, "mm")
-    sheet.disc(at(np.zeros(2)), 5, PAPER, FAINT, 1.5)
+        canvas.disc(at(goal), reach * unit, GOAL, GOAL_EDGE, 2)
+        canvas.text(at(goal), str(index), 16, GOAL_EDGE, "mm")
+    canvas.disc(at(np.zeros(2)), 5, PAPER, FAINT, 1.5)
     for way in filter(len, ways):
         distances = np.linalg.norm(goals - way[-1], axis=1)
         # positions may have been rounded
         colour = WAYS[int(distances.argmin()) % len(WAYS)] if distances.min() <= 1.01 * reach else UNDER_WAY
         for begin, end in pairwise(way):
-            sheet.line(at(begin), at(end), colour, 2)
+            canvas.line(at(begin), at(end), colour, 2)
     if len(ways) == 1 and len(ways[0]):
-        sheet.disc(at(ways[0][-1]), 8, START, INK, 1.5)
-    return sheet.pixels()
+        canvas.disc(at(ways[0][-1]), 8, START, INK, 1.5)
+    return canvas.pixels()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlspo.envs.drawing import INK, Colour, Sheet
+from rlspo.envs.drawing import INK, Colour, Canvas
 from rlspo.envs.lot_sizing.instance import Instance
 
 Array = np.ndarray
@@ -58,7 +58,7 @@ def draw_plant(instance: Instance, inventory: Array, setups: Array, demand: Arra
     :raises gymnasium.error.DependencyNotInstalled: without Pillow
     """
     layout = Layout.of(instance)
-    pen = Sheet(layout.width, layout.height)
+    pen = Canvas(layout.width, layout.height)
     _draw_head(pen, instance, layout, elapsed)
     for item in range(instance.n_items):
         _draw_stock(pen, instance, layout, item, float(inventory[item]), None if demand is None else float(demand[item]))
@@ -74,7 +74,7 @@ def _colour(instance: Instance, item: int) -> Colour:
     return "#" + "".join(f"{round(a + share * (b - a)):02x}" for a, b in zip(CHEAP, DEAR, strict=True))
 
 
-def _draw_head(pen: Sheet, instance: Instance, layout: Layout, elapsed: int) -> None:
+def _draw_head(pen: Canvas, instance: Instance, layout: Layout, elapsed: int) -> None:
     right = layout.width - MARGIN
     pen.text((MARGIN, 14), instance.name, 18, anchor="la")
     pen.text((right, 14), f"period {elapsed} of {instance.time_horizon}", 18, anchor="ra")
@@ -92,7 +92,7 @@ def _draw_head(pen: Sheet, instance: Instance, layout: Layout, elapsed: int) -> 
     pen.text((x + 17, 56), "cap", 13, SOFT, anchor="la")
 
 
-def _draw_stock(pen: Sheet, instance: Instance, layout: Layout, item: int, stock: float, demand: float | None) -> None:
+def _draw_stock(pen: Canvas, instance: Instance, layout: Layout, item: int, stock: float, demand: float | None) -> None:
     left, right = layout.left(item + 1) + 4, layout.left(item + 2) - 5
     base, cap = TOP + STOCK, float(instance.max_inventory_level[item])
     full = STOCK - 18
@@ -111,7 +111,7 @@ def _draw_stock(pen: Sheet, instance: Instance, layout: Layout, item: int, stock
         pen.text((LEFT - 10, base + 22), "cost of a loss", 11, SOFT, anchor="ra")
 
 
-def _draw_machines(pen: Sheet, instance: Instance, layout: Layout, setups: Array) -> None:
+def _draw_machines(pen: Canvas, instance: Instance, layout: Layout, setups: Array) -> None:
     """A row for each machine: grey where it can make an item, coloured where it does."""
     top, gap = TOP + STOCK + 46, 2
     pen.text((layout.left(0) + layout.column / 2 - 0.5, TOP + STOCK + 6), "idle", 13, SOFT, anchor="ma")
@@ -133,7 +133,7 @@ def _draw_machines(pen: Sheet, instance: Instance, layout: Layout, setups: Array
                 pen.box(x0, y0, x1 - x0, y1 - y0, None if item == 0 else CAN, LINE if item == 0 else None, line=1)
 
 
-def _draw_costs(pen: Sheet, instance: Instance, layout: Layout, costs: Array) -> None:
+def _draw_costs(pen: Canvas, instance: Instance, layout: Layout, costs: Array) -> None:
     """Numbers, and a bar that is full at the cost of losing all sales of an episode."""
     top, right = layout.height - FOOT + 20, layout.width - MARGIN
     everything = float(instance.demand.mean @ instance.lost_sales_costs) * instance.time_horizon

@@ -60,7 +60,7 @@ class Sticky(ActionEffect):
 
     ``repetition`` of the action noise in realworldrl_suite (``actions_prob``, ``actions_steps``).
 
-    :param steps: for how many decision steps, at least 1
+    :param steps: duration in decision steps, at least 1
     """
 
     draws = False
@@ -108,7 +108,7 @@ class Dropout(ActionEffect):
     ``dropped`` of the action noise in realworldrl_suite.
 
     :param fraction: the probability for each actuator in a step with the gate open, in [0, 1]
-    :param steps: for how many decision steps, at least 1
+    :param steps: duration in decision steps, at least 1
     """
 
     def __init__(self, task: Task, fraction: float = 0.2, steps: int = 1) -> None:
