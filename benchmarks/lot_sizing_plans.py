@@ -19,7 +19,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-import rlspo  # noqa: F401  (registers the worlds)
+import rlspo  # noqa: F401  (registers the environments)
 from rlspo.envs.lot_sizing import load_instance
 from rlspo.envs.lot_sizing.rules import RollingHorizon, Rule, StaticAssignment
 from rlspo.zoo.saved import find_agent

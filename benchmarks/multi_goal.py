@@ -32,7 +32,7 @@ HERE = Path(__file__).parents[1]
 RESULTS, TABLE = HERE / "zoo/results/multi_goal", HERE / "docs/_results/multi_goal.md"
 PICTURE = HERE / "docs/_static/multi_goal.png"
 ENV, WALKS, KNOWN, DRAWN = "rlspo/MultiGoal-v0", 200, 0.05, 24
-WORLD = {"start_spread": 0.0}
+ENVIRONMENT = {"start_spread": 0.0}
 SAC: dict[str, Any] = {"learning_starts": 1000, "policy_kwargs": {"net_arch": [128, 128]}}
 #: One rollout of 8 environments holds about 200 walks.
 PPO: dict[str, Any] = {"n_steps": 256, "batch_size": 256, "ent_coef": 0.02, "gamma": 0.97}
@@ -91,7 +91,7 @@ def train(agent: str, seed: int) -> None:
     base = SAC if name == "SAC" else PPO
     settings = {"policy": "MlpPolicy", **base, **own}
     settings["policy_kwargs"] = {**base.get("policy_kwargs", {}), **own.get("policy_kwargs", {})}
-    env = gym.make_vec(ENV, 8, vectorization_mode="sync", **WORLD) if name == "PPO" else gym.make(ENV, **WORLD)
+    env = gym.make_vec(ENV, 8, vectorization_mode="sync", **ENVIRONMENT) if name == "PPO" else gym.make(ENV, **ENVIRONMENT)
     model = getattr(rlspo, name)(env=env, seed=seed, device="cpu", **settings).learn(STEPS[name])
     walks = {kind: walk(model, deterministic=kind == "deterministic") for kind in ("sampled", "deterministic")}
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def train(agent: str, seed: int) -> None:
 
 def walk(model: Any, deterministic: bool) -> dict[str, Any]:
     """Share of the walks that end at each goal, mean return and the first ways."""
-    env: Any = gym.make(ENV, **WORLD)
+    env: Any = gym.make(ENV, **ENVIRONMENT)
     ends, returns, ways = np.zeros(len(env.unwrapped.goals)), [], []
     model.policy.generator = torch.Generator().manual_seed(0)
     for episode in range(WALKS):

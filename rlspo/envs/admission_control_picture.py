@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlspo.envs.drawing import FAINT, INK, Point, Canvas
+from rlspo.envs.drawing import FAINT, INK, Canvas, Point
 
 Array = np.ndarray
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlspo.envs.drawing import FAINT, INK, PAPER, Point, Canvas
+from rlspo.envs.drawing import FAINT, INK, PAPER, Canvas, Point
 from rlspo.envs.frozen_lake_model import Lake
 
 Array = np.ndarray

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from rlspo.envs.drawing import FAINT, INK, PAPER, Point, Canvas
+from rlspo.envs.drawing import FAINT, INK, PAPER, Canvas, Point
 
 Array = np.ndarray
 GOAL, GOAL_EDGE, START, GRID = "#bfe6c3", "#2f8f46", "#f28e2b", "#e8edf1"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlspo.envs.drawing import INK, Colour, Canvas
+from rlspo.envs.drawing import INK, Canvas, Colour
 from rlspo.envs.lot_sizing.instance import Instance
 
 Array = np.ndarray
