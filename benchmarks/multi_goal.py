@@ -1,13 +1,12 @@
-"""How many of several equally good goals an agent knows: rlspo/MultiGoal-v0, one Gaussian against mixtures of experts.
+"""How many of several equally good goals an agent learns: rlspo/MultiGoal-v0, one Gaussian against mixtures of experts.
 
     python benchmarks/multi_goal.py train --jobs 2      # trains what is missing
     python benchmarks/multi_goal.py report              # table and picture from what is there
 
-Every walk begins in the middle, from which all goals are equally far: there one state has several good answers. (With a
-start that is spread, the place says which goal is the nearest, and a Gaussian whose mean turns sharply there knows all goals.)
-A trained agent walks 200 times with sampled actions, and as often with its deterministic ones. A goal counts as known where at
-least 5 % of the walks end at it. Results lie in zoo/results/multi_goal, one file for each agent and seed, with the first walks
-for the picture.
+Every walk begins in the middle, equally far from all goals: there one state has several good actions. (With random starts the
+position determines the nearest goal, and a Gaussian whose mean changes sharply can reach all goals.) A trained agent plays 200
+episodes with sampled actions, and as many with its deterministic ones. A goal counts as known where at least 5 % of the walks
+end at it. Results are in zoo/results/multi_goal, one file for each agent and seed, with the first walks for the picture.
 """
 
 from __future__ import annotations
@@ -85,7 +84,7 @@ ROW_TITLES = ("the weight of the entropy is learned", "ent_coef=0.3", "PPO, ent_
 
 
 def train(agent: str, seed: int) -> None:
-    """Train one agent with one seed, walk with it, and write what came of it."""
+    """Train one agent with one seed, play with it, and write the results."""
     torch.set_num_threads(1)
     name, own = AGENTS[agent]
     base = SAC if name == "SAC" else PPO
@@ -125,7 +124,7 @@ def file_name(agent: str, seed: int) -> str:
 
 
 def known(shares: list[float]) -> int:
-    """How many goals an agent knows."""
+    """How many goals an agent has learned."""
     return sum(share >= KNOWN for share in shares)
 
 
