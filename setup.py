@@ -44,7 +44,7 @@ DEVELOPMENT = [
 setup(
     name="rlspo",
     version="0.1.0",
-    description="Reinforcement learning for noisy, hostile and plannable worlds, for people who know stable-baselines3",
+    description="Robust, planning and post-decision reinforcement learning on top of stable-baselines3",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",

@@ -3,7 +3,7 @@
     python benchmarks/expert_usage.py play moe_sac moe_ppo moe_barpo    # plays what is missing, where agents are there
     python benchmarks/expert_usage.py report                            # the docs' table from what is there
 
-Each agent plays 4000 steps with sampled actions and as many with its deterministic ones. Results lie in
+Each agent plays 4000 steps with sampled actions and as many with its deterministic ones. Results are in
 zoo/results/GRID/experts, one file for each agent, environment and seed.
 """
 
@@ -28,7 +28,7 @@ STEPS, SEED = 4000, 3000
 
 
 def usage(run: Path) -> dict[str, Any] | None:
-    """Shares of the experts, and how they differ; None for an agent that has none.
+    """Shares of the experts, and their differences; None for an agent without experts.
 
     :param run: folder of a run
     """
@@ -70,7 +70,7 @@ def play_all(grids: list[str]) -> None:
 
 
 def report() -> None:
-    """Experts by how often they act: their numbers mean nothing."""
+    """The table; experts are sorted by how often they act, as their indices have no meaning."""
     lines = [
         "| task | agent | seed | acts, sampled | acts, deterministic | mutual information of state and expert, nats "
         "| KL between experts, mean | smallest |",

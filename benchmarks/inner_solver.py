@@ -1,10 +1,10 @@
-"""How near each inner solver comes to the worst corner of the ball, on a trained policy.
+"""How close each inner solver comes to the worst corner of the ball, on a trained policy.
 
     python benchmarks/inner_solver.py
 
 Trains PPO on Hopper-v5 for ``--steps``, takes its last observations, and maximises KL(pi(.|s) || pi(.|s')) in the linf ball
 with ten gradients each. Eleven inputs have 2048 corners, so the worst corner is found by trying all of them; the best of 100
-random corners is the yardstick without gradients.
+random corners is the baseline without gradients.
 """
 
 from __future__ import annotations

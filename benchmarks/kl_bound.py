@@ -1,4 +1,4 @@
-"""How near :meth:`rlspo.policies.mixtures.Mixture.kl`, an upper bound, comes to the divergence.
+"""How tight the upper bound :meth:`rlspo.policies.mixtures.Mixture.kl` on the divergence is.
 
     python benchmarks/kl_bound.py        # a minute; writes benchmarks/results/kl_bound.json
 

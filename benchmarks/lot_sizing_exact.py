@@ -3,9 +3,9 @@
     python benchmarks/lot_sizing_exact.py train --jobs 2    # trains what is missing, a file per instance, agent and seed
     python benchmarks/lot_sizing_exact.py report            # table and picture from what is there
 
-A curve's points are no averages of episodes: at each one the deterministic policy is listed state by state and its expected
-cost from where episodes start is computed exactly. All agents have the same settings (critics learn at the actor's rate) and
-see the same observations, without the time; the optimum is that of somebody who knows the time, so it bounds them all.
+The points of a curve are not averages of episodes: at each point the deterministic policy is tabulated for all states and its
+expected cost over initial states is computed exactly. All agents have the same settings (critics learn at the actor's rate)
+and the same observations, without the time. The optimum knows the time, so it bounds them all.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def plant(instance: str) -> ExactPlant:
 
 @cache
 def optimum(instance: str) -> float:
-    """The least expected cost of an episode."""
+    """The lowest expected cost of an episode."""
     return -plant(instance).finite_horizon().expected_return
 
 
@@ -85,7 +85,7 @@ class ExactCurve(BaseCallback):
 
 
 def make(agent: str, instance: str, seed: int) -> Any:
-    """An agent that has not learned anything yet."""
+    """An untrained agent."""
     env: Any = make_vec_env("rlspo/LotSizing-v0", n_envs=8, seed=seed, env_kwargs={"instance": instance})
     common = {**SETTINGS, "seed": seed, "device": "cpu"}
     if agent == "sb3-ppo":
@@ -99,7 +99,7 @@ def file_of(instance: str, agent: str, seed: int) -> Path:
     return FOLDER / f"{instance}_{agent}_{seed}.json"
 
 
-def run_cell(cell: tuple[str, str, int]) -> str:
+def run_one(cell: tuple[str, str, int]) -> str:
     """Train one agent on one instance with one seed, and write its result file."""
     torch.set_num_threads(1)
     instance, agent, seed = cell
@@ -131,12 +131,12 @@ def train(seeds: list[int], jobs: int) -> None:
     cells = [(instance, agent, seed) for seed in seeds for instance in INSTANCES for agent in LABELS]
     missing = [cell for cell in cells if not file_of(*cell).exists()]
     with ProcessPoolExecutor(jobs) as pool:
-        for line in pool.map(run_cell, missing):
+        for line in pool.map(run_one, missing):
             print(line, flush=True)
 
 
 def perfect_information(instance: str, n_episodes: int = 20) -> str:
-    """The mean cost of the best plans of somebody who knows the demand to come, with its 95 % interval: no policy has less."""
+    """The mean cost of the best plans with known demand, with its 95 % interval: a lower bound for every policy."""
     episodes = draw_episodes(load_instance(instance), n_episodes, seed=5000)
     costs = -np.array([plant(instance).in_hindsight(episode) for episode in episodes])
     return f"{costs.mean():.1f} ± {1.96 * costs.std(ddof=1) / n_episodes**0.5:.1f}"

@@ -1,8 +1,8 @@
-"""What plans look like on the published lot-sizing instances: where the costs are, and what machines do all day.
+"""Plans on the published lot-sizing instances: costs by kind, and the use of machines.
 
     python benchmarks/lot_sizing_plans.py           # after rlspo benchmark zoo/grids/lot_sizing.yml
 
-Agents are those of the grid, from ``logs/benchmark/lot_sizing``, deterministic, as far as they are there; rules are those of
+Agents are those of the grid, from ``logs/benchmark/lot_sizing``, deterministic, as far as they exist; rules are those of
 ``lot_sizing_rules.py``. All play the same episodes. Writes a row for each seed
 to ``zoo/results/lot_sizing/plans.csv`` and means over seeds to ``docs/_results/lot_sizing_plans.md``.
 """
@@ -19,7 +19,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-import rlspo  # noqa: F401  (registers the worlds)
+import rlspo  # noqa: F401  (registers the environments)
 from rlspo.envs.lot_sizing import load_instance
 from rlspo.envs.lot_sizing.rules import RollingHorizon, Rule, StaticAssignment
 from rlspo.zoo.runs.saved_agent import find_agent
@@ -32,10 +32,10 @@ AGENTS = ("pdppo", "pdppo-joint-credit", "ppo", "maskable-ppo")
 RULES: dict[str, Callable[[Any], Rule]] = {"static assignment": StaticAssignment, "rolling horizon, search": RollingHorizon}
 SEED = 4000
 COSTS = ("setups", "lost sales", "holding")
-#: Of all periods of all machines; of the machines; of the periods in which machines work.
+#: Shares of all periods of all machines; of the machines; of the periods in which machines work.
 SHARES = ("idle", "never used", "starts another")
 
-#: From an observation and the environment to actions.
+#: A function from an observation and the environment to actions.
 Choice = Callable[[np.ndarray, Any], np.ndarray]
 
 

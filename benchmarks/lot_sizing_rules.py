@@ -1,10 +1,10 @@
-"""What agents must beat on the published lot-sizing instances: rules that do not learn, and what nobody beats.
+"""Baselines on the published lot-sizing instances: rules that do not learn, and a bound on every policy.
 
     python benchmarks/lot_sizing_rules.py run       # plays what is missing, a file for each instance and rule
     python benchmarks/lot_sizing_rules.py report    # the docs' table from what is there
 
 The instances are those of arXiv 2504.05150, read from ``--folder``. Rules that plan are slow and play fewer episodes; the seed
-is not one on which any rule was developed.
+was not used to develop any rule.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ RULES: dict[str, tuple[str, int, Callable[[Instance], Any]]] = {
     "rolling": ("rolling horizon, search", 10, RollingHorizon),
     # Four periods ahead: HiGHS solves that in about two seconds, and seven blocks of these plants not in ten.
     "milp": ("rolling horizon, MILP", 3, lambda instance: MilpHorizon(instance, lengths=(1, 1, 1, 1), time_limit=2.0)),
-    # Of the whole program HiGHS has no bound in minutes; its linear relaxation, where setups are paid in parts, is loose.
+    # HiGHS finds no bound for the whole program in minutes; the linear relaxation, with fractions of setups, is loose.
     BOUND: ("perfect information, relaxed, which no policy beats", 2, lambda instance: None),
 }
 

@@ -1,10 +1,10 @@
-"""How many steps an agent needs for what PPO has at the end, from the learning curves of the grid of lot sizing.
+"""How many steps an agent needs to reach PPO's final return, from the learning curves of the lot-sizing grid.
 
     python benchmarks/lot_sizing_steps.py
 
 PPO's final return is the mean over seeds of its last five evaluations during training. An agent has reached it where the mean
 over its seeds of the same moving average, of five evaluations, first does; so both are averages of equally many episodes.
-Curves are flat at the end, so the steps to within 2 % of it are told, too.
+Curves are flat at the end, so the steps to within 2 % of it are reported too.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def curves() -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
 
 
 def steps_to(level: float, steps: np.ndarray, returns: np.ndarray) -> int | None:
-    """Where the mean over seeds first is at ``level``; None for nowhere."""
+    """The step at which the mean over seeds first reaches ``level``; None if it never does."""
     reached = np.flatnonzero(returns.mean(axis=0) >= level)
     return int(steps[reached[0]]) if len(reached) else None
 

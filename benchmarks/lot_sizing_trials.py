@@ -3,8 +3,8 @@
     python benchmarks/lot_sizing_trials.py run --only 32-envs --seeds 1    # trains what is missing
     python benchmarks/lot_sizing_trials.py report                         # the docs' table from what is there
 
-Each trial changes some settings of the agent's block; a million steps on a published instance take three minutes. They are no
-comparison of agents, for which they are too few: that is zoo/grids/lot_sizing.yml.
+Each trial changes some settings of the agent's block; a million steps on a published instance take three minutes. They are too
+few for a comparison of agents: that is zoo/grids/lot_sizing.yml.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def run(trial: str, instance: str, seed: int, folder: Path) -> dict[str, Any]:
 
 
 class Curve(BaseCallback):
-    """Evaluates every now and then."""
+    """Evaluates at regular steps."""
 
     def __init__(self, make: dict[str, Any]) -> None:
         super().__init__()

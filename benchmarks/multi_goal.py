@@ -1,13 +1,12 @@
-"""How many of several equally good goals an agent knows: rlspo/MultiGoal-v0, one Gaussian against mixtures of experts.
+"""How many of several equally good goals an agent learns: rlspo/MultiGoal-v0, one Gaussian against mixtures of experts.
 
     python benchmarks/multi_goal.py train --jobs 2      # trains what is missing
     python benchmarks/multi_goal.py report              # table and picture from what is there
 
-Every walk begins in the middle, from which all goals are equally far: there one state has several good answers. (With a
-start that is spread, the place says which goal is the nearest, and a Gaussian whose mean turns sharply there knows all goals.)
-A trained agent walks 200 times with sampled actions, and as often with its deterministic ones. A goal counts as known where at
-least 5 % of the walks end at it. Results lie in zoo/results/multi_goal, one file for each agent and seed, with the first walks
-for the picture.
+Every walk begins in the middle, equally far from all goals: there one state has several good actions. (With random starts the
+position determines the nearest goal, and a Gaussian whose mean changes sharply can reach all goals.) A trained agent plays 200
+episodes with sampled actions, and as many with its deterministic ones. A goal counts as known where at least 5 % of the walks
+end at it. Results are in zoo/results/multi_goal, one file for each agent and seed, with the first walks for the picture.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ HERE = Path(__file__).parents[1]
 RESULTS, TABLE = HERE / "zoo/results/multi_goal", HERE / "docs/_results/multi_goal.md"
 PICTURE = HERE / "docs/_static/multi_goal.png"
 ENV, WALKS, KNOWN, DRAWN = "rlspo/MultiGoal-v0", 200, 0.05, 24
-WORLD = {"start_spread": 0.0}
+ENVIRONMENT = {"start_spread": 0.0}
 SAC: dict[str, Any] = {"learning_starts": 1000, "policy_kwargs": {"net_arch": [128, 128]}}
 #: One rollout of 8 environments holds about 200 walks.
 PPO: dict[str, Any] = {"n_steps": 256, "batch_size": 256, "ent_coef": 0.02, "gamma": 0.97}
@@ -85,13 +84,13 @@ ROW_TITLES = ("the weight of the entropy is learned", "ent_coef=0.3", "PPO, ent_
 
 
 def train(agent: str, seed: int) -> None:
-    """Train one agent with one seed, walk with it, and write what came of it."""
+    """Train one agent with one seed, play with it, and write the results."""
     torch.set_num_threads(1)
     name, own = AGENTS[agent]
     base = SAC if name == "SAC" else PPO
     settings = {"policy": "MlpPolicy", **base, **own}
     settings["policy_kwargs"] = {**base.get("policy_kwargs", {}), **own.get("policy_kwargs", {})}
-    env = gym.make_vec(ENV, 8, vectorization_mode="sync", **WORLD) if name == "PPO" else gym.make(ENV, **WORLD)
+    env = gym.make_vec(ENV, 8, vectorization_mode="sync", **ENVIRONMENT) if name == "PPO" else gym.make(ENV, **ENVIRONMENT)
     model = getattr(rlspo, name)(env=env, seed=seed, device="cpu", **settings).learn(STEPS[name])
     walks = {kind: walk(model, deterministic=kind == "deterministic") for kind in ("sampled", "deterministic")}
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -102,7 +101,7 @@ def train(agent: str, seed: int) -> None:
 
 def walk(model: Any, deterministic: bool) -> dict[str, Any]:
     """Share of the walks that end at each goal, mean return and the first ways."""
-    env: Any = gym.make(ENV, **WORLD)
+    env: Any = gym.make(ENV, **ENVIRONMENT)
     ends, returns, ways = np.zeros(len(env.unwrapped.goals)), [], []
     model.policy.generator = torch.Generator().manual_seed(0)
     for episode in range(WALKS):
@@ -125,7 +124,7 @@ def file_name(agent: str, seed: int) -> str:
 
 
 def known(shares: list[float]) -> int:
-    """How many goals an agent knows."""
+    """How many goals an agent has learned."""
     return sum(share >= KNOWN for share in shares)
 
 
@@ -166,17 +165,17 @@ def report() -> None:
 
 def draw(ways: dict[str, list[Any]]) -> None:
     """One plane for each agent that is drawn, with its first walks."""
-    from rlspo.envs.drawing import INK, Sheet
+    from rlspo.envs.drawing import INK, Canvas
 
     size, gap, head = 200, 8, 24
     cell, row_height = size + gap, size + 2 * head + gap
-    sheet = Image.new("RGB", (max(map(len, DRAWN_AGENTS)) * cell + gap, len(DRAWN_AGENTS) * row_height), "white")
+    canvas = Image.new("RGB", (max(map(len, DRAWN_AGENTS)) * cell + gap, len(DRAWN_AGENTS) * row_height), "white")
     goals = MultiGoalEnv().goals
 
     def write(text: str, place: tuple[int, int], font: int) -> None:
-        strip = Sheet(4 * size if font > 12 else size, head)
+        strip = Canvas(4 * size if font > 12 else size, head)
         strip.text((0, head / 2), text, font, INK)
-        sheet.paste(Image.fromarray(strip.pixels()), place)
+        canvas.paste(Image.fromarray(strip.pixels()), place)
 
     for row, (title, agents) in enumerate(zip(ROW_TITLES, DRAWN_AGENTS, strict=True)):
         y = row * row_height
@@ -186,10 +185,10 @@ def draw(ways: dict[str, list[Any]]) -> None:
             write(name, (x, y + head), 12)
             taken = [np.array(way) for way in ways.get(agent, [])]
             plane = draw_plane(goals, taken, MultiGoalEnv.HALF_WIDTH, MultiGoalEnv.REACH, size)
-            sheet.paste(Image.fromarray(plane), (x, y + 2 * head))
-            ImageDraw.Draw(sheet).rectangle((x, y + 2 * head, x + size - 1, y + 2 * head + size - 1), outline="#b8c0c6")
+            canvas.paste(Image.fromarray(plane), (x, y + 2 * head))
+            ImageDraw.Draw(canvas).rectangle((x, y + 2 * head, x + size - 1, y + 2 * head + size - 1), outline="#b8c0c6")
     PICTURE.parent.mkdir(exist_ok=True)
-    sheet.save(PICTURE)
+    canvas.save(PICTURE)
 
 
 def main() -> None:

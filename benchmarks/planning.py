@@ -1,9 +1,9 @@
-"""SPO beside agents that do not plan, and what search adds at test time, for the docs.
+"""SPO compared with agents that do not plan, and the gain of search at test time, for the docs.
 
     python benchmarks/planning.py run --only cube         # trains and plays what is missing of zoo/grids/planning.yml
     python benchmarks/planning.py report                  # the docs' table and picture from what is there
 
-Each run is one JSON in zoo/results/planning/; what is there is not done again. Steps are those of the real environment, and
+Each run is one JSON in zoo/results/planning/; existing ones are not run again. Steps are those of the real environment, and
 model steps those that searches took in its copies.
 """
 
@@ -64,7 +64,7 @@ def play(task: dict[str, Any], act: Any, episodes: int, n_envs: int, seed: int =
 
 
 class Curve(BaseCallback):
-    """Notes the mean return of the last hundred training episodes, in which SPO acts by search."""
+    """Records the mean return of the last hundred training episodes, in which SPO acts by search."""
 
     def __init__(self, every: int) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ def by_policy(model: Any, deterministic: bool, env: VecEnv, observations: Any) -
 
 
 def run(name: str, task: dict[str, Any], agent: str, seed: int, compiled: bool) -> None:
-    """Do what is missing of a run: training, then play by search with each budget; what is done is written down at once."""
+    """Complete a run: training, then play by search with each budget. Each result is written at once."""
     torch.set_num_threads(1)
     file = RESULTS / f"{name}_{agent}_{seed}.json"
     found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None

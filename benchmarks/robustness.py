@@ -3,8 +3,8 @@
     python benchmarks/robustness.py train --jobs 2          # trains what is missing, one result file per agent and seed
     python benchmarks/robustness.py report                  # CSV, Markdown table and plot from what is there
 
-``--agents``, ``--seeds``, ``--env`` and ``--steps`` narrow or widen the grid. A cell that has a result file is not computed
-again: remove the file after a change of the agent.
+``--agents``, ``--seeds``, ``--env`` and ``--steps`` narrow or widen the grid. A run with a result file is not repeated: remove
+the file after a change of the agent.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Curve(BaseCallback):
             self.points.append((self.num_timesteps, round(sum(episode["r"] for episode in episodes) / len(episodes), 1)))
 
 
-def cell_file(env: str, steps: int, agent: str, seed: int) -> Path:
+def run_file(env: str, steps: int, agent: str, seed: int) -> Path:
     return ROOT / "zoo" / "results" / f"robustness_{env}_{steps}" / f"{agent}_{seed}.json"
 
 
@@ -67,7 +67,7 @@ def commit() -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def run_cell(env_id: str, steps: int, agent: str, seed: int) -> None:
+def run_one(env_id: str, steps: int, agent: str, seed: int) -> None:
     """Train one agent with one seed, evaluate it, write its result file."""
     import torch
 
@@ -98,7 +98,7 @@ def run_cell(env_id: str, steps: int, agent: str, seed: int) -> None:
         attack or "natural": attacked_evaluation(model, test_env, attack, epsilon, EPISODES, steps=10, seed=1234).tolist()
         for attack in (None, *ATTACKS)
     }
-    file = cell_file(env_id, steps, agent, seed)
+    file = run_file(env_id, steps, agent, seed)
     file.parent.mkdir(parents=True, exist_ok=True)
     result = {
         "env": env_id,
@@ -121,9 +121,9 @@ def run_cell(env_id: str, steps: int, agent: str, seed: int) -> None:
 
 
 def train(args: argparse.Namespace) -> None:
-    """Run every missing cell, ``--jobs`` at a time, each in a process of its own."""
+    """Do every missing run, ``--jobs`` at a time, each in its own process."""
     cells = [(agent, seed) for seed in args.seeds for agent in args.agents]
-    missing = [cell for cell in cells if not cell_file(args.env, args.steps, *cell).exists()]
+    missing = [cell for cell in cells if not run_file(args.env, args.steps, *cell).exists()]
     running: list[subprocess.Popen[bytes]] = []
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     failures = 0
@@ -136,7 +136,7 @@ def train(args: argparse.Namespace) -> None:
             running.append(subprocess.Popen([*command, "--agents", agent, "--seeds", str(seed)], env=environment))
         time.sleep(1)
     if failures:
-        sys.exit(f"{failures} cells failed; the same command tries them again.")
+        sys.exit(f"{failures} runs failed; the same command tries them again.")
 
 
 def main() -> None:
@@ -146,12 +146,12 @@ def main() -> None:
     parser.add_argument("--steps", type=lambda text: int(float(text)), default=1_000_000)
     parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=ALL)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--jobs", type=int, default=1, help="cells that run at once")
+    parser.add_argument("--jobs", type=int, default=1, help="number of parallel runs")
     args = parser.parse_args()
     if args.command == "train":
         train(args)
     elif args.command == "cell":
-        run_cell(args.env, args.steps, args.agents[0], args.seeds[0])
+        run_one(args.env, args.steps, args.agents[0], args.seeds[0])
     else:
         from robustness_report import report
 

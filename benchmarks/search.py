@@ -1,4 +1,4 @@
-"""How fast a search runs: model steps per second, beside the simulator alone and beside loops in Python.
+"""Speed of a search: model steps per second, compared with the simulator alone and with loops in Python.
 
     python benchmarks/search.py                       # HalfCheetah-v5 and the cube, on the CPU; about two minutes
     python benchmarks/search.py --device cuda         # the cube, whose search stays on the device

@@ -48,7 +48,7 @@ def played(env: Any, n: int) -> None:
 
 
 def contestants(env_id: str, sizes: list[int], threads: list[int]) -> dict[str, Callable[[], int]]:
-    """Everything that is measured of one task, by name."""
+    """Everything that is measured on one task, by name."""
     env, played_env = gym.make(env_id).unwrapped, gym.make(env_id).unwrapped
     for seed, one in enumerate((env, played_env)):
         one.reset(seed=seed)

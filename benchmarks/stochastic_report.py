@@ -1,4 +1,4 @@
-"""The table, the verdicts and the picture of continuous control; called by ``stori_report.py``."""
+"""The table, the comparisons and the picture of continuous control; called by ``stori_report.py``."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def table(scores: Scores, caption: str) -> str:
 
 
 def verdicts(scores: Scores) -> Iterator[str]:
-    """Whether an agent does better than PPO where the noise is that it is made for, and better there than without noise."""
+    """Whether an agent is better than PPO under the noise that it is made for, and by more than without noise."""
     for agent, kinds in NAMED_FOR.items():
         for task in TASKS:
             plain = _against(agent, f"{task}-{PLAIN}", scores)

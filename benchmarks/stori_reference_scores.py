@@ -1,4 +1,4 @@
-"""What no skill at all scores on the 24 configurations of STORI: actions drawn uniformly (random), and no action (noop).
+"""Scores without any skill on the 24 configurations of STORI: actions drawn uniformly (random), and no action (noop).
 
     python benchmarks/stori_reference_scores.py --workers 2    # plays what is missing of zoo/results/stori_reference/
 
@@ -8,8 +8,8 @@ of the same seed. An episode ends after 108,000 frames at the latest. Without an
 and BankHeist never end: nothing happens in them. So where noise does not act in its place, this policy plays 7,200 frames
 (two minutes; a round of Boxing has 7,141).
 
-These policies look at nothing, so what only hides the screen (types 3.1 and 3.2, and drifts between them) leaves their returns
-as they are in the unperturbed game: these cells are not played, and say whose score they repeat.
+These policies ignore observations, so noise that only hides the screen (types 3.1 and 3.2, and drifts between them) does not
+change their returns: such configurations are not played, and their files name the score that they repeat.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ FRAMESKIP = 4
 
 
 def hides_only(profile: Profile) -> bool:
-    """Whether nothing of it reaches a policy that looks at nothing."""
+    """Whether it has no effect on a policy that ignores observations."""
     return all(concept.type in ("3.1", "3.2") for concept in profile.concepts)
 
 
@@ -54,8 +54,8 @@ def interval(values: list[float]) -> tuple[float, float]:
 
 
 def conditions(cell: str, policy: str, episodes: int) -> dict[str, Any]:
-    """Everything that decides what a cell gives."""
-    # What a profile is called changes nothing.
+    """All settings that determine the result of a configuration."""
+    # The name of a profile has no effect.
     profile = {key: value for key, value in read_profile(cell).items() if key not in ("name", "description")}
     acts = any(concept.type == "1" for concept in Profile.from_mapping(profile).concepts)
     return {
@@ -72,7 +72,7 @@ def conditions(cell: str, policy: str, episodes: int) -> dict[str, Any]:
 
 def play(cell: str, policy: str, episodes: int, max_frames: int) -> tuple[list[float], list[int]]:
     """Returns and lengths, in decision steps, of whole episodes."""
-    # The memory is the cheapest observation; nobody reads it.
+    # The memory is the cheapest observation, and it is not used.
     env = gym.make(
         f"STORI/{GAMES[cell.partition('-')[0]]}-v0",
         profile=cell,
@@ -133,7 +133,7 @@ def file_of(cell: str, policy: str) -> Path:
 
 
 def missing(cells: list[str], episodes: int) -> Iterator[dict[str, Any]]:
-    """What is to be played: not there yet, or played with another profile or in another way."""
+    """Configurations to play: without a result, or with one from other settings."""
     for cell in cells:
         for policy in POLICIES:
             asked, file = conditions(cell, policy, episodes), file_of(cell, policy)

@@ -1,11 +1,11 @@
-"""Two actions are equally good and everything between is worth little: who finds both?
+"""Two actions are equally good and everything between is worth little: which policies find both?
 
     python benchmarks/two_peaks.py run       # trains what is missing
     python benchmarks/two_peaks.py report    # the docs' table from what is there
 
 One state, one action dimension: an action near -0.6 or 0.6 is worth 1. SAC's actor learns from the true worth in the place of
 critics (1000 steps, entropy coefficient 0.15), PPO from rewards (60,000 steps). A peak counts as found where the gate gives a
-quarter or more of its weight to experts whose modes are worth 0.8 and more. Results lie in zoo/results/two_peaks.
+quarter or more of its weight to experts whose modes are worth 0.8 and more. Results are in zoo/results/two_peaks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Perturbing observations inside a ball: the ball, what is maximised in it, and how; used in training and in attacks."""
+"""Perturbing observations inside a ball: the ball, the objectives and the solvers. Used in training and in attacks."""
 
 from rlspo.adversary.ball import NORMS, Ball
 from rlspo.adversary.objectives import Objective, kl_to_clean, negative

@@ -14,7 +14,7 @@ NORMS = ("linf", "l2")
 
 
 def _norm(tensor: Tensor) -> Tensor:
-    """Euclidean norm of each row, kept for broadcasting; never zero, so that it divides."""
+    """Euclidean norm of each row, with its dimensions kept for broadcasting; never zero, so that one can divide by it."""
     dimensions = tuple(range(1, tensor.dim()))
     squares = (tensor * tensor).sum(dim=dimensions, keepdim=True)
     return squares.clamp(min=1e-24).sqrt()
@@ -62,7 +62,7 @@ class Ball:
             return inside
 
         def within(point: Tensor, middle: Tensor, low: Tensor, high: Tensor) -> Tensor:
-            # A true observation that lies outside of the bounds stays where it is rather than leave the ball.
+            # A true observation outside of the bounds is not moved: the point must not leave the ball.
             return torch.minimum(torch.maximum(point, torch.minimum(low, middle)), torch.maximum(high, middle))
 
         return tree_map(within, inside, centre, self.low, self.high)

@@ -18,10 +18,11 @@ Policy = Callable[[Any], Distribution]
 
 
 def kl_to_clean(policy: Policy, clean: Distribution) -> Objective:
-    """KL(pi(.|s) || pi(.|s')): how much the perturbation changes what the policy does (BARPO's inner problem).
+    """KL(pi(.|s) || pi(.|s')): how much the perturbation changes the policy's action distribution (the inner problem of
+    BARPO).
 
-    For a Gaussian of fixed covariance this is the MAD objective 1/2 (mu' - mu)^T Sigma^-1 (mu' - mu) of Zhang et al. 2020
-    (arXiv 2003.08938, eq. 5). Its gradient vanishes at s' = s, so a solver has to start elsewhere.
+    For a Gaussian of fixed covariance this is the objective of maximal action difference (MAD), 1/2 (mu' - mu)^T Sigma^-1 (mu'
+    - mu) of Zhang et al. 2020 (arXiv 2003.08938, eq. 5). Its gradient vanishes at s' = s, so a solver has to start elsewhere.
 
     :param policy: inputs to pi(.|inputs), with parameters held fixed
     :param clean: pi(.|s)

@@ -75,7 +75,7 @@ class Perturbation:
         return {**inputs, **found} if isinstance(inputs, dict) else found
 
     def random_point(self, inputs: Any, radius: Tensor, noise: Any, corner: bool = False) -> Any:
-        """The point of the ball that ``noise`` says, without any search; or the extreme point in its direction."""
+        """The point of the ball given by ``noise``, without a search; with ``corner``, the extreme point in that direction."""
         ball = self.ball(radius)
         start = noise["start"]
         unit = start[0] if isinstance(start, list) else start

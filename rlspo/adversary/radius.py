@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def ramped_radius(epsilon: float, ramp: float, progress_remaining: float) -> float:
-    """A radius that rises linearly from 0 over the first part of training, then stays.
+    """A radius that rises linearly from 0 over the first part of training and is constant from then on.
 
     :param epsilon: final radius
     :param ramp: fraction of training over which it rises, in [0, 1]; 0: constant from the start

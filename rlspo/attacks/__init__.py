@@ -1,4 +1,4 @@
-"""Judging agents under attack."""
+"""Evaluating agents under attack."""
 
 from rlspo.attacks.evaluation import ATTACKS, attacked_evaluation
 

@@ -1,4 +1,5 @@
-"""Episodes of an agent whose every observation is perturbed: random, critic and MAD attacks (arXiv 2003.08938, appendix D).
+"""Episodes of an agent whose every observation is perturbed: random, critic and MAD (maximal action difference) attacks (arXiv
+2003.08938, appendix D).
 
 The policy acts deterministically by default. The perturbation is measured in units of the policy's own (normalised) input,
 so equal radii are not equal physical disturbances across policies.
@@ -31,7 +32,7 @@ Tensor = torch.Tensor
 #: ``random``: a uniform point of the ball; ``critic``: lower V(s'); ``mad``: maximise KL(pi(.|s) || pi(.|s')) by Langevin
 #: steps of temperature 1 (maximal action difference, weighted by the policy's own covariance).
 ATTACKS = ("random", "critic", "mad")
-#: Ends that a Monitor may not see before it sees one, such as lives lost in a game.
+#: Most ends of episodes in a row that a Monitor inside does not see, such as lives lost in a game.
 _MOST_UNSEEN = 1_000
 _UNSEEN = (
     f"A wrapper ended {_MOST_UNSEEN:,} episodes in a row while the episode of the Monitor inside of it went on, so none can "
@@ -41,12 +42,11 @@ _UNSEEN = (
 
 @dataclass(frozen=True)
 class Episodes:
-    """What whole episodes came to, environment copy by environment copy, in the order they were played.
+    """Results of whole episodes, ordered by environment copy and then by time.
 
     :param returns: undiscounted, unscaled sums of rewards, ``(n_episodes,)``
     :param lengths: steps, ``(n_episodes,)``
-    :param successes: 1 where the environment said ``is_success`` at the end, 0 where it denied it, NaN where it said nothing,
-        ``(n_episodes,)``
+    :param successes: ``is_success`` in the last info: 1 for True, 0 for False, NaN where it is missing, ``(n_episodes,)``
     :param copies: which copy of the environment each was played in, ``(n_episodes,)``
     """
 
@@ -70,14 +70,14 @@ def attacked_evaluation(
     """Returns of an actor-critic agent under attack.
 
     :param model: an agent of rlspo, or SB3's A2C or PPO
-    :param env: an id, a gymnasium environment, or a VecEnv with as many copies as should run side by side; episodes are
-        shared out evenly, so that short ones do not count more often. Statistics of a VecNormalize are left alone; an
+    :param env: an id, a gymnasium environment, or a VecEnv with as many copies as should run in parallel. Each copy plays the
+        same number of episodes, so that short ones do not count more often. Statistics of a VecNormalize are not updated. An
         environment that the model trains on is reset at its next ``learn``.
     :param attack: one of :data:`ATTACKS`; None for the natural return
     :param epsilon: radius in units of the policy's input: standard deviations where the policy normalises observations
-    :param n_eval_episodes: how many
+    :param n_eval_episodes: number of episodes
     :param steps: gradient steps of the attack, each of length ``epsilon / steps``
-    :param seed: of the environments (also those that draw from a global generator) and the attack
+    :param seed: of the attack and the environments, including those that draw from a global generator
     :param deterministic: act by the mode of the policy, not by samples
     :param norm: ``"linf"`` or ``"l2"``
     :return: undiscounted, unscaled returns, ``(n_eval_episodes,)``
@@ -99,7 +99,7 @@ def attacked_episodes(
     norm: str = "linf",
     on_episode: Callable[[], None] | None = None,
 ) -> Episodes:
-    """Episodes of an actor-critic agent under attack: as :func:`attacked_evaluation`, with all there is to know of each.
+    """Episodes of an actor-critic agent under attack: as :func:`attacked_evaluation`, with lengths and successes too.
 
     :param on_episode: called after each one
     """
@@ -129,7 +129,7 @@ def attacked_episodes(
 
 @contextlib.contextmanager
 def frozen_statistics(env: VecEnv) -> Iterator[None]:
-    """Keep a VecNormalize around ``env`` from learning anything."""
+    """Context in which a VecNormalize around ``env`` does not update its statistics."""
     normalize = unwrap_vec_normalize(env)
     if normalize is None:
         yield
@@ -143,7 +143,7 @@ def frozen_statistics(env: VecEnv) -> Iterator[None]:
 
 
 def run_episodes(act: Callable[[Any], np.ndarray], env: VecEnv, n_episodes: int) -> np.ndarray:
-    """Returns of ``n_episodes`` episodes, shared out as :func:`play` does.
+    """Returns of ``n_episodes`` episodes, distributed over the copies as by :func:`play`.
 
     :param act: observations ``(n_envs, *obs_shape)`` to actions
     :return: ``(n_episodes,)``
@@ -157,14 +157,13 @@ def play(
     n_episodes: int,
     on_episode: Callable[[], None] | None = None,
 ) -> Episodes:
-    """Play ``n_episodes`` episodes from their beginning to their end: the first ones of each environment copy, in shares
-    that are fixed before and differ by at most one.
+    """Play ``n_episodes`` whole episodes. Each environment copy plays a number fixed in advance; these differ by at most one.
 
     Stopping after the first ``n_episodes`` to end, in whichever copy, would count short episodes more often.
 
     :param act: from observations ``(n_envs, *obs_shape)`` and whether each begins an episode ``(n_envs,)`` to actions
     :param on_episode: called after each episode that counts
-    :raises RuntimeError: where a wrapper outside of a Monitor ends episodes again and again, and the Monitor's never ends
+    :raises RuntimeError: where a wrapper outside of a Monitor keeps ending episodes, and the Monitor's episode never ends
     :return: where there is a Monitor, its raw returns and its episodes (wrappers above it may cut these into pieces or
         scale rewards)
     """
@@ -224,7 +223,7 @@ def _adversary(
 
 
 def _functional_policy(model: BaseAlgorithm) -> ActorCriticPolicy:
-    """The model's policy, or for SB3's a twin with the same weights and the functional methods that attacks need."""
+    """The model's policy, or for an SB3 policy, a copy with the same weights and the functional methods that attacks need."""
     policy = model.policy
     if isinstance(policy, ActorCriticPolicy):
         return policy

@@ -1,1 +1,1 @@
-"""What all agents share: rollouts, the compiled update, schedules, adapters and the agent registry."""
+"""Code that all agents share: rollouts, the compiled update, schedules, adapters and the agent registry."""

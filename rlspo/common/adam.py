@@ -12,7 +12,7 @@ from rlspo.common.compilation import stays
 
 
 def step_hooks(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether somebody is to be called before or after the steps of ``optimizer``, or of all."""
+    """Whether hooks are registered on the steps of ``optimizer``, or of all optimisers."""
     own = (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
     return any((*own, _global_optimizer_pre_hooks, _global_optimizer_post_hooks))
 
@@ -20,8 +20,8 @@ def step_hooks(optimizer: torch.optim.Optimizer) -> bool:
 class Adam:
     """Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019) as a function without side effects.
 
-    The numbers of the optimiser's groups (``betas``, ``eps``, ``weight_decay``) are kept in tensors, so that a change needs no
-    compiling.
+    The settings of the optimiser's groups (``betas``, ``eps``, ``weight_decay``) are tensors, so that changing them does not
+    recompile.
 
     :param optimizer: one whose :meth:`kind` is not None
     """
@@ -38,13 +38,13 @@ class Adam:
 
     @property
     def adds_decay(self) -> bool:
-        """Whether a decay of the values is part of the gradient that the moments see."""
+        """Whether weight decay is part of the gradient that enters the moments."""
         return self.decays and not self.decoupled
 
     @staticmethod
     def kind(optimizer: torch.optim.Optimizer) -> tuple[bool, bool] | None:
-        """Whether the values themselves decay (AdamW) and whether anything does; None where it is another method, or hooks
-        wait for its steps."""
+        """Whether weight decay is decoupled (AdamW), and whether there is any. None for another optimiser, or one with hooks
+        on its steps."""
         if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW) or step_hooks(optimizer):
             return None
         alike = ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize")
@@ -58,11 +58,11 @@ class Adam:
 
     @classmethod
     def of(cls, optimizer: torch.optim.Optimizer) -> Adam | None:
-        """The function that does what ``optimizer`` does, or None where it is another method."""
+        """The function equivalent to ``optimizer``, or None for another optimiser."""
         return None if cls.kind(optimizer) is None else cls(optimizer)
 
     def read(self, optimizer: torch.optim.Optimizer) -> None:
-        """Take over the numbers in the optimiser's groups."""
+        """Read the settings of the optimiser's groups."""
         group = optimizer.param_groups[0]
         given = (*group["betas"], group["eps"], group["weight_decay"])
         if given == self._read:

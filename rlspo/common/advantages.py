@@ -19,7 +19,7 @@ def generalized_advantages(
 
         delta_t = r_t + gamma c_t V(s_{t+1}) - V(s_t),   A_t = delta_t + gamma lambda c_t A_{t+1}
 
-    :param rewards: ``(n_steps, n_envs)``; a time limit's bootstrap value is already in them
+    :param rewards: ``(n_steps, n_envs)``; including the bootstrap value of a time limit
     :param values: V(s_t), ``(n_steps, n_envs)``
     :param next_values: V of the observation after the last step, ``(n_envs,)``
     :param continues: 1 where the episode went on after step t, 0 where it ended, ``(n_steps, n_envs)``

@@ -1,4 +1,4 @@
-"""What every agent has, on- and off-policy: its own generators, the choice to compile, files that know their agent."""
+"""What on- and off-policy agents share: random generators, the choice to compile, and model files."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ from rlspo.common.withheld import building, check_may_learn, keep_withheld, stil
 from rlspo.common.workers import watched
 
 SelfAgent = TypeVar("SelfAgent", bound="Agent")
-#: The square of what is larger is infinite in float32, and so is a loss of it.
+#: The squares of larger numbers are infinite in float32, and so are losses.
 TOO_LARGE = 1e19
 
 
 class Agent(BaseAlgorithm):
-    """Stands before one of SB3's base classes; what is here is the same for all agents."""
+    """Mixin for SB3's algorithm classes: everything that all agents share."""
 
     #: Settings by which a model file of this agent is known; SB3's files do not name theirs.
     saved_settings: ClassVar[set[str]] = set()
     #: Besides the return, what TensorBoard's HParams tab shows.
     shown_metric: ClassVar[str] = "train/loss"
-    #: Whether the last observation of an episode is learned from also where no time limit cut it.
+    #: Whether agents learn from the last observation of an episode even without a time limit.
     learns_from_ends: ClassVar[bool] = False
     #: What becomes of the steps before one at which an environment raises, for a note on its exception.
     left_by_failure: ClassVar[str] = "The unfinished rollout was dropped"
@@ -62,7 +62,7 @@ class Agent(BaseAlgorithm):
     learning_rate = setting(check_schedule, then="_setup_lr_schedule")
     sde_sample_freq = setting(check_steps)
     compile = setting(check_compile)
-    #: Whether the coming step is the first of its source, to be looked at closely.
+    #: Whether the next step is the first of its source, which is checked closely.
     _first_step = True
     _kept_statistics: Kept = []  # noqa: RUF012
 
@@ -112,12 +112,12 @@ class Agent(BaseAlgorithm):
         self.policy_class = getattr(self.policy_class, "written_for_sb3", self.policy_class)
 
     def check_minibatches(self) -> None:
-        """Refuse, or warn of, what a new ``batch_size`` means."""
+        """Check the minibatches that a new ``batch_size`` leads to."""
 
     # Randomness.
 
     def set_random_seed(self, seed: int | None = None) -> None:
-        """Seed the agent's own generators, the action space and the environment; global generators are left alone."""
+        """Seed the agent's own generators, the action space and the environment; global generators are not changed."""
         self.randomness = Randomness(seed, self.device)
         if getattr(self, "policy", None) is not None:
             self.policy.generator = self.randomness.predict
@@ -144,7 +144,7 @@ class Agent(BaseAlgorithm):
     # Divergence.
 
     def _probe(self, inputs: Any) -> list[torch.Tensor]:
-        """What the policy says of ``inputs``, in numbers that a loss would be made of."""
+        """The policy's outputs for ``inputs`` that a loss would use."""
         raise TypeError(f"{type(self).__name__} asks its policy nothing.")
 
     def check_policy(self) -> None:
@@ -211,13 +211,13 @@ class Agent(BaseAlgorithm):
     # Collecting.
 
     def check_step(self, new_obs: Any, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]], step: int) -> None:
-        """Refuse what cannot be learned from: the shapes of the first step of a source, and numbers that are not finite.
+        """Check the shapes of the first step of a source, and that all numbers are finite.
 
         :param step: environment steps that each environment had taken
         :raises ValueError: for another shape than the spaces say
         :raises InvalidRolloutError: for NaN or infinity
         """
-        # Fewer rewards or dones would be spread over all rows, and nobody would notice.
+        # Fewer rewards or dones would silently be broadcast to all rows.
         if self._first_step or not len(rewards) == len(dones) == self.n_envs:
             self._check_before_normalizing()
             check_rows("The array of observations", new_obs, observation_fields(self.observation_space), self.n_envs)
@@ -235,14 +235,14 @@ class Agent(BaseAlgorithm):
                 check_finite(last, np.zeros(1), step, int(index))
 
     def _check_before_normalizing(self) -> None:
-        """Refuse observations that a VecNormalize would broadcast to the shape of its statistics."""
+        """Check for observations that a VecNormalize would broadcast to the shape of its statistics."""
         normalizer: Any = self._vec_normalize_env
         if normalizer is not None and len(normalizer.old_obs):  # it was reset or stepped
             fields = observation_fields(normalizer.venv.observation_space)
             check_rows("The array of observations", normalizer.old_obs, fields, self.n_envs)
 
     def keep_statistics(self) -> None:
-        """Keep those of a VecNormalize, to be put back where a step gives numbers that are not finite."""
+        """Save the statistics of a VecNormalize, to restore them if a step gives NaN or infinity."""
         self._kept_statistics = keep(self._vec_normalize_env)
 
     def _check_numbers(self, observations: Any, rewards: np.ndarray, step: int) -> None:
@@ -266,14 +266,14 @@ class Agent(BaseAlgorithm):
         self._own_last_obs()
         self._first_step = True
         metrics = {"rollout/ep_rew_mean": 0.0, self.shown_metric: 0.0}
-        # Straight to TensorBoard: whoever reads what was logged finds numbers only.
+        # Directly to TensorBoard, so that the logger's values remain numbers only.
         for output in getattr(self.logger, "output_formats", []):
             if isinstance(output, TensorBoardOutputFormat):
                 output.write({"hparams": HParam(self.hyperparameters(), metrics)}, {"hparams": ()}, self.num_timesteps)
         return total_timesteps, callback
 
     def _own_last_obs(self) -> None:
-        """Copy what will be acted on first, because a VecEnv may write its next step into the same array, and check it."""
+        """Copy and check the first observations, because a VecEnv may write its next step into the same array."""
         self._last_obs = tree_map(np.array, self._last_obs)
         check_rows("The array of observations", self._last_obs, observation_fields(self.observation_space), self.n_envs)
         check_rows("The array of episode starts", self._last_episode_starts, Field(), self.n_envs)
@@ -293,8 +293,8 @@ class Agent(BaseAlgorithm):
     def save(self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
         """As SB3's; the state of the random generators and the agent's name are saved too.
 
-        A file of that name is replaced in one step, once the new one is on the disk: whatever ends the process or the
-        machine meanwhile, the old file or the new one is there, whole. An open file is written to as SB3 does.
+        A file of that name is replaced in one step, once the new one is on the disk: if the process or the machine stops, the
+        old file or the new one is complete. An open file is written to as SB3 does.
 
         :param path: a file, ``.zip`` may be left out; or an open file
         """

@@ -1,4 +1,4 @@
-"""What callbacks see of a rollout that is being collected: SB3's names and types, made when somebody asks for them."""
+"""The local variables that callbacks see during a rollout: SB3's names and types, computed on access."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rlspo.common.spaces import as_env_numbers
 
 
 class _Later:
-    """Stands in the collector's local variables for what it does not need itself."""
+    """Placeholder in the collector's local variables for a value that only callbacks need."""
 
 
 LATER = _Later()
@@ -22,10 +22,10 @@ LATER = _Later()
 
 class RolloutLocals(dict[str, Any]):
     """The collector's local variables. ``obs_tensor``, ``values`` and ``log_probs`` are tensors as in SB3; where a small
-    network acts on a CPU nothing of them is there until it is read.
+    network acts on a CPU they are computed only when read.
 
-    :param seen: what callbacks had before
-    :param policy: that acts
+    :param seen: the callbacks' earlier local variables
+    :param policy: the acting policy
     """
 
     def __init__(self, seen: dict[str, Any], policy: Any) -> None:
@@ -36,14 +36,14 @@ class RolloutLocals(dict[str, Any]):
         value = super().__getitem__(name)
         if isinstance(value, _Later):
             value = self[name] = getattr(self, f"_{name}")()
-        # The collector numbers choices from 0.
+        # The collector numbers discrete actions from 0.
         return as_env_numbers(value, self._policy.action_space) if name == "actions" else value
 
     def _obs_tensor(self) -> Any:
         return obs_as_tensor(self["acted_on"], self._policy.device)
 
     def _values(self) -> torch.Tensor:
-        if self["rollout_ended"]:  # of the observations after it
+        if self["rollout_ended"]:  # of the next observations
             values, _ = evaluate_in_batches(self._policy, self["new_obs"], None)
         else:
             values = self["acted_values"] if self["acted_values"] is not None else self._evaluated()[0]
@@ -56,11 +56,11 @@ class RolloutLocals(dict[str, Any]):
     def _evaluated(self) -> Any:
         return evaluate_in_batches(self._policy, self["acted_on"], super().__getitem__("actions"))
 
-    # All ways to read go by the one above; a copy is a plain dictionary.
+    # All ways to read use ``__getitem__``; a copy is a plain dictionary.
 
     def __iter__(self) -> Iterator[str]:
-        # Only because it is there does dict(locals) read by keys and __getitem__: of a subclass of dict that has dict's own
-        # __iter__, CPython copies the stored values as they are.
+        # Needed so that dict(locals) reads by keys and __getitem__: for a subclass with dict's own __iter__, CPython copies
+        # the stored values directly.
         return super().__iter__()
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -80,15 +80,15 @@ class RolloutLocals(dict[str, Any]):
 
 
 def show_locals(callback: BaseCallback, policy: Any) -> None:
-    """Give a callback, and those inside of it, :class:`RolloutLocals`; once for each rollout.
+    """Give a callback and the callbacks inside it :class:`RolloutLocals`; called once per rollout.
 
-    :param policy: that acts in it
+    :param policy: the acting policy in it
     """
     replaced: dict[int, RolloutLocals] = {}
     found, waiting = {id(callback)}, [callback]
     while waiting:
         one = waiting.pop()
-        before = one.locals  # callbacks inside of others may have the same one
+        before = one.locals  # nested callbacks may share one dictionary
         one.locals = replaced.setdefault(id(before), RolloutLocals(before, policy))
         for part in vars(one).values():
             inner = [each for each in (part if isinstance(part, list | tuple) else [part]) if isinstance(each, BaseCallback)]

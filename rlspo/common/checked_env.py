@@ -1,4 +1,4 @@
-"""SB3's ``DummyVecEnv``, which looks at what environments give before it copies it into its own arrays, and copies faster."""
+"""SB3's ``DummyVecEnv`` with checks of the environments' observations, and with faster copies."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from rlspo.common.cut_episodes import CutEpisodes
 from rlspo.common.rollout_buffer import check_rows, observation_fields
 from rlspo.common.trees import tree_map
 
-#: What most infos are made of: nothing that could change later.
+#: Immutable types, of which most infos consist.
 _UNCHANGING = frozenset({bool, int, float, str, bytes, NoneType, *(np.dtype(code).type for code in "?bBhHiIlLqQefdg")})
 
 
 def copy_of(info: Any) -> Any:
-    """``copy.deepcopy(info)``, without a look into numbers and strings: a third of what a step of a small task costs."""
+    """``copy.deepcopy(info)``, without visiting numbers and strings, which takes a third of a step of a small task."""
     if type(info) is not dict:
         return copy.deepcopy(info)
     return {key: value if type(value) in _UNCHANGING else copy.deepcopy(value) for key, value in info.items()}
 
 
 class CheckedDummyVecEnv(DummyVecEnv):
-    """SB3's copies observations into rows of one array, so that a scalar fills a whole row and fractions become bytes.
+    """SB3's class copies observations into rows of one array, so a scalar fills a whole row and fractions become bytes.
 
-    Here the first two observations of each environment must be what its space says. Episodes that a wrapper outside of the
-    ``Monitor`` ends are told as its own.
+    Here the first two observations of each environment must match its space. Episodes ended by a wrapper outside of the
+    ``Monitor`` are reported like the ``Monitor``'s.
 
     :param env_fns: as SB3's
     """
 
-    #: Observations of each environment that are still to be looked at, by its index.
+    #: Number of observations of each environment that are still to be checked.
     _looks_left: dict[int, int]
-    #: Those whose Monitor lies inside of a wrapper that may end episodes, by index.
+    #: Environments whose Monitor is inside of a wrapper that may end episodes, by index.
     _cuts: Mapping[int, CutEpisodes] = MappingProxyType({})
 
     def __init__(self, env_fns: list[Any]) -> None:
@@ -79,7 +79,7 @@ class CheckedDummyVecEnv(DummyVecEnv):
 
 
 def look_into(env: VecEnv) -> None:
-    """Make a checked one of SB3's ``DummyVecEnv``, also inside of wrappers, where it is; others stay as they are."""
+    """Turn SB3's ``DummyVecEnv``, also inside of wrappers, into a checked one in place; others are not changed."""
     while isinstance(env, VecEnvWrapper):
         env = env.venv
     if type(env) is DummyVecEnv:

@@ -15,28 +15,28 @@ from rlspo.common.errors import IncompatibleModelError, shown
 from rlspo.common.withheld import building
 
 Model = TypeVar("Model")
-#: What reading a damaged archive can raise.
+#: Errors that reading a damaged archive can raise.
 UNREADABLE = (zipfile.BadZipFile, zlib.error, NotImplementedError, KeyError, EOFError, ValueError, RecursionError, OSError)
 
 
-#: How much larger than the file its contents may be, and how large a part of it may be in any case.
+#: Largest ratio of unpacked to packed size, and the size below which a member is always allowed.
 _MOST_GROWTH = 100
 _ALWAYS = 16 * 2**20
-#: Member of a model file that holds the check sums of the others.
+#: Member of a model file with the checksums of the others.
 _SEAL = "checksums.json"
 
 
 def seal(file: pathlib.Path) -> None:
-    """Add check sums of its members to a model file, so that a member of another file is noticed.
+    """Add checksums of its members to a model file, so that a replaced member is detected.
 
-    :param file: that ``save`` has written
+    :param file: written by ``save``
     """
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr(_SEAL, json.dumps({member.filename: member.CRC for member in archive.infolist()}))
 
 
 def _check_seal(archive: zipfile.ZipFile) -> None:
-    """Every member that is loaded must be the one that was saved; files of SB3 have no seal.
+    """Check that every member that is loaded is the one that was saved; files of SB3 have no checksums.
 
     :raises zipfile.BadZipFile: naming the member
     """
@@ -55,9 +55,9 @@ def _check_seal(archive: zipfile.ZipFile) -> None:
 
 
 def read_settings(path: str | pathlib.Path | Any) -> dict[str, Any]:
-    """The settings in a model file, as JSON; what is pickled there stays text.
+    """The settings in a model file, as JSON; pickled values remain text.
 
-    :param path: of the file, ``.zip`` may be left out; or an open file, which is left where it was
+    :param path: of the file, ``.zip`` may be left out; or an open file, whose position is restored
     :raises IncompatibleModelError: for a file that is no model, or is truncated
     """
     if not isinstance(path, str | pathlib.Path):
@@ -75,9 +75,9 @@ def read_settings(path: str | pathlib.Path | Any) -> dict[str, Any]:
 
 
 def _settings_in(file: Any, name: Any) -> dict[str, Any]:
-    """As :func:`read_settings`.
+    """As :func:`read_settings`, for an open file.
 
-    :param name: to show
+    :param name: of the file, for messages
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -110,7 +110,7 @@ def check_archive(file: pathlib.Path) -> None:
 
 
 def check_sizes(archive: zipfile.ZipFile) -> None:
-    """Refuse an archive that unpacks to far more than it is: models are hardly compressible.
+    """Check that an archive does not unpack to far more than its size: models are hardly compressible.
 
     :raises zipfile.BadZipFile: naming the part
     """
@@ -126,10 +126,10 @@ def check_sizes(archive: zipfile.ZipFile) -> None:
 
 
 def check_owner(agent: str, needs: set[str], path: Any, settings: Mapping[str, Any]) -> None:
-    """Refuse another agent's file.
+    """Check that the file is not another agent's.
 
     :param agent: name of the agent class that is loading
-    :param needs: settings that every model file of this kind of agent has; a file of SB3's does not name its agent
+    :param needs: settings in every model file of this kind of agent; SB3's files do not name their agent
     :param path: of the file, for messages
     :param settings: of the file
     :raises IncompatibleModelError: where the file belongs to another agent
@@ -137,7 +137,7 @@ def check_owner(agent: str, needs: set[str], path: Any, settings: Mapping[str, A
     owner = settings.get("_agent")
     if owner is not None and owner != agent:
         how = f" Load it with {owner}.load({str(path)!r})." if str(owner).isidentifier() else ""
-        name = owner if how else shown(owner)  # which a file may have as it likes
+        name = owner if how else shown(owner)  # a file may contain any name
         raise IncompatibleModelError(f"{path} was saved by {name}, not by {agent}.{how}")
     if not needs <= settings.keys():
         raise IncompatibleModelError(
@@ -146,12 +146,12 @@ def check_owner(agent: str, needs: set[str], path: Any, settings: Mapping[str, A
 
 
 def load_checked(agent: str, path: Any, load: Callable[[], Model], replaced: Collection[str] = ()) -> Model:
-    """Run ``load``; whatever fails is one clear error.
+    """Call ``load`` and turn any failure into one clear error.
 
     :param agent: name of the agent class that is loading
     :param path: of the file, for messages
     :param load: reads the file
-    :param replaced: names of settings that were given beside the file, for the message
+    :param replaced: names of settings that were given in addition to the file, for the message
     :raises IncompatibleModelError: where the file does not fit this agent
     """
     hint = "Was it saved by another agent, or with a policy class that is not importable here?"

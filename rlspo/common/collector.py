@@ -12,11 +12,11 @@ from gymnasium import spaces
 from rlspo.common.spaces import as_env_numbers
 from rlspo.common.trees import ArrayTree, to_tensor, tree_leaves, tree_map
 
-#: Observations evaluated in one forward pass; bounds the memory that images take.
+#: Observations evaluated in one forward pass; bounds the memory for images.
 EVALUATION_CHUNK = 8192
 IMAGE_EVALUATION_CHUNK = 256
 
-#: Observations to actions, and to values and log-probabilities where the actor computes them on the way.
+#: From observations to actions, and to values and log-probabilities if the actor computes them anyway.
 Actor = Callable[[Any], tuple[np.ndarray, np.ndarray | None, np.ndarray | None]]
 
 
@@ -26,7 +26,7 @@ def torch_actor(policy: Any, generator: torch.Generator) -> Actor:
     @torch.inference_mode()
     def act(observations: ArrayTree) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         tensors = to_tensor(observations, policy.device)
-        if policy.use_sde:  # the exploration matrices live in SB3's distribution object
+        if policy.use_sde:  # the exploration matrices are in SB3's distribution object
             actions, values, log_probs = policy(tensors)
         else:
             distribution, values = policy.evaluation_of(policy.preprocess(tensors))
@@ -38,24 +38,24 @@ def torch_actor(policy: Any, generator: torch.Generator) -> Actor:
 
 
 def env_actions(actions: np.ndarray, policy: Any, space: spaces.Space) -> np.ndarray:
-    """What the environment gets for a sampled action: its own number of a choice; a Box action unsquashed, or clipped to
-    its bounds, and in its shape."""
+    """From a sampled action to the environment's: discrete actions in its own numbering; a Box action unsquashed or clipped to
+    the bounds, and in its shape."""
     if not isinstance(space, spaces.Box):
         return as_env_numbers(actions.astype(space.dtype, copy=False), space)
     actions = actions.reshape(-1, *space.shape)
     if policy.squash_output:
         return policy.unscale_action(actions)
-    # np.clip costs three times as much on a handful of numbers
+    # np.clip is three times slower on a few numbers
     return np.minimum(np.maximum(actions, space.low), space.high)
 
 
 @torch.inference_mode()
 def in_batches(function: Callable[..., tuple[torch.Tensor, ...]], device: torch.device, *trees: Any) -> list[np.ndarray]:
-    """``function`` of many rows, a bounded number at a time.
+    """Apply ``function`` to many rows, a bounded number at a time.
 
     :param function: of tensors on ``device``, in the nesting of ``trees``, to tensors with as many rows
     :param trees: arrays ``(N, ...)``, or dictionaries of such arrays
-    :return: what it gives, each ``(N, ...)``
+    :return: its results, each ``(N, ...)``
     """
     leaves = [leaf for tree in trees for leaf in tree_leaves(tree)]
     chunk = IMAGE_EVALUATION_CHUNK if any(leaf.ndim > 3 for leaf in leaves) else EVALUATION_CHUNK
@@ -101,7 +101,7 @@ class TimeLimits:
         self.observations: list[Any] = []
 
     def note(self, step: int, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
-        """Look for time limits among the episodes that ended at ``step`` of the rollout."""
+        """Record time limits among the episodes that ended at ``step`` of the rollout."""
         for index in np.flatnonzero(dones):
             info = infos[index]
             if info.get("TimeLimit.truncated", False) and info.get("terminal_observation") is not None:

@@ -1,7 +1,7 @@
-"""Episodes that a wrapper ends outside of SB3's ``Monitor``, such as a ``TimeLimit``, of which the ``Monitor`` says nothing.
+"""Episodes ended by a wrapper outside of SB3's ``Monitor``, such as a ``TimeLimit``, which the ``Monitor`` does not report.
 
-Nor may every end be counted: Atari's ``EpisodicLife`` ends at each life lost and lets the game go on. What tells is whether
-the reset that follows reaches the ``Monitor``.
+Not every such end counts: Atari's ``EpisodicLife`` ends an episode at each lost life while the game continues. An end counts
+if the following reset reaches the ``Monitor``.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ class CutEpisodes:
         outermost = env
         while isinstance(env, gym.Wrapper) and not isinstance(env, Monitor):
             env = env.env
-        # Where nothing lies around the Monitor, it sees every end itself.
+        # Without a wrapper around the Monitor, it sees every end itself.
         self.monitor = env if isinstance(env, Monitor) and env is not outermost else None
         self.rewards: list[float] = []
         self.ended = 0
 
     def was_reset(self, info: dict[str, Any] | None) -> None:
-        """To be called after each reset.
+        """Call this after each reset.
 
         :param info: of the step before, if that ended an episode; is added to
         """

@@ -1,4 +1,4 @@
-"""Where the descriptions of environments that come with the package lie."""
+"""Folders of the environment descriptions that come with the package."""
 
 from __future__ import annotations
 

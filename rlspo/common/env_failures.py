@@ -1,4 +1,4 @@
-"""Exceptions of environments: they reach the caller as they are, with a note on where they came from."""
+"""Exceptions of environments: they reach the caller unchanged, with a note on which environment raised them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rlspo.common.trees import tree_leaves
 
 #: Functions that call the environments in training: of this package, and of SB3's base classes.
 _STEPPING = ("_step_env", "collect_rollouts", "_setup_learn")
-#: Where several environments are called one by one, or answer for one of theirs, and the local variable that counts them.
+#: Methods that call several environments one by one, and the local variable that counts these.
 _COUNTERS = {
     ("step_wait", DummyVecEnv): "env_idx",
     ("reset", DummyVecEnv): "env_idx",
@@ -25,11 +25,11 @@ _COUNTERS = {
 
 
 def note_env_failure(error: Exception, step: int, left: str) -> None:
-    """Write on an exception that came out of the environments which one it was, and when; others are left as they are.
+    """Add a note to an exception raised by an environment: which one, and at which step. Other exceptions are not changed.
 
-    :param error: whoever waits for it still gets it as what it is
+    :param error: its type and message stay the same
     :param step: environment steps that each environment had taken
-    :param left: what became of these, a sentence without its end
+    :param left: what happened to these steps, a sentence without its full stop
     """
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     calls = itertools.pairwise(frames)
@@ -41,10 +41,10 @@ def note_env_failure(error: Exception, step: int, left: str) -> None:
 
 
 def last_step(error: Exception, agent: Any) -> dict[str, Any] | None:
-    """What the environments had returned last when an error ended training, by the names in ``collect_rollouts``.
+    """The environments' last results before an error ended training, by their names in ``collect_rollouts``.
 
-    :param agent: whose local variables are looked at
-    :return: ``new_obs``, ``rewards``, ``dones`` and ``infos``; None where they had not returned anything
+    :param agent: its local variables are read
+    :return: ``new_obs``, ``rewards``, ``dones`` and ``infos``; None if they had not returned anything
     """
     names = {"new_obs", "rewards", "dones", "infos"}
     frames = [frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__)]
@@ -53,12 +53,12 @@ def last_step(error: Exception, agent: Any) -> dict[str, Any] | None:
 
 
 def check_last_step(error: Exception, agent: Any) -> None:
-    """Where an error came of a step of another form than the first one had, say so; the form itself is not looked at in
+    """Raise a clearer error if training failed because a step had another form than the first one. Forms are not checked at
     every step.
 
     :param error: that ended training
     :param agent: that was learning
-    :raises ValueError: instead of it, naming step and shape
+    :raises ValueError: instead of ``error``, naming step and shape
     """
     found = last_step(error, agent)
     if found is None:
@@ -80,7 +80,7 @@ def check_last_step(error: Exception, agent: Any) -> None:
 def _failing_env_index(frames: list[Any]) -> int | None:
     for frame in frames:
         for (function, cls), counter in _COUNTERS.items():
-            # A subclass may call it in a method of the same name, which counts nothing.
+            # A subclass may call it in a method of the same name, without a counter.
             counts = frame.f_code.co_name == function and isinstance(frame.f_locals.get("self"), cls)
             if counts and counter in frame.f_locals:
                 return int(frame.f_locals[counter])
@@ -88,6 +88,6 @@ def _failing_env_index(frames: list[Any]) -> int | None:
 
 
 def in_one_line(error: BaseException) -> str:
-    """An exception in one line, with what was noted on it."""
+    """An exception with its notes in one line."""
     notes = " ".join(getattr(error, "__notes__", ()))
     return f"{type(error).__name__}: {error}".strip(": ") + (f" ({notes})" if notes else "")

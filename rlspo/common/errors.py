@@ -22,12 +22,12 @@ class InvalidRolloutError(RuntimeError):
 
 
 class DivergedError(RuntimeError):
-    """Learning itself gave numbers that are NaN, infinite or beyond use: the agent is as it was when they were last sound.
+    """Learning gave numbers that are NaN, infinite or too large: the agent was restored to the last finite state.
 
     :param where: which update, in words
     :param found: numbers by name, those that are not finite among them
     :param learning_rate: of that update
-    :param restored: whether there was something to go back to
+    :param restored: whether there was a state to restore
     """
 
     def __init__(self, where: str, found: Mapping[str, float], learning_rate: float, restored: bool = True) -> None:
@@ -36,7 +36,7 @@ class DivergedError(RuntimeError):
         state = (
             "Weights, optimiser state and statistics are those with which all was last finite."
             if restored
-            else "No weights are kept from before that, so they are what they were: load a saved agent."
+            else "There are no earlier weights to restore, so load a saved agent."
         )
         super().__init__(
             f"Learning diverged {where}: {numbers}learning rate {learning_rate:.3g}.{high} Observations and rewards of the "
@@ -54,11 +54,11 @@ class IncompatibleModelError(ValueError):
 
 
 class UntrustedFileError(IncompatibleModelError):
-    """A file holds pickled code, which is not run unless the reader trusts it."""
+    """A file contains pickled code, which is not run unless the user trusts the file."""
 
 
 class MissingPostDecisionError(ValueError):
-    """An environment does not tell the post-decision state that an agent learns from.
+    """An environment does not report the post-decision state that an agent learns from.
 
     :param index: of the environment
     :param step: environment steps that each environment had taken
@@ -76,10 +76,10 @@ class MissingPostDecisionError(ValueError):
 
 
 class NotSimulatableError(TypeError):
-    """An environment or one of its wrappers cannot be captured, branched and put back.
+    """An environment or one of its wrappers cannot be captured, branched and restored.
 
     :param what: the environment or wrapper, by name
-    :param why: what stands in the way, and the remedy if it is a particular one
+    :param why: the reason, and a specific remedy if there is one
     """
 
     def __init__(self, what: str, why: str) -> None:
@@ -109,7 +109,7 @@ def check_finite(
     :param observations: ``(n_envs, *obs_shape)``, or a dictionary of such arrays
     :param rewards: ``(n_envs,)``
     :param step: environment steps that each environment has taken so far, for the message
-    :param index: the environment that all rows come from; None: row i is environment i
+    :param index: the environment of all rows; None: row i is environment i
     :param what: names of both, for the message
     :raises InvalidRolloutError: with the environment's index and step
     """
@@ -127,7 +127,7 @@ def check_finite(
 
 
 def shown(value: Any) -> str:
-    """A value for a message: short, however large it is, and in characters that do nothing to a terminal.
+    """A value for a message: shortened, and without characters that control a terminal.
 
     >>> shown([64, 64]), shown("\\x1b[31m"), len(shown([[0] * 10**5] * 10**5)) < 2000
     ('[64, 64]', "'\\\\x1b[31m'", True)
@@ -136,7 +136,7 @@ def shown(value: Any) -> str:
 
 
 def printable(text: str) -> str:
-    """Text of a file for a message: what would move a cursor or colour a terminal is shown as Python writes it.
+    """Text of a file for a message: control characters of a terminal are shown as Python's escapes.
 
     >>> print(printable("\\x1b[31mred"))
     \\x1b[31mred
@@ -145,7 +145,7 @@ def printable(text: str) -> str:
 
 
 def check_number(name: str, value: Any, minimum: float = 0.0, maximum: float = float("inf"), positive: bool = False) -> float:
-    """A finite real number between ``minimum`` and ``maximum``.
+    """Check that ``value`` is a finite real number between ``minimum`` and ``maximum``.
 
     :param positive: zero is not allowed either
     :raises TypeError: for anything that is not a number, strings and booleans included
@@ -160,12 +160,12 @@ def check_number(name: str, value: Any, minimum: float = 0.0, maximum: float = f
 
 
 def check_fraction(name: str, value: Any) -> float:
-    """A number in [0, 1]."""
+    """Check that ``value`` is a number in [0, 1]."""
     return check_number(name, value, maximum=1.0)
 
 
 def check_count(name: str, value: Any) -> int:
-    """A whole number of at least 1.
+    """Check that ``value`` is a whole number of at least 1.
 
     :raises TypeError: for anything that is not an integer, ``64.0`` and ``"64"`` included
     :raises ValueError: for zero or less
@@ -180,9 +180,9 @@ def check_count(name: str, value: Any) -> int:
 
 
 def check_layers(name: str, value: Any) -> list[int]:
-    """Widths of hidden layers, a list of whole numbers.
+    """Check that ``value`` is a list of widths of hidden layers, whole numbers.
 
-    :raises TypeError: for something else
+    :raises TypeError: for anything else
     :raises ValueError: for a width below 1
     """
     if isinstance(value, str) or not isinstance(value, Sequence):
@@ -198,12 +198,12 @@ def check_layers(name: str, value: Any) -> list[int]:
 
 
 def check_policy_kwargs(policy_class: type, given: Collection[str], aliases: Mapping[str, type]) -> None:
-    """Refuse names that a policy's constructor does not take.
+    """Check that a policy's constructor accepts these names.
 
     :param policy_class: to be built
     :param given: names in ``policy_kwargs``
-    :param aliases: the agent's policies by name; one that takes them all is named in the error
-    :raises TypeError: naming the unknown ones, the nearest that exist, and all
+    :param aliases: the agent's policies by name; the error names those that accept all arguments
+    :raises TypeError: naming the unknown ones, the nearest valid ones, and all valid ones
     """
     names = constructor_arguments(policy_class)
     unknown = sorted(set(given) - names) if names is not None else []
@@ -221,12 +221,12 @@ def check_policy_kwargs(policy_class: type, given: Collection[str], aliases: Map
 
 
 def policies_that_take(given: Collection[str], aliases: Mapping[str, type]) -> list[str]:
-    """Names of an agent's policies that take all of these arguments."""
+    """Names of an agent's policies that accept all of these arguments."""
     return [alias for alias, cls in aliases.items() if set(given) <= (constructor_arguments(cls) or set())]
 
 
 def constructor_arguments(policy_class: type) -> set[str] | None:
-    """Names that its constructor takes, whose ``**kwargs`` are for the next class in line; None where it takes anything."""
+    """Argument names of the constructor, with ``**kwargs`` resolved along the base classes; None if it accepts any name."""
     allowed: set[str] = set()
     for constructor in (vars(cls)["__init__"] for cls in policy_class.__mro__[:-1] if "__init__" in vars(cls)):
         parameters = inspect.signature(constructor).parameters.values()
@@ -239,7 +239,7 @@ def constructor_arguments(policy_class: type) -> set[str] | None:
 
 
 def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
-    """One of ``allowed``."""
+    """Check that ``value`` is one of ``allowed``."""
     if value not in allowed:
         raise ValueError(f"{name} is {shown(value)}; it must be one of {', '.join(map(repr, allowed))}.")
     return str(value)
@@ -257,7 +257,7 @@ def nearest(given: str, allowed: Iterable[str]) -> str | None:
 
 
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
-    """A sentence that names the nearest allowed name, or else all of them.
+    """A sentence with the nearest allowed name, or else with all of them.
 
     >>> did_you_mean("lerning_rate", ["learning_rate", "n_steps"])
     "Did you mean 'learning_rate'?"

@@ -1,4 +1,4 @@
-"""How many things a value is when every reference to the same thing is written out."""
+"""The size of a value when every reference to a shared object is written out."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ _PLAIN = (str, bytes, bytearray, int, float, complex, bool, type(None), type)
 
 
 class ExpansionError(ValueError):
-    """A value is more than was allowed."""
+    """A value is larger than allowed."""
 
 
 class Counter:
-    """Counts things; a thing that is held many times counts every time, and costs one look.
+    """Counts objects. An object referenced several times counts each time, but is visited once.
 
     >>> pair = ("leaf", "leaf")
     >>> Counter(100, 100)((pair, pair))
     7
 
-    :param most: things that one value may be
-    :param looks: at things, over all values together
+    :param most: largest number of objects in one value
+    :param looks: largest number of visits, over all values together
     """
 
     def __init__(self, most: int, looks: int) -> None:
         self.most, self.looks = most, looks
 
     def __call__(self, value: Any) -> int:
-        """The number of things; what holds itself is more than any number.
+        """The number of objects; a value that contains itself exceeds any limit.
 
         :raises ExpansionError: for more than allowed
         """
@@ -60,7 +60,7 @@ class Counter:
 
 
 def _parts(thing: Any) -> Iterable[Any]:
-    """What a container holds."""
+    """The contents of a container."""
     if isinstance(thing, _PLAIN):
         return ()
     if isinstance(thing, dict):

@@ -1,4 +1,4 @@
-"""Files that are whole or as they were before, whatever ends the process, and on the disk once they have their name."""
+"""Atomic writes: whatever ends the process, a file is either complete and on the disk, or as it was before."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PARTIAL = re.compile(r"partial_\d+_.+")
 
 @contextlib.contextmanager
 def whole(file: Path, durable: bool = True) -> Iterator[Path]:
-    """A path to write to, which becomes ``file`` if all goes well; an interruption leaves what was there before.
+    """A path to write to, which is renamed to ``file`` on success; an interruption leaves the earlier file.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -25,9 +25,9 @@ def whole(file: Path, durable: bool = True) -> Iterator[Path]:
     ...     os.listdir(folder)
     ['numbers.txt']
 
-    :param file: in a folder that exists; the partial file keeps its ending, by which some libraries choose a format. Where
-        it is a link, what it leads to is replaced
-    :param durable: wait until the content is on the disk, so that a loss of power leaves the old file or the new one
+    :param file: in a folder that exists; the partial file has the same suffix, by which some libraries choose a format. For a
+        link, its target is replaced
+    :param durable: wait until the content is on the disk, so that a power failure leaves the old file or the new one
     """
     file = Path(os.path.realpath(file))
     partial = file.with_name(f"partial_{os.getpid()}_{file.name}")
@@ -39,14 +39,14 @@ def whole(file: Path, durable: bool = True) -> Iterator[Path]:
             shutil.copymode(file, partial)
         os.replace(partial, file)
         if durable:
-            with contextlib.suppress(OSError):  # not every file system can do this with a folder
+            with contextlib.suppress(OSError):  # not every file system supports this for a folder
                 _sync(file.parent)
     finally:
         partial.unlink(missing_ok=True)
 
 
 def is_partial(file: Path) -> bool:
-    """Whether a file is what :func:`whole` leaves where its process was killed.
+    """Whether a file was left behind by :func:`whole` in a process that was killed.
 
     >>> is_partial(Path("partial_77_rl_model_500_steps.zip")), is_partial(Path("partial_model.zip"))
     (True, False)
@@ -55,7 +55,7 @@ def is_partial(file: Path) -> bool:
 
 
 def partials_of(file: Path) -> list[Path]:
-    """What :func:`whole` has left of writing this file, where its process was killed, or what one writes at this moment."""
+    """Partial files of ``file``: left behind by :func:`whole` in killed processes, or being written now."""
     file = Path(os.path.realpath(file))
     return sorted(each for each in file.parent.glob(f"partial_*_{glob.escape(file.name)}") if _is_of(each, file))
 
@@ -65,9 +65,9 @@ def _is_of(partial: Path, file: Path) -> bool:
 
 
 def place_for(path: str | Path, suffix: str) -> Path:
-    """Where SB3 would write: with an ending, in a folder that exists, and beside a folder of that name.
+    """The path that SB3 would write to: with a suffix, in a folder that exists, and not that of a folder.
 
-    :param suffix: that a name without any gets, such as ``"zip"``
+    :param suffix: for a name without one, such as ``"zip"``
     """
     file = Path(path)
     if file.suffix == "":

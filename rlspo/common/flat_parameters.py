@@ -23,7 +23,7 @@ Tensor = torch.Tensor
 
 
 def check_float32(module: nn.Module) -> None:
-    """Refuse numbers of another type than the update's.
+    """Check that all parameters are float32, as the update is.
 
     :raises ValueError: for a parameter that is not float32
     """
@@ -36,13 +36,13 @@ def check_float32(module: nn.Module) -> None:
 
 
 def own_storage(view: Tensor) -> Tensor:
-    """The same memory as ``view``, as a tensor that knows of no more: pickled, copied or saved, it is as large as itself and
-    not as the vector that it was cut from."""
+    """The same memory as ``view``, with a storage of its own size. Pickled, copied or saved, it does not take the whole vector
+    with it."""
     return torch.from_dlpack(view)
 
 
 class FlatVector:
-    """Parameters in one vector, which they become views of.
+    """Parameters laid out in one vector; they become views of it.
 
     :param named: name and parameter; all float32 and on one device
     """
@@ -58,7 +58,7 @@ class FlatVector:
         self.addresses = [parameter.data_ptr() for parameter in self.parameters]
 
     def holds_all(self, parameters: list[nn.Parameter]) -> bool:
-        """Whether these are the parameters it was made of, and still are views of the vector."""
+        """Whether these are its parameters, and all still views of the vector."""
         if len(parameters) != len(self.parameters):
             return False
         pairs = zip(parameters, self.parameters, self.addresses, strict=True)
@@ -78,16 +78,16 @@ class FlatVector:
 
 
 class FlatParameters(FlatVector):
-    """Lay the trainable parameters of ``module`` out in one vector and point the module and its optimiser at it.
+    """Lay out the trainable parameters of ``module`` in one vector that the module and its optimiser use.
 
-    A parameter group of the optimiser may have two keys of ours: ``lr_scale``, by which the learning rate is multiplied, and
-    ``clip_apart``, True where its gradient is clipped by its own norm and not together with the others'.
+    A parameter group of the optimiser may have two further keys: ``lr_scale`` multiplies the learning rate;
+    ``clip_apart=True`` clips its gradient by its own norm instead of the common one.
 
-    :param module: those of its parameters that require a gradient and that the optimiser has are moved into the vector; all
-        must live on one device
-    :param optimizer: it may have a part of the module's parameters, and others that are not the module's
-    :param before: what these were laid out in until now: where layers were replaced since, the optimiser gets the new ones
-    :raises ValueError: for parameters that are not float32, and where there is none to train
+    :param module: its parameters that require a gradient and are in the optimiser are moved into the vector; all must be on
+        one device
+    :param optimizer: may have only some of the module's parameters, and others besides
+    :param before: the previous layout of this module: if layers were replaced since, the optimiser gets the new ones
+    :raises ValueError: for parameters that are not float32, and if there is nothing to train
     """
 
     def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, before: FlatParameters | None = None) -> None:
@@ -115,38 +115,38 @@ class FlatParameters(FlatVector):
         # float64: 1 - 0.999**t cancels in float32 while t is small. One dimension: compiled code on the CPU treats tensors
         # without dimensions as numbers, and what it writes to them is lost.
         self.steps = stays(torch.zeros(1, dtype=torch.float64, device=self.values.device))
-        #: What was last written to the optimiser's state: a tensor for each parameter, and its value.
+        #: The step counts last written to the optimiser's state: a tensor for each parameter, and its value.
         self._published: list[tuple[Tensor, float]] = []
-        #: The optimiser's state as it was then, and where in it each parameter's is.
+        #: The optimiser's state at that time, and the entry of each parameter in it.
         self._entries: list[Any] = []
         self._places: list[int] = []
         self._gradients: list[Tensor] = []
-        #: Whether somebody's hooks are to see, and may change, the gradient of each parameter; as of the last look.
+        #: Whether parameters have hooks on their gradients, as of the last check.
         self.hooked = False
-        if self.adam is None:  # it steps outside and makes a state of its own, if it has taken no step yet
+        if self.adam is None:  # it steps outside of the update and creates its own state at its first step
             for parameter in [p for p, state in optimizer.state.items() if float(state.get("step", 1.0)) == 0.0]:
                 del optimizer.state[parameter]
         elif any(parameter in optimizer.state for parameter in self.parameters):
             self.adopt_optimizer_state()
 
     def _in_order(self, module: nn.Module) -> list[tuple[str, nn.Parameter]]:
-        """The parameters to train, by name; those whose gradients are clipped apart at the end."""
+        """The parameters to train, by name; those with ``clip_apart`` at the end."""
         apart = self._by_parameter("clip_apart", False)
         named = [(name, p) for name, p in module.named_parameters() if p.requires_grad and id(p) in apart]
         return sorted(named, key=lambda pair: apart[id(pair[1])])
 
     def _by_parameter(self, key: str, default: float) -> dict[int, float]:
-        """What the groups of the optimiser say under ``key``, by the identity of each parameter."""
+        """The value of ``key`` in the optimiser's groups, by the id of each parameter."""
         return {id(p): float(group.get(key, default)) for group in self.optimizer.param_groups for p in group["params"]}
 
     def clip_sizes(self) -> list[int]:
-        """Lengths of the parts of the vector whose gradients are clipped by a norm of their own."""
+        """Lengths of the parts of the vector whose gradients are clipped separately."""
         apart = self._by_parameter("clip_apart", False)
         last = sum(size for p, size in zip(self.parameters, self.sizes, strict=True) if apart.get(id(p)))
         return [size for size in (sum(self.sizes) - last, last) if size]
 
     def rates(self) -> Tensor | float:
-        """What the learning rate of each number is multiplied by: 1.0 where it is 1 for all."""
+        """Factors of the learning rate for each entry of the vector; 1.0 if all are 1."""
         scales = self._by_parameter("lr_scale", 1.0)
         if set(scales.values()) == {1.0}:
             return 1.0
@@ -154,9 +154,9 @@ class FlatParameters(FlatVector):
         return stays(torch.cat(parts).to(self.values.device))
 
     def _adopt_new_parameters(self, module: nn.Module, seen: list[nn.Parameter]) -> None:
-        """Where trained layers were replaced, give the optimiser the parameters of the new ones for theirs.
+        """If trained layers were replaced, replace their parameters in the optimiser too.
 
-        What it was never given stays untrained, and what is not the module's stays in it.
+        Parameters that it never had remain untrained, and parameters of other modules remain in it.
 
         :param seen: parameters of the module when it was last laid out
         """
@@ -173,9 +173,10 @@ class FlatParameters(FlatVector):
             del self.optimizer.state[parameter]
 
     def holds(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
-        """Whether the module's parameters to train are views of the vector, and the optimiser is ours and of the same kind.
+        """Whether the module's trained parameters are still views of the vector, and the optimiser is the same and of the same
+        kind.
 
-        Replacing a layer, freezing one, ``deepcopy`` and SB3's ``load_from_vector`` all end that.
+        Replacing or freezing a layer, ``deepcopy`` and SB3's ``load_from_vector`` change that.
         """
         if optimizer is not self.optimizer or self._kind() != self.kind:
             return False
@@ -184,11 +185,11 @@ class FlatParameters(FlatVector):
         return self.holds_all([parameter for _, parameter in self._in_order(module)])
 
     def _grouped(self) -> list[nn.Parameter]:
-        """What the optimiser's groups have."""
+        """All parameters in the optimiser's groups."""
         return [*itertools.chain(*(group["params"] for group in self.optimizer.param_groups))]
 
     def _is_untouched(self) -> bool:
-        """Whether nothing at all was changed: a quick look, since this is asked before every update."""
+        """Whether nothing was changed: a quick check, since it precedes every update."""
         grouped = self._grouped()
         return (
             self._contents.are_same()
@@ -198,17 +199,17 @@ class FlatParameters(FlatVector):
         )
 
     def _kind(self) -> Any:
-        """What an update is built for, of the optimiser and its groups."""
+        """The properties of the optimiser and its groups that an update is built for."""
         groups = [(group.get("lr_scale", 1.0), group.get("clip_apart", False)) for group in self.optimizer.param_groups]
         return Adam.kind(self.optimizer), groups
 
-    # The optimiser's own settings and state, which others may read, load, clear or step.
+    # The optimiser's own settings and state, which other code may read, load, clear or step.
 
     def refresh(self) -> bool:
-        """Take over what was changed on the optimiser since: its groups' numbers, its moments and step counts.
+        """Read changes made to the optimiser since: settings of its groups, moments and step counts.
 
-        :return: whether moments or step counts were
-        :raises ValueError: for hooks that would not be called
+        :return: whether moments or step counts were changed
+        :raises ValueError: for backward hooks of layers, which would not be called
         """
         self.hooked = any(p._backward_hooks or p._post_accumulate_grad_hooks for p in self.parameters)
         for name, layer in self._contents.layers:
@@ -226,8 +227,8 @@ class FlatParameters(FlatVector):
         return changed
 
     def _state_is_known(self) -> bool:
-        """Whether the optimiser's state is what was last written there."""
-        # This is asked before every update: no parameter is looked up by its slow hash.
+        """Whether the optimiser's state is unchanged since it was last written."""
+        # Checked before every update: looking up parameters by their hash would be slow.
         entries = [*self.optimizer.state.values()]
         if not self._published or len(entries) != len(self._entries) or not all(map(operator.is_, entries, self._entries)):
             return False
@@ -239,7 +240,7 @@ class FlatParameters(FlatVector):
         return float(step) == count
 
     def adopt_optimizer_state(self) -> None:
-        """Take over what the optimiser holds (after a load) and make its Adam moments views of the vectors."""
+        """Read the optimiser's state (after a load) and make its Adam moments views of the vectors."""
         if self.adam is None:
             return
         known: Sequence[tuple[Tensor | None, float]] = self._published or [(None, 0.0)] * len(self.parameters)
@@ -256,7 +257,7 @@ class FlatParameters(FlatVector):
                 state[key] = view
             found = state.get("step", 0.0)
             taken.append(now if step is not None and found is step and float(found) == count else float(found))
-        # Layers that were frozen for a while have taken fewer steps than others.
+        # Layers that were frozen for a while have fewer steps than others.
         each = (
             taken[:1] if len(set(taken)) == 1 else [n for n, size in zip(taken, self.sizes, strict=True) for _ in range(size)]
         )
@@ -267,15 +268,15 @@ class FlatParameters(FlatVector):
         self._publish()
 
     def _counts(self) -> list[float]:
-        """Steps that each parameter has taken."""
+        """The number of steps of each parameter."""
         counts = self.steps.tolist()
         if len(counts) == 1:
             return counts * len(self.parameters)
         return [counts[end - 1] for end in itertools.accumulate(self.sizes)]
 
     def publish_steps(self) -> None:
-        """Write moments and the number of steps taken to the optimiser's state, where ``state_dict`` looks for them."""
-        if self.adam is None or not (self._published or self.steps.any()):  # no step was taken: no state, as in torch
+        """Write moments and step counts to the optimiser's state, where ``state_dict`` reads them."""
+        if self.adam is None or not (self._published or self.steps.any()):  # no steps yet: no state, as in torch
             return
         self._publish()
 
@@ -289,20 +290,20 @@ class FlatParameters(FlatVector):
         numbers = {id(entry): number for number, entry in enumerate(self._entries)}
         self._places = [numbers[id(self.optimizer.state[parameter])] for parameter in self.parameters]
 
-    # Gradients, for those who look at them.
+    # Gradients, for code that reads them.
 
     def before_step(self) -> tuple[Tensor, Tensor | None] | None:
-        """What :meth:`show_gradients` needs from before a step."""
+        """The values before a step that :meth:`show_gradients` needs."""
         if self.adam is None:
             return None
         return self.first_moment.clone(), self.values.clone() if self.adam.adds_decay else None
 
     def show_gradients(self, before: tuple[Tensor, Tensor | None] | None) -> None:
-        """Let ``grad`` of the parameters be the gradient of the last step: what gradient histograms read.
+        """Set ``grad`` of the parameters to the gradient of the last step, for example for gradient histograms.
 
-        No step has to keep it: it is what the step has added to the first moment.
+        Steps do not store it: it is computed from the change of the first moment.
 
-        :param before: what :meth:`before_step` gave before that step; None where an optimiser has stepped that needs ``grad``
+        :param before: the result of :meth:`before_step` before that step; None if the optimiser's step itself set ``grad``
         """
         if before is not None and self.adam is not None:
             moment, values = before
@@ -314,7 +315,7 @@ class FlatParameters(FlatVector):
                 parameter.grad = there
 
     def through_hooks(self, gradient: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the hooks of the parameters make of their gradients, as in a backward pass: not for compiling.
+        """The gradients after the parameters' hooks, as in a backward pass. Cannot be compiled.
 
         :param gradient: by name, not yet clipped
         """

@@ -1,4 +1,4 @@
-"""Settings that are given to ``load`` beside a file: checked as in the constructor, and refused where weights do not fit."""
+"""Settings that are given to ``load`` in addition to a file: checked as in the constructor, and against the saved weights."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 from rlspo.common.errors import IncompatibleModelError, constructor_arguments, did_you_mean
 from rlspo.common.settings import of_class, weights_belong
 
-#: Arguments of constructors that are no settings.
+#: Constructor arguments that are not settings.
 _NO_SETTINGS = {"policy", "env", "device", "_init_setup_model"}
 
 
 def check_given(
     cls: type, given: Mapping[str, Any], replaced: Mapping[str, Any], stored: Mapping[str, Any], device: Any
 ) -> dict[str, Any]:
-    """What an agent's attributes are to be, for settings that replace those of its file.
+    """The agent's attributes for settings that replace those of its file.
 
-    :param cls: the agent's
+    :param cls: class of the agent
     :param given: keywords of ``load``: the constructor's, or any other attribute that is in the file
-    :param replaced: its ``custom_objects``, of which only settings are looked at
-    :param stored: what the file holds
+    :param replaced: the ``custom_objects`` of ``load``, of which only settings are checked
+    :param stored: settings in the file
     :param device: of the agent
     :return: attributes by name, for ``given``
-    :raises TypeError: for a name that is neither, or a value that the constructor refuses
-    :raises ValueError: for a value that the constructor refuses
+    :raises TypeError: for a name that is neither, or a value that the constructor rejects
+    :raises ValueError: for a value that the constructor rejects
     :raises IncompatibleModelError: for one that the weights in the file do not fit
     """
     names = (constructor_arguments(cls) or set()) - _NO_SETTINGS
@@ -42,7 +42,7 @@ def check_given(
     kept = {name: stored[name] for name in names & stored.keys()}
     policy = stored.get("policy_class", "MlpPolicy")
     build: Any = functools.partial(cls, policy, None, device=device, _init_setup_model=False)
-    # What the constructor refuses, alone or beside the settings of the file, it refuses here, too.
+    # Values that the constructor rejects, alone or together with the file's settings, are rejected here too.
     own = vars(build(**{**kept, **{name: value for name, value in changed.items() if name in names}}))
     for name, value in changed.items():
         setting = of_class(cls, name)
@@ -63,9 +63,9 @@ def check_given(
 
 
 def apply_given(agent: Any, given: Mapping[str, Any]) -> None:
-    """Tell settings to those parts of a loaded agent that its file has put back to what they were.
+    """Apply settings to the parts of a loaded agent that its file has overwritten.
 
-    :param given: settings that were given beside the file; words, such as ``"auto"``, are settled in construction
+    :param given: settings given in addition to the file; words such as ``"auto"`` are resolved by the constructor
     """
     for name, value in given.items():
         setting = of_class(type(agent), name)

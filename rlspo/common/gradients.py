@@ -1,7 +1,7 @@
-"""The gradient of a loss: of a pure function, or by autograd where a network is none.
+"""The gradient of a loss: by ``torch.func`` for a pure function, else by autograd.
 
 A network that goes through NumPy, has an ``autograd.Function`` of the old style, or recomputes its layers
-(``torch.utils.checkpoint``) trains all the same, only slower.
+(``torch.utils.checkpoint``) can be trained too, only slower.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rlspo.common.errors import UnsupportedNetworkError
 
 Tensor = torch.Tensor
 Loss = Callable[[dict[str, Tensor]], tuple[Tensor, Any]]
-#: What torch says of what a pure function may not do, and what that is in a network.
+#: torch's messages about operations that are not pure, and their cause in a network.
 _REASONS = {
     "setup_context": "an autograd.Function without the method setup_context",
     "saved tensor hooks": "torch.utils.checkpoint, or other hooks on saved tensors",
@@ -29,14 +29,14 @@ _REASONS = {
 
 
 def unsupported(error: BaseException) -> str | None:
-    """What in a network made differentiating a pure function fail, in words; None where it was something else."""
+    """Which part of a network made ``torch.func`` fail, in words; None for another error."""
     return next((reason for words, reason in _REASONS.items() if words in str(error)), None)
 
 
 def refuse_network(error: Exception) -> None:
     """
     :param error: of a training
-    :raises UnsupportedNetworkError: instead of it, where a network is no pure function
+    :raises UnsupportedNetworkError: instead of ``error``, where a network is not a pure function
     """
     reason = unsupported(error) if isinstance(error, RuntimeError) else None
     if reason is not None:
@@ -50,19 +50,19 @@ def refuse_network(error: Exception) -> None:
 class Gradient:
     """The gradient of losses in the parameters of a module.
 
-    :param parameters: of the module, by name; they hold the numbers at which gradients are taken
+    :param parameters: of the module, by name; gradients are taken at their values
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
         self.parameters = dict(parameters)
-        #: Whether autograd is in use, which cannot be compiled.
+        #: Whether autograd is used, which cannot be compiled.
         self.by_autograd = False
 
     def decide(self, loss: Loss, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[Tensor, Any]]:
-        """As a call, which finds out, and says, whether the network has to be differentiated by autograd."""
+        """As a call, which also decides whether autograd is needed, and warns if so."""
         try:
             return self(loss, values)
-        except Exception as error:  # one of the network itself comes again just below
+        except Exception as error:  # an error of the network itself is raised again just below
             self.by_autograd = True
             found = self(loss, values)
             reason = unsupported(error) or str(error).strip().splitlines()[0]
@@ -75,7 +75,7 @@ class Gradient:
 
     def __call__(self, loss: Loss, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[Tensor, Any]]:
         """
-        :param loss: of parameters by name; a scalar, and whatever else
+        :param loss: function of parameters by name; returns a scalar and anything else
         :param values: of the parameters
         :return: the gradient by name, and what the loss returned
         """
@@ -89,7 +89,7 @@ class Gradient:
             value.backward()
         gradient = {}
         for name, leaf in leaves.items():
-            # Layers that are recomputed in the backward pass find the module's own parameters.
+            # Layers recomputed in the backward pass use the module's own parameters.
             parts = [part for part in (leaf.grad, self.parameters[name].grad) if part is not None]
             gradient[name] = torch.stack(parts).sum(0) if parts else torch.zeros_like(leaf)
             self.parameters[name].grad = None

@@ -1,4 +1,4 @@
-"""A quick look at whether layers or parameters of a module were replaced."""
+"""A quick check whether layers or parameters of a module were replaced."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import nn
 
 
 class ModuleContents:
-    """The layers and parameters below a module, as they are when this is made.
+    """The layers and parameters of a module at the time this is made.
 
-    Compared by identity: walking through the module again (``named_parameters``) costs ten times as much, and this is asked
-    before every update.
+    Compared by identity: walking through the module again (``named_parameters``) is ten times slower, and this check precedes
+    every update.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -27,7 +27,7 @@ class ModuleContents:
         return [*itertools.chain(*map(dict.values, self._dicts))]
 
     def are_same(self) -> bool:
-        """Whether every layer and parameter still is there, and in the same memory."""
+        """Whether every layer and parameter is still the same object in the same memory."""
         now = self._now()
         return (
             len(now) == len(self._before)

@@ -1,4 +1,4 @@
-"""Statistics of SB3's ``VecNormalize``: kept from outliers, and put back where numbers were not finite."""
+"""Statistics of SB3's ``VecNormalize``: without outliers, and restored where numbers were not finite."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from rlspo.common.outliers import FAR, ordinary, tell, without_outliers
 
-#: Statistics, and what they were.
+#: Statistics, and their earlier values.
 Kept = list[tuple[RunningMeanStd, Any, Any, float]]
 
 
 class BoundedMeanStd(RunningMeanStd):
-    """SB3's running mean and variance, which leave out outliers; see :func:`bound`. A copy or a pickle of it is SB3's own."""
+    """SB3's running mean and variance without outliers; see :func:`bound`. Copies and pickles are of SB3's own class."""
 
-    #: What is normalised, for the warning.
+    #: The normalised quantity, for the warning.
     what = "numbers"
-    #: Whether outliers were spoken of.
+    #: Whether the warning was given.
     told = False
 
     def update(self, arr: np.ndarray) -> None:
         mean, variance = np.mean(arr, axis=0), np.var(arr, axis=0)
-        # Nearly always all is small; where it is not, the second look costs a little, and only a third looks at numbers.
-        # Squares of integers may be too large for their type.
+        # Nearly always the first check suffices; only the last one looks at single numbers. Squares of integers may overflow
+        # their type.
         if not (arr.dtype.kind == "f" and np.vdot(arr, arr) < FAR**2):
             center, spread = (self.mean, np.sqrt(self.var)) if self.count > 1 else (0.0, 0.0)
             if not ordinary(mean, variance, len(arr), center, spread):
@@ -49,7 +49,7 @@ class BoundedMeanStd(RunningMeanStd):
 
 
 def bound(normalizer: VecNormalize) -> None:
-    """Let the statistics of a ``VecNormalize`` leave out outliers; those of another class than SB3's stay as they are."""
+    """Make the statistics of a ``VecNormalize`` leave out outliers, unless they are of another class than SB3's."""
     parts: dict[str, Any] = {"discounted returns": normalizer.ret_rms}
     if normalizer.norm_obs:
         seen: Any = normalizer.obs_rms
@@ -58,21 +58,21 @@ def bound(normalizer: VecNormalize) -> None:
         )
     for what, part in parts.items():
         if type(part) is RunningMeanStd:
-            # The same object, because others may hold it, such as a VecNormalize for evaluations.
+            # The same object, because it may be shared, for example with a VecNormalize for evaluations.
             part.__class__ = BoundedMeanStd
             vars(part)["what"] = what
 
 
 def keep(normalizer: VecNormalize | None) -> Kept:
-    """The statistics as they are now; none without a ``VecNormalize``. An update replaces arrays, so nothing is copied."""
+    """The current statistics; empty without a ``VecNormalize``. An update replaces the arrays, so they are not copied."""
     if normalizer is None:
         return []
-    seen = getattr(normalizer, "obs_rms", None)  # without norm_obs there is none
+    seen = getattr(normalizer, "obs_rms", None)  # without norm_obs there are none
     parts = [*(seen.values() if isinstance(seen, dict) else [] if seen is None else [seen]), normalizer.ret_rms]
     return [(part, part.mean, part.var, part.count) for part in parts]
 
 
 def put_back(kept: Kept) -> None:
-    """Make the statistics what they were."""
+    """Restore the statistics."""
     for part, mean, variance, count in kept:
         part.mean, part.var, part.count = mean, variance, count

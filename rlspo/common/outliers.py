@@ -1,11 +1,12 @@
-"""What running statistics leave out: numbers that are not finite, and single ones so large that a scale never recovers.
+"""Outliers that running statistics leave out: numbers that are not finite, and single ones so large that the scale would never
+recover.
 
 One reward of 1e30 among ordinary ones would make every later reward zero, for good. A number counts as such an outlier where
 it is a million times the usual distance from the mean, and a million in its own units.
 
-Usual is what the statistics say. While they know little, it is also what the numbers of the batch say that differ from the
-mean: rewards that are rare or in large units are no outliers. Later, only a large batch most of which has moved says
-anything new: a change of scale is none, one number among many is, and so is whatever comes in a batch of few.
+The usual distance is that of the statistics. While they have few rows, it also follows from the numbers in the batch that
+differ from the mean, so that rare rewards or rewards in large units are not outliers. Later, only a large batch with mostly
+new values counts: then the scale has changed. A single number among many is an outlier, and so is one in a small batch.
 """
 
 from __future__ import annotations
@@ -15,24 +16,24 @@ from typing import Any
 
 import numpy as np
 
-#: So many times the usual distance from the mean.
+#: An outlier is this many times the usual distance from the mean.
 FAR = 1e6
-#: No number of this size is usual only because there is no other beside it.
+#: Numbers above this size need further numbers to count as usual.
 HUGE = 1e15
 #: Rows after which statistics are settled.
 SETTLED = 100
-#: Rows of a batch that may say that the scale has changed.
+#: Rows of a batch that can show a change of scale.
 MANY = 32
 
 
 def ordinary(mean: Any, variance: Any, count: int, center: Any, spread: Any) -> bool:
-    """Whether the moments of a batch rule out outliers and numbers that are not finite: quick, and nearly always so.
+    """Whether the moments of a batch rule out outliers and numbers that are not finite: a quick check, nearly always True.
 
     :param mean: of the batch, ``shape``
     :param variance: of the batch, ``shape``
     :param count: rows of the batch
     :param center: running mean, ``shape``
-    :param spread: running standard deviation, ``shape``; 0 where nothing is known
+    :param spread: running standard deviation, ``shape``; 0 where unknown
     """
     # No row is farther from the mean than sqrt(count) standard deviations.
     farthest = np.sqrt(variance * count) + np.abs(mean - center)
@@ -44,7 +45,7 @@ def without_outliers(batch: np.ndarray, center: Any, spread: Any, known: float) 
 
     :param batch: ``(N, *shape)``
     :param center: running mean, ``shape``
-    :param spread: running standard deviation, ``shape``; 0 where nothing is known
+    :param spread: running standard deviation, ``shape``; 0 where unknown
     :param known: rows in the running statistics
     :return: in float64, and how many numbers were replaced
 
@@ -65,10 +66,10 @@ def without_outliers(batch: np.ndarray, center: Any, spread: Any, known: float) 
 
 
 def _usual(distances: np.ndarray, known: float) -> float:
-    """What the batch itself says is usual, as a distance from the mean; 0 where that must not excuse an outlier."""
+    """The usual distance from the mean according to the batch; 0 where the batch must not justify an outlier."""
     if known >= SETTLED and len(distances) < MANY:
         return 0.0
-    # Before anything is settled, a rare number among many that do not move is no outlier; after, most must have changed.
+    # Early, a rare number among many constant ones is not an outlier; later, most numbers must have changed.
     counted = distances[np.isfinite(distances) & ((distances > 0) | (known >= SETTLED))]
     return float(np.sort(counted)[(len(counted) - 1) // 2]) if len(counted) else 0.0
 

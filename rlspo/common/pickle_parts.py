@@ -1,7 +1,7 @@
-"""What may stand in a pickle that is read as data: classes by name, makers of plain values, and how objects are filled.
+"""The allowed contents of a pickle that is read as data: classes by name, makers of plain values, and ways to fill objects.
 
-:mod:`rlspo.common.safe_pickle` asks this table about everything that a pickle names. Nothing here has an effect outside the
-object that it makes.
+:mod:`rlspo.common.safe_pickle` looks up every name in a pickle here. Nothing here has an effect outside the object that it
+makes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from rlspo.common.withheld import Withheld
 
 #: Classes that may be named anywhere: a policy, a network, an optimiser, a buffer, an activation function.
 _NAMED = (nn.Module, torch.optim.Optimizer, BaseBuffer, gym.Space, ActionNoise)
-#: Classes of which objects may be made and filled.
+#: Classes whose objects may be made and filled.
 _MADE = (
     BaseBuffer,
     gym.Space,
@@ -50,12 +50,12 @@ _MADE = (
     TrainFreq,
 )
 _CHOICES = (TrainFrequencyUnit, GoalSelectionStrategy)
-#: Classes of rlspo that hold data, and that the files of its agents name.
+#: Data classes of rlspo that the files of its agents name.
 _OWN = {
     "rlspo.common.reward_scaling.RewardScaler",
     "rlspo.common.rollout_buffer.Field",
 }
-#: Packages whose modules are imported to find a class; of all others only what the program has imported already.
+#: Packages whose modules are imported to find a class; for all others only modules that are imported already.
 _PACKAGES = ("stable_baselines3", "sb3_contrib", "rlspo", "gymnasium", "torch.nn", "torch.optim")
 _NOT_IMPORTED = ("rlspo.zoo", "rlspo.envs")
 _PLAIN_TYPES = (bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, type(None), object)
@@ -63,14 +63,14 @@ _BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 _NUMPY_RANDOM = (np.random.BitGenerator, np.random.Generator, np.random.RandomState, np.random.SeedSequence)
 _DTYPE = re.compile(r"[|<=]?(?:[?bhilqBHILQefdgFDG]|[biufcSUOV]\d{1,9}|O)")
 
-# Old names of what has moved.
+# Old names of modules and classes that were moved.
 _MOVED_MODULES = {
     "numpy.core": "numpy._core",
     "gym.spaces": "gymnasium.spaces",
 }
 
 
-# Makers: each takes what a pickle gives, and checks it.
+# Makers: each checks the arguments from the pickle.
 
 
 def _array(cls: Any, shape: Any, kind: Any) -> np.ndarray:
@@ -221,7 +221,7 @@ def _listed(items: Any) -> Any:
     return _typed(items, list | tuple)
 
 
-#: Functions, by their names in a pickle: these come in place of the real ones.
+#: Replacements of functions, by their names in a pickle.
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "numpy._core.multiarray._reconstruct": _array,
     "numpy._core.numeric._frombuffer": _array_of_bytes,
@@ -240,7 +240,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "pathlib.PosixPath": _path,
     "pathlib.WindowsPath": _path,
 }
-#: Classes that are made by a call, and what is called in their place.
+#: Replacements of classes that are called.
 _MAKERS: dict[Any, Callable[..., Any]] = {
     np.dtype: _dtype,
     OrderedDict: _pairs,
@@ -280,10 +280,10 @@ _VALUES: dict[str, Any] = {
 
 
 def find(module: str, name: str) -> Any:
-    """What a pickle means by a name, or None where it may not name it.
+    """The object of a name in a pickle, or None if the name is not allowed.
 
-    Of packages that are known, a class of the kinds that settings name is imported. Of others it is taken if the program has
-    imported its module already: no name in a file decides what is imported.
+    Classes of known packages are imported if settings may name them. Classes of others are used only if the program has
+    imported their module: no name in a file decides what is imported.
     """
     for old, new in _MOVED_MODULES.items():
         if module == old or module.startswith(f"{old}."):
@@ -314,7 +314,7 @@ def _module(module: str, name: str) -> types.ModuleType | None:
 
 
 def _named(found: Any, name: str) -> Any:
-    """An attribute of a module, or of a class in it, without running code of either."""
+    """An attribute of a module, or of a class in it, without running their code."""
     for part in name.split("."):
         names = getattr(found, "__dict__", {}) if isinstance(found, types.ModuleType | type) else {}
         found = names.get(part)
@@ -322,29 +322,29 @@ def _named(found: Any, name: str) -> Any:
 
 
 def maker_of(target: Any) -> Callable[..., Any] | None:
-    """What makes a value in place of a call, or None where the call may not be made."""
+    """The function to call instead of ``target``, or None if the call is not allowed."""
     try:
         return _MAKERS.get(target)
-    except TypeError:  # something that cannot be looked up
+    except TypeError:  # an unhashable object
         return None
 
 
 def has_instances(cls: type) -> bool:
-    """Whether empty objects of a class may be made, to be filled."""
+    """Whether empty objects of a class may be made and then filled."""
     return issubclass(cls, _MADE) or path_of(cls) in _OWN
 
 
 def path_of(value: Any) -> str:
-    """A dotted path to show."""
+    """A dotted path for messages."""
     return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__name__)}"
 
 
 def fill(target: Any, state: Any) -> None:
-    """Give an object its contents.
+    """Set the contents of an object.
 
-    :raises pickle.UnpicklingError: for an object that has no contents, or contents of another form
+    :raises pickle.UnpicklingError: for an object without contents, or contents of another form
     """
-    whole: Any = target  # whose ``__setstate__`` type checkers do not know
+    whole: Any = target  # type checkers do not know its ``__setstate__``
     if isinstance(target, np.ndarray):
         _fill_array(target, state)
     elif isinstance(target, np.dtype):
@@ -379,13 +379,13 @@ def _fill_array(target: np.ndarray, state: Any) -> None:
 
 
 def _check_dtype(state: Any) -> None:
-    """Accept the usual: this machine's order of bytes, no fields."""
+    """Check that a dtype is plain: native byte order, no fields."""
     if str(state[1]) not in ("<", "|", "=") or any(part is not None for part in state[2:5]):
         raise pickle.UnpicklingError("it holds an array of an unusual type")
 
 
 def checked_key(key: Any) -> Any:
-    """Refuse keys that are deep enough to break what hashes them."""
+    """Check that a key is not nested deeply enough to break hashing."""
     flat = key if isinstance(key, tuple) else (key,)
     if not all(isinstance(part, str | int | float | bytes | None | type | np.generic) for part in flat):
         raise pickle.UnpicklingError("a key is neither text nor a number")

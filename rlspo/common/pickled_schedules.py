@@ -1,7 +1,7 @@
-"""Schedules that stable-baselines3 and rl-baselines3-zoo pickle as code: known by name, and built anew from their numbers.
+"""Schedules that stable-baselines3 and rl-baselines3-zoo pickle as code: recognised by name and rebuilt from their numbers.
 
-Their files hold a schedule such as ``constant_fn(3e-4)`` as the bytes of a Python function. These bytes are not looked at: the
-name of the function says what it computes, and the numbers that it closes over stand beside it.
+Their files hold a schedule such as ``constant_fn(3e-4)`` as the bytes of a Python function. These bytes are not read: the name
+of the function identifies it, and its closure contains the numbers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
 
 _SB3 = "stable_baselines3.common.utils"
-#: By module and name; the arguments are what the function closes over, in the alphabetical order of their names.
+#: By module and name; the arguments are the variables of the closure, in alphabetical order.
 _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
     (_SB3, "constant_fn.<locals>.func"): ConstantSchedule,
     (_SB3, "get_linear_fn.<locals>.func"): lambda end, end_fraction, start: LinearSchedule(start, end, end_fraction),
@@ -22,12 +22,12 @@ _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
         for module in ("rl_zoo3.utils", "utils.utils")
     },
 }
-#: The functions by which cloudpickle, old and new, tells a function's name and what it closes over.
+#: Functions of cloudpickle, old and new, that carry a function's name and closure.
 _TELL = ("._function_setstate", "._fill_function")
 
 
 class Foreign:
-    """Stands for something that may not be read, and for what a pickle does with it.
+    """Placeholder for an object that may not be read, recording how the pickle uses it.
 
     :param name: dotted path
     :param args: what it was called with; None where it was not
@@ -37,7 +37,7 @@ class Foreign:
         self.name = name
         self.args = args
         self.meaning: Any = None
-        #: In words, where the pickle tells what it is.
+        #: Its description, if the pickle contains one.
         self.label: str | None = None
         if args is None or not name.startswith("cloudpickle."):
             return
@@ -52,13 +52,13 @@ class Foreign:
 
 
 def _told(state: Any) -> dict[str, Any]:
-    """What a function's state says, by names without underscores."""
+    """The contents of a function's state, with names without underscores."""
     told = state[1] if isinstance(state, tuple) and len(state) == 2 else state
     return {str(key).strip("_"): value for key, value in told.items()} if isinstance(told, dict) else {}
 
 
 def _schedule(told: dict[str, Any]) -> Any:
-    """The schedule that a function is, by its name, or None."""
+    """The schedule of this function's name, or None."""
     build = _KNOWN.get((str(told.get("module")), str(told.get("qualname"))))
     cells = told.get("closure", told.get("closure_values"))
     if build is None or not isinstance(cells, list | tuple):
@@ -74,7 +74,7 @@ def _schedule(told: dict[str, Any]) -> Any:
 
 
 def understood(root: Any) -> Any:
-    """What was read, with a schedule in place of its code; None where there is other code in it."""
+    """The object that was read, with schedules instead of their code; None if it contains other code."""
     if isinstance(root, Foreign):
         return root.meaning
     if isinstance(root, FloatSchedule) and set(vars(root)) == {"value_schedule"} and isinstance(root.value_schedule, Foreign):

@@ -1,4 +1,4 @@
-"""YAML as data only, never code: numbers like ``3e-4``, an error where a key stands twice, and limits that stop bombs."""
+"""YAML as data only, never code: numbers like ``3e-4``, an error for duplicate keys, and limits against YAML bombs."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import yaml
 # YAML 1.1, which PyYAML reads, takes `3e-4` and `1e6` for text because they have no decimal point; YAML 1.2 does not.
 EXPONENT = re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)[eE][-+]?\d+$")
 
-#: Far above any real file, and read in a second or two.
+#: Limits far above any real file, which is read in a second or two.
 _LONGEST = 1_000_000  # characters
-_DEEPEST = 60  # lists and mappings inside one another
+_DEEPEST = 60  # nesting of lists and mappings
 _MOST = 12_000  # keys, values and list items as they are written
-_MOST_EXPANDED = 200_000  # the same with every alias written out
+_MOST_EXPANDED = 200_000  # the same with every alias expanded
 _SPLIT = "leave out what this call does not need, or split the file"
 _LONGEST_KEY = 1_000
 _LONGEST_NUMBER = 400
 
 
 class LimitedLoader(yaml.SafeLoader):
-    """PyYAML's safe loader; it stops at text that is made to take more time or memory than any real file."""
+    """PyYAML's safe loader; it rejects text that would take more time or memory than any real file."""
 
     def __init__(self, text: str) -> None:
         if len(text) > _LONGEST:
@@ -33,7 +33,7 @@ class LimitedLoader(yaml.SafeLoader):
         self._depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Refuse depth and mass."""
+        """Limit depth and size."""
         self._count += 1
         self._depth += 1
         if self._depth > _DEEPEST:
@@ -46,14 +46,14 @@ class LimitedLoader(yaml.SafeLoader):
             self._depth -= 1
 
     def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
-        """Refuse numbers that nothing can be set to."""
+        """Limit the length of numbers."""
         node = super().compose_scalar_node(anchor)
         if node.tag in _NUMBERS and len(node.value) > _LONGEST_NUMBER:
             raise _refused(f"a number has {len(node.value):,} digits", node.start_mark)
         return node
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """Refuse a key that stands twice, of which PyYAML would silently keep the last, and keys that are no names."""
+        """Reject duplicate keys, of which PyYAML would silently keep the last, and overlong keys."""
         node = super().compose_mapping_node(anchor)
         seen = set()
         for key in (key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
@@ -65,7 +65,7 @@ class LimitedLoader(yaml.SafeLoader):
         return node
 
     def compose_document(self) -> yaml.Node | None:
-        """Refuse aliases that would grow without bounds when they are written out."""
+        """Reject aliases that would expand without bounds."""
         node = super().compose_document()
         if node is not None and _expanded(node, {}) > _MOST_EXPANDED:
             raise _refused(
@@ -90,10 +90,10 @@ def _refused(why: str, mark: Any = None) -> yaml.YAMLError:
 
 
 def _expanded(node: yaml.Node, known: dict[int, int]) -> float:
-    """How many keys, values and items a node is with every alias written out; infinity for one that holds itself."""
+    """The number of keys, values and items of a node with every alias expanded; infinity for a node that contains itself."""
     if id(node) in known:
         return known[id(node)]
-    known[id(node)] = _MOST_EXPANDED + 1  # until it is counted: what comes back to it here is inside of it
+    known[id(node)] = _MOST_EXPANDED + 1  # until it is counted: a reference to it from here is inside of it
     known[id(node)] = 1 + int(sum(_expanded(part, known) for part in _parts(node)))
     return known[id(node)]
 
@@ -107,10 +107,10 @@ def _parts(node: yaml.Node) -> Iterator[yaml.Node]:
 
 
 class _Loader(LimitedLoader):
-    """With numbers like ``3e-4``."""
+    """A loader that reads ``3e-4`` as a number."""
 
     def construct_number(self, node: yaml.ScalarNode) -> int | float:
-        """``1e6`` is the whole number 1000000, so that it may stand for a number of steps."""
+        """``1e6`` is the whole number 1000000, so that it can be a number of steps."""
         try:
             value = float(self.construct_yaml_float(node))
         except ValueError as error:
@@ -130,10 +130,10 @@ def parse(text: str) -> Any:
     >>> parse("{learning_rate: 3e-4, n_timesteps: 1e6, net_arch: [64, 64], policy: MlpPolicy}")
     {'learning_rate': 0.0003, 'n_timesteps': 1000000, 'net_arch': [64, 64], 'policy': 'MlpPolicy'}
 
-    :raises yaml.YAMLError: if it is not YAML, holds a tag that would build a Python object, or a key twice, or is larger or
+    :raises yaml.YAMLError: if it is not YAML, has a tag that would build a Python object, has a duplicate key, or is larger or
         deeper than any real file
     """
     try:
         return yaml.load(text, _Loader)  # a subclass of SafeLoader
-    except (ValueError, TypeError, RecursionError, OverflowError) as error:  # such as a date in the thirteenth month
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:  # such as a date in month 13
         raise _refused(f"a value cannot be read: {error}") from error

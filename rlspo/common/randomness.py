@@ -1,8 +1,8 @@
-"""Every random number of an agent comes from its own generators, derived from one seed; global ones are left alone.
+"""Every random number of an agent comes from its own generators, derived from one seed; global generators are not changed.
 
-Code of others draws from the global generators of Python, NumPy and torch: dropout, and many an environment. While an agent
-with a seed learns they are lent: seeded from the agent's seed, and put back afterwards. Of an agent without a seed they stay
-the program's, as in SB3.
+Other code draws from the global generators of Python, NumPy and torch: dropout, and many environments. While an agent with a
+seed learns, these are seeded from the agent's seed and restored afterwards. An agent without a seed leaves them to the
+program, as in SB3.
 """
 
 from __future__ import annotations
@@ -17,19 +17,18 @@ from typing import Any
 import numpy as np
 import torch
 
-#: The global generators are one for the whole process: of agents that learn in threads at the same time, the first lends them,
-#: the others take what it has lent, and the last puts back what was there before the first. By whom they are in use, a thread
-#: for each training, and what is to be put back.
+#: The global generators belong to the whole process. If agents learn in several threads, the first one seeds them, the others
+#: use that, and the last one restores the state from before. Here: the threads that use them, and the state to restore.
 _LENDING = threading.RLock()
 _in_use: list[int] = []
 _before_all: list[dict[str, Any]] = []
 
 
 def fresh_state(seed: int | Sequence[int] | None, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """A state of the global generators of Python, NumPy and torch, each seeded with a number of its own.
+    """A state of the global generators of Python, NumPy and torch, each with its own seed.
 
     :param seed: one number or several; None draws fresh entropy from the operating system
-    :param device: where torch draws, beside the CPU
+    :param device: device of torch's generator, besides the CPU
     """
     of_python, of_numpy, of_torch = map(int, np.random.SeedSequence(seed).generate_state(3))
     version, words, gauss = random.Random(of_python).getstate()
@@ -57,7 +56,7 @@ def global_state() -> dict[str, Any]:
 
 
 def restore_globals(state: dict[str, Any]) -> None:
-    """Put the global generators back to where :func:`global_state` was taken."""
+    """Restore the global generators to a state from :func:`global_state`."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words.tolist()), gauss))
     np.random.set_state(state["numpy"])
@@ -68,7 +67,7 @@ def restore_globals(state: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def generators_kept() -> Iterator[None]:
-    """Leave the global generators of Python, NumPy and torch as they were."""
+    """Context that restores the global generators of Python, NumPy and torch at its end."""
     before = global_state()
     try:
         yield
@@ -78,7 +77,7 @@ def generators_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def generators_seeded(seed: int | Sequence[int]) -> Iterator[None]:
-    """Let whoever draws from the global generators draw from one seed, and leave them as they were.
+    """Context in which the global generators are seeded; their state is restored at its end.
 
     :param seed: one number or several
     """
@@ -88,14 +87,14 @@ def generators_seeded(seed: int | Sequence[int]) -> Iterator[None]:
 
 
 class Randomness:
-    """Generators from one seed: ``numpy`` and ``torch`` for training, ``predict`` for samples that users ask for; and a state
-    of the global ones, for code of others.
+    """Generators from one seed: ``numpy`` and ``torch`` for training, ``predict`` for samples in :meth:`predict`; and a state
+    of the global ones, for other code.
 
-    So evaluating an agent on the way does not change how it learns, unless environments of both draw from the global
-    generators: then put :func:`generators_seeded` around the evaluation, as the zoo does.
+    So an evaluation during training does not change how an agent learns, unless environments draw from the global generators.
+    Then put :func:`generators_seeded` around the evaluation, as the zoo does.
 
     :param seed: None draws fresh entropy from the operating system, and leaves the global generators to the program
-    :param device: where the torch generator lives
+    :param device: device of the torch generator
     """
 
     def __init__(self, seed: int | None, device: torch.device | str) -> None:
@@ -109,25 +108,26 @@ class Randomness:
         self._lent = False
 
     def state(self) -> dict[str, Any]:
-        """What :meth:`restore` needs, picklable."""
+        """The state for :meth:`restore`, picklable."""
         torch_states = {name: getattr(self, name).get_state().numpy() for name in ("torch", "predict")}
         for_others = global_state() if self._lent else self._for_others
         return {"numpy": self.numpy.bit_generator.state, **torch_states, "for_others": for_others}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on where :meth:`state` was taken."""
+        """Restore a state from :meth:`state`."""
         self.numpy.bit_generator.state = state["numpy"]
         for name in ("torch", "predict"):
-            # Generators of a CPU and of a GPU have no common state: from one to the other the stream is a new one.
+            # Generators of a CPU and a GPU have different states: after a change of device the stream is a new one.
             with contextlib.suppress(RuntimeError):
                 getattr(self, name).set_state(torch.as_tensor(state[name]))
         self._for_others = state.get("for_others", self._for_others)
 
     @contextlib.contextmanager
     def lend_globals(self) -> Iterator[None]:
-        """Run code that draws from the global generators: they go on from where the last time ended, and are put back.
+        """Context for code that draws from the global generators: they continue from the agent's last state and are restored
+        at the end.
 
-        Without a seed they are left alone.
+        Without a seed they are not changed.
         """
         if self._for_others is None:
             yield
@@ -155,13 +155,14 @@ class Randomness:
                     self._for_others, self._lent = global_state(), False
                 if not _in_use:
                     restore_globals(_before_all.pop())
-                elif alone and all(other == thread for other in _in_use):  # a training within a training
+                elif alone and all(other == thread for other in _in_use):  # training inside of another training
                     restore_globals(before)
 
     @staticmethod
     @contextlib.contextmanager
     def fork(seed: int | None) -> Iterator[None]:
-        """Run code that draws from torch's global generator (network initialisation) without leaving a trace on it.
+        """Context for code that draws from torch's global generator (network initialisation): it is seeded, and restored
+        afterwards.
 
         :param seed: for the generator inside; None draws fresh entropy
         """
@@ -171,7 +172,8 @@ class Randomness:
 
     @contextlib.contextmanager
     def lend_numpy(self) -> Iterator[None]:
-        """Run code of others that draws from NumPy's global generator: what it draws comes from here, without a trace."""
+        """Context that seeds NumPy's global generator from ``numpy`` and restores it afterwards, for code that draws from
+        it."""
         state = np.random.get_state()
         np.random.seed(int(self.numpy.integers(2**32)))
         try:

@@ -4,7 +4,7 @@ A package adds an agent without touching rlspo by declaring, in its own metadata
 
     entry_points={"rlspo.agents": ["myagent=mypackage.myagent:MyAgent"]}
 
-and everything that goes by name (the zoo, the tests that run over all agents) finds it after ``pip install``.
+and everything that looks up agents by name (the zoo, the tests of all agents) finds it after ``pip install``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GROUP = "rlspo.agents"
 
 
 def agent_names() -> list[str]:
-    """Names of all agents that installed packages declare, in alphabetical order. Imports none of them.
+    """Names of all agents that installed packages declare, in alphabetical order. Does not import them.
 
     >>> "barpo" in agent_names()
     True
@@ -30,7 +30,7 @@ def agent_names() -> list[str]:
 
 
 def agent_packages() -> list[str]:
-    """Top-level packages of these agents. Imports none of them.
+    """Top-level packages of these agents. Does not import them.
 
     >>> "rlspo" in agent_packages()
     True
@@ -46,8 +46,8 @@ def agent_class(name: str) -> type[BaseAlgorithm]:
 
     :param name: as declared, such as ``"barpo"``; upper and lower case are the same. A dotted path names any other class
         that extends SB3's, such as ``"sb3_contrib.MaskablePPO"``
-    :raises ValueError: for a name that nobody declares (the message gives the nearest and all names), and for an entry
-        that leads to something else than an agent
+    :raises ValueError: for a name that no package declares (the message lists the nearest and all names), and for an entry
+        point that is not an agent
     :raises ImportError: if the package that declares the agent cannot be imported
     """
     if "." in name:
@@ -68,7 +68,7 @@ def agent_class(name: str) -> type[BaseAlgorithm]:
 
 
 def is_module_name(text: str) -> bool:
-    """Whether a text can stand in an ``import`` statement; the function that imports takes any name that a file has.
+    """Whether a text can stand in an ``import`` statement; importlib itself accepts any file name.
 
     >>> is_module_name("package.module"), is_module_name("evil-mod"), is_module_name("0evil"), is_module_name("")
     (True, False, False, False)
@@ -77,7 +77,7 @@ def is_module_name(text: str) -> bool:
 
 
 def _imported(path: str) -> tuple[object, str]:
-    """What a dotted path names, and the words that lead to it in a message."""
+    """The object at a dotted path, and its description for a message."""
     module, _, attribute = path.rpartition(".")
     if not is_module_name(module):
         raise ImportError(f"Agent {path!r} cannot be imported: {module!r} is no name of a module.")
@@ -88,7 +88,7 @@ def _imported(path: str) -> tuple[object, str]:
 
 
 def _checked(name: str, found: object, leads: str) -> type[BaseAlgorithm]:
-    """Refuse what is no agent."""
+    """Check that ``found`` is an agent."""
     if isinstance(found, type) and issubclass(found, BaseAlgorithm):
         return found
     raise ValueError(" ".join(f"Agent {name!r} {leads} is no subclass of stable-baselines3's BaseAlgorithm.".split()))
@@ -97,7 +97,7 @@ def _checked(name: str, found: object, leads: str) -> type[BaseAlgorithm]:
 def _declared() -> dict[str, EntryPoint]:
     """Entry points by lower-case name.
 
-    :raises ValueError: if two packages declare different agents under one name: which one is meant cannot be guessed
+    :raises ValueError: if two packages declare different agents under one name
     """
     declared: dict[str, EntryPoint] = {}
     for entry in entry_points(group=GROUP):

@@ -21,17 +21,17 @@ from rlspo.common.vector_env import only_reset
 class ReplayBuffer(SB3ReplayBuffer):
     """The last ``buffer_size`` transitions, in a ring; every field is a tensor ``(buffer_size, *field.shape)``.
 
-    Rows are transitions of any environment, so a step in which an environment only reset leaves no row. On a CPU the tensors
-    share memory with numpy arrays, on a GPU they live there, and a minibatch is gathered where it is used.
+    Rows are transitions of any environment, so a step in which an environment only reset is not stored. On a CPU the tensors
+    share memory with NumPy arrays. On a GPU they are on the device, and minibatches are gathered there.
 
     :param buffer_size: transitions of all environments together
     :param observation_space: of the environment, a Dict space too
     :param action_space: of the environment
-    :param device: where the fields live
+    :param device: of the fields
     :param n_envs: parallel environments
-    :param optimize_memory_usage: must be False; SB3's ``ReplayBuffer`` keeps observations once (see :class:`rlspo.SAC`)
-    :param handle_timeout_termination: a time limit is not an end: do not store it as one
-    :param extra_fields: what an agent records beyond the usual, by name
+    :param optimize_memory_usage: must be False; SB3's ``ReplayBuffer`` stores observations once (see :class:`rlspo.SAC`)
+    :param handle_timeout_termination: a time limit is not a terminal state: do not store it as one
+    :param extra_fields: additional fields that an agent records, by name
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class ReplayBuffer(SB3ReplayBuffer):
         self.data: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
-        # For code written against SB3: rows are those of one environment, ``(buffer_size, 1, *shape)``, as ``pos`` and
-        # ``size()`` count them, and choices rows of length one. On a CPU without a copy.
+        # For code written for SB3: rows as if of one environment, ``(buffer_size, 1, *shape)``, as ``pos`` and ``size()``
+        # count them; discrete actions as rows of length one. Without a copy on a CPU.
         if name in self.__dict__.get("fields", {}):
             if not self.data:
                 self._make_room()
@@ -77,7 +77,7 @@ class ReplayBuffer(SB3ReplayBuffer):
 
     def _allocate(self, field: Field) -> torch.Tensor:
         shape = (self.buffer_size, *field.shape)
-        if self.device.type == "cpu":  # numpy's zeros take memory only where they are written to
+        if self.device.type == "cpu":  # NumPy's zeros use memory only where they are written to
             return torch.from_numpy(np.zeros(shape, field.dtype))
         return stays(torch.zeros(shape, dtype=torch.from_numpy(np.zeros(0, field.dtype)).dtype, device=self.device))
 
@@ -90,7 +90,7 @@ class ReplayBuffer(SB3ReplayBuffer):
     def _make_room(self) -> None:
         """Allocate all fields.
 
-        :raises ValueError: where they are larger than what a GPU has left
+        :raises ValueError: if they need more than a GPU's free memory
         """
         if self.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.device)
@@ -115,10 +115,10 @@ class ReplayBuffer(SB3ReplayBuffer):
         infos: list[dict[str, Any]],
         **extra: Any,
     ) -> None:
-        """Record one step of all environments, each array ``(n_envs, *shape)``; the oldest rows make room.
+        """Record one step of all environments, each array ``(n_envs, *shape)``; the oldest rows are overwritten.
 
         :param obs: before the step
-        :param next_obs: after it; of an episode that ended, its last
+        :param next_obs: after it; for an episode that ended, its last one
         :param action: in [-1, 1]
         :param done: whether the episode ended
         :param infos: of the environments, see ``handle_timeout_termination``
@@ -148,7 +148,7 @@ class ReplayBuffer(SB3ReplayBuffer):
         self.pos = (self.pos + len(kept)) % self.buffer_size
 
     def _write(self, store: torch.Tensor, rows: np.ndarray) -> None:
-        """Write ``rows`` from ``pos`` on, a stretch before the ring's end and what is left from its beginning."""
+        """Write ``rows`` from ``pos`` on, wrapping around at the end of the ring."""
         at = self.pos
         while len(rows):
             stretch = rows[: self.buffer_size - at]
@@ -159,7 +159,7 @@ class ReplayBuffer(SB3ReplayBuffer):
             rows, at = rows[len(stretch) :], 0
 
     def rows(self, count: int, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Numbers of ``count`` rows drawn at random, with replacement, on the device.
+        """Indices of ``count`` rows drawn at random, with replacement, on the device.
 
         :raises ValueError: where nothing has been recorded yet
         """
@@ -176,7 +176,7 @@ class ReplayBuffer(SB3ReplayBuffer):
 
     def _get_samples(self, batch_inds: np.ndarray, env: VecNormalize | None = None, as_seen: bool = False) -> Any:
         """
-        :param as_seen: observations are in the buffer as the agent saw them; only rewards are normalised
+        :param as_seen: stored observations are those that the agent saw; only rewards are normalised
         """
         at = torch.as_tensor(batch_inds, device=self.device)
         data: dict[str, Any] = {name: tree_map(lambda store: store[at], self.data[name]) for name in self.fields}
@@ -202,7 +202,7 @@ class ReplayBuffer(SB3ReplayBuffer):
         self.data = {name: tree_map(lambda store: stays(store.to(device)), tree) for name, tree in self.data.items()}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the room that is still empty, and readable on machines without this device."""
+        """Without unused rows, and readable on machines without this device."""
         filled = {name: tree_map(lambda store: store[: self.size()].clone().cpu(), tree) for name, tree in self.data.items()}
         return {**self.__dict__, "data": filled, "device": torch.device("cpu")}
 
@@ -216,5 +216,5 @@ class ReplayBuffer(SB3ReplayBuffer):
 
 
 def _without_column(rows: Any, field: Field) -> Any:
-    """Choices are numbers here, and rows of one number in SB3's buffers."""
+    """Discrete actions are numbers here, and rows of one number in SB3's buffers."""
     return rows[:, 0] if field.shape == () and np.ndim(rows) == 2 and np.shape(rows)[1] == 1 else rows

@@ -1,4 +1,4 @@
-"""Rewards in units of the spread of the discounted return, as VecNormalize scales them, but once per rollout."""
+"""Rewards divided by the standard deviation of the discounted return, as in VecNormalize, but once per rollout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RewardScaler:
     :param clip: scaled rewards are clipped to [-clip, clip]
     """
 
-    #: Whether outliers were spoken of.
+    #: Whether a warning of outliers was given.
     told = False
 
     def __init__(self, gamma: float, n_envs: int, clip: float = 10.0) -> None:
@@ -28,7 +28,7 @@ class RewardScaler:
         self.running_return = np.zeros(n_envs)
 
     def update(self, rewards: np.ndarray, dones: np.ndarray) -> None:
-        """Merge the discounted returns of a rollout into the statistics; rewards that are outliers are left out.
+        """Merge the discounted returns of a rollout into the statistics; outliers are left out.
 
         :param rewards: raw, ``(n_steps, n_envs)``
         :param dones: whether the step ended its episode, same shape
@@ -52,7 +52,7 @@ class RewardScaler:
 
     @property
     def scale(self) -> float:
-        """What one unit of scaled reward is worth in raw reward."""
+        """The raw reward that corresponds to a scaled reward of 1."""
         return float(np.sqrt(self.statistics.var + 1e-8))
 
     def __call__(self, rewards: np.ndarray) -> np.ndarray:

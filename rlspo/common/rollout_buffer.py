@@ -1,4 +1,4 @@
-"""A rollout as named fields of declared shape, alike for every observation and action space."""
+"""A rollout as named fields of declared shape, for every observation and action space."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Field:
 
     :param shape: per environment and step
     :param dtype: of NumPy
-    :param for_loss: hand it to the loss, in ``batch.extra``; False for what only advantages are made of
+    :param for_loss: pass it to the loss, in ``batch.extra``; False for data that only advantages need
     """
 
     shape: tuple[int, ...] = ()
@@ -62,11 +62,11 @@ def action_field(space: spaces.Space) -> Field:
 
 
 def check_rows(name: str, given: Any, field: Field | dict[str, Field], count: int) -> None:
-    """Refuse what does not fit a field as it is: nothing is reshaped, broadcast or cut to another type to make it fit.
+    """Check that rows fit a field: nothing is reshaped, broadcast or cast.
 
     :param name: for the message
     :param given: one row for each environment, ``(count, *field.shape)``, or a dictionary of such arrays
-    :param field: that is to hold it
+    :param field: the field for the rows
     :param count: environments
     :raises ValueError: for another shape, a missing key, or fractions where the field holds whole numbers
     """
@@ -91,7 +91,7 @@ def check_rows(name: str, given: Any, field: Field | dict[str, Field], count: in
         )
     if rows.dtype == field.dtype or np.can_cast(rows.dtype, field.dtype, "same_kind"):
         return
-    # Of an image, fractions may come later where the first numbers are whole.
+    # An image may contain fractions even if its first numbers are whole.
     by_value = np.issubdtype(rows.dtype, np.integer) or field.dtype != np.uint8
     if not by_value or not np.array_equal(rows, rows.astype(field.dtype)):
         raise ValueError(
@@ -103,17 +103,17 @@ def check_rows(name: str, given: Any, field: Field | dict[str, Field], count: in
 class RolloutBuffer(SB3Rollouts):
     """``n_steps`` steps of ``n_envs`` environments, every field of shape ``(n_steps, n_envs, *field.shape)``.
 
-    Collected in numpy (environments speak numpy), read as tensors on the agent's device: without a copy on the CPU,
-    in one transfer per field and rollout elsewhere.
+    Collected in NumPy, read as tensors on the agent's device: without a copy on the CPU, else in one transfer per field and
+    rollout.
 
     :param buffer_size: steps per environment
     :param observation_space: of the environment
     :param action_space: of the environment
-    :param device: where :meth:`tensors` puts the fields
+    :param device: of :meth:`tensors`
     :param gae_lambda: see :func:`~rlspo.common.advantages.generalized_advantages`
     :param gamma: discount factor
     :param n_envs: parallel environments
-    :param extra_fields: what an agent records beyond the usual, by name
+    :param extra_fields: additional fields that an agent records, by name
     """
 
     def __init__(
@@ -143,12 +143,12 @@ class RolloutBuffer(SB3Rollouts):
         }
         self.data: dict[str, Any] = {}
         self.declare({**self.fields, **(extra_fields or {})})
-        #: Where they lie elsewhere than on a CPU, by name.
+        #: The fields on a device other than the CPU, by name.
         self.on_device: dict[str, Any] = {}
         self.reset()
 
     def declare(self, fields: Mapping[str, Any]) -> None:
-        """Make room for more fields, by name."""
+        """Allocate more fields, by name."""
         self.fields |= fields
         self.data |= {name: tree_map(self._allocate, field) for name, field in fields.items()}
 
@@ -156,7 +156,7 @@ class RolloutBuffer(SB3Rollouts):
         return np.zeros((self.buffer_size, self.n_envs, *field.shape), field.dtype)
 
     def reset(self) -> None:
-        """Empty the buffer; the memory is kept."""
+        """Empty the buffer; its memory is reused."""
         BaseBuffer.reset(self)
         self.data["valid"][:] = True
 
@@ -165,13 +165,13 @@ class RolloutBuffer(SB3Rollouts):
 
         :param args: instead, SB3's arguments: observations, actions, rewards, episode starts, values, log-probabilities
         :param fields: by name, each of shape ``(n_envs, *field.shape)``
-        :raises ValueError: where the first of a rollout have another shape, or a type that does not fit
+        :raises ValueError: if the first step of a rollout has another shape, or a dtype that does not fit
         """
         if args:
             fields = {**self.named(*args), **fields}
         if self.pos >= self.buffer_size:
             raise IndexError(f"The buffer holds {self.buffer_size} steps and is full; call reset() first.")
-        if self.pos == 0:  # once for each rollout: a source does not change what it gives
+        if self.pos == 0:  # once per rollout: a source does not change its format
             for name, value in fields.items():
                 check_rows(name, value, self.fields[name], self.n_envs)
         for name, value in fields.items():
@@ -189,7 +189,7 @@ class RolloutBuffer(SB3Rollouts):
         return tree_map(lambda array: array.reshape(-1, *array.shape[2:]), self.data[name])
 
     def tensors(self, names: tuple[str, ...]) -> dict[str, Any]:
-        """Fields as tensors on the device, steps and environments merged; the next call writes to the same ones."""
+        """Fields as tensors on the device, steps and environments merged; the next call overwrites them."""
         return {name: self._tensors_of(name) for name in names}
 
     def _tensors_of(self, name: str) -> Any:

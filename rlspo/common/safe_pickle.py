@@ -1,8 +1,8 @@
-"""Pickles read as data: arrays, spaces, statistics and classes by name come back, and nothing in them is called.
+"""Pickles read as data: arrays, spaces, statistics and classes by name are restored, and nothing in them is called.
 
 A pickle is a program: it can import any module and call any function. What stable-baselines3, gymnasium, NumPy, PyTorch and
-rlspo write needs little of that, so only this little is known here. Whatever else a pickle names is neither imported nor
-called; it is noted, and the pickle is refused with the names of what it would have run.
+rlspo write needs little of that, so only this little is supported. Anything else that a pickle names is neither imported nor
+called: it is recorded, and the pickle is rejected with the names of what it would have run.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from rlspo.common.errors import printable
 from rlspo.common.expansion import Counter, ExpansionError
 from rlspo.common.pickled_schedules import Foreign, understood
 
-# The unpickler in Python, whose single instructions can be replaced; the one in C takes no such orders.
+# The unpickler in Python, whose instructions can be overridden; those of the one in C cannot.
 _Unpickler: Any = getattr(pickle, "_Unpickler")  # noqa: B009 - it has no type
 
-#: Instructions and items that any pickle may have, which a second suffices for; and bytes for each that a larger one has. The
-#: largest, replay buffers, are made of arrays.
+#: Instructions and items that any pickle may have, read in about a second; and bytes per further instruction. The largest
+#: pickles, replay buffers, consist of arrays.
 _STEPS = 400_000
 _BYTES_PER_STEP = 20
-#: What may be copied, as a multiple of the size of the file: names for the same bytes cost a pickle nothing.
+#: Limit on copied bytes, as a multiple of the file size: a pickle can refer to the same bytes many times at no cost.
 _MOST_COPIES = 4
 _ALWAYS = 64 * 2**20
-#: Things with every reference written out, as a multiple of the instructions: a pickle of 100 bytes can hold the same tuple
-#: twice in a tuple that it holds twice, and so on, which nothing that shows, hashes or compares it ever gets through.
+#: Limit on the size with every reference expanded, as a multiple of the instructions. A pickle of 100 bytes can nest the same
+#: tuple twice in a tuple, and so on; showing, hashing or comparing that would never end.
 _MOST_EXPANDED = 4
 _LOOKS = 10
 
 
 class UnsafePickleError(pickle.UnpicklingError):
-    """A pickle names what it may not.
+    """A pickle contains more than data.
 
-    :param names: dotted paths of what it would have run or made
-    :param labels: of these in words, where the pickle tells
+    :param names: dotted paths of the functions and classes that it would have called
+    :param labels: their descriptions, if the pickle contains some
     """
 
     def __init__(self, names: list[str], labels: list[str]) -> None:
@@ -84,7 +84,7 @@ class _Reader(_Unpickler):
         return self.noted(Foreign(f"{module}.{name}"))
 
     def noted(self, thing: Foreign) -> Foreign:
-        """Keep in mind that there is something foreign."""
+        """Record a foreign object."""
         if thing.name not in self.foreign:
             self.foreign.append(thing.name)
         if thing.label is not None and thing.label not in self.labels:
@@ -98,7 +98,7 @@ class _Reader(_Unpickler):
         raise pickle.UnpicklingError("it names things by number")
 
     def made(self, target: Any, args: Any, keywords: dict[str, Any] | None = None) -> Any:
-        """What a call gives: only the known makers are called."""
+        """The result of a call: only known makers are called."""
         if isinstance(target, Foreign):
             return self.noted(Foreign(target.name, args))
         maker = pickle_parts.maker_of(target)
@@ -113,15 +113,15 @@ class _Reader(_Unpickler):
         except Exception:
             if not self.foreign:
                 raise
-            return Foreign(pickle_parts.path_of(target), args)  # it got something foreign
+            return Foreign(pickle_parts.path_of(target), args)  # an argument was foreign
 
     def check(self) -> None:
-        """Stop a pickle that is more work than its size promises."""
+        """Raise if a pickle takes more work than its size justifies."""
         if self.steps_left < 0 or self.copies_left < 0:
             raise pickle.UnpicklingError("it is made to take more time or memory than any real one")
 
     def bound(self, value: Any) -> None:
-        """Stop before something is used that is small in the file and endless with its references written out."""
+        """Raise before using an object that is small in the file and huge with its references expanded."""
         try:
             self.counter(value)
         except ExpansionError:
@@ -142,7 +142,7 @@ class _Reader(_Unpickler):
         self.stack.append(self.made(target, args, keywords) if keywords else self.new(target, args))
 
     def new(self, cls: Any, args: Any) -> Any:
-        """An object of a class, empty; its contents follow."""
+        """An empty object of a class; its contents follow."""
         if isinstance(cls, type) and pickle_parts.has_instances(cls):
             return cls.__new__(cls, *args)
         return self.made(cls, args)
@@ -252,9 +252,9 @@ class _Counted(dict[int, Any]):
 
 
 class _Bounded:
-    """A file of which no more is read than there is: a length written in a pickle reserves no memory.
+    """A file whose reads are limited to its size, so that a length in a pickle cannot reserve memory.
 
-    :param size: bytes that there are
+    :param size: in bytes
     """
 
     def __init__(self, file: BinaryIO, size: int) -> None:
@@ -281,11 +281,11 @@ class _Bounded:
 
 
 def load(file: BinaryIO) -> Any:
-    """What a pickle holds, read as data.
+    """The contents of a pickle, read as data.
 
     :param file: open for reading in binary, and seekable
-    :raises UnsafePickleError: where it holds more than data
-    :raises pickle.UnpicklingError: where it is no pickle, is damaged, or is made to take more time or memory than any real one
+    :raises UnsafePickleError: if it contains more than data
+    :raises pickle.UnpicklingError: if it is not a pickle, is damaged, or would take more time or memory than any real one
     """
     start = file.tell()
     size = file.seek(0, os.SEEK_END) - start

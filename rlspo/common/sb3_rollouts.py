@@ -1,4 +1,5 @@
-"""SB3's side of the rollout buffer: its methods and attributes for code written against it, and subclasses of its buffer."""
+"""SB3's side of the rollout buffer: its methods and attributes for code written for SB3, and support for subclasses of its
+buffer."""
 
 from __future__ import annotations
 
@@ -15,33 +16,33 @@ from stable_baselines3.common.type_aliases import DictRolloutBufferSamples, Roll
 from rlspo.common.spaces import as_env_numbers, from_env_numbers
 from rlspo.common.trees import tree_map
 
-#: Of SB3's ``add``, in its order.
+#: The arguments of SB3's ``add``, in order.
 ADDED = ("observations", "actions", "rewards", "episode_starts", "values", "log_probs")
 
 
 class SB3Rollouts(SB3RolloutBuffer):
-    """What SB3's ``RolloutBuffer`` offers, on fields by name (``self.data``)."""
+    """The interface of SB3's ``RolloutBuffer``, on fields by name (``self.data``)."""
 
     data: dict[str, Any]
     flat: Callable[[str], Any]
 
     def __getattr__(self, name: str) -> Any:
-        # Fields read like attributes (``buffer.returns``), in SB3's shapes, without a copy.
+        # Fields can be read as attributes (``buffer.returns``), in SB3's shapes, without a copy.
         data = self.__dict__.get("data", {})
         if name in data:
             return self._in_sb3s_shape(name, data[name], 2)
         raise AttributeError(f"{type(self).__name__} has no field {name!r}; its fields are {', '.join(data)}.")
 
     def _in_sb3s_shape(self, name: str, tree: Any, leading: int) -> Any:
-        """A choice, of one number, is a row of length one there; actions are elements of their space.
+        """In SB3 a discrete action is a row of length one; actions are elements of their space.
 
-        :param leading: axes that are no part of an element
+        :param leading: axes before those of an element
         """
         if name == "actions":
             rows = tree.reshape(*tree.shape[:leading], self.action_dim)
             elements = as_env_numbers(rows, self.action_space)
             if elements is not rows:
-                elements.flags.writeable = False  # what is written here would not reach the field
+                elements.flags.writeable = False  # writes to this copy would not reach the field
             return elements
         if name == "observations":
             return tree_map(lambda rows, shape: rows.reshape(*rows.shape[:leading], *shape), tree, self.obs_shape)
@@ -57,7 +58,7 @@ class SB3Rollouts(SB3RolloutBuffer):
         return named | {name: named[name].reshape(-1) for name in ("values", "log_probs")}
 
     def get(self, batch_size: int | None = None) -> Iterator[Any]:  # type: ignore[override]
-        """The rows in random order, as SB3's samples of tensors; those of steps that only reset an environment are left out.
+        """The rows in random order, as SB3's samples of tensors; without those of steps that only reset an environment.
 
         :param batch_size: rows in each; None: all
         """
@@ -84,12 +85,12 @@ def _array(value: Any) -> Any:
 
 
 def adopted_buffer(cls: type, own: type, forms_advantages: bool) -> Any:
-    """A class of buffers for rollouts of this package: a subclass of SB3's as it stands, others as they are.
+    """A class of buffers for rollouts of this package: a plain subclass of SB3's is adapted, others are returned unchanged.
 
     :param cls: a subclass of SB3's ``RolloutBuffer``
-    :param own: of this package
+    :param own: buffer class of this package
     :param forms_advantages: whether the agent leaves advantages to the buffer
-    :raises TypeError: for one that overrides what rollouts of this package do another way
+    :raises TypeError: for a class that overrides methods that rollouts of this package do not use
     """
     if not (isinstance(cls, type) and issubclass(cls, SB3RolloutBuffer)):
         raise TypeError(
@@ -114,7 +115,7 @@ def adopted_buffer(cls: type, own: type, forms_advantages: bool) -> Any:
 
     def set_attribute(self: Any, name: str, value: Any) -> None:
         if name in self.__dict__.get("data", {}):
-            # Into the field that learning reads.
+            # Written into the field that learning reads.
             if name == "actions":
                 self.data[name].reshape(*value.shape)[...] = from_env_numbers(value, self.action_space)
             else:
@@ -123,7 +124,7 @@ def adopted_buffer(cls: type, own: type, forms_advantages: bool) -> Any:
             object.__setattr__(self, name, value)
 
     def form_advantages(self: Any, last_values: Any, dones: np.ndarray, rewards: np.ndarray | None = None) -> None:
-        if rewards is not None:  # as in SB3, with the values after time limits in them
+        if rewards is not None:  # as in SB3, including the values after time limits
             self.data["rewards"][:] = rewards
         cls.compute_returns_and_advantage(self, torch.as_tensor(last_values).reshape(-1, 1), dones)
 

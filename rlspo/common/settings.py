@@ -1,4 +1,4 @@
-"""The settings of agents: checked in the moment they are set, by the constructor or later on the model."""
+"""The settings of agents: checked when they are set, by the constructor or later on the model."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ Check = Callable[[str, Any], Any]
 
 
 class _Setting:
-    """Stands before an attribute of an agent and checks what is assigned to it.
+    """Descriptor that checks what is assigned to an attribute of an agent.
 
-    The value is kept among the agent's own attributes, where files, copies and ``vars`` find it; reading it costs nothing.
+    The value is stored in the agent's ``__dict__``, so that files, copies and ``vars`` contain it, and reading it has no
+    overhead.
     """
 
     def __init__(
@@ -63,24 +64,23 @@ class _Setting:
 def setting(check: Check | None = None, then: str | None = None, kept_as: Callable[[Any], Any] | None = None) -> Any:
     """A setting that may change at any time.
 
-    :param check: raises for a name and a value that cannot be meant
-    :param then: method of the agent to be called once a new value is there; what it refuses is taken back
-    :param kept_as: from what is given to what is kept
+    :param check: called with name and value; raises for an invalid value
+    :param then: method of the agent, called after a new value is set; if it raises, the old value is restored
+    :param kept_as: from the given to the stored value
     """
     return _Setting(check, fixed=False, then=then, kept_as=kept_as)
 
 
 def fixed_setting(check: Check | None = None, in_weights: bool = False) -> Any:
-    """A setting that an agent is built for: to change it afterwards is refused.
+    """A setting that an agent is built for: changing it afterwards raises.
 
-    :param in_weights: whether weights that were learned with one value are of no use with another, so that ``load`` refuses
-        another one, too
+    :param in_weights: whether weights learned with one value are useless with another, so that ``load`` rejects a change too
     """
     return _Setting(check, fixed=True, in_weights=in_weights)
 
 
 def weights_belong(kind: str, name: str, value: Any) -> str:
-    """A sentence on what to do where weights do not fit another value.
+    """A sentence on what to do if the weights do not fit another value.
 
     :param kind: of agent
     """
@@ -94,9 +94,9 @@ def of_class(cls: type, name: str) -> _Setting | None:
 
 
 def check_values(agent: type, given: Mapping[str, Any]) -> None:
-    """Check values before there is an agent that they can be set on, as setting them would; names of no setting are passed by.
+    """Check values without an agent, as setting them would; names that are not settings are ignored.
 
-    :param agent: its class
+    :param agent: the agent's class
     :param given: by name
     """
     for name, value in given.items():
@@ -106,43 +106,43 @@ def check_values(agent: type, given: Mapping[str, Any]) -> None:
 
 
 def check_positive(name: str, value: Any) -> None:
-    """A finite number above 0."""
+    """Check that ``value`` is a finite number above 0."""
     check_number(name, value, positive=True)
 
 
 def check_limit(name: str, value: Any) -> None:
-    """A finite number above 0, or None."""
+    """Check that ``value`` is a finite number above 0, or None."""
     if value is not None:
         check_positive(name, value)
 
 
 def check_flag(name: str, value: Any) -> None:
-    """True or False."""
+    """Check that ``value`` is True or False."""
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} is {value!r} of type {type(value).__name__}; it must be True or False.")
 
 
 def check_steps(name: str, value: Any) -> None:
-    """A whole number, 0 for never, or -1 for what the setting says."""
+    """Check that ``value`` is a whole number of at least -1."""
     if isinstance(value, bool) or value not in (-1, 0):
         check_count(name, value)
 
 
 def check_compile(name: str, value: Any) -> None:
-    """``"auto"``, True or False."""
+    """Check that ``value`` is ``"auto"``, True or False."""
     if value not in ("auto", True, False):
         raise ValueError(f"{name} is {value!r}; it must be 'auto', True or False.")
 
 
 def check_schedule(name: str, value: Any) -> None:
-    """A finite number of at least 0, or a function of the remaining progress."""
+    """Check that ``value`` is a finite number of at least 0, or a function of the remaining progress."""
     value = _number_or_function(value)
     if not callable(value):
         check_number(name, value)
 
 
 def check_positive_schedule(name: str, value: Any) -> None:
-    """A finite number above 0, or a function of the remaining progress."""
+    """Check that ``value`` is a finite number above 0, or a function of the remaining progress."""
     value = _number_or_function(value)
     if not callable(value):
         check_positive(name, value)
@@ -155,18 +155,18 @@ def check_limit_schedule(name: str, value: Any) -> None:
 
 
 def as_schedule(value: Any) -> FloatSchedule | None:
-    """A number or function as SB3 keeps it, to be called with the remaining progress; None stays None."""
+    """A number or function as an SB3 schedule, a function of the remaining progress; None for None."""
     return None if value is None else FloatSchedule(value if callable(value) else float(value))
 
 
 def _number_or_function(value: Any) -> Any:
-    """The number in SB3's constant schedules; other functions as they are."""
+    """The number in SB3's constant schedules; other functions unchanged."""
     inside = value.value_schedule if isinstance(value, FloatSchedule) else value
     return inside.val if isinstance(inside, ConstantSchedule) else inside
 
 
 def scheduled(name: str, value: Any, remaining: float) -> float:
-    """What a schedule says now, or the number that it is.
+    """The current value of a schedule, or the number itself.
 
     :param value: a number, or a function of the remaining progress
     :param remaining: progress, from 1 at the start of training to 0 at its end
@@ -183,15 +183,15 @@ def scheduled(name: str, value: Any, remaining: float) -> float:
 
 
 def needs_two_rows(policy: nn.Module) -> bool:
-    """Whether layers form statistics of the rows of a minibatch, which one row does not have."""
+    """Whether layers compute statistics over the rows of a minibatch, which needs at least two."""
     return any(isinstance(layer, nn.BatchNorm1d) for layer in policy.modules())
 
 
 def check_rows_suffice(policy: nn.Module, rows: int, what: str) -> None:
     """
     :param rows: of the smallest minibatch
-    :param what: that it comes of, in words
-    :raises ValueError: for a single row where layers need more
+    :param what: the origin of this minibatch, in words
+    :raises ValueError: for a single row if layers need more
     """
     if rows == 1 and needs_two_rows(policy):
         raise ValueError(
@@ -215,7 +215,7 @@ def check_batch_size(batch_size: int, n_steps: int, n_envs: int) -> None:
 
 
 def shown_settings(attributes: Mapping[str, Any]) -> dict[str, bool | float | str]:
-    """Those attributes of an agent that TensorBoard's HParams can show: scalars as they are, schedules as text."""
+    """The attributes of an agent that TensorBoard's HParams can show: scalars unchanged, schedules as text."""
     hidden = {"verbose", "num_timesteps", "n_envs", "start_time", "tensorboard_log"}
     as_text = {"learning_rate", "clip_range", "clip_range_vf", "ent_coef", "policy_kwargs"}
     shown: dict[str, bool | float | str] = {}

@@ -1,9 +1,9 @@
-"""The spaces that agents take, and how choices are numbered in them.
+"""The spaces that agents support, and the numbering of discrete actions and observations.
 
-What users meet are elements of the space: actions of ``predict``, of a policy's ``forward`` and ``evaluate_actions``, of
-``rollout_buffer.actions``, ``get()`` and SB3's ``add(...)``, of callbacks' ``locals``, and what environments get. Inside,
-that is in distributions (``distribution_of``, ``get_distribution``), losses and the fields of buffers (``buffer.data``),
-choices are numbered from 0. :func:`as_env_numbers` and :func:`from_env_numbers` lead from one to the other.
+Public interfaces use elements of the space: actions of ``predict``, of a policy's ``forward`` and ``evaluate_actions``, of
+``rollout_buffer.actions``, ``get()`` and SB3's ``add(...)``, of callbacks' ``locals``, and of environments. Internally,
+choices are numbered from 0: in distributions (``distribution_of``, ``get_distribution``), losses and the fields of buffers
+(``buffer.data``). :func:`as_env_numbers` and :func:`from_env_numbers` convert.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def start_of(space: spaces.Space) -> Any:
 
 
 def as_env_numbers(choices: Any, space: spaces.Space) -> Any:
-    """Choices numbered from 0 to elements of ``space``; anything else stays as it is.
+    """Choices numbered from 0 to elements of ``space``; anything else is returned unchanged.
 
     :param choices: array or tensor ``(..., *space.shape)``
 
@@ -40,10 +40,10 @@ def as_env_numbers(choices: Any, space: spaces.Space) -> Any:
 
 
 def from_env_numbers(elements: Any, space: spaces.Space) -> Any:
-    """Elements of ``space`` to choices numbered from 0; those of a space without choices stay as they are.
+    """Elements of ``space`` to choices numbered from 0; those of a space without choices are returned unchanged.
 
     :param elements: array or tensor ``(..., *space.shape)``; also ``(..., 1)`` of a Discrete space
-    :raises ValueError: for numbers that are no choices
+    :raises ValueError: for numbers that are not choices
 
     >>> from_env_numbers(np.array([-1, 1]), spaces.Discrete(3, start=-1)).tolist()
     [0, 2]
@@ -63,7 +63,7 @@ def from_env_numbers(elements: Any, space: spaces.Space) -> Any:
 
 
 def _starts_elsewhere(space: spaces.Space) -> bool:
-    """Whether there are choices, and the first is not 0."""
+    """Whether the space has choices that do not start at 0."""
     return isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and bool(np.any(space.start))
 
 
@@ -74,7 +74,7 @@ _KINDS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
 def check_observation_space(space: spaces.Space) -> None:
     """
-    :raises ValueError: for a space that agents do not learn from, with what to do about it
+    :raises ValueError: for an unsupported space, with a remedy
     """
     nested = isinstance(space, spaces.Dict)
     parts: list[tuple[str, Any]] = [*space.spaces.items()] if isinstance(space, spaces.Dict) else [("", space)]
@@ -104,7 +104,7 @@ def check_observation_space(space: spaces.Space) -> None:
 
 def check_action_space(space: spaces.Space) -> None:
     """
-    :raises ValueError: for a space that agents do not act in, with what to do about it
+    :raises ValueError: for an unsupported space, with a remedy
     """
     if not isinstance(space, _KINDS):
         raise ValueError(
@@ -126,7 +126,7 @@ def check_action_space(space: spaces.Space) -> None:
 
 
 def check_image_sizes(space: spaces.Space, error: Exception) -> None:
-    """Explain an error of torch in building a policy where it comes from images that are too small for its convolutions.
+    """Explain an error in building a policy if images are too small for its convolutions.
 
     :param space: of observations, images channel-first
     :raises ValueError: if there are such images

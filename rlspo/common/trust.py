@@ -1,4 +1,4 @@
-"""Reading pickles of others: data comes back, code does not run unless the reader trusts it."""
+"""Reading pickles of other people: data is restored, code does not run unless the user trusts it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from rlspo.common.errors import IncompatibleModelError, UntrustedFileError
 from rlspo.common.expansion import Counter, ExpansionError
 from rlspo.common.withheld import INSTEAD, Kept, Withheld, is_stand_in, withheld_in
 
-#: Without these there is no agent.
+#: Settings that an agent cannot do without.
 _NEEDED = {"observation_space", "action_space", "policy_class", "policy_kwargs"}
-#: These begin anew: ``learn`` or the construction of the agent makes them.
+#: Settings that ``learn`` or the constructor creates anew.
 _MADE_ANEW = {
     "env",
     "ep_info_buffer",
@@ -33,25 +33,25 @@ _MADE_ANEW = {
     "_vec_normalize_env",
 }
 _PICKLED = ":serialized:"
-#: Things in the arguments of a policy, nearly all of them layers: networks of more are built for minutes.
+#: Limit on objects in the arguments of a policy, mostly layers: larger networks would take minutes to build.
 _MOST_ARGUMENTS = 2_000
 
 
 def safe_objects(
     settings: Mapping[str, Any], path: Any, custom_objects: Mapping[str, Any] | None = None, trust: bool = False
 ) -> tuple[dict[str, Any], dict[str, Kept]]:
-    """What stands pickled in a model file, read as data, for ``load(..., custom_objects=...)`` of stable-baselines3.
+    """The pickled values of a model file, read as data, for ``load(..., custom_objects=...)`` of stable-baselines3.
 
-    With these, ``load`` unpickles nothing. What cannot be read as data is left out where the agent can act without it.
+    With these, ``load`` unpickles nothing. Values that cannot be read as data are left out if the agent can act without them.
 
     :param settings: of the file, from :func:`rlspo.common.checkpoints.read_settings`
     :param path: of the file, for messages
-    :param custom_objects: the user's own, which go first
-    :param trust: run what cannot be read as data. All else is read as data here, too: old files name modules that are not
-        installed any more, and need none of them
-    :return: the objects by name; and what is needed for learning and was left out, by name
-    :raises UntrustedFileError: where something that the agent needs in order to act is code
-    :raises IncompatibleModelError: where it cannot be read although the file is trusted
+    :param custom_objects: the user's own, which take precedence
+    :param trust: run values that cannot be read as data. Everything else is still read as data: old files name modules that
+        are not installed any more and are not needed
+    :return: the objects by name; and the left-out values that learning needs, by name
+    :raises UntrustedFileError: if a value that the agent needs in order to act is code
+    :raises IncompatibleModelError: if a value cannot be read although the file is trusted
     """
     given = dict(custom_objects or {})
     objects: dict[str, Any] = {"env": None} if "env" in settings else {}  # a name in it would be imported
@@ -67,7 +67,7 @@ def safe_objects(
                 if text is not None:
                     objects[key] = found
                 continue
-            # An agent that was saved without it: what it lacked was kept beside it.
+            # The agent was saved without this value: the value's pickle was saved separately.
             why, text = before[key].why, before[key].pickled
         except pickle.UnpicklingError as error:
             why = str(error)
@@ -77,7 +77,7 @@ def safe_objects(
             try:
                 objects[key] = pickle.loads(base64.b64decode(text))
                 continue
-            except Exception as failure:  # anything may come out of a pickle
+            except Exception as failure:  # a pickle may raise anything
                 why = f"{type(failure).__name__}: {failure}"
                 if key in _NEEDED:
                     raise IncompatibleModelError(f"{path} was not loaded: its {key} cannot be read, {why}") from failure
@@ -90,9 +90,9 @@ def safe_objects(
 
 
 def _check_arguments(policy_kwargs: Any, path: Any) -> None:
-    """Refuse a policy that is more work to build than any real one.
+    """Check that a policy does not take more work to build than any real one.
 
-    :raises UntrustedFileError: if so
+    :raises UntrustedFileError: if it does
     """
     try:
         Counter(_MOST_ARGUMENTS, _MOST_ARGUMENTS)(policy_kwargs)
@@ -112,7 +112,7 @@ def _read(text: Any) -> Any:
 
 
 def _needed(path: Any, key: str, error: pickle.UnpicklingError) -> str:
-    """Why a file is not loaded, and what to do."""
+    """The reason why a file is not loaded, and the remedy."""
     unsafe = isinstance(error, safe_pickle.UnsafePickleError)
     start = f"{path} was not loaded: its {key} " + ("is more than data" if unsafe else "cannot be read") + f", {error}. "
     classes = error.missing if isinstance(error, safe_pickle.UnsafePickleError) else []
@@ -124,12 +124,12 @@ def _needed(path: Any, key: str, error: pickle.UnpicklingError) -> str:
 
 
 def read_pickle(path: str | pathlib.Path | Any, trust: bool = False) -> Any:
-    """What a pickle file holds: statistics of ``VecNormalize``, or a replay buffer. It is read as data wherever it is data.
+    """The contents of a pickle file: statistics of ``VecNormalize``, or a replay buffer. Read as data if possible.
 
     :param path: of the file, ``.pkl`` may be left out; or an open file
-    :param trust: True: where it is more, read it as ``pickle`` does, which runs whatever is in it
-    :raises UntrustedFileError: where it holds more than data
-    :raises IncompatibleModelError: where it is damaged; with ``trust`` anything may be raised
+    :param trust: True: if it is more than data, read it as ``pickle`` does, which runs any code in it
+    :raises UntrustedFileError: if it contains more than data
+    :raises IncompatibleModelError: if it is damaged; with ``trust`` anything may be raised
     """
     file: Any = open_path(path, "r", suffix="pkl")
     place = file.tell()

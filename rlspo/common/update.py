@@ -24,7 +24,7 @@ Parameters = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Minibatch:
-    """What a loss sees. ``B`` is the batch size; leaves of Dict observations are dictionaries by key.
+    """The input of a loss. ``B`` is the batch size; leaves of Dict observations are dictionaries by key.
 
     :param observations: as the environment gave them, ``(B, *obs_shape)``
     :param actions: ``(B, *action_shape)``, Box actions flat
@@ -48,7 +48,7 @@ class Minibatch:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-#: The arguments of :class:`Minibatch` that are rollout fields, and the names of these.
+#: The arguments of :class:`Minibatch` that are rollout fields, and the fields' names.
 MINIBATCH_FIELDS = {
     "observations": "observations",
     "actions": "actions",
@@ -112,7 +112,7 @@ class Update(Compilable):
         self.use_compiled(compiled)
 
     def _everything(self) -> list[Tensor]:
-        """All that an update changes, and the statistics of the module."""
+        """All tensors that an update changes, including the statistics of the module."""
         flat = self.flat
         return [flat.values, flat.first_moment, flat.second_moment, flat.steps, *flat.module.buffers()]
 
@@ -163,7 +163,7 @@ class Update(Compilable):
             return report
 
     def _look_at_loss(self, batch: Minibatch) -> None:
-        """Which statistics the loss has, and how it can be differentiated."""
+        """Find the names of the loss's statistics, and how it can be differentiated."""
         with torch.no_grad():
             loss = partial(self._recorded_loss, batch=batch)
             _, (_, (stats, _)) = self.gradient.decide(loss, self.flat.named(self.flat.values))
@@ -183,7 +183,7 @@ class Update(Compilable):
         batch = gather(data, indices, hyper, noise)
         whole_loss = partial(self._recorded_loss, batch=batch)
         named_gradient, (loss, (stats, statistics)) = self.gradient(whole_loss, self.flat.named(values))
-        self.statistics.write(statistics, where=active)  # as in SB3, those of the minibatch that target_kl stops at, too
+        self.statistics.write(statistics, where=active)  # as in SB3, including those of the minibatch that target_kl stops at
         if self.flat.hooked:
             named_gradient = self.flat.through_hooks(named_gradient)
         gradient = self.flat.flatten(named_gradient)

@@ -1,15 +1,15 @@
 """Gymnasium's vectorised environments, seen as SB3's ``VecEnv``.
 
 SB3 resets an environment in the step that ends its episode and hands over the last observation in
-``info["terminal_observation"]``. Gymnasium knows three ways to do it, and every vectorised environment picks one:
+``info["terminal_observation"]``. Gymnasium has three ways to do it, and every vectorised environment uses one:
 
 ``SAME_STEP``
     the same as SB3; the last observation and info are in ``final_obs`` and ``final_info``.
 ``NEXT_STEP``
-    the step *after* the last one ignores its action and only resets. Such a step is no transition of the task: it is
-    marked in its info (:func:`only_reset`), and whoever learns from the rollout leaves it out.
+    the step *after* the last one ignores its action and only resets. Such a step is not a transition of the task. It is marked
+    in its info (:func:`only_reset`), and agents leave it out of learning.
 ``DISABLED``
-    nobody resets; the adapter does, in the same step, as SB3 would.
+    the environment never resets; the adapter does, in the same step, as SB3 would.
 """
 
 import time
@@ -29,12 +29,12 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 from rlspo.common.trees import tree_leaves, tree_map
 
 ARRAY_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
-#: Key of an info, under a name that no environment uses.
+#: Key in an info, a name that no environment uses.
 ONLY_RESET = "rlspo.only_reset"
 
 
 def only_reset(info: dict[str, Any]) -> bool:
-    """Whether the environment only reset in the step that gave this info, and nothing was decided."""
+    """Whether the environment only reset in the step that gave this info, without a decision."""
     return info.get(ONLY_RESET, False) is True
 
 
@@ -52,10 +52,10 @@ class GymnasiumVecEnv(VecEnv):
     >>> rewards
     array([1., 1.], dtype=float32)
 
-    :param env: ``SyncVectorEnv``, ``AsyncVectorEnv``, ``ale_py``'s ``AtariVectorEnv``, or any other that says how it
+    :param env: ``SyncVectorEnv``, ``AsyncVectorEnv``, ``ale_py``'s ``AtariVectorEnv``, or any other that declares how it
         resets. Observations are Box, Discrete, MultiDiscrete, MultiBinary, or a flat Dict of these.
-    :param monitored: the environments inside are wrapped in ``Monitor``, whose statistics count alone: there may be wrappers
-        around it that end episodes early or clip rewards
+    :param monitored: the environments inside are wrapped in ``Monitor``, whose statistics are used: wrappers around it may end
+        episodes early or clip rewards
     :raises TypeError: if ``env`` is something else
     :raises ValueError: if its spaces, its batch size or its autoreset mode cannot be expressed as a ``VecEnv``
     """
@@ -76,7 +76,7 @@ class GymnasiumVecEnv(VecEnv):
         self._start = time.time()
         self._returns = np.zeros(num_envs)
         self._lengths = np.zeros(num_envs, dtype=np.int64)
-        #: Which environments the next step only resets.
+        #: Environments that the next step only resets.
         self.resets_next = np.zeros(num_envs, dtype=bool)
 
     def reset(self) -> VecEnvObs:
@@ -107,7 +107,7 @@ class GymnasiumVecEnv(VecEnv):
             )
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Step all environments; the text of the module says what happens where an episode ends."""
+        """Step all environments; see the module's docstring for ends of episodes."""
         observations, rewards, terminated, truncated, vector_info = self.env.step(self._actions)
         # A copy, because a vectorised environment may write its next step into the same buffer.
         observations = tree_map(np.array, observations)
@@ -135,7 +135,7 @@ class GymnasiumVecEnv(VecEnv):
         return observations, rewards.astype(np.float32), dones, infos
 
     def _take_final(self, infos: list[dict[str, Any]], dones: np.ndarray) -> None:
-        """Where an episode ended, the info is the new one's and holds the last one's inside: turn it round."""
+        """Where an episode ended, the info is the new episode's and contains the old one's: swap them."""
         for i, info in enumerate(infos):
             final_observation, final_info = info.pop("final_obs", None), info.pop("final_info", {})
             if dones[i]:
@@ -148,7 +148,7 @@ class GymnasiumVecEnv(VecEnv):
                 info.update(final_info, terminal_observation=tree_map(np.array, final_observation))
 
     def _reset_where(self, dones: np.ndarray, observations: Any) -> None:
-        """Reset the environments that ended, and write where they start again into ``observations``."""
+        """Reset the environments that ended, and write their first observations into ``observations``."""
         first, vector_info = self.env.reset(options={"reset_mask": dones.copy()})
         reset_infos = split_infos(vector_info, self.num_envs)
         for i in _where(dones):
@@ -160,7 +160,7 @@ class GymnasiumVecEnv(VecEnv):
         tree_map(overwrite, observations, first)
 
     def _end_episodes(self, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
-        """Give the statistics that ``Monitor`` would give, and begin again."""
+        """Add the episode statistics that ``Monitor`` would add, and start new ones."""
         for i in _where(dones):
             seconds = round(time.time() - self._start, 6)
             episode = {"r": round(float(self._returns[i]), 6), "l": int(self._lengths[i]), "t": seconds}
@@ -182,7 +182,7 @@ class GymnasiumVecEnv(VecEnv):
         return list(frames)
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """An attribute of each environment; of a natively vectorised one, its own attribute, repeated.
+        """An attribute of each environment; for a natively vectorised one, its own attribute, repeated.
 
         :raises AttributeError: if it does not exist
         """
@@ -225,7 +225,7 @@ class GymnasiumVecEnv(VecEnv):
         return [getattr(base, method_name)(*args, **kwargs)] * self.num_envs
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
-        """Whether each environment is wrapped; always True for ``Monitor``, whose work is done here."""
+        """Whether each environment is wrapped; always True for ``Monitor``, whose work the adapter does."""
         base = self.env.unwrapped
         if isinstance(base, AsyncVectorEnv) and wrapper_class is not Monitor:
             raise RuntimeError(
@@ -237,7 +237,7 @@ class GymnasiumVecEnv(VecEnv):
         return [wrapped[i] for i in self._get_indices(indices)]
 
     def _require_attr(self, base: AsyncVectorEnv, name: str) -> None:
-        """Ask first: a worker process that is asked for what it has not dies of it."""
+        """Check first: a worker process dies if asked for an attribute that it does not have."""
         if not all(base.call("has_wrapper_attr", name)):
             raise AttributeError(f"The environments inside {self.env} have no attribute {name!r}.")
 
@@ -255,7 +255,7 @@ def autoreset_mode(env: VectorEnv) -> AutoresetMode:
     :param env: with ``autoreset_mode`` as an attribute or in its metadata
     :raises ValueError: if it does not say, or says something unknown
     """
-    # Some environments write into the metadata that all classes share, so what stands there is nobody's own.
+    # Some environments write into the metadata shared by all classes, so an entry there may be another environment's.
     metadata = {} if env.metadata is VectorEnv.metadata else env.metadata
     mode = getattr(env.unwrapped, "autoreset_mode", None) or metadata.get("autoreset_mode")
     try:
@@ -301,8 +301,8 @@ def _check_spaces(env: VectorEnv) -> None:
         )
     if not isinstance(action, ARRAY_SPACES):
         raise ValueError(f"Action space {action} is not supported: use Box, Discrete, MultiDiscrete or MultiBinary.")
-    # Gymnasium prescribes a space of all environments' actions; some (envpool) tell that of one. The actions that they take
-    # are the same, one for each environment.
+    # Gymnasium requires the space of all environments' actions; some (envpool) give that of one. Both take the same actions,
+    # one per environment.
     together, single = env.action_space.shape or (), action.shape or ()
     if together != single and together[:1] != (env.num_envs,):
         raise ValueError(_asynchronous(env, together[0] if together else 0))

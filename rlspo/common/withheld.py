@@ -1,4 +1,4 @@
-"""What stands in a loaded agent where its file holds code that was not run."""
+"""Placeholders in a loaded agent for code in its file that was not run."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from stable_baselines3.common.utils import FloatSchedule
 from rlspo.common.errors import UntrustedFileError
 
 _building: ContextVar[bool] = ContextVar("building", default=False)
-# Of an optimiser that is built before its saved state, learning rate included, is put into it.
+# For an optimiser that is built before its saved state, with its learning rate, is loaded.
 _SMALL = 1e-9
 
 
 class Withheld:
-    """In place of a schedule or another setting that is pickled code: it may lie there, and refuses to be used.
+    """Placeholder for a schedule or another setting that is pickled code: it can be stored, but raises when used.
 
     :param key: the setting
-    :param why: what the pickle would have run
+    :param why: the code that the pickle would have run
     """
 
     def __init__(self, key: str, why: str) -> None:
@@ -40,7 +40,8 @@ class Withheld:
 
 @contextmanager
 def building() -> Iterator[None]:
-    """While an agent is built from its file, which asks schedules for a first value that is then replaced."""
+    """Context for building an agent from its file, in which schedules are called for an initial value that is replaced
+    later."""
     token = _building.set(True)
     try:
         yield
@@ -48,8 +49,7 @@ def building() -> Iterator[None]:
         _building.reset(token)
 
 
-#: These are only for learning, and an agent can be built with the following in their place. All others become
-#: :class:`Withheld`.
+#: Replacements of settings that only learning uses. All others become :class:`Withheld`.
 INSTEAD: dict[str, Any] = {
     "action_noise": None,
     "replay_buffer_class": None,
@@ -64,8 +64,8 @@ INSTEAD: dict[str, Any] = {
 class Kept:
     """A setting that was left in the file.
 
-    :param why: what its pickle would have run
-    :param pickled: as it stands in the file; None where that is lost
+    :param why: the code that its pickle would have run
+    :param pickled: as in the file; None if it is lost
     """
 
     why: str
@@ -73,7 +73,7 @@ class Kept:
 
 
 def is_stand_in(key: str, value: Any) -> bool:
-    """Whether a value is there only because the right one was left in the file.
+    """Whether a value is only a placeholder for one that was left in the file.
 
     :param key: the setting, known to have been left
     """
@@ -87,7 +87,7 @@ def is_stand_in(key: str, value: Any) -> bool:
 
 
 def keep_withheld(model: Any, withheld: Mapping[str, Kept]) -> None:
-    """Let an agent, and its next file, know what was left; what is there must be plain data.
+    """Record in an agent, and in its next file, which settings were left; stored as plain data.
 
     :param model: any agent
     """
@@ -96,7 +96,7 @@ def keep_withheld(model: Any, withheld: Mapping[str, Kept]) -> None:
 
 
 def withheld_in(settings: Mapping[str, Any]) -> dict[str, Kept]:
-    """What :func:`keep_withheld` has written.
+    """The settings recorded by :func:`keep_withheld`.
 
     :param settings: of a model file, or attributes of an agent
     """
@@ -108,7 +108,7 @@ def withheld_in(settings: Mapping[str, Any]) -> dict[str, Kept]:
 
 
 def still_withheld(model: Any) -> dict[str, Kept]:
-    """What an agent lacks of that which was left in its file; it may have been given since."""
+    """Settings left in the file that the agent still lacks; some may have been set since."""
     own = vars(model)
     lacks = {key: kept for key, kept in withheld_in(own).items() if is_stand_in(key, own.get(key))}
     if "learning_rate" not in lacks and is_stand_in("lr_schedule", own.get("lr_schedule")):  # SB3 reads only the schedule
@@ -117,7 +117,7 @@ def still_withheld(model: Any) -> dict[str, Kept]:
 
 
 def refusal(withheld: Mapping[str, str]) -> str:
-    """Why an agent does not learn, and what to do."""
+    """The reason why an agent does not learn, and the remedy."""
     names = ", ".join(withheld)
     keywords = ", ".join(f"{name}=..." for name in withheld)
     custom = ", ".join(f"{name!r}: ..." for name in withheld)
@@ -130,7 +130,7 @@ def refusal(withheld: Mapping[str, str]) -> str:
 
 
 def check_may_learn(model: Any) -> None:
-    """Refuse to learn without settings that were left in the file.
+    """Raise if settings for learning were left in the file.
 
     :param model: any agent
     :raises UntrustedFileError: naming each of them

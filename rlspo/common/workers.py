@@ -1,4 +1,4 @@
-"""Environments in processes of their own: one that is gone is named, where waiting for it might have no end."""
+"""Environments in their own processes: if a process dies, raise an error that names it instead of waiting for ever."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecEnvWrapper
 
 _LOOK_EVERY = 1.0  # seconds
-_ENDING = 10.0  # seconds in which the exit code of a process that is gone is known
+_ENDING = 10.0  # seconds until the exit code of a dead process is known
 
 
 class WorkerLost(RuntimeError):
@@ -22,12 +22,12 @@ class WorkerLost(RuntimeError):
 
 
 def is_gone(process: Any) -> bool:
-    """Whether a process has ended. Other than ``is_alive``, this takes no exit code away from whoever joins it."""
+    """Whether a process has ended. Unlike ``is_alive``, this leaves the exit code to a later ``join``."""
     return bool(wait([process.sentinel], 0))
 
 
 def how_it_ended(index: int, process: Any) -> WorkerLost:
-    """What became of the process of environment ``index``, in words."""
+    """How the process of environment ``index`` ended, in words."""
     process.join(_ENDING)
     code = process.exitcode
     how = "is gone" if code is None else f"ended with exit code {code}"
@@ -38,22 +38,23 @@ def how_it_ended(index: int, process: Any) -> WorkerLost:
 
 
 def end_waiting(pipe: Connection) -> None:
-    """Let whoever waits at a pipe in another thread find its end, after what was sent before."""
+    """Close a pipe so that a thread waiting for it gets an end-of-file after the data sent before."""
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(pipe.fileno())) as end:
         end.shutdown(socket.SHUT_RDWR)
 
 
 @contextlib.contextmanager
 def watched(env: VecEnv | None) -> Iterator[None]:
-    """Around steps of environments in processes, SB3's ``SubprocVecEnv``, in wrappers or not; others are left alone.
+    """Context around steps of environments in processes, SB3's ``SubprocVecEnv``, with or without wrappers; no effect on
+    others.
 
-    Other processes may hold the far end of a dead one's pipe open, so that SB3 waits for ever.
+    Other processes may keep the far end of a dead process's pipe open, so that SB3 would wait for ever.
 
-    :raises WorkerLost: where the process of an environment has died
+    :raises WorkerLost: if the process of an environment has died
     """
     while isinstance(env, VecEnvWrapper):
         env = env.venv
-    # One that watches by itself has other remotes.
+    # A class that watches its workers itself has other remotes.
     if not isinstance(env, SubprocVecEnv) or not all(isinstance(remote, Connection) for remote in env.remotes):
         yield
         return

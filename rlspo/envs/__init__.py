@@ -1,4 +1,4 @@
-"""Worlds with a post-decision state, and the interface by which any environment shows it."""
+"""Environments with a post-decision state, the interface by which any environment reports it, puzzles and noisy tasks."""
 
 from rlspo.envs.checking import check_post_decision_env
 from rlspo.envs.post_decision import PostDecision, post_decision_space

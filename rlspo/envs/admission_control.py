@@ -1,4 +1,4 @@
-"""``rlspo/AdmissionControl-v0``: whom to let into a queue with several servers, and for whom to keep room."""
+"""``rlspo/AdmissionControl-v0``: which customers to admit to a queue with several servers."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ REJECT, ACCEPT = 0, 1
 class AdmissionControlEnv(gym.Env[Array, Any]):
     """Admission control to a queue with several servers, in discrete time.
 
-    At each step at most one customer stands at the door, of a class that says what it pays. Reject it, or accept it and be
-    paid at once (r^x). The number x of customers now in the system is the post-decision state: who paid what, and who was
-    at the door, no longer matters. Then chance: each of the min(x, servers) busy servers finishes with
-    ``service_probability``, each customer still in the system costs ``holding_cost`` (r^w), and the next customer comes.
+    At each step at most one customer arrives, of a class that determines its payment. Reject it, or accept it and be paid at
+    once (r^x). The number x of customers now in the system is the post-decision state: payments and the arrived customer no
+    longer matter. Then chance: each of the min(x, servers) busy servers finishes with ``service_probability``, each customer
+    still in the system costs ``holding_cost`` (r^w), and the next customer arrives.
 
-    The best policies reserve room: a class is accepted while fewer than so many are in the system, and the less it pays, the
-    lower that threshold (trunk reservation: Miller, "A queueing reward system with several customer classes", Management
-    Science 16(3), 1969; admission against the cost of waiting: Naor, "The regulation of queue size by levying tolls",
-    Econometrica 37(1), 1969). :meth:`model` gives the optimum of any setting.
+    The best policies have thresholds: a class is accepted while the number in the system is below its threshold, and the
+    threshold is lower for classes that pay less (trunk reservation: Miller, "A queueing reward system with several customer
+    classes", Management Science 16(3), 1969; admission against the cost of waiting: Naor, "The regulation of queue size by
+    levying tolls", Econometrica 37(1), 1969). :meth:`model` gives the exact optimum for any setting.
 
-    :param capacity: most customers in the system, waiting and in service, at least 1
+    :param capacity: largest number of customers in the system, waiting and in service, at least 1
     :param servers: from 1 to ``capacity``
-    :param rewards: what a customer of each class pays, ``(n_classes,)``
-    :param arrival_probabilities: chance that the next customer is of each class, ``(n_classes,)``; what lacks to 1 is the
-        chance that nobody comes. The busier the door, the more it matters whom to reject
-    :param service_probability: that a busy server finishes in a step, above 0 and at most 1
-    :param holding_cost: of a customer for a step, at least 0; more makes long queues bad
+    :param rewards: payment of a customer of each class, ``(n_classes,)``
+    :param arrival_probabilities: probability that the next customer is of each class, ``(n_classes,)``; the rest to 1 is the
+        probability of no arrival. The more arrivals, the more rejections matter
+    :param service_probability: probability that a busy server finishes in a step, above 0 and at most 1
+    :param holding_cost: per customer and step, at least 0; more makes long queues expensive
     :param render_mode: ``"rgb_array"`` or None
     :raises ValueError: for arguments out of range
 
-    Actions: 0 rejects, 1 accepts; accepting when the system is full or nobody is at the door does the same as rejecting.
-    Observations: customers in the system, and the class at the door (0 for nobody, classes count from 1). Episodes begin
-    with an empty system and have no end of their own. ``info`` also has ``accepted``, ``served`` and ``holding_cost``.
+    Actions: 0 rejects, 1 accepts; accepting has the effect of rejecting when the system is full or no customer has arrived.
+    Observations: customers in the system, and the class of the arrived one (0 for none, classes count from 1). Episodes begin
+    with an empty system and do not terminate. ``info`` also has ``accepted``, ``served`` and ``holding_cost``.
 
     >>> env = AdmissionControlEnv()
     >>> observation, _ = env.reset(seed=2)
@@ -86,14 +86,14 @@ class AdmissionControlEnv(gym.Env[Array, Any]):
         self._ledger = Ledger.empty(self.n_classes)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
-        """Empty the system and let the first customer come; there are no options."""
+        """Empty the system and draw the first arrival; there are no options."""
         super().reset(seed=seed)
         self._in_system, self._door, self._began = 0, self._next_customer(), True
         self._ledger = Ledger.empty(self.n_classes)
         return self._observe(), {}
 
     def step(self, action: int) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        """Decide, serve, pay for those who are left, and open the door again."""
+        """Decide, serve, pay the holding costs, and draw the next arrival."""
         post, earned = self.post_decision(action)
         accepted = post > self._in_system
         served = int(self.np_random.binomial(min(post, self.servers), self.service_probability))
@@ -111,13 +111,13 @@ class AdmissionControlEnv(gym.Env[Array, Any]):
         return self._observe(), earned - cost, False, False, info
 
     def post_decision(self, action: int) -> tuple[int, float]:
-        """The number in the system after the decision, and what the customer pays, if ``action`` were taken now."""
+        """The number in the system after the decision, and the customer's payment, if ``action`` were taken now."""
         if not self._began:
             raise gym.error.ResetNeeded("Call reset() before step() and post_decision(action).")
         return self._decide(self._in_system, self._door, discrete_action(action, self.action_space, QUEUE_ACTIONS))
 
     def state_index(self, observation: Array) -> int:
-        """The number of an observation among the states of :meth:`model`."""
+        """The index of an observation among the states of :meth:`model`."""
         return int(observation[0]) * (self.n_classes + 1) + int(observation[1])
 
     def model(self) -> TabularModel:
@@ -150,12 +150,12 @@ class AdmissionControlEnv(gym.Env[Array, Any]):
         return self._in_system, self._door
 
     def put(self, in_system: int, door: int) -> None:
-        """Go to a state."""
+        """Set the state."""
         self._in_system, self._door, self._began = in_system, door, True
         self._ledger = Ledger.empty(self.n_classes)
 
     def render(self) -> Any:
-        """Door, queue, servers and the money so far, ``(height, width, 3)`` bytes."""
+        """Arrival, queue, servers and the sums so far, ``(height, width, 3)`` bytes."""
         if self.render_mode is None:
             return no_render_mode("rgb_array")
         if not self._began:
@@ -174,7 +174,7 @@ class AdmissionControlEnv(gym.Env[Array, Any]):
 
 
 def _arrivals(probabilities: Sequence[float], n_classes: int) -> Array:
-    """Chance of nobody and of each class, ``(n_classes + 1,)``."""
+    """Probability of no arrival and of each class, ``(n_classes + 1,)``."""
     given = numbers("arrival_probabilities", probabilities, 0.0, 1.0)
     if n_classes < 1 or len(given) != n_classes:
         raise ValueError(

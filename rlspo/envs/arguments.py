@@ -1,4 +1,4 @@
-"""Checks of what an environment is made with, and of actions."""
+"""Checks of environments' arguments, and of actions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gymnasium import spaces
 def whole(name: str, value: Any, low: int, high: int | None = None) -> int:
     """``value`` if it is a whole number from ``low`` to ``high``.
 
-    :raises ValueError: if it is none
+    :raises ValueError: if it is not
     """
     fits = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not fits or value < low or (high is not None and value > high):
@@ -25,7 +25,7 @@ def whole(name: str, value: Any, low: int, high: int | None = None) -> int:
 def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
     """``value`` if it is a finite number from ``low`` to ``high``.
 
-    :raises ValueError: if it is none
+    :raises ValueError: if it is not
     """
     fits = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not fits or not math.isfinite(value) or not low <= value <= high:
@@ -47,7 +47,7 @@ def flag(name: str, value: Any) -> bool:
 def numbers(name: str, values: Any, low: float = -math.inf, high: float = math.inf) -> list[float]:
     """``values`` if it is a list of finite numbers from ``low`` to ``high``.
 
-    :raises ValueError: if it is none
+    :raises ValueError: if it is not
     """
     if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
         raise ValueError(f"{name} is {values!r}; it must be a list of numbers.")
@@ -82,7 +82,7 @@ def discrete_actions(actions: Any, n: int, space: spaces.Discrete, meaning: str)
 
 
 def cpu_only(device: Any) -> None:
-    """Refuse a device other than the CPU, for rules that are written in NumPy.
+    """Check that the device is the CPU, for rules that are written in NumPy.
 
     :raises ValueError: if it is another
     """

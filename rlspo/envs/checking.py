@@ -1,4 +1,4 @@
-"""Does an environment keep the post-decision interface?"""
+"""Check of the post-decision interface of an environment."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ ADVICE = (
 
 
 def check_post_decision_env(env: gym.Env, n_steps: int = 200, seed: int = 0) -> None:
-    """Play at random and check all that can be checked from outside.
+    """Play at random and check everything that can be checked from outside.
 
-    That the keys are there after every step, also the last of an episode; that observations are elements of the declared
-    space and rewards finite numbers; that the decision is free of chance: from one seed and with the same actions everything
-    comes out the same, with other random numbers of the environment (``np_random``) in a step s^x and r^x of that step stay
-    what they were, and where the environment has ``post_decision(action)``, calling it, for any action and any number of
-    times, changes nothing, and what it says of an action is what ``step`` then reports.
+    The keys exist after every step, including the last of an episode. Observations are elements of the declared space, rewards
+    finite numbers. The decision is deterministic: the same seed and actions give the same results, and other random numbers of
+    the environment (``np_random``) in a step do not change s^x and r^x of that step. If the environment has
+    ``post_decision(action)``, calling it for any action any number of times changes nothing, and its result is what ``step``
+    then reports.
 
-    What cannot be checked from outside: that what follows depends on state and action through s^x alone, and chance that was
-    drawn before the step or elsewhere.
+    Two things cannot be checked from outside: that the rest of the step depends on state and action only through s^x, and
+    random numbers drawn before the step or elsewhere.
 
-    :param env: a single environment; vectorised ones consist of these
-    :param n_steps: to play; enough for some episodes to end
+    :param env: a single environment, not a vectorised one
+    :param n_steps: number of steps; enough for some episodes to end
     :param seed: of the environment and of the actions
     :raises TypeError: for a vectorised environment, and for wrappers of rewards around what offers the interface
-    :raises ValueError: for what is wrong, with what to do
+    :raises ValueError: for a violation, with the remedy
 
     >>> import gymnasium, rlspo
     >>> check_post_decision_env(gymnasium.make("rlspo/LotSizing-v0", instance="2x1"))
@@ -54,7 +54,7 @@ def check_post_decision_env(env: gym.Env, n_steps: int = 200, seed: int = 0) -> 
 
 @contextlib.contextmanager
 def _still(env: gym.Env) -> Iterator[None]:
-    """Running statistics of gymnasium's wrappers stand still: they go on over episodes, whatever the seed."""
+    """Freeze running statistics of gymnasium's wrappers: they continue over episodes, whatever the seed."""
     moving: list[Any] = []
     while isinstance(env, gym.Wrapper):
         if getattr(env, "update_running_mean", False):
@@ -70,7 +70,7 @@ def _still(env: gym.Env) -> Iterator[None]:
 
 
 def _check_free_of_chance(env: gym.Env, plain: list[tuple[Any, ...]], seed: int) -> None:
-    """Go again to some steps of the beginning and draw other random numbers in them."""
+    """Repeat some of the first steps with other random numbers."""
     for step in range(min(len(plain), 10)):
         *_, observation, reward = _play(env, step + 1, seed, ask=False, stir=True)[-1]
         *_, expected, expected_reward = plain[step]
@@ -83,9 +83,9 @@ def _check_free_of_chance(env: gym.Env, plain: list[tuple[Any, ...]], seed: int)
 
 
 def _play(env: gym.Env, n_steps: int, seed: int, ask: bool, stir: bool = False) -> list[tuple[Any, ...]]:
-    """Random play; ``ask`` for post-decision states on the way, those of other actions among them.
+    """Random play; with ``ask``, also call ``post_decision`` before steps, including other actions.
 
-    :param stir: the last step finds other random numbers
+    :param stir: the last step uses other random numbers
     """
     space = post_decision_space(env)
     # Not the environment's seed: from one seed both would draw the same numbers.
@@ -118,7 +118,7 @@ def _play(env: gym.Env, n_steps: int, seed: int, ask: bool, stir: bool = False) 
 
 
 def _check_several(env: gym.Env, actions: list[Any], said: list[tuple[Any, float]]) -> None:
-    """Where ``post_decisions`` is offered, it says of several actions what ``post_decision`` says of each."""
+    """If there is ``post_decisions``, check that it agrees with ``post_decision`` for each action."""
     at_once = offered(env, "post_decisions")
     if at_once is None:
         return

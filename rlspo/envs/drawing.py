@@ -1,6 +1,6 @@
-"""What the pictures of environments share: a sheet that is drawn large and shrunk, so that its edges are smooth.
+"""Drawing for pictures of environments: a canvas that is drawn large and shrunk, so that edges are smooth.
 
-Pillow is imported when the first picture is asked for; it comes with ``pip install 'rlspo[zoo]'``.
+Pillow is imported at the first picture; it comes with ``pip install 'rlspo[zoo]'``.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Point = tuple[float, float]
 INK = "#22313f"
 FAINT = "#8796a5"
 PAPER = "#ffffff"
-#: Drawn this many times larger than shown.
+#: Factor by which the canvas is drawn larger.
 SCALE = 3
 
 
 def need_pillow() -> None:
-    """Make sure that pictures can be drawn, before an episode is played for them.
+    """Check that pictures can be drawn, before an episode is played for them.
 
     :raises gymnasium.error.DependencyNotInstalled: if Pillow is missing
     """
@@ -37,9 +37,9 @@ def need_pillow() -> None:
 
 
 def check_render_mode(mode: str | None, *modes: str) -> None:
-    """Refuse a render mode that an environment does not have, or that cannot be drawn here.
+    """Check that an environment has a render mode and that it can be drawn here.
 
-    :param modes: that it has, besides None
+    :param modes: those of the environment, besides None
     :raises ValueError: for another
     :raises gymnasium.error.DependencyNotInstalled: if Pillow is missing where it is needed
     """
@@ -49,8 +49,8 @@ def check_render_mode(mode: str | None, *modes: str) -> None:
         need_pillow()
 
 
-class Sheet:
-    """A sheet to draw on, in pixels of the finished picture.
+class Canvas:
+    """A canvas to draw on, in pixels of the finished picture.
 
     :param width: in pixels
     :param height: in pixels
@@ -83,7 +83,7 @@ class Sheet:
         self._draw.ellipse(_around(centre, radius), fill, edge, round(line * SCALE) if edge else 0)
 
     def dashed_circle(self, centre: Point, radius: float, colour: Colour, line: float = 2, dashes: int = 10) -> None:
-        """A circle of dashes: something was to be here."""
+        """A circle of dashes."""
         for dash in range(dashes):
             begin = 360 * dash / dashes
             self._draw.arc(_around(centre, radius), begin, begin + 220 / dashes, colour, round(line * SCALE))
@@ -142,6 +142,6 @@ def _around(centre: Point, radius: float) -> list[float]:
 
 
 def no_render_mode(*modes: str) -> None:
-    """Say why ``render`` gives nothing."""
+    """Warn that ``render`` returns nothing without a render mode."""
     choice: Any = " or ".join(f"render_mode={mode!r}" for mode in modes)
     gym.logger.warn(f"render() does nothing: make the environment with {choice}.")

@@ -1,4 +1,4 @@
-"""From what a profile says of an effect to the effect: shared by all families of stochastic environments."""
+"""Making effects from profiles: shared by all families of stochastic environments."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def make_effect(
 ) -> Made:
     """The effect that a profile names.
 
-    :param concept: what the profile says
-    :param tables: the effects that there are, by type and name
-    :param profile: its name, for messages
-    :param where: what the effect is for, for messages
-    :param inside: arguments of the effect that are no settings of a profile
+    :param concept: from the profile
+    :param tables: all effects, by type and name
+    :param profile: the profile's name, for messages
+    :param where: the environment of the effect, for messages
+    :param inside: arguments of the effect that are not settings of a profile
     :raises ValueError: for an effect or a setting that does not exist, naming the nearest that does
     """
     known = tables.get(concept.type, {})
@@ -46,7 +46,7 @@ def make_effect(
 
 def check_settings(cls: type, given: Mapping[str, Any], where: str, without: tuple[str, ...]) -> None:
     """
-    :raises ValueError: for settings that ``cls`` does not take or that it lacks
+    :raises ValueError: for settings that ``cls`` does not take, and for missing ones
     """
     parameters = {name: one for name, one in inspect.signature(cls).parameters.items() if name not in without}
     for name in given:

@@ -1,4 +1,4 @@
-"""``rlspo/FrozenLakePostDecision-v0``: a frozen lake on which one moves first and slips afterwards (arXiv 2504.05150)."""
+"""``rlspo/FrozenLakePostDecision-v0``: a frozen lake where the agent moves first and slips afterwards (arXiv 2504.05150)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rlspo.envs.tabular_arrays import LAKE_ACTIONS, LakeForm
 
 
 class FrozenLakePostDecisionEnv(gym.Env[Any, Any]):
-    """Cross a frozen lake: the decided move comes true, then the ice may carry one a tile further.
+    """Cross a frozen lake: the decided move happens, then the agent may slip one tile further.
 
     A step moves to the intended cell c (not beyond the border) and pays r^x = r(c), with
 
@@ -27,20 +27,20 @@ class FrozenLakePostDecisionEnv(gym.Env[Any, Any]):
         r(c) = 1 / (1 + Manhattan distance from c to the goal) - [c is a hole] / (rows + columns)
 
     Then, with ``slip_probability``, it moves once more, in a direction drawn from c's own distribution, and pays r^w = r of
-    where that leads; otherwise r^w = 0. To be at the goal terminates (at c: before any slip). A hole does not end the
-    episode, but any action taken in one does, with reward 0. Every step near the goal pays, so good policies linger there.
+    the new cell; otherwise r^w = 0. Being at the goal terminates (at c: before any slip). A hole does not end the episode, but
+    any action taken in one does, with reward 0. Every step near the goal pays, so good policies stay there.
 
-    On stock FrozenLake the slip replaces the decided move, so that the intended cell is no post-decision state; here it is.
+    On stock FrozenLake the slip replaces the decided move, so the intended cell is not a post-decision state; here it is.
     The released code of the paper counts a hole's penalty out of r^x, though it is known with the decision; here it is in.
 
     :param size: rows and columns of a random map, at least 2
     :param map_seed: of the random map: each tile is ice with probability 0.8, start top left, goal bottom right, drawn again
         until the goal can be reached over ice
-    :param desc: a map of yours instead: rows of S, F, H and G
-    :param slip_probability: in [0, 1]; more makes it harder to tell a good decision from luck
+    :param desc: your own map instead: rows of S, F, H and G
+    :param slip_probability: in [0, 1]; more makes it harder to distinguish a good decision from luck
     :param slip_seed: of the tiles' distributions of directions, Dirichlet(1, 1, 1, 1) each
     :param render_mode: ``"rgb_array"``, ``"ansi"`` or None
-    :raises ValueError: for what is no map, and for numbers out of range
+    :raises ValueError: for an invalid map, and for numbers out of range
 
     Actions: left, down, right, up. Observations: the cell, numbered row by row. Post-decision observations: the intended
     cell, or ``n_cells`` ("over") for an action that was taken in a hole.
@@ -79,7 +79,7 @@ class FrozenLakePostDecisionEnv(gym.Env[Any, Any]):
         return self._cell, {}
 
     def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
-        """Move, then slip perhaps."""
+        """Move, then perhaps slip."""
         before = self._standing("step()")
         choice = discrete_action(action, self.action_space, LAKE_ACTIONS)
         post, decided, outcomes = self.lake.transitions(before, choice)
@@ -95,7 +95,7 @@ class FrozenLakePostDecisionEnv(gym.Env[Any, Any]):
         return self.lake.decide(cell, discrete_action(action, self.action_space, LAKE_ACTIONS))
 
     def transitions(self, cell: int, action: int) -> tuple[int, float, list[Outcome]]:
-        """All that one step from ``cell`` may do, see :meth:`~rlspo.envs.frozen_lake_model.Lake.transitions`."""
+        """All possible results of one step from ``cell``, see :meth:`~rlspo.envs.frozen_lake_model.Lake.transitions`."""
         return self.lake.transitions(cell, action)
 
     def model(self) -> TabularModel:
@@ -109,15 +109,15 @@ class FrozenLakePostDecisionEnv(gym.Env[Any, Any]):
 
     @property
     def cell(self) -> int:
-        """Where one stands."""
+        """The agent's cell."""
         return self._standing("asking for the cell")
 
     def put(self, cell: int) -> None:
-        """Go to a cell."""
+        """Set the agent's cell."""
         self._cell, self._track = cell, Track()
 
     def render(self) -> Any:
-        """The lake with the last decision and what the ice made of it: ``(height, width, 3)`` bytes, or text."""
+        """The lake with the last decision and the slip after it: ``(height, width, 3)`` bytes, or text."""
         if self.render_mode is None:
             return no_render_mode("rgb_array", "ansi")
         draw = draw_lake if self.render_mode == "rgb_array" else lake_text

@@ -1,4 +1,4 @@
-"""The lake: its map, where a decision leads, and what the ice may do afterwards."""
+"""The lake: its map, the result of a decision, and the slips that may follow."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Lake:
     """Exact dynamics of the lake. Cells are numbered row by row; the post-decision state ``n_cells`` means "over".
 
     :param desc: rows of S (start), F (ice), H (hole) and G (goal), all of one length, with one S and one G
-    :param slip_probability: chance of a second move after the decided one, in [0, 1]
-    :param slip_seed: of the directions that each tile prefers, a Dirichlet(1, 1, 1, 1) distribution of its own
-    :raises ValueError: for what is no map, for a goal that cannot be reached over ice, and for numbers out of range
+    :param slip_probability: probability of a second move after the decided one, in [0, 1]
+    :param slip_seed: of each tile's distribution of slip directions, drawn from Dirichlet(1, 1, 1, 1)
+    :raises ValueError: for an invalid map, for a goal that cannot be reached over ice, and for numbers out of range
     """
 
     def __init__(self, desc: Sequence[str], slip_probability: float, slip_seed: int) -> None:
@@ -59,17 +59,17 @@ class Lake:
         return near - bool(self.holes[cell]) / (self.rows + self.columns)
 
     def decide(self, cell: int, action: int) -> tuple[int, float]:
-        """f and r^x: the post-decision state and what is known to be earned by it."""
-        # Whoever stands in a hole is out, whatever is decided; at the goal the episode is over already.
+        """f and r^x: the post-decision state and the part of the reward that is known with it."""
+        # Any action in a hole ends the episode; at the goal it is over already.
         if self.holes[cell] or cell == self.goal:
             return self.over, 0.0
         intended = self.move(cell, action)
         return intended, self.reward(intended)
 
     def chance(self, post: int, cell: int) -> list[Outcome]:
-        """What may follow the post-decision state.
+        """Outcomes that may follow the post-decision state.
 
-        :param cell: where one stood; it stays so when the episode is over
+        :param cell: the cell before the decision, where the agent stays when the episode is over
         """
         if post == self.over:
             return [(1.0, cell, 0.0, True)]
@@ -82,7 +82,7 @@ class Lake:
         return [outcome for outcome in outcomes if outcome[0] > 0.0]
 
     def transitions(self, cell: int, action: int) -> tuple[int, float, list[Outcome]]:
-        """All that one step may do.
+        """All possible results of one step.
 
         :return: the post-decision state, r^x, and for each outcome its probability, the next cell, r^w, and whether the
             episode terminates

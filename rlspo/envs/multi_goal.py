@@ -17,24 +17,24 @@ Array = np.ndarray
 
 
 class MultiGoalEnv(gym.Env[Array, Array]):
-    """Walk from the middle of a plane to any of several goals that lie around it at equal distances.
+    """Walk from the middle of a plane to one of several goals at equal distances.
 
     ::
 
         p' = clip(p + a + noise, -7, 7)      reward = -|a|^2 - distance of p' to the nearest goal / 5   [+ 10 at a goal]
 
-    To be within 1 of a goal terminates. In the middle all goals are equally near, so the best policies know several ways
-    there; a normal distribution, which knows one, stands still between them or forgets the others.
+    Being within 1 of a goal terminates. In the middle all goals are equally near, so the best policies are multimodal there. A
+    normal distribution stands still between the goals or learns only one of them.
 
     :param n_goals: at least 2; the first lies to the right
     :param radius: distance of the goals from the middle, 2 to 6
-    :param start_spread: standard deviation of the place where an episode starts; 0 for the middle itself, where nothing but
-        the policy can choose. Above 0 the place says which goal is nearest
-    :param noise: standard deviation of what is added to each step
+    :param start_spread: standard deviation of the start position; 0 for the middle itself, where only the policy decides on a
+        goal. Above 0 the position determines the nearest goal
+    :param noise: standard deviation of the noise added to each step
     :param render_mode: ``"rgb_array"`` or None
     :raises ValueError: for numbers out of range
 
-    Actions: a step in the plane, in [-1, 1] in both directions. Observations: the place. At the end ``info["goal"]`` is the
+    Actions: a step in the plane, in [-1, 1] in both directions. Observations: the position. At the end ``info["goal"]`` is the
     number of the goal reached.
 
     >>> env = MultiGoalEnv()
@@ -47,7 +47,7 @@ class MultiGoalEnv(gym.Env[Array, Array]):
 
     #: Half the width of the plane.
     HALF_WIDTH = 7.0
-    #: How near to a goal one has to be.
+    #: Distance at which a goal is reached.
     REACH = 1.0
     #: Reward for reaching a goal.
     PRIZE = 10.0
@@ -78,7 +78,7 @@ class MultiGoalEnv(gym.Env[Array, Array]):
         return self._seen(), {}
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        """See the class."""
+        """Move, see :class:`MultiGoalEnv`."""
         if not self._path:
             raise gym.error.ResetNeeded("step() before reset(): call env.reset() first.")
         step = np.asarray(action, np.float64)
@@ -97,7 +97,7 @@ class MultiGoalEnv(gym.Env[Array, Array]):
         return self._path[-1].astype(np.float32)
 
     def render(self) -> Array | None:
-        """The plane, its goals and the way so far."""
+        """The plane, its goals and the path so far."""
         if self.render_mode is None:
             no_render_mode("rgb_array")
             return None

@@ -1,28 +1,28 @@
-"""The post-decision interface: what any environment can tell about the state between a decision and the chance after it.
+"""The post-decision interface: how an environment reports the state between a decision and the random events after it.
 
 One step of a decision process is a decision and then chance,
 
 ::
 
-    s^x = f(s, a)          the post-decision state, known as soon as the action is
-    s'  = g(s^x, w)        w is drawn by the world and depends on (s, a) only through s^x
+    s^x = f(s, a)          the post-decision state, known with the action
+    s'  = g(s^x, w)        w is drawn by the environment and depends on (s, a) only through s^x
     r   = r^x(s, a) + r^w(s^x, w)
 
-(Powell's post-decision state, Sutton and Barto's afterstate). An environment offers it so:
+(Powell's post-decision state, Sutton and Barto's afterstate). An environment provides it like this:
 
 ``info["post_decision_obs"]``
     after ``step``: the observation of s^x, an element of ``post_decision_space``
 ``info["post_decision_reward"]``
     after ``step``: r^x of the action just taken; the reward that ``step`` returns is r, the sum
 ``post_decision_space``
-    attribute; left out where it is the ``observation_space``
+    attribute; optional if it is the ``observation_space``
 ``post_decision(action) -> (observation, reward)``
-    optional method: s^x and r^x if ``action`` were taken now. It changes nothing and draws no random number
+    optional method: s^x and r^x if ``action`` were taken now. It changes nothing and draws no random numbers
 ``post_decisions(actions) -> (observations, rewards)``
-    optional method: the same for several actions at once, along a first axis; only faster than one by one
+    optional method: the same for several actions at once, along a first axis; only for speed
 
-Both keys belong to the step that was taken, also where it ended an episode. :class:`PostDecision` gives them to an existing
-environment, :func:`check_post_decision_env` tells what is missing or wrong.
+Both keys belong to the step that was taken, even if it ended an episode. :class:`PostDecision` adds them to an existing
+environment, :func:`check_post_decision_env` finds missing or wrong parts.
 """
 
 from __future__ import annotations
@@ -49,17 +49,18 @@ def post_decision_space(env: gym.Env) -> spaces.Space:
 
 
 def offered(env: gym.Env, method: str) -> Callable[..., Any] | None:
-    """``post_decision`` or ``post_decisions`` of an environment, None where it has none; None in its place takes it away."""
+    """``post_decision`` or ``post_decisions`` of an environment, None where it has none; a wrapper may set it to None to hide
+    it."""
     return env.get_wrapper_attr(method) if env.has_wrapper_attr(method) else None
 
 
 def is_number(reward: Any) -> bool:
-    """Whether a reward is a single number, also in an array without dimensions, of whatever library."""
+    """Whether a reward is a single number, or an array without dimensions of any library."""
     return np.ndim(reward) == 0 and np.asarray(reward).dtype.kind in "biuf"
 
 
 class LookingAhead(gym.Wrapper):
-    """A wrapper with a ``post_decision`` of its own: that of several actions is made of it, and not what lies inside."""
+    """A wrapper with its own ``post_decision``; ``post_decisions`` calls that and not the wrapped environment's."""
 
     def post_decisions(self, actions: Any) -> tuple[Any, Any]:
         """Post-decision observations and rewards of several actions, along a first axis."""
@@ -77,12 +78,12 @@ class LookingAhead(gym.Wrapper):
         raise TypeError(f"{type(self).__name__} does not say where actions lead.")
 
     def simulated_layer(self) -> Layer:
-        """In a simulation, which has no infos, this wrapper does nothing."""
+        """In a simulation, which has no infos, this wrapper has no effect."""
         return Layer(self)
 
 
 class _LastLayer(Layer):
-    """Keeps the last observation, from which :class:`PostDecision` looks ahead."""
+    """Stores the last observation, the argument of ``fn`` in :class:`PostDecision`."""
 
     def capture(self, wrapper: Any) -> dict[str, np.ndarray]:
         if wrapper._observation is None:
@@ -97,12 +98,12 @@ class _LastLayer(Layer):
 
 
 class PostDecision(LookingAhead):
-    """Give an existing environment the post-decision interface.
+    """Add the post-decision interface to an existing environment.
 
     :param env: any environment
-    :param fn: ``(observation, action) -> (post-decision observation, r^x)``: f and r^x as a pure function of what the agent
-        sees
-    :param space: of what ``fn`` returns first; None for the observation space
+    :param fn: ``(observation, action) -> (post-decision observation, r^x)``: f and r^x as a pure function of the agent's
+        observation
+    :param space: of the post-decision observation; None for the observation space
 
     >>> env = PostDecision(gym.make("CartPole-v1"), lambda observation, action: (observation, 0.0))
     >>> _ = env.reset(seed=0)
@@ -119,11 +120,11 @@ class PostDecision(LookingAhead):
         self._observation: Any = None
 
     def simulated_layer(self) -> Layer:
-        """Keeps the last observation."""
+        """The layer that stores the last observation."""
         return _LastLayer(self)
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        """As the environment's."""
+        """Reset the environment and store the observation."""
         self._observation, info = self.env.reset(**kwargs)
         return self._observation, info
 

@@ -1,13 +1,14 @@
-"""Profiles of stochastic environments: what perturbs them, how often and when, as data (taxonomy of arXiv 2509.01793).
+"""Profiles of stochastic environments: the perturbations, their probability and timing, as data (taxonomy of arXiv
+2509.01793).
 
-A profile is a mapping, mostly a short YAML file::
+A profile is a mapping, usually a short YAML file::
 
     type: "2.2"             # 0, 1, 2.1, 2.2, 3.1 or 3.2
     schedule: sudden        # 2.2: when the concept holds, see rlspo.envs.schedules
     period: 300             # decision steps
     concept: {type: "3.2", effect: blackout, mode: 10, probability: 1}
 
-Every other type names its ``effect``, its ``probability`` for each decision step and the settings of the effect at the top.
+All other types have ``effect``, ``probability`` per decision step and the settings of the effect at the top level.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Concept:
 
     :param type: of :data:`TYPES`
     :param effect: its name; ``"none"`` for types 0 and 3.1
-    :param probability: with which it acts in a decision step (or a frame), in [0, 1]
+    :param probability: that it acts in a decision step (or a frame), in [0, 1]
     :param settings: of the effect
     """
 
@@ -61,7 +62,7 @@ class Concept:
 
     @classmethod
     def from_mapping(cls, data: Any, where: str) -> Concept:
-        """Read what a profile says about one source.
+        """Read one source of noise from a profile.
 
         :raises ValueError: naming what is wrong and the nearest valid value
         """
@@ -90,14 +91,14 @@ def _named(data: Mapping[str, Any]) -> set[str]:
 
 @dataclass(frozen=True)
 class Profile:
-    """What perturbs an environment.
+    """The perturbations of an environment.
 
-    :param concept: the noise; of a drift, what it drifts to
-    :param base: what holds while the concept does not
-    :param schedule: when the concept holds; ``"always"`` but for type 2.2
-    :param gate: how often chance decides whether a source acts: once for each decision ``"step"``, or for each ``"frame"``
-    :param fidelity: ``"exact"``; or ``"original"``: as the published code of Atari games does it, faults included
-    :param env: the environment that it is for; None: any
+    :param concept: the noise; for a drift, the noise after the drift
+    :param base: active while the concept is not
+    :param schedule: when the concept is active; ``"always"`` except for type 2.2
+    :param gate: how often it is drawn whether a source acts: once per decision ``"step"`` or per ``"frame"``
+    :param fidelity: ``"exact"``; or ``"original"``: like the published code for Atari games, including its faults
+    :param env: the environment that it belongs to; None: any
     :param name: for titles and messages
     """
 
@@ -128,7 +129,7 @@ class Profile:
         if "type" not in data:
             raise ValueError(f"{name} has no type; it must be one of {_listed()}.")
         kind = type_name(data["type"], name)
-        # Only what all families share is checked here; what is left are settings, which the effect checks.
+        # Only keys that all families share are checked here; the rest are settings, which the effect checks.
         own = {key: value for key, value in data.items() if key not in KEYS}
         drifting = kind == "2.2"
         drift_keys = sorted(set(data) & {"schedule", "period", "concept", "base"})
@@ -157,7 +158,7 @@ class Profile:
 
     @property
     def concepts(self) -> tuple[Concept, Concept]:
-        """What holds before the drift, and after."""
+        """The concepts before and after the drift."""
         return self.base, self.concept
 
 
@@ -169,7 +170,7 @@ def _schedule(data: Mapping[str, Any], where: str) -> Schedule:
 
 
 def type_name(given: Any, where: str = "type") -> str:
-    """A type by its name, also where it was written as a number.
+    """The name of a type, which may be given as a number.
 
     :raises ValueError: if it is none
 
@@ -183,7 +184,7 @@ def type_name(given: Any, where: str = "type") -> str:
 
 
 def _as_text(type: Any) -> str:
-    """YAML and command lines give numbers for names without quotes, also 1.0 for 1."""
+    """As text: YAML and command lines give numbers for unquoted names, also 1.0 for 1."""
     whole_float = isinstance(type, float) and type.is_integer()
     return str(int(type)) if whole_float else str(type)
 
@@ -209,9 +210,9 @@ def profile_names() -> list[str]:
 def read_profile(profile: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     """The content of a profile.
 
-    :param profile: a name of :func:`profile_names`, the path of a YAML file, or its content; a file of yours
-        goes before a name
-    :raises ValueError: for a name or a file that does not exist, and for a file that is no mapping
+    :param profile: a name of :func:`profile_names`, the path of a YAML file, or its content; your own file takes precedence
+        over a name
+    :raises ValueError: for a name or a file that does not exist, and for a file that is not a mapping
     """
     if isinstance(profile, Mapping):
         return dict(profile)
@@ -241,7 +242,7 @@ def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError:
-        # Too long for a name, for instance: the text of a file.
+        # Too long for a path, for example the text of a file.
         return False
 
 
@@ -252,14 +253,14 @@ def load_profile(
     type: Any = None,
     **changes: Any,
 ) -> Profile:
-    """The profile of an environment: a given one, or the one of a type; keywords change what it says.
+    """The profile of an environment: a given one, or that of a type; keywords override its keys.
 
     :param profile: see :func:`read_profile`; None: that of ``type``
     :param env: the environment, such as ``"breakout"``, whose own profiles are named ``breakout-<type>``
-    :param fallback: of whose profiles an environment without its own takes one, ``<fallback>-<type>``
+    :param fallback: family whose profile, ``<fallback>-<type>``, is used for an environment without its own
     :param type: of :data:`TYPES`, or with the letter of a variant (``"3.2B"``); None where ``profile`` is given, else
         ``"3.1"``
-    :param changes: keys over those of the profile; of a drift, keys of the noise go into its ``concept``
+    :param changes: keys that override those of the profile; for a drift, keys of the noise go into its ``concept``
     :raises ValueError: naming what is wrong and the nearest valid value
     """
     if isinstance(profile, Profile):
@@ -283,7 +284,7 @@ def _for(profile: Profile, env: str) -> Profile:
 
 
 def _plain(env: str) -> str:
-    """``BankHeist``, ``bank_heist`` and ``STORI/BankHeist-v0`` are one."""
+    """A normalised name: the same for ``BankHeist``, ``bank_heist`` and ``STORI/BankHeist-v0``."""
     return "".join(filter(str.isalnum, env.rpartition("/")[2].partition("-v")[0])).lower()
 
 
@@ -299,7 +300,7 @@ def _name_for(type: Any, env: str, fallback: str) -> str:
 
 
 def _changed(data: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``data`` with changes; the settings of an effect fall with it."""
+    """``data`` with changes; a changed effect also drops the old effect's settings."""
     outer = {key: value for key, value in changes.items() if key in KEYS}
     inner = {key: value for key, value in changes.items() if key not in KEYS}
     changed = {**data, **outer}

@@ -1,4 +1,4 @@
-"""What a puzzle is: rules without chance, as functions of tensors with one row for each state."""
+"""Puzzles: deterministic rules, as functions of tensors with one row per state."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import torch
 from gymnasium import spaces
 
 Tensor = torch.Tensor
-#: One row for each state in each tensor.
+#: Tensors with one row per state.
 Tensors = dict[str, Tensor]
 Self = TypeVar("Self", bound="Puzzle")
 
 
 class Puzzle(ABC):
-    """The rules of one puzzle. The scalar environment, the vectorised one and the search all step by them."""
+    """The rules of one puzzle. The scalar environment, the vectorised one and the search all use them."""
 
     observation_space: spaces.Space[Any]
     action_space: spaces.Discrete
-    #: What the numbers of actions mean, for errors.
+    #: Meaning of the action numbers, for error messages.
     meaning: str
-    #: Attributes that only :meth:`begin` reads. Puzzles that differ in nothing else step alike.
+    #: Attributes that only :meth:`begin` reads. Puzzles that differ only in these have the same steps.
     only_begins: tuple[str, ...] = ()
 
     @abstractmethod
     def begin(self, generator: np.random.Generator, n: int, options: dict[str, Any]) -> tuple[Tensors, dict[str, np.ndarray]]:
-        """``n`` states to start episodes from, on the CPU, and what ``info`` says of them, each array ``(n,)``.
+        """``n`` initial states, on the CPU, and their ``info``, arrays ``(n,)``.
 
-        :param options: of ``reset``; they hold for all ``n``
-        :raises ValueError: for options that do not exist or do not fit
+        :param options: of ``reset``, for all ``n``
+        :raises ValueError: for unknown options or invalid values
         """
 
     @abstractmethod
@@ -68,9 +68,9 @@ class PuzzleForm:
     """A puzzle in array form (:class:`rlspo.simulators.arrays.ArrayForm`).
 
     :param puzzle: its rules
-    :param device: where states live
-    :param max_episode_steps: of a vectorised environment, which keeps its time limit itself: then ``elapsed`` is part of
-        the state. None: a wrapper keeps it, or nobody
+    :param device: of the states
+    :param max_episode_steps: of a vectorised environment, which applies its own time limit: then ``elapsed`` is part of the
+        state. None: no time limit, or that of a wrapper
     """
 
     stochastic = False
@@ -82,7 +82,7 @@ class PuzzleForm:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What steps depend on."""
+        """Everything that steps depend on."""
         rules = {name: value for name, value in vars(self.puzzle).items() if name not in self.puzzle.only_begins}
         return {"puzzle": type(self.puzzle), "max_episode_steps": self.max_episode_steps, **rules}
 
@@ -95,7 +95,7 @@ class PuzzleForm:
         env.unwrapped.states = {name: tensor.to("cpu", copy=True) for name, tensor in states.items()}
 
     def generator(self, env: Any) -> np.random.Generator:
-        """What the environment draws its next episodes from; a step draws nothing."""
+        """The generator of the environment's next episodes; a step draws nothing."""
         return env.unwrapped.np_random
 
     def step(

@@ -35,7 +35,7 @@ class PuzzleEnv(gym.Env[Array, Any]):
 
     @property
     def states(self) -> Tensors:
-        """The state of one, in the array form; it is replaced at each step and never written to."""
+        """The state as a batch of one, in array form. It is replaced at each step and never written to."""
         if self._states is None:
             raise gym.error.ResetNeeded("Call reset() first: there is no state yet.")
         return self._states
@@ -47,18 +47,18 @@ class PuzzleEnv(gym.Env[Array, Any]):
     def array_form(self, device: torch.device | str | None = None) -> PuzzleForm:
         """The rules for many states at once, see :mod:`rlspo.simulators.arrays`.
 
-        :param device: where the states shall live; None for the CPU
+        :param device: of the states; None for the CPU
         """
         return PuzzleForm(self.puzzle, device)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
-        """Draw a puzzle, or take the one that ``options`` describe."""
+        """Draw a puzzle, or use the one described by ``options``."""
         super().reset(seed=seed)
         self._states, infos = self.puzzle.begin(self.np_random, 1, options or {})
         return self._observe(), {name: values[0].item() for name, values in infos.items()}
 
     def step(self, action: Any) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        """See the class."""
+        """One action, see the class of the puzzle."""
         action = discrete_action(action, self.puzzle.action_space, self.puzzle.meaning)
         self._states, _, rewards, solved, _ = self._form.step(self.states, torch.tensor([action]))
         over = bool(solved)
@@ -68,15 +68,15 @@ class PuzzleEnv(gym.Env[Array, Any]):
         return self.puzzle.observe(self.states)[0].numpy().copy()
 
     def render(self) -> Any:
-        """The puzzle as it stands: ``(height, width, 3)`` bytes, or text."""
+        """The current state: ``(height, width, 3)`` bytes, or text."""
         if self.render_mode is None:
             return no_render_mode("rgb_array", "ansi")
         return (self.puzzle.draw if self.render_mode == "rgb_array" else self.puzzle.text)(self.states)
 
 
 class PuzzleVectorEnv(VectorEnv[Array, Array, Array]):
-    """``num_envs`` copies of a puzzle. An episode that ends begins again in the same step; its last observation and info are
-    in ``info["final_obs"]`` and ``info["final_info"]``.
+    """``num_envs`` copies of a puzzle. After an episode's end the next one begins in the same step; the last observation and
+    info are in ``info["final_obs"]`` and ``info["final_info"]``.
 
     :param puzzle: its rules
     :param num_envs: number of copies
@@ -119,7 +119,7 @@ class PuzzleVectorEnv(VectorEnv[Array, Array, Array]):
     def array_form(self, device: torch.device | str | None = None) -> PuzzleForm:
         """The rules for many states at once, time limit included, see :mod:`rlspo.simulators.arrays`.
 
-        :param device: where the states shall live; None for the CPU
+        :param device: of the states; None for the CPU
         """
         return PuzzleForm(self.puzzle, device, self.max_episode_steps)
 
@@ -129,7 +129,7 @@ class PuzzleVectorEnv(VectorEnv[Array, Array, Array]):
         """Start episodes in all copies, or in those of ``options["reset_mask"]``.
 
         :param seed: one number; the copies share a generator
-        :param options: the scalar environment's, for all copies that begin now
+        :param options: as for the scalar environment, for all copies that are reset
         """
         if isinstance(seed, list | tuple):
             raise ValueError(f"seed is {seed}; the copies share one generator: give one number.")
@@ -163,7 +163,7 @@ class PuzzleVectorEnv(VectorEnv[Array, Array, Array]):
         return {**going_on, **ended, **self._begin(over, {})}
 
     def _begin(self, mask: Array, options: dict[str, Any]) -> dict[str, Any]:
-        """Put new puzzles into the copies of ``mask`` and say what they are."""
+        """Start new puzzles in the copies of ``mask`` and return their infos."""
         rows = np.flatnonzero(mask)
         if not len(rows):
             return {}
@@ -185,7 +185,7 @@ class PuzzleVectorEnv(VectorEnv[Array, Array, Array]):
         return self.puzzle.observe(self.states).numpy().copy()
 
     def render(self) -> Any:
-        """Each copy as it stands: pictures, or texts."""
+        """The current state of each copy: pictures, or texts."""
         if self.render_mode is None:
             return no_render_mode("rgb_array", "ansi")
         show = self.puzzle.draw if self.render_mode == "rgb_array" else self.puzzle.text

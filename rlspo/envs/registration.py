@@ -9,7 +9,7 @@ import gymnasium as gym
 
 
 def register_envs() -> None:
-    """Tell gymnasium of the environments; each is imported when it is made."""
+    """Register the environments; each is imported when it is made."""
     gym.register(
         id="rlspo/LotSizing-v0",
         entry_point="rlspo.envs.lot_sizing:LotSizingEnv",

@@ -1,4 +1,4 @@
-"""Concept drift in time: how far an environment has gone from one concept to another."""
+"""Schedules of concept drift: the transition of an environment from one concept to another."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from rlspo.common.errors import did_you_mean
 from rlspo.envs.arguments import number, whole
 
-#: What each kind does, for error messages and the docs.
+#: Description of each kind, for error messages and the docs.
 KINDS = {
     "always": "the concept holds from the first step on",
     "sudden": "the concept holds from step `period` on",
@@ -23,10 +23,10 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Schedule:
-    """When a concept holds, counted in decision steps of an episode.
+    """When a concept is active, in decision steps of an episode.
 
     :param kind: one of :data:`KINDS`
-    :param period: in decision steps, at least 1; of no meaning for ``"always"``
+    :param period: in decision steps, at least 1; ignored for ``"always"``
     """
 
     kind: str = "always"
@@ -45,12 +45,12 @@ class Schedule:
         return 1.0 if self.kind == "always" else 0.0
 
     def level_after(self, step: Any, level: Any, random: Any) -> Any:
-        """The level when a decision step is over; of one environment, or of several as arrays ``(n,)``.
+        """The level after a decision step, for one environment, or for several as arrays ``(n,)``.
 
-        :param step: decision steps of the episode that are over, that one included
+        :param step: number of completed decision steps of the episode, including this one
         :param level: during that step
-        :param random: for the two random kinds; the others draw nothing. With the methods ``random()`` and
-            ``normal(scale=...)`` of :class:`numpy.random.Generator`, which give as many numbers as there are environments
+        :param random: generator for the two random kinds; the others draw nothing. With the methods ``random()`` and
+            ``normal(scale=...)`` of :class:`numpy.random.Generator`, which return one number per environment
         """
         if self.kind == "sudden":
             return 1.0 * (step >= self.period)
@@ -61,13 +61,13 @@ class Schedule:
         if self.kind == "random_switching":
             return np.where(random.random() < 1 / self.period, 1.0 - level, level)
         if self.kind == "random_walk":
-            # Reflected: folded back at 0, then at 1, as often as it takes.
+            # Reflected: folded back at 0 and at 1, as often as needed.
             moved = np.abs(level + random.normal(scale=self.period**-0.5)) % 2
             return np.where(moved > 1, 2 - moved, moved)
         return level
 
     def start(self, early: bool = False) -> Drift:
-        """The drift of one environment, which each episode begins anew.
+        """The drift of one environment, which restarts with each episode.
 
         :param early: see :class:`Drift`
         """
@@ -75,10 +75,10 @@ class Schedule:
 
 
 class Drift:
-    """How far the concept holds in an episode: :attr:`level` in [0, 1].
+    """The progress of the drift in an episode: :attr:`level` in [0, 1].
 
-    :param schedule: its rule
-    :param early: ``"sudden"`` begins one step before its period is over, as in the published code
+    :param schedule: of the drift
+    :param early: ``"sudden"`` starts one step early, as in the published code
     """
 
     def __init__(self, schedule: Schedule, early: bool = False) -> None:
@@ -88,13 +88,13 @@ class Drift:
         self.step = 0
 
     def reset(self) -> None:
-        """An episode begins: its first step is step 0."""
+        """Start an episode, at step 0."""
         self.step = 0
         sudden = self.schedule.kind == "sudden"
         self.level = float(sudden and self._early >= self.schedule.period) or self.schedule.first()
 
     def advance(self, random: np.random.Generator) -> None:
-        """A decision step is over.
+        """Advance by one decision step.
 
         :param random: for the two random kinds; the others draw nothing
         """

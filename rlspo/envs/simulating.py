@@ -1,4 +1,4 @@
-"""Post-decision states of environments that can be simulated: the step without the noise that a wrapper adds to it."""
+"""Post-decision states by simulation: the step without the noise that a wrapper adds."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from gymnasium.wrappers import ClipAction, RescaleAction
 from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, LookingAhead
 from rlspo.simulators.copies import GlobalGenerators, true_copy
 
-#: From an environment and an action to the observation and reward of that step, the environment being left as it was.
+#: From environment and action to the step's observation and reward, without changing the environment.
 Peek = Callable[[gym.Env, Any], tuple[Any, float]]
 
 
 def peek_copy(env: gym.Env, action: Any) -> tuple[Any, float]:
-    """Step a deep copy: for environments that are plain Python and NumPy.
+    """Step a deep copy, for environments in plain Python and NumPy.
 
-    :raises NotSimulatableError: for one of which a deep copy is no true copy
-    :raises ValueError: for one that draws noise by itself in that step, from any generator inside it, or from NumPy's or
-        Python's global one. Noise that was drawn before cannot be seen
+    :raises NotSimulatableError: for one that cannot be copied truly
+    :raises ValueError: for one that draws noise itself in that step, from any generator inside it, or from NumPy's or Python's
+        global one. Noise drawn earlier cannot be detected
     """
     twin, generators, _ = true_copy(env)
     before = pickle.dumps(generators)
     with GlobalGenerators() as watched:
         observation, reward, *_ = twin.step(action)
     if watched.drawn or pickle.dumps(generators) != before:
-        # The copy draws what the environment itself will draw: its step would foretell chance.
+        # The copy draws what the environment itself will draw: its step would predict the noise.
         raise ValueError(
             f"{env.unwrapped} draws random numbers in its own step, so that step is not free of noise. Give "
             "SimulatedPostDecision a function peek=(core, action) -> (observation, reward) that leaves them out."
@@ -37,9 +37,10 @@ def peek_copy(env: gym.Env, action: Any) -> tuple[Any, float]:
 
 
 class PeekMujoco:
-    """Step a captured state of MuJoCo's environment, or, where no simulator knows its rules, itself, and undo that step.
+    """Step a captured state of a MuJoCo environment or, if no simulator has its rules, step the environment itself and undo
+    it.
 
-    Wrappers around it that change actions, observations or rewards do so here, too; those that count steps do not count this.
+    Wrappers around it that change actions, observations or rewards are applied; those that count steps do not count this one.
     """
 
     def __init__(self) -> None:
@@ -65,23 +66,23 @@ class PeekMujoco:
 
 
 class SimulatedPostDecision(LookingAhead):
-    """The post-decision interface for a world whose noise comes on top of steps that are free of it.
+    """The post-decision interface for an environment whose noise is added to noise-free steps.
 
-    s^x is where the step leads without the noise and r^x its reward; the noise lies between ``core`` and ``env``, or is
-    what ``peek`` leaves out. ::
+    s^x is the result of the step without noise and r^x its reward. The noise is added between ``core`` and ``env``, or left
+    out by ``peek``. ::
 
         core = gymnasium.make("Hopper-v5")
         env = SimulatedPostDecision(MyNoise(core), core=core)
 
-    The price is a second simulation of every step. Wrappers that belong to the world without noise (``RescaleAction``) are
-    part of ``core``; between it and ``env``, ``RescaleAction`` and ``ClipAction`` are followed and whatever else changes
-    actions is taken for noise.
+    The cost is a second simulation of every step. Wrappers of the noise-free environment (``RescaleAction``) are part of
+    ``core``. Between it and ``env``, ``RescaleAction`` and ``ClipAction`` are applied; any other change of actions counts as
+    noise.
 
-    :param env: the world with its noise
-    :param core: the environment inside it whose step is free of noise; None: ``env.unwrapped``
-    :param peek: ``(core, action) -> (observation, reward)`` of the noise-free step, leaving ``core`` as it was; None:
-        :class:`PeekMujoco` for MuJoCo's environments, :func:`peek_copy` for all others. An environment that draws noise by
-        itself needs one that leaves it out
+    :param env: the environment with noise
+    :param core: the environment inside it with noise-free steps; None: ``env.unwrapped``
+    :param peek: ``(core, action) -> (observation, reward)`` of the noise-free step, without changing ``core``; None:
+        :class:`PeekMujoco` for MuJoCo's environments, :func:`peek_copy` for all others. An environment that draws noise itself
+        needs a function that leaves it out
     """
 
     def __init__(self, env: gym.Env, core: gym.Env | None = None, peek: Peek | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Exact dynamic programming on small worlds, by way of the post-decision state.
+"""Exact dynamic programming for small environments, with the post-decision state.
 
 With s^x = f(s, a), known rewards r^x(s, a), and from each post-decision state the chance P(s' | s^x) and the mean reward r^w,
 
@@ -36,16 +36,16 @@ class Values(NamedTuple):
 
 @dataclass(frozen=True)
 class TabularModel:
-    """A decision process in numbers. Arrays are copied and cannot be written to.
+    """A Markov decision process as arrays. They are copied and read-only.
 
     :param post: f, the number of the post-decision state, ``(n_states, n_actions)``, integers
     :param decision_reward: r^x, ``(n_states, n_actions)``
-    :param transition: P(s' | s^x), ``(n_post, n_states)``; what a row lacks to 1 is the chance that the episode ends
+    :param transition: P(s' | s^x), ``(n_post, n_states)``; the rest of a row to 1 is the probability that the episode ends
     :param chance_reward: the mean of r^w, ``(n_post,)``
-    :param start: chance of each state to be the first, ``(n_states,)``
-    :raises ValueError: for shapes that do not fit, and for what is no probability
+    :param start: initial distribution, ``(n_states,)``
+    :raises ValueError: for shapes that do not fit, and for invalid probabilities
 
-    A state in which one decides between 0 and a bet of 1 that pays 2 with probability 0.6, once:
+    One decision between 0 and a bet of 1 that pays 2 with probability 0.6:
 
     >>> model = TabularModel(
     ...     post=[[0, 1]], decision_reward=[[0, -1]], transition=[[0], [0]], chance_reward=[0, 1.2], start=[1]
@@ -96,17 +96,17 @@ class TabularModel:
 
     @property
     def n_states(self) -> int:
-        """States in which one decides, those after the end included if ``post`` has a row for them."""
+        """Number of states with a decision, including those after the end if ``post`` has rows for them."""
         return int(self.post.shape[0])
 
     @property
     def n_actions(self) -> int:
-        """Actions, the same number in each state."""
+        """Number of actions, the same in each state."""
         return int(self.post.shape[1])
 
     @property
     def n_post(self) -> int:
-        """Post-decision states."""
+        """Number of post-decision states."""
         return int(self.chance_reward.shape[0])
 
     def q(self, v_post: Array) -> Array:
@@ -121,8 +121,8 @@ class TabularModel:
         """V and V^x of a policy, by one linear system in V^x.
 
         :param policy: pi(a|s), ``(n_states, n_actions)``
-        :param gamma: discount of one step, at least 0 and less than 1
-        :raises ValueError: if ``policy`` or ``gamma`` is none
+        :param gamma: discount factor, at least 0 and less than 1
+        :raises ValueError: for an invalid ``policy`` or ``gamma``
         """
         policy = self._checked(policy)
         _check_discount(gamma)
@@ -135,17 +135,17 @@ class TabularModel:
     def solve(self, gamma: float) -> Values:
         """The optimum, by policy iteration: V, V^x and a policy that reaches them.
 
-        Where actions are equally good, the policy takes the one with the lowest number.
+        Among equally good actions, the policy takes the first.
 
-        :param gamma: discount of one step, at least 0 and less than 1
-        :raises ValueError: if ``gamma`` is none
+        :param gamma: discount factor, at least 0 and less than 1
+        :raises ValueError: for an invalid ``gamma``
         """
         actions = np.zeros(self.n_states, dtype=np.int64)
         while True:
             values = self.evaluate(self.deterministic(actions), gamma)
             q = self.q(values.v_post)
             slack = 1e-10 * (1.0 + np.abs(q).max())
-            # Every round but the last improves by more than the slack, so that ties cannot make it go in circles.
+            # Every iteration but the last improves by more than the tolerance, so ties cannot cause cycles.
             if (q.max(axis=1) - values.v).max() <= slack:
                 ties = q >= q.max(axis=1, keepdims=True) - slack
                 return values._replace(policy=self.deterministic(ties.argmax(axis=1)))
@@ -155,8 +155,8 @@ class TabularModel:
         """The mean discounted return of a policy from ``start``.
 
         :param policy: pi(a|s), ``(n_states, n_actions)``
-        :param gamma: discount of one step; may be 1 if ``steps`` is given
-        :param steps: length at which episodes are cut off; None for never
+        :param gamma: discount factor; may be 1 if ``steps`` is given
+        :param steps: length at which episodes are truncated; None for never
         """
         if steps is None:
             return float(self.start @ self.evaluate(policy, gamma).v)
@@ -171,7 +171,7 @@ class TabularModel:
         return total
 
     def _leads(self, policy: Array) -> Array:
-        """Chance of each post-decision state under the policy, ``(n_states, n_post)``."""
+        """Probability of each post-decision state under the policy, ``(n_states, n_post)``."""
         leads = np.zeros((self.n_states, self.n_post))
         np.add.at(leads, (np.arange(self.n_states)[:, None], self.post), policy)
         return leads

@@ -1,7 +1,7 @@
 """The frozen lake and the admission queue in array form, for planning (:class:`rlspo.simulators.arrays.ArrayForm`).
 
-Chance is drawn in the order in which the environments draw it: from the same state and generator a form of one state and its
-environment do the same.
+Random numbers are drawn in the environments' order: from the same state and generator, a form with one state and its
+environment give the same results.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ QUEUE_ACTIONS = "0 to reject, 1 to accept"
 
 
 def cumulative(probabilities: Array) -> Array:
-    """Cumulative probabilities along the last axis, as ``Generator.choice`` has them."""
+    """Cumulative probabilities along the last axis, as in ``Generator.choice``."""
     sums = np.cumsum(probabilities, axis=-1)
     return sums / sums[..., -1:]
 
@@ -65,7 +65,7 @@ class LakeForm:
         env.unwrapped.put(int(states["cell"][0]))
 
     def generator(self, env: Any) -> np.random.Generator:
-        """What the ice draws from."""
+        """The generator of slips."""
         return env.unwrapped.np_random
 
     def step(
@@ -73,7 +73,7 @@ class LakeForm:
     ) -> tuple[dict[str, Array], Array, Array, Array, Array]:
         """New states, observations, rewards, terminated and truncated.
 
-        :raises ValueError: for what is no action, and without a generator
+        :raises ValueError: for an invalid action, and without a generator
         """
         cells = states["cell"]
         n = len(cells)
@@ -104,11 +104,11 @@ class QueueForm:
         return {"in_system": np.array([in_system]), "door": np.array([door])}
 
     def restore(self, env: Any, states: dict[str, Array]) -> None:
-        """Put the environment into a state; the sums so far, of which only pictures tell, begin at 0."""
+        """Put the environment into a state; the sums so far, which only pictures show, start at 0."""
         env.unwrapped.put(int(states["in_system"][0]), int(states["door"][0]))
 
     def generator(self, env: Any) -> np.random.Generator:
-        """What servers and arrivals draw from."""
+        """The generator of services and arrivals."""
         return env.unwrapped.np_random
 
     def step(
@@ -116,7 +116,7 @@ class QueueForm:
     ) -> tuple[dict[str, Array], Array, Array, Array, Array]:
         """New states, observations, rewards, terminated and truncated.
 
-        :raises ValueError: for what is no action, and without a generator
+        :raises ValueError: for an invalid action, and without a generator
         """
         in_system, door = states["in_system"], states["door"]
         n, generator = len(in_system), needed(generator)
@@ -130,7 +130,7 @@ class QueueForm:
 
 
 def needed(generator: np.random.Generator | None) -> np.random.Generator:
-    """The generator, if there is one.
+    """Check that there is a generator.
 
     :raises ValueError: if there is none
     """

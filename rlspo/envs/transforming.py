@@ -1,4 +1,4 @@
-"""Doing to post-decision observations what gymnasium's wrappers do to observations."""
+"""Apply gymnasium's observation and reward wrappers to post-decision observations and rewards."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gymnasium.wrappers import (
 from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, SPACE, LookingAhead, offered, post_decision_space
 
 Array = np.ndarray
-#: Take several steps as one, or another action than the one given: what their infos say belongs to another decision.
+#: Wrappers that take several steps as one, or other actions: their infos belong to another decision.
 _OTHER_DECISIONS = (AtariPreprocessing, MaxAndSkipObservation, RepeatAction, StickyAction)
 
 
@@ -30,9 +30,9 @@ class TransformPostDecision(LookingAhead):
     Wrappers between this one and the environment that offers the interface may be gymnasium's observation wrappers
     (``FlattenObservation``, ``RescaleObservation``, ...), ``NormalizeObservation``, ``FrameStackObservation`` (the
     post-decision observation becomes the newest frame), ``NormalizeReward``, and any that change neither. While one of them
-    updates running statistics, where an action would lead is not told ahead: the step itself would change how it looks.
+    updates running statistics, ``post_decision`` is not available: the step itself would change the normalisation.
 
-    :param env: wrapped
+    :param env: the wrapped environment
     :raises TypeError: for a wrapper that takes several steps or other actions, or changes rewards in another way
 
     >>> import gymnasium, rlspo
@@ -82,7 +82,7 @@ class TransformPostDecision(LookingAhead):
             )
 
     def _remember(self) -> None:
-        """Keep the frames that a step will push on."""
+        """Store the frames to which a step adds the newest."""
         self._frames = {id(w): list(w.obs_queue) for w in self._observers if isinstance(w, FrameStackObservation)}
 
     def _observed(self, observation: Any) -> Any:
@@ -103,7 +103,7 @@ class TransformPostDecision(LookingAhead):
         return reward
 
     def post_decision(self, action: Any) -> tuple[Any, float]:
-        """s^x and r^x if ``action`` were taken now, where the environment can tell."""
+        """s^x and r^x if ``action`` were taken now, if the environment has ``post_decision``."""
         self._remember()
         observation, reward = self.env.get_wrapper_attr("post_decision")(action)
         return self._observed(observation), self._scaled(reward)
@@ -122,7 +122,7 @@ class TransformPostDecision(LookingAhead):
 
 
 def check_wrappers(env: gym.Env) -> None:
-    """Refuse wrappers around what offers the interface that change the reward or the step, which infos do not follow.
+    """Check for wrappers around the interface that change rewards or steps, because infos do not change with them.
 
     :raises TypeError: for such a wrapper
     """
@@ -142,7 +142,7 @@ def check_wrappers(env: gym.Env) -> None:
 
 
 def _inside_out(env: gym.Env) -> tuple[gym.Env, list[gym.Wrapper]]:
-    """The environment that offers the interface, and the wrappers around it, innermost first."""
+    """The environment with the interface, and the wrappers around it, innermost first."""
     wrappers: list[gym.Wrapper] = []
     while isinstance(env, gym.Wrapper) and SPACE not in vars(env):
         wrappers.append(env)

@@ -1,4 +1,4 @@
-"""Environments that can be captured, branched, stepped side by side and put back: what a search plans in."""
+"""Simulators for planning: capture states of an environment, branch them, step many in parallel, restore them."""
 
 from rlspo.common.errors import NotSimulatableError
 from rlspo.simulators.arrays import ArrayForm

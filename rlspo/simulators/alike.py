@@ -1,4 +1,4 @@
-"""Whether two environments follow the same rules: their settings compared in depth."""
+"""Whether two environments follow the same rules: a deep comparison of their settings."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from rlspo.simulators.whole import Generator
 
 
 def difference(one: Any, other: Any) -> str:
-    """Where two objects differ first, such as ``"puzzle.levels[2]"``; empty where they hold the same.
+    """The first place where two objects differ, such as ``"puzzle.levels[2]"``; empty if they are equal.
 
-    Arrays, containers and attributes are compared in depth, functions by their code and what they close over. Generators of
-    random numbers count for nothing. What cannot be looked into differs, unless it says that it is equal.
+    Arrays, containers and attributes are compared recursively, functions by their code and closures. Random generators are
+    ignored. Objects that cannot be inspected differ, unless ``==`` says that they are equal.
     """
     found = _difference(one, other, {})
     return "" if found is None else found.lstrip(".") or "what they are"
@@ -29,7 +29,7 @@ def _difference(one: Any, other: Any, known: dict[tuple[int, int], Any]) -> str 
         return None
     if type(one) is not type(other):
         return ""
-    known[id(one), id(other)] = one, other  # kept, so that no other object comes to have their ids
+    known[id(one), id(other)] = one, other  # kept alive, so that no other object gets their ids
     if isinstance(one, Generator):
         return None
     mine, others = _parts(one), _parts(other)
@@ -45,7 +45,7 @@ def _difference(one: Any, other: Any, known: dict[tuple[int, int], Any]) -> str 
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Of values of one type that have no parts."""
+    """Whether two values of one type without parts are equal."""
     if isinstance(one, torch.Tensor):
         return one.device == other.device and torch.equal(one, other)
     if isinstance(one, np.ndarray):
@@ -54,7 +54,7 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _parts(value: Any) -> dict[str, Any] | None:
-    """What an object consists of; None for one that is compared as a whole."""
+    """The parts of an object; None for one that is compared as a whole."""
     if isinstance(value, torch.Tensor | spaces.Space | type) or (isinstance(value, np.ndarray) and value.dtype != object):
         return None
     if isinstance(value, Mapping):

@@ -1,10 +1,10 @@
-"""Environments that step any number of states as arrays by themselves.
+"""Environments that can step any number of states as arrays.
 
-Such an environment has a method ``array_form()``, which gives its rules as an :class:`ArrayForm`: states are dictionaries of
-arrays with one row for each, and a step is a function of them. Rules in torch run on any device, and searches with them.
+Such an environment has a method ``array_form()``, which returns its rules as an :class:`ArrayForm`. States are dictionaries of
+arrays with one row per state, and a step is a function of them. Rules in torch, and searches with them, run on any device.
 
-Two environments share a simulator only if their forms are alike: if what is in their attributes is the same or, of a form with
-an attribute ``settings``, what that holds. A form that keeps more than its rules, such as the environment, should have it.
+Two environments share a simulator only if their forms have equal attributes or, for forms with an attribute ``settings``,
+equal settings. A form that stores more than its rules, such as the environment, should have ``settings``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rlspo.simulators.base import Array, Core, Outcome, joined, where
 class ArrayForm(Protocol):
     """The rules of an environment, for many states at once."""
 
-    #: Where the arrays live; None for NumPy.
+    #: Device of the arrays; None for NumPy.
     device: torch.device | None
     #: Whether a step draws random numbers.
     stochastic: bool
@@ -36,26 +36,26 @@ class ArrayForm(Protocol):
         """Put an environment into the state(s)."""
 
     def generator(self, env: Any) -> np.random.Generator | None:
-        """What the environment draws from; None where it draws nothing."""
+        """The environment's random generator; None if it draws nothing."""
 
     def step(
         self, states: dict[str, Array], actions: Array, generator: np.random.Generator | None
     ) -> tuple[dict[str, Array], Any, Array, Array, Array]:
-        """New states, observations, rewards, terminated and truncated; nothing of what was given is written to."""
+        """New states, observations, rewards, terminated and truncated; the arguments are not written to."""
 
 
 def _rules(form: ArrayForm) -> Any:
-    """What the steps of a form depend on besides states."""
+    """What the steps of a form depend on, besides the states."""
     return getattr(form, "settings", None) or {"form": type(form), **vars(form)}
 
 
 class ArrayStates:
     """States of an :class:`ArrayCore`.
 
-    :param arrays: one row for each
-    :param generator: that their steps draw from
-    :param own: of states of several environments that were not stepped yet: the generator of each one's environment
-    :param follows: whether ``generator`` is as the environment's would be
+    :param arrays: one row per state
+    :param generator: used by their steps
+    :param own: for states of several environments that were not stepped yet: the generator of each environment
+    :param follows: whether ``generator`` is in the same state as the environment's would be
     """
 
     def __init__(
@@ -69,13 +69,13 @@ class ArrayStates:
 
 
 class ArrayCore(Core):
-    """Steps an :class:`ArrayForm`.
+    """Steps the states of an :class:`ArrayForm`.
 
     All states of a batch draw from one generator, row after row. So states of several stochastic environments that are stepped
-    together do not foretell them, and putting such a one back leaves the environment's generator as it is.
+    together do not predict their random numbers, and restoring one of them does not change the environment's generator.
 
     :param form: the rules
-    :param env: whose they are; others are captured only if theirs are the same
+    :param env: the environment of the form; others are captured only if their rules are the same
     """
 
     def __init__(self, form: ArrayForm, env: Any = None) -> None:
@@ -84,9 +84,9 @@ class ArrayCore(Core):
         self._alike: weakref.WeakSet[Any] = weakref.WeakSet([] if env is None else [env])
 
     def unlike(self, env: Any) -> str:
-        """In what the rules of an innermost environment differ from these; empty for nothing.
+        """Where the rules of an innermost environment differ from these; empty if they are the same.
 
-        Of an environment without ``array_form()`` the form itself must tell, when it is captured.
+        For an environment without ``array_form()`` the form itself must check this in ``capture``.
         """
         if env in self._alike:
             return ""

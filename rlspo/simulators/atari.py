@@ -1,4 +1,4 @@
-"""Atari games: one spare emulator plays all branches, so that the real game is never touched."""
+"""Atari games: a separate emulator plays all branches, so that the real game is never changed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rlspo.simulators.base import Array, Core, Outcome
 from rlspo.simulators.rows import detached, stacked
 from rlspo.simulators.whole import FROZEN, SCALERS, check_layers_of, check_reset, emptied, kept, layers_of, refresh
 
-#: Wrappers that draw nothing in a step; of others it is not known.
+#: Wrappers that draw no random numbers in a step; any other wrapper may.
 DETERMINISTIC = (
     wrappers.AtariPreprocessing,
     wrappers.FrameStackObservation,
@@ -41,26 +41,26 @@ DETERMINISTIC = (
     atari_wrappers.WarpFrame,
     Monitor,
 )
-#: Attributes of wrappers that stay as they are.
+#: Attributes of wrappers that never change.
 CONSTANT = {"_action_space", "_observation_space", "_metadata", "_cached_spec", "_saved_kwargs", "observation_space"}
 
-#: How often an action is played so that the emulator takes it in spite of sticky ones: surely enough for branches (98 % where
-#: a quarter is sticky), and where chance is foretold.
+#: How often an action is repeated so that the emulator accepts it despite sticky actions: for branches (98 % where the
+#: probability of sticking is a quarter), and for states with the emulator's own generator.
 REPEATS = {False: 3, True: 12}
 UNSEEN = "the action that an emulator with sticky actions would repeat is no part of the state that it gives"
 
 
 @dataclass
 class Game:
-    """One state: the emulator's, and what lies around it.
+    """One state: that of the emulator, of its environment and of the wrappers.
 
     :param machine: the emulator's state
-    :param generator: that the environment and its wrappers draw from; None where a step draws nothing
-    :param memory: of each wrapper, from the outermost to the innermost
-    :param chance: whether ``machine`` holds the state of the emulator's own generator, too
-    :param last: the action that the emulator was told last in this branch, None before the first step
-    :param seen: the last observation, None before the first step. It cannot be asked for: after a state was put back the
-        emulator shows the screen from before until it plays on
+    :param generator: of the environment and its wrappers; None where a step draws nothing
+    :param memory: attributes of each wrapper, from the outermost to the innermost
+    :param chance: whether ``machine`` includes the state of the emulator's own generator
+    :param last: the last action of this branch, None before the first step
+    :param seen: the last observation, None before the first step. It cannot be read from the emulator: after a state is
+        restored, the emulator shows the old screen until its next frame
     """
 
     machine: Any
@@ -77,7 +77,7 @@ def _made_with(base: Any) -> tuple[type, tuple[Any, ...], dict[str, Any]]:
 
 
 class Told:
-    """An emulator's interface that knows the action it was told last, and the state that it reached with it.
+    """An emulator's interface that records its last action and the state that this led to.
 
     :param ale: the interface
     """
@@ -99,20 +99,20 @@ class Told:
 class AtariCore(Core):
     """Games of ``ale_py``, with all their wrappers.
 
-    A captured state holds the emulator's random generator, so that stepping it foretells the real game's chance (sticky
-    actions), and putting it back lets the real game go on exactly. :meth:`reseed` leaves the generator out: chance then comes
-    from the emulator that plays the branches and goes on from state to state, so that nothing foresees, and the same states
-    stepped twice meet different chance. Branches are played one after the other, because ``ale_py`` holds Python's interpreter
-    lock while it plays and threads would gain nothing.
+    A captured state includes the emulator's random generator: stepping it reproduces the random numbers of the real game
+    (sticky actions), and restoring it lets the real game continue exactly. :meth:`reseed` drops the generator. Random numbers
+    then come from the emulator that plays the branches and continue from state to state. So branches do not predict the real
+    game, and stepping the same states twice gives different results. Branches are played one after the other: ``ale_py`` holds
+    Python's interpreter lock while it plays, so threads would gain nothing.
 
-    Of a game with sticky actions one thing cannot be captured: the action that the emulator repeats is no part of its state,
-    and it does not tell. Inside a branch the last one is played into the emulator before it goes on, but the first frame after
-    a capture or a :meth:`restore` repeats, if chance wants that, the action before rather than the one that was captured.
+    One thing cannot be captured with sticky actions: the action that the emulator would repeat is not part of its state and
+    cannot be read. Inside a branch the last action is played to the emulator before it continues. But the first frame after a
+    capture or a :meth:`restore` may repeat the emulator's previous action instead of the captured one.
 
-    A game that was put back shows the picture from before (``render()``) until its next step.
+    After a restore, ``render()`` shows the old picture until the next step.
 
     :param env: outermost
-    :raises NotSimulatableError: for wrappers that do not step without the environment itself
+    :raises NotSimulatableError: for wrappers that cannot step without the environment itself
     """
 
     takes_wrappers = True
@@ -136,7 +136,7 @@ class AtariCore(Core):
         self.unseen = UNSEEN if self._sticky else ""
         self._seeded = False
         self._blind = self._emulator()
-        # Another one foretells, so that what is left of the real game's chance in it never reaches a branch.
+        # Exact replays use another emulator, so that the real game's random state never reaches a branch.
         self._telling = self._emulator() if self._sticky else self._blind
 
     def _emulator(self) -> Any:
@@ -181,10 +181,10 @@ class AtariCore(Core):
         return Game(game.machine, copy.deepcopy(game.generator), memory, game.chance, game.last, game.seen)
 
     def reseed(self, states: list[Game], seed: int) -> list[Game]:
-        """The states without the emulator's generator.
+        """The states without the emulator's random generator.
 
-        The generator of the branches takes ``seed`` the first time and goes on from there later, because seeding an emulator
-        means loading the game again (70 ms).
+        The generator of the branches is seeded with ``seed`` the first time only and continues later, because seeding an
+        emulator means loading the game again (70 ms).
         """
         sequence = np.random.SeedSequence(seed)
         new = self.select(states, np.arange(len(states)))
@@ -214,7 +214,7 @@ class AtariCore(Core):
             return game, 0.0, False, False
         emulator = self._telling if game.chance else self._blind
         emulator.restore_state(game.machine)
-        # Where the emulator only goes on, what it would repeat is right already.
+        # Where the emulator simply continues, it would repeat the right action already.
         elsewhere = emulator.ale.reached is not game.machine
         if self._sticky and elsewhere and game.last is not None and (game.chance or game.last != emulator.ale.last):
             for _ in range(REPEATS[game.chance]):
@@ -236,7 +236,7 @@ class AtariCore(Core):
 
 def _check_apart(layers: list[Any]) -> None:
     """
-    :raises NotSimulatableError: for a wrapper whose attributes lead to the real game
+    :raises NotSimulatableError: for a wrapper whose attributes refer to the real game
     """
     real = {id(layer) for layer in layers} | {id(layers[-1].ale)}
     for layer in layers[:-1]:
@@ -259,7 +259,7 @@ def _put(layer: Any, memory: dict[str, Any]) -> None:
 
 
 def _memory(layer: Any) -> dict[str, Any]:
-    """What may change in a step."""
+    """The attributes that may change in a step."""
     fixed = CONSTANT | kept(layer)
     return {name: value for name, value in vars(layer).items() if name not in fixed}
 
@@ -269,7 +269,7 @@ def _copied(memory: dict[str, Any]) -> dict[str, Any]:
 
 
 def _copy(value: Any) -> Any:
-    """As :func:`copy.deepcopy`, faster for what wrappers of images hold."""
+    """As :func:`copy.deepcopy`, faster for the contents of image wrappers."""
     if isinstance(value, np.ndarray) and value.dtype != object:
         return value.copy()
     if type(value) is list:

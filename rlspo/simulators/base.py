@@ -1,7 +1,7 @@
-"""What a simulator is: environments whose states can be captured, branched, stepped side by side and put back.
+"""The simulator: capture states of an environment, branch them, step many in parallel, and restore them.
 
-A :class:`Simulator` is a :class:`Core`, which knows one kind of environment from the inside, and the layers of wrappers around
-it, each of which may remember something. Everything is batched over states.
+A :class:`Simulator` consists of a :class:`Core` for the innermost environment and a :class:`Layer` for each wrapper, which may
+have a memory. Everything is batched over states.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 from rlspo.common.trees import tree_map
 
-#: A NumPy array or, where the environment lives on a device, a torch tensor.
+#: A NumPy array or, for an environment on a device, a torch tensor.
 Array = Any
 
 
@@ -31,14 +31,14 @@ def where(mask: Array, yes: Array, no: Array) -> Array:
 
 
 def joined(parts: Sequence[Any]) -> Any:
-    """Arrays, or dictionaries of arrays, one after the other."""
+    """Arrays, or dictionaries of arrays, concatenated."""
     if isinstance(parts[0], dict):
         return {key: joined([part[key] for part in parts]) for key in parts[0]}
     return torch.cat([*parts]) if isinstance(parts[0], torch.Tensor) else np.concatenate(parts)
 
 
 class Outcome(NamedTuple):
-    """What a step of many states gave.
+    """The result of a step of many states.
 
     :param states: the new ones
     :param observations: ``(n, *obs_shape)``, or a dictionary of such arrays
@@ -55,34 +55,35 @@ class Outcome(NamedTuple):
 
 
 class Core(ABC):
-    """One kind of environment from the inside. All methods take and give ``n`` states at a time, in a form of its own."""
+    """The states and steps of one kind of environment. All methods take and return ``n`` states at a time, in the core's own
+    form."""
 
-    #: Where arrays live: None for NumPy on the CPU.
+    #: Device of the arrays: None for NumPy on the CPU.
     device: torch.device | None = None
     #: Whether a step can draw random numbers.
     stochastic: bool = False
-    #: Whether the core steps the whole environment, wrappers included, so that none is to be followed around it.
+    #: Whether the core steps the whole environment including its wrappers, so that these need no layers.
     takes_wrappers: bool = False
-    #: What of an environment's state cannot be captured, in words; empty where a captured state is all there is.
+    #: Which part of an environment's state cannot be captured, in words; empty where captured states are complete.
     unseen: str = ""
 
     @abstractmethod
     def capture(self, env: Any) -> Any:
-        """The state of ``env``, its random generator included, as states of one. ``env`` stays as it is.
+        """The state of ``env`` with its random generator, as a batch of one. ``env`` is not changed.
 
         :param env: the innermost environment, or the outermost where :attr:`takes_wrappers`
         """
 
     @abstractmethod
     def restore(self, env: Any, states: Any) -> None:
-        """Put ``env`` into a state, its random generator included.
+        """Put ``env`` into a state, including its random generator.
 
-        :param states: of one
+        :param states: a batch of one
         """
 
     @abstractmethod
     def size(self, states: Any) -> int:
-        """How many states these are."""
+        """The number of states."""
 
     @abstractmethod
     def join(self, parts: Sequence[Any]) -> Any:
@@ -94,25 +95,25 @@ class Core(ABC):
 
     @abstractmethod
     def reseed(self, states: Any, seed: int) -> Any:
-        """The states with randomness of their own, each another, independent of the environment's."""
+        """The states with a random stream each, independent of the environment's."""
 
     @abstractmethod
     def step(self, states: Any, actions: Array, live: Array) -> Outcome:
-        """One step without reset; ``states`` are used up by it.
+        """One step without reset. ``states`` must not be used afterwards.
 
         :param actions: ``(n, *action_shape)``, as the environment takes them
-        :param live: which states to step, ``(n,)``; the others stay as they are and their results count for nothing
+        :param live: which states to step, ``(n,)``; the others do not change and their results are ignored
         """
 
     def array(self, values: Any) -> Array:
-        """``values`` in the kind of array that this core steps."""
+        """``values`` as the kind of array that this core takes."""
         return np.asarray(values) if self.device is None else torch.as_tensor(values, device=self.device)
 
 
 class Layer:
-    """A wrapper around the core, for many states at once. This one remembers and changes nothing.
+    """A wrapper around the core, for many states at once. The base class has no memory and changes nothing.
 
-    :param wrapper: of the environment that the simulator is made for; a layer reads its settings, never its memory
+    :param wrapper: of the environment that the simulator is made for; only its settings are read
     """
 
     #: Whether the wrapper draws random numbers in a step.
@@ -122,31 +123,32 @@ class Layer:
         self.wrapper = wrapper
 
     def capture(self, wrapper: Any) -> dict[str, np.ndarray]:
-        """What ``wrapper`` remembers, each array ``(n, ...)``: one row for a gymnasium wrapper, all for one of a VecEnv."""
+        """The memory of ``wrapper``, arrays ``(n, ...)``: one row for a gymnasium wrapper, all rows for a ``VecEnv``
+        wrapper."""
         return {}
 
     def restore(self, wrapper: Any, memory: dict[str, np.ndarray]) -> None:
-        """Let ``wrapper`` remember what :meth:`capture` gave."""
+        """Set the memory of ``wrapper`` to what :meth:`capture` returned."""
 
     def before(self, memory: dict[str, Array], actions: Array) -> tuple[dict[str, Array], Array]:
-        """The memory after actions for the wrapper, ``(n, ...)``, were turned into actions for what it wraps, and these."""
+        """Turn the wrapper's actions, ``(n, ...)``, into those of the wrapped environment: the new memory and the actions."""
         return memory, actions
 
     def reach(self, memory: dict[str, Array], states: Any, live: Array) -> Any:
-        """The core's states just before it steps them, for a wrapper that reaches into the innermost environment.
+        """The core's states just before its step, for a wrapper that changes the innermost environment.
 
         :param memory: after :meth:`before`
-        :param states: in the core's form; they may be written to, and :meth:`after` meets what became of them
-        :param live: which of them are stepped, ``(n,)``; the others are to stay as they are
+        :param states: in the core's form; they may be written to, and :meth:`after` gets their successors
+        :param live: which of them are stepped, ``(n,)``; the others must not change
         """
         return states
 
     def reseed(self, memory: dict[str, Array], seed: int) -> dict[str, Array]:
-        """The memory with randomness of its own in each row, independent of the environment's."""
+        """The memory with a random stream for each row, independent of the environment's."""
         return memory
 
     def after(self, memory: dict[str, Array], outcome: Outcome) -> tuple[dict[str, Array], Outcome]:
-        """The memory after a step, and the step's outcome as the wrapper shows it (its states are the core's)."""
+        """The memory after a step, and the outcome that the wrapper returns (its states are the core's)."""
         return memory, outcome
 
 
@@ -156,7 +158,7 @@ class States:
 
     :param core: in the core's own form
     :param memory: of each layer, from the innermost to the outermost; arrays ``(n, ...)``
-    :param ended: whose episodes are over, ``(n,)``; they are not stepped any more
+    :param ended: whether the episode is over, ``(n,)``; such states are not stepped any more
     :param observations: after the last step, or None
     """
 
@@ -171,7 +173,7 @@ class States:
 
     def check(self) -> None:
         """
-        :raises ValueError: where a step used these states up
+        :raises ValueError: if these states were stepped already
         """
         if self.spent:
             raise ValueError(
@@ -184,7 +186,7 @@ class Simulator:
 
     :param core: for the innermost environment
     :param layers: the wrappers around it, from the innermost to the outermost
-    :param peel: from an environment to its innermost ones, one for each root, and the wrappers of each
+    :param peel: splits an environment into its innermost environments, one per root, and their wrappers
     """
 
     def __init__(self, core: Core, layers: Sequence[Layer], peel: Any) -> None:
@@ -192,7 +194,7 @@ class Simulator:
 
     @property
     def device(self) -> torch.device | None:
-        """Where arrays live: None for NumPy on the CPU."""
+        """Device of the arrays: None for NumPy on the CPU."""
         return self.core.device
 
     @property
@@ -201,9 +203,9 @@ class Simulator:
         return self.core.stochastic or any(layer.stochastic for layer in self.layers)
 
     def capture(self, env: Any) -> States:
-        """The state of ``env``: of one for a gymnasium environment, of ``num_envs`` for a vectorised one.
+        """The state of ``env``: one for a gymnasium environment, ``num_envs`` for a vectorised one.
 
-        :param env: that the simulator was made for, or another made in the same way; it stays as it is
+        :param env: the environment that the simulator was made for, or one made in the same way; it is not changed
         """
         peeled = self._peel(env)
         core = self.core.join([self.core.capture(inner) for inner in peeled.inner])
@@ -234,7 +236,7 @@ class Simulator:
         """``n`` copies of each state: state ``i`` becomes rows ``i * n`` to ``i * n + n - 1``."""
         if self.device is None:
             return self.select(states, np.repeat(np.arange(len(states)), n))
-        # Made on the device: a copy from the CPU would wait for what runs there.
+        # Made on the device: a copy from the CPU would wait for running kernels.
         return self.select(states, torch.arange(len(states), device=self.device).repeat_interleave(n))
 
     def select(self, states: States, index: Array) -> States:
@@ -256,15 +258,15 @@ class Simulator:
         return States(core, cast(Any, memory), ended, seen)
 
     def reseed(self, states: States, seed: int) -> States:
-        """The states with randomness of their own, so that nothing which follows tells what the environment will draw."""
+        """The states with their own random streams, so that their steps do not predict what the environment will draw."""
         states.check()
         memory = [layer.reseed(one, seed) for layer, one in zip(self.layers, states.memory, strict=True)]
         return States(self.core.reseed(states.core, seed), memory, states.ended, states.observations)
 
     def step(self, states: States, actions: Array) -> Outcome:
-        """One step of all states whose episodes are not over, without reset. ``states`` are used up.
+        """One step of all states whose episodes are not over, without reset. ``states`` must not be used afterwards.
 
-        Of the others the reward is 0, the observation the last one, and ``terminated`` and ``truncated`` are False.
+        For the others the reward is 0, the observation is the last one, and ``terminated`` and ``truncated`` are False.
 
         :param actions: ``(n, *action_shape)``, as the outermost wrapper takes them
         """
@@ -287,7 +289,7 @@ class Simulator:
             observations = where(live, observations, states.observations)
         terminated, truncated = terminated & live, truncated & live
         new = States(core, memories, states.ended | terminated | truncated, observations)
-        # No product: what a core gives for states that it did not step may be NaN.
+        # Not a product: a core's results for states that it did not step may be NaN.
         return Outcome(new, observations, where(live, rewards, rewards[:0].sum()), terminated, truncated)
 
 

@@ -1,4 +1,4 @@
-"""Whether an environment is simulated as it is: the check for environments and wrappers of one's own."""
+"""Check that simulated steps equal the environment's: for your own environments and wrappers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from rlspo.simulators.rows import numpy_of
 
 #: Steps between two captures.
 STRETCH = 8
-#: Branches that are stepped with other actions, for each root.
+#: Branches with random actions, for each root.
 WILD = 3
-#: What one step may differ by, relatively: float32 arithmetic on another device.
+#: Relative tolerance of one step: float32 arithmetic on another device.
 ONE_STEP = 1e-6
 
 
 class Trace:
-    """What happened along a stretch of steps: observations, rewards, terminated, only truncated of each; and who lived."""
+    """Results of a sequence of steps: observations, rewards, terminated, truncated alone; and which rows were not over."""
 
     def __init__(self) -> None:
         self.steps: list[tuple[Any, ...]] = []
@@ -34,24 +34,24 @@ class Trace:
 
 
 def check_simulator(env: Any, steps: int = 50, seed: int = 0, tolerance: float = 1e-5) -> list[str]:
-    """Check that an environment is simulated as it is; it is reset and stepped with random actions on the way.
+    """Check that simulated steps equal the environment's. The environment is reset and stepped with random actions.
 
-    - Replay: from a captured state the same actions give the same observations, rewards and ends as the environment gives.
-    - Branches are independent: steps of some change nothing in others, also of the same state.
-    - The environment is left as it was by all this, and goes on as it would have.
-    - :meth:`~rlspo.simulators.Simulator.restore` puts it back, so that it takes the same way again.
-    - After :meth:`~rlspo.simulators.Simulator.reseed` branches of a stochastic environment do not follow what the environment
-      itself will draw.
+    - Replay: from a captured state, the same actions give the environment's observations, rewards and ends.
+    - Branches are independent: steps of one do not change others, even of the same state.
+    - The environment is not changed by all this and continues as it would have.
+    - :meth:`~rlspo.simulators.Simulator.restore` restores it, so that the same steps follow again.
+    - After :meth:`~rlspo.simulators.Simulator.reseed`, branches of a stochastic environment do not use the random numbers that
+      the environment itself will draw.
 
-    Running statistics of ``VecNormalize`` and gymnasium's normalising wrappers stand still for the time of the check.
+    Running statistics of ``VecNormalize`` and gymnasium's normalising wrappers are frozen during the check.
 
-    :param env: that :func:`~rlspo.simulators.simulator_for` takes
+    :param env: an environment that :func:`~rlspo.simulators.simulator_for` accepts
     :param steps: of the environment to compare
     :param seed: of the reset and the actions
     :param tolerance: relative, for steps after the first from a captured state; the first must agree to 1e-6
-    :return: what could not be checked, in words; empty where everything was
-    :raises NotSimulatableError: where there is no simulator for it
-    :raises ValueError: telling what differs, where and by how much
+    :return: what could not be checked, in words; empty if everything was checked
+    :raises NotSimulatableError: if there is no simulator for it
+    :raises ValueError: naming what differs, where and by how much
 
     >>> check_simulator(gym.make("MountainCar-v0"), steps=20)
     ['Chance: random numbers may be drawn, but no step of this check showed any.']
@@ -88,7 +88,7 @@ def check_simulator(env: Any, steps: int = 50, seed: int = 0, tolerance: float =
 def _stretch(
     simulator: Simulator, real: _Real, plan: list[np.ndarray], start: int, tolerance: float, replays: bool
 ) -> np.ndarray | None:
-    """Compare along ``plan``; which reseeded branches did as the environment, None where all branches did the same."""
+    """Compare along ``plan``. Returns which reseeded branches equal the environment, None where all branches are equal."""
     captured = simulator.capture(real.env)
     first, held = (simulator.select(captured, np.arange(real.n)) for _ in range(2))
     ended = numpy_of(captured.ended)
@@ -122,7 +122,7 @@ def _branch(simulator: Simulator, states: States, plan: list[np.ndarray]) -> Tra
 
 
 def _followers(expected: Trace, trace: Trace) -> np.ndarray | None:
-    """Which of the first environment's branches went as it did, ``(WILD,)``; None where all went the same way."""
+    """Which branches of the first environment equal it, ``(WILD,)``; None where all are equal."""
     same = np.ones((WILD, WILD + 1), bool)
     for (seen, rewards, *_), (branch, own, *_), lived in zip(expected.steps, trace.steps, expected.lived, strict=True):
         if not lived[0]:
@@ -140,7 +140,7 @@ def _in_order(tree: Any, like: Any) -> list[Any]:
 
 def _compare(expected: Trace, found: Trace, start: int, tolerance: float, what: str) -> None:
     """
-    :raises ValueError: at the first difference in a row that lives
+    :raises ValueError: at the first difference in a row whose episode is not over
     """
     if tolerance == np.inf:
         return
@@ -154,7 +154,7 @@ def _compare(expected: Trace, found: Trace, start: int, tolerance: float, what: 
                         raise ValueError(
                             f"The {f'{name} {key}'.rstrip()} of environment {row} at step {start + depth + 1}, {depth + 1} "
                             f"step(s) after the capture, {what}: {_shown(values[row], others[row])} (allowed: {allowed:g} "
-                            "relative). Something that it remembers is no part of the captured state, or is shared between "
+                            "relative). Something that it remembers is not part of the captured state, or is shared between "
                             "copies."
                         )
 
@@ -173,7 +173,7 @@ def _shown(value: np.ndarray, other: np.ndarray) -> str:
 
 
 class _Real:
-    """The environment itself, in one way for all kinds: rows of one or of ``num_envs``."""
+    """The environment itself, with one interface for all kinds: one row, or ``num_envs`` rows."""
 
     def __init__(self, env: Any, seed: int) -> None:
         self.env, self.single = env, isinstance(env, gym.Env)
@@ -195,12 +195,12 @@ class _Real:
             self.env.reset()
 
     def renew(self) -> None:
-        """Begin another episode where one is over and the environment does not do so by itself."""
+        """Reset where an episode is over and the environment does not reset by itself."""
         if self._over.any() and (self.single or isinstance(self.env, VectorEnv)):
             self.env.reset()
 
     def run(self, plan: list[np.ndarray], ended: np.ndarray) -> Trace:
-        """Take actions until all episodes have ended, or one has where the environment may reset in some way of its own."""
+        """Take actions until all episodes have ended, or until one has if the environment resets by itself."""
         trace, over = Trace(), ended.copy()
         stops = np.any if isinstance(self.env, VectorEnv) else np.all
         for actions in plan:
@@ -237,7 +237,7 @@ def _row(tree: Any, row: int) -> Any:
 
 
 def _with_last(observations: Any, over: np.ndarray, last: Any) -> Any:
-    """Observations with the last of an episode, rather than the first of the next, where ``over``."""
+    """Observations with the last one of the episode instead of the first one of the next, where ``over``."""
     observations = tree_map(np.array, observations)
     for row in np.flatnonzero(over):
         tree_map(lambda leaf, end, row=row: leaf.__setitem__(row, end), observations, last[row])
@@ -246,7 +246,7 @@ def _with_last(observations: Any, over: np.ndarray, last: Any) -> Any:
 
 @contextmanager
 def _still(env: Any) -> Iterator[None]:
-    """Let running statistics stand still, in a vectorised environment's wrappers and in each environment's."""
+    """Freeze running statistics, in a vectorised environment's wrappers and in each environment's."""
     flags = [
         (layer, name) for layer in _everything(env) for name in ("training", "_update_running_mean") if name in vars(layer)
     ]

@@ -1,4 +1,4 @@
-"""Which simulator an environment gets."""
+"""Choosing the simulator for an environment."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from rlspo.simulators.vectors import GymnasiumVecEnvLayer, VecEnvLayer, VectorEn
 
 @dataclass
 class Peeled:
-    """An environment taken apart.
+    """An environment split into core and wrappers.
 
-    :param inner: what the core captures: one environment for each root, or a single one with all of them
-    :param wrappers: of each layer, from the innermost to the outermost: one for each root, or a single one around all
-    :param ended: whose episodes are over, ``(n,)``
+    :param inner: what the core captures: one environment per root, or a single one with all roots
+    :param wrappers: of each layer, from the innermost to the outermost: one per root, or a single one around all roots
+    :param ended: whether the episode is over, ``(n,)``
     """
 
     inner: list[Any]
@@ -44,7 +44,7 @@ class Peeled:
 
 @dataclass
 class Roots:
-    """The environments inside a vectorised one, or the one there is.
+    """The environments inside a vectorised one, or a single environment.
 
     :param envs: gymnasium's environments with their wrappers, or a single vectorised one with an array form
     :param around: the vectorised environment and the wrappers around it, from the innermost to the outermost
@@ -56,15 +56,15 @@ class Roots:
 
 
 def simulator_for(env: Any, device: torch.device | str | None = None) -> Simulator:
-    """A simulator for ``env``, with which its states can be captured, branched, stepped side by side and put back.
+    """A simulator for ``env``: its states can be captured, branched, stepped in parallel and restored.
 
-    An environment's own ``array_form()`` comes first, then MuJoCo, then Atari games, then deep copies.
+    Tried in this order: the environment's own ``array_form()``, MuJoCo, Atari games, deep copies.
 
-    :param env: of gymnasium, with any of the wrappers known here; or vectorised: SB3's ``DummyVecEnv`` with wrappers around
-        it, gymnasium's ``SyncVectorEnv``, a ``VectorEnv`` that has ``array_form()``, or rlspo's ``GymnasiumVecEnv`` around
-        these two. It is not reset and not changed
-    :param device: where array forms in torch are to live; None: where the environment has them. Others live on the CPU
-    :raises NotSimulatableError: naming what cannot be simulated, why, and what to do
+    :param env: a gymnasium environment, with any of the wrappers known here; or vectorised: SB3's ``DummyVecEnv`` with
+        wrappers around it, gymnasium's ``SyncVectorEnv``, a ``VectorEnv`` that has ``array_form()``, or rlspo's
+        ``GymnasiumVecEnv`` around these two. It is neither reset nor changed
+    :param device: device of array forms in torch; None: the environment's. Other simulators run on the CPU
+    :raises NotSimulatableError: naming what cannot be simulated, the reason and the remedy
 
     >>> import gymnasium
     >>> env = gymnasium.make("CartPole-v1")
@@ -88,7 +88,7 @@ def simulator_for(env: Any, device: torch.device | str | None = None) -> Simulat
 
 
 class Peel:
-    """Takes an environment apart, in the same way each time.
+    """Splits an environment into core and wrappers, in the same way each time.
 
     :param whole: whether the core captures wrapped environments
     """
@@ -106,7 +106,7 @@ class Peel:
 
     def __call__(self, env: Any) -> Peeled:
         """
-        :raises ValueError: for an environment that is made or wrapped in another way than the simulator's
+        :raises ValueError: for an environment that is made or wrapped differently than the simulator's
         """
         kinds = self.kinds_of(env)
         if kinds != self.kinds:
@@ -166,7 +166,7 @@ def _roots(env: Any) -> Roots:
 
 
 def _vector_envs(env: VectorEnv) -> list[Any]:
-    """What steps inside gymnasium's vectorised environment."""
+    """The environments inside gymnasium's vectorised environment."""
     if type(env) is SyncVectorEnv:
         return [*env.envs]
     if callable(getattr(env, "array_form", None)):
@@ -229,7 +229,7 @@ def _layer_around(env: Any) -> Layer:
 
 
 def _settings(env: Any) -> dict[str, Any]:
-    """What an environment was made with, as far as it says; pictures are no matter of it."""
+    """The arguments of an environment, as far as it records them, without those of rendering."""
     base = env.unwrapped
     spec, given = base.spec, getattr(base, "_ezpickle_kwargs", {})
     named = [
@@ -240,12 +240,12 @@ def _settings(env: Any) -> dict[str, Any]:
 
 
 def _wrapper_settings(env: Any) -> dict[str, Any]:
-    """What the wrappers of an environment were made with: their arguments, and all that is not declared to be memory."""
+    """The settings of an environment's wrappers: their arguments, and all attributes that are not declared as memory."""
     found = {}
     for depth, one in enumerate(_wrappers(env)):
         kept = {"arguments": getattr(one, "_saved_kwargs", None)}
         remembered = getattr(type(one), "simulated_state", None)
-        # A wrapper with a layer of its own is what its arguments make of it.
+        # A wrapper with its own layer is determined by its arguments.
         if remembered is not None and not hasattr(one, "simulated_layer"):
             kept |= {name: value for name, value in vars(one).items() if name not in COMMON | {*remembered}}
         found[f"{type(one).__name__}, wrapper {depth}"] = kept
@@ -254,7 +254,7 @@ def _wrapper_settings(env: Any) -> dict[str, Any]:
 
 def _check_steps(envs: Sequence[Any]) -> None:
     """
-    :raises NotSimulatableError: for a step() that was put into the object itself, which no branch would take
+    :raises NotSimulatableError: for a ``step`` assigned to the object itself, which branches would not call
     """
     for env in envs:
         for one in [env.unwrapped, *_wrappers(env)]:
@@ -266,7 +266,7 @@ def _check_steps(envs: Sequence[Any]) -> None:
 
 
 def _check_alike(envs: Sequence[Any], core: Core) -> None:
-    """All environments of a vector share one simulator.
+    """Check that all environments of a vector can share one simulator.
 
     :raises NotSimulatableError: for one that differs from the first
     """

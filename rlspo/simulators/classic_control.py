@@ -16,9 +16,9 @@ Step = tuple[dict[str, Array], Array, Array, Array, Array]
 
 
 class _Form:
-    """What the two have in common: a vector of numbers, and no chance.
+    """Common parts of the two: a vector of numbers as the state, deterministic steps.
 
-    :param env: whose constants are used, as they are at each step
+    :param env: its constants are read at each step
     """
 
     device = None
@@ -27,7 +27,7 @@ class _Form:
     def __init__(self, env: Any) -> None:
         self.env = env
 
-    #: Attributes that a step changes, that draw, or that are drawn on; all others are constants of the rules.
+    #: Attributes for state, random numbers and rendering; all others are constants of the rules.
     moving = frozenset(
         {"state", "steps_beyond_terminated", "last_u", "np_random", "_np_random", "_np_random_seed", "screen", "clock", "surf"}
         | {"isopen", "render_mode", "action_space", "observation_space", "spec", "screen_dim", "screen_width", "screen_height"}
@@ -51,7 +51,7 @@ class _Form:
         return {name: value for name, value in vars(env).items() if name not in self.moving}
 
     def generator(self, env: Any) -> np.random.Generator:
-        return env.np_random  # of the resets
+        return env.np_random  # only resets draw from it
 
 
 class CartPoleForm(_Form):
@@ -86,7 +86,7 @@ class CartPoleForm(_Form):
 
 
 class PendulumForm(_Form):
-    """The pendulum that is to be swung up."""
+    """The pendulum swing-up task."""
 
     def step(
         self, states: dict[str, Array], actions: Array, generator: Any
@@ -109,6 +109,6 @@ FORMS: dict[type, Any] = {CartPoleEnv: CartPoleForm, PendulumEnv: PendulumForm}
 
 
 def classic_form(env: Any) -> ArrayForm | None:
-    """The array form of gymnasium's environments that have one here; None for all others, subclasses included."""
+    """The array form of gymnasium's CartPole and Pendulum; None for all others, including subclasses."""
     kind = FORMS.get(type(env))
     return None if kind is None else kind(env)

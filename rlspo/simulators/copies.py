@@ -1,4 +1,4 @@
-"""Plain Python environments, simulated as deep copies of them with all their wrappers."""
+"""Plain Python environments, simulated by deep copies that include all their wrappers."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ from rlspo.simulators.whole import (
     watches,
 )
 
-#: Steps of a core, at first, in which class attributes are watched; it takes as long as to copy them.
+#: The first steps of a core check class attributes for changes, which takes as long as copying them.
 WATCHED_STEPS = 8
 
 
 class CopyStates:
     """States of a :class:`CopyCore`.
 
-    :param envs: one copy for each
-    :param generators: of random numbers, all that are inside each copy
-    :param seen: its last observation, None before the first step
-    :param constants: what all copies share, as a memo of :func:`copy.deepcopy`
-    :param chance: where new streams of random numbers come from; None for those of the environment itself
+    :param envs: one copy per state
+    :param generators: all random generators inside each copy
+    :param seen: last observation of each, None before the first step
+    :param constants: objects that all copies share, as a memo of :func:`copy.deepcopy`
+    :param chance: source of new random streams; None for those of the environment itself
     """
 
     def __init__(
@@ -63,12 +63,12 @@ class CopyStates:
 class CopyCore(Core):
     """Deep copies of an environment with all its wrappers.
 
-    What does not change is shared with the original: spaces, specifications, arguments of constructors and pygame's surfaces;
-    and of an environment or wrapper whose class declares ``simulated_state``, all but the attributes named and generators.
-    Whether such an environment draws random numbers is not known, so it counts as stochastic.
+    Objects that never change are shared with the original: spaces, specifications, constructor arguments and pygame's
+    surfaces. An environment or wrapper whose class declares ``simulated_state`` shares all but these attributes and its
+    generators. Whether an environment draws random numbers is not known, so it counts as stochastic.
 
     :param env: outermost
-    :raises NotSimulatableError: where a copy is not possible or would be no true copy
+    :raises NotSimulatableError: where a copy is not possible or would differ from the original
     """
 
     takes_wrappers = True
@@ -114,7 +114,7 @@ class CopyCore(Core):
         envs, generators = [env for env, _ in copies], [_generators(made) for _, made in copies]
         new = CopyStates(envs, generators, [states.seen[i] for i in rows], states.constants, states.chance)
         if states.chance is not None:
-            # Copies of one state would all meet the same chance; the first keeps it.
+            # Copies of one state would all draw the same random numbers; only the first keeps its stream.
             kept_by = {row: place for place, row in reversed([*enumerate(rows)])}
             for place, row in enumerate(rows):
                 if kept_by[row] != place:
@@ -151,7 +151,7 @@ class CopyCore(Core):
         )
 
     def _watch(self, env: Any, before: dict[str, Any]) -> None:
-        """Tell, once, of class attributes that a step changed."""
+        """Warn once of class attributes that a step changed."""
         self._watched -= 1
         where = difference(before, on_classes(env))
         if where:
@@ -171,7 +171,7 @@ class CopyCore(Core):
 
 
 def on_classes(env: gym.Env) -> dict[str, Any]:
-    """What the classes of an environment and its wrappers hold, but for methods, spaces and gymnasium's own."""
+    """Class attributes of an environment and its wrappers, except methods, spaces and gymnasium's own."""
     found = {}
     for kind in {kind for layer in layers_of(env) for kind in type(layer).__mro__}:
         if kind.__module__.partition(".")[0] in ("builtins", "abc", "typing", "gymnasium", "stable_baselines3"):
@@ -184,13 +184,13 @@ def on_classes(env: gym.Env) -> dict[str, Any]:
 
 
 def _copied(env: gym.Env, shared: dict[int, Any]) -> tuple[Any, list[Any]]:
-    """A deep copy, and all objects in it that were made for it.
+    """A deep copy, and all new objects in it.
 
-    :param shared: what the copy takes as it is, or what it takes instead, as a memo of :func:`copy.deepcopy`
+    :param shared: objects that the copy shares, or their replacements, as a memo of :func:`copy.deepcopy`
     """
     memo = dict(shared)
     twin = copy.deepcopy(env, memo)
-    # In its own entry the memo keeps all originals.
+    # The memo keeps all originals alive in an entry of its own.
     views = views_among(memo.get(id(memo), ()))
     if views:
         memo = shared | views
@@ -199,7 +199,7 @@ def _copied(env: gym.Env, shared: dict[int, Any]) -> tuple[Any, list[Any]]:
 
 
 def true_copy(env: gym.Env) -> tuple[Any, list[Any], dict[int, Any]]:
-    """A deep copy, looked through for what copying cannot do, the generators in it, and what it shares with the original.
+    """A deep copy, checked for parts that cannot be copied; its generators; and the objects that it shares with the original.
 
     :raises NotSimulatableError: naming what prevents it
     """
@@ -212,10 +212,10 @@ def true_copy(env: gym.Env) -> tuple[Any, list[Any], dict[int, Any]]:
     for layer in layers_of(twin):
         if isinstance(layer, SCALERS):
             setattr(layer, FROZEN, False)
-        # Such environments draw in each step, to the one window that there is, and wait for the time to pass.
+        # Such environments render each step to one window, in real time.
         if vars(layer).get("render_mode") == "human":
             layer.render_mode = None
-    # Searching for them takes as long as copying does, and they are the same ones in copies of the copy.
+    # Finding them takes as long as copying, and copies of the copy share the same ones.
     return twin, _generators(made), {key: value for key, value in shared.items() if key == id(value)}
 
 
@@ -224,7 +224,7 @@ def _generators(made: list[Any]) -> list[Any]:
 
 
 def _shared(env: gym.Env) -> dict[int, Any]:
-    """What a copy shares with the original, and what it has instead of records and watchers, for :func:`_copied`."""
+    """What a copy shares with the original, and the replacements of records and monitoring wrappers, for :func:`_copied`."""
     memo: dict[int, Any] = {}
     for layer in layers_of(env):
         declared = getattr(type(layer), "simulated_state", None)
@@ -233,7 +233,7 @@ def _shared(env: gym.Env) -> dict[int, Any]:
             if (fixed and not isinstance(value, Generator | gym.Env)) or _constant(value):
                 memo[id(value)] = value
             elif isinstance(value, spaces.Space):
-                # It has a generator, because somebody sampled from it, and a step may do so, too: only its bounds stay.
+                # It was sampled from, so it has a generator, and a step may sample too: only its bounds are shared.
                 memo |= {id(part): part for part in vars(value).values() if isinstance(part, np.ndarray)}
         memo |= {id(getattr(layer, name)): empty for name, empty in emptied(layer).items()}
     watchers, inside = [], env
@@ -246,13 +246,13 @@ def _shared(env: gym.Env) -> dict[int, Any]:
 
 
 def _tables(layer: Any) -> tuple[str, ...]:
-    """Attributes of well-known classes that are large and never change."""
+    """Large constant attributes of well-known classes."""
     toys = type(layer).__module__.startswith("gymnasium.envs.toy_text")
     return ("_saved_kwargs", "P", "initial_state_distrib") if toys else ("_saved_kwargs",)
 
 
 def _constant(value: Any) -> bool:
-    """Whether something stays as it is in a step, or takes no part in it: what is drawn on."""
+    """Whether an object never changes in a step or does not affect it, such as pygame's surfaces."""
     if isinstance(value, spaces.Space):
         return value._np_random is None
     return isinstance(value, EnvSpec | ModuleType) or type(value).__module__.partition(".")[0] == "pygame"
@@ -260,8 +260,8 @@ def _constant(value: Any) -> bool:
 
 def _check_truth(env: gym.Env, made: list[Any]) -> None:
     """
-    :param made: by :func:`copy.deepcopy`
-    :raises NotSimulatableError: where a copy differs from its original without saying so
+    :param made: new objects, made by :func:`copy.deepcopy`
+    :raises NotSimulatableError: where a copy silently differs from its original
     """
     for one in made:
         if isinstance(one, EzPickle) and not hasattr(type(one), "__deepcopy__"):
@@ -273,9 +273,9 @@ def _check_truth(env: gym.Env, made: list[Any]) -> None:
 
 
 class GlobalGenerators:
-    """Watches NumPy's, Python's and torch's global generators (of the CPU), and puts them back.
+    """Detects use of the global generators of NumPy, Python and torch (on the CPU), and restores them.
 
-    :attr:`drawn` says whose moved; empty for none.
+    :attr:`drawn` names the one that was used; empty for none.
     """
 
     drawn = ""

@@ -1,4 +1,4 @@
-"""Which layer follows which wrapper."""
+"""Choosing the layer that simulates a wrapper."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from rlspo.simulators.stacks import FramesLayer, VecFramesLayer
 from rlspo.simulators.vectors import VecExtractLayer, VecMonitorLayer, VecTransposeLayer
 from rlspo.simulators.whole import watches
 
-#: By exact class: one derived from these may do anything.
+#: By exact class: a subclass may do anything.
 LAYERS: dict[type, Callable[[Any], Layer]] = {
     wrappers.PassiveEnvChecker: Layer,
     wrappers.OrderEnforcing: OrderLayer,
@@ -68,25 +68,25 @@ VEC_LAYERS: dict[type, Callable[[Any], Layer]] = {
     VecCheckNan: Layer,
     VecVideoRecorder: Layer,
 }
-#: Styles of wrapper that can be asked row by row, with the methods that theirs must be.
+#: Base classes of wrappers that can be called row by row, with the methods that must not be overridden.
 STYLES: tuple[tuple[type, Callable[..., Layer], tuple[str, ...]], ...] = (
     (gym.ActionWrapper, ActionRows, ("step",)),
     (gym.ObservationWrapper, ObservationRows, ("step",)),
     (gym.RewardWrapper, RewardRows, ("step",)),
 )
-#: Why some well-known wrappers are not followed around batched environments.
+#: Why some well-known wrappers cannot be simulated around batched environments.
 REASONS = {
     wrappers.Autoreset: "a step that resets is none of the task; take it off, whoever steps the environment resets it",
     wrappers.AddRenderObservation: "its observations are drawn, and only the environment itself can be drawn",
 }
-#: Attributes that every wrapper has.
+#: Attributes of every wrapper.
 COMMON = {"env", "_action_space", "_observation_space", "_metadata", "_cached_spec", "_saved_kwargs"}
 
 
 def layer_for(wrapper: gym.Wrapper) -> Layer:
-    """The layer that follows a gymnasium wrapper around an environment that is simulated in batches.
+    """The layer for a gymnasium wrapper around an environment that is simulated in batches.
 
-    :raises NotSimulatableError: where none does
+    :raises NotSimulatableError: if there is none
     """
     if type(wrapper) in LAYERS:
         return LAYERS[type(wrapper)](wrapper)
@@ -109,7 +109,7 @@ def layer_for(wrapper: gym.Wrapper) -> Layer:
 
 
 def _names(wrapper: gym.Wrapper, name: str) -> tuple[str, ...]:
-    """What a wrapper remembers, as it declares it or as having nothing shows it."""
+    """Names of the attributes that are a wrapper's memory: declared in its class, or none where it has no attributes."""
     declared = getattr(type(wrapper), "simulated_state", None)
     if declared is None:
         own = sorted(vars(wrapper).keys() - COMMON)
@@ -126,9 +126,9 @@ def _names(wrapper: gym.Wrapper, name: str) -> tuple[str, ...]:
 
 
 def vec_layer_for(wrapper: Any) -> Layer:
-    """The layer that follows a wrapper of SB3's ``VecEnv``.
+    """The layer for a wrapper of SB3's ``VecEnv``.
 
-    :raises NotSimulatableError: where none does
+    :raises NotSimulatableError: if there is none
     """
     if type(wrapper) in VEC_LAYERS:
         return VEC_LAYERS[type(wrapper)](wrapper)

@@ -1,4 +1,4 @@
-"""Layers for wrappers that count: of steps, returns and whether there was a reset. They work on any device."""
+"""Layers for wrappers that count steps, add up returns or require a reset. They work on any device."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from rlspo.simulators.base import Array, Layer, Outcome
 
 
 def row(value: Any, dtype: Any = None) -> np.ndarray:
-    """A value as the only row of an array."""
+    """A value as an array with one row."""
     return np.asarray(value, dtype)[None]
 
 
 def flat(name: str, tree: Any) -> dict[str, Array]:
-    """An array, or each of a dictionary of arrays, under a name of its own."""
+    """An array, or a dictionary of arrays, as entries of a flat dictionary."""
     return {f"{name}.{key}": leaf for key, leaf in tree.items()} if isinstance(tree, dict) else {name: tree}
 
 
 def unflat(name: str, memory: dict[str, Array]) -> Any:
-    """What :func:`flat` took apart."""
+    """The inverse of :func:`flat`."""
     if name in memory:
         return memory[name]
     return {key.removeprefix(f"{name}."): leaf for key, leaf in memory.items() if key.startswith(f"{name}.")}
@@ -55,7 +55,7 @@ class TimeLimitLayer(Layer):
 
 
 class EpisodeLayer(Layer):
-    """Counts the return and the length of an episode; ``RecordEpisodeStatistics`` as it stands."""
+    """Return and length of an episode; the layer of ``RecordEpisodeStatistics``."""
 
     def capture(self, wrapper: Any) -> dict[str, np.ndarray]:
         return {"return": row(wrapper.episode_returns, np.float64), "length": row(wrapper.episode_lengths, np.int64)}
@@ -69,7 +69,7 @@ class EpisodeLayer(Layer):
 
 
 class MonitorLayer(EpisodeLayer):
-    """SB3's ``Monitor``. Of a restored episode it knows the return and the length, no more the single rewards."""
+    """SB3's ``Monitor``. After a restore it knows the episode's return and length, but not the single rewards."""
 
     def capture(self, wrapper: Any) -> dict[str, np.ndarray]:
         return {

@@ -1,8 +1,7 @@
 """Layers for wrappers that normalise with running statistics.
 
-In a search the statistics stand still: branches are looked at as the environment would show them now, and none of them teaches
-the environment anything. So a step equals the real one's where the statistics do not move (``VecNormalize.training`` or
-``update_running_mean`` False).
+In a search the statistics are frozen: branches are normalised as the environment would do now, and do not update it. So a step
+equals the real one if the statistics do not change (``VecNormalize.training`` or ``update_running_mean`` False).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ STATISTICS = ("mean", "var", "count")
 
 
 def _captured(name: str, statistics: Any, n: int = 1) -> dict[str, np.ndarray]:
-    """Running statistics, the same in each of ``n`` rows."""
+    """Running statistics, repeated in ``n`` rows."""
     values = {f"{name}.{part}": np.asarray(getattr(statistics, part)) for part in STATISTICS}
     return {key: np.repeat(value[None], n, 0) for key, value in values.items()}
 
@@ -73,7 +72,7 @@ class RewardScaleLayer(Layer):
 
 
 class VecNormalizeLayer(Layer):
-    """SB3's ``VecNormalize``, with its clipping; the statistics of all environments are the same in every row."""
+    """SB3's ``VecNormalize``, with its clipping; the statistics are the same in every row."""
 
     def capture(self, wrapper: Any) -> dict[str, np.ndarray]:
         n = wrapper.num_envs

@@ -1,4 +1,4 @@
-"""Layers that ask a wrapper itself, row by row: for functions of one action, observation or reward."""
+"""Layers that call the wrapper itself row by row: for functions of one action, observation or reward."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Memory = dict[str, Array]
 
 
 def detached(wrapper: Any) -> Any:
-    """Another wrapper with the same attributes, so that none of ``wrapper`` itself is ever set."""
+    """A shallow copy of the wrapper, so that attributes of ``wrapper`` itself are never set."""
     twin = object.__new__(type(wrapper))
     twin.__dict__.update(vars(wrapper))
     return twin
 
 
 def numpy_of(tree: Any) -> Any:
-    """Arrays as NumPy's, wherever they live."""
+    """Arrays or tensors of any device as NumPy arrays."""
     return tree_map(lambda leaf: leaf.cpu().numpy() if isinstance(leaf, torch.Tensor) else leaf, tree)
 
 
 def stacked(rows: list[Any], like: Any) -> Any:
-    """One array, or a dictionary of arrays, of what rows gave, where ``like`` lives."""
+    """The rows as one array, or a dictionary of arrays, on the device of ``like``."""
     if isinstance(rows[0], dict):
         return {key: stacked([one[key] for one in rows], like) for key in rows[0]}
     array = np.stack([np.asarray(one) for one in rows])
@@ -37,9 +37,9 @@ def stacked(rows: list[Any], like: Any) -> Any:
 
 
 class RowLayer(Layer):
-    """An action, observation or reward wrapper that remembers the attributes ``names``.
+    """An action, observation or reward wrapper whose memory is the attributes ``names``.
 
-    :param wrapper: whose method is asked
+    :param wrapper: its method is called
     :param names: of its memory
     """
 
@@ -61,7 +61,7 @@ class RowLayer(Layer):
         n = len(next(iter(host.values())) if isinstance(host, dict) else host)
         for index in range(n):
             for name in self.names:
-                # Rows that were selected from the same state share what they remember until they change it.
+                # Rows selected from the same state share their memory until they change it.
                 setattr(self.wrapper, name, copy.deepcopy(memory[name][index]))
             found.append(method(tree_map(lambda array, index=index: array[index], host)))
             for name in self.names:
@@ -93,7 +93,7 @@ class RewardRows(RowLayer):
 
 
 class ActionBatch(Layer):
-    """An action wrapper whose function takes a batch as it takes one action."""
+    """An action wrapper whose function also takes a batch."""
 
     def before(self, memory: Memory, actions: Array) -> tuple[Memory, Array]:
         found = self.wrapper.func(numpy_of(actions))
@@ -101,7 +101,7 @@ class ActionBatch(Layer):
 
 
 class ObservationBatch(Layer):
-    """An observation wrapper whose function takes a batch as it takes one observation."""
+    """An observation wrapper whose function also takes a batch."""
 
     def after(self, memory: Memory, outcome: Outcome) -> tuple[Memory, Outcome]:
         seen = outcome.observations

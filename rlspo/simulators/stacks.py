@@ -50,7 +50,7 @@ def _cat(parts: list[Array], axis: int) -> Array:
 
 
 class VecFramesLayer(Layer):
-    """SB3's ``VecFrameStack``, which stacks along an axis that the observations have already."""
+    """SB3's ``VecFrameStack``, which stacks along an existing axis of the observations."""
 
     def capture(self, wrapper: Any) -> dict[str, np.ndarray]:
         return flat("stack", tree_map(lambda part: part.stacked_obs.copy(), _parts(wrapper)))
@@ -72,5 +72,5 @@ class VecFramesLayer(Layer):
 
 
 def _parts(wrapper: Any) -> Any:
-    """What SB3 stacks with: one, or one for each key of a dictionary."""
+    """SB3's stacks of observations: one, or one per key of a dictionary."""
     return getattr(wrapper.stacked_obs, "sub_stacked_observations", wrapper.stacked_obs)

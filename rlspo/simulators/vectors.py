@@ -20,7 +20,7 @@ def _cast(array: Array, dtype: np.dtype) -> Array:
 
 
 class VecEnvLayer(Layer):
-    """The innermost ``VecEnv``: it hands out float32 rewards, and observations in the type of their space."""
+    """The innermost ``VecEnv``: it returns float32 rewards, and observations in the dtype of their space."""
 
     def capture(self, wrapper: Any) -> dict[str, np.ndarray]:
         return {"over": np.zeros(wrapper.num_envs, bool)}
@@ -42,8 +42,8 @@ class VecEnvLayer(Layer):
 
 
 class GymnasiumVecEnvLayer(VecEnvLayer):
-    """rlspo's ``GymnasiumVecEnv``: actions in the type of their space (a Box of integers has its own), observations as they
-    are, and the return and length of each episode."""
+    """rlspo's ``GymnasiumVecEnv``: actions in the dtype of their space (integer Box actions too), unchanged observations, and
+    the return and length of each episode."""
 
     def before(self, memory: dict[str, Array], actions: Array) -> tuple[dict[str, Array], Array]:
         return memory, _cast(actions, self.wrapper.env.action_space.dtype)
@@ -54,7 +54,7 @@ class GymnasiumVecEnvLayer(VecEnvLayer):
 
     def restore(self, wrapper: Any, memory: dict[str, np.ndarray]) -> None:
         _restore_vector_env(wrapper.env, memory["over"])
-        # What comes after an episode is another, whose statistics start from nothing.
+        # After an episode the statistics of the next one start from 0.
         going = ~memory["over"]
         wrapper.resets_next = memory["over"].copy()
         wrapper._returns, wrapper._lengths = memory["return"] * going, memory["length"] * going
@@ -67,7 +67,7 @@ class GymnasiumVecEnvLayer(VecEnvLayer):
 
 
 class VectorEnvLayer(Layer):
-    """Gymnasium's ``VectorEnv`` as it stands."""
+    """Gymnasium's ``VectorEnv``."""
 
     def capture(self, wrapper: Any) -> dict[str, np.ndarray]:
         return {"over": ended_in(wrapper)}
@@ -80,7 +80,7 @@ class VectorEnvLayer(Layer):
 
 
 def ended_in(env: Any) -> np.ndarray:
-    """Which environments of gymnasium's ``VectorEnv`` only reset in the next step, as far as it says."""
+    """Which environments of gymnasium's ``VectorEnv`` only reset in the next step, as far as it reports this."""
     from gymnasium.vector import AutoresetMode
 
     over = getattr(env.unwrapped, "_autoreset_envs", None)

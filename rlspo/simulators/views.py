@@ -1,4 +1,4 @@
-"""Deep copies of arrays that show the same memory: :func:`copy.deepcopy` would tear them apart."""
+"""Deep copies of arrays that share memory: :func:`copy.deepcopy` would copy them separately."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import numpy as np
 
 
 def views_among(objects: Iterable[Any]) -> dict[int, np.ndarray]:
-    """Copies of those arrays among ``objects`` that overlap others of them, each showing again the memory of those others.
+    """Copies of the arrays among ``objects`` that overlap; the copies overlap in the same way.
 
-    :raises ValueError: where they cannot be copied so
-    :return: by the identity of the originals, as :func:`copy.deepcopy` takes it for what it copied before; empty where no
-        array overlaps another
+    :raises ValueError: if that is not possible
+    :return: by the id of the originals, as a memo of :func:`copy.deepcopy`; empty if no arrays overlap
     """
     families: dict[int, list[np.ndarray]] = {}
     for one in objects:
@@ -28,21 +27,21 @@ def views_among(objects: Iterable[Any]) -> dict[int, np.ndarray]:
 
 
 def _root(array: np.ndarray) -> np.ndarray:
-    """The array whose memory another shows."""
+    """The array that owns the memory of a view."""
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array
 
 
 def _overlapping(family: list[np.ndarray]) -> bool:
-    """Whether what is written to one array may be seen in another; by their bounds, which errs only towards yes."""
+    """Whether arrays may share memory, judged by their address ranges: may be True without need, never wrongly False."""
     writeable = any(one.flags.writeable for one in family)
     return writeable and any(np.may_share_memory(one, two) for place, one in enumerate(family) for two in family[:place])
 
 
 def _copies(family: list[np.ndarray]) -> list[np.ndarray]:
     """
-    :raises ValueError: for arrays of objects, and for such as lie scattered in memory
+    :raises ValueError: for arrays of objects, and for arrays that are scattered in memory
     """
     root = _root(family[0])
     if root.dtype.hasobject or not (root.flags.c_contiguous or root.flags.f_contiguous):

@@ -1,4 +1,4 @@
-"""What is state in a gymnasium environment with all its wrappers, for the cores that step it as a whole."""
+"""The state of a gymnasium environment with its wrappers, for cores that step these as a whole."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from stable_baselines3.common.monitor import Monitor
 
 from rlspo.common.errors import NotSimulatableError
 
-#: Wrappers that only watch; they take no part in a simulation. One of somebody's own says so by only_watches = True.
+#: Wrappers that only monitor; a simulation leaves them out. Your own wrapper declares this with only_watches = True.
 WATCHERS = (wrappers.RecordVideo, wrappers.HumanRendering, wrappers.RenderCollection)
-#: What other wrappers keep of past episodes, or write to. A simulation has none of it, a restored environment keeps its own.
+#: Records of past episodes and files of other wrappers. A simulation has none; a restored environment keeps its own.
 RECORDS: dict[type, tuple[str, ...]] = {
     Monitor: ("episode_returns", "episode_lengths", "episode_times", "results_writer"),
     wrappers.RecordEpisodeStatistics: ("time_queue", "return_queue", "length_queue"),
 }
-#: Running statistics stand still in a simulation: a branch teaches the environment nothing.
+#: Running statistics are frozen in a simulation: branches do not update them.
 SCALERS = (wrappers.NormalizeObservation, wrappers.NormalizeReward)
 FROZEN = "_update_running_mean"
-#: What cannot be stepped without the environment itself.
+#: Wrappers that cannot step without the environment itself.
 REFUSED = {
     wrappers.Autoreset: "a step that resets is none of the task; take it off, whoever steps the environment resets it",
     wrappers.AddRenderObservation: "its observations are drawn from the environment itself, which a branch is not",
@@ -34,11 +34,11 @@ REFUSED = {
 
 
 class OwnChance(ABC):
-    """Randomness that is no generator of NumPy, Python or torch."""
+    """A source of random numbers that is not a generator of NumPy, Python or torch."""
 
     @abstractmethod
     def reseed(self, seed: int) -> None:
-        """Go on with a stream of its own.
+        """Continue with a new random stream.
 
         :param seed: 64 bits
         """
@@ -48,7 +48,7 @@ Generator = OwnChance | np.random.Generator | np.random.RandomState | random.Ran
 
 
 def layers_of(env: gym.Env) -> list[Any]:
-    """The environment and all within it that takes part in a simulation, from the outermost to the innermost."""
+    """The environment and its simulated wrappers, from the outermost to the innermost."""
     found: list[Any] = [env]
     while isinstance(found[-1], gym.Wrapper):
         found.append(found[-1].env)
@@ -56,18 +56,18 @@ def layers_of(env: gym.Env) -> list[Any]:
 
 
 def watches(layer: Any) -> bool:
-    """Whether a wrapper only watches."""
+    """Whether a wrapper only monitors."""
     return isinstance(layer, WATCHERS) or getattr(type(layer), "only_watches", False)
 
 
 def kept(layer: Any) -> set[str]:
-    """Attributes of a layer that are no part of its state."""
+    """Attributes of an environment or wrapper that are not part of its state."""
     names = {"env", "render_mode"}.union(*(names for kind, names in RECORDS.items() if isinstance(layer, kind)))
     return names | {FROZEN} if isinstance(layer, SCALERS) else names
 
 
 def emptied(layer: Any) -> dict[str, Any]:
-    """The same kinds of records as a layer has, with nothing in them, and None instead of a file."""
+    """Empty records of the same kinds as those of an environment or wrapper, and None instead of a file."""
     names = [name for kind, names in RECORDS.items() if isinstance(layer, kind) for name in names]
     return {name: _empty(getattr(layer, name)) for name in names}
 
@@ -79,7 +79,7 @@ def _empty(record: Any) -> Any:
 
 
 def check_layers_of(env: gym.Env) -> None:
-    """Refuse wrappers that do not step without the environment that they were made for.
+    """Check that no wrapper needs the environment itself to step.
 
     :raises NotSimulatableError: naming the first
     """
@@ -108,14 +108,14 @@ def _filled(cell: Any) -> bool:
 
 def check_reset(env: gym.Env) -> None:
     """
-    :raises ResetNeeded: where an environment says that it was never reset
+    :raises ResetNeeded: if an environment reports that it was never reset
     """
     if any(isinstance(layer, wrappers.OrderEnforcing) and not layer.has_reset for layer in layers_of(env)):
         raise gym.error.ResetNeeded("The environment has no state before reset(); call reset() before capture(env).")
 
 
 def refresh(generators: list[Any], sequence: np.random.SeedSequence) -> None:
-    """Let each generator go on with a stream of its own."""
+    """Give each generator a new random stream."""
     for generator in generators:
         own = sequence.spawn(1)[0]
         if isinstance(generator, OwnChance):

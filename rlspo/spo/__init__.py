@@ -1,4 +1,4 @@
-"""Sequential Monte Carlo policy optimisation, and its search for any agent."""
+"""Sequential Monte Carlo policy optimisation (SPO), and its search for any agent."""
 
 from rlspo.spo.planning import Planner
 from rlspo.spo.policies import SPOPolicy

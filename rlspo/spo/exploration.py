@@ -1,4 +1,4 @@
-"""Root noise: first actions that the policy would hardly take, with the weights that keep the search right."""
+"""Root noise: first actions that the policy rarely takes, with importance weights that keep the search unbiased."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ Tensor = torch.Tensor
 
 
 class RootNoise:
-    """Draws a share of the first actions from noise instead of the policy: from ``(1 - f) pi + f noise``.
+    """Draws first actions from the mixture ``(1 - f) pi + f noise``.
 
-    For choices, the noise has Dirichlet probabilities, drawn anew in each state; for bounded Box actions it is uniform. The
-    search corrects for it by log pi - log((1 - f) pi + f noise), at most -log(1 - f); the paper leaves that out.
+    For discrete actions the noise has Dirichlet probabilities, drawn anew in each state; for bounded Box actions it is
+    uniform. The search corrects for it by log pi - log((1 - f) pi + f noise), at most -log(1 - f). The paper omits this
+    correction.
 
     :param fraction: f, in [0, 1)
-    :param alpha: of the Dirichlet distribution; below 1 noise has few favourites (0.03 to 1)
+    :param alpha: of the Dirichlet distribution; below 1 most of the probability is on few actions (0.03 to 1)
     :param space: of actions
-    :raises ValueError: for actions that have no such noise
+    :raises ValueError: for an action space without such noise
     """
 
     def __init__(self, fraction: float, alpha: float, space: spaces.Space) -> None:
@@ -32,9 +33,9 @@ class RootNoise:
             raise ValueError(f"root_noise is {fraction}, but actions of {space} have no noise to draw from. Use root_noise=0.")
 
     def __call__(self, distribution: Any, n_particles: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """First actions and their corrections.
+        """First actions and their log-probability corrections.
 
-        :param distribution: pi at ``B * N`` rows, those of a root side by side
+        :param distribution: pi at ``B * N`` rows; rows of the same root are adjacent
         :return: ``(B * N, *action_shape)`` and ``(B * N,)``
         """
         own = distribution.sample(generator)

@@ -1,4 +1,4 @@
-"""What SPO minimises (arXiv 2402.07963, section 4.2 and appendix D): tensors in, scalars out."""
+"""The losses of SPO (arXiv 2402.07963, section 4.2 and appendix D): tensors in, scalars out."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ LOWEST_RAW = -18.0
 
 
 def dual(raw: Tensor) -> Tensor:
-    """A positive dual variable from a number without bounds."""
+    """A positive dual variable from an unbounded number."""
     return F.softplus(raw) + 1e-8
 
 
 def raw_of(dual_value: float) -> float:
-    """The number from which :func:`dual` makes ``dual_value``."""
+    """The inverse of :func:`dual`."""
     return dual_value + math.log(-math.expm1(-dual_value))
 
 
@@ -35,7 +35,7 @@ def log_likelihood(distribution: Distribution, actions: Tensor, weights: Tensor)
 
 
 def gaussian_divergences(old: Gaussian, new: Gaussian) -> tuple[Tensor, Tensor]:
-    """KL(old || new) of each dimension, in two parts: where only the mean moves, and where only the spread does.
+    """KL(old || new) of each dimension, in two parts: with only the mean changed, and with only the spread changed.
 
     :return: ``(B, A)`` each
     """
@@ -52,11 +52,11 @@ def decoupled_likelihood(new: Gaussian, old: Gaussian, actions: Tensor, weights:
 
 
 def penalties(divergences: Tensor, raw_multipliers: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor]:
-    """The Lagrangian of mean divergences that are to stay below their bounds: the policy's part, and the multipliers'.
+    """The Lagrangian of mean divergences with upper bounds: the policy's part, and the multipliers'.
 
     :param divergences: one mean for each multiplier, ``(M,)``
     :param bounds: in nats, ``(M,)``
-    :return: what the policy pays, and the loss of the multipliers, which grow while the bound is exceeded
+    :return: the policy's penalty, and the loss of the multipliers, which grow while the bound is exceeded
     """
     multipliers = dual(raw_multipliers)
     return (multipliers.detach() * divergences).sum(), (multipliers * (bounds - divergences.detach())).sum()

@@ -1,4 +1,4 @@
-"""Acting by search with the policy and the value of any agent."""
+"""Acting by search with the policy and the value function of any agent."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from rlspo.spo.search import Propose, Search, SearchSettings, Value, search
 from rlspo.spo.temperature import check_divergence, temperature_for
 
 Tensor = torch.Tensor
-#: A planner that finds its own temperature fits it to the advantages of so many states, at each of its first searches and
-#: from then on after as many again.
+#: A planner without a given temperature fits it to the advantages of this many states: at each of its first searches, and
+#: later once as many new states have been searched.
 STATES_FITTED, FITS_AT_FIRST = 512, 10
-#: How far searches stray from the policy where nothing is said about it, in nats.
+#: Default divergence of searches from the policy, in nats.
 SEARCH_KL = 0.5
 
 
 def proposals(model: BaseAlgorithm, generator: Callable[[], torch.Generator | None]) -> Propose:
-    """Draws of the agent's policy, as that sees actions (Box actions flat).
+    """A function that samples the agent's policy (Box actions flat).
 
-    :param generator: asked at each draw; SB3's agents draw from torch's global one
+    :param generator: called at each draw; SB3's agents draw from torch's global generator
     :raises TypeError: for an agent without a distribution over actions
     """
     policy: Any = model.policy
@@ -49,7 +49,8 @@ def proposals(model: BaseAlgorithm, generator: Callable[[], torch.Generator | No
 
 
 def _own_noise(actor: Any, seen: Any, draw: Callable[[], Tensor]) -> Tensor:
-    """Draw with a matrix of gSDE's noise for each row, which SB3 otherwise draws once for all."""
+    """Sample with a noise matrix of generalised state-dependent exploration (gSDE) for each row; SB3 draws one for all
+    rows."""
     if getattr(actor, "use_sde", False):
         actor.reset_noise(len(tree_leaves(seen)[0]))
     return draw()
@@ -58,9 +59,9 @@ def _own_noise(actor: Any, seen: Any, draw: Callable[[], Tensor]) -> Tensor:
 def values(model: BaseAlgorithm) -> Value:
     """V of the agent's critic, ``(K,)``.
 
-    SAC's is the lower Q of its likeliest action, without the entropy of the state: SAC's own V(s) = E[Q(s, a) - alpha log pi]
-    would need the rewards of a branch to have their entropies, too, and its draw is noisier. What Q expects of later states
-    has them. So branches differ from SAC's own objective by what alpha times their entropies differ over ``depth`` steps.
+    SAC's is the lower Q of its mode, without the entropy of the state. With SAC's own V(s) = E[Q(s, a) - alpha log pi] the
+    rewards of a branch would need their entropies too, and its sample is noisier. Q includes the entropies of later states. So
+    values of branches deviate from SAC's objective by alpha times the entropies over ``depth`` steps.
     """
     policy: Any = model.policy
     if hasattr(policy, "values_of"):
@@ -72,7 +73,7 @@ def values(model: BaseAlgorithm) -> Value:
 
 def check_spaces(model: BaseAlgorithm, env: Any) -> None:
     """
-    :raises ValueError: where the environment's observations or actions are of another shape than the agent's
+    :raises ValueError: where observations or actions of the environment and the agent differ in shape
     """
     for name in ("observation_space", "action_space"):
         own = getattr(model, name)
@@ -85,7 +86,7 @@ def check_spaces(model: BaseAlgorithm, env: Any) -> None:
 
 
 def _shape(space: spaces.Space) -> Any:
-    """What networks must fit; bounds are not among it."""
+    """Shapes that networks depend on; bounds do not matter."""
     if isinstance(space, spaces.Dict):
         return {key: _shape(part) for key, part in space.spaces.items()}
     sizes = getattr(space, "nvec", getattr(space, "n", None))
@@ -108,20 +109,20 @@ class Planner:
     """Searches from the states of an environment with an agent's policy and value.
 
     :param model: PPO, ARPO, BARPO, PDPPO, SAC or SPO of rlspo; PPO, A2C or SAC of SB3
-    :param env: the environment that is acted in, see :func:`rlspo.simulators.simulator_for`
-    :param temperature: in units of V; None: found from what was searched last, so that searches stray ``search_kl`` from the
-        policy on average
+    :param env: the environment to act in, see :func:`rlspo.simulators.simulator_for`
+    :param temperature: in units of V; None: fitted to recent searches, so that their mean divergence from the policy is
+        ``search_kl``
     :param search_kl: in nats, below the logarithm of ``n_particles``; None: 0.5. Not together with ``temperature``, which
-        leaves nothing to be found
+        fixes it
     :param root_noise: see :class:`~rlspo.spo.exploration.RootNoise`; None for none
     :param scale_rewards: from rewards of the environment to those that the agent was trained with, where these differ, as
-        after training in a ``VecNormalize``; what the agent itself does to rewards comes on top
+        after training in a ``VecNormalize``. The agent's own reward scaling is applied in addition
     :param generator: source of all randomness, on the model's device
-    :param settings: see :class:`~rlspo.spo.SearchSettings`; ``gamma`` is the agent's where it is left out
+    :param settings: see :class:`~rlspo.spo.SearchSettings`; ``gamma`` defaults to the agent's
     :raises NotSimulatableError: for an environment that cannot be simulated
     :raises TypeError: for an agent that cannot be planned with
-    :raises ValueError: for settings out of range, for two that exclude each other, and for an environment of other
-        observations or actions than the agent's
+    :raises ValueError: for settings out of range, for two that exclude each other, and for an environment whose observations
+        or actions differ from the agent's
     """
 
     def __init__(
@@ -154,26 +155,27 @@ class Planner:
             raise TypeError(f"root_noise needs the probabilities of an rlspo policy; {type(model.policy).__name__} has none.")
         self.simulator = simulator_for(env, model.device)
         check_spaces(model, env)
-        #: Steps that searches took in the simulator, and the seconds that they lasted.
+        #: Simulator steps of all searches, and their duration in seconds.
         self.model_steps, self.seconds = 0.0, 0.0
 
     @property
     def propose(self) -> Propose:
-        """Draws of the agent's policy. Made when asked for, so that a copy of an agent plans with its own."""
+        """Samples of the agent's policy. Built on access, so that a copy of an agent plans with its own policy."""
         return proposals(self.model, lambda: self.generator)
 
     @property
     def value(self) -> Value:
-        """V of the agent's critic, made likewise."""
+        """V of the agent's critic, built on access."""
         return values(self.model)
 
     def search(self, env: Any, observations: Any) -> Search:
-        """Plan from where ``env`` stands now; it stays as it is.
+        """Plan from the current state of ``env``, which is not changed.
 
-        :param env: of the kind that the planner was made for
-        :param observations: of it, ``(n_envs, *obs_shape)``: arrays, tensors or lists of numbers, or a dictionary of these
-        :raises ValueError: for observations of more or fewer environments
-        :raises InvalidRolloutError: where all branches of a state give numbers that are not finite
+        :param env: of the same kind as the planner's environment
+        :param observations: the current ones, ``(n_envs, *obs_shape)``: arrays, tensors or lists of numbers, or a dictionary
+            of these
+        :raises ValueError: for another number of observations than environments
+        :raises InvalidRolloutError: where all branches of a state give NaN or infinity
         """
         start = time.perf_counter()
         was_training, policy = self.model.policy.training, self.model.policy
@@ -191,13 +193,13 @@ class Planner:
         return found
 
     def act(self, env: Any, observations: Any, deterministic: bool = True) -> tuple[np.ndarray, Search]:
-        """Actions for ``env``, as it takes them, ``(n_envs, *action_shape)``, and the search that found them.
+        """Actions for ``env``, ``(n_envs, *action_shape)``, and the search that found them.
 
-        The search draws Box actions without bounds and clips them for the branches. What counts here is what the branches
-        did: actions are clipped before their mean is taken, and those that are the same then count together.
+        The search draws Box actions without bounds and clips them for the branches. So actions are clipped here before their
+        mean is taken, and the weights of actions that are equal after clipping are added up.
 
-        :param deterministic: the action with the most weight or, of Box actions and one expert, the weighted mean (between
-            the peaks of a mixture may lie nothing good); False: one drawn with the weights, as in training
+        :param deterministic: the action with the largest weight; for Box actions and one expert, the weighted mean (for a
+            mixture, the mean between its modes may be a bad action). False: an action drawn with the weights, as in training
         """
         found = self.search(env, observations)
         taken = found._replace(actions=self._clipped(found.actions))
@@ -212,7 +214,7 @@ class Planner:
     def _search(self, states: Any, observations: Any) -> Search:
         if self.temperature is not None:
             return self._search_at(self.temperature, states, observations, self.settings)
-        if self._fitted is None:  # how far values differ is not known yet: look once without resampling
+        if self._fitted is None:  # the spread of values is not known yet: search once without resampling
             probe = {**self.settings, "resample_period": None, "ess_threshold": None, "as_published": False}
             self._fit(self._search_at(1.0, states, observations, probe))
         assert self._fitted is not None
@@ -222,16 +224,16 @@ class Planner:
 
     @property
     def temperature_in_use(self) -> float:
-        """What was given or, where nothing was, what was found; 1 before the first search."""
+        """The given temperature, or else the fitted one; 1 before the first search."""
         return self.temperature or self._fitted or 1.0
 
-    #: The temperature in use where none was given, the advantages and corrections that it fits, and how often these grew.
+    #: The fitted temperature, the advantages and corrections that it was fitted to, and the number of searches in these.
     _fitted: float | None = None
     _seen: Tensor | None = None
     _searches = 0
 
     def _fit(self, found: Search) -> None:
-        """One temperature for the states searched of late: where it makes no difference what is done, little is changed."""
+        """One temperature for all recently searched states, so that states where actions make no difference change little."""
         new = torch.stack([found.advantages, found.corrections])
         self._seen = new if self._seen is None else torch.cat([self._seen, new], dim=1)[:, -STATES_FITTED:]
         self._searches += 1
@@ -268,13 +270,13 @@ class Planner:
         return self.root_noise(policy.distribution_of(policy.preprocess(seen)), n_particles, self.generator)
 
     def _to_env(self, actions: Tensor) -> Any:
-        """Choices stay on their device, for simulators that live there."""
+        """Discrete actions stay on their device, for simulators on that device."""
         if not isinstance(self.model.action_space, spaces.Box):
             return as_env_numbers(actions, self.model.action_space)
         return env_actions(actions.cpu().numpy(), self.model.policy, self.model.action_space)
 
     def _clipped(self, actions: Tensor) -> Tensor:
-        """Box actions, ``(B, N, size)``, within the bounds. Squashed ones lie in [-1, 1] as it is."""
+        """Box actions, ``(B, N, size)``, within the bounds. Squashed ones lie in [-1, 1] already."""
         space: Any = self.model.action_space
         if not isinstance(space, spaces.Box) or self.model.policy.squash_output:
             return actions
@@ -284,7 +286,7 @@ class Planner:
         return actions.clamp(low, high)
 
     def _scaled(self, rewards: Tensor) -> Tensor:
-        """In the units that V was trained in."""
+        """Rewards in the units of V."""
         if self.scale_rewards is not None:
             rewards = self.scale_rewards(rewards)
         scaler = getattr(self.model, "reward_scaler", None)

@@ -1,4 +1,4 @@
-"""The policies of SPO: an actor and a critic, their slowly following twins, and the multipliers of the bounds."""
+"""The policies of SPO: actor and critic, their slowly moving averages, and the multipliers of the bounds."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ LEAST_STD = 1e-3
 
 
 class SPOPolicy(ActorCriticPolicy):
-    """Stands before an actor-critic policy and adds what SPO learns beside it.
+    """Mixin for SB3's actor-critic policies that adds the other quantities that SPO learns.
 
-    All arguments of the policy it stands before, and:
+    All arguments of the policy, and:
 
-    :param state_dependent_std: for Box actions and one expert, let the actor give the spread, too (``softplus``); False: one
+    :param state_dependent_std: for Box actions and one expert, the actor outputs the spread too (``softplus``); False: one
         spread for all states, as in PPO
-    :param initial_std: standard deviation of Box actions at first, where it depends on the state; in units of the action
+    :param initial_std: standard deviation initial value for Box actions, where it depends on the state; in units of the action
     :param initial_multiplier: of the bound on the divergence (on the means of Gaussians)
-    :param initial_spread_multiplier: of the bound on the spread of Gaussians; high, since a weighted sample of few actions
-        draws the spread down
+    :param initial_spread_multiplier: of the bound on the spread of Gaussians; high, because fitting a weighted sample of few
+        actions shrinks the spread
     :param dual_lr_scale: learning rate of the multipliers, in units of the policy's
     """
 
@@ -77,7 +77,7 @@ class SPOPolicy(ActorCriticPolicy):
 
     @property
     def bounds_spread(self) -> bool:
-        """Whether mean and spread are bounded apart, each dimension by itself: for Gaussians of one expert."""
+        """Whether mean and spread have separate bounds for each dimension: for Gaussians of one expert."""
         return isinstance(self.action_dist, DiagGaussianDistribution) and getattr(self, "n_experts", 1) == 1
 
     def _build(self, lr_schedule: Schedule) -> None:
@@ -85,12 +85,12 @@ class SPOPolicy(ActorCriticPolicy):
         self.register_buffer("target", self._learned())
 
     def _learned(self) -> Tensor:
-        """All that is learned, as one vector."""
+        """All learned parameters, as one vector."""
         learned = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         return torch.cat([parameter.detach().reshape(-1) for parameter in learned])
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """As PyTorch's. The average of a policy with frozen or replaced layers is of other parameters, and begins anew."""
+        """As PyTorch's. The average of a policy with frozen or replaced layers has other parameters and starts anew."""
         anew = "target" in state_dict and state_dict["target"].shape != self.target.shape
         found = super().load_state_dict({**state_dict, "target": self.target} if anew else state_dict, *args, **kwargs)
         if anew:
@@ -112,7 +112,7 @@ class SPOPolicy(ActorCriticPolicy):
         self.raw_multipliers = nn.Parameter(torch.tensor(first))
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        """The multipliers have a learning rate of their own, and their gradients do not shrink the others'."""
+        """The multipliers have their own learning rate, and their gradients are clipped separately."""
         first, *others = super()._parameter_groups()
         rest = {**first, "params": [p for p in first["params"] if p is not self.raw_multipliers]}
         return [rest, *others, {"params": [self.raw_multipliers], "lr_scale": self.dual_lr_scale, "clip_apart": True}]

@@ -1,4 +1,4 @@
-"""The last few rollouts, whose rows SPO learns from, and whose returns are formed anew as the target critic goes on."""
+"""A replay of the last few rollouts. Their returns are computed anew as the target critic changes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from rlspo.common.trees import tree_map
 
 
 class Ending(NamedTuple):
-    """What the returns of a rollout need beyond its rows.
+    """Data beyond a rollout's rows that its returns depend on.
 
-    :param time_limits: where they cut episodes, and the observations there
+    :param time_limits: steps at which they cut episodes, and the observations there
     :param last_observations: after the last step, ``(n_envs, *obs_shape)``
     :param dones: whether the last step ended the episode, ``(n_envs,)``
     """
@@ -26,10 +26,10 @@ class Ending(NamedTuple):
 
 
 class Replay(RolloutBuffer):
-    """A ring of rollouts, one after the other in the arrays of one buffer, so that the update always sees the same shapes.
+    """A ring of rollouts in the arrays of one buffer, so that the update always sees the same shapes.
 
-    :param rollout: the buffer whose rollouts are kept
-    :param size: how many
+    :param rollout: the buffer whose rollouts are copied
+    :param size: number of rollouts
     """
 
     def __init__(self, rollout: RolloutBuffer, size: int) -> None:
@@ -49,7 +49,7 @@ class Replay(RolloutBuffer):
         self.data["valid"][:] = False
 
     def keep(self, rollout: RolloutBuffer, ending: Ending) -> None:
-        """Copy a full rollout; the oldest makes room."""
+        """Copy a full rollout over the oldest one."""
         rows, slot = self._rows(self._next), self._next
         for name, store in self.data.items():
             tree_map(lambda array, new: array.__setitem__(rows, new), store, rollout.data[name])
@@ -60,13 +60,13 @@ class Replay(RolloutBuffer):
         return slice(slot * self.size_of_one, (slot + 1) * self.size_of_one)
 
     def valid_rows(self) -> np.ndarray:
-        """Numbers of the rows in which something was decided."""
+        """Indices of the rows with a decision (an environment did not only reset)."""
         return np.flatnonzero(self.flat("valid"))
 
     def form_returns(self, critic: Any, scale_rewards: Any) -> None:
         """Fill ``returns`` with the TD(lambda) targets of ``critic``.
 
-        :param critic: has ``preprocess``, ``values_of`` and ``device``, as policies have
+        :param critic: with ``preprocess``, ``values_of`` and ``device``, like a policy
         :param scale_rewards: from rewards of the environment to the units of the value
         """
         for slot, ending in enumerate(self.endings):

@@ -1,6 +1,6 @@
 """Resampling: from weighted particles to as many of equal weight.
 
-All three give particle n, on average, ``N * weights[n]`` copies; they differ in how far the number of copies strays from that.
+All three give particle n, on average, ``N * weights[n]`` copies; they differ in the variance of the number of copies.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def multinomial(weights: Tensor, generator: torch.Generator | None = None) -> Te
     """N independent draws, as published.
 
     :param weights: ``(B, N)``, each row sums to 1
-    :return: which particles live on, ``(B, N)``
+    :return: indices of the particles that are copied, ``(B, N)``
     """
     return torch.multinomial(weights, weights.shape[-1], replacement=True, generator=generator)
 
@@ -34,7 +34,7 @@ def systematic(weights: Tensor, generator: torch.Generator | None = None) -> Ten
 
 
 def residual(weights: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """As many copies as N times the weight has whole ones; what is missing is drawn from the fractions."""
+    """Each particle gets the integer part of N times its weight; the remaining copies are drawn by the fractions."""
     count = weights.shape[-1]
     copies = torch.floor(weights * count + 1e-6)
     filled = copies.cumsum(dim=-1)
@@ -47,7 +47,7 @@ def residual(weights: Tensor, generator: torch.Generator | None = None) -> Tenso
 
 
 def _find(cumulated: Tensor, at: Tensor) -> Tensor:
-    """Which particle each number of ``at`` falls to; rounding must not lead past the last."""
+    """The particle of each number in ``at``; rounding must not lead past the last one."""
     return torch.searchsorted(cumulated.contiguous(), at.contiguous(), right=True).clamp(max=at.shape[-1] - 1)
 
 
@@ -55,7 +55,7 @@ RESAMPLING: dict[str, Resampling] = {"multinomial": multinomial, "systematic": s
 
 
 def check_resampling(name: str, value: Any) -> None:
-    """One of the three, by name."""
+    """Check that ``value`` names one of the three methods."""
     check_choice(name, value, tuple(RESAMPLING))
 
 

@@ -1,17 +1,18 @@
 """Planning by sequential Monte Carlo (Macfarlane et al. 2024, arXiv 2402.07963, algorithm 1).
 
-From each root, N particles follow a policy in copies of the environment. Each is weighted by how much better it fared than the
-value expected, and now and then those with little weight make room for copies of those with much. Which first actions are left
-is a sample of the improved policy
+From each root, N particles follow a policy in copies of the environment. Each is weighted by how much better it did than the
+value function expected. Now and then, particles with small weights are replaced by copies of particles with large weights. The
+remaining first actions are a sample of the improved policy
 
 ::
 
     q(a|s) ~ pi(a|s) E[ exp( (1/eta) sum_k gamma^k A_k ) | a_0 = a ],   A_k = r_k + gamma V(s_{k+1}) - V(s_k)     (eq. 6, 8-10)
 
-with eta the temperature. Policy and value may be those of any agent. Where dynamics are random, luck is weighted like skill.
+with eta the temperature. Policy and value function may be those of any agent. With random dynamics, luck is weighted like
+skill.
 
-A branch whose rewards, observations or values are no finite numbers has diverged, such as a simulation under wild actions. It
-counts as a bad one: it ends there with weight 0. If all branches of a root diverge, its value is NaN.
+A branch diverges where its rewards, observations or values are NaN or infinite, for example a simulation under extreme
+actions. It ends there with weight 0. If all branches of a root diverge, its value is NaN.
 """
 
 from __future__ import annotations
@@ -38,16 +39,16 @@ ProposeRoot = Callable[[Any], tuple[Tensor, Tensor]]
 
 
 class Search(NamedTuple):
-    """What a search found at each of ``B`` roots.
+    """The result of a search at each of ``B`` roots.
 
-    :param actions: first actions of the particles that are left, ``(B, N, *action_shape)``
-    :param weights: of these, ``(B, N)``; each row sums to 1
+    :param actions: first actions of the remaining particles, ``(B, N, *action_shape)``
+    :param weights: their weights, ``(B, N)``; each row sums to 1
     :param advantages: sum of gamma^k A_k of each particle up to the first resampling, as drawn from the policy, ``(B, N)``
     :param corrections: log pi minus the log-probability with which the first actions were drawn, ``(B, N)``
-    :param values: of the roots when one acts by search: V plus the weighted advantage of the whole paths, ``(B,)``; NaN where
+    :param values: of the roots when acting by search: V plus the weighted advantage of the whole paths, ``(B,)``; NaN where
         all branches diverged
     :param diagnostics: by name, for each depth, ``(depth,)``: means over the roots
-    :param model_steps: how many steps the simulator took, a scalar
+    :param model_steps: number of simulator steps, a scalar
     """
 
     actions: Tensor
@@ -63,12 +64,12 @@ class Search(NamedTuple):
         return self._of(torch.multinomial(self.weights, 1, generator=generator).squeeze(-1))
 
     def mean(self) -> Tensor:
-        """The weighted mean of the actions, ``(B, *action_shape)``: for actions that are numbers."""
+        """The weighted mean of the actions, ``(B, *action_shape)``: for Box actions."""
         weights = self.weights.reshape(*self.weights.shape, *[1] * (self.actions.dim() - 2))
         return (weights * self.actions).sum(dim=1)
 
     def best(self) -> Tensor:
-        """The action with the most weight, that of equal ones taken together, ``(B, *action_shape)``."""
+        """The action with the largest weight, summed over equal actions, ``(B, *action_shape)``."""
         flat = self.actions.reshape(*self.weights.shape, -1)
         same = (flat.unsqueeze(2) == flat.unsqueeze(1)).all(dim=-1)
         return self._of((same * self.weights.unsqueeze(1)).sum(dim=-1).argmax(dim=-1))
@@ -79,18 +80,18 @@ class Search(NamedTuple):
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """How to search.
+    """Settings of a search.
 
     :param n_particles: N at each root; more gives a better sample of q (8 to 1024)
     :param depth: steps to look ahead; more sees farther, needs more particles, and trusts V less (2 to 16)
-    :param temperature: eta, in units of the value: towards 0 the best path takes all, towards infinity q is pi
+    :param temperature: eta, in units of the value: towards 0 the best path gets all the weight, towards infinity q is pi
     :param gamma: discount factor that V was trained with
     :param resample_period: resample after every so many steps, ``depth`` or more for never; None: by ``ess_threshold``
     :param ess_threshold: resample a root whose effective sample size is below this share of N, in (0, 1]; None: by
-        ``resample_period``. With both None nothing is resampled: then the weights are of whole paths
+        ``resample_period``. With both None nothing is resampled, and the weights are those of whole paths
     :param resampling: ``"systematic"`` (least noise), ``"residual"`` or ``"multinomial"`` (as published)
-    :param as_published: resample after the last step too, so that weights are equal and first actions repeat; more noise
-    :raises ValueError: for numbers out of range, and for both kinds of resampling at once
+    :param as_published: resample after the last step too, so that weights are equal and first actions repeat; this adds noise
+    :raises ValueError: for numbers out of range, and where both kinds of resampling are given
     """
 
     n_particles: int = 16
@@ -118,7 +119,7 @@ class SearchSettings:
             )
 
     def resamples(self, log_weights: Tensor, step: int) -> Tensor | None:
-        """Which roots to resample after ``step``, ``(B,)``; None for none of them.
+        """Which roots to resample after ``step``, ``(B,)``; None for no root.
 
         :param log_weights: ``(B, N)``
         """
@@ -133,13 +134,13 @@ class SearchSettings:
 
 
 def check_period(name: str, value: Any) -> None:
-    """A number of steps, or None."""
+    """Check that ``value`` is a number of steps, or None."""
     if value is not None:
         check_count(name, value)
 
 
 def check_share(name: str, value: Any) -> None:
-    """A share in (0, 1], or None."""
+    """Check that ``value`` is a share in (0, 1], or None."""
     if value is not None:
         check_number(name, value, maximum=1.0, positive=True)
 
@@ -172,19 +173,19 @@ def search(
 ) -> Search:
     """Plan from ``B`` states.
 
-    The environment that ``states`` were captured from stays as it is, and its random numbers are not foreseen: particles draw
-    their own. Settings are those of :class:`SearchSettings`.
+    The environment that ``states`` were captured from is not changed. Its random numbers are not known to the search:
+    particles draw their own. Settings are those of :class:`SearchSettings`.
 
     :param simulator: of the environment
     :param states: the roots, ``B`` of them; they can be used again
     :param observations: at the roots, ``(B, *obs_shape)``, arrays or tensors, or a dictionary of such
-    :param propose: draws an action of the policy for each observation
-    :param value: V of each observation, of what follows discounted by ``gamma``
-    :param propose_root: draws the first actions, where these are to be explored otherwise; None: as ``propose``
+    :param propose: samples an action of the policy for each observation
+    :param value: V of each observation, with discount ``gamma``
+    :param propose_root: samples the first actions, for exploration at the root; None: as ``propose``
     :param to_env: from actions of the policy to those that the environment takes
     :param scale_rewards: from rewards of the environment to the units of V
-    :param generator: source of the resampling, and of the seed of the particles' own randomness
-    :param device: where ``propose`` and ``value`` work; None: that of the generator or of the simulator, else the CPU
+    :param generator: for the resampling and for the seed of the particles' random numbers
+    :param device: device of ``propose`` and ``value``; None: that of the generator or of the simulator, else the CPU
     :raises ValueError: for settings out of range
     """
     settings = SearchSettings(n_particles, depth, temperature, gamma, resample_period, ess_threshold, resampling, as_published)
@@ -210,10 +211,10 @@ def search(
     log_weights = corrections
     values = root_values.repeat_interleave(count).reshape(roots, count)
     alive = ~by_root(particles.ended)
-    advantages = torch.zeros_like(values)  # up to the first resampling, by the slot in which a particle was drawn
-    paths = torch.zeros_like(values)  # of those that are left, over the whole path
-    diverged = torch.zeros_like(alive)  # of those that are left
-    lost = diverged  # by the slot in which a particle was drawn, up to the first resampling
+    advantages = torch.zeros_like(values)  # up to the first resampling, indexed by the particle's initial slot
+    paths = torch.zeros_like(values)  # of the remaining particles, over the whole path
+    diverged = torch.zeros_like(alive)  # of the remaining particles
+    lost = diverged  # indexed by the particle's initial slot, up to the first resampling
     intact = torch.ones(roots, 1, dtype=torch.bool, device=device)  # not resampled yet
     rows = torch.arange(roots, device=device).unsqueeze(-1)
     log: list[dict[str, Tensor]] = []
@@ -224,15 +225,16 @@ def search(
         whole, seen = by_root(_whole(seen)), tree_map(_finite, seen)
         terminated, truncated = by_root(outcome.terminated), by_root(outcome.truncated)
         rewards = scale_rewards(by_root(outcome.rewards).to(dtype))
-        next_values = torch.where(terminated, 0.0, value(seen).reshape(roots, count))  # no product: there it may be NaN
+        # Not a product: the value may be NaN there.
+        next_values = torch.where(terminated, 0.0, value(seen).reshape(roots, count))
         gained = gamma**step * (rewards + gamma * next_values - values)
-        broken = alive & ~((whole | terminated) & gained.isfinite())  # nobody asks what an end looks like
+        broken = alive & ~((whole | terminated) & gained.isfinite())  # observations after an end are not used
         diverged, lost = diverged | broken, lost | (broken & intact)
         gained = torch.where(alive & ~broken, gained, 0.0)
         log_weights = log_weights + gained / temperature
         advantages = advantages + gained * intact
         paths = paths + gained
-        # A root that has no other branch keeps the weights finite; its value tells.
+        # A root without another branch keeps finite weights; its value is NaN.
         log_weights = log_weights.masked_fill(diverged & ~diverged.all(dim=-1, keepdim=True), -torch.inf)
         log.append(_diagnostics(log_weights, alive, broken, first_actions))
         values, alive = next_values, alive & ~terminated & ~truncated & ~broken
@@ -252,21 +254,21 @@ def search(
             intact = intact & ~which.unsqueeze(-1)
             log[-1]["resampled"] = which.to(dtype).mean()
         if step < depth - 1:
-            actions = propose(seen)  # after the resampling: for the state that a particle has moved to
+            actions = propose(seen)  # after the resampling: for the state that a particle was moved to
 
     weights = log_weights.softmax(dim=-1)
     diagnostics = {name: torch.stack([entry[name] for entry in log]) for name in log[0]}
     model_steps = diagnostics.pop("stepped").sum()
     found_values = root_values + (weights * paths).sum(dim=-1)
     found_values = torch.where(diverged.all(dim=-1), torch.nan, found_values)
-    # To whoever fits a temperature, a branch that diverged is as bad as the worst other one.
+    # For fitting a temperature, a diverged branch counts as the worst of the others.
     worst = torch.where(lost, torch.inf, advantages).amin(dim=-1, keepdim=True)
     advantages = torch.where(lost, worst, advantages)
     return Search(first_actions, weights, advantages, corrections, found_values, diagnostics, model_steps)
 
 
 def _diagnostics(log_weights: Tensor, alive: Tensor, broken: Tensor, first_actions: Tensor) -> dict[str, Tensor]:
-    """Of one depth, before resampling."""
+    """Diagnostics of one depth, before resampling."""
     weights = log_weights.softmax(dim=-1)
     return {
         "effective_sample_size": effective_sample_size(weights).mean(),
@@ -280,7 +282,7 @@ def _diagnostics(log_weights: Tensor, alive: Tensor, broken: Tensor, first_actio
 
 
 def distinct(actions: Tensor) -> Tensor:
-    """How many different actions there are at each root, ``(B,)``.
+    """The number of different actions at each root, ``(B,)``.
 
     :param actions: ``(B, N, *action_shape)``
     """
@@ -291,31 +293,31 @@ def distinct(actions: Tensor) -> Tensor:
 
 
 def search_divergence(advantages: Tensor, temperature: Tensor | float, correction: Tensor | float = 0.0) -> Tensor:
-    """KL(q || pi) in nats, by the weights that the advantages of draws from pi get, ``(B,)``; at most log N.
+    """KL(q || pi) in nats, from the weights of samples of pi with these advantages, ``(B,)``; at most log N.
 
     :param advantages: ``(B, N)``
-    :param correction: of draws from something else, log pi minus their log-probability, ``(B, N)``
+    :param correction: for samples of another distribution, log pi minus their log-probability, ``(B, N)``
     """
     log_weights = (advantages / temperature + correction).log_softmax(dim=-1)
     return (log_weights.exp() * (log_weights + math.log(advantages.shape[-1]) - correction)).sum(dim=-1)
 
 
 def _tensors(observations: Any, device: torch.device) -> Any:
-    """Observations on the device; what is there already stays."""
+    """Observations as tensors on the device; those already there are not copied."""
     if all(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(observations)):
         return tree_map(lambda leaf: leaf.to(device), observations)
     return to_tensor(observations, device)
 
 
 def _for(simulator: Simulator, actions: Any) -> Any:
-    """Actions in the kind of array that the simulator steps."""
+    """Actions as the kind of array that the simulator takes."""
     if not isinstance(actions, torch.Tensor):
         return actions if simulator.device is None else torch.as_tensor(actions, device=simulator.device)
     return actions.cpu().numpy() if simulator.device is None else actions.to(simulator.device)
 
 
 def _whole(seen: Any) -> Tensor:
-    """Which rows hold nothing but finite numbers, ``(K,)``."""
+    """Whether all numbers of each row are finite, ``(K,)``."""
     leaves = [leaf for leaf in tree_leaves(seen) if leaf.is_floating_point()]
     if not leaves:
         return torch.ones(len(tree_leaves(seen)[0]), dtype=torch.bool, device=tree_leaves(seen)[0].device)
@@ -323,7 +325,7 @@ def _whole(seen: Any) -> Tensor:
 
 
 def _finite(leaf: Tensor) -> Tensor:
-    """Numbers that a policy can look at, also where a branch has diverged; what it does there counts for nothing."""
+    """Finite input for the policy, also where a branch has diverged; its output there is ignored."""
     return leaf.nan_to_num() if leaf.is_floating_point() else leaf
 
 

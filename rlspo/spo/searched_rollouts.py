@@ -1,4 +1,4 @@
-"""What SPO collects: rollouts whose actions come from a search, and a replay of the last few of them."""
+"""Data collection of SPO: rollouts whose actions come from a search, and a replay of the last few rollouts."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Tensor = torch.Tensor
 
 
 class SearchedRollouts(OnPolicyAgent):
-    """An agent that acts by search in training and learns from what searches found.
+    """An agent that acts by search in training and learns from the results of the searches.
 
-    A subclass sets the settings of the search before the constructor, and gives :meth:`e_step` and the loss.
+    A subclass sets the search settings before calling the constructor, and defines :meth:`e_step` and the loss.
     """
 
     n_particles: int
@@ -83,7 +83,7 @@ class SearchedRollouts(OnPolicyAgent):
         )
 
     def search_settings(self) -> dict[str, Any]:
-        """How searches are done in training."""
+        """Settings of the searches in training."""
         names = ("n_particles", "depth", "gamma", "resample_period", "ess_threshold", "resampling", "as_published")
         return {name: getattr(self, name) for name in names}
 
@@ -116,7 +116,7 @@ class SearchedRollouts(OnPolicyAgent):
         return act
 
     def search_temperature(self) -> float | None:
-        """eta now, in units of V; None before anything was searched, where the planner finds one."""
+        """The current eta, in units of V; None before the first search if the planner fits it."""
         return self._temperature if self.temperature == "auto" else float(self.temperature)
 
     _temperature: float | None = None
@@ -155,7 +155,7 @@ class SearchedRollouts(OnPolicyAgent):
     # Learning.
 
     def learning_data(self) -> dict[str, Any]:
-        """All rows of the replay, with returns by the averaged critic as it is now."""
+        """All rows of the replay, with returns by the current averaged critic."""
         scale = (lambda rewards: rewards) if self.reward_scaler is None else self.reward_scaler
         self.replay.form_returns(AveragedCritic(self.policy, self.update), scale)
         return self.replay.tensors((*MINIBATCH_FIELDS.values(), *self.extra_fields))
@@ -194,14 +194,14 @@ class SearchedRollouts(OnPolicyAgent):
     ) -> tuple[np.ndarray, Search]:
         """Act by search; :meth:`predict` acts by the policy alone.
 
-        :param env: that ``observation`` is of; it stays as it is. A gymnasium environment, or a vectorised one
-        :param observation: of all environments in it
-        :param n_particles: None: as in training; may be any other number, as may ``depth``
+        :param env: the environment of ``observation``, which is not changed: a gymnasium environment, or a vectorised one
+        :param observation: of all environments in ``env``
+        :param n_particles: None: as in training; any other number is possible, as for ``depth``
         :param deterministic: see :meth:`~rlspo.spo.Planner.act`
-        :param settings: see :class:`~rlspo.spo.Planner`; left out, they are those of training, the temperature included. For
-            whole episodes make a planner once
-        :return: actions as the environment takes them, ``(n_envs, *action_shape)`` or, of a gymnasium environment,
-            ``action_shape``; and what the search found
+        :param settings: see :class:`~rlspo.spo.Planner`; by default those of training, including the temperature. For whole
+            episodes make one planner
+        :return: actions for the environment, ``(n_envs, *action_shape)`` or, for a gymnasium environment, ``action_shape``;
+            and the result of the search
         """
         given = {"n_particles": n_particles, "depth": depth}
         settings = {"temperature": None if "search_kl" in settings else self.search_temperature(), **settings}
@@ -225,10 +225,10 @@ class SearchedRollouts(OnPolicyAgent):
 
 
 class AveragedCritic:
-    """V' in the shape of a policy.
+    """The averaged critic V', with the interface of a policy.
 
-    :param policy: whose networks are used
-    :param update: whose average of the parameters is used
+    :param policy: its networks are used
+    :param update: its average of the parameters is used
     """
 
     def __init__(self, policy: SPOPolicy, update: TargetUpdate) -> None:

@@ -38,9 +38,8 @@ Tensor = torch.Tensor
 class SPO(SearchedRollouts):
     """Sequential Monte Carlo policy optimisation, for environments that can be simulated.
 
-    At each step N particles follow the policy for a few steps in copies of the environment (:mod:`rlspo.spo.search`). What is
-    left of their first actions is a sample of a better policy q, from which the action is drawn, and towards which the actor
-    goes:
+    At each step N particles follow the policy for a few steps in copies of the environment (:mod:`rlspo.spo.search`). Their
+    remaining first actions are a sample of a better policy q. The action is drawn from it, and the actor is fitted to it:
 
     ::
 
@@ -48,41 +47,42 @@ class SPO(SearchedRollouts):
         M-step  max E_s sum_n w_n log pi(a_n|s)   s.t.   E_s KL(pi'(.|s) || pi(.|s)) < e_pi                    (eq. 11, 12)
         critic  min 1/2 E_s (V(s) - G)^2,   G the TD(lambda) return by V'
 
-    with pi' and V' slowly following averages of actor and critic. Of Gaussians mean and spread are bounded apart, in each
-    dimension by itself. ``predict`` acts by the policy alone, :meth:`plan` by search.
+    with pi' and V' slowly moving averages of actor and critic. For Gaussians, mean and spread have separate bounds in each
+    dimension. ``predict`` acts by the policy alone, :meth:`plan` by search.
 
     :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"``, their mixtures of experts ``"MoeMlpPolicy"``,
         ``"MoeCnnPolicy"`` and ``"MoeMultiInputPolicy"``, or a subclass of :class:`rlspo.spo.SPOPolicy`
-    :param env: as for :class:`rlspo.PPO`, of which :func:`rlspo.simulators.simulator_for` makes a simulator
+    :param env: as for :class:`rlspo.PPO`, and supported by :func:`rlspo.simulators.simulator_for`
     :param learning_rate: of Adam, or a function of the remaining progress (1e-4 to 1e-3)
     :param n_steps: steps per environment between updates (16 to 256)
     :param batch_size: states in a minibatch (64 to 1024)
     :param gradient_steps: minibatches after each rollout; more learns more from it (``gradient_steps * batch_size`` is 2 to
         16 times a rollout)
-    :param replay_rollouts: how many rollouts minibatches are drawn from; more is steadier and staler (1 to 8)
+    :param replay_rollouts: number of rollouts that minibatches are drawn from; more gives less noise and older data (1 to 8)
     :param gamma: discount factor
     :param gae_lambda: of the critic's returns (0.9 to 1)
-    :param n_particles: N at each step; more improves the policy more and costs as much more (8 to 64)
+    :param n_particles: N at each step; more improves the policy more, at proportional cost (8 to 64)
     :param depth: steps that a search looks ahead (2 to 16)
-    :param resample_period: see :class:`rlspo.spo.SearchSettings`, as are the next three. At ``depth`` or above nothing is
-        resampled on the way, so with the defaults of both nothing is; 2 drops bad paths half-way, with more particles
+    :param resample_period: see :class:`rlspo.spo.SearchSettings`, as are the next three. At ``depth`` or above there is no
+        resampling within a search, as with the defaults of both. 2 drops bad paths half-way and needs more particles
     :param ess_threshold: instead of ``resample_period``, which must be None then
-    :param resampling: how; without effect where nothing is resampled
+    :param resampling: the method; without effect where nothing is resampled
     :param as_published: resample after the last step, too
     :param root_noise: share of first actions that are drawn from noise, corrected for (0 to 0.25)
-    :param root_alpha: of that noise, where actions are choices (0.03 to 1)
+    :param root_alpha: of that noise, for discrete actions (0.03 to 1)
     :param temperature: eta, in units of V; ``"auto"`` learns it for ``search_kl``, which has no effect otherwise
-    :param search_kl: e_q, how far a search may stray from the policy, in nats, below log N; more is greedier (0.1 to 1)
-    :param policy_kl: e_pi, how far the actor may go from its average, in nats: of all together, or of Gaussians' means in each
-        dimension; None: 0.05 for these, 0.01 otherwise
+    :param search_kl: e_q, bound on the divergence of a search from the policy, in nats, below log N; more is greedier (0.1 to
+        1)
+    :param policy_kl: e_pi, bound on the divergence of the actor from its average, in nats: of the whole distribution, or for
+        Gaussians of the means in each dimension; None: 0.05 for Gaussians, 0.01 otherwise
     :param spread_kl: the same for the spread of Gaussians, in each dimension (1e-4 to 1e-2)
     :param dual_learning_rate: of the multipliers of the bounds (1e-3 to 1e-1)
-    :param tau: how far the averages go towards actor and critic at a gradient step (0.001 to 0.05)
+    :param tau: step of the averages towards actor and critic at each gradient step (0.001 to 0.05)
     :param vf_coef: weight of the critic's loss (its gradients are clipped together with the actor's)
-    :param max_grad_norm: limit on the norm of the gradient; that of the multipliers has the same for itself
+    :param max_grad_norm: limit on the norm of the gradient; the multipliers' gradient has the same limit separately
     :param stats_window_size: the remaining arguments are those of :class:`rlspo.PPO`
     :raises ValueError: for values out of range
-    :raises NotSimulatableError: for an environment that cannot be simulated, with what can
+    :raises NotSimulatableError: for an environment that cannot be simulated; the message lists what can
 
     >>> from rlspo import SPO
     >>> model = SPO("MlpPolicy", "CartPole-v1", n_steps=16, batch_size=16, gradient_steps=4, seed=0).learn(32)
@@ -209,19 +209,20 @@ class SPO(SearchedRollouts):
         actor, values = self.policy.evaluate(parameters, inputs)
         average = self.policy.action_distribution(self.update.target_parameters(), inputs).detach()
         likelihood, divergences = self.m_step(actor, average, batch.extra["root_actions"], batch.extra["root_weights"])
-        raw = parameters.get("raw_multipliers", self.policy.raw_multipliers)  # an optimiser may leave them out
+        raw = parameters.get("raw_multipliers", self.policy.raw_multipliers)  # an optimiser may not contain them
         price, multiplier_loss = losses.penalties(divergences, raw, self.bounds)
         value_loss = (values - batch.returns).square().mean()
         loss = price - likelihood + multiplier_loss + 0.5 * self.coefficient("vf_coef", batch) * value_loss
         return loss, {"policy_loss": -likelihood, "value_loss": value_loss, **self.divergence_stats(divergences)}
 
     def e_step(self) -> float:
-        """eta at the minimum of its dual, by the advantages in the replay."""
+        """eta at the minimum of its dual, from the advantages in the replay."""
         rows = {name: torch.from_numpy(self.replay.flat(name)[self.replay.flat("valid")]) for name in self.extra_fields}
         return temperature_for(rows["root_advantages"], self.search_kl, rows.get("root_corrections", 0.0))
 
     def m_step(self, actor: Any, average: Any, actions: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """The weighted likelihood of the actions, and what is bounded: mean divergences of the average from the actor."""
+        """The weighted likelihood of the actions, and the bounded quantities: mean divergences of the average from the
+        actor."""
         if not self.policy.bounds_spread:
             return losses.log_likelihood(actor, actions, weights), average.kl(actor).mean().reshape(1)
         moved, spread = losses.gaussian_divergences(average, actor)
@@ -229,7 +230,7 @@ class SPO(SearchedRollouts):
         return losses.decoupled_likelihood(actor, average, actions, weights), divergences
 
     def divergence_stats(self, divergences: Tensor) -> dict[str, Tensor]:
-        """How far the actor is from its average, beside what it may be."""
+        """The divergences of the actor from its average, with their bounds."""
         if not self.policy.bounds_spread:
             return {"policy_kl": divergences.sum()}
         moved, spread = divergences.chunk(2)
@@ -250,7 +251,7 @@ class SPO(SearchedRollouts):
         self.policy_kwargs = given
 
     def _highest_learning_rate(self) -> float:
-        """Of the whole schedule, because the first one of a warm-up is next to nothing."""
+        """The highest of the whole schedule, because a warm-up begins near 0."""
         rate = self.learning_rate
         highest = max(float(rate(float(left))) for left in np.linspace(1.0, 0.0, 101)) if callable(rate) else float(rate)
         if highest <= 0.0:
@@ -258,22 +259,22 @@ class SPO(SearchedRollouts):
         return highest
 
     def _check_search(self) -> None:
-        """What goes together, and what does not.
+        """Check combinations of search settings.
 
-        :raises ValueError: naming what does not
+        :raises ValueError: naming settings that exclude each other
         """
         SearchSettings(**self.search_settings())
         if self.temperature == "auto":
             check_divergence(self.search_kl, self.n_particles)
 
     def _apply_given(self, given: Mapping[str, Any]) -> None:
-        """The file's optimiser has the multipliers' rate in units of the file's learning rate."""
+        """The saved optimiser has the multipliers' rate in units of the saved learning rate."""
         super()._apply_given(given)
         if given.keys() & {"learning_rate", "dual_learning_rate"}:
             self.policy.optimizer.param_groups[-1]["lr_scale"] = self.policy.dual_lr_scale
 
     def _set_bounds(self) -> None:
-        """What the divergences of policy and average may be."""
+        """Set the bounds on the divergences between policy and average."""
         apart = bool(self.policy.bounds_spread)
         bound = self.policy_kl or (0.05 if apart else 0.01)
         per_part = len(self.policy.raw_multipliers) // (1 + apart)
@@ -292,7 +293,7 @@ class SPO(SearchedRollouts):
             tau=self.tau,
             before=getattr(self, "update", None),
         )
-        if len(policy.target) != len(update.flat.values):  # layers were frozen or replaced: their average begins anew
+        if len(policy.target) != len(update.flat.values):  # layers were frozen or replaced: their average starts anew
             policy.target = update.target = stays(update.flat.values.clone())
         update.use_compiled(compiled, or_eager=self.compile == "auto")
         return update

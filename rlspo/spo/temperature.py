@@ -1,4 +1,4 @@
-"""The temperature at which a search strays from the policy as far as it may."""
+"""The temperature at which the divergence of a search from the policy reaches its bound."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from rlspo.common.errors import check_number
 from rlspo.spo.search import search_divergence
 
 Tensor = torch.Tensor
-#: Temperatures looked at, as multiples of the spread of the advantages, and halvings of the interval between them.
+#: Range of temperatures, as multiples of the spread of the advantages, and number of bisections.
 LOWEST, HIGHEST, ROUNDS = 1e-3, 1e3, 40
-#: Share of the divergence at the lowest temperature that is asked for at most.
+#: Largest bound, as a share of the divergence at the lowest temperature.
 REACHED = 0.9
 
 
@@ -24,14 +24,14 @@ def temperature_for(advantages: Tensor, bound: float, corrections: Tensor | floa
 
         g(eta) = eta bound + eta E_s log E_{a ~ pi} exp(A(s, a) / eta),      g'(eta) = bound - E_s KL(q || pi)
 
-    found by bisection. Draws that are worth the same cannot be told apart: where the policy is sure among few actions, or most
-    states leave nothing to choose, the mean divergence cannot come near the bound, and the minimum lies at eta = 0. There the
-    slightest error of V would decide. So the bound is at most 0.9 of what the best draws of each state could reach. Where all
-    advantages are alike, eta is 1.
+    found by bisection. Samples with equal advantages get equal weights. So where the policy is nearly deterministic, or
+    actions make no difference in most states, the mean divergence cannot reach the bound, and the minimum is at eta = 0. There
+    the smallest error of V would decide. So the bound is at most 0.9 of what the best samples of each state could reach. Where
+    all advantages are equal, eta is 1.
 
-    :param advantages: of N draws in each state, ``(B, N)``
+    :param advantages: of N samples in each state, ``(B, N)``
     :param bound: in nats
-    :param corrections: of draws from something else than the policy, see :class:`~rlspo.spo.search.Search`
+    :param corrections: for samples of another distribution than the policy, see :class:`~rlspo.spo.search.Search`
     """
     spread = float(advantages.std(dim=-1, correction=0).mean())
     if spread <= 0.0:
@@ -49,7 +49,7 @@ def temperature_for(advantages: Tensor, bound: float, corrections: Tensor | floa
 
 def check_divergence(search_kl: float, n_particles: int) -> None:
     """
-    :raises ValueError: for a divergence that a search with so many particles cannot reach
+    :raises ValueError: for a divergence that a search with this many particles cannot reach
     """
     if n_particles > 1 and search_kl >= math.log(n_particles):
         raise ValueError(
@@ -59,6 +59,6 @@ def check_divergence(search_kl: float, n_particles: int) -> None:
 
 
 def check_temperature(name: str, value: Any) -> None:
-    """``"auto"``, or a finite number above 0."""
+    """Check that ``value`` is ``"auto"``, or a finite number above 0."""
     if value != "auto":
         check_number(name, value, positive=True)

@@ -1,4 +1,4 @@
-"""A gradient step of SPO: the engine's, followed by the target's step towards the new parameters."""
+"""A gradient step of SPO: the usual step, then the target average's step towards the new parameters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class TargetUpdate(Update):
     """An :class:`~rlspo.common.update.Update` with an exponential moving average of the parameters.
 
     :param target: vector of the average, as long as the parameters; written to
-    :param tau: how far the average goes towards the parameters at a step, where ``hyper`` does not say
+    :param tau: step of the average towards the parameters, unless ``hyper`` contains it
     """
 
     def __init__(self, *args: Any, target: Tensor, tau: float, **kwargs: Any) -> None:
@@ -25,7 +25,7 @@ class TargetUpdate(Update):
         super().__init__(*args, **kwargs)
 
     def target_parameters(self) -> dict[str, Tensor]:
-        """The average as parameters by name, with the running statistics of the network that learns."""
+        """The average as parameters by name, with the running statistics of the trained network."""
         return {**self.flat.named(self.target), **self.statistics.read()}
 
     def _step(self, values: Tensor, *given: Any) -> Tensor:
@@ -38,6 +38,6 @@ class TargetUpdate(Update):
         self._follow(self.flat.values, hyper)
 
     def _follow(self, values: Tensor, hyper: dict[str, Tensor]) -> None:
-        if "raw_multipliers" in self.flat.names:  # an optimiser of some layers only leaves them alone
+        if "raw_multipliers" in self.flat.names:  # an optimiser of only some layers does not contain them
             self.flat.named(values)["raw_multipliers"].clamp_(min=LOWEST_RAW)
         self.target.lerp_(values, hyper.get("tau", self.tau))

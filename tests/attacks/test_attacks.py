@@ -79,7 +79,7 @@ def test_natural_evaluation_agrees_with_sb3s() -> None:
     assert sorted(attacked_evaluation(model, env, None, 0.0, 9, seed=5)) == sorted(expected)
 
 
-def test_sb3s_agents_are_judged_with_the_same_numbers() -> None:
+def test_sb3s_agents_are_evaluated_with_the_same_numbers() -> None:
     ours, theirs = perfect_agent(), perfect_agent(stable_baselines3.PPO)
     env = make_vec_env(Tracking, 4)
     for attack in ATTACKS:
@@ -130,7 +130,7 @@ def test_env_may_be_an_id(library: Any) -> None:
     np.testing.assert_array_equal(attacked_evaluation(model, "CartPole-v1", "mad", 0.3, 4, seed=3), expected)
 
 
-def test_an_environment_of_other_spaces_is_refused() -> None:
+def test_an_environment_of_other_spaces_is_rejected() -> None:
     with pytest.raises(ValueError, match="spaces do not match"):
         attacked_evaluation(perfect_agent(), "CartPole-v1", "mad", 0.1, 1)
 

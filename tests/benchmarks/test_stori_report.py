@@ -67,13 +67,13 @@ def test_scores_of_a_grid_are_means_over_the_means_of_seeds(results, tmp_path):
     assert results.of_grid(tmp_path / "none", results.CELLS, "sampled") == {}
 
 
-def test_an_environment_with_an_unknown_name_is_refused_rather_than_lost(results, tmp_path):
+def test_an_environment_with_an_unknown_name_is_rejected_rather_than_lost(results, tmp_path):
     folder = write_grid(tmp_path / "grid", {("ppo", "breakout-3.2a", 0): [1.0]})
     with pytest.raises(ValueError, match=r"no cell 'breakout-3\.2a'. Did you mean 'breakout-3\.2A'"):
         results.of_grid(folder, results.CELLS, "sampled")
 
 
-def test_an_evaluation_that_a_grid_does_not_have_is_refused(results, tmp_path):
+def test_an_evaluation_that_a_grid_does_not_have_is_rejected(results, tmp_path):
     folder = write_grid(tmp_path / "grid", {("ppo", "breakout-1", 0): [1.0]})
     with pytest.raises(ValueError, match=r"no evaluation 'natural' but \['random', 'sampled'\]"):
         results.of_grid(folder, results.CELLS, "natural")

@@ -114,7 +114,7 @@ def test_agent_counts_the_updates_of_the_run(
     assert len(compilations) == 1, "a later run, however short, uses what was compiled"
 
 
-def test_agent_does_as_it_is_told(compilations: list[Any]) -> None:
+def test_agent_compiles_as_the_argument_says(compilations: list[Any]) -> None:
     agent(False).learn(16)
     assert not compilations
     agent(True).learn(16)
@@ -122,7 +122,7 @@ def test_agent_does_as_it_is_told(compilations: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("choice", ["yes", "True", None, 2])
-def test_other_choices_are_refused_at_construction(choice: Any) -> None:
+def test_other_choices_are_rejected_at_construction(choice: Any) -> None:
     with pytest.raises(ValueError, match=r"compile is .*must be 'auto', True or False"):
         agent(choice)
 

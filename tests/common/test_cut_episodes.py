@@ -90,7 +90,7 @@ def test_in_a_process_of_its_own():
     assert (info["episode"]["r"], info["episode"]["l"]) == (6.0, 3)
 
 
-def test_where_nobody_tells_the_evaluation_ends():
+def test_where_no_wrapper_reports_an_end_the_evaluation_ends():
     with pytest.raises(RuntimeError, match="inside of the Monitor"):
         play(still, DummyVecEnv([cut]), 1)
 

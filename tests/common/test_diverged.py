@@ -148,7 +148,7 @@ def test_where_nothing_is_kept_nothing_is_claimed(name: str) -> None:
             parameter.fill_(float("nan"))
     if name == "sac":
         model.learning_starts = 0
-    with pytest.raises(DivergedError, match="No weights are kept from before"):
+    with pytest.raises(DivergedError, match="There are no earlier weights to restore"):
         model.learn(20)
 
 
@@ -215,7 +215,7 @@ BAD = [float("nan"), -1e-3, float("inf")]
 
 @pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize("name", ["learning_rate", "clip_range", "clip_range_vf", "ent_coef"])
-def test_schedules_are_refused_by_name_when_they_are_read(name: str, bad: float) -> None:
+def test_schedules_are_rejected_by_name_when_they_are_read(name: str, bad: float) -> None:
     model = PPO("MlpPolicy", SpacesEnv("box", "discrete"), **SMALL, **{name: lambda left: 0.1 if left > 0.6 else bad})
     start = everything(model)
     with pytest.raises(ValueError, match=rf"^{name} is a schedule that returned {bad} at remaining progress 0.5"):

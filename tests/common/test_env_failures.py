@@ -54,7 +54,7 @@ AGENTS: dict[str, tuple[type[Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("agent", AGENTS)
 @pytest.mark.parametrize("source", SOURCES)
-def test_it_stays_what_it_is(agent: str, source: str) -> None:
+def test_the_exception_keeps_its_type(agent: str, source: str) -> None:
     cls, options = AGENTS[agent]
     model = cls("MlpPolicy", SOURCES[source](), **options)
     with pytest.raises(EnoughError, match="enough") as error:

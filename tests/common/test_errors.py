@@ -148,7 +148,7 @@ def test_bad_first_observation_of_a_new_environment() -> None:
     assert torch.equal(model.update.flat.values, weights)
 
 
-def test_training_can_go_on_after_the_environment_was_mended() -> None:
+def test_training_can_go_on_after_the_environment_was_fixed() -> None:
     model = agent(11, failing)
     with pytest.raises(ZeroDivisionError):
         model.learn(1000)

@@ -28,7 +28,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=list(BOMBS))
-def test_endless_values_are_refused(bomb):
+def test_endless_values_are_rejected(bomb):
     with pytest.raises(pickle.UnpicklingError, match="more time or memory than any real one"):
         safe_pickle.loads(bomb)
 

@@ -140,7 +140,7 @@ def test_every_argument_of_the_constructor_is_taken(agent: str, tmp_path: pathli
         ("sac", {"ent_coef": "auto_0.3"}, r"^ent_coef cannot change to 'auto_0.3': it is learned"),
     ],
 )
-def test_what_the_constructor_refuses_is_refused(
+def test_what_the_constructor_rejects_is_rejected(
     agent: str, given: dict[str, Any], message: str, tmp_path: pathlib.Path
 ) -> None:
     model = make(agent)

@@ -43,7 +43,7 @@ def test_other_package_adds_an_agent(other_package):
     assert issubclass(agent_class("cautious"), rlspo.PPO)
 
 
-def test_two_different_agents_of_one_name_are_refused(other_package):
+def test_two_different_agents_of_one_name_are_rejected(other_package):
     other_package("ppo=other_agents:Cautious")
     with pytest.raises(ValueError, match=r"Two agents are called 'ppo'.*Uninstall one"):
         agent_names()

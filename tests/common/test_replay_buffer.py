@@ -37,7 +37,7 @@ def test_the_ring_keeps_the_last_transitions(device: str) -> None:
         make(5, n_envs=1).rows(1)
 
 
-def test_more_environments_than_room(device: str) -> None:
+def test_more_environments_than_rows(device: str) -> None:
     buffer = make(3, n_envs=5, device=device)
     for step in range(2):
         row = np.full((5, 5), 10 * step, np.float32) + np.arange(5)[:, None]

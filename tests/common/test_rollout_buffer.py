@@ -61,7 +61,7 @@ def test_action_fields(space: spaces.Space, shape: tuple[int, ...], dtype: Any) 
     assert action_field(space) == Field(shape, dtype)
 
 
-def test_other_spaces_are_refused() -> None:
+def test_other_spaces_are_rejected() -> None:
     for field in (space_field, action_field):
         with pytest.raises(TypeError, match=r"Text.*not supported; use Box"):
             field(spaces.Text(3))

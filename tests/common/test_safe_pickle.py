@@ -129,7 +129,7 @@ def test_calls_are_named_and_not_made(
     assert not list(tmp_path.iterdir())
 
 
-def test_functions_and_classes_of_the_program_are_told_by_their_names() -> None:
+def test_functions_and_classes_of_the_program_are_reported_by_their_names() -> None:
     class Net(torch.nn.Module):
         pass
 
@@ -198,7 +198,7 @@ DTYPE = name("numpy", "dtype")
     ],
     ids=range(24),
 )
-def test_made_up_pickles_are_refused(data: bytes) -> None:
+def test_made_up_pickles_are_rejected(data: bytes) -> None:
     forward = torch.nn.ReLU.forward
     with pytest.raises(pickle.UnpicklingError):
         safe_pickle.loads(data)

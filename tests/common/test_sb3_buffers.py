@@ -149,7 +149,7 @@ class OfDicts(DictRolloutBuffer):
         (PDPPO, MonteCarlo, "overrides compute_returns_and_advantage"),
     ],
 )
-def test_others_are_refused_at_once(agent: Any, cls: type, message: str) -> None:
+def test_others_are_rejected_at_once(agent: Any, cls: type, message: str) -> None:
     where = "rlspo/AdmissionControl-v0" if agent is PDPPO else SpacesEnv()
     with pytest.raises(TypeError, match=message):
         agent("MlpPolicy", where, rollout_buffer_class=cls)

@@ -211,7 +211,7 @@ REFUSED: dict[str, tuple[spaces.Space, spaces.Space, str]] = {
 
 @pytest.mark.parametrize("case", [*REFUSED])
 @pytest.mark.parametrize("agent", [PPO, SAC])
-def test_other_spaces_are_refused_at_once(case: str, agent: Any) -> None:
+def test_other_spaces_are_rejected_at_once(case: str, agent: Any) -> None:
     observation_space, action_space, words = REFUSED[case]
     env = Numbered(spaces.Box(-1, 1, (1,)) if agent is SAC and action_space == CHOICE else action_space)
     env.observation_space = observation_space  # type: ignore[assignment]

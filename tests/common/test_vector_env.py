@@ -354,7 +354,7 @@ def test_no_hearsay_about_the_mode() -> None:
     assert autoreset_mode(env) is AutoresetMode.NEXT_STEP
 
 
-def test_what_cannot_be_adapted_is_refused() -> None:
+def test_what_cannot_be_adapted_is_rejected() -> None:
     with pytest.raises(TypeError, match="Counting"):
         GymnasiumVecEnv(Counting(2))
     nested = Shared()

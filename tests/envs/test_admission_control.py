@@ -172,7 +172,7 @@ def test_where_everybody_is_served_at_once_everybody_is_accepted() -> None:
     assert acceptance(env)[0].all()
 
 
-def test_the_model_foretells_the_return_of_episodes() -> None:
+def test_the_model_predicts_the_return_of_episodes() -> None:
     env, episodes, steps = AdmissionControlEnv(), 200, 100
     model = env.model()
     policy = 0.9 * model.solve(GAMMA).policy + 0.05
@@ -208,13 +208,13 @@ def test_the_model_foretells_the_return_of_episodes() -> None:
         ({"holding_cost": -1.0}, "holding_cost is -1.0; it must be a finite number, at least 0"),
     ],
 )
-def test_what_is_no_queue_is_refused(options: dict, says: str) -> None:
+def test_what_is_no_queue_is_rejected(options: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         AdmissionControlEnv(**options)
 
 
 @pytest.mark.parametrize("action", [2, -1, 0.5, [0, 1]])
-def test_what_is_no_action_is_refused(action: Any) -> None:
+def test_what_is_no_action_is_rejected(action: Any) -> None:
     env = AdmissionControlEnv()
     env.reset(seed=0)
     for call in (env.step, env.post_decision):

@@ -188,7 +188,7 @@ def test_vector_environment_has_its_contract(env_id: str, kwargs: dict[str, Any]
 
 
 @pytest.mark.parametrize(("env_id", "kwargs"), PUZZLES)
-def test_vector_environment_refuses_what_is_none(env_id: str, kwargs: dict[str, Any]) -> None:
+def test_vector_environment_rejects_what_is_none(env_id: str, kwargs: dict[str, Any]) -> None:
     vector = vector_of(env_id, 3, kwargs)
     vector.reset(seed=0)
     for actions in (np.zeros(2, int), np.zeros((3, 1), int), np.zeros(3), [0, 0, -1], [0, 99, 0]):
@@ -379,7 +379,7 @@ def test_all_copies_of_a_plant_are_captured_and_put_back() -> None:
 
 
 @pytest.mark.parametrize(("env_id", "kwargs"), CHANCE)
-def test_forms_refuse_what_is_none(env_id: str, kwargs: dict[str, Any]) -> None:
+def test_forms_reject_what_is_none(env_id: str, kwargs: dict[str, Any]) -> None:
     env = scalar_of(env_id, kwargs)
     form = env.array_form("cpu")
     with pytest.raises(ValueError, match="NumPy"):

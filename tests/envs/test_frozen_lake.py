@@ -163,7 +163,7 @@ def test_values_by_hand_with_slips() -> None:
     assert env.model().solve(gamma).v == pytest.approx([max(1.0, stays), 0.0])
 
 
-def test_the_model_foretells_the_return_of_episodes() -> None:
+def test_the_model_predicts_the_return_of_episodes() -> None:
     env, episodes, steps, gamma = lake(), 1500, 30, 0.95
     model = env.model()
     best = model.solve(gamma).policy
@@ -199,13 +199,13 @@ def test_the_model_foretells_the_return_of_episodes() -> None:
         ({"desc": ["SH", "HG"]}, "no way over ice"),
     ],
 )
-def test_what_is_no_lake_is_refused(options: dict, says: str) -> None:
+def test_what_is_no_lake_is_rejected(options: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         lake(**options)
 
 
 @pytest.mark.parametrize("action", [4, -1, 0.5, [0, 1], "left"])
-def test_what_is_no_action_is_refused(action: Any) -> None:
+def test_what_is_no_action_is_rejected(action: Any) -> None:
     env = lake()
     env.reset(seed=0)
     for call in (env.step, env.post_decision):

@@ -88,7 +88,7 @@ def test_the_checker_passes_what_is_right() -> None:
 
 
 @pytest.mark.parametrize("env_id", ["rlspo/LotSizing-v0", "rlspo/FrozenLakePostDecision-v0", "rlspo/AdmissionControl-v0"])
-def test_the_checker_passes_our_worlds(env_id: str) -> None:
+def test_the_checker_passes_our_environments(env_id: str) -> None:
     check_post_decision_env(gym.make(env_id))
 
 
@@ -116,7 +116,7 @@ def test_the_checker_finds_chance_in_the_decision() -> None:
         check_post_decision_env(Plain("chance"))
 
 
-def test_the_checker_refuses_what_infos_do_not_follow() -> None:
+def test_the_checker_rejects_what_infos_do_not_follow() -> None:
     with pytest.raises(TypeError, match="changes rewards"):
         check_post_decision_env(gym.wrappers.TransformReward(Walk(), lambda r: 0.1 * r))
 
@@ -211,7 +211,7 @@ class Gust(gym.Wrapper):
         return base._get_obs(), reward, terminated, truncated, info
 
 
-def test_a_world_that_can_be_copied_is_simulated_without_its_noise() -> None:
+def test_an_environment_that_can_be_copied_is_simulated_without_its_noise() -> None:
     core = gym.make("Pendulum-v1")
     env = SimulatedPostDecision(Gust(core))
     assert env.peek is peek_copy
@@ -291,7 +291,7 @@ def test_noise_from_any_generator_is_seen(source: str) -> None:
         env.step(1)
 
 
-def test_a_world_that_draws_noise_by_itself_is_not_simulated_by_a_copy() -> None:
+def test_an_environment_that_draws_noise_by_itself_is_not_simulated_by_a_copy() -> None:
     """The copy would draw the very noise that is to come."""
     env = SimulatedPostDecision(Walk())
     env.reset(seed=0)

@@ -225,7 +225,7 @@ def test_registration_cuts_episodes_off_at_20_moves() -> None:
 
 
 @pytest.mark.parametrize("depth", [0, -1, (3, 2), (1, 2, 3), 2.5, True, "3", None])
-def test_refuses_a_scramble_depth_that_is_none(depth: Any) -> None:
+def test_rejects_a_scramble_depth_that_is_none(depth: Any) -> None:
     with pytest.raises(ValueError, match="scramble_depth"):
         RubiksCubeEnv(scramble_depth=depth)
     with pytest.raises(ValueError, match="scramble_depth"):
@@ -242,7 +242,7 @@ def test_refuses_a_scramble_depth_that_is_none(depth: Any) -> None:
         ({"moves": 3}, "it must be a text"),
     ],
 )
-def test_refuses_options_that_do_not_fit(options: dict[str, Any], says: str) -> None:
+def test_rejects_options_that_do_not_fit(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         RubiksCubeEnv().reset(options=options)
 
@@ -254,7 +254,7 @@ def solved_but(*swaps: tuple[int, int]) -> np.ndarray:
     return stickers
 
 
-def test_refuses_cubes_that_no_turns_lead_to() -> None:
+def test_rejects_cubes_that_no_turns_lead_to() -> None:
     """Numbers of stickers: U is 0 to 8, R 9 to 17, F 18 to 26. The corner URF is 8, 9, 20; the edges UF 7, 19, UR 5, 10."""
     cases = {
         "54 whole numbers": np.zeros(53, int),
@@ -280,7 +280,7 @@ def test_takes_all_cubes_that_turns_lead_to() -> None:
 
 
 @pytest.mark.parametrize("action", [18, -1, 1.5, [3], None])
-def test_refuses_actions_that_are_none(action: Any) -> None:
+def test_rejects_actions_that_are_none(action: Any) -> None:
     env = RubiksCubeEnv()
     env.reset(seed=0)
     with pytest.raises(ValueError, match="from 0 to 17: U, U2, U'"):

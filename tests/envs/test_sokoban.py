@@ -213,7 +213,7 @@ def test_text_and_planes_are_one_another() -> None:
         ([1, 2], "list of rows"),
     ],
 )
-def test_refuses_what_is_no_level(level: list[Any], says: str) -> None:
+def test_rejects_what_is_no_level(level: list[Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         SokobanEnv().reset(options={"level": level})
 
@@ -232,7 +232,7 @@ def test_refuses_what_is_no_level(level: list[Any], says: str) -> None:
         ({"render_mode": "human"}, "render_mode"),
     ],
 )
-def test_refuses_arguments_out_of_range(kwargs: dict[str, Any], says: str) -> None:
+def test_rejects_arguments_out_of_range(kwargs: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         SokobanEnv(**kwargs)
 
@@ -246,14 +246,14 @@ def test_as_many_boxes_as_are_allowed_can_be_placed() -> None:
 
 
 @pytest.mark.parametrize("action", [4, -1, 1.5, [3], None])
-def test_refuses_actions_that_are_none(action: Any) -> None:
+def test_rejects_actions_that_are_none(action: Any) -> None:
     env = SokobanEnv()
     env.reset(seed=0)
     with pytest.raises(ValueError, match="from 0 to 3: up, down, left, right"):
         env.step(action)
 
 
-def test_refuses_other_options_and_asks_for_a_reset() -> None:
+def test_rejects_other_options_and_asks_for_a_reset() -> None:
     with pytest.raises(ValueError, match="no option depth"):
         SokobanEnv().reset(options={"depth": 3})
     with pytest.raises(gym.error.ResetNeeded):

@@ -93,12 +93,12 @@ def test_expected_return_agrees_with_simulation_and_with_the_limit() -> None:
         ({"start": [0.5, 0.4, 0.0]}, "start must hold probabilities"),
     ],
 )
-def test_what_is_no_model_is_refused(changed: dict, says: str) -> None:
+def test_what_is_no_model_is_rejected(changed: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         chain(**changed)
 
 
-def test_what_is_no_policy_and_no_discount_is_refused() -> None:
+def test_what_is_no_policy_and_no_discount_is_rejected() -> None:
     model = chain()
     with pytest.raises(ValueError, match="policy has the shape"):
         model.evaluate(np.ones(3), GAMMA)

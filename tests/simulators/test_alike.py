@@ -69,7 +69,7 @@ class SettingsForm(QuarterForm):
 
 
 @pytest.mark.parametrize("keeps_itself", [False, True])
-def test_array_forms_with_other_arguments_are_refused(keeps_itself: bool) -> None:
+def test_array_forms_with_other_arguments_are_rejected(keeps_itself: bool) -> None:
     def make(gain: float) -> Any:
         return lambda: Quarter(gain, keeps_itself)
 
@@ -86,7 +86,7 @@ def test_array_forms_with_other_arguments_are_refused(keeps_itself: bool) -> Non
         simulator_for(Quarter(1.0, keeps_itself)).capture(other)
 
 
-def test_environments_of_the_library_with_other_rules_are_refused() -> None:
+def test_environments_of_the_library_with_other_rules_are_rejected() -> None:
     class Half(Cube):
         pass
 
@@ -123,7 +123,7 @@ class Gain(gym.ActionWrapper[Any, Any, Any]):
         return self.share * action
 
 
-def test_wrappers_with_other_attributes_are_refused() -> None:
+def test_wrappers_with_other_attributes_are_rejected() -> None:
     def make(share: float) -> Any:
         return lambda: Gain(Quarter(1.0), share)
 
@@ -144,7 +144,7 @@ def make_reset(make: Any) -> Any:
     return env
 
 
-def test_time_limits_of_another_length_are_refused() -> None:
+def test_time_limits_of_another_length_are_rejected() -> None:
     one, other = (make_reset(lambda n=n: gym.wrappers.TimeLimit(Quarter(1.0), n)) for n in (5, 6))
     with pytest.raises(ValueError, match="max_episode_steps"):
         simulator_for(one).capture(other)

@@ -161,6 +161,6 @@ class Peeping(gym.Wrapper):
         self.game: Any = {"of": env.unwrapped}
 
 
-def test_wrappers_that_hold_the_real_game_are_refused() -> None:
+def test_wrappers_that_hold_the_real_game_are_rejected() -> None:
     with pytest.raises(NotSimulatableError, match="Peeping cannot be simulated: its attribute game"):
         simulator_for(Peeping(breakout()))

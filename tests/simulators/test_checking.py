@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from rlspo.simulators import check_simulator, choosing
 from rlspo.simulators.copies import CopyCore, true_copy
-from tests.simulators.worlds import Drift, DriftForm
+from tests.simulators.environments import Drift, DriftForm
 
 
 class Wrong(Drift):

@@ -15,7 +15,7 @@ from rlspo.common.vector_env import GymnasiumVecEnv, only_reset
 from rlspo.simulators import NotSimulatableError, check_simulator, simulator_for
 from rlspo.simulators.arrays import ArrayCore
 from rlspo.simulators.copies import CopyCore
-from tests.simulators.worlds import Drift, DriftForm, Noisy
+from tests.simulators.environments import Drift, DriftForm, Noisy
 
 
 class VectorDrift(VectorEnv):
@@ -169,7 +169,7 @@ def refused(env: Any, message: str) -> None:
     assert isinstance(caught.value, TypeError)
 
 
-def test_refusals_name_what_and_why() -> None:
+def test_errors_name_what_and_why() -> None:
     refused(Odd(DummyVecEnv([limited])), "The wrapper Odd cannot be simulated")
     refused(gym.make_vec("CartPole-v1", vectorization_mode="vector_entry_point"), "CartPoleVectorEnv .* SyncVectorEnv")
     refused(wrappers.vector.RecordEpisodeStatistics(sync()), "RecordEpisodeStatistics")
@@ -180,7 +180,7 @@ def test_refusals_name_what_and_why() -> None:
     )
 
 
-def test_other_processes_are_refused() -> None:
+def test_other_processes_are_rejected() -> None:
     env = SubprocVecEnv([Drift], start_method="fork")
     try:
         refused(env, "DummyVecEnv")
@@ -197,7 +197,7 @@ def test_another_environment_of_the_same_make_will_do() -> None:
     np.testing.assert_array_equal(one.step(1)[0], two.step(1)[0])
 
 
-def test_an_environment_of_another_make_is_refused() -> None:
+def test_an_environment_of_another_make_is_rejected() -> None:
     simulator = simulator_for(wrappers.TimeLimit(Drift(), 5))
     with pytest.raises(ValueError, match="This simulator was made for Drift in TimeLimit, and this is Drift"):
         simulator.capture(Drift())
@@ -214,7 +214,7 @@ def test_batches_are_joined_with_what_they_last_saw() -> None:
     np.testing.assert_array_equal(found, simulator.step(one.states, np.zeros((2, 2))).observations[[1, 0, 1]])
 
 
-def test_used_states_and_wrong_numbers_are_refused() -> None:
+def test_used_states_and_wrong_numbers_are_rejected() -> None:
     env = Drift()
     env.reset(seed=0)
     simulator = simulator_for(env)
@@ -240,7 +240,7 @@ def test_finished_states_stay_as_they_are() -> None:
     assert not again.rewards.any() and not again.truncated.any()
 
 
-def test_a_step_that_was_replaced_in_the_object_is_refused():
+def test_a_step_that_was_replaced_in_the_object_is_rejected():
     env = gym.make("CartPole-v1")
     step = env.unwrapped.step
     env.unwrapped.step = lambda action: (step(action)[0], 5.0, *step(action)[2:])

@@ -14,7 +14,7 @@ from stable_baselines3.common.monitor import Monitor
 from rlspo.simulators import NotSimulatableError, check_simulator, simulator_for
 from rlspo.simulators.copies import CopyCore, true_copy
 from rlspo.simulators.views import views_among
-from tests.simulators.worlds import Drift
+from tests.simulators.environments import Drift
 
 
 class Grid(gym.Env[Any, Any]):
@@ -101,7 +101,7 @@ def test_copies_of_a_reseeded_state_part() -> None:
 
 
 @pytest.mark.parametrize("source", ["global", "python global"])
-def test_global_generators_are_refused_and_left_alone(source: str) -> None:
+def test_global_generators_are_rejected_and_left_alone(source: str) -> None:
     env = Grid(source)
     env.reset(seed=0)
     simulator = simulator_for(env)
@@ -148,7 +148,7 @@ class Copied(Pickled):
 
 
 @pytest.mark.parametrize(("kind", "reason"), [(Pickled, "EzPickle"), (Holding, "EzPickle"), (Locked, "copy.deepcopy raises")])
-def test_what_a_copy_would_lie_about_is_refused(kind: Any, reason: str) -> None:
+def test_what_a_copy_would_change_is_rejected(kind: Any, reason: str) -> None:
     with pytest.raises(NotSimulatableError, match=reason):
         simulator_for(wrappers.TimeLimit(kind(), 5))
 
@@ -170,7 +170,7 @@ class Asking(gym.Wrapper):
         self.ask = lambda: env.unwrapped.grid  # type: ignore[attr-defined]
 
 
-def test_a_function_that_holds_the_environment_is_refused() -> None:
+def test_a_function_that_holds_the_environment_is_rejected() -> None:
     with pytest.raises(NotSimulatableError, match="its attribute ask is a function"):
         simulator_for(Asking(Grid()))
 
@@ -283,7 +283,7 @@ def test_restore_makes_no_tie_to_the_state() -> None:
     assert env.row.base is not None and env.row[0] == 1
 
 
-def test_states_before_a_reset_are_refused() -> None:
+def test_states_before_a_reset_are_rejected() -> None:
     env = gym.make("MountainCar-v0")
     with pytest.raises(gym.error.ResetNeeded, match="reset"):
         simulator_for(env).capture(env)
@@ -342,7 +342,7 @@ class TorchChance(Drawn):
         return self.where, float(torch.rand(())), False, False, {}
 
 
-def test_torchs_global_generator_is_refused_and_put_back():
+def test_torchs_global_generator_is_rejected_and_put_back():
     env = TorchChance()
     env.reset()
     simulator = simulator_for(env)

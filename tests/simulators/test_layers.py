@@ -24,7 +24,7 @@ from rlspo.common.trees import tree_leaves
 from rlspo.envs import PostDecision
 from rlspo.simulators import NotSimulatableError, check_simulator, simulator_for
 from rlspo.simulators.arrays import ArrayCore
-from tests.simulators.worlds import PICTURES, Drift
+from tests.simulators.environments import PICTURES, Drift
 
 Wrap = Callable[[gym.Env], gym.Env]
 
@@ -292,7 +292,7 @@ class Frozen(Counting):
         (lambda env: wrappers.StickyAction(env, 0.5), "StickyAction cannot be simulated: its attributes is_sticky_actions"),
     ],
 )
-def test_wrappers_that_cannot_be_followed_are_refused_by_name(wrap: Wrap, message: str) -> None:
+def test_wrappers_that_cannot_be_followed_are_rejected_by_name(wrap: Wrap, message: str) -> None:
     with pytest.raises(NotSimulatableError, match=message):
         simulator_for(wrap(Drift()))
 

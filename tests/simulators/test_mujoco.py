@@ -246,7 +246,7 @@ class MyHopper(type(gym.make("Hopper-v5").unwrapped)):  # type: ignore[misc]
     """Has, or could have, another reward."""
 
 
-def test_what_is_not_known_is_refused() -> None:
+def test_what_is_not_known_is_rejected() -> None:
     with pytest.raises(TypeError, match=r"MyHopper cannot be simulated: .*Ant-v5, HalfCheetah-v5, .*by a wrapper"):
         MujocoCore(MyHopper())
     hopper, walker = gym.make("Hopper-v5").unwrapped, gym.make("Walker2d-v5").unwrapped
@@ -276,7 +276,7 @@ def test_a_look_ahead_leaves_no_trace(made: Any) -> None:
         assert reward == other_reward == pytest.approx(expected_reward, rel=1e-12)
 
 
-def test_a_model_that_sleeps_is_refused() -> None:
+def test_a_model_that_sleeps_is_rejected() -> None:
     import mujoco
 
     env: Any = gym.make("Hopper-v5").unwrapped

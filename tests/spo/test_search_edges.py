@@ -302,7 +302,7 @@ def test_roots_can_be_searched_again():
         ({"ess_threshold": 1.5}, "ess_threshold is 1.5"),
     ],
 )
-def test_bad_settings_are_refused(settings, words):
+def test_bad_settings_are_rejected(settings, words):
     with pytest.raises(ValueError, match=words):
         SearchSettings(**settings)
 

@@ -133,7 +133,7 @@ def test_returns_are_those_of_the_averaged_critic_with_time_limits():
     assert replay.data["returns"][:20] == pytest.approx(expected, abs=1e-4)
 
 
-def test_the_oldest_rollout_makes_room():
+def test_the_oldest_rollout_is_overwritten():
     model = tiny(replay_rollouts=2, n_steps=8).learn(8 * 5)
     assert len(model.replay.endings) == 2
     assert model.replay.flat("valid").all()
@@ -291,7 +291,7 @@ def test_numbers_in_all_branches_that_are_none_stop_training_and_say_so():
         tiny(Diverging([0, 1, 2])).learn(16)
 
 
-def test_settings_changed_later_are_honoured_or_refused():
+def test_settings_changed_later_are_honoured_or_rejected():
     model = tiny()
     model.depth = 3
     model.learn(16, log_interval=100)
@@ -331,7 +331,7 @@ class Unknown(gym.Wrapper):
         return super().step(action)
 
 
-def test_what_cannot_be_simulated_is_refused_at_construction():
+def test_what_cannot_be_simulated_is_rejected_at_construction():
     mujoco = pytest.importorskip("mujoco")
     assert mujoco
     with pytest.raises(NotSimulatableError, match="Unknown"):
@@ -356,6 +356,6 @@ def test_what_cannot_be_simulated_is_refused_at_construction():
         ({"policy": "MlpPolcy"}, "Did you mean 'MlpPolicy'"),
     ],
 )
-def test_bad_settings_are_refused_at_construction(settings, words):
+def test_bad_settings_are_rejected_at_construction(settings, words):
     with pytest.raises((ValueError, TypeError), match=words):
         tiny(**settings)

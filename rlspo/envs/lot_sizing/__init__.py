@@ -1,4 +1,4 @@
-"""Stochastic discrete lot sizing: the environment, its instances, and rules to judge agents by."""
+"""Stochastic discrete lot sizing: the environment, its instances, and rules as baselines for agents."""
 
 from rlspo.envs.lot_sizing.env import LotSizingEnv
 from rlspo.envs.lot_sizing.instance import Instance, instance_names, load_instance

@@ -15,10 +15,10 @@ Array = np.ndarray
 class PlantForm:
     """The rules of a plant for any number of states: ``inventory``, ``setups`` and ``elapsed``.
 
-    With the environment's own :class:`~rlspo.envs.lot_sizing.stream.DemandStream` a step meets the demand that the
-    environment will meet, drawn ahead or given by ``reset``; with any other generator it draws, and foresees nothing.
+    With the environment's own :class:`~rlspo.envs.lot_sizing.stream.DemandStream` a step uses the demand that the environment
+    will use, drawn ahead or given by ``reset``. With any other generator it draws new demand.
 
-    :param copies: of the environment that plans
+    :param copies: the plant copies of the environment
     :param observe_time: whether the end of the horizon terminates; else it truncates
     """
 
@@ -35,11 +35,11 @@ class PlantForm:
         return {name: getattr(copies, name).copy() for name in ("inventory", "setups", "elapsed")}
 
     def restore(self, env: Any, states: dict[str, Array]) -> None:
-        """Put an environment into the states; the costs so far, of which only pictures tell, begin at 0."""
+        """Put an environment into the states; the costs so far, which only pictures show, start at 0."""
         env.unwrapped.put(**{name: array.copy() for name, array in states.items()})
 
     def generator(self, env: Any) -> DemandStream:
-        """Where the demand comes from, which also knows the generator that episodes start from."""
+        """The source of demand, which also has the generator of initial states."""
         return env.unwrapped.copies().stream
 
     def step(
@@ -47,7 +47,7 @@ class PlantForm:
     ) -> tuple[dict[str, Array], Array, Array, Array, Array]:
         """New states, observations, rewards, terminated and truncated.
 
-        :raises ValueError: for what is no action, and without a generator
+        :raises ValueError: for an invalid action, and without a generator
         """
         n = len(states["elapsed"])
         if generator is None:

@@ -1,4 +1,4 @@
-"""What no policy can beat: the best plan of somebody who knows the demand to come."""
+"""A bound on every policy: the best plan with perfect information of future demand."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ def perfect_information_bound(
     """Upper bounds on the undiscounted return (lower bounds on the cost) of episodes.
 
     For each episode, the dual bound of :class:`~rlspo.envs.lot_sizing.program.PlantProgram` over the whole horizon from the
-    episode's own start, with its demand known from the first period on. No rule has a higher return in that episode, whatever
-    it knows; so the mean over episodes bounds, up to the error of the mean, the expected return of every policy from where
-    episodes start, the optimal one too. It is not tight, because demand is known, and when the time is up, or with ``relax``,
-    what is left is a bound on the program, not its solution.
+    episode's own start, with its demand known from the first period on. No rule has a higher return in that episode. So the
+    mean over episodes bounds, up to its standard error, the expected return of every policy, including the optimal one. The
+    bound is not tight, because demand is known. At the time limit, or with ``relax``, the result is a bound on the program,
+    not its solution.
 
     :param instance: of the plant
-    :param n_episodes: how many
-    :param seed: of the episodes: those that :func:`~rlspo.envs.lot_sizing.rules.evaluate_rule` plays with this seed, so that
-        returns are bounded one by one
+    :param n_episodes: number of episodes
+    :param seed: of the episodes: the same as for :func:`~rlspo.envs.lot_sizing.rules.evaluate_rule` with this seed, so that
+        each return is bounded
     :param time_limit: seconds for each episode; more for a tighter bound
-    :param relax: let machines split their time and pay parts of setups (the linear relaxation): quick, and loose where setups
-        are dear
+    :param relax: the linear relaxation, in which machines split their time and pay fractions of setups: quick, and loose where
+        setups are expensive
     :return: ``(n_episodes,)``
-    :raises RuntimeError: where an episode got no bound in its time
+    :raises RuntimeError: if an episode has no bound within the time limit
     """
     program = PlantProgram(instance, np.ones(instance.time_horizon, int))
     costs = program.costs()
     bounds = np.zeros(n_episodes)
     for k, (inventory, setups, demand) in enumerate(draw_episodes(instance, n_episodes, seed)):
         result = program.solve(costs, inventory, setups, demand, relax=relax, time_limit=time_limit)
-        # A relaxation that was cut short has a feasible cost and no bound; a program has a dual bound at any time.
+        # An interrupted relaxation has a feasible cost but no bound; an integer program has a dual bound at any time.
         bound = (result.fun if result.status == 0 else None) if relax else result.mip_dual_bound
         if bound is None or not np.isfinite(bound):
             raise RuntimeError(f"Episode {k} of {instance.name} has no bound after {time_limit} s; raise time_limit.")

@@ -1,4 +1,4 @@
-"""Copies of a plant that live side by side; the scalar and the vectorised environment are one copy and many."""
+"""Parallel copies of a plant: one for the scalar environment, many for the vectorised one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = np.ndarray
 
 
 class Period(NamedTuple):
-    """What one period gave, a row for each copy."""
+    """The results of one period, a row for each copy."""
 
     post_decision: Array
     observation: Array
@@ -27,10 +27,10 @@ class Period(NamedTuple):
 
 
 class Copies:
-    """The state of ``n`` copies and how it moves.
+    """The state of ``n`` copies and its dynamics.
 
     :param instance: of the plant
-    :param view: what is seen
+    :param view: the observation
     :param n: number of copies
     """
 
@@ -51,7 +51,7 @@ class Copies:
 
         :param options: ``inventory`` and ``setups`` to start from instead of a draw, ``start="instance"`` for those of the
             instance's file, and ``demand`` ``(time_horizon, n_items)`` to come in place of draws, in all copies
-        :raises ValueError: for options that do not exist or do not fit
+        :raises ValueError: for unknown options or invalid values
         """
         unknown = sorted(set(options) - {"inventory", "setups", "start", "demand", "reset_mask"})
         if unknown:
@@ -86,11 +86,11 @@ class Copies:
         return _time_left(self.elapsed, self.instance)
 
     def observe(self) -> Array:
-        """What is seen now, ``(n, size)``."""
+        """The current observations, ``(n, size)``."""
         return self.view(self.inventory, self.setups, self.time_left)
 
     def decide(self, actions: Array) -> tuple[Produced, Array]:
-        """What ``actions``, ``(n, n_machines)``, lead to before demand, and how it looks; nothing changes."""
+        """The post-decision state of ``actions``, ``(n, n_machines)``, and its observation; nothing changes."""
         produced = self.plant.produce(self.inventory, self.setups, actions)
         return produced, self.view(produced.inventory, produced.setups, self.time_left)
 
@@ -116,7 +116,7 @@ class Copies:
 def one_period(
     plant: Plant, view: PlantObservation, states: dict[str, Array], actions: Array, demand: Array
 ) -> tuple[Period, dict[str, Array]]:
-    """One period from any states: what it gave, and the states after it. Nothing is written to.
+    """One period from any states: its results, and the next states. Arguments are not written to.
 
     :param states: ``inventory`` ``(n, n_items)``, ``setups`` ``(n, n_machines)`` and ``elapsed`` ``(n,)``
     :param actions: ``(n, n_machines)``, checked

@@ -66,7 +66,7 @@ def _mean_above_zero(mu: Array, sigma: Array) -> Array:
 
 
 class Demand:
-    """What customers ask for in one period, for each item.
+    """The demand of one period, for each item.
 
     :param description: ``{"name": "binomial", "n": 20, "p": 0.4}``, ``{"name": "discrete_uniform", "low": 0, "high": 8}``
         (``high`` left out), ``{"name": "normal", "mu": 8, "sigma": 2}`` (not rounded; negative draws count as 0),
@@ -123,8 +123,8 @@ def _named(entry: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 class _AliasTables:
-    """Walker's alias method (1977): a draw costs two look-ups whatever the number of values, which is what makes thousands
-    of copies cheap.
+    """Walker's alias method (1977): a draw takes two look-ups whatever the number of values, which makes thousands of copies
+    cheap.
 
     :param tables: values and probabilities of each item
     """
@@ -148,7 +148,7 @@ class _AliasTables:
             alias[little] = big
             scaled[big] -= 1 - scaled[little]
             (small if scaled[big] < 1 else large).append(big)
-        for k in [*small, *large]:  # what is left differs from 1 by rounding alone
+        for k in [*small, *large]:  # the rest differs from 1 only by rounding
             scaled[k] = 1.0
         self.keep[row], self.own[row], self.other[row] = scaled, values, values[alias]
 

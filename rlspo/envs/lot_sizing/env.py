@@ -22,22 +22,22 @@ Array = np.ndarray
 
 
 class LotSizingEnv(gym.Env[Array, Array]):
-    """Which machine makes which item, period after period, while demand is random.
+    """Decide which machine makes which item in each period, with random demand.
 
-    Each of ``n_machines`` machines makes one item in a period or is idle. To start an item it did not make before costs a
-    setup and some of the production; stock costs its holding; demand that stock cannot meet is lost at a cost. Rewards are
-    minus costs. The plant after production and before demand is the post-decision state, minus the setup costs its reward.
+    Each of ``n_machines`` machines makes one item in a period or is idle. Switching to another item incurs a setup cost and a
+    loss of production. Stock incurs holding costs; demand that stock cannot meet is lost at a cost. Rewards are minus the
+    costs. The state after production and before demand is the post-decision state; its reward is minus the setup costs.
 
     :param instance: a name of :func:`~rlspo.envs.lot_sizing.instance_names`, a YAML or JSON file, a mapping, or an
         :class:`~rlspo.envs.lot_sizing.Instance`
-    :param observe_setups: show what each machine is set up for (one-hot); the published agents do not see it, although
-        the setup costs hang on it
-    :param observe_time: show the fraction of the episode that is left. Then the horizon is part of the problem and its end
-        terminates the episode; without, the agent cannot know, and the end truncates it
+    :param observe_setups: include each machine's setup (one-hot); the published agents do not see it, although setup costs
+        depend on it
+    :param observe_time: include the remaining fraction of the episode. Then the horizon is part of the problem and its end
+        terminates the episode; otherwise the end truncates it
     :param scale_inventory: stock as a fraction of the cap; False: in units, as published
     :param render_mode: ``"rgb_array"`` or None
 
-    Actions: ``MultiDiscrete([n_items + 1] * n_machines)``, 0 for idle. Every action is legal; ``info["action_mask"]`` and
+    Actions: ``MultiDiscrete([n_items + 1] * n_machines)``, 0 for idle. Every action is valid; ``info["action_mask"]`` and
     ``action_masks()`` leave out items that a machine cannot make. ``info`` also has ``setup_cost``, ``lost_sales_cost`` and
     ``holding_cost``. ``reset`` takes options, see :meth:`~rlspo.envs.lot_sizing.copies.Copies.begin`.
 
@@ -86,7 +86,7 @@ class LotSizingEnv(gym.Env[Array, Array]):
         return self._copies.observe()[0], {"action_mask": self._mask.copy()}
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        """Make, sell, pay: one period."""
+        """One period: produce, sell, pay."""
         if not self._began:
             raise gym.error.ResetNeeded("Call reset() before step().")
         period = self._copies.step(self._copies.plant.checked(action, ())[None])
@@ -130,18 +130,18 @@ class LotSizingEnv(gym.Env[Array, Array]):
         return PlantForm(self._copies, self.observe_time)
 
     def copies(self) -> Copies:
-        """The plant and where it stands, as one copy."""
+        """The plant and its current state, as one copy."""
         if not self._began:
             raise gym.error.ResetNeeded("Call reset() first: there is no state yet.")
         return self._copies
 
     def put(self, inventory: Array, setups: Array, elapsed: Array) -> None:
-        """Go to a state, ``(1, n_items)``, ``(1, n_machines)`` and ``(1,)``."""
+        """Set the state, ``(1, n_items)``, ``(1, n_machines)`` and ``(1,)``."""
         self._copies.inventory, self._copies.setups, self._copies.elapsed = inventory, setups, elapsed
         self._began, self._last, self._costs = True, None, np.zeros(3)
 
     def action_masks(self) -> Array:
-        """Which actions do something, as sb3-contrib's ``MaskablePPO`` asks for it: ``(n_machines * (n_items + 1),)``."""
+        """Which actions have an effect, for sb3-contrib's ``MaskablePPO``: ``(n_machines * (n_items + 1),)``."""
         return self._mask
 
     @property

@@ -4,15 +4,15 @@ With V for the state (setups, stock) and V^x for the post-decision state, both i
 
 ::
 
-    V^x(z, x) = E_d[ r^w(x, d) + gamma V(z, g(x, d)) ]          g: what demand and the cap leave of stock x
+    V^x(z, x) = E_d[ r^w(x, d) + gamma V(z, g(x, d)) ]          g: stock x after demand and cap
     V(z, I)   = max_a [ r^x(z, a) + V^x(a, I + made(z, a)) ]     the setups after a are a itself
 
-Demand is independent over items, so that the expectation is one matrix for each item, applied axis by axis: exact and fast.
+Demand is independent across items, so the expectation is one matrix per item, applied axis by axis.
 
 Index order, everywhere: setups first, then stock. ``value[z_1, ..., z_m, I_1, ..., I_n]`` with z from 0 (idle) to
 ``n_items`` and I from 0 to the cap; ``post_decision_value[z_1, ..., z_m, x_1, ..., x_n]`` with x counted from
-``post_decision_low``; ``policy[..., k]``, one more axis behind those of ``value``, is the item of machine k. Where time
-counts, it is the first axis.
+``post_decision_low``; ``policy[..., k]``, one more axis behind those of ``value``, is the item of machine k. With time, it is
+the first axis.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rlspo.envs.lot_sizing.plant import Plant
 from rlspo.envs.lot_sizing.rules.evaluate import Episode
 
 Array = np.ndarray
-#: Most pairs of state and joint action; a sweep over so many takes a second or two.
+#: Largest number of pairs of state and joint action; one sweep takes a second or two.
 MAX_PAIRS = 10_000_000
 
 
@@ -37,7 +37,7 @@ class FiniteHorizon(NamedTuple):
 
     :param value: ``value[t]`` is the best expected return from period t to the end, ``(time_horizon + 1, *state)``
     :param policy: a best action, ``(time_horizon, *state, n_machines)``
-    :param expected_return: from where episodes start
+    :param expected_return: over the initial states of episodes
     """
 
     value: Array
@@ -46,7 +46,7 @@ class FiniteHorizon(NamedTuple):
 
 
 class Discounted(NamedTuple):
-    """The optimum of the plant that never stops.
+    """The discounted optimum without a horizon.
 
     :param value: V, ``(*state)``
     :param post_decision_value: V^x, ``(*post_decision_state)``
@@ -59,7 +59,7 @@ class Discounted(NamedTuple):
 
 
 class Chance(NamedTuple):
-    """The second half of a period.
+    """Demand: the second half of a period.
 
     :param transitions: for each item, the probabilities from stock before demand to stock after it
     :param reward: E[r^w] of every stock before demand
@@ -96,13 +96,13 @@ class ExactPlant:
         self.post_shape = tuple(int(size) for size in high - self.post_decision_low + 1)
         self.state_shape = setups + self.stock_shape
         self.post_decision_shape = setups + self.post_shape
-        #: Setups, and actions, by their place among all, ``(n_joint, n_machines)``.
+        #: All setups, which are also the actions, ``(n_joint, n_machines)``.
         self.joint = np.stack(np.unravel_index(np.arange(self.n_joint), setups), axis=1)
-        #: Stock by its place among all, ``(number of stocks, n_items)``.
+        #: All stock levels, ``(number of stocks, n_items)``.
         self.stocks = np.stack([axis.ravel() for axis in np.indices(self.stock_shape)], axis=1)
         before, after = np.repeat(self.joint, self.n_joint, axis=0), np.tile(self.joint, (self.n_joint, 1))
         produced = Plant(instance).produce(np.zeros((len(before), instance.n_items)), before, after)
-        #: r^x and the stock made, by place of the setups and of the action.
+        #: r^x and the production, by index of the setups and of the action.
         self._decision_reward = -produced.setup_cost.reshape(self.n_joint, self.n_joint)
         self._made = produced.inventory.astype(int).reshape(self.n_joint, self.n_joint, -1)
         self._drawn = self._chance(instance.demand.tables)
@@ -140,7 +140,7 @@ class ExactPlant:
     def decide(self, post_decision_value: Array) -> tuple[Array, Array]:
         """V and a best joint action from V^x.
 
-        :return: value ``(*state)`` and policy ``(*state, n_machines)``; of actions that are equally good, the first
+        :return: value ``(*state)`` and policy ``(*state, n_machines)``; the first of equally good actions
         """
         after = post_decision_value.reshape(self.n_joint, *self.post_shape)
         value = np.full((self.n_joint, *self.stock_shape), -np.inf)
@@ -156,7 +156,7 @@ class ExactPlant:
         return value.reshape(self.state_shape), self.joint[best].reshape(*self.state_shape, -1)
 
     def finite_horizon(self) -> FiniteHorizon:
-        """The best that can be had in an episode when the time is known; without, no policy has more."""
+        """The optimum of an episode with the time known, which also bounds policies without the time."""
         horizon = self.instance.time_horizon
         value = np.zeros((horizon + 1, *self.state_shape))
         policy = np.zeros((horizon, *self.state_shape, self.instance.n_machines), np.int8)
@@ -165,7 +165,7 @@ class ExactPlant:
         return FiniteHorizon(value, policy, self.expected_return(value[0]))
 
     def in_hindsight(self, episode: Episode) -> float:
-        """The best return in an episode of somebody who knows its demand: no policy has more.
+        """The best return in an episode with its demand known, an upper bound for every policy.
 
         :param episode: of :func:`~rlspo.envs.lot_sizing.rules.draw_episodes`
         """
@@ -176,7 +176,7 @@ class ExactPlant:
         return float(value[(*episode.setups, *episode.inventory.astype(int))])
 
     def discounted(self, gamma: float, tolerance: float = 1e-10) -> Discounted:
-        """Value iteration. The bounds of MacQueen (1966) on what is missing end it early and are split in the middle.
+        """Value iteration. It stops early by the bounds of MacQueen (1966) on the remaining error, and returns their middle.
 
         :param gamma: discount factor, in [0, 1)
         :param tolerance: largest error of V
@@ -195,7 +195,8 @@ class ExactPlant:
         return Discounted(value, self.post_decision_value(value, gamma), policy)
 
     def expected_return(self, value: Array) -> float:
-        """Mean of ``value``, ``(*state)``, over where episodes start: stock below the cap, setups that can be made."""
+        """Mean of ``value``, ``(*state)``, over the initial states of episodes: stock below the cap, items that the machines
+        can make."""
         below = tuple(slice(0, size - 1) for size in self.stock_shape)
         mean = value.reshape(self.n_joint, *self.stock_shape)[(slice(None), *below)].reshape(self.n_joint, -1).mean(axis=1)
         share = self.instance.makeable / self.instance.makeable.sum(axis=1, keepdims=True)
@@ -204,9 +205,9 @@ class ExactPlant:
         return float(weights @ mean)
 
     def evaluate(self, policy: Array) -> Array:
-        """What a policy is worth over the episode, exactly.
+        """The exact value of a policy over the episode.
 
-        :param policy: ``(*state, n_machines)``, or ``(time_horizon, *state, n_machines)`` where it hangs on the time
+        :param policy: ``(*state, n_machines)``, or ``(time_horizon, *state, n_machines)`` if it depends on the time
         :return: expected return to the end, from period 0, ``(*state)``; give it to :meth:`expected_return`
         :raises ValueError: for a policy of another shape, or actions that do not exist
         """
@@ -225,7 +226,7 @@ class ExactPlant:
         return value
 
     def _follow(self, policy: Array) -> tuple[Array, Array]:
-        """Flat place of the post-decision state that a policy leads to, and r^x, for every state: ``(n_joint, stocks)``."""
+        """Flat index of the post-decision state under a policy, and r^x, for every state: ``(n_joint, stocks)``."""
         one_by_one = np.moveaxis(policy.reshape(self.n_joint, len(self.stocks), -1), -1, 0)
         action = np.ravel_multi_index(tuple(one_by_one.astype(np.int64)), self.state_shape[: self.instance.n_machines])
         setups = np.arange(self.n_joint)[:, None]
@@ -244,7 +245,7 @@ class ExactPlant:
 
         :param act: from observations ``(B, size)`` to actions ``(B, n_machines)``; for an agent of SB3,
             ``lambda observations: model.predict(observations, deterministic=True)[0]``
-        :param observe_setups: as the agent's environment has it, as are the others
+        :param observe_setups: as in the agent's environment, like the other arguments
         :return: ``(*state, n_machines)``; with ``observe_time`` ``(time_horizon, *state, n_machines)``
         """
         view = PlantObservation(self.instance, scale_inventory, observe_setups, observe_time)

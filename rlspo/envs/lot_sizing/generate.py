@@ -1,4 +1,4 @@
-"""Making instances by the published law, with a seed that is written down.
+"""Generate instances by the published distribution, with a recorded seed.
 
 ``python -m rlspo.envs.lot_sizing.generate 25 15 --seed 2515 -o 25x15.yml``
 """
@@ -23,10 +23,11 @@ def _min_biased(generator: np.random.Generator, low: int, high: int, bias: float
 
 
 def generate(n_items: int, n_machines: int, seed: int, time_horizon: int = 100) -> Instance:
-    """An instance by the law of the published generator (arXiv 2504.05150, released code), which sets no seed.
+    """An instance from the distribution of the published generator (arXiv 2504.05150, released code), which sets no seed.
 
     Demand is Binomial(20, 0.4); production 0 to 40, 0 with probability 0.4; setup costs 15 to 30 and losses 1 to 3, biased to
-    the least; caps 100; holding 0.01; lost sales 0.1 or 1.1, half each. Drawn again while a machine or an item has nothing.
+    the lowest; caps 100; holding 0.01; lost sales 0.1 or 1.1, half each. Drawn again while a machine can make no item, or an
+    item has no machine.
 
     :param n_items: number of items
     :param n_machines: number of machines
@@ -71,7 +72,7 @@ def _plain(value: object) -> object:
 
 
 def _short(number: float) -> float | int:
-    """Whole numbers without a point."""
+    """A number as text, whole numbers without a decimal point."""
     return int(number) if float(number).is_integer() else float(number)
 
 

@@ -1,4 +1,4 @@
-"""Instances of the lot-sizing problem: what a plant can make, and what its mistakes cost."""
+"""Instances of the lot-sizing problem: the production and the costs of a plant."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Instance:
-    """A plant of ``n_machines`` machines that make ``n_items`` items, by the names of the published files.
+    """A plant of ``n_machines`` machines that make ``n_items`` items, with the names of the published files.
 
     :param time_horizon: periods of an episode
     :param n_items: number of items
     :param n_machines: number of machines
-    :param max_inventory_level: stock cap of each item, ``(n_items,)``; what exceeds it is lost without charge
+    :param max_inventory_level: stock cap of each item, ``(n_items,)``; stock above it is lost at no cost
     :param holding_costs: of a unit in stock at the end of a period, ``(n_items,)``
-    :param lost_sales_costs: of a unit that was asked for and not in stock, ``(n_items,)``
+    :param lost_sales_costs: of a unit of demand that is not in stock, ``(n_items,)``
     :param demand_distribution: see :class:`~rlspo.envs.lot_sizing.demand.Demand`
     :param machine_production: units that a machine makes of an item in one period, 0 where it cannot,
         ``(n_machines, n_items)``
     :param setup_costs: of a machine that starts to make an item, ``(n_machines, n_items)``
-    :param setup_loss: units that this period's production falls short by, ``(n_machines, n_items)``
-    :param initial_inventory: where the file gives one; used by ``reset(options={"start": "instance"})``
+    :param setup_loss: units by which production falls short in that period, ``(n_machines, n_items)``
+    :param initial_inventory: if the file has one; used by ``reset(options={"start": "instance"})``
     :param initial_setup: the same, 0 for idle
     :param name: for titles
     :raises ValueError: for shapes that do not fit and numbers out of range
@@ -144,8 +144,8 @@ def load_instance(instance: str | Path | Mapping[str, Any] | Instance) -> Instan
     """Read an instance.
 
     :param instance: a name of :func:`instance_names`, or the path of a YAML or JSON file (the published form too), or its
-        content; a file of yours goes before a name
-    :raises ValueError: for a name or a file that does not exist, and for a file that is no instance
+        content; your own file takes precedence over a name
+    :raises ValueError: for a name or a file that does not exist, and for a file that is not an instance
     """
     if isinstance(instance, Instance):
         return instance

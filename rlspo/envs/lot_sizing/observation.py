@@ -1,4 +1,4 @@
-"""What the agent sees of a plant: stock, setups and, where asked for, the time that is left."""
+"""Observations of a plant: stock, setups and, optionally, the remaining time."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Array = np.ndarray
 
 
 class PlantObservation:
-    """Arrays of a plant's state to observations.
+    """Maps arrays of a plant's state to observations.
 
-    An observation is a vector: stock of each item, then for each machine one number for idle and for each item, 1 where it is
-    set up so (one-hot), then the fraction of the episode that is left.
+    An observation is a vector: stock of each item, then for each machine one number for idle and for each item, 1 for its
+    setup (one-hot), then the remaining fraction of the episode.
 
     :param instance: of the plant
     :param scaled: stock as a fraction of the cap; False: in units
-    :param setups: show the setups; the published agents do not see them
-    :param time: show the time that is left
-    :raises ValueError: for one of these that is neither True nor False, by the name that environments give it
+    :param setups: include the setups; the published agents do not see them
+    :param time: include the remaining time
+    :raises ValueError: if one of these is neither True nor False; the message uses the environment's argument name
     """
 
     def __init__(self, instance: Instance, scaled: bool, setups: bool, time: bool) -> None:
@@ -33,7 +33,7 @@ class PlantObservation:
         self.size = self.n_items + setups * instance.n_machines * self.n_actions + time
         self._columns = self.n_items + np.arange(instance.n_machines) * self.n_actions
         cap = instance.max_inventory_level
-        # A loss of production can exceed the production; several machines may make the same item.
+        # The loss of production can exceed the production; several machines may make the same item.
         worst = np.minimum(instance.machine_production - instance.setup_loss, 0.0).sum(axis=0)
         most = cap + instance.machine_production.sum(axis=0)
         self.space = self._box(np.zeros_like(cap), cap)
@@ -60,7 +60,7 @@ class PlantObservation:
         return seen
 
     def after_demand(self, post_decision: Array, inventory: Array, time_left: Array) -> Array:
-        """What is seen after the demand: the post-decision observation with the stock that is left; setups are the same."""
+        """The observation after demand: the post-decision observation with the remaining stock; setups are the same."""
         seen = post_decision.copy()
         seen[:, : self.n_items] = inventory / self.unit
         if self.shows_time:

@@ -1,8 +1,8 @@
 """The plant: the two halves of a period, produce and sell, for any number of copies at once.
 
 Order of events (arXiv 2504.05150, released code): each machine that is not idle starts its item, at a cost and with a loss of
-production if it made another one before, and produces; *here lies the post-decision state*; then demand is met from stock,
-what is missing is lost at a cost, what exceeds the cap is lost for free, and what is left costs its holding.
+production if it made another one before, and produces; *this is the post-decision state*; then demand is met from stock, unmet
+demand is lost at a cost, stock above the cap is lost for free, and the remaining stock has holding costs.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Array = np.ndarray
 class Produced(NamedTuple):
     """The post-decision state.
 
-    :param inventory: before demand: may exceed the cap, or be negative after a loss of production, ``(B, n_items)``
+    :param inventory: before demand; may exceed the cap, or be negative after a loss of production, ``(B, n_items)``
     :param setups: item of each machine, 0 for idle, ``(B, n_machines)``
-    :param setup_cost: paid for it, ``(B,)``; r^x is minus this
+    :param setup_cost: of the decision, ``(B,)``; r^x is minus this
     """
 
     inventory: Array
@@ -45,13 +45,13 @@ class Sold(NamedTuple):
 class Plant:
     """The dynamics of an instance, as pure functions of arrays.
 
-    :param instance: what the plant can make
+    :param instance: of the plant
     """
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
         self.n_actions = instance.n_items + 1
-        # A column for idle (0) in front, so that an action is a column number.
+        # With a first column for idle (0), so that an action is a column index.
         self._production, self._cost, self._loss = (
             np.pad(matrix, ((0, 0), (1, 0))).ravel()
             for matrix in (instance.machine_production, instance.setup_costs, instance.setup_loss)
@@ -66,7 +66,7 @@ class Plant:
     def checked(self, actions: Array, copies: tuple[int, ...]) -> Array:
         """``actions``, ``(*copies, n_machines)``, as int64.
 
-        :raises ValueError: for what is no action
+        :raises ValueError: for an invalid action
         """
         given = np.asarray(actions)
         expected, most = (*copies, self.instance.n_machines), self.n_actions - 1
@@ -79,12 +79,12 @@ class Plant:
         return given.astype(np.int64, copy=False)
 
     def action_masks(self) -> Array:
-        """Which actions do something, ``(n_machines * (n_items + 1),)``: idle always, items that it can make."""
+        """Which actions have an effect, ``(n_machines * (n_items + 1),)``: idle, and items that the machine can make."""
         idle = np.ones((self.instance.n_machines, 1), bool)
         return np.hstack([idle, self.instance.makeable]).ravel()
 
     def initial(self, generator: np.random.Generator, copies: int) -> tuple[Array, Array]:
-        """Draw where episodes start: stock uniform on 0 to cap - 1, each machine set up for an item that it can make.
+        """Draw initial states: stock uniform on 0 to cap - 1, each machine set up for an item that it can make.
 
         :return: inventory ``(copies, n_items)`` and setups ``(copies, n_machines)``
         """
@@ -98,7 +98,7 @@ class Plant:
 
         :param inventory: ``(B, n_items)``
         :param setups: ``(B, n_machines)``
-        :param actions: item that each machine is to make, 0 for idle, ``(B, n_machines)``, integers
+        :param actions: item of each machine, 0 for idle, ``(B, n_machines)``, integers
         """
         where = actions + self._row
         change = (actions != setups) & (actions != 0)

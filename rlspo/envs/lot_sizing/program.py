@@ -1,6 +1,6 @@
-"""A plant over several periods as a mixed-integer linear program, for the rule that plans and for the bound.
+"""A plant over several periods as a mixed-integer linear program, for the planning rule and for the bound.
 
-Columns, by block of periods t: start-ups and set-ups of the pairs of a machine and an item that it can make, and of each item
+Columns, by block of periods t: start-ups and set-ups of the pairs of a machine and an item that it can make, and for each item
 the stock at the end, the lost sales, the waste, and whether the stock is at its cap,
 
 ::
@@ -9,9 +9,9 @@ the stock at the end, the lost sales, the waste, and whether the stock is at its
     sum of x[t, p] over the pairs of a machine <= 1
     stock[t] = stock[t - 1] + length[t] production x[t] - loss y[t] - demand[t] + lost[t] - waste[t]
     0 <= stock[t] <= cap, 0 <= lost[t], 0 <= waste[t]
-    full[t] in {0, 1}, waste[t] <= M full[t], stock[t] >= cap full[t]                 only what exceeds the cap is wasted
+    full[t] in {0, 1}, waste[t] <= M full[t], stock[t] >= cap full[t]                 only stock above the cap is wasted
 
-With blocks of one period this is the plant, for a demand that is known.
+With blocks of one period this is the exact plant with known demand.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Array = np.ndarray
 
 
 class PlantProgram:
-    """The program's matrix, which hangs on the instance and the blocks, and its solution for a state and a demand.
+    """The program's matrix, which depends on the instance and the blocks, and its solution for a state and a demand.
 
     :param instance: of the plant
-    :param lengths: periods of each block; a machine keeps to one item in a block, whose setup is paid once
+    :param lengths: periods of each block; a machine makes one item in a block, whose setup is paid once
     :raises ImportError: without SciPy
     """
 
@@ -45,7 +45,7 @@ class PlantProgram:
         sizes = np.array([n_pairs, n_pairs, items, items, items, items]) * blocks
         ends = np.cumsum(sizes)
         self.n_columns = int(ends[-1])
-        #: Where the columns of each kind are, by block and then pair or item.
+        #: Indices of the columns of each kind, by block and then pair or item.
         columns = [slice(e - s, e) for e, s in zip(ends, sizes, strict=True)]
         self.x, self.y, self.stock, self.lost, self.waste, self.full = columns
         one, before = sparse.identity(blocks), sparse.eye(blocks, k=-1)
@@ -80,7 +80,7 @@ class PlantProgram:
         self._upper[self.stock] = np.tile(instance.max_inventory_level, blocks)
 
     def costs(self) -> Array:
-        """The plant's costs of each column; holding is that of the stock at the end of a block, for each of its periods."""
+        """The plant's cost of each column; holding is that of the stock at the end of a block, times its periods."""
         cost = np.zeros(self.n_columns)
         cost[self.y] = np.tile(self.instance.setup_costs[self.machine, self.item], self.n_blocks)
         cost[self.stock] = np.outer(self.lengths, self.instance.holding_costs).ravel()
@@ -98,8 +98,8 @@ class PlantProgram:
         """Minimise.
 
         :param costs: of the columns
-        :param inventory: stock to begin with, ``(n_items,)``
-        :param setups: to begin with, ``(n_machines,)``
+        :param inventory: initial stock, ``(n_items,)``
+        :param setups: initial setups, ``(n_machines,)``
         :param demand: of each block, ``(n_blocks, n_items)``
         :param options: ``relax=True`` for the linear relaxation; the others go to :func:`scipy.optimize.milp`
         :return: the result of :func:`scipy.optimize.milp`

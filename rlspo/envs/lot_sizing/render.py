@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlspo.envs.drawing import INK, Colour, Sheet
+from rlspo.envs.drawing import INK, Canvas, Colour
 from rlspo.envs.lot_sizing.instance import Instance
 
 Array = np.ndarray
@@ -20,7 +20,7 @@ FOOT = 96
 
 
 class Layout(NamedTuple):
-    """Where things are; it hangs on the instance alone, so that every picture of an episode has the same size."""
+    """Positions in the picture. They depend on the instance only, so that all pictures of an episode have the same size."""
 
     width: int
     height: int
@@ -29,7 +29,7 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, instance: Instance) -> Layout:
-        """The layout of an instance, with sides that are multiples of 16, as video encoders like them."""
+        """The layout of an instance, with sides that are multiples of 16, as video encoders require."""
         column = min(max(840 / (instance.n_items + 1), 30), 150)
         row = 30 if instance.n_machines <= 5 else 18
         width = max(LEFT + column * (instance.n_items + 1) + MARGIN, 560)
@@ -37,7 +37,7 @@ class Layout(NamedTuple):
         return cls(_sixteens(width), _sixteens(height), column, row)
 
     def left(self, item: int) -> float:
-        """Where the column of an item begins; 0 is idle."""
+        """The left edge of an item's column; 0 is idle."""
         return LEFT + self.column * item
 
 
@@ -46,7 +46,7 @@ def _sixteens(pixels: float) -> int:
 
 
 def draw_plant(instance: Instance, inventory: Array, setups: Array, demand: Array | None, elapsed: int, costs: Array) -> Array:
-    """Draw a plant. A column for each item: its stock against the cap, below it the machines that can make it and do.
+    """Draw a plant. A column for each item: its stock and cap, below them the machines that can make it or are making it.
 
     :param instance: of the plant
     :param inventory: ``(n_items,)``
@@ -54,11 +54,11 @@ def draw_plant(instance: Instance, inventory: Array, setups: Array, demand: Arra
     :param demand: of the last period, ``(n_items,)``; None where there was none
     :param elapsed: periods since the episode began
     :param costs: setup, lost sales, holding so far
-    :return: ``(height, width, 3)``, uint8; the sides hang on the instance alone
+    :return: ``(height, width, 3)``, uint8; the sides depend on the instance only
     :raises gymnasium.error.DependencyNotInstalled: without Pillow
     """
     layout = Layout.of(instance)
-    pen = Sheet(layout.width, layout.height)
+    pen = Canvas(layout.width, layout.height)
     _draw_head(pen, instance, layout, elapsed)
     for item in range(instance.n_items):
         _draw_stock(pen, instance, layout, item, float(inventory[item]), None if demand is None else float(demand[item]))
@@ -68,13 +68,13 @@ def draw_plant(instance: Instance, inventory: Array, setups: Array, demand: Arra
 
 
 def _colour(instance: Instance, item: int) -> Colour:
-    """From blue to orange as a lost sale of the item gets dearer."""
+    """From blue to orange with the item's lost-sales cost."""
     cost, least, most = instance.lost_sales_costs[item], instance.lost_sales_costs.min(), instance.lost_sales_costs.max()
     share = 1.0 if most == least else float((cost - least) / (most - least))
     return "#" + "".join(f"{round(a + share * (b - a)):02x}" for a, b in zip(CHEAP, DEAR, strict=True))
 
 
-def _draw_head(pen: Sheet, instance: Instance, layout: Layout, elapsed: int) -> None:
+def _draw_head(pen: Canvas, instance: Instance, layout: Layout, elapsed: int) -> None:
     right = layout.width - MARGIN
     pen.text((MARGIN, 14), instance.name, 18, anchor="la")
     pen.text((right, 14), f"period {elapsed} of {instance.time_horizon}", 18, anchor="ra")
@@ -92,7 +92,7 @@ def _draw_head(pen: Sheet, instance: Instance, layout: Layout, elapsed: int) -> 
     pen.text((x + 17, 56), "cap", 13, SOFT, anchor="la")
 
 
-def _draw_stock(pen: Sheet, instance: Instance, layout: Layout, item: int, stock: float, demand: float | None) -> None:
+def _draw_stock(pen: Canvas, instance: Instance, layout: Layout, item: int, stock: float, demand: float | None) -> None:
     left, right = layout.left(item + 1) + 4, layout.left(item + 2) - 5
     base, cap = TOP + STOCK, float(instance.max_inventory_level[item])
     full = STOCK - 18
@@ -111,8 +111,8 @@ def _draw_stock(pen: Sheet, instance: Instance, layout: Layout, item: int, stock
         pen.text((LEFT - 10, base + 22), "cost of a loss", 11, SOFT, anchor="ra")
 
 
-def _draw_machines(pen: Sheet, instance: Instance, layout: Layout, setups: Array) -> None:
-    """A row for each machine: grey where it can make an item, full where it does."""
+def _draw_machines(pen: Canvas, instance: Instance, layout: Layout, setups: Array) -> None:
+    """A row for each machine: grey where it can make an item, coloured where it does."""
     top, gap = TOP + STOCK + 46, 2
     pen.text((layout.left(0) + layout.column / 2 - 0.5, TOP + STOCK + 6), "idle", 13, SOFT, anchor="ma")
     for machine in range(instance.n_machines):
@@ -133,8 +133,8 @@ def _draw_machines(pen: Sheet, instance: Instance, layout: Layout, setups: Array
                 pen.box(x0, y0, x1 - x0, y1 - y0, None if item == 0 else CAN, LINE if item == 0 else None, line=1)
 
 
-def _draw_costs(pen: Sheet, instance: Instance, layout: Layout, costs: Array) -> None:
-    """Numbers, and a bar that is full when the costs are those of losing all sales of an episode."""
+def _draw_costs(pen: Canvas, instance: Instance, layout: Layout, costs: Array) -> None:
+    """Numbers, and a bar that is full at the cost of losing all sales of an episode."""
     top, right = layout.height - FOOT + 20, layout.width - MARGIN
     everything = float(instance.demand.mean @ instance.lost_sales_costs) * instance.time_horizon
     scale = (right - MARGIN) / max(everything, float(costs.sum()), 1e-9)

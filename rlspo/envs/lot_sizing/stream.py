@@ -1,4 +1,4 @@
-"""Where the demand of an episode comes from: blocks that are drawn ahead, or a path that was given."""
+"""The source of an episode's demand: blocks that are drawn ahead, or a given path."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ BLOCK = 1 << 15
 class DemandStream:
     """Demand of ``n`` copies, period after period.
 
-    What was drawn ahead, and the path, belong to the stream's :attr:`state`. To a search the stream stands in for the
-    environment's generator: who takes another one instead cannot foresee the demand.
+    Blocks drawn ahead, and the path, are part of the stream's :attr:`state`. In a search the stream acts as the environment's
+    generator. With another generator the future demand is not known.
 
     :param demand: the distribution
     :param n: number of copies
@@ -29,7 +29,7 @@ class DemandStream:
         self.generator = np.random.default_rng(0)
         self._block: Array = np.zeros((0, n, demand.n_items))
         self._next = 0
-        #: What comes in place of draws, ``(time_horizon, n_items)``, or None.
+        #: The demand path used instead of draws, ``(time_horizon, n_items)``, or None.
         self.path: Array | None = None
 
     def seed(self, generator: np.random.Generator) -> None:
@@ -40,8 +40,8 @@ class DemandStream:
     def __call__(self, elapsed: Array) -> Array:
         """The demand of the next period, ``(m, n_items)``.
 
-        :param elapsed: periods since the episodes began, ``(m,)``. What is drawn ahead is for ``n`` copies: for another
-            number of them it is left out
+        :param elapsed: periods since the episodes began, ``(m,)``. Blocks drawn ahead are for ``n`` copies; for another number
+            they are not used
         """
         if self.path is not None and (elapsed < len(self.path)).all():
             return self.path[elapsed]
@@ -56,12 +56,12 @@ class DemandStream:
 
     @property
     def bit_generator(self) -> DemandStream:
-        """What has a ``state``, as a NumPy generator's bit generator does."""
+        """The object with a ``state``, like a NumPy generator's bit generator."""
         return self
 
     @property
     def state(self) -> dict[str, Any]:
-        """Of the generator, and of what was drawn ahead or given. Nothing writes into a block or a path."""
+        """State of the generator, the block drawn ahead and the path. Blocks and paths are never written to."""
         ahead = {"block": self._block, "next": self._next, "path": self.path}
         return {**self.generator.bit_generator.state, "ahead": ahead}
 
@@ -74,7 +74,7 @@ class DemandStream:
         self._block, self._next, self.path = ahead["block"], ahead["next"], ahead["path"]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> DemandStream:
-        """With a generator of its own; blocks and paths, which nothing writes into, are shared."""
+        """A copy with its own generator; blocks and paths are shared, because they are never written to."""
         other = DemandStream(self.demand, self.n)
         other.generator = copy.deepcopy(self.generator, memo)
         other._block, other._next, other.path = self._block, self._next, self.path

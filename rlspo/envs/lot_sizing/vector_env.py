@@ -1,4 +1,4 @@
-"""Many copies of a plant in one step: what ``gymnasium.make_vec("rlspo/LotSizing-v0", num_envs=...)`` makes."""
+"""Many copies of a plant in one step: ``gymnasium.make_vec("rlspo/LotSizing-v0", num_envs=...)``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Array = np.ndarray
 class LotSizingVectorEnv(VectorEnv[Array, Array, Array]):
     """``num_envs`` independent copies of :class:`~rlspo.envs.lot_sizing.LotSizingEnv`, stepped as arrays.
 
-    An episode that ends begins again in the same step; its last observation and info are in ``info["final_obs"]`` and
+    After an episode's end the next one begins in the same step; the last observation and info are in ``info["final_obs"]`` and
     ``info["final_info"]``.
 
     :param num_envs: number of copies
@@ -143,18 +143,18 @@ class LotSizingVectorEnv(VectorEnv[Array, Array, Array]):
         return PlantForm(self._copies, self.observe_time)
 
     def copies(self) -> Copies:
-        """The plant and where it stands, as copies."""
+        """The plant and its current states, as copies."""
         if not self._began:
             raise gym.error.ResetNeeded("Call reset() first: there is no state yet.")
         return self._copies
 
     def put(self, inventory: Array, setups: Array, elapsed: Array) -> None:
-        """Go to states, ``(num_envs, n_items)``, ``(num_envs, n_machines)`` and ``(num_envs,)``."""
+        """Set the states, ``(num_envs, n_items)``, ``(num_envs, n_machines)`` and ``(num_envs,)``."""
         self._copies.inventory, self._copies.setups, self._copies.elapsed = inventory, setups, elapsed
         self._began, self._costs = True, np.zeros((self.num_envs, 3))
 
     def action_masks(self) -> Array:
-        """Which actions do something, the same for every copy: ``(n_machines * (n_items + 1),)``."""
+        """Which actions have an effect, the same for every copy: ``(n_machines * (n_items + 1),)``."""
         return self._mask
 
     @property

@@ -1,4 +1,4 @@
-"""``rlspo/RubiksCube-v0``: the 3x3x3 cube, scrambled as far as one likes."""
+"""``rlspo/RubiksCube-v0``: the 3x3x3 cube with scrambles of any depth."""
 
 from rlspo.envs.rubiks_cube.env import RubiksCubeEnv, RubiksCubeVectorEnv
 from rlspo.envs.rubiks_cube.geometry import COLOURS, FACES, MOVES

@@ -9,19 +9,19 @@ from rlspo.envs.rubiks_cube.rules import Cube
 class RubiksCubeEnv(PuzzleEnv):
     """Solve a 3x3x3 cube that was scrambled by a few random turns.
 
-    A reward of 1 for solving it, which terminates, and 0 otherwise: whoever explores at random hardly ever sees one from
-    more than a few turns, and whoever searches does. The half-turn metric counts: a half turn is one move.
+    A reward of 1 for solving it, which terminates, and 0 otherwise: with more than a few turns random exploration hardly ever
+    gets it, while search does. Moves are counted in the half-turn metric: a half turn is one move.
 
-    :param scramble_depth: turns of the scramble, at least 1: a number, or the least and the most of them, drawn for each
-        episode. No face is turned twice in a row and the cube never starts solved; it may be a few turns less away than that
+    :param scramble_depth: turns of the scramble, at least 1: a number, or a range (lowest, highest) drawn from for each
+        episode. No face is turned twice in a row and the cube never starts solved; the shortest solution may have fewer turns
     :param render_mode: ``"rgb_array"`` (the unfolded cube), ``"ansi"`` or None
     :raises ValueError: for arguments out of range
 
     Actions: 0 to 17, ``U U2 U' R R2 R' F F2 F' D D2 D' L L2 L' B B2 B'``. Observations: the colours of 54 stickers, face by
-    face (U, R, F, D, L, B), row by row. The middles of the faces never move.
+    face (U, R, F, D, L, B), row by row. The centres of the faces never move.
 
-    ``reset`` takes one of three options, for one episode: ``scramble_depth``, for a curriculum; ``moves`` to scramble by, such
-    as ``"R U2 F'"`` or a list; ``stickers``, which must be reachable. ``info["scramble_depth"]`` is the number of turns.
+    ``reset`` takes one of three options, for one episode: ``scramble_depth``, for a curriculum; ``moves`` as the scramble,
+    such as ``"R U2 F'"`` or a list; ``stickers``, which must be reachable. ``info["scramble_depth"]`` is the number of turns.
 
     >>> env = RubiksCubeEnv()
     >>> _ = env.reset(seed=0, options={"moves": "R U"})

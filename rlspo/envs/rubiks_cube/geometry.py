@@ -1,7 +1,7 @@
-"""Where the 54 stickers are in space, and what turning a face does to them.
+"""Positions of the 54 stickers in space, and the effect of face turns on them.
 
 The axes are x to the right, y up and z towards the viewer. A place of a sticker is the centre of its little cube, each
-coordinate -1, 0 or 1, and the direction in which it looks. A turn rotates both; nothing here is typed in by hand.
+coordinate -1, 0 or 1, and the direction that it faces. A turn rotates both; the tables are computed, not typed in.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ Array = np.ndarray
 
 #: Faces in the usual order: up, right, front, down, left, back. A sticker's number is 9 * face + 3 * row + column.
 FACES = "URFDLB"
-#: Of the faces of the solved cube.
+#: Colours of the faces of the solved cube.
 COLOURS = ("white", "red", "green", "yellow", "orange", "blue")
 N_STICKERS = 54
 #: The 18 actions in their usual names: each face by a quarter clockwise, a half, and a quarter back.
 MOVES = tuple(face + turn for face in FACES for turn in ("", "2", "'"))
 
 _X, _Y, _Z = np.eye(3, dtype=np.int64)
-#: Of each face, seen from outside: where it looks, where its columns run to, and where its rows run to.
+#: For each face, seen from outside: its normal, the direction of its columns, and that of its rows.
 _FRAMES = ((_Y, _X, _Z), (_X, -_Z, -_Y), (_Z, _X, -_Y), (-_Y, _X, -_Z), (-_X, _Z, -_Y), (-_Z, -_X, -_Y))
 
 
@@ -39,12 +39,12 @@ CUBES.flags.writeable = LOOKS.flags.writeable = False
 
 
 def opposite(face: int) -> int:
-    """The face on the other side."""
+    """The opposite face."""
     return (face + 3) % 6
 
 
 def _quarter(face: int) -> Array:
-    """Of each place, the place whose sticker comes there by a quarter turn, clockwise as seen from outside, ``(54,)``."""
+    """For each place, the place that its sticker comes from in a quarter turn, clockwise as seen from outside, ``(54,)``."""
     normal = _FRAMES[face][0]
     number = {(*cube, *look): i for i, (cube, look) in enumerate(zip(CUBES.tolist(), LOOKS.tolist(), strict=True))}
     source = np.arange(N_STICKERS)

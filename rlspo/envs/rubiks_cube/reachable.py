@@ -1,4 +1,4 @@
-"""Which colourings of a cube can be reached by turning it: a cube that was taken apart or repainted may have no solution."""
+"""Which colourings of a cube can be reached by turns: a cube that was taken apart or repainted may have no solution."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _CORNERS, _EDGES = _pieces()
 
 
 def checked_stickers(value: Any) -> Array:
-    """The colours of 54 stickers as int64, if turning a solved cube can lead to them.
+    """The colours of 54 stickers as int64, if they can be reached from the solved cube.
 
-    The known conditions: every piece is there once, in one orientation or another; the permutations of corners and edges are
+    The known conditions: every piece occurs once, in any orientation; the permutations of corners and edges are
     both even or both odd; the corners' twists sum to a multiple of 3 and the edges' flips to an even number.
 
-    :raises ValueError: if it cannot, saying why
+    :raises ValueError: if they cannot, with the reason
     """
     colours = np.asarray(value)
     if colours.shape != (N_STICKERS,) or colours.dtype.kind not in "iu" or colours.min() < 0 or colours.max() >= len(FACES):
@@ -62,7 +62,7 @@ def checked_stickers(value: Any) -> Array:
 
 
 def _placed(pieces: list[Piece], colours: Array, home: Array, kind: str) -> tuple[list[int], list[int]]:
-    """Which piece is at each place, and how far it is turned in it."""
+    """The piece at each place, and its orientation."""
     known = {}
     for number, piece in enumerate(pieces):
         painted = [int(home[i]) for i in piece]

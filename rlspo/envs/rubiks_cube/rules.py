@@ -20,7 +20,7 @@ Array = np.ndarray
 class Cube(Puzzle):
     """The rules. States: ``stickers``, ``(n, 54)`` int64, the colour at each place.
 
-    :param scramble_depth: turns of a random scramble: a number, or the least and the most
+    :param scramble_depth: turns of a random scramble: a number, or a range (lowest, highest)
     """
 
     meaning = f"{', '.join(MOVES)}"
@@ -34,7 +34,7 @@ class Cube(Puzzle):
         self._sources = torch.from_numpy(move_sources())
 
     def begin(self, generator: np.random.Generator, n: int, options: dict[str, Any]) -> tuple[Tensors, dict[str, Array]]:
-        """Scrambled cubes; the options are ``scramble_depth``, ``moves`` and ``stickers``, one of them at most.
+        """Scrambled cubes; the options are ``scramble_depth``, ``moves`` and ``stickers``, at most one of them.
 
         ``info["scramble_depth"]`` is the number of turns of the scramble, -1 where stickers were given.
         """
@@ -57,13 +57,13 @@ class Cube(Puzzle):
     def _random(self, generator: np.random.Generator, n: int, low: int, high: int) -> tuple[Tensor, Array]:
         depths = generator.integers(low, high + 1, size=n)
         stickers = self.scrambled(random_scrambles(generator, depths))
-        # From eight turns on, a scramble can come back to the solved cube by a long way round: draw it again.
+        # From eight turns on, a scramble can return to the solved cube: draw it again.
         while (again := self.is_solved(stickers)).any():
             stickers[again] = self.scrambled(random_scrambles(generator, depths[again.numpy()]))
         return stickers, depths
 
     def scrambled(self, moves: Array) -> Tensor:
-        """The solved cube after ``moves``, ``(n, k)``: ``(n, 54)``. Where it says ``NO_MOVE``, nothing is turned."""
+        """The solved cube after ``moves``, ``(n, k)``: ``(n, 54)``. At ``NO_MOVE`` nothing is turned."""
         table = torch.cat([self._sources, torch.arange(N_STICKERS)[None]])
         assert len(table) == NO_MOVE + 1
         stickers = self.solved.repeat(len(moves), 1)
@@ -76,8 +76,8 @@ class Cube(Puzzle):
         return (stickers == self.solved).all(dim=1)
 
     def step(self, states: Tensors, actions: Tensor) -> tuple[Tensors, Tensor, Tensor]:
-        """Turn a face of each cube; 1 for solving it."""
-        # index_select, unlike indexing, refuses negative numbers.
+        """Turn a face of each cube; the reward is 1 for solving it."""
+        # index_select, unlike indexing, raises for negative numbers.
         stickers = states["stickers"].gather(1, self._sources.index_select(0, actions))
         solved = self.is_solved(stickers)
         return {"stickers": stickers}, solved.double(), solved

@@ -11,15 +11,15 @@ from rlspo.envs.arguments import whole
 from rlspo.envs.rubiks_cube.geometry import FACES, MOVES, opposite
 
 Array = np.ndarray
-#: Fills up the shorter of several scrambles.
+#: Pads shorter scrambles in a batch.
 NO_MOVE = len(MOVES)
 
 
 def _followers() -> tuple[Array, Array]:
-    """The faces that may be turned after each face (the last row: at first), ``(7, 6)``, and how many they are, ``(7,)``.
+    """The faces that may be turned after each face (last row: at the start), ``(7, 6)``, and their number, ``(7,)``.
 
     No face is turned twice in a row, and of two opposite faces, whose turns commute, the first in ``FACES`` comes first:
-    then no two scrambles differ only in the order of turns that commute, and none takes a turn back at once.
+    so no two scrambles differ only in the order of commuting turns, and none undoes a turn at once.
     """
     faces = range(len(FACES))
     allowed = [[face for face in faces if face != last and not (face == opposite(last) and face < last)] for last in faces]
@@ -31,9 +31,9 @@ _FOLLOWERS, _COUNTS = _followers()
 
 
 def depth_range(value: Any) -> tuple[int, int]:
-    """``scramble_depth`` as the least and the most turns.
+    """``scramble_depth`` as a range (lowest, highest).
 
-    :raises ValueError: if it is neither a number nor a range of numbers of at least 1
+    :raises ValueError: if it is neither a number of at least 1 nor a range of such numbers
     """
     if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
         if len(value) != 2:
@@ -45,7 +45,7 @@ def depth_range(value: Any) -> tuple[int, int]:
 
 
 def random_scrambles(generator: np.random.Generator, depths: Array) -> Array:
-    """Scrambles of ``depths``, ``(n,)``, turns: ``(n, max(depths))`` numbers of moves, filled up with ``NO_MOVE``."""
+    """Scrambles of ``depths``, ``(n,)``, turns: ``(n, max(depths))`` numbers of moves, padded with ``NO_MOVE``."""
     n, longest = len(depths), int(depths.max())
     chances, turns = generator.random((n, longest)), generator.integers(3, size=(n, longest))
     last = np.full(n, len(FACES))
@@ -58,10 +58,10 @@ def random_scrambles(generator: np.random.Generator, depths: Array) -> Array:
 
 
 def given_moves(value: Any) -> Array:
-    """Moves given by hand, as their numbers ``(k,)``.
+    """Moves given by the user, as numbers ``(k,)``.
 
     :param value: a text such as ``"R U2 F'"``, or a list of such names or of numbers from 0 to 17
-    :raises ValueError: for what is no move
+    :raises ValueError: for an invalid move
     """
     listed = value.split() if isinstance(value, str) else value
     if not isinstance(listed, Sequence | np.ndarray):

@@ -1,4 +1,4 @@
-"""``rlspo/Sokoban-v0``: push boxes onto targets, in levels that are made at random and have a solution."""
+"""``rlspo/Sokoban-v0``: push boxes onto targets, in random levels that have a solution."""
 
 from rlspo.envs.sokoban.env import SokobanEnv, SokobanVectorEnv
 from rlspo.envs.sokoban.generate import random_level

@@ -9,20 +9,20 @@ from rlspo.envs.sokoban.rules import Sokoban
 
 
 class SokobanEnv(PuzzleEnv):
-    """Push all boxes onto targets. A push cannot be taken back, and a box in a corner stays there.
+    """Push all boxes onto targets. A push cannot be undone, and a box in a corner stays there.
 
-    Each episode has a new level, made from the environment's seed so that it has a solution, see
+    Each episode has a new solvable level, generated from the environment's seed, see
     :func:`~rlspo.envs.sokoban.generate.random_level`.
 
-    :param size: rows and columns of the level, or one number for both, at least 5; outer walls included
+    :param size: rows and columns of the level, or one number for both, at least 5; including the outer walls
     :param n_boxes: boxes of the level, from 1 to a quarter of the cells inside; more is harder
     :param levels: texts of levels instead, in the usual characters (``#`` wall, ``.`` target, ``$`` box, ``*`` box on a
-        target, ``@`` player, ``+`` player on a target); each episode draws one. ``size`` and ``n_boxes`` are theirs then
+        target, ``@`` player, ``+`` player on a target); each episode draws one. They then determine ``size`` and ``n_boxes``
     :param render_mode: ``"rgb_array"``, ``"ansi"`` or None
-    :raises ValueError: for arguments out of range, and for what is no level
+    :raises ValueError: for arguments out of range, and for an invalid level
 
-    Actions: up, down, left, right; a step against what does not give way does nothing. Rewards, as in gym-sokoban and Boxoban:
-    -0.1 for a step, +1 for a box that comes to a target, -1 for one that leaves it, +10 for solving the level, which
+    Actions: up, down, left, right; a blocked step does nothing. Rewards, as in gym-sokoban and Boxoban:
+    -0.1 for a step, +1 for a box moved onto a target, -1 for one moved off a target, +10 for solving the level, which
     terminates. Observations: ``(4, rows, columns)`` zeros and ones, planes for walls, targets, boxes and the player.
 
     ``reset`` takes the option ``level``: its rows or text, no larger than ``size``.

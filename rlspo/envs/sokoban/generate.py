@@ -1,4 +1,4 @@
-"""Levels that have a solution, because they are made backwards: from solved ones, by pulling the boxes away.
+"""Solvable levels, generated backwards: from solved ones, by pulling the boxes away.
 
 A pull is a push played backwards, so the pulls in reverse solve the level.
 """
@@ -11,31 +11,31 @@ from rlspo.envs.arguments import whole
 from rlspo.envs.sokoban.level import BOX, DIRECTIONS, PLAYER, TARGET, WALL, reachable
 
 Array = np.ndarray
-#: Chance that a cell inside is a wall: drawn for each level from this range.
+#: Range of the probability that an inner cell is a wall, drawn for each level.
 WALLS = (0.05, 0.35)
-#: Pulls for each box.
+#: Number of pulls per box.
 PULLS = 16
-#: Rooms to try before saying that there is none.
+#: Number of attempts before giving up.
 TRIES = 1000
 
 
 def most_boxes(rows: int, columns: int) -> int:
-    """More boxes than this leave no room to move them."""
+    """The largest number of boxes that leaves space to move them."""
     return (rows - 2) * (columns - 2) // 4
 
 
 def random_level(generator: np.random.Generator, rows: int, columns: int, n_boxes: int) -> Array:
-    """A level with a solution, none of whose boxes is on a target, ``(4, rows, columns)`` uint8.
+    """A level with a solution, with no box on a target, ``(4, rows, columns)`` uint8.
 
-    A random room, boxes on random targets; then random pulls, of which the state is taken that leads the boxes farthest
-    from where they began (by Manhattan distance).
+    Random walls, boxes on random targets; then random pulls. The state with the boxes farthest from their start (by Manhattan
+    distance) is used.
 
-    :param generator: to draw from
+    :param generator: of random numbers
     :param rows: at least 5, the outer walls included
     :param columns: at least 5
     :param n_boxes: from 1 to :func:`most_boxes`
     :raises ValueError: for numbers out of range
-    :raises RuntimeError: if no level was found, which is a sign of too many boxes
+    :raises RuntimeError: if no level was found, usually because of too many boxes
     """
     rows, columns = whole("rows", rows, 5), whole("columns", columns, 5)
     n_boxes = whole("n_boxes", n_boxes, 1, most_boxes(rows, columns))
@@ -57,7 +57,7 @@ def random_level(generator: np.random.Generator, rows: int, columns: int, n_boxe
 
 
 def _room(generator: np.random.Generator, rows: int, columns: int) -> Array:
-    """Walls, ``(rows, columns)``: scattered at random, and all but the largest room filled up."""
+    """Walls, ``(rows, columns)``: scattered at random, and all but the largest connected area filled."""
     walls = np.ones((rows, columns), np.uint8)
     walls[1:-1, 1:-1] = generator.random((rows - 2, columns - 2)) < generator.uniform(*WALLS)
     left = set(np.flatnonzero(walls.ravel() == 0).tolist())
@@ -72,7 +72,7 @@ def _room(generator: np.random.Generator, rows: int, columns: int) -> Array:
 
 
 def _pulled(generator: np.random.Generator, walls: Array, targets: list[int], player: int) -> tuple[list[int], int] | None:
-    """Boxes and player after the best of many random pulls, or None if never all boxes were off the targets."""
+    """Boxes and player after the best of many random pulls, or None if all boxes were never off the targets."""
     columns = walls.shape[1]
     steps = [down * columns + right for down, right in DIRECTIONS]
     boxes, taken = [*targets], walls.copy()
@@ -101,7 +101,7 @@ def _pulled(generator: np.random.Generator, walls: Array, targets: list[int], pl
                 best, best_distance = ([*boxes], player), distance
     if best is None:
         return None
-    # The player may begin anywhere from where it can walk to the last pull's place.
+    # The player may start anywhere that can be reached from its last position.
     boxes, player = best
     taken = walls.copy()
     taken.ravel()[boxes] = 1

@@ -36,9 +36,9 @@ def parse_level(text: str | Sequence[str], size: tuple[int, int] | None = None) 
     """A level as planes of zeros and ones: walls, targets, boxes and the player, ``(4, rows, columns)`` uint8.
 
     :param text: lines, or rows, of characters
-    :param size: rows and columns to fill up to with walls; None for those of the text
-    :raises ValueError: for what is no level: other characters, no player or several, boxes that are not as many as targets,
-        a wall with a gap, all boxes on targets already, or more rows or columns than ``size``
+    :param size: rows and columns to pad to with walls; None for those of the text
+    :raises ValueError: for an invalid level: unknown characters, not exactly one player, unequal numbers of boxes and targets,
+        a gap in the outer wall, all boxes on targets already, or more rows or columns than ``size``
     """
     rows = _rows(text)
     unknown = sorted(set("".join(rows)) - set(_CHARACTERS))
@@ -82,7 +82,7 @@ def _check(planes: Array, given: Array) -> None:
         raise ValueError(f"the level has {boxes} boxes and {targets} targets; it must have as many of both, at least one.")
     if is_solved(planes):
         raise ValueError("the level has all its boxes on targets already; there is nothing to solve.")
-    # Walls that fill up the size do not count: a gap that they happen to close is a mistake all the same.
+    # Padding walls do not count: a gap that they happen to close is still a mistake.
     inside = np.pad(given, 1)
     walls = np.pad(planes[WALL] * given, 1)
     start = int(np.flatnonzero(np.pad(planes[PLAYER], 1))[0])
@@ -96,7 +96,7 @@ def is_solved(planes: Array) -> bool:
 
 
 def reachable(blocked: Array, start: int) -> set[int]:
-    """The cells, numbered row by row, to which one can walk from ``start`` past what is ``blocked``, ``(rows, columns)``."""
+    """The cells, numbered row by row, that can be reached from ``start``; ``blocked`` is ``(rows, columns)``."""
     n_rows, n_columns = blocked.shape
     free = (blocked.ravel() == 0).tolist()
     found, ahead = {start}, [start]

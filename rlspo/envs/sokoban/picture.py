@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from rlspo.envs.drawing import FAINT, INK, Sheet
+from rlspo.envs.drawing import FAINT, INK, Canvas
 from rlspo.envs.sokoban.level import BOX, TARGET, is_solved
 
 FLOOR, FLOOR_EDGE, BRICK, MORTAR = "#f1e9da", "#e6dcc9", "#a2553f", "#7c3d2c"
@@ -20,55 +20,55 @@ def draw_level(planes: np.ndarray) -> np.ndarray:
     tile = max(16, 420 // max(rows, columns))
     width, height = max(220, tile * columns), tile * rows
     left = (width - tile * columns) / 2
-    sheet = Sheet(width, height + 30)
+    canvas = Canvas(width, height + 30)
     for row in range(rows):
         for column in range(columns):
             x, y = left + column * tile, row * tile
             wall, target, box, player = planes[:, row, column]
             if wall:
-                _bricks(sheet, x, y, tile)
+                _bricks(canvas, x, y, tile)
                 continue
-            sheet.box(x, y, tile, tile, FLOOR, FLOOR_EDGE, line=1)
+            canvas.box(x, y, tile, tile, FLOOR, FLOOR_EDGE, line=1)
             if target:
                 middle = (x + tile / 2, y + tile / 2)
-                sheet.disc(middle, 0.2 * tile, None, RED, tile / 16)
-                sheet.disc(middle, 0.08 * tile, RED)
+                canvas.disc(middle, 0.2 * tile, None, RED, tile / 16)
+                canvas.disc(middle, 0.08 * tile, RED)
             if box:
-                _crate(sheet, x, y, tile, *((HOME, HOME_EDGE) if target else (WOOD, WOOD_EDGE)))
+                _crate(canvas, x, y, tile, *((HOME, HOME_EDGE) if target else (WOOD, WOOD_EDGE)))
             if player:
                 if target:
-                    sheet.disc((x + tile / 2, y + tile / 2), 0.44 * tile, None, RED, tile / 16)
-                _player(sheet, x, y, tile)
+                    canvas.disc((x + tile / 2, y + tile / 2), 0.44 * tile, None, RED, tile / 16)
+                _player(canvas, x, y, tile)
     on = int((planes[BOX] & planes[TARGET]).sum())
     words = "solved" if is_solved(planes) else f"{on} of {int(planes[BOX].sum())} boxes on targets"
-    sheet.text((left + 6, height + 15), words, 15, INK if is_solved(planes) else FAINT)
-    return sheet.pixels()
+    canvas.text((left + 6, height + 15), words, 15, INK if is_solved(planes) else FAINT)
+    return canvas.pixels()
 
 
-def _bricks(sheet: Sheet, x: float, y: float, tile: float) -> None:
-    """Three courses, the middle one shifted by half a brick."""
-    sheet.box(x, y, tile, tile, MORTAR)
+def _bricks(canvas: Canvas, x: float, y: float, tile: float) -> None:
+    """Three rows of bricks, the middle one shifted by half a brick."""
+    canvas.box(x, y, tile, tile, MORTAR)
     course, joint = tile / 3, max(1.0, tile / 28)
     for i in range(3):
         ends = [0.0, 0.5, 1.0] if i % 2 == 0 else [0.0, 0.25, 0.75, 1.0]
         for begin, end in itertools.pairwise(ends):
-            sheet.box(
+            canvas.box(
                 x + begin * tile + joint / 2, y + i * course + joint / 2, (end - begin) * tile - joint, course - joint, BRICK
             )
 
 
-def _crate(sheet: Sheet, x: float, y: float, tile: float, fill: str, edge: str) -> None:
+def _crate(canvas: Canvas, x: float, y: float, tile: float, fill: str, edge: str) -> None:
     a, b, thick = 0.12 * tile, 0.88 * tile, tile / 14
-    sheet.box(x + a, y + a, b - a, b - a, fill, edge, radius=tile / 16, line=thick)
+    canvas.box(x + a, y + a, b - a, b - a, fill, edge, radius=tile / 16, line=thick)
     c, d = 0.24 * tile, 0.76 * tile
-    sheet.line((x + c, y + c), (x + d, y + d), edge, thick)
-    sheet.line((x + c, y + d), (x + d, y + c), edge, thick)
+    canvas.line((x + c, y + c), (x + d, y + d), edge, thick)
+    canvas.line((x + c, y + d), (x + d, y + c), edge, thick)
 
 
-def _player(sheet: Sheet, x: float, y: float, tile: float) -> None:
+def _player(canvas: Canvas, x: float, y: float, tile: float) -> None:
     """A body, a head and two eyes."""
     middle = x + tile / 2
-    sheet.box(middle - 0.24 * tile, y + 0.5 * tile, 0.48 * tile, 0.38 * tile, GREEN, GREEN_EDGE, radius=0.14 * tile)
-    sheet.disc((middle, y + 0.34 * tile), 0.21 * tile, GREEN, GREEN_EDGE)
+    canvas.box(middle - 0.24 * tile, y + 0.5 * tile, 0.48 * tile, 0.38 * tile, GREEN, GREEN_EDGE, radius=0.14 * tile)
+    canvas.disc((middle, y + 0.34 * tile), 0.21 * tile, GREEN, GREEN_EDGE)
     for side in (-0.08, 0.08):
-        sheet.disc((middle + side * tile, y + 0.32 * tile), 0.045 * tile, "#ffffff")
+        canvas.disc((middle + side * tile, y + 0.32 * tile), 0.045 * tile, "#ffffff")

@@ -16,18 +16,18 @@ from rlspo.envs.sokoban.level import BOX, DIRECTIONS, PLAYER, TARGET, WALL, leve
 from rlspo.envs.sokoban.picture import draw_level
 
 Array = np.ndarray
-#: Paid for each step, for a box that comes to a target (minus this where it leaves one), and for solving the level.
+#: Rewards of each step, of a box moved onto a target (negative when moved off), and of solving the level.
 STEP, ON_TARGET, SOLVED = -0.1, 1.0, 10.0
-#: What a cell holds, as bits; a cell is their sum. In the order of the planes.
+#: Contents of a cell as bits, in the order of the planes; a cell is their sum.
 BITS = tuple(1 << plane for plane in (WALL, TARGET, BOX, PLAYER))
 _WALL, _TARGET, _BOX, _PLAYER = BITS
 
 
 def one_step(front: int, behind: int) -> tuple[bool, bool, int]:
-    """Whether the player walks, whether a box is pushed, and how many more boxes are on targets then.
+    """Whether the player moves, whether a box is pushed, and the change in the number of boxes on targets.
 
-    :param front: what the cell in front of the player holds
-    :param behind: what the cell behind that one holds
+    :param front: contents of the cell in front of the player
+    :param behind: contents of the cell behind that one
     """
     if front & _WALL:
         return False, False, 0
@@ -39,12 +39,12 @@ def one_step(front: int, behind: int) -> tuple[bool, bool, int]:
 
 
 class Sokoban(Puzzle):
-    """The rules. States: ``cells``, what each holds (:data:`BITS`), row by row, ``(n, rows * columns)`` uint8; the
-    ``player``'s cell, ``(n,)`` int64; and how many boxes are ``left`` to bring to a target, ``(n,)`` int64.
+    """The rules. States: ``cells``, their contents (:data:`BITS`), row by row, ``(n, rows * columns)`` uint8; the
+    ``player``'s cell, ``(n,)`` int64; and the number of boxes that are ``left`` to move to a target, ``(n,)`` int64.
 
-    :param size: rows and columns of levels, or one number for both, the outer walls included
+    :param size: rows and columns of levels, or one number for both, including the outer walls
     :param n_boxes: boxes of a level
-    :param levels: texts of levels to draw from instead of making them; ``size`` and ``n_boxes`` are theirs then
+    :param levels: texts of levels to draw from; they then determine ``size`` and ``n_boxes``
     """
 
     meaning = "up, down, left, right"
@@ -62,11 +62,11 @@ class Sokoban(Puzzle):
         self.observation_space = spaces.Box(0, 1, (4, rows, columns), np.uint8)
         self.action_space = spaces.Discrete(len(DIRECTIONS))
         ways = torch.tensor([down * columns + right for down, right in DIRECTIONS])
-        #: Of each action, the ways to the player's own cell, the one in front and the one behind that.
+        #: For each action, offsets to the player's own cell, the one in front and the one behind that.
         self._ways = ways[:, None] * torch.arange(3)
         self._bits = torch.tensor(BITS, dtype=torch.uint8)[:, None]
-        # All that a step can meet, 16 * front + behind: whether the player walks, which bits of the three cells change, and
-        # how many more boxes are on targets then.
+        # For all combinations, 16 * front + behind: whether the player moves, which bits of the three cells change, and the
+        # change in the number of boxes on targets.
         met = [one_step(front, behind) for front in range(16) for behind in range(16)]
         self._key = torch.tensor([0, 16, 1])
         self._walks = torch.tensor([int(walks) for walks, _, _ in met])
@@ -75,7 +75,7 @@ class Sokoban(Puzzle):
         self._gained = torch.tensor([gained for *_, gained in met])
 
     def begin(self, generator: np.random.Generator, n: int, options: dict[str, Any]) -> tuple[Tensors, dict[str, Array]]:
-        """A level each; the only option is ``level``: its rows, no larger than ``size``."""
+        """A level for each state; the only option is ``level``: its rows, no larger than ``size``."""
         unknown = sorted(set(options) - {"level"})
         if unknown:
             raise ValueError(f"reset has no option {', '.join(unknown)}; it has level.")
@@ -91,10 +91,10 @@ class Sokoban(Puzzle):
         return {"cells": cells, "player": flat[:, PLAYER].argmax(dim=1), "left": left}, {}
 
     def step(self, states: Tensors, actions: Tensor) -> tuple[Tensors, Tensor, Tensor]:
-        """Walk, or push a box if the cell behind it is free; otherwise stay."""
+        """Move, or push a box if the cell behind it is free; otherwise stay."""
         # index_select, unlike indexing, refuses negative numbers.
         ways, cells, player = self._ways.index_select(0, actions), states["cells"], states["player"]
-        # Where that leaves the level, a wall is in front, and what lies beyond does not count.
+        # Where that is outside of the level, a wall is in front, and cells beyond it do not matter.
         places = (player[:, None] + ways).clamp(0, cells.shape[1] - 1)
         held = cells.gather(1, places)
         key = (held * self._key).sum(dim=1)
@@ -131,7 +131,7 @@ def _size(size: Any) -> tuple[int, int]:
 
 
 def _same_size(levels: Sequence[str]) -> Array:
-    """All levels, filled up with walls to the size of the largest, ``(n, 4, rows, columns)``."""
+    """All levels, padded with walls to the size of the largest, ``(n, 4, rows, columns)``."""
     if isinstance(levels, str) or not len(levels):
         raise ValueError(f"levels is {levels!r}; it must be a list of levels, each a text, with one at least.")
     sizes = [parse_level(level).shape[1:] for level in levels]

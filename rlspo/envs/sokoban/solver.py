@@ -18,8 +18,8 @@ def solve(level: Array | str | Sequence[str], max_states: int = 2_000_000) -> li
     """The actions of a shortest solution (fewest moves), or None if there is none.
 
     :param level: planes ``(4, rows, columns)``, as the environment observes them, or text, see :mod:`.level`
-    :param max_states: to look at before giving up
-    :raises RuntimeError: if it gave up: then nothing is known
+    :param max_states: number of states to visit before giving up
+    :raises RuntimeError: if it gave up: then it is unknown whether there is a solution
     """
     planes = level if isinstance(level, np.ndarray) else parse_level(level)
     if is_solved(planes):
@@ -42,7 +42,7 @@ def solve(level: Array | str | Sequence[str], max_states: int = 2_000_000) -> li
                     continue
                 if boxes >> cell & 1:
                     beyond = cell + step
-                    # A box off the live cells can never come to a target again.
+                    # A box on a dead cell can never reach a target.
                     if boxes >> beyond & 1 or not alive[beyond]:
                         continue
                     after = boxes ^ (1 << cell) | (1 << beyond)
@@ -64,7 +64,7 @@ def _bits(plane: Array) -> int:
 
 
 def _alive(floor: list[bool], steps: list[int], targets: int) -> list[bool]:
-    """From which cells a box, were it alone, could be pushed to a target: by pulling boxes away from the targets."""
+    """The cells from which a single box could be pushed to a target, found by pulling boxes away from the targets."""
     alive = [bool(targets >> cell & 1) for cell in range(len(floor))]
     ahead = [cell for cell, on in enumerate(alive) if on]
     while ahead:

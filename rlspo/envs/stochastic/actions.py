@@ -18,7 +18,7 @@ class ActionEffect(Effect):
         super().__init__(task)
         box = task.action_box()
         self.shape, self.low, self.high = box.shape, box.low, box.high
-        #: What the task gets where it gets no action: 0, or what the bounds have nearest to it.
+        #: Stands for no action: 0, or the nearest value within the bounds.
         self.nothing = np.clip(np.zeros(self.shape, box.dtype), box.low, box.high)
 
 
@@ -56,11 +56,11 @@ class Gaussian(ActionEffect):
 
 
 class Sticky(ActionEffect):
-    """The last action that was executed is executed again.
+    """The last executed action is repeated.
 
     ``repetition`` of the action noise in realworldrl_suite (``actions_prob``, ``actions_steps``).
 
-    :param steps: for how many decision steps, at least 1
+    :param steps: duration in decision steps, at least 1
     """
 
     draws = False
@@ -103,12 +103,12 @@ class Delay(ActionEffect):
 
 
 class Dropout(ActionEffect):
-    """Single actuators get nothing (0).
+    """Single actuators get no action (0).
 
     ``dropped`` of the action noise in realworldrl_suite.
 
-    :param fraction: the chance of each actuator in a step in which the gate is open, in [0, 1]
-    :param steps: for how many decision steps, at least 1
+    :param fraction: the probability for each actuator in a step with the gate open, in [0, 1]
+    :param steps: duration in decision steps, at least 1
     """
 
     def __init__(self, task: Task, fraction: float = 0.2, steps: int = 1) -> None:

@@ -1,7 +1,7 @@
-"""Random numbers that are a function of a key and a count: the same ones wherever they are computed, for many rows at once.
+"""Counter-based random numbers: a function of a key and a count, for many rows at once.
 
-A stream that has no state but a count can be foretold exactly by a captured state, and gets another key where a branch is to
-have chance of its own. The function is the finaliser of splitmix64.
+A captured state with key and count reproduces the stream exactly, and another key gives a branch its own random numbers. The
+function is the finaliser of splitmix64.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 def mixed(words: Array) -> Array:
-    """Each of 64 bits turned into other 64 bits, so that neighbours become unlike.
+    """Each 64-bit word hashed to another one, so that neighbouring words become unrelated.
 
     :param words: ``uint64``, at least one dimension
     """
@@ -35,7 +35,8 @@ def derived(keys: Array, numbers: Array | int) -> Array:
 
 
 class Chance:
-    """Draws for ``n`` rows; named as those of :class:`numpy.random.Generator`, with a row first in each result.
+    """Draws for ``n`` rows, with the method names of :class:`numpy.random.Generator`; the first dimension of results is the
+    row.
 
     :param keys: one for each row, ``uint64``, ``(n,)``
     :param stream: which of a key's streams
@@ -48,7 +49,7 @@ class Chance:
         """Uniform in [0, 1), ``(n, *shape)``."""
         count = math.prod(shape)
         if not self._drawn:
-            # Most hooks draw nothing, and then this need not be computed.
+            # Computed on first use, because most hooks draw nothing.
             self._keys = derived(self._keys, self._stream)
         places = np.arange(self._drawn + 1, self._drawn + count + 1, dtype=np.uint64) * _STEP
         self._drawn += count

@@ -10,7 +10,7 @@ import numpy as np
 from rlspo.envs.arguments import number
 from rlspo.envs.stochastic.task import Task
 
-#: Models that are kept for simulations; with more, all are made anew.
+#: Largest number of cached models for simulations; beyond it the cache is emptied.
 KEPT = 64
 
 
@@ -20,14 +20,14 @@ class ModelDrift:
     ``perturb_spec`` of realworldrl_suite, whose ``param`` is the effect here and whose ``scheduler`` the schedule; its
     ``period`` counts episodes, the schedule's here decision steps.
 
-    Nothing of the model that it was made from is changed but by :meth:`set_level`, of which level 0 restores it exactly.
+    The task's own model is changed only by :meth:`set_level`, and level 0 restores it exactly.
 
     :param scale: the factor at level 1, at least 0
     """
 
     #: Paths of the parameters in the model.
     parameters: ClassVar[tuple[str, ...]] = ()
-    #: Whether constants follow from them, which MuJoCo computes when a model is compiled.
+    #: Whether MuJoCo derives constants from them when it compiles a model.
     derives: ClassVar[bool] = False
 
     def __init__(self, task: Task, scale: float = 1.5) -> None:
@@ -41,11 +41,11 @@ class ModelDrift:
             self._fields = (*self.parameters, *_changed_by_derivation(self._plain))
 
     def factor(self, level: float) -> float:
-        """What the parameter is multiplied by."""
+        """The factor of the parameter."""
         return 1.0 + (self.scale - 1.0) * level
 
     def set_level(self, model: Any, level: float) -> None:
-        """Change a model, also one that is changed already."""
+        """Set a model to a level, whatever its current level."""
         for field in self._fields:
             _write(model, field, _read(self._plain, field))
         factor = self.factor(level)
@@ -59,7 +59,7 @@ class ModelDrift:
             _derive(model, self._scratch)
 
     def model_at(self, level: float) -> Any:
-        """A model of its own, the same object for the same level."""
+        """A separate model, the same object for the same level."""
         if level not in self._models:
             if len(self._models) >= KEPT:
                 self._models.clear()
@@ -80,7 +80,7 @@ class Gravity(ModelDrift):
 class Mass(ModelDrift):
     """Mass and inertia of all bodies, as if their density changed (``body_mass``, ``body_inertia``).
 
-    ``robust_shape`` of Robust-Gymnasium changes masses, too.
+    ``robust_shape`` of Robust-Gymnasium changes masses too.
     """
 
     parameters = ("body_mass", "body_inertia")
@@ -127,9 +127,9 @@ def _data_of(model: Any) -> Any:
 
 
 def _derive(model: Any, scratch: Any) -> None:
-    """Compute the constants that follow from masses.
+    """Compute the constants that are derived from masses.
 
-    :param scratch: data which this overwrites; those of the environment would lose their state
+    :param scratch: data that is overwritten, so not the environment's
     """
     import mujoco
 
@@ -137,9 +137,9 @@ def _derive(model: Any, scratch: Any) -> None:
 
 
 def _changed_by_derivation(plain: Any) -> tuple[str, ...]:
-    """Which fields :func:`_derive` writes to, for other masses: found by trying, as they depend on MuJoCo's version."""
+    """The fields that :func:`_derive` changes for other masses: found by trial, as they depend on MuJoCo's version."""
     other = copy.deepcopy(plain)
-    # Each body another factor: what stays the same where all have one may still be rounded in another way.
+    # A different factor for each body: fields that do not change under a common factor may still round differently.
     factors = np.linspace(1.1, 1.9, len(other.body_mass))
     other.body_mass[:] *= factors
     other.body_inertia[:] *= factors[:, None]

@@ -1,4 +1,4 @@
-"""What an effect on a task with vectors is: hooks around a step, for many copies of the task at once."""
+"""The base class of effects on tasks with vectors: hooks around a step, for many copies of the task at once."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Memory = dict[str, Any]
 
 @dataclass
 class Now:
-    """A moment of ``n`` copies, as one effect sees it.
+    """The current state of ``n`` copies, for one effect.
 
-    :param open: whether chance lets the effect act in this decision step, ``(n,)``
-    :param holds: whether its concept holds at all, ``(n,)``
-    :param step: decision steps of the episode that are over, ``(n,)``; -1 for the observation of a reset
-    :param memory: of this effect, arrays ``(n, ...)``; entries are replaced, never written into
-    :param chance: from which alone the hook draws
+    :param open: whether the effect was drawn to act in this decision step (its gate), ``(n,)``
+    :param holds: whether its concept is active, ``(n,)``
+    :param step: completed decision steps of the episode, ``(n,)``; -1 for the observation of a reset
+    :param memory: of this effect, arrays ``(n, ...)``; arrays are replaced, never written to
+    :param chance: the only source of the hook's random numbers
     """
 
     open: Array
@@ -36,20 +36,20 @@ class Now:
 class Effect:
     """A way to perturb a task. All hooks do nothing here; each effect overrides the few that it needs.
 
-    A hook leaves rows alone where its effect neither is ``open`` nor has something left of an earlier step.
+    A hook does not change rows where its effect is not ``open`` and has no remaining effect of an earlier step.
 
     :param task: what is perturbed
-    :raises ValueError: for settings that are out of range, or that the task does not allow
+    :raises ValueError: for settings that are out of range or that the task does not support
     """
 
-    #: Whether it draws random numbers beside its gate's.
+    #: Whether it draws random numbers besides its gate's.
     draws: ClassVar[bool] = True
 
     def __init__(self, task: Task) -> None:
         self.task = task
 
     def start(self, n: int) -> Memory:
-        """What is remembered when an episode begins, arrays ``(n, ...)``."""
+        """The initial memory of an episode, arrays ``(n, ...)``."""
         return {}
 
     def act(self, actions: Array, now: Now) -> Array:
@@ -61,7 +61,7 @@ class Effect:
         return None
 
     def kick(self, now: Now) -> Array | None:
-        """Added to the velocities of the joints before the step, ``(n, n_velocities)``; None: nothing."""
+        """Velocity changes of the joints before the step, ``(n, n_velocities)``; None: none."""
         return None
 
     def reward(self, rewards: Array, now: Now) -> Array:
@@ -74,21 +74,21 @@ class Effect:
 
 
 class Faults:
-    """Faults of single entries: while the gate is open each entry begins one with a probability, which lasts some steps.
+    """Faults of single entries: while the gate is open, each entry starts one with a probability; it lasts some steps.
 
-    :param fraction: the chance of each entry while the gate is open, in [0, 1]
-    :param steps: how many decision steps a fault lasts, at least 1
+    :param fraction: the probability for each entry while the gate is open, in [0, 1]
+    :param steps: duration of a fault in decision steps, at least 1
     """
 
     def __init__(self, fraction: Any, steps: Any) -> None:
         self.fraction, self.steps = number("fraction", fraction, 0, 1), whole("steps", steps, 1)
 
     def start(self, n: int, shape: tuple[int, ...]) -> Memory:
-        """No entry has a fault."""
+        """The initial memory: no entry has a fault."""
         return {"left": np.zeros((n, *shape), np.int64)}
 
     def hit(self, now: Now, shape: tuple[int, ...]) -> Array:
-        """Which entries have one now, ``(n, *shape)``."""
+        """Whether each entry has a fault now, ``(n, *shape)``."""
         begun = rows(now.open, shape) & (now.chance.random(*shape) < self.fraction)
         left = np.where(begun, self.steps, np.maximum(now.memory["left"] - 1, 0)) * rows(now.holds, shape)
         now.memory["left"] = left
@@ -96,5 +96,5 @@ class Faults:
 
 
 def rows(flags: Array, shape: tuple[int, ...]) -> Array:
-    """Flags of rows, ``(n,)``, to be combined with arrays ``(n, *shape)``."""
+    """Flags of rows, ``(n,)``, reshaped to broadcast with arrays ``(n, *shape)``."""
     return flags.reshape(-1, *[1] * len(shape))

@@ -12,7 +12,7 @@ from rlspo.envs.arguments import number, numbers
 from rlspo.envs.stochastic.effects import Array, Effect, Now, rows
 from rlspo.envs.stochastic.task import Task
 
-#: In m/s^2: what a robot's weight is measured by, also where the task has no gravity.
+#: Standard gravity in m/s^2 for a robot's weight, also in tasks without gravity.
 EARTH = 9.81
 
 
@@ -22,7 +22,7 @@ class Impulse(Effect):
     ``robust_force`` of Robust-Gymnasium is of this kind.
 
     :param magnitude: in multiples of the weight of all bodies together (9.81 m/s^2 times their mass), at least 0
-    :param body: its name; None: drawn uniformly from all but body 0, the ground
+    :param body: its name; None: drawn uniformly from all except body 0, the ground
     :param direction: three numbers, of any length; None: drawn uniformly from all directions
     """
 
@@ -58,7 +58,7 @@ class Impulse(Effect):
 
 
 class Kick(Effect):
-    """The velocities of all joints jump, each by a normal amount, before the decision step.
+    """Normal noise is added to the velocities of all joints before the decision step.
 
     :param sigma: standard deviation in rad/s or m/s, at least 0
     """

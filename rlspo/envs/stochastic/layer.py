@@ -1,4 +1,4 @@
-"""A perturbed task in a simulation."""
+"""The simulation layer of a perturbed task."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Memory = dict[str, Array]
 
 
 class StochasticLayer(Layer):
-    """Does to many states what the wrapper does to its environment, chance included.
+    """Applies the wrapper's perturbation to many states, including its random numbers.
 
-    A branch of a captured state meets the chance and the drift that the environment itself will meet, to the last bit. After
-    :meth:`reseed` each row has chance of its own, and schedules that depend on none go on as they are. Physics that drift
-    take a copy of MuJoCo's model for each level; in branches of a random walk with chance of their own levels are rounded to
-    1/32, so that there are few.
+    A branch of a captured state has the random numbers and the drift of the environment itself, to the last bit. After
+    :meth:`reseed` each row has its own random numbers, and deterministic schedules continue. Drifting physics need a copy of
+    MuJoCo's model for each level. In reseeded branches of a random walk the levels are rounded to multiples of 1/32 to limit
+    these.
 
-    :param wrapper: of which the settings are read
-    :param perturbation: what it does
+    :param wrapper: its settings are read
+    :param perturbation: of the wrapper
     """
 
     def __init__(self, wrapper: Any, perturbation: Perturbation) -> None:
@@ -56,7 +56,7 @@ class StochasticLayer(Layer):
         if drift is not None:
             states = reaching_in.with_models(states, self.perturbation.model_levels(memory), drift.model_at)
         if force is not None:
-            # Also of those that are not stepped: it is taken away again.
+            # Also for states that are not stepped: the forces are removed again.
             reaching_in.push(states, force)
         if jump is not None:
             reaching_in.kick(states, jump * live[:, None])

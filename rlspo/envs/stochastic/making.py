@@ -1,4 +1,4 @@
-"""Making perturbed tasks: of an id, and of a user's own environment."""
+"""Making perturbed tasks, from an id or from a user's own environment."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def wrap(
 ) -> Stochastic:
     """Perturb an environment.
 
-    :param env: of any kind; effects that need vectors of actions or observations, or MuJoCo, say so
+    :param env: any environment; effects that need vector actions or observations, or MuJoCo, check this
     :param profile: a name, file, mapping or :class:`~rlspo.envs.profiles.Profile`; None: that of ``type``
     :param type: of the taxonomy; None where ``profile`` is given, else ``"3.1"``
-    :param changes: keys over those of the profile
+    :param changes: keys that override those of the profile
 
     >>> env = wrap(gym.make("Pendulum-v1"), type="1", probability=0.5)
     >>> env.profile.concept.effect
@@ -42,8 +42,8 @@ def make_task(
     :param task: its id in gymnasium, such as ``"HalfCheetah-v5"``
     :param profile: see :func:`wrap`
     :param type: see :func:`wrap`
-    :param settings: those that the task takes go to it (``render_mode``, ``reset_noise_scale``, ...), all others change the
-        profile
+    :param settings: arguments of the task (``render_mode``, ``reset_noise_scale``, ...) are passed to it, all others change
+        the profile
     """
     spec = gym.spec(task)
     assert isinstance(spec.entry_point, str), task
@@ -54,5 +54,5 @@ def make_task(
     return Stochastic(creator(**{**spec.kwargs, **own}), profile, type=type, **changes)
 
 
-# What gymnasium asks whoever makes an environment, before it does.
+# Gymnasium reads this before it makes an environment.
 make_task.metadata = {"render_modes": ["human", "rgb_array", "depth_array", "rgbd_tuple"]}  # type: ignore[attr-defined]

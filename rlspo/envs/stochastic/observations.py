@@ -1,4 +1,4 @@
-"""Type 3.2: what the agent does not see, or sees with noise."""
+"""Type 3.2: hidden or noisy parts of the observation."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from rlspo.envs.stochastic.task import Task
 
 
 class ObservationEffect(Effect):
-    """Changes observations of a Box, and keeps them in it.
+    """Changes Box observations, within their bounds.
 
-    :param indices: flat indices of the entries that it may change; None: all
+    :param indices: flat indices of the entries that may change; None: all
     """
 
     def __init__(self, task: Task, indices: Sequence[int] | None = None) -> None:
@@ -35,9 +35,9 @@ class ObservationEffect(Effect):
 
 
 class DropVelocities(ObservationEffect):
-    """Entries of the observation are 0: the velocities, or others.
+    """Entries of the observation are set to 0, by default the velocities.
 
-    :param indices: flat indices; None: all velocities, of MuJoCo's tasks
+    :param indices: flat indices; None: all velocities, for MuJoCo tasks
     """
 
     draws = False
@@ -56,10 +56,10 @@ class Mask(ObservationEffect):
 
     ``dropped`` of the observation noise in realworldrl_suite (``observations_prob``, ``observations_steps``).
 
-    :param fraction: the chance of each entry in a step in which the gate is open, in [0, 1]
-    :param steps: for how many decision steps, at least 1
+    :param fraction: the probability for each entry in a step with the gate open, in [0, 1]
+    :param steps: duration in decision steps, at least 1
     :param value: what they show
-    :param indices: flat indices of the entries that it may hit; None: all
+    :param indices: flat indices of the entries that may be affected; None: all
     """
 
     def __init__(
@@ -76,13 +76,13 @@ class Mask(ObservationEffect):
 
 
 class Freeze(ObservationEffect):
-    """Random entries keep what they showed last.
+    """Random entries keep their last shown value.
 
     ``stuck`` of the observation noise in realworldrl_suite (``observations_prob``, ``observations_steps``).
 
-    :param fraction: the chance of each entry in a step in which the gate is open, in [0, 1]
-    :param steps: for how many decision steps, at least 1
-    :param indices: flat indices of the entries that it may hit; None: all
+    :param fraction: the probability for each entry in a step with the gate open, in [0, 1]
+    :param steps: duration in decision steps, at least 1
+    :param indices: flat indices of the entries that may be affected; None: all
     """
 
     def __init__(self, task: Task, fraction: float = 1.0, steps: int = 1, indices: Sequence[int] | None = None) -> None:
@@ -93,7 +93,7 @@ class Freeze(ObservationEffect):
         return {**self.faults.start(n, self.shape), "last": np.zeros((n, *self.shape), self.dtype)}
 
     def observe(self, observations: Array, now: Now) -> Array:
-        # A reset shows what is: before it there was nothing.
+        # A reset shows the true observation, as there is no earlier one.
         stuck = self.faults.hit(now, self.shape) & rows(now.step >= 0, self.shape)
         seen = self.shown(now.memory["last"], observations, stuck)
         now.memory["last"] = seen.astype(self.dtype)

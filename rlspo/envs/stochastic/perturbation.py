@@ -1,7 +1,7 @@
-"""All that a profile does to a task, as functions of what is remembered of each of many copies.
+"""The perturbations of a profile, as functions of a memory with a row for each of many copies.
 
-The wrapper remembers one copy, a simulation as many as it branches into, and both go through here. So a simulation foretells
-to the last bit what the environment will do, until its chance is made its own.
+The wrapper has one row, a simulation one per branch, and both use this code. So a simulation predicts the environment to the
+last bit, until it is reseeded.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from rlspo.envs.stochastic.effects import Effect, Memory, Now
 from rlspo.envs.stochastic.tables import build_effect
 from rlspo.envs.stochastic.task import Task
 
-#: Streams of a step's chance; gates and effects have theirs by place, effects by hook, too.
+#: Random streams of a step: gates and effects each have one by place, effects also by hook.
 GATES, DRIFT, EFFECTS = 0, 2, 3
 HOOKS = ("act", "force", "kick", "reward", "observe")
-#: Levels between 0 and 1 that the physics of branches with chance of their own can have.
+#: Number of steps between levels 0 and 1 for the physics of reseeded branches.
 STEPS_OF_WALK = 32
 
 
 class Source(NamedTuple):
     """An effect with its gate.
 
-    :param place: 0 for what holds before the drift, 1 for what holds after it
+    :param place: 0 for the effect before the drift, 1 for the one after it
     """
 
     place: int
@@ -37,15 +37,15 @@ class Source(NamedTuple):
 
 
 class Perturbation:
-    """What a profile does, without any state of its own.
+    """The perturbations of a profile, without state.
 
-    What is remembered: ``key`` of the randomness (the bits of an ``uint64`` as an ``int64``); ``count`` of moments that drew
-    from it; ``free``, whether chance is a branch's own; ``step`` of the episode, -1 in a reset; ``level`` of the drift; and
-    what effects add under their place.
+    The memory contains: ``key`` of the random numbers (the bits of an ``uint64`` as an ``int64``); ``count`` of draws from it;
+    ``free``, whether a branch was reseeded; ``step`` of the episode, -1 in a reset; ``level`` of the drift; and the effects'
+    memories under their places.
 
     :param profile: the profile
-    :param task: what it perturbs
-    :raises ValueError: for effects or settings that do not exist or do not fit the task
+    :param task: the perturbed task
+    :raises ValueError: for unknown effects or settings, and for those that the task does not support
     """
 
     def __init__(self, profile: Profile, task: Task) -> None:
@@ -58,7 +58,7 @@ class Perturbation:
             raise ValueError(f"{profile.name}: type 0 is for Atari games; a vector of the state is labelled already.")
         self.profile, self.task, self.schedule = profile, task, profile.schedule
         self.sources: list[Source] = []
-        #: Of the physics; None: there is none.
+        #: The drift of the physics; None: none.
         self.model_drift: ModelDrift | None = None
         for place, concept in enumerate(profile.concepts):
             if concept.effect == "none":
@@ -78,13 +78,13 @@ class Perturbation:
 
     @property
     def stochastic(self) -> bool:
-        """Whether chance has a part in it."""
+        """Whether it draws random numbers."""
         drawn = any(source.effect.draws or 0 < source.probability < 1 for source in self.sources)
-        # While a drift is half way, chance decides which of two sources acts.
+        # During a gradual drift it is drawn which of two sources acts.
         return drawn or self.schedule.kind.startswith("random") or (bool(self.sources) and self.schedule.kind == "ramp")
 
     def seeded(self, key: int, n: int = 1) -> Memory:
-        """What is remembered of ``n`` copies before their first episode.
+        """The memory of ``n`` copies before their first episode.
 
         :param key: 64 bits
         """
@@ -92,7 +92,7 @@ class Perturbation:
         return self._begun({"key": keys, "count": np.zeros(n, np.int64), "free": np.zeros(n, bool)})
 
     def reseeded(self, memory: Memory, key: int) -> Memory:
-        """The same with chance of its own, for each row another.
+        """The memory with new random numbers for each row.
 
         :param key: 64 bits
         """
@@ -103,25 +103,25 @@ class Perturbation:
     # --- the course of an episode ------------------------------------------------------------------------------------------
 
     def begin(self, memory: Memory, observations: Array) -> tuple[Memory, Array]:
-        """An episode begins; what the agent sees of its first state, ``(n, *observation_shape)``."""
+        """Start an episode: the memory, and the agent's first observation, ``(n, *observation_shape)``."""
         memory = self._begun(memory)
         memory, seen = self._through("observe", memory, observations)
         return {**memory, "count": memory["count"] + 1, "step": np.zeros_like(memory["step"])}, seen
 
     def act(self, memory: Memory, actions: Array) -> tuple[Memory, Array]:
-        """The actions that the task gets for those chosen, ``(n, *action_shape)``."""
+        """The actions for the task, from the agent's, ``(n, *action_shape)``."""
         space = self.task.actions
         if self._with["act"] and isinstance(space, spaces.Box) and actions.dtype.kind not in "f":
-            # Of whole numbers, such as a list [1, 0]: what effects make of them is none.
+            # As floats, also from integers such as a list [1, 0]: effects return fractions.
             actions = actions.astype(space.dtype)
         return self._through("act", memory, actions)
 
     def pushes(self, memory: Memory) -> tuple[Array | None, Array | None]:
-        """Forces during the step and jumps of velocities before it, as :class:`Effect` has them; None: none."""
+        """Forces during the step and velocity changes before it, as in :class:`Effect`; None: none."""
         return self._sum("force", memory), self._sum("kick", memory)
 
     def end(self, memory: Memory, rewards: Array, observations: Any) -> tuple[Memory, Array, Any]:
-        """The step is over: rewards, ``(n,)``, and observations as the agent gets them."""
+        """End a step: rewards, ``(n,)``, and observations for the agent."""
         memory, rewards = self._through("reward", memory, rewards)
         memory, observations = self._through("observe", memory, observations)
         step = memory["step"] + 1
@@ -132,7 +132,8 @@ class Perturbation:
         return {**memory, "count": memory["count"] + 1, "step": step, "level": level}, rewards, observations
 
     def model_levels(self, memory: Memory) -> Array:
-        """The levels of the physics, ``(n,)``: of free branches of a random walk rounded, as each takes a model of its own."""
+        """The levels of the physics, ``(n,)``: rounded for reseeded branches of a random walk, as each level needs its own
+        model."""
         level = memory["level"]
         if self.schedule.kind != "random_walk":
             return level
@@ -149,7 +150,7 @@ class Perturbation:
         return fresh
 
     def _through(self, hook: str, memory: Memory, values: Any) -> tuple[Memory, Any]:
-        """Values through a hook of all effects that have it."""
+        """Pass values through a hook of all effects that override it."""
         for source in self._with[hook]:
             now = self._now(source, hook, memory)
             if not now.memory and not now.open.any():
@@ -168,16 +169,16 @@ class Perturbation:
         weight = memory["level"] if place else 1.0 - memory["level"]
         holds = weight > 0
         weight = source.probability * weight
-        # What is certain need not be drawn: each draw has a place of its own in the stream, whatever others there are.
+        # Certain events need no draw: each draw has its own place in the stream, independent of others.
         open = np.ones(len(keys), bool) if (weight >= 1).all() else Chance(keys, GATES + place).random() < weight
         own = {name.partition(".")[2]: array for name, array in memory.items() if name.startswith(f"{place}.")}
         chance = Chance(keys, EFFECTS + place * len(HOOKS) + HOOKS.index(hook))
         return Now(open, holds, memory["step"], own, chance)
 
     def _keys(self, memory: Memory) -> Array:
-        """Of this moment's randomness, ``(n,)``."""
+        """The keys of this step's random numbers, ``(n,)``."""
         keys = derived(memory["key"].view(np.uint64), memory["count"])
         if not memory["free"].any():
             return keys
-        # Copies of one branch that are stepped side by side each meet another chance.
+        # Copies of one branch in a batch get different random numbers.
         return np.where(memory["free"], derived(keys, np.arange(len(keys))), keys)

@@ -1,4 +1,4 @@
-"""Which effects there are, by type and name, and how one is made from a profile."""
+"""All effects by type and name, and making one from a profile."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rlspo.envs.stochastic.exogenous import EXOGENOUS_EFFECTS
 from rlspo.envs.stochastic.observations import OBSERVATION_EFFECTS
 from rlspo.envs.stochastic.task import Task
 
-#: By type; those of 2.2 drift themselves, and any of the others can be what a drift leads to.
+#: By type; those of 2.2 are drifts themselves; any other can be the concept of a drift.
 EFFECTS: dict[str, dict[str, type[Any]]] = {
     "1": ACTION_EFFECTS,
     "2.1": EXOGENOUS_EFFECTS,
@@ -32,6 +32,6 @@ def effects_of(type: str) -> dict[str, type[Any]]:
 
 def build_effect(concept: Concept, task: Task, profile: Profile) -> Any:
     """
-    :raises ValueError: for an effect or a setting that does not exist, naming the nearest that does
+    :raises ValueError: for an unknown effect or setting, naming the nearest known one
     """
     return make_effect(concept, EFFECTS, profile.name, task.name, {"task": task})

@@ -1,4 +1,4 @@
-"""What effects need to know of an environment."""
+"""Properties of an environment that effects need."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-#: Entries of velocities, of the tasks that do not tell the structure of their observations.
+#: Indices of velocities for tasks that do not describe their observations.
 VELOCITIES = {"ReacherEnv": range(6, 8), "PusherEnv": range(7, 14), "InvertedDoublePendulumEnv": range(5, 8)}
 
 
 @dataclass
 class Task:
-    """An environment, as far as effects ask.
+    """The properties of an environment that effects use.
 
     :param name: in lower case, without version, such as ``"halfcheetah"``
     :param actions: its action space
     :param observations: its observation space
     :param model: of MuJoCo; None for other environments
-    :param velocities: flat indices of velocities among the observation's entries; None where that is not known
+    :param velocities: flat indices of velocities in the observation; None if unknown
     """
 
     name: str
@@ -41,7 +41,7 @@ class Task:
 
     def action_box(self) -> spaces.Box:
         """
-        :raises ValueError: for actions that are no vectors of real numbers
+        :raises ValueError: for actions that are not vectors of real numbers
         """
         if isinstance(self.actions, spaces.Box) and np.issubdtype(self.actions.dtype, np.floating):
             return self.actions
@@ -60,7 +60,7 @@ class Task:
 
     def observation_box(self) -> spaces.Box:
         """
-        :raises ValueError: for observations that are no arrays of numbers
+        :raises ValueError: for observations that are not arrays of numbers
         """
         if isinstance(self.observations, spaces.Box):
             return self.observations
@@ -83,7 +83,7 @@ class Task:
 
         :param name: of the setting
         :param given: a list of them, from 0
-        :raises ValueError: for what is none
+        :raises ValueError: for an invalid index
         """
         size = int(np.prod(self.observation_box().shape))
         found = np.asarray(given)

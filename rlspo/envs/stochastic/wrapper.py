@@ -18,15 +18,15 @@ from rlspo.envs.stochastic.task import Task
 from rlspo.simulators.base import Layer
 from rlspo.simulators.whole import OwnChance
 
-#: Told from other generators that are made from the same seed.
+#: Distinguishes this generator from others made from the same seed.
 OWN_STREAM = 2509
 INFO_KEY = "stori"
 
 
 class Remembered(OwnChance):
-    """What a perturbation remembers of one environment, its randomness included.
+    """The memory of a perturbation for one environment, including its random stream.
 
-    :param perturbation: whose memory it is
+    :param perturbation: owner of the memory
     """
 
     def __init__(self, perturbation: Perturbation) -> None:
@@ -34,7 +34,7 @@ class Remembered(OwnChance):
         self.memory = perturbation.seeded(_key(None))
 
     def seed(self, seed: int) -> None:
-        """Begin the stream of a seed."""
+        """Start the random stream of a seed."""
         self.memory = self.perturbation.seeded(_key(seed))
 
     def reseed(self, seed: int) -> None:
@@ -42,25 +42,25 @@ class Remembered(OwnChance):
 
 
 class Stochastic(gym.Wrapper, RecordConstructorArgs):
-    """A task, perturbed as a profile says. The same seed gives the same episodes.
+    """A task with the perturbations of a profile. The same seed gives the same episodes.
 
-    ``info["stori"]`` of every step: ``type``; ``concept``, 1 while the concept of a drift holds, else 0; ``perturbed``,
-    whether anything was changed in this step; ``executed_action``; ``reward``, the task's own. A reset's has all but the last
-    two.
+    ``info["stori"]`` of every step: ``type``; ``concept``, 1 while the concept of a drift is active, else 0; ``perturbed``,
+    whether anything was changed in this step; ``executed_action``; ``reward``, the task's own. After a reset the last two are
+    missing.
 
-    The step without the noise, which :class:`~rlspo.envs.SimulatedPostDecision` gives around it: the chosen action is
-    executed, no force acts, velocities do not jump, physics are those of the moment; observation and reward are the task's
-    own. So where parts of the observation are hidden, the post-decision observation hides nothing: a critic learns from all
-    there is, as it is needed in training alone, and the policy from what the agent sees.
+    :class:`~rlspo.envs.SimulatedPostDecision` around it gives the step without noise: the chosen action is executed, without
+    forces or velocity changes, under the current physics; observation and reward are the task's own. So the post-decision
+    observation hides nothing, even where the agent's observation does. A critic, needed only in training, learns from the full
+    state, and the policy from the agent's observation.
 
-    :param env: any environment; effects that need vectors of actions or observations, or MuJoCo, say so
+    :param env: any environment; effects that need vector actions or observations, or MuJoCo, check this
     :param profile: a name, file, mapping or :class:`~rlspo.envs.profiles.Profile`; None: that of ``type``
     :param type: of the taxonomy, with moderate settings; None where ``profile`` is given, else ``"3.1"``
-    :param changes: keys over those of the profile: ``probability``, ``effect``, ``sigma``, ...
-    :raises ValueError: for a profile that is wrong or that does not fit the task, naming the nearest valid value
+    :param changes: keys that override those of the profile: ``probability``, ``effect``, ``sigma``, ...
+    :raises ValueError: for an invalid profile or one that the task does not support, naming the nearest valid value
     """
 
-    #: Of a copy that is simulated all else is shared.
+    #: A simulated copy shares all other attributes.
     simulated_state = ("chance",)
 
     def __init__(
@@ -82,11 +82,11 @@ class Stochastic(gym.Wrapper, RecordConstructorArgs):
         self._applied = 0.0
         drift = self.perturbation.model_drift
         if drift is not None:
-            # Whoever goes on with the environment inside finds it as it was.
+            # Restores the wrapped environment for further use.
             weakref.finalize(self, drift.set_level, task.model, 0.0).atexit = False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """A new episode; ``seed`` also seeds what the perturbations draw."""
+        """A new episode; ``seed`` also seeds the perturbations."""
         if seed is not None:
             self.chance.seed(seed)
         self._applied = -1.0
@@ -127,7 +127,7 @@ class Stochastic(gym.Wrapper, RecordConstructorArgs):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        # A copy of a task of MuJoCo is a new one, physics included.
+        # A copy of a MuJoCo task is a new one, including its physics.
         self._applied = -1.0
         self.follow_drift()
 
@@ -137,11 +137,11 @@ class Stochastic(gym.Wrapper, RecordConstructorArgs):
         super().close()
 
     def follow_drift(self) -> None:
-        """Bring the physics to where the drift is."""
+        """Set the physics to the current level of the drift."""
         self._set_level(self._level())
 
     def simulated_layer(self) -> Layer:
-        """Perturbs branches as this wrapper does its environment."""
+        """The layer that perturbs branches like this wrapper."""
         return StochasticLayer(self, self.perturbation)
 
     def _pushed_step(self, action: Any, force: Any, jump: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
@@ -183,7 +183,7 @@ def _key(seed: int | None) -> int:
 
 
 def _row(observation: Any) -> Any:
-    """An observation as the only one; those that no effect can change stay as they are."""
+    """An observation as a batch of one; types that no effect can change are returned unchanged."""
     return observation[None] if isinstance(observation, np.ndarray) else observation
 
 

@@ -1,4 +1,4 @@
-"""STORI: Atari games with noise of every type of the taxonomy of arXiv 2509.01793."""
+"""STORI (STOchastic-ataRI, arXiv 2509.01793): Atari games with noise of every type of its taxonomy."""
 
 from rlspo.envs.profiles import Profile, profile_names
 from rlspo.envs.stori.copies import make_games

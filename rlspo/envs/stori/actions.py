@@ -15,7 +15,7 @@ NOOP = 0
 
 def _indices(name: str, values: Any) -> list[int]:
     """
-    :raises ValueError: if it is no list of at least one action
+    :raises ValueError: if it is not a list of at least one action
     """
     if isinstance(values, str) or not isinstance(values, Sequence) or not values:
         raise ValueError(f"{name} is {values!r}; it must be a list of actions, such as [0, 1, 2].")
@@ -45,14 +45,15 @@ class Replace(Effect):
 
 
 class Sticky(Effect):
-    """The action that the game got in the step before is repeated; in the first of an episode that is none (NOOP)."""
+    """The action executed in the previous step is repeated; in the first step of an episode that is no action (NOOP)."""
 
     def act(self, action: int, open: bool, now: Moment) -> int:
         return now.previous if open else action
 
 
 class Delay(Effect):
-    """The game gets the action that was chosen ``steps`` decision steps ago, or none (NOOP) if that is before the effect held.
+    """The game gets the action that was chosen ``steps`` decision steps ago, or no action (NOOP) if the effect was not active
+    then.
 
     :param steps: decision steps (frames, with a gate for each frame), at least 1
     """
@@ -74,14 +75,14 @@ class Delay(Effect):
 
 
 class Dropout(Effect):
-    """The action is lost: the game gets none (NOOP)."""
+    """The action is lost: the game gets no action (NOOP)."""
 
     def act(self, action: int, open: bool, now: Moment) -> int:
         return NOOP if open else action
 
 
 class Permute(Effect):
-    """The actions change places.
+    """The actions are permuted.
 
     :param permutation: by index, the action that the game gets; None: drawn anew for each episode
     """

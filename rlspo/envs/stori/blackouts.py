@@ -1,4 +1,4 @@
-"""Type 3.2: rectangles of the screen painted over, so that what lies below is missing."""
+"""Type 3.2: rectangles of the screen painted over to hide objects."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ BLACK: Colour = (0, 0, 0)
 
 
 class Area(NamedTuple):
-    """A rectangle of the screen of 160 by 210 pixels, and what it is painted with.
+    """A rectangle of the screen of 160 by 210 pixels, and its colour.
 
     :param left: first column, from 0
-    :param right: last column, itself part of it
+    :param right: last column, inclusive
     :param top: first row, from 0
-    :param bottom: last row, itself part of it
+    :param bottom: last row, inclusive
     :param colour: in RGB
     """
 
@@ -41,7 +41,7 @@ class Area(NamedTuple):
 
 
 def grey(colour: Colour) -> int:
-    """The value that the emulator shows in grey for a colour.
+    """The emulator's grey value of a colour.
 
     >>> grey((110, 156, 66))
     132
@@ -51,19 +51,19 @@ def grey(colour: Colour) -> int:
 
 
 class Blackout(Moded):
-    """Parts of the screen are painted over, mostly with the colour of what surrounds them.
+    """Parts of the screen are painted over, mostly in the surrounding colour.
 
     :param mode: a name of :attr:`modes`, or its published number
     """
 
-    #: The parts that each mode hides, by its name.
+    #: The areas that each mode hides, by its name.
     parts: ClassVar[dict[str, tuple[Area, ...]]]
 
     def __init__(self, game: str, mode: Any, fidelity: str = "exact") -> None:
         super().__init__(game, mode, fidelity)
         self.areas = self.parts[self.mode]
         self._grey = [(area.pixels, grey(area.colour)) for area in self.areas]
-        # Rows of numbers rather than of pixels: much the fastest in NumPy.
+        # Rows of bytes instead of pixels: by far the fastest in NumPy.
         self._colours = [
             (np.s_[area.top : area.bottom + 1, 3 * area.left : 3 * area.right + 3], area.row) for area in self.areas
         ]

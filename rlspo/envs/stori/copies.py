@@ -1,4 +1,4 @@
-"""Several copies of a perturbed game, each in a process of its own."""
+"""Several copies of a perturbed game, each in its own process."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from rlspo.envs.stori.making import make_game
 def make_games(
     num_envs: int, game: str, *, env_wrappers: Sequence[Callable[[gym.Env], gym.Env]] = (), **settings: Any
 ) -> AsyncVectorEnv:
-    """What ``gymnasium.make_vec("STORI/<Game>-v0", num_envs)`` makes: copies in processes that share memory for observations.
+    """Used by ``gymnasium.make_vec("STORI/<Game>-v0", num_envs)``: copies in processes with shared memory for observations.
 
     From one seed each copy gets its own, counted up, so their noise is independent and their episodes are those of a
     ``SyncVectorEnv``. A copy whose episode ends is reset in the same step; ``info["final_obs"]`` and ``info["final_info"]``
-    hold its last moment.
+    contain its last observation and info.
 
     :param num_envs: number of copies, at least 1
     :param game: in snake case
-    :param env_wrappers: put around each copy in its process, innermost first, so that only what they give is handed over
+    :param env_wrappers: applied to each copy in its process, innermost first, so that only their observations are transferred
     :param settings: see :func:`~rlspo.envs.stori.make_game`
-    :raises ValueError: for settings that are wrong, before any process is started
+    :raises ValueError: for invalid settings, before any process is started
 
     >>> from stable_baselines3.common.atari_wrappers import AtariWrapper
     >>> small_and_grey = functools.partial(AtariWrapper, frame_skip=1, noop_max=0)
@@ -44,7 +44,7 @@ def make_games(
 
 def _make_copy(game: str, env_wrappers: tuple[Callable[[gym.Env], gym.Env], ...], settings: dict[str, Any]) -> gym.Env:
     if multiprocessing.parent_process() is not None:
-        # Ctrl-C reaches every process of a terminal; only the main one decides when to stop.
+        # Ctrl-C reaches every process of a terminal; only the main process decides when to stop.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     env: gym.Env = make_game(game, **settings)
     for wrap in env_wrappers:

@@ -1,4 +1,4 @@
-"""What an effect on an Atari game is: hooks around the frames of the emulator, and the moment that they are told."""
+"""The base class of effects on Atari games: hooks around the frames of the emulator, and the state passed to them."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import numpy as np
 
 @dataclass
 class Moment:
-    """What effects know of the game, the same object at every call.
+    """The state of the game for effects, the same object at every call.
 
-    :param ale: the emulator itself: what is read from it is true, what is written changes the game
-    :param random: the environment's generator, from which alone effects draw
+    :param ale: the emulator itself: reads are unperturbed, writes change the game
+    :param random: the environment's generator, the only source of the effects' random numbers
     :param game: in snake case, such as ``"bank_heist"``
     :param n_actions: number of actions
     :param fidelity: ``"exact"`` or ``"original"``
-    :param step: decision steps of this episode that are over
-    :param perturbed: set by an effect that changed something in this decision step
-    :param reward: of the game, without perturbation, in this decision step so far
-    :param action: that the agent chose, as an index
-    :param executed: that the game got, as an index
-    :param previous: that the game got in the decision step before, as an index; at first that of no action, 0
-    :param difficulty: of the console, where nothing perturbs it
-    :param rewound: frames of this episode that the emulator no longer counts, since an effect took it back behind them
-    :param debt: what the emulator's next reward lacks, because an effect took points back in the memory, of whose score the
-        emulator's rewards are the differences
+    :param step: completed decision steps of this episode
+    :param perturbed: set by effects that changed something in this decision step
+    :param reward: unperturbed reward of this decision step so far
+    :param action: index of the agent's action
+    :param executed: index of the executed action
+    :param previous: index of the action executed in the previous decision step; initially no action, 0
+    :param difficulty: unperturbed setting of the console's switch
+    :param rewound: frames of this episode that the emulator does not count because an effect went back before them
+    :param debt: correction of the emulator's next reward after an effect removed points in the memory; the emulator's rewards
+        are differences of the score
     """
 
     ale: Any
@@ -48,66 +48,65 @@ class Moment:
 class Effect:
     """A way to perturb a game. All hooks do nothing here; each effect overrides the few that it needs.
 
-    ``open`` says whether chance lets the effect act: in this decision step, or in this frame where the profile asks for that.
-    A hook that changes something says so: ``now.perturbed = True``.
+    ``open`` is whether the effect was drawn to act (its gate): in this decision step, or in this frame if the profile says so.
+    A hook that changes something sets ``now.perturbed = True``.
 
     :param game: in snake case
-    :param fidelity: ``"original"``: as the published code does it
-    :raises ValueError: for settings that do not exist or are out of range
+    :param fidelity: ``"original"``: like the published code :raises ValueError: for unknown settings or values out of range
     """
 
-    #: Games that it exists for; None: all.
+    #: Games that have it; None: all.
     games: ClassVar[tuple[str, ...] | None] = None
-    #: Whether the observation is the screen after a change of memory (see :meth:`edit`).
+    #: Whether the observation is a screen drawn from changed memory (see :meth:`edit`).
     previews: ClassVar[bool] = False
-    #: Whether it may take the game back, behind frames that still count (see ``Moment.rewound``).
+    #: Whether it may rewind the game; the frames still count (see ``Moment.rewound``).
     rewinds: ClassVar[bool] = False
 
     def __init__(self, game: str, fidelity: str = "exact") -> None:
         self.game, self.fidelity = game, fidelity
 
     def check(self, now: Moment) -> None:
-        """The game is known, and loaded.
+        """Check settings once the game is loaded.
 
-        :raises ValueError: for settings that this game does not have
+        :raises ValueError: for settings that this game does not support
         """
 
     def reset(self, now: Moment) -> None:
-        """An episode begins; what is remembered of the last one is forgotten. The memory of the game is as after its reset."""
+        """Start an episode and clear the effect's memory. The game was just reset."""
 
     def stop(self, now: Moment) -> None:
-        """The concept is over for now, or the episode: what it left in the game is put right."""
+        """The concept became inactive, or the episode ended: undo changes that remain in the game."""
 
     def begin(self, now: Moment) -> None:
-        """A decision step begins, or a reset, while the concept holds; before :meth:`draw`."""
+        """A decision step or a reset begins with the concept active; called before :meth:`draw`."""
 
     def draw(self, now: Moment) -> None:
-        """The gate was drawn anew and is open: random settings of this decision step (or frame) are drawn here."""
+        """The gate was drawn and is open: draw random settings of this decision step (or frame)."""
 
     def act(self, action: int, open: bool, now: Moment) -> int:
-        """The action that the game gets for ``action``, once for each decision step (or frame)."""
+        """The action to execute instead of ``action``, once per decision step (or frame)."""
         return action
 
     def extra(self, open: bool, now: Moment) -> list[int]:
-        """Actions, by index, with which frames are played before the next one; their rewards are added to its own."""
+        """Indices of actions for additional frames before the next one; their rewards are added to it."""
         return []
 
     def before_frame(self, open: bool, now: Moment) -> None:
-        """Before the emulator plays a frame."""
+        """Called before the emulator plays a frame."""
 
     def after_frame(self, reward: float, open: bool, now: Moment) -> float:
-        """After the emulator played a frame.
+        """Called after the emulator played a frame.
 
         :param reward: of that frame
-        :returns: the reward that the agent gets for it
+        :returns: the reward of the frame for the agent
         """
         return reward
 
     def screen(self, screen: np.ndarray, open: bool, now: Moment) -> None:
-        """Change what the agent sees, in place. Called again in the same decision step, it does the same again.
+        """Change the agent's screen in place. Further calls in the same decision step make the same change.
 
         :param screen: ``(height, width, 3)`` RGB or ``(height, width)`` grey, ``uint8``, contiguous
         """
 
     def edit(self, now: Moment) -> None:
-        """Write into the memory of the game for a preview, of which only the picture is kept; where :attr:`previews`."""
+        """Change the memory of the game for a preview, of which only the picture is used; called if :attr:`previews`."""

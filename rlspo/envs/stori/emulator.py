@@ -1,4 +1,4 @@
-"""The emulator as a perturbed agent meets it: plays frames through effects, and shows screens through them."""
+"""A perturbed emulator: plays frames and returns screens through the effects."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from rlspo.envs.schedules import Drift
 from rlspo.envs.stori.effects import Effect, Moment
 from rlspo.envs.stori.reading import Reading
 
-#: Of screens.
+#: Kinds of screens.
 KINDS = ("rgb", "grey")
-#: Of red, green and blue in the emulator's grey.
+#: Weights of red, green and blue in the emulator's grey.
 GREY = np.array([0.2989, 0.587, 0.114])
 
 
 class Source:
     """An effect with its gate.
 
-    :param concept: that it belongs to
+    :param concept: of the effect
     :param effect: the effect
-    :param after: whether it holds after the drift rather than before it
+    :param after: whether it is active after the drift rather than before it
     """
 
     def __init__(self, concept: Concept, effect: Effect, after: bool) -> None:
@@ -33,37 +33,37 @@ class Source:
         self.weight = 0.0
 
     def follow(self, drift: Drift, now: Moment) -> None:
-        """Take what the drift has come to."""
+        """Update whether the effect is active from the drift."""
         self.weight = drift.level if self.after else 1.0 - drift.level
         if self.weight == 0:
             self.let_go(now)
         self.holds = self.weight > 0
 
     def let_go(self, now: Moment) -> None:
-        """The effect holds no longer, if it did."""
+        """Deactivate the effect if it was active."""
         if self.holds:
             self.effect.stop(now)
         self.holds = self.open = False
 
     def draw(self, now: Moment) -> None:
-        """Let chance decide whether the effect acts."""
-        # Drawn also where the answer is known, so that other probabilities leave the rest of an episode's chance as it was.
+        """Draw whether the effect acts."""
+        # Drawn even for certain results, so that other probabilities do not change the episode's other random numbers.
         self.open = bool(now.random.random() < self.concept.probability * self.weight)
         if self.open:
             self.effect.draw(now)
 
 
 class PerturbedEmulator:
-    """Stands before ``ale_py``'s interface: whatever plays frames or reads the screen goes through the effects.
+    """A proxy of ``ale_py``'s interface: all calls that play frames or read the screen go through the effects.
 
-    The game itself, whose state is the emulator's, is reached through :attr:`ale`.
+    The emulator itself is :attr:`ale`.
 
     :param ale: ``ale_py.ALEInterface``
     :param sources: the effects
-    :param now: what effects know
-    :param drift: that says which effects hold
+    :param now: state of the game for effects
+    :param drift: determines which effects are active
     :param actions: of the emulator, by index
-    :param reading: which screens are read
+    :param reading: the screens that the pipeline reads
     :param per_frame: the gate is drawn for each frame instead of for each decision step
     :param pool: the screen is the brighter of the last two frames of a step
     :param noops: at a reset 1 to this many frames without action are played; 0: none
@@ -84,24 +84,24 @@ class PerturbedEmulator:
         self.ale, self.sources, self.now, self.drift, self.noops = ale, sources, now, drift, noops
         self.per_frame, self.pool, self.frames = per_frame, pool, reading.frames
         self._shown_frames, self._direct = 2 if pool else reading.last, reading.direct
-        # What is asked for in each frame and has nothing to do with the effects.
+        # Methods that are called in each frame and are independent of the effects.
         self.lives, self.getEpisodeFrameNumber, self.getFrameNumber = ale.lives, ale.getEpisodeFrameNumber, ale.getFrameNumber
         if not any(source.effect.rewinds for source in sources):
             self.game_over, self.game_truncated = ale.game_over, ale.game_truncated  # type: ignore[method-assign]
-        # The published code looks at a picture after the frame, and so at one that is still to come.
+        # The published code reads the picture after the frame, that is, of the coming frame.
         self._late = now.fidelity == "original"
         self._sticky = ale.getFloat("repeat_action_probability") > 0
         self._actions = actions
-        # By the emulator's own name of the action or by its number.
+        # Indices by the emulator's own action or by its number.
         self._index = {key: index for index, action in enumerate(actions) for key in (action, action.value)}
         #: Whether a decision step is being played, rather than a reset.
         self.playing = False
         #: Whether the game was ever reset.
         self.started = False
-        #: Of frames without action; effects draw from a stream of their own, so that all profiles have the same starts.
+        #: Generator of frames without action; effects have their own stream, so that all profiles have the same starts.
         self._starts = now.random
         now.random = self._starts.spawn(1)[0]
-        #: From which the next reset of the game on is drawn, instead of the generators until then; None: from those.
+        #: Generators to use from the next reset of the game on; None: keep the current ones.
         self.reseeded: np.random.Generator | None = None
         self._open_eyes = False
         self._first, self._left = True, reading.frames
@@ -119,7 +119,7 @@ class PerturbedEmulator:
     # --- the course of an episode ------------------------------------------------------------------------------------------
 
     def reset_game(self) -> None:
-        """Start the game, with frames without action where asked for; it then stands at its first decision."""
+        """Start the game, with frames without action if configured, up to the first decision."""
         now = self.now
         if self.reseeded is not None:
             self._starts, self.reseeded = self.reseeded, None
@@ -139,11 +139,11 @@ class PerturbedEmulator:
             source.effect.reset(now)
         self.started = True
         self.begin_step()
-        # Of the game at its reset the emulator gives no picture after a change of memory: that of a frame without action.
+        # Directly after a reset the emulator draws no picture of changed memory, so that of a frame without action is used.
         self._foresee_next()
 
     def begin_step(self) -> None:
-        """A decision step begins, or a reset: chance decides what acts in it."""
+        """Start a decision step or a reset: draw which effects act."""
         if not self.started:
             return
         now = self.now
@@ -158,12 +158,12 @@ class PerturbedEmulator:
         self._held = [source for source in self.sources if source.holds]
 
     def end_step(self) -> None:
-        """The decision step is over."""
+        """End the decision step."""
         self.now.step += 1
         self.drift.advance(self.now.random)
 
     def game_truncated(self) -> bool:
-        """Whether the episode was cut; frames that an effect took back count, so that it is in the end."""
+        """Whether the episode was truncated; rewound frames count, so that every episode ends."""
         if self.now.rewound:
             longest = self.ale.getInt("max_num_frames_per_episode")
             if 0 < longest <= self.ale.getEpisodeFrameNumber() + self.now.rewound:
@@ -175,7 +175,7 @@ class PerturbedEmulator:
         return self.ale.game_over(with_truncation=False) or (with_truncation and self.game_truncated())
 
     def setDifficulty(self, difficulty: int) -> None:
-        """Set the switch of the console from outside; a drift of it goes back to there."""
+        """Set the console's switch from outside; a drift returns to this value."""
         self.now.difficulty = int(difficulty)
         self.ale.setDifficulty(difficulty)
 
@@ -199,7 +199,7 @@ class PerturbedEmulator:
             self._left = self._left - 1 or self.frames
             return reward
         reward = self._play_extra(strength) if playing else 0.0
-        # Of the frames of a step only those that are read need a picture.
+        # Only frames that are read need a picture.
         foreseen = self._left <= self._shown_frames or not playing
         if foreseen and not self._late:
             self._foresee(action, strength, self._kinds or KINDS)
@@ -213,7 +213,7 @@ class PerturbedEmulator:
                 reward = source.effect.after_frame(reward, source.open, now)
         if foreseen and self._late:
             self._foresee_next()
-        # Where wrappers below play several steps of the game's, all belong to this decision step.
+        # If wrappers below play several steps of the game, all belong to this decision step.
         self._left = self._left - 1 or self.frames
         return reward
 
@@ -222,7 +222,7 @@ class PerturbedEmulator:
         return reward
 
     def _play_extra(self, strength: float) -> float:
-        """Play the frames that effects put before one; their rewards."""
+        """Play the additional frames of effects and return their rewards."""
         now, reward = self.now, 0.0
         for source in self._held:
             for index in source.effect.extra(source.open, now):
@@ -231,7 +231,7 @@ class PerturbedEmulator:
         return reward
 
     def _executed(self, action: Any) -> Any:
-        """The action that the game gets."""
+        """The action to execute."""
         now = self.now
         if self._first or self.per_frame:
             if not self._first:
@@ -251,11 +251,11 @@ class PerturbedEmulator:
         return [source.effect for source in self._held if source.open and source.effect.previews]
 
     def _foresee(self, action: Any, strength: float, kinds: Iterable[str]) -> bool:
-        """The picture of the coming frame, had the memory been another; the game stays where it is."""
+        """The picture of the coming frame with changed memory; the game does not change."""
         effects = self._previewing()
         if not effects:
             return False
-        # With the emulator's chance, where it has any: sticky actions then are as if nobody had looked.
+        # Including the emulator's random state, so that a preview does not change sticky actions.
         state = self.ale.cloneState(include_rng=self._sticky)
         for effect in effects:
             effect.edit(self.now)
@@ -266,25 +266,25 @@ class PerturbedEmulator:
         return True
 
     def _foresee_next(self) -> None:
-        """The picture of a frame without action after the last one, had the memory been another."""
+        """The picture of a frame without action after the last one, with changed memory."""
         self._preview, self._true = {}, {}
         true = {kind: self._raw(kind) for kind in KINDS} if self._previewing() else {}
         if self._foresee(0, 1.0, KINDS):
-            # The emulator draws no picture of what it went back to.
+            # The emulator draws no picture of a restored state.
             self._true = true
 
     # --- screens -------------------------------------------------------------------------------------------------------------
 
     def getScreenRGB(self, screen: np.ndarray | None = None) -> np.ndarray:
-        """What the agent sees, ``(height, width, 3)``."""
+        """The agent's screen, ``(height, width, 3)``."""
         return self._shown("rgb", screen)
 
     def getScreenGrayscale(self, screen: np.ndarray | None = None) -> np.ndarray:
-        """What the agent sees, ``(height, width)``."""
+        """The agent's screen, ``(height, width)``."""
         return self._shown("grey", screen)
 
     def getScreen(self) -> np.ndarray:
-        """The screen as numbers of colours, which effects cannot change.
+        """The screen as colour indices, which effects cannot change.
 
         :raises NotImplementedError: where parts of the screen are hidden
         """
@@ -296,7 +296,7 @@ class PerturbedEmulator:
 
     @contextlib.contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Screens are meanwhile those of the game as it is."""
+        """Context in which screens are unperturbed."""
         self._open_eyes = True
         try:
             yield
@@ -310,7 +310,7 @@ class PerturbedEmulator:
         if not unused:
             self._kinds.add(kind)
         if self.playing and (unused or self._shown_frames <= self._left < self.frames):
-            # It goes no further than to the pipeline.
+            # It is passed only to the pipeline.
             return self._raw(kind, out)
         if not held and not self._earlier:
             return self._raw(kind, out)
@@ -341,7 +341,7 @@ class PerturbedEmulator:
 
 
 def _into(out: np.ndarray | None, seen: np.ndarray) -> np.ndarray:
-    """``seen``, in the array that was given for it, if any."""
+    """``seen``, copied into the given array, if any."""
     if out is None:
         return seen
     out[...] = seen.reshape(out.shape)
@@ -349,7 +349,7 @@ def _into(out: np.ndarray | None, seen: np.ndarray) -> np.ndarray:
 
 
 def _as_kind(kind: str, pictures: dict[str, np.ndarray]) -> np.ndarray:
-    """A copy of the picture of that kind; of another one, in grey, where a kind is asked for the first time."""
+    """A copy of the picture of that kind, converted from another kind at the first request."""
     if kind in pictures:
         return pictures[kind].copy()
     if kind == "rgb":

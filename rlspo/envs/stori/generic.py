@@ -27,7 +27,7 @@ class RewardFlip(Effect):
 class RewardScale(Effect):
     """The rewards of the decision step are multiplied.
 
-    :param scale: by what
+    :param scale: the factor
     """
 
     def __init__(self, game: str, fidelity: str = "exact", scale: float = 0.5) -> None:
@@ -97,11 +97,11 @@ class NoopBurst(Repeat):
 
 
 class Rewind(Effect):
-    """Before the action of the decision step the game jumps back to where it stood ``steps`` decision steps ago.
+    """Before the action of the decision step the game jumps back by ``steps`` decision steps.
 
-    It goes no further than to the first step of the episode that the effect holds for. Rewards that were paid are not taken
-    back, and can be earned again: the sum of ``info["stori"]["reward"]`` is what was paid, the score on the screen what the
-    game counts. Frames that are played again count for the longest episode.
+    At most to the first step of the episode with the effect active. Paid rewards are kept and can be earned again: the sum of
+    ``info["stori"]["reward"]`` is the paid reward, the score on the screen that of the game. Repeated frames count towards the
+    frame limit of episodes.
 
     :param steps: decision steps (frames, with a gate for each frame), at least 1
     """
@@ -120,15 +120,15 @@ class Rewind(Effect):
         self._states.clear()
 
     def act(self, action: int, open: bool, now: Moment) -> int:
-        # At the start of the step, where no picture of the game is due yet.
+        # At the start of the step, when no picture is needed yet.
         ale = now.ale
         if open and self._states and not ale.game_over(with_truncation=False):
             frame = ale.getEpisodeFrameNumber()
-            # Without the emulator's own chance: sticky actions are drawn afresh.
+            # Without the emulator's random state: sticky actions are drawn anew.
             ale.restoreState(self._states[0])
             now.rewound += frame - ale.getEpisodeFrameNumber()
             now.perturbed = True
-            # What lies ahead of the moment that the game is at again is no past.
+            # Drop states after the one that was returned to.
             self._states = deque([self._states[0]], maxlen=self.steps)
         else:
             self._states.append(ale.cloneState())
@@ -147,11 +147,11 @@ GENERIC_EFFECTS: dict[str, type[Effect]] = {
 
 
 class Difficulty(Effect):
-    """The difficulty switch of the console is set; at the end of the concept it goes back.
+    """The console's difficulty switch is set, and reset when the concept ends.
 
-    Not every game looks at it in the course of an episode: Breakout and Boxing do at once.
+    Not every game reads it during an episode; Breakout and Boxing do.
 
-    :param difficulty: one that the game has
+    :param difficulty: one that the game supports
     """
 
     def __init__(self, game: str, fidelity: str = "exact", difficulty: int = 1) -> None:

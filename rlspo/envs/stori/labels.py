@@ -18,7 +18,7 @@ class Label(NamedTuple):
 
     :param name: what it is
     :param read: its value in the game's units (pixels, seconds, points, 0 or 1), from the 128 bytes as ints
-    :param unit: that the value is divided by, so that it is mostly within [-1, 1]
+    :param unit: that the value is divided by, so that the result is usually within [-1, 1]
     :param high: largest value, in the game's units
     :param low: smallest value, in the game's units
     """
@@ -31,7 +31,7 @@ class Label(NamedTuple):
 
 
 class Labels:
-    """The observation of type 0: labelled numbers that are read from the memory of a game.
+    """The observation of type 0: labelled numbers read from the memory of a game.
 
     Most speeds are not in the memory: difference two observations, or stack them (``VecFrameStack``).
 
@@ -42,7 +42,7 @@ class Labels:
         self.labels = labels
         #: Names, in the order of the observation.
         self.names = tuple(label.name for label in labels)
-        #: What each number is multiplied by to be in the game's units: pixels, seconds, points.
+        #: Factors that convert each number to the game's units: pixels, seconds, points.
         self.units = np.array([label.unit for label in labels], np.float32)
         low = np.array([label.low for label in labels], np.float32) / self.units
         high = np.array([label.high for label in labels], np.float32) / self.units
@@ -106,7 +106,7 @@ def _boxing() -> list[Label]:
     minutes, seconds = boxing.CLOCK_BYTES
 
     def score(name: str, address: int) -> Label:
-        # A hundred points, a knockout, are a code of their own.
+        # A hundred points, a knockout, have a special code.
         return Label(name, lambda ram: 100 if ram[address] == boxing.KNOCKOUT else decimal(ram, (address,)), 100, 165)
 
     return [
@@ -175,7 +175,7 @@ def labels_for(game: str) -> Labels:
     """The labelled memory of a game.
 
     :param game: in snake case
-    :raises ValueError: for a game whose memory is not known
+    :raises ValueError: for a game without labels
 
     >>> labels_for("boxing").names
     ('player_x', 'player_y', 'enemy_x', 'enemy_y', 'player_score', 'enemy_score', 'seconds_left')

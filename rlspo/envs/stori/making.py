@@ -1,4 +1,4 @@
-"""Making perturbed Atari games: by id, or around a pipeline that exists."""
+"""Making perturbed Atari games: from an id, or inside an existing pipeline."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GivenProfile = str | Path | Mapping[str, Any] | Profile | None
 
 
 def wrap(env: gym.Env, profile: GivenProfile = None, **settings: Any) -> Stori:
-    """Perturb an Atari game inside any pipeline, which is left as it is and counts as one decision step.
+    """Perturb an Atari game inside any pipeline, which is not changed and counts as one decision step.
 
     :param env: with a game of ``ale_py`` at its base, and any wrappers: frame skip, pooling, resizing, ``AtariWrapper``, ...
     :param profile: see :class:`~rlspo.envs.stori.Stori`
@@ -66,19 +66,19 @@ def make_game(
     :param game_mode: of the cartridge
     :param game_difficulty: of the cartridge
     :param max_num_frames_per_episode: after which an episode is cut; 0: never
-    :param changes: keys over those of the profile: ``probability``, ``effect``, ``mode``, ``gate``, ...
-    :raises ValueError: for an argument that does not exist or is out of range
+    :param changes: keys that override those of the profile: ``probability``, ``effect``, ``mode``, ``gate``, ...
+    :raises ValueError: for an unknown argument or a value out of range
     """
     try:
         import ale_py
         from ale_py.env import AtariEnv
     except ImportError as error:
         raise gym.error.DependencyNotInstalled("STORI needs ale_py and OpenCV: pip install 'rlspo[atari]'") from error
-    # Before the first game: that prints a banner.
+    # Before the first game, which prints a banner.
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
     _check_names(game, changes)
     try:
-        # It checks obs_type and render_mode itself; the rest it takes as it comes, probabilities of 25 included.
+        # It checks obs_type and render_mode itself, but nothing else, such as probabilities of 25.
         env = AtariEnv(
             game,
             mode=None if game_mode is None else whole("game_mode", game_mode, 0),
@@ -100,9 +100,9 @@ def make_game(
 
 
 def _check_names(game: str, changes: Mapping[str, Any]) -> None:
-    """Refuse what neither the game nor any effect takes; whether the chosen effect takes it is checked with that.
+    """Check that the game or some effect has these arguments; the chosen effect checks its own later.
 
-    :raises ValueError: naming the nearest that exists
+    :raises ValueError: naming the nearest known one
     """
     takers: list[Callable[..., Any]] = [effect for kind in TYPES for effect in effects_of(kind, game).values()]
     known = {name for target in (make_game, *takers) for name in inspect.signature(target).parameters}

@@ -1,4 +1,4 @@
-"""Type 3.2: parts of the screen that the agent does not see."""
+"""Type 3.2: hidden parts of the screen."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ RADIUS = 75
 
 
 def mode_name(given: Any, modes: dict[int, str], where: str = "mode") -> str:
-    """A mode by its name, given that or its published number.
+    """The name of a mode, from its name or published number.
 
-    :raises ValueError: if it is none, naming the nearest
+    :raises ValueError: for an unknown mode, naming the nearest
     """
     if isinstance(given, int) and not isinstance(given, bool) and given in modes:
         return modes[given]
     if isinstance(given, str) and given in modes.values():
         return given
-    # As a command line or a file with quotes gives numbers.
+    # Command lines and quoted values in files give numbers as text.
     if isinstance(given, str) and given.isdecimal() and int(given) in modes:
         return modes[int(given)]
     names = ", ".join(f"{number}: {name}" for number, name in modes.items())
@@ -45,7 +45,7 @@ def _disc(height: int, width: int, channels: int) -> np.ndarray:
 
 
 class Crop(Effect):
-    """Half of the screen is black, or all but a disc whose centre is drawn anew.
+    """Half of the screen is black, or everything outside of a randomly placed disc.
 
     :param mode: ``"left"``, ``"right"``, ``"top"``, ``"bottom"`` (the half that is hidden) or ``"disc"``; or its
         number, 1 to 5
@@ -86,7 +86,7 @@ class Crop(Effect):
 
 
 class Box(Effect):
-    """A rectangle is black, somewhere on the screen.
+    """A randomly placed rectangle is black.
 
     :param height: of the rectangle, as a fraction of the screen's, above 0 and at most 1
     :param width: the same across
@@ -121,7 +121,7 @@ class Flicker(Effect):
 
 
 class Freeze(Effect):
-    """The screen stands still: the agent sees again what it saw in the decision step before."""
+    """The screen is frozen: the agent gets that of the previous decision step."""
 
     def reset(self, now: Moment) -> None:
         self._before: dict[int, list[np.ndarray]] = {}
@@ -134,7 +134,7 @@ class Freeze(Effect):
         self._before, self._shown = self._shown or self._before, {}
 
     def screen(self, screen: np.ndarray, open: bool, now: Moment) -> None:
-        # Wrappers read several frames of a step, RGB and grey: each is shown as the same one of the step before.
+        # Wrappers read several frames of a step, RGB and grey: each is replaced by the corresponding one of the previous step.
         before, shown = self._before.get(screen.ndim, []), self._shown.setdefault(screen.ndim, [])
         if open and before:
             now.perturbed = True
@@ -188,7 +188,7 @@ class Noise(Effect):
 class Quantise(Effect):
     """Pixels have few levels of brightness.
 
-    :param levels: of each channel, 1 to 256; each is shown as the lowest of those that it stands for
+    :param levels: of each channel, 1 to 256; each level is shown as the lowest value of its range
     """
 
     def __init__(self, game: str, fidelity: str = "exact", levels: int = 4) -> None:

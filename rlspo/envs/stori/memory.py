@@ -1,4 +1,4 @@
-"""The memory of a game: decimal numbers in it, and effects that act on what changes there."""
+"""The memory of a game: decimal numbers in it, and effects that react to its changes."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def write_decimal(ale: Any, addresses: Sequence[int], value: int) -> None:
 
 
 def take_points(now: Moment, addresses: Sequence[int], points: int) -> None:
-    """Take points back from the score in the memory, which the emulator's next reward must not show."""
+    """Subtract points from the score in the memory, without effect on the emulator's next reward."""
     write_decimal(now.ale, addresses, max(decimal(now.ale.getRAM(), addresses) - points, 0))
     now.debt += points
 
 
 class Watcher(Moded):
-    """An effect of type 2.1 that compares the memory before and after a frame, or acts once each time that chance lets it.
+    """An effect of type 2.1 that compares the memory before and after a frame, or acts once each time it is drawn to.
 
     :param mode: a name of :attr:`modes`, or its published number
     """
@@ -50,9 +50,9 @@ class Watcher(Moded):
     def __init__(self, game: str, mode: Any, fidelity: str = "exact") -> None:
         super().__init__(game, mode, fidelity)
         self.original = fidelity == "original"
-        #: The memory before the frame, where chance lets the effect act.
+        #: The memory before the frame, if the gate is open.
         self.before = np.zeros(128, np.uint8)
-        #: What the picture of the last frame lacks, because it was put back after the frame; and the colour shown instead.
+        #: Areas that were restored in memory after the last frame and are missing in its picture, with their colours.
         self.missing: list[tuple[Area, Colour]] = []
         self._due = False
 
@@ -64,7 +64,7 @@ class Watcher(Moded):
         self._due = True
 
     def due(self, open: bool) -> bool:
-        """Whether the effect is to act now: once each time that chance lets it."""
+        """Whether the effect acts now: once each time it is drawn to."""
         due, self._due = open and self._due, False
         return due
 

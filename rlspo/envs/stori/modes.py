@@ -13,8 +13,8 @@ class Moded(Effect):
 
     :param game: in snake case
     :param mode: a name of :attr:`modes`, or its published number
-    :param fidelity: ``"original"``: as the published code does it
-    :raises ValueError: for a mode that does not exist, naming the nearest
+    :param fidelity: ``"original"``: like the published code
+    :raises ValueError: for an unknown mode, naming the nearest
     """
 
     #: Names by published number.

@@ -1,4 +1,4 @@
-"""Type 3.2: the screen as it would be with other values in the memory of the game, which itself goes on as it was."""
+"""Type 3.2: the screen drawn from changed memory, without an effect on the game itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rlspo.envs.stori.modes import Moded
 
 
 class Preview(Moded):
-    """Things are missing on the screen because the memory says so while it is drawn.
+    """Objects are missing on the screen because it is drawn from changed memory.
 
     :param mode: a name of :attr:`modes`, or its published number
     """

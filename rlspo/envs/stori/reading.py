@@ -1,4 +1,4 @@
-"""Which screens reach the agent: pipelines that are known throw most of them away, and masking those would be wasted time."""
+"""Which screens reach the agent: known pipelines drop most of them, and masking those would waste time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gymnasium import wrappers
 from stable_baselines3.common import atari_wrappers
 from stable_baselines3.common.monitor import Monitor
 
-#: Wrappers that hand on, step by step, what they are given.
+#: Wrappers that make one step per step.
 HANDING_ON = (
     wrappers.OrderEnforcing,
     wrappers.PassiveEnvChecker,
@@ -27,11 +27,11 @@ HANDING_ON = (
 
 @dataclass(frozen=True)
 class Reading:
-    """What a pipeline reads in a decision step.
+    """The screens that a pipeline reads in a decision step.
 
-    :param frames: that it plays, where that is known; else 1
-    :param last: of them are read
-    :param direct: it takes no screen that the game's own step returns, only those that it asks the emulator for
+    :param frames: frames played, if known; else 1
+    :param last: number of last frames that are read
+    :param direct: it reads screens only from the emulator, not from the return value of the game's step
     """
 
     frames: int = 1
@@ -40,7 +40,7 @@ class Reading:
 
 
 def reading_of(env: gym.Env) -> Reading:
-    """What the wrappers of an environment read; nothing is supposed of those that are not known."""
+    """The screens that the wrappers of an environment read; unknown wrappers may read all."""
     layers: list[Any] = []
     while isinstance(env, gym.Wrapper):
         layers.append(env)
@@ -60,7 +60,7 @@ def reading_of(env: gym.Env) -> Reading:
 
 
 def repeats(env: gym.Env) -> bool:
-    """Whether a wrapper plays several steps of what it wraps in one."""
+    """Whether a wrapper plays several steps of the wrapped environment in one."""
     while isinstance(env, gym.Wrapper):
         if _skip(env) > 1:
             return True
@@ -71,7 +71,7 @@ def repeats(env: gym.Env) -> bool:
 def repeated_by(env: gym.Env) -> gym.Wrapper | None:
     """The wrapper above that plays several steps of ``env`` in one of its own, while it does so; None: there is none.
 
-    What stands above is not known to what stands below: it is found among those that wait for the step to end.
+    A wrapper does not know the wrappers above it: they are found among the callers on the stack.
     """
     frame = sys._getframe(1)
     while frame is not None:
@@ -83,6 +83,6 @@ def repeated_by(env: gym.Env) -> gym.Wrapper | None:
 
 
 def _skip(wrapper: gym.Wrapper) -> int:
-    """Steps of what it wraps that a wrapper plays in one."""
+    """The number of steps that a wrapper plays in one."""
     own = vars(wrapper)
     return max((own[name] for name in ("_skip", "frame_skip") if isinstance(own.get(name), int)), default=1)

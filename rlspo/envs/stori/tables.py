@@ -1,4 +1,4 @@
-"""Which effects there are, by type and name, and how one is made from a profile."""
+"""All effects by type and name, and making one from a profile."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def effects_of(type: str, game: str) -> dict[str, type[Effect]]:
 def build_effect(concept: Concept, game: str, profile: Profile, now: Moment | None = None) -> Effect:
     """The effect of a concept.
 
-    :param now: of the game that it is for; None: settings are not checked against it
-    :raises ValueError: for an effect or a setting that does not exist, naming the nearest that does
+    :param now: state of the game; None: settings are not checked against the game
+    :raises ValueError: for an unknown effect or setting, naming the nearest known one
     """
     inside = {"game": game, "fidelity": profile.fidelity}
     tables = {type: effects_of(type, game) for type in TYPES}

@@ -1,4 +1,4 @@
-"""STORI as a wrapper: an Atari game of ``ale_py`` whose emulator is perturbed as a profile says."""
+"""STORI as a wrapper: an Atari game of ``ale_py`` with an emulator perturbed by a profile."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rlspo.envs.stori.labels import labels_for
 from rlspo.envs.stori.reading import reading_of, repeated_by, repeats
 from rlspo.envs.stori.tables import build_effect
 
-#: Told from other generators that are made from the same seed.
+#: Distinguishes this generator from others made from the same seed.
 OWN_STREAM = 2509
 INFO_KEY = "stori"
 
@@ -27,22 +27,22 @@ INFO_KEY = "stori"
 class Stori(gym.Wrapper, RecordConstructorArgs):
     """An Atari game, perturbed. A step of this wrapper is a decision step, however many frames lie below it.
 
-    It puts itself between the game and its emulator, so that all that wrappers below or above read from the emulator (screens,
-    also by raw calls, as ``AtariPreprocessing`` does) is what the agent is to see. The same seed gives the same episodes.
+    It is inserted between the game and its emulator, so that everything that wrappers below or above read from the emulator is
+    perturbed (screens, also by raw calls, as in ``AtariPreprocessing``). The same seed gives the same episodes.
 
-    ``info["stori"]`` of every step: ``type``; ``concept``, 1 while the concept of a drift holds, else 0; ``perturbed``: was
-    anything changed in this step; ``executed_action``, as an index, that of the last frame if chance is drawn for each;
-    ``reward``, the game's own, neither perturbed nor clipped. ``render()`` shows the game as it is, :meth:`seen` what the
-    agent sees.
+    ``info["stori"]`` of every step: ``type``; ``concept``, 1 while the concept of a drift is active, else 0; ``perturbed``:
+    whether anything was changed in this step; ``executed_action``, an index, that of the last frame if the gate is drawn per
+    frame; ``reward``, the game's own, neither perturbed nor clipped. ``render()`` shows the unperturbed game, :meth:`seen` the
+    agent's view.
 
     :param env: with a game of ``ale_py`` at its base, wrapped in any way
     :param profile: a name, file, mapping or :class:`~rlspo.envs.profiles.Profile`; None: that of ``type``
     :param type: of the taxonomy, with the game's published settings; None where ``profile`` is given, else ``"3.1"``
     :param noop_max: at a reset 1 to this many frames without action are played, unperturbed; 0: none
     :param pool: the screen of a step is the brighter of its last two frames, if the game plays several in a step
-    :param changes: keys over those of the profile: ``probability``, ``effect``, ``mode``, ``gate``, ...
-    :raises TypeError: for an environment that is no game of ``ale_py``
-    :raises ValueError: for a profile that is wrong, naming the nearest valid value
+    :param changes: keys that override those of the profile: ``probability``, ``effect``, ``mode``, ``gate``, ...
+    :raises TypeError: for an environment that is not a game of ``ale_py``
+    :raises ValueError: for an invalid profile, naming the nearest valid value
     """
 
     def __init__(
@@ -93,9 +93,9 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
             base.ale, sources, now, drift, [*base._action_set], reading_of(env), per_frame, pool and base._frameskip > 1, noops
         )
         base.ale = self.emulator
-        # Whether a wrapper above could play several of these decision steps in one of its own, and nobody looked for it yet.
+        # Whether it is still to be checked that no wrapper above plays several decision steps in one.
         self._unwatched = base._frameskip != 1 or repeats(env)
-        #: Of type 0, what the numbers of an observation are: ``labels.names``, ``labels.units``; else None.
+        #: For type 0, the meaning of the observation's numbers: ``labels.names``, ``labels.units``; else None.
         self.labels = labels_for(game) if self.profile.type == "0" else None
         if self.labels is not None:
             self.observation_space = self.labels.space
@@ -109,18 +109,18 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
             )
 
     def __reduce__(self) -> Any:
-        # The emulator cannot be pickled: a copy is a new game, as it is for ale_py's own environments.
+        # The emulator cannot be pickled: a copy is a new game, as for ale_py's own environments.
         return functools.partial(type(self), **self._saved_kwargs), (self.env,)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """A new episode; ``seed`` also seeds what the perturbations draw."""
+        """A new episode; ``seed`` also seeds the perturbations."""
         emulator = self.emulator
         if not emulator.started:
-            # In a copy, a wrapper below may go on after a life that was lost in the original, and not start the new game.
+            # In a copy, a wrapper below may continue after a life lost in the original instead of starting the new game.
             emulator.reseeded = _generator(seed)
             emulator.reset_game()
         emulator.begin_step()
-        # From the next start of the game on: after the loss of a life a wrapper below lets it go on, whatever the seed.
+        # From the next start of the game on: after a lost life a wrapper below lets it continue, whatever the seed.
         emulator.reseeded = _generator(seed)
         try:
             observation, info = self.env.reset(seed=seed, options=options)
@@ -149,16 +149,16 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
         return self._shown(observation), reward, terminated, truncated, {**info, INFO_KEY: told}
 
     def render(self) -> Any:
-        """The game as it is, whatever the agent sees."""
+        """The unperturbed game."""
         with self.emulator.undisturbed():
             return self.env.render()
 
     def seen(self) -> np.ndarray:
-        """What the agent sees, as the game's picture, ``(height, width, 3)``."""
+        """The agent's view as a picture, ``(height, width, 3)``."""
         return self.emulator.getScreenRGB()
 
     def _watch(self) -> None:
-        """Say once if frames are skipped twice, which nothing in observations or rewards would show."""
+        """Warn once if frames are skipped twice, which observations and rewards would not show."""
         self._unwatched = False
         above = repeated_by(self)
         if above is not None:
@@ -184,5 +184,5 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
 
 
 def _generator(seed: int | None) -> np.random.Generator | None:
-    """A new one at each call: streams that are spawned from it are then those of the seed."""
+    """A new generator at each call, so that streams spawned from it depend only on the seed."""
     return None if seed is None else np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(OWN_STREAM,)))

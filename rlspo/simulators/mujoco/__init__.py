@@ -1,4 +1,4 @@
-"""MuJoCo's environments of gymnasium, any number of states at a time."""
+"""Gymnasium's MuJoCo environments, any number of states at a time."""
 
 from rlspo.simulators.mujoco.core import MujocoCore, MujocoStates
 from rlspo.simulators.mujoco.peeking import StepAndUndo, StepState

@@ -1,4 +1,4 @@
-"""MuJoCo's environments as a core of a simulator."""
+"""The simulator core for MuJoCo environments."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from rlspo.simulators.mujoco.physics import INTEGRATION, component, physics_for
 from rlspo.simulators.mujoco.task import Task
 from rlspo.simulators.mujoco.tasks import task_for
 
-#: Options (of MuJoCo 3.4 and later) with which a row is not the whole state.
+#: Options (of MuJoCo 3.4 and later) under which a row is not the whole state.
 OUTSIDE = sum(int(getattr(mujoco.mjtEnableBit, f"mjENBL_{name}", 0)) for name in ("SLEEP", "IPC"))
 
 
 def settings(env: Any) -> dict[str, str]:
-    """The arguments that a task was made with, as text, but for those of pictures."""
+    """The arguments of a task, as text, without those of rendering."""
     given = {name.strip("_"): repr(value) for name, value in vars(env).items() if name.startswith("_")}
     return {
         "frame_skip": repr(env.frame_skip),
@@ -29,10 +29,10 @@ def settings(env: Any) -> dict[str, str]:
 
 
 class Origin(NamedTuple):
-    """Where a state was captured.
+    """The environment that a state was captured from.
 
     :param model: the environment's own, not a copy
-    :param random: the state of its generator, which only resets draw from; None where it had none yet
+    :param random: the state of its generator, which only resets use; None where it had none yet
     """
 
     model: Any
@@ -43,10 +43,10 @@ class MujocoStates:
     """``n`` states of a MuJoCo environment.
 
     :param rows: ``mjSTATE_INTEGRATION``, ``(n, row size)``
-    :param lagging: what the task's reward reads before a step, ``(n, ...)`` each; MuJoCo leaves it a substep behind, so that
-        it does not follow from the row
-    :param origins: the environments that the states come from
-    :param origin: of each state, ``(n,)``
+    :param lagging: arrays that the task's reward reads before a step, ``(n, ...)`` each; in MuJoCo they lag one substep
+        behind, so they do not follow from the row
+    :param origins: the environments that the states were captured from
+    :param origin: index into ``origins`` of each state, ``(n,)``
     """
 
     def __init__(
@@ -58,15 +58,15 @@ class MujocoStates:
 class MujocoCore(Core):
     """Steps gymnasium's MuJoCo tasks of version 5 exactly, with all their arguments.
 
-    Observations, rewards and ends are those of ``env.step``, to the last bit in the observations, at any depth of a branch: a
-    state holds the solver's warm start, without which branches would drift away from the environment step by step.
+    Observations, rewards and ends are those of ``env.step`` at any depth of a branch, observations to the last bit. A state
+    includes the solver's warm start, without which branches would drift away from the environment.
 
-    The physical model is the environment's own and shared with it: gravity or masses that change (by a wrapper, at a reset)
-    change for the states that were captured before, too, unless the wrapper's layer follows it with models of its own.
-    States from several environments keep each the model of its own.
+    The physical model is shared with the environment. So if gravity or masses change (by a wrapper, at a reset), they change
+    for states captured earlier too, unless the wrapper's layer uses its own models. States of several environments each keep
+    the model of their own environment.
 
     :param env: a MuJoCo environment of gymnasium, wrapped or not
-    :param threads: at most; None: as many as there are cores. Small batches use fewer
+    :param threads: largest number; None: the number of cores. Small batches use fewer
     :raises TypeError: for an environment whose rules are not known
     """
 
@@ -82,7 +82,8 @@ class MujocoCore(Core):
     def capture(self, env: Any) -> MujocoStates:
         """The state of ``env``.
 
-        :raises ValueError: for an environment with other rules or arguments than the core's, and for models with sleep or IPC
+        :raises ValueError: for an environment whose rules or arguments differ from the core's, and for models with sleep or
+            IPC
         """
         inner, data = env.unwrapped, env.unwrapped.data
         if inner not in self._alike:
@@ -97,7 +98,7 @@ class MujocoCore(Core):
         return MujocoStates(row[None], lagging, [origin], np.zeros(1, int))
 
     def _check_alike(self, inner: Any) -> None:
-        """That ``inner`` has the rules that this core steps by, its arguments included."""
+        """Check that ``inner`` has the rules and arguments of this core."""
         if type(inner) is not type(self.env) or mujoco.mj_stateSize(inner.model, INTEGRATION) != self._row_size:
             raise ValueError(f"This simulator was made for {self.env} and cannot capture {inner}; make one for it.")
         here, there = settings(self.env), settings(inner)
@@ -108,10 +109,10 @@ class MujocoCore(Core):
         self._alike.add(inner)
 
     def restore(self, env: Any, states: MujocoStates) -> None:
-        """Put ``env`` into a state; it goes on exactly as it would have from there.
+        """Put ``env`` into a state; it continues exactly as it would have from there.
 
-        What MuJoCo derives from the state and no step reads (contacts for a picture, say) is computed anew, and agrees with
-        what it was before up to the lag of a substep.
+        Derived data that no step reads (such as contacts for rendering) is computed anew. It may differ from the earlier data
+        by the lag of a substep.
         """
         inner = env.unwrapped
         model, data, row = inner.model, inner.data, states.rows[0]
@@ -152,7 +153,7 @@ class MujocoCore(Core):
         return self.step_with_terms(states, actions, live)[0]
 
     def step_with_terms(self, states: MujocoStates, actions: Array, live: Array) -> tuple[Outcome, dict[str, np.ndarray]]:
-        """:meth:`step`, and the parts of the rewards, ``(n,)`` each, under their names in the environment's info."""
+        """:meth:`step`, and the terms of the rewards, ``(n,)`` each, under their names in the environment's info."""
         actions, live = np.asarray(actions), np.asarray(live, bool)
         n, n_controls = len(states.rows), self._parts["ctrl"].stop - self._parts["ctrl"].start
         if actions.shape != (n, n_controls):
@@ -177,7 +178,7 @@ class MujocoCore(Core):
         return Outcome(states, *map(spread, results)), {name: spread(values) for name, values in terms.items()}
 
     def _step(self, states: MujocoStates, actions: np.ndarray) -> tuple[Outcome, dict[str, np.ndarray]]:
-        """Of states that are all live."""
+        """One step of states that are all to be stepped."""
         states.rows[:, self._parts["ctrl"]] = actions
         models = [origin.model for origin in states.origins]
         if any(model is not models[0] for model in models):

@@ -22,7 +22,7 @@ class HumanoidStandup(Task):
     def observe(self, now: SimpleNamespace) -> np.ndarray:
         parts = [now.qpos[:, 2 if self.env._exclude_current_positions_from_observation else 0 :], now.qvel]
         for name in self.observed:
-            # The world is no body of the robot's, and its root is not actuated.
+            # The world body is not part of the robot, and its root is not actuated.
             values = getattr(now, name)[:, 6 if name == "qfrc_actuator" else 1 :]
             parts.append(values.reshape(len(values), -1))
         return np.concatenate(parts, axis=1)

@@ -1,4 +1,4 @@
-"""Where a single step would lead, the environment being left as it was."""
+"""The result of a single step, without changing the environment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rlspo.simulators.mujoco.core import MujocoCore
 
 
 class StepState:
-    """Steps a captured state, for the environments of :data:`~rlspo.simulators.mujoco.SIMULATED`.
+    """Steps a captured state, for the environments in :data:`~rlspo.simulators.mujoco.SIMULATED`.
 
     :param env: the innermost environment
     """
@@ -26,7 +26,7 @@ class StepState:
 
 
 class StepAndUndo:
-    """Steps the environment itself and puts all of MuJoCo's data back, for any other: what else it changes stays changed.
+    """Steps the environment itself and restores all of MuJoCo's data, for any other environment. Other changes are not undone.
 
     :param env: the innermost environment
     """

@@ -1,7 +1,7 @@
 """MuJoCo's own part of a step, for many states on several threads.
 
-States are rows of ``mjSTATE_INTEGRATION``: positions, velocities, controls, applied forces and the solver's warm start, so
-that a step from a row is, to the last bit, the step of the ``MjData`` that the row was read from.
+States are rows of ``mjSTATE_INTEGRATION``: positions, velocities, controls, applied forces and the solver's warm start. So a
+step from a row equals, to the last bit, the step of the ``MjData`` that the row was read from.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import mujoco
 import numpy as np
 
 INTEGRATION = int(mujoco.mjtState.mjSTATE_INTEGRATION)
-#: Fewer states than this for each thread cost more to hand out than they give.
+#: Smallest number of states per thread that is worth the overhead.
 MIN_ROWS = 16
 
 
@@ -32,7 +32,7 @@ def component(model: Any, name: str) -> slice:
     :param name: as in ``mujoco.mjtState``, such as ``"QPOS"``
     """
     bit = int(getattr(mujoco.mjtState, f"mjSTATE_{name}"))
-    # The parts follow each other in the order of their bits.
+    # The parts are in the order of their bits.
     start = mujoco.mj_stateSize(model, INTEGRATION & (bit - 1))
     return slice(start, start + mujoco.mj_stateSize(model, bit))
 
@@ -40,8 +40,8 @@ def component(model: Any, name: str) -> slice:
 class Physics(ABC):
     """Steps rows.
 
-    :param fields: arrays of ``MjData`` that a step gives beside the rows
-    :param threads: at most, the caller's included
+    :param fields: arrays of ``MjData`` that a step returns besides the rows
+    :param threads: largest number, including the caller's
     """
 
     def __init__(self, fields: Sequence[str], threads: int) -> None:
@@ -56,12 +56,12 @@ class Physics(ABC):
         """
 
     def threads_for(self, n: int) -> int:
-        """How many threads pay for ``n`` rows."""
+        """The number of threads worth using for ``n`` rows."""
         return max(1, min(self.threads, n // MIN_ROWS))
 
 
 class BatchPhysics(Physics):
-    """By ``mujoco.batch`` (MuJoCo 4.0), whose threads are native. It knows what ``mj_step`` itself computes."""
+    """Uses ``mujoco.batch`` (MuJoCo 4.0) with native threads. It returns only what ``mj_step`` itself computes."""
 
     def __init__(self, fields: Sequence[str], threads: int) -> None:
         super().__init__(fields, threads)
@@ -70,7 +70,7 @@ class BatchPhysics(Physics):
     def step(self, rows: np.ndarray, models: Sequence[Any], n_substeps: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         n = len(rows)
         batch = self._batch(n, models[0])
-        # Anew each time: that is what MuJoCo asks for after changes to a model, and nothing tells whether there were any.
+        # Built anew each time: MuJoCo requires this after changes to a model, and such changes cannot be detected.
         batch.set_models(models[0] if len(models) == 1 else [*models, *[models[0]] * (batch.nsim - n)])
         batch.state[:n] = rows
         batch.step(np.arange(n, dtype=np.int32), nstep=n_substeps)
@@ -88,7 +88,8 @@ class BatchPhysics(Physics):
 
 
 class LoopPhysics(Physics):
-    """By one ``MjData`` for each thread: for what takes ``mj_rnePostConstraint`` after ``mj_step``, and for older MuJoCo."""
+    """Uses one ``MjData`` per thread: for fields that need ``mj_rnePostConstraint`` after ``mj_step``, and for older
+    MuJoCo."""
 
     def __init__(self, fields: Sequence[str], threads: int) -> None:
         super().__init__(fields, threads)
@@ -118,16 +119,16 @@ class LoopPhysics(Physics):
         try:
             part(0)
         finally:
-            wait(others)  # also after an error: what a thread still writes to must not be used again
+            wait(others)  # also after an error: data that a thread still writes to must not be used again
         for other in others:
             other.result()
         return new, derived
 
 
 def physics_for(fields: Sequence[str], threads: int | None) -> Physics:
-    """The way of stepping that gives ``fields`` fastest.
+    """The fastest implementation that returns ``fields``.
 
-    :param threads: at most; None: as many as there are cores
+    :param threads: largest number; None: the number of cores
     """
     if threads is None:
         threads = usable_cores()

@@ -1,4 +1,4 @@
-"""What a wrapper that reaches into MuJoCo does to captured states: forces, jumps of velocities, other models."""
+"""Changes of captured states by a wrapper that changes MuJoCo's physics: forces, velocity jumps, other models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rlspo.simulators.mujoco.physics import component
 
 
 def push(states: MujocoStates, forces: np.ndarray, sign: int = 1) -> None:
-    """Add to the forces on bodies (``xfrc_applied``), or take them away again.
+    """Add to the forces on bodies (``xfrc_applied``), or subtract them again.
 
     :param forces: ``(n, n_bodies, 6)``
     :param sign: 1 or -1
@@ -30,12 +30,12 @@ def kick(states: MujocoStates, jumps: np.ndarray) -> None:
 
 
 def with_models(states: MujocoStates, levels: np.ndarray, model_at: Callable[[float], Any]) -> MujocoStates:
-    """The same states with other models.
+    """The states with other models.
 
     :param levels: which model each state is to have, ``(n,)``
     :param model_at: a model by its level
     """
-    # Origins that an earlier step told apart by their models are one again: they share their environment's generator.
+    # Origins that an earlier step split by model are merged again: they share their environment's generator.
     first: dict[int, int] = {}
     roots = np.array([first.setdefault(id(origin.random), place) for place, origin in enumerate(states.origins)])
     pairs, origin = np.unique(np.stack([roots[states.origin], levels], axis=1), axis=0, return_inverse=True)

@@ -1,4 +1,4 @@
-"""What a task makes of the physics: observations, rewards and ends of episodes, for many states at once."""
+"""The task on top of the physics: observations, rewards and ends of episodes, for many states at once."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 
 class Score(NamedTuple):
-    """What a step was worth.
+    """Rewards and ends of a step.
 
     :param rewards: ``(n,)``
-    :param terms: the parts of the reward, ``(n,)`` each, under the names that they have in the environment's info
+    :param terms: the terms of the reward, ``(n,)`` each, under their names in the environment's info
     :param terminated: ``(n,)``
     """
 
@@ -22,17 +22,17 @@ class Score(NamedTuple):
 
 
 class Task:
-    """The rules of one environment. They follow gymnasium's to the operation, so that results are the same to the last bits.
+    """The rules of one environment. They repeat gymnasium's operations one by one, so that results agree to the last bits.
 
-    A frame has MuJoCo's arrays by their names in ``MjData``, each ``(n, ...)``: always qpos, qvel and ctrl, and those that the
-    task asks for.
+    A frame has MuJoCo's arrays under their names in ``MjData``, each ``(n, ...)``: qpos, qvel, ctrl, and those that the task
+    lists.
 
-    :param env: the innermost environment, of which the settings are read
+    :param env: the innermost environment; its settings are read
     """
 
     #: Arrays that are read after the step.
     after: tuple[str, ...] = ()
-    #: Arrays that are read before the step, from what the step before it left. They may lag a substep behind qpos.
+    #: Arrays that are read before the step, as the previous step left them. They may lag a substep behind qpos.
     before: tuple[str, ...] = ()
 
     def __init__(self, env: Any) -> None:
@@ -49,15 +49,15 @@ class Task:
         """
         :param then: the frame before the step
         :param now: the frame after it
-        :param actions: as the environment was given them, ``(n, n_actions)``
+        :param actions: as given to the environment, ``(n, n_actions)``
         :param model: ``dt`` and ``timestep`` in s, ``(n,)``, ``body_mass`` in kg, ``(n, n_bodies)``; n = 1 if all are the same
         """
         raise NotImplementedError
 
 
 def sum_of_squares(values: np.ndarray) -> np.ndarray:
-    """Over all but the first dimension, in the numbers' own precision: an action of float32 costs what float32 says."""
-    # Rows that lie together in memory are summed in the order in which NumPy sums one of them alone.
+    """Over all but the first dimension, in the array's own precision: the cost of a float32 action is computed in float32."""
+    # Contiguous rows are summed in the order in which NumPy sums a single one.
     return np.ascontiguousarray(np.square(values)).reshape(len(values), -1).sum(axis=1)
 
 
@@ -67,5 +67,5 @@ def between(low: float, values: np.ndarray, high: float) -> np.ndarray:
 
 
 def never(rewards: np.ndarray) -> np.ndarray:
-    """No episode ends."""
+    """``terminated`` of a task whose episodes never terminate."""
     return np.zeros(len(rewards), bool)

@@ -1,4 +1,4 @@
-"""Which environments can be simulated, and by which rules."""
+"""The MuJoCo environments that can be simulated, and their rules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rlspo.simulators.mujoco import humanoid, reaching, walking
 from rlspo.simulators.mujoco.task import Task
 
 _PACKAGE = "gymnasium.envs.mujoco."
-#: From the class of an environment to its rules.
+#: Rules by the environment's class.
 TASKS: dict[str, type[Task]] = {
     f"{_PACKAGE}ant_v5.AntEnv": walking.Ant,
     f"{_PACKAGE}half_cheetah_v5.HalfCheetahEnv": walking.HalfCheetah,
@@ -22,7 +22,7 @@ TASKS: dict[str, type[Task]] = {
     f"{_PACKAGE}swimmer_v5.SwimmerEnv": walking.Swimmer,
     f"{_PACKAGE}walker2d_v5.Walker2dEnv": walking.Walker2d,
 }
-#: The ids under which gymnasium makes them.
+#: Their ids in gymnasium.
 SIMULATED = tuple(f"{task.__name__}-v5" for task in TASKS.values())
 
 
@@ -35,7 +35,7 @@ def task_for(env: Any) -> Task:
     """The rules of ``env``.
 
     :param env: the innermost environment
-    :raises TypeError: for one whose rules are not known. A subclass of one that is may have other rules, and is not known
+    :raises TypeError: for one whose rules are not known, including subclasses, which may have other rules
     """
     kind = _kind(env)
     if kind not in TASKS:

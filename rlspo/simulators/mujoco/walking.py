@@ -1,4 +1,4 @@
-"""The tasks of getting forward: HalfCheetah, Swimmer, Hopper, Walker2d, Ant."""
+"""The locomotion tasks: HalfCheetah, Swimmer, Hopper, Walker2d, Ant."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Swimmer(HalfCheetah):
 
 
 class Hopper(HalfCheetah):
-    """Forward velocity and a bonus for being healthy, less control cost; ends when unhealthy, if so set."""
+    """Forward velocity and a bonus for being healthy, less control cost; ends when unhealthy, if configured so."""
 
     def velocities(self, now: SimpleNamespace) -> np.ndarray:
         return np.clip(now.qvel, -10, 10)

@@ -49,7 +49,7 @@ def test_without_pillow_it_is_said_what_to_install_before_an_episode(monkeypatch
 
 @pytest.mark.filterwarnings("ignore:.*not in the possible render_modes")
 @pytest.mark.parametrize("env_id", ["LotSizing", "AdmissionControl", "FrozenLakePostDecision", "MultiGoal"])
-def test_a_mode_that_is_not_there_is_refused(env_id: str) -> None:
+def test_a_mode_that_is_not_there_is_rejected(env_id: str) -> None:
     with pytest.raises(ValueError, match="render_mode is 'foo'; it must be 'rgb_array'"):
         gym.make(f"rlspo/{env_id}-v0", render_mode="foo")
 

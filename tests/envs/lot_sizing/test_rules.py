@@ -40,7 +40,7 @@ def rules(instance: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["idle", "random", "static", "reorder", "rolling"])
-def test_a_rule_is_judged_exactly_as_the_environment_judges_it(name: str) -> None:
+def test_a_rule_is_evaluated_exactly_as_the_environment_evaluates_it(name: str) -> None:
     instance = load_instance("3x2")
     judged = evaluate_rule(rules(instance)[name], instance, 3, seed=5)
     env, rule = LotSizingEnv(instance), rules(instance)[name]
@@ -190,7 +190,7 @@ def test_no_rule_is_better_than_the_optimum() -> None:
         assert 1.6 * optimum < returns.mean() < optimum + 2 * returns.std() / np.sqrt(episodes)
 
 
-def test_planning_does_not_produce_for_nobody_at_the_end() -> None:
+def test_planning_does_not_produce_without_demand_at_the_end() -> None:
     instance = load_instance("2x1")
     rule = RollingHorizon(instance)
     assert rule(np.array([9.0, 9.0]), np.array([1]), 98).tolist() == [0], "stock lasts, and holding costs"

@@ -50,7 +50,7 @@ def test_an_impulse_may_have_a_body_and_a_direction_and_leads_as_the_force_does(
         np.testing.assert_array_equal(env.step(action)[0], plain.step(action)[0])
 
 
-def test_a_force_of_somebody_else_stays() -> None:
+def test_a_force_of_other_code_is_kept() -> None:
     env = perturbed(type="2.1", probability=1)
     env.reset(seed=0)
     env.unwrapped.data.xfrc_applied[1, 0] = 2.0

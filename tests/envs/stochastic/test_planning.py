@@ -85,7 +85,7 @@ def test_other_tasks_have_a_step_without_noise_too() -> None:
 
 
 @pytest.mark.parametrize("settings", NOISES, ids=named)
-def test_a_simulation_foretells_the_task_and_reseeded_branches_do_not(settings: dict[str, Any]) -> None:
+def test_a_simulation_predicts_the_task_and_reseeded_branches_do_not(settings: dict[str, Any]) -> None:
     notes = check_simulator(gym.make("STORI/Hopper-v0", disable_env_checker=True, **as_profile(settings)), steps=32)
     assert [note for note in notes if not note.startswith("Chance")] == []
     certain = settings["type"] in ("3.1",) or settings.get("effect") in ("drop_velocities", "quantise", "gravity", "mass")
@@ -93,7 +93,7 @@ def test_a_simulation_foretells_the_task_and_reseeded_branches_do_not(settings: 
 
 
 @pytest.mark.parametrize("task", ["Ant", "HalfCheetah", "Humanoid", "Reacher"])
-def test_forces_are_foretold_in_other_tasks(task: str) -> None:
+def test_forces_are_predicted_in_other_tasks(task: str) -> None:
     assert not check_simulator(gym.make(f"STORI/{task}-v0", disable_env_checker=True, type="2.1", probability=0.5), steps=16)
 
 

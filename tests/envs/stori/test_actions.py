@@ -105,6 +105,6 @@ def test_with_a_gate_for_each_frame_every_frame_draws() -> None:
         ({"effect": "stiky"}, "Did you mean 'sticky'?"),
     ],
 )
-def test_wrong_settings_are_refused_when_the_game_is_made(noise: dict[str, Any], message: str) -> None:
+def test_wrong_settings_are_rejected_when_the_game_is_made(noise: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         stori("Pong", {"type": "1", **noise})

@@ -83,14 +83,14 @@ def test_whole_screens_without_wrappers(games):
     assert screens.shape == (2, 210, 160, 3) and env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
 
 
-def test_mistakes_are_told_before_any_process_starts(games):
+def test_mistakes_are_reported_before_any_process_starts(games):
     with pytest.raises(ValueError, match="num_envs is 0; it must be"):
         games(0)
     with pytest.raises(ValueError, match=r"takes no 'probabilty'. Did you mean 'probability'"):
         games(2, type="1", probabilty=0.5)
 
 
-def test_what_breaks_in_a_process_is_told(games):
+def test_what_breaks_in_a_process_is_reported(games):
     env = games(2, env_wrappers=[Faulty])
     env.reset(seed=0)
     env.step([0, 0])

@@ -44,7 +44,7 @@ def true_rewards() -> np.ndarray:
     ("effect", "settings", "factor"),
     [("reward_drop", {}, 0), ("reward_flip", {}, -1), ("reward_scale", {"scale": 2.5}, 2.5)],
 )
-def test_rewards_are_changed_and_the_true_ones_told(effect: str, settings: dict[str, Any], factor: float) -> None:
+def test_rewards_are_changed_and_the_true_ones_reported(effect: str, settings: dict[str, Any], factor: float) -> None:
     returned, true, perturbed = rewards(noise(effect, **settings))
     assert np.array_equal(true, true_rewards()) and np.array_equal(returned, factor * true)
     assert np.array_equal(perturbed, true != 0)
@@ -190,7 +190,7 @@ def test_the_switch_goes_back_to_where_the_game_was_made() -> None:
     assert switch.sets == [3, 2]
 
 
-def test_a_difficulty_that_a_game_lacks_is_refused() -> None:
+def test_a_difficulty_that_a_game_lacks_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"difficulty is 3; breakout has \[0, 1\]. The nearest is 1."):
         stori("Breakout", difficulty(difficulty=3))
 

@@ -122,6 +122,6 @@ def test_car_lives_and_score_of_bank_heist() -> None:
     assert earned > 0
 
 
-def test_other_games_are_refused() -> None:
+def test_other_games_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"memory of a game, and that of 'pong' is not known\. Did you mean|Known"):
         labels_for("pong")

@@ -216,7 +216,7 @@ def warnings_of(make: Callable[[], Any]) -> list[str]:
     return [str(one.message) for one in told if "skipped twice" in str(one.message)]
 
 
-def test_frames_that_are_skipped_twice_are_told_once() -> None:
+def test_frames_that_are_skipped_twice_are_reported_once() -> None:
     """SB3's usual Atari pipeline around a game that skips frames itself makes steps of 16 frames."""
     make = functools.partial(make_atari_env, "STORI/Pong-v0", env_kwargs={"profile": CROP})
     assert len(warnings_of(make)) == 1

@@ -1,4 +1,4 @@
-"""Rules that decide without learning: what an agent must beat. Each is called with one state and gives its actions."""
+"""Rules that decide without learning, as baselines for agents. Each is called with one state and returns actions."""
 
 from rlspo.envs.lot_sizing.rules.evaluate import Episode, Rule, draw_episodes, evaluate_rule
 from rlspo.envs.lot_sizing.rules.idle import AlwaysIdle, UniformRandom

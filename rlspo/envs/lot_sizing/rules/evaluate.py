@@ -1,4 +1,4 @@
-"""Judging a rule: returns over episodes whose chance is the same for every rule."""
+"""Evaluate a rule on episodes whose random numbers are the same for every rule."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Rule = Callable[[Array, Array, int], Array]
 
 
 class Episode(NamedTuple):
-    """All the chance of an episode.
+    """All random quantities of an episode.
 
-    :param inventory: to start from, ``(n_items,)``
-    :param setups: to start from, ``(n_machines,)``
-    :param demand: to come, ``(time_horizon, n_items)``
+    :param inventory: the initial stock, ``(n_items,)``
+    :param setups: the initial setups, ``(n_machines,)``
+    :param demand: in each period, ``(time_horizon, n_items)``
     """
 
     inventory: Array
@@ -29,10 +29,10 @@ class Episode(NamedTuple):
 
 
 def draw_episodes(instance: Instance, n_episodes: int, seed: int) -> Iterator[Episode]:
-    """Draw episodes; the k-th of a seed is the same however many are drawn.
+    """Draw episodes. The k-th episode of a seed does not depend on their number.
 
     :param instance: of the plant
-    :param n_episodes: how many
+    :param n_episodes: number of episodes
     :param seed: of the draw
     """
     plant = Plant(instance)
@@ -43,11 +43,11 @@ def draw_episodes(instance: Instance, n_episodes: int, seed: int) -> Iterator[Ep
 
 
 def evaluate_rule(rule: Rule, instance: Instance, n_episodes: int, seed: int) -> Array:
-    """Undiscounted returns of a rule. Rules that are judged with one seed meet the same episodes, so compare them pairwise.
+    """Undiscounted returns of a rule. Rules evaluated with one seed get the same episodes, so compare them pairwise.
 
     :param rule: see :data:`Rule`
     :param instance: of the plant
-    :param n_episodes: how many
+    :param n_episodes: number of episodes
     :param seed: of the episodes; the same for rules that are compared
     :return: returns, minus the costs, ``(n_episodes,)``
     """

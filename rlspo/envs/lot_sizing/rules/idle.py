@@ -1,4 +1,4 @@
-"""The two rules that know nothing: never produce, and produce anything."""
+"""Two uninformed rules: never produce, and produce at random."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Array = np.ndarray
 
 
 class AlwaysIdle:
-    """No machine makes anything: the cost of losing all sales that the first stock does not meet.
+    """No machine makes anything: the cost of losing all sales that the initial stock does not meet.
 
     :param instance: of the plant
     """
@@ -19,15 +19,15 @@ class AlwaysIdle:
         self._actions = np.zeros(instance.n_machines, np.int64)
 
     def __call__(self, inventory: Array, setups: Array, elapsed: int) -> Array:
-        """Zeros."""
+        """Idle (0) for every machine, ``(n_machines,)``."""
         return self._actions.copy()
 
 
 class UniformRandom:
-    """Each machine picks from idle and all items, also those that it cannot make: an agent before its training.
+    """Each machine draws from idle and all items, including those that it cannot make, like an untrained agent.
 
     :param instance: of the plant
-    :param generator: of the picks
+    :param generator: of the draws
     """
 
     def __init__(self, instance: Instance, generator: np.random.Generator) -> None:
@@ -35,5 +35,5 @@ class UniformRandom:
         self._generator = generator
 
     def __call__(self, inventory: Array, setups: Array, elapsed: int) -> Array:
-        """Random actions."""
+        """Random actions, ``(n_machines,)``."""
         return self._generator.integers(self._n_actions, size=self._n_machines)

@@ -1,7 +1,7 @@
-"""The plant over the next periods: what plans cost there, and how a machine best fills a gap in its plan.
+"""The plant over the next periods: costs of plans, and the best way to fill a gap in a machine's plan.
 
 A plan of a machine is its item in each period, 0 for idle, ``(periods,)``. Stock follows the plant's own dynamics, cap and
-lost sales included, so that a plan costs here exactly what it would cost there if demand came as foreseen.
+lost sales included, so a plan's cost is exact for the given demand.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class LookAhead:
     :param instance: of the plant
     :param inventory: now, ``(n_items,)``
     :param setups: now, ``(n_machines,)``
-    :param demand: what is foreseen, ``(periods, n_items, scenarios)``; costs are means over the scenarios
-    :param worth: of a unit of stock at the end, ``(n_items,)``
+    :param demand: the forecast, ``(periods, n_items, scenarios)``; costs are means over the scenarios
+    :param worth: value of a unit of stock at the end, ``(n_items,)``
     """
 
     def __init__(self, instance: Instance, inventory: Array, setups: Array, demand: Array, worth: Array) -> None:
@@ -28,10 +28,10 @@ class LookAhead:
         self.periods = len(demand)
 
     def stock_costs(self, items: Array, made: Array) -> Array:
-        """Lost sales and holding, less the worth of what is left at the end.
+        """Lost sales and holding costs, less the worth of the remaining stock at the end.
 
         :param items: some items, ``(K,)``
-        :param made: alternatives of what is made of each, ``(K, R, periods)``
+        :param made: alternatives for the production of each, ``(K, R, periods)``
         :return: ``(K, R)``
         """
         price, holding, cap, worth = (
@@ -52,7 +52,7 @@ class LookAhead:
         return (cost - worth * stock).mean(axis=2)
 
     def output(self, machine: int, plan: Array) -> tuple[Array, float]:
-        """What a machine makes by its plan, ``(n_items, periods)``, and the setups that it pays."""
+        """The production of a machine's plan, ``(n_items, periods)``, and its setup costs."""
         before = np.concatenate([self.setups[machine : machine + 1], plan[:-1]])
         starts = (plan != before) & (plan > 0)
         on = np.flatnonzero(plan)
@@ -62,18 +62,18 @@ class LookAhead:
         return made, float(self.instance.setup_costs[machine, plan[starts] - 1].sum())
 
     def total(self, made: Array) -> float:
-        """Costs of stock when ``made`` of all items, ``(n_items, periods)``."""
+        """Costs of stock for the production ``made``, ``(n_items, periods)``."""
         return float(self.stock_costs(np.arange(self.instance.n_items), made[:, None, :]).sum())
 
     def refill(self, machine: int, plan: Array, made: Array, cuts: Array) -> Array:
-        """The gap of a plan filled with runs, each of one item from one cut to another.
+        """Fill the gap of a plan with production runs, each of one item from one cut to another.
 
-        What each run would save alone is exact; the best sequence of runs is a shortest path from the first cut to the last.
-        That two runs of one item save less than their sum is left out here: the caller compares whole plans.
+        The saving of each single run is exact; the best sequence of runs is a shortest path from the first cut to the last.
+        That two runs of one item save less than their sum is neglected here: the caller compares whole plans.
 
-        :param machine: whose plan
-        :param plan: of it, idle from the first cut to the last
-        :param made: by all machines, this one's other runs included, ``(n_items, periods)``
+        :param machine: index of the machine
+        :param plan: of the machine, idle from the first cut to the last
+        :param made: by all machines, including this one's other runs, ``(n_items, periods)``
         :param cuts: where runs may begin and end, increasing
         """
         first, last = int(cuts[0]), int(cuts[-1])
@@ -87,7 +87,7 @@ class LookAhead:
         with_run[:, np.arange(len(start)), start] -= self.instance.setup_loss[machine, items][:, None] * ~going_on
         setup = self.instance.setup_costs[machine, items][:, None]
         cost = self.stock_costs(items, with_run) - self.stock_costs(items, made[items][:, None, :]) + setup * ~going_on
-        if last < self.periods:  # a run that leads into the next one saves that one's setup
+        if last < self.periods:  # a run that continues into the next one saves that one's setup
             cost -= setup * ((stop == last) & (plan[last] == items[:, None] + 1))
         best_cost, best_item = np.full((len(cuts), len(cuts)), np.inf), np.zeros((len(cuts), len(cuts)), np.int64)
         best_cost[begin, end], best_item[begin, end] = cost.min(axis=0), items[cost.argmin(axis=0)] + 1

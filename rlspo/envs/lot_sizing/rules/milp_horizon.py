@@ -1,4 +1,4 @@
-"""Planning by a mixed-integer program on expected demand, of which the first period is done; then plan again."""
+"""Planning by a mixed-integer program on expected demand: carry out the first period, then plan again."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ Array = np.ndarray
 
 
 class MilpHorizon:
-    """The plan that :class:`~rlspo.envs.lot_sizing.program.PlantProgram` has for expected demand, by SciPy's HiGHS.
+    """Plans with :class:`~rlspo.envs.lot_sizing.program.PlantProgram` for expected demand, solved by SciPy's HiGHS.
 
-    HiGHS is stopped after ``time_limit`` and gives the best plan it has, so on large plants the result hangs on the computer,
-    and :class:`~rlspo.envs.lot_sizing.rules.RollingHorizon`, which searches plans itself, is better in less time: 20 items on
-    10 machines want ``lengths=(1, 1, 1, 1)``, for the blocks below are not planned in a second and end near idling. On small
-    plants the plan is the best there is for demand that is always its mean; how far demand strays it does not know.
+    HiGHS is stopped after ``time_limit`` and returns its best plan, so on large plants the result depends on the computer, and
+    :class:`~rlspo.envs.lot_sizing.rules.RollingHorizon`, which searches for plans itself, is better in less time. 20 items on
+    10 machines need ``lengths=(1, 1, 1, 1)``: the default blocks are not solved in a second, and the plan is close to idling.
+    On small plants the plan is optimal for demand equal to its mean; it ignores the variance of demand.
 
     :param instance: of the plant
-    :param lengths: periods of each block of the plan, the first of them 1; later blocks are longer, to see far at little cost
+    :param lengths: periods of each block of the plan, the first of them 1; later blocks are longer, to look far ahead at
+        little cost
     :param time_limit: seconds for each plan
-    :param gap: HiGHS may stop where the plan is proven to be so close to the best one, relatively
+    :param gap: relative gap to the optimum at which HiGHS may stop
     :raises ValueError: for a first block that is longer than a period
     """
 
@@ -38,14 +39,14 @@ class MilpHorizon:
         self._programs: dict[tuple[int, ...], PlantProgram] = {}
 
     def __call__(self, inventory: Array, setups: Array, elapsed: int) -> Array:
-        """The first period of the plan; machines go on as they are where HiGHS found none in its time."""
+        """The first period of the plan; machines keep their items if HiGHS found none within the time limit."""
         left = self.instance.time_horizon - elapsed
         lengths = self._within(left)
         if lengths not in self._programs:
             self._programs[lengths] = PlantProgram(self.instance, np.array(lengths))
         program = self._programs[lengths]
         costs = program.costs()
-        if sum(lengths) < left:  # stock is worth something to whoever goes on
+        if sum(lengths) < left:  # stock has a value if the episode continues after the plan
             last = slice(program.stock.stop - self.instance.n_items, program.stock.stop)
             costs[last] -= worth_of_stock(self.instance)
         demand = np.outer(lengths, self.instance.demand.mean)
@@ -58,7 +59,7 @@ class MilpHorizon:
         return actions
 
     def _within(self, left: int) -> tuple[int, ...]:
-        """The blocks that fit into the periods that are left."""
+        """The blocks that fit into the remaining periods."""
         chosen: list[int] = []
         for length in self.lengths:
             if sum(chosen) + length > left:

@@ -10,22 +10,22 @@ from rlspo.envs.lot_sizing.instance import Instance
 from rlspo.envs.lot_sizing.rules.evaluate import evaluate_rule
 
 Array = np.ndarray
-#: What the search goes through: s in periods of mean demand, S as a fraction of the cap, and whether to stay.
+#: The grid of the search: s in periods of mean demand, and S as a fraction of the cap.
 REORDER_PERIODS = (0.5, 1.0, 2.0, 3.0, 5.0)
 UP_TO = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 class ReorderPoint:
-    """An item whose stock is below s gets a machine, which goes on with it until stock reaches S.
+    """An item whose stock is below s gets a machine, which makes it until stock reaches S.
 
-    Items come in the order of the sales that they are about to lose. An item takes the machine for which setup cost minus the
-    lost sales that the first period's production saves is least, among those that can make it and are free: that are idle or
-    have filled their item up to S. It does without where even filling up to S would save less than the setup costs.
+    Items are served in the order of the sales that they are about to lose. Free machines are those that are idle or whose item
+    has reached S. Among free machines that can make it, an item takes the one with the lowest setup cost minus the lost sales
+    that the first period's production saves. It gets none if even filling up to S would save less than the setup cost.
 
     :param instance: of the plant
     :param reorder_periods: s, in periods of mean demand; higher to lose fewer sales
     :param up_to: S as a fraction of the cap, at most 1; higher for fewer setups and more holding. S is never below s
-    :param stay: a free machine that no item asks for goes on with its item, and keeps its setup; False: it is idle
+    :param stay: a free machine that no item needs continues with its item and keeps its setup; False: it is idle
     """
 
     def __init__(self, instance: Instance, reorder_periods: float = 2.0, up_to: float = 0.8, stay: bool = True) -> None:
@@ -42,14 +42,14 @@ class ReorderPoint:
         """The best of :data:`REORDER_PERIODS` times :data:`UP_TO` times staying or not, on simulated demand.
 
         :param instance: of the plant
-        :param seed: of the demand: take another one than for judging the rule
-        :param n_episodes: for each candidate, the same for all
+        :param seed: of the demand; use another one than for evaluating the rule
+        :param n_episodes: for each candidate; all candidates get the same episodes
         """
         candidates = [cls(instance, s, up_to, stay) for s, up_to, stay in product(REORDER_PERIODS, UP_TO, (True, False))]
         return max(candidates, key=lambda rule: float(evaluate_rule(rule, instance, n_episodes, seed).mean()))
 
     def __call__(self, inventory: Array, setups: Array, elapsed: int) -> Array:
-        """Who makes what next."""
+        """The item of each machine, 0 for idle, ``(n_machines,)``."""
         actions = np.array(setups)
         item = np.maximum(setups - 1, 0)
         busy = (setups > 0) & (inventory[item] < self._S[item]) & self.instance.makeable[self._machines, item]
@@ -69,7 +69,7 @@ class ReorderPoint:
         return actions
 
     def _choose(self, item: int, inventory: Array, setups: Array, free: Array) -> int | None:
-        """The machine for an item; None where none is worth its setup."""
+        """The machine for an item; None if none is worth its setup."""
         room, price = self._S[item] - inventory[item], self.instance.lost_sales_costs[item]
         cost = np.where(setups == item + 1, 0.0, self.instance.setup_costs[:, item])
         score = cost - price * np.minimum(self._first[:, item], room)

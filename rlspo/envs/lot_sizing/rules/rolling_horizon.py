@@ -1,4 +1,4 @@
-"""Planning: a plan for the next periods, of which the first is done; then plan again."""
+"""Rolling-horizon planning: plan the next periods, carry out the first, then plan again."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from rlspo.envs.lot_sizing.instance import Instance
 from rlspo.envs.lot_sizing.rules.look_ahead import LookAhead
 
 Array = np.ndarray
-#: How a trial is drawn: at most so many machines; how often all periods instead of some in a row; at most so many cuts
-#: inside, and how often a cut at every period instead.
+#: Distribution of trials: largest number of machines; probability of all periods instead of a few; largest number of inner
+#: cuts, and probability of a cut at every period instead.
 MACHINES, ALL_PERIODS, CUTS, ALL_CUTS = 3, 0.5, 5, 0.1
-#: The first plan of an episode comes from nothing, the others from the one before: it gets so many times the trials.
+#: The first plan of an episode starts from nothing, others from the previous plan: factor on the first one's trials.
 FIRST = 5
 
 
 def worth_of_stock(instance: Instance) -> Array:
-    """What a unit in stock at the end of a plan saves: its share of the least setup, and never more than a lost sale."""
+    """The value of a unit in stock at the end of a plan: its share of the lowest setup cost, at most the cost of a lost
+    sale."""
     setup = np.where(instance.makeable, instance.setup_costs, np.inf).min(axis=0)
     worth = np.minimum(setup / instance.max_inventory_level, instance.lost_sales_costs)
     worth[~instance.makeable.any(axis=0)] = 0.0
@@ -26,20 +27,20 @@ def worth_of_stock(instance: Instance) -> Array:
 class RollingHorizon:
     """A plan for ``look_ahead`` periods by large neighbourhood search, period after period.
 
-    A trial takes some machines and some periods of the plan out and fills them again, machine after machine, each by a
-    shortest path over runs (:meth:`~rlspo.envs.lot_sizing.rules.look_ahead.LookAhead.refill`); what it leads to is kept where
-    it costs less. In the next period the search goes on from the plan that is left. The same program as a mixed-integer one
-    (:class:`~rlspo.envs.lot_sizing.program.PlantProgram`) is far from solved after seconds at ten machines, a trial takes a
-    millisecond; and as trials are counted and not timed, a seed decides the plan.
+    A trial removes some machines and periods from the plan and fills them again, machine by machine, each by a shortest path
+    over production runs (:meth:`~rlspo.envs.lot_sizing.rules.look_ahead.LookAhead.refill`). The result is kept if it costs
+    less. In the next period the search continues from the rest of the plan. A trial takes a millisecond, while the
+    mixed-integer program (:class:`~rlspo.envs.lot_sizing.program.PlantProgram`) is far from solved after seconds at ten
+    machines. Trials are counted and not timed, so the seed determines the plan.
 
-    Stock at the end of the look-ahead is worth what it costs to have it made: the least setup cost of the item by unit of a
-    full cap, and never more than a lost sale; without, plans would run stock down. At the end of the episode it is worth
+    Stock at the end of the look-ahead is worth its cost of production: the lowest setup cost of the item per unit of a full
+    cap, at most the cost of a lost sale. Without this, plans would run stock down. At the end of the episode stock is worth
     nothing. The rule knows the period, so at the end it has an advantage over agents that do not.
 
     :param instance: of the plant
     :param look_ahead: periods; more for plants whose setups are rare, less for a quicker rule
-    :param trials: of each period; more for better plans, the time grows in proportion
-    :param scenarios: of demand that the plan is judged by; 0 for one in which demand is its mean
+    :param trials: per period; more gives better plans, at proportional cost
+    :param scenarios: of demand for evaluating plans; 0 for a single one with mean demand
     :param seed: of trials and scenarios
     """
 
@@ -72,7 +73,7 @@ class RollingHorizon:
 
 
 def _search(ahead: LookAhead, plan: Array, trials: int, generator: np.random.Generator) -> Array:
-    """Better plans, ``(n_machines, periods)``, by taking parts out and filling them again."""
+    """Improve a plan, ``(n_machines, periods)``, by removing parts and filling them again."""
     n_machines, periods = plan.shape
     outputs = [ahead.output(k, plan[k]) for k in range(n_machines)]
     made, setup = np.stack([output for output, _ in outputs]), np.array([cost for _, cost in outputs])
@@ -93,7 +94,7 @@ def _search(ahead: LookAhead, plan: Array, trials: int, generator: np.random.Gen
 
 
 def _part(n_machines: int, periods: int, generator: np.random.Generator) -> tuple[list[int], Array]:
-    """What a trial takes out: machines in a random order, and cuts, of which the first and the last are its ends."""
+    """The part that a trial removes: machines in random order, and cuts, of which the first and last are its ends."""
     size = int(generator.integers(1, min(MACHINES, n_machines) + 1))
     machines = generator.choice(n_machines, size, replace=False).tolist()
     first, last = 0, periods

@@ -1,4 +1,4 @@
-"""One item for each machine, for ever."""
+"""A static assignment of items to machines."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ Array = np.ndarray
 
 
 class StaticAssignment:
-    """Each machine makes one item all the time, each item is made by one machine at most; the others are idle.
+    """Each machine always makes the same item, and each item is made by at most one machine; other machines are idle.
 
     The assignment saves the most lost sales: it maximises the sum of ``min(production, mean demand) * lost-sales cost``, by
-    the Hungarian algorithm. After the first setups it pays no more, but stock stands at the cap.
+    the Hungarian algorithm. There are no setup costs after the first period, but stock stays at the cap.
 
     :param instance: of the plant
     :raises ImportError: without SciPy
@@ -30,5 +30,5 @@ class StaticAssignment:
         self._actions[machines] = np.where(saved[machines, items] > 0, items + 1, 0)
 
     def __call__(self, inventory: Array, setups: Array, elapsed: int) -> Array:
-        """The assignment."""
+        """The item of each machine, 0 for idle, ``(n_machines,)``."""
         return self._actions.copy()

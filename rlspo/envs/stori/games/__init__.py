@@ -1,4 +1,4 @@
-"""What is known of single games: where things lie in memory and on the screen."""
+"""Data of single games: places of objects in memory and on the screen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bank Heist: what can be hidden, and noise of its own."""
+"""Bank Heist: hidden parts of the screen, and the game's own noise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCORE = Area(12, 147, 178, 186, BROWN)
 
 
 class BankHeistBlackout(Blackout):
-    """Walls of Bank Heist are black, or what is shown above and below them has the colour behind it."""
+    """Walls of Bank Heist are black, or displays above and below them are hidden."""
 
     modes: ClassVar[dict[int, str]] = {
         1: "all",
@@ -53,8 +53,8 @@ WALL_COLOURS = (30, 190, 46, 126)
 class BankHeistPreview(Preview):
     """Something is missing on Bank Heist's screen, or the fuel looks full.
 
-    Of the blocks that make the streets a column in the middle stays, as published, and in the third and fourth city some at
-    the edges.
+    A middle column of the blocks between the streets stays visible, as published, and in the third and fourth city some at the
+    edges.
     """
 
     modes: ClassVar[dict[int, str]] = {1: "car", 2: "fuel", 3: "blocks", 4: "walls", 5: "banks", 6: "police"}
@@ -79,7 +79,7 @@ HALF_EMPTY = 12
 class BankHeistNoise(Watcher):
     """Bombs fail, fuel leaks, cities change, or banks are empty.
 
-    :param mode: ``"bomb_vanishes"`` (1): a bomb that is dropped is gone; ``"fuel_leaks"`` (2): once in each city the fuel
+    :param mode: ``"bomb_vanishes"`` (1): a dropped bomb disappears; ``"fuel_leaks"`` (2): once in each city the fuel
         falls to about a half, if there was more; ``"city_changes"`` (3): the streets are those of another city, while car,
         banks and police stay where they are; ``"bank_without_reward"`` (4): a robbery earns nothing, though the score on the
         screen counts it
@@ -115,7 +115,7 @@ class BankHeistNoise(Watcher):
         """The counter of cities, whose rest after division by 4 says which streets it has."""
         if self.original:
             return int(now.random.choice([other for other in range(4) if other != city]))
-        # Never back, so that the game goes on as far as it was; the counter has eight bits.
+        # Only upwards, so that the game's progress is kept; the counter has eight bits.
         ahead = city + int(now.random.integers(1, 4))
         return ahead if ahead < 256 else ahead - 4
 

@@ -1,4 +1,4 @@
-"""Boxing: what can be hidden, and noise of its own."""
+"""Boxing: hidden parts of the screen, and the game's own noise."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class BoxingPreview(Preview):
 
     def reset(self, now: Moment) -> None:
         if self._kept is not None:
-            # A preview at the reset leaves the emulator's picture behind, so the true digits are looked up before it.
+            # A preview at the reset changes the emulator's picture, so the true digits are read before it.
             self._at_reset = {3: now.ale.getScreenRGB()[self._kept], 2: now.ale.getScreenGrayscale()[self._kept]}
 
     def before_frame(self, open: bool, now: Moment) -> None:
@@ -148,7 +148,7 @@ class BoxingNoise(Watcher):
         return 0.0
 
     def _dress(self, now: Moment) -> None:
-        """Give both boxers the colours that they are to have."""
+        """Set the colours of both boxers."""
         player, enemy = reversed(self._colours) if self._swapped else self._colours
         now.ale.setRAM(PLAYER_COLOUR, player)
         now.ale.setRAM(ENEMY_COLOUR, enemy)

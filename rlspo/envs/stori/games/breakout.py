@@ -1,4 +1,4 @@
-"""Breakout: what can be hidden, and noise of its own."""
+"""Breakout: hidden parts of the screen, and the game's own noise."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class BreakoutPreview(Preview):
             return
         ram = ale.getRAM()
         if 0 < ram[BALL_Y] < NEAR_BRICKS:
-            # The bricks that the ball, which is not there, would hit in this frame.
+            # The bricks that the hidden ball would hit in this frame.
             state = ale.cloneState(include_rng=True)
             ale.act(0)
             after = ale.getRAM()
@@ -160,5 +160,5 @@ class BreakoutNoise(Watcher):
 
 
 def _points(lost: dict[int, int]) -> int:
-    """What the bricks of some bits are worth."""
+    """The points of the bricks of some bits."""
     return sum(POINTS[byte % 6] * len(bricks_of(byte, bits)) for byte, bits in lost.items())

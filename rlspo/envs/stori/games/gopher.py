@@ -1,4 +1,4 @@
-"""Gopher: what can be hidden, and noise of its own."""
+"""Gopher: hidden parts of the screen, and the game's own noise."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ FARMER_X, GOPHER_X = 31, 41
 #: From 0 at the bottom of the ground to 35 above it.
 GOPHER_HEIGHT = 85
 DUCK_X, DUCK_STATE = 28, 94
-#: What the farmer earns by filling.
+#: Points for filling a hole.
 FILL = 20
 #: Of each of the six bytes: x of the lowest bit and the step to the next.
 COLUMNS = ((-16, 4), (44, -4), (48, 4), (64, 4), (124, -4), (128, 4))

@@ -33,7 +33,7 @@ class Pictures(gym.Env):
         return np.zeros((40, 40, 3), np.uint8), 0.0, False, False, {}
 
 
-def test_environments_that_do_not_fit_the_agent_are_refused():
+def test_environments_that_do_not_fit_the_agent_are_rejected():
     model = SPO("MlpPolicy", "CartPole-v1", **SMALL)
     with pytest.raises(ValueError, match="observation_space"):
         Planner(model, gym.make("Pendulum-v1"))
@@ -80,7 +80,7 @@ def test_root_noise_without_a_number_of_particles():
         Planner(other, env, root_noise=noise)
 
 
-def test_an_environment_that_is_refused_leaves_the_agent_as_it_was():
+def test_an_environment_that_is_rejected_leaves_the_agent_as_it_was():
     model = SPO("MlpPolicy", "CartPole-v1", **SMALL)
     with pytest.raises(ValueError, match="observation_space"):
         model.set_env(gym.make("Acrobot-v1"))
@@ -163,7 +163,7 @@ def test_squashed_policies_plan_within_the_bounds():
     ("space", "words"), [(spaces.MultiBinary((2, 3)), "2 axes"), (spaces.MultiDiscrete([[2, 3], [4, 5]]), "2 axes")]
 )
 @pytest.mark.parametrize("kind", [PPO, SPO])
-def test_choices_that_no_agent_numbers_are_refused(kind, space, words):
+def test_choices_that_no_agent_numbers_are_rejected(kind, space, words):
     with pytest.raises(ValueError, match=words):
         kind("MlpPolicy", Torque(space))
 
@@ -177,7 +177,7 @@ def test_integer_actions_reach_branches_as_they_reach_the_environment():
     assert ahead == env.step(np.array([[2.7]]))[1] == [2.0]
 
 
-def test_settings_that_would_count_for_nothing_are_refused():
+def test_settings_that_would_count_for_nothing_are_rejected():
     model = SPO("MlpPolicy", "CartPole-v1", **SMALL)
     env, observations = model.env, model.env.reset()
     for plan in (lambda **given: Planner(model, env, **given), lambda **given: model.plan(env, observations, **given)):

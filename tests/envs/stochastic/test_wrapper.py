@@ -208,7 +208,7 @@ def test_errors_name_what_is_wrong(settings: dict[str, Any], message: str) -> No
         ("FrozenLake-v1", {"type": "3.2", "effect": "noise"}, "needs a Box as the observation space"),
     ],
 )
-def test_other_tasks_are_told_what_they_lack(env_id: str, settings: dict[str, Any], message: str) -> None:
+def test_other_tasks_are_rejected_with_what_they_lack(env_id: str, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         wrap(gym.make(env_id), **settings)
 

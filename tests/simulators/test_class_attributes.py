@@ -33,7 +33,7 @@ class Shared(gym.Env):
 
 
 @pytest.mark.parametrize(("how", "words"), [("number", r"Shared\.steps"), ("list", r"Shared\.log"), ("none", "")])
-def test_what_a_step_changes_in_the_class_is_told_once(how, words):
+def test_what_a_step_changes_in_the_class_is_reported_once(how, words):
     env = Shared(how)
     env.reset(seed=0)
     simulator = simulator_for(env)

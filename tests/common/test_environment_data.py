@@ -146,7 +146,7 @@ class Turned(VecEnvWrapper):
         (2, lambda dones: dones[:, None], r"dones has the shape \(1, 1\)"),
     ],
 )
-def test_arrays_of_another_shape_are_refused(agent: Any, place: int, change: Any, words: str) -> None:
+def test_arrays_of_another_shape_are_rejected(agent: Any, place: int, change: Any, words: str) -> None:
     small = OFF_POLICY if agent is SAC else {**ON_POLICY, "batch_size": 12}
     with pytest.raises(ValueError, match=words):
         agent("MlpPolicy", Turned(DummyVecEnv([Clock]), place, change), **small).learn(12)
@@ -164,7 +164,7 @@ MISFITS: dict[str, tuple[spaces.Space, Any, str]] = {
 
 
 @pytest.mark.parametrize("case", [*MISFITS])
-def test_observations_that_are_not_of_their_space_are_refused(case: str) -> None:
+def test_observations_that_are_not_of_their_space_are_rejected(case: str) -> None:
     space, observation, words = MISFITS[case]
 
     class Misfit(Clock):
@@ -198,21 +198,21 @@ SURROUNDED: dict[str, Any] = {
 @pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("around", SURROUNDED)
 @pytest.mark.parametrize("agent", [PPO, SAC])
-def test_what_a_users_dummy_vec_env_would_broadcast_is_refused(agent: Any, around: str, alone: bool) -> None:
+def test_what_a_users_dummy_vec_env_would_broadcast_is_rejected(agent: Any, around: str, alone: bool) -> None:
     small = ON_POLICY if agent is PPO else OFF_POLICY
     model = agent("MlpPolicy", SURROUNDED[around](DummyVecEnv([Clock, lambda: Small(alone)])), **small)
     with pytest.raises(ValueError, match=r"observation of environment 1 has the shape .*must be \(1, 3\)"):
         model.learn(24)
 
 
-def test_what_vec_normalize_would_broadcast_is_refused() -> None:
+def test_what_vec_normalize_would_broadcast_is_rejected() -> None:
     """Whatever makes the rows: a VecEnv of somebody's own, or SB3's of processes."""
     narrow = Turned(DummyVecEnv([Clock] * 2), 0, lambda rows: rows[:, :1])
     with pytest.raises(ValueError, match=r"array of observations has the shape \(2, 1\); it must be \(2, 3\)"):
         PPO("MlpPolicy", VecNormalize(narrow), **ON_POLICY).learn(24)
 
 
-def test_a_last_observation_of_another_shape_is_refused() -> None:
+def test_a_last_observation_of_another_shape_is_rejected() -> None:
     class Short(Clock):
         def look(self, time: float) -> Any:
             return super().look(time)[: 1 if time == 5 else 3]
@@ -266,7 +266,7 @@ def test_a_replay_buffer_is_filled_from_outside_with_what_fits() -> None:
     assert buffer.data["observations"][0, :, 0, 0].tolist() == [10, 20, 30]
 
 
-def test_fields_refuse_what_they_cannot_hold() -> None:
+def test_fields_reject_what_they_cannot_hold() -> None:
     buffer = RolloutBuffer(4, spaces.Dict(a=IMAGE), spaces.Discrete(2), "cpu", n_envs=2)
     with pytest.raises(ValueError, match=r"observations\['a'\]"):
         buffer.add(observations={"a": np.zeros((1, 36, 40, 3), np.uint8)})
@@ -323,7 +323,7 @@ def test_vector_environments_that_tell_the_action_space_of_one(agent: Any, n_env
         adapted.step(np.zeros((*shape, n_envs, 1)))
 
 
-def test_steps_of_some_environments_at_a_time_are_refused() -> None:
+def test_steps_of_some_environments_at_a_time_are_rejected() -> None:
     makers = SyncVectorEnv([Clock] * 4), SyncVectorEnv([Clock] * 4)
     for env in makers:
         env.metadata = {**env.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}

@@ -1,6 +1,6 @@
-"""The pictures of worlds in the docs: a few steps of random play, then render.
+"""The pictures of environments in the docs: a few steps of random play, then render.
 
-python benchmarks/world_pictures.py
+python benchmarks/environment_pictures.py
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium
 from PIL import Image
 
-import rlspo  # registers the worlds
+import rlspo  # registers the environments
 
 STATIC = Path(__file__).resolve().parents[1] / "docs" / "_static"
 PICTURES: dict[str, tuple[str, dict[str, Any], int]] = {

@@ -259,7 +259,7 @@ def test_chance_for_each_frame_is_warned_of_where_it_was_not_asked_for() -> None
 # --- what cannot be perturbed -----------------------------------------------------------------------------------------
 
 
-def test_what_is_no_atari_game_is_refused() -> None:
+def test_what_is_no_atari_game_is_rejected() -> None:
     import ale_py
 
     with pytest.raises(TypeError, match="is no Atari game of ale_py"):
@@ -277,7 +277,7 @@ def test_a_game_is_perturbed_once() -> None:
         wrap(stori("Pong"), CROP)
 
 
-def test_a_refused_profile_leaves_the_game_as_it_was() -> None:
+def test_a_rejected_profile_leaves_the_game_as_it_was() -> None:
     game = raw()
     with pytest.raises(ValueError, match="Did you mean 'crop'"):
         wrap(game, {**CROP, "effect": "crob"})

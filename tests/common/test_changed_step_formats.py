@@ -48,7 +48,7 @@ CHANGES: dict[str, tuple[Callable[..., Step], str]] = {
 
 @pytest.mark.parametrize("name", CHANGES)
 @pytest.mark.parametrize("agent", AGENTS)
-def test_another_form_is_refused_with_step_and_shape(agent: Any, name: str) -> None:
+def test_another_form_is_rejected_with_step_and_shape(agent: Any, name: str) -> None:
     change, message = CHANGES[name]
     model = agent("MlpPolicy", Changes(change), **AGENTS[agent], seed=1, device="cpu")
     with pytest.raises(ValueError, match=rf"^At step \d+, .*{message}"):
