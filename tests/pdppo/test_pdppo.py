@@ -278,9 +278,9 @@ class Blind(Knobs):
 def test_credit_is_each_components_own_where_it_can_be() -> None:
     """By default: for several choices, in an environment that looks ahead, with settings that go with it."""
     knobs, blind = (make_vec_env(cls, n_envs=1) for cls in (Knobs, Blind))
-    assert PDPPO("MlpPolicy", knobs, **SMALL).learn(32).component_credit is not None
+    assert PDPPO("MlpPolicy", knobs, **SMALL).learn(32).recorder.credits_components
     for env, settings in ((blind, {}), (knobs, {"targets": "split"}), (knobs, {"credit": "joint"}), (world(), {})):
-        assert PDPPO("MlpPolicy", env, **SMALL, **settings).learn(32).component_credit is None
+        assert not PDPPO("MlpPolicy", env, **SMALL, **settings).learn(32).recorder.credits_components
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
