@@ -196,10 +196,11 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
         """Whether :meth:`auxiliary_loss` is to be asked."""
         return False
 
-    def auxiliary_loss(self, parameters: Parameters, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    def auxiliary_loss(self, parameters: Parameters, distribution: Any, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """A scalar to be added to the agent's loss, and scalar statistics.
 
-        :param batch: a :class:`~rlspo.common.update.Minibatch`, whose noise is that of :meth:`draw_noise`
+        :param distribution: pi at the minibatch's observations, with ``parameters``
+        :param batch: a :class:`~rlspo.common.update.Minibatch`, whose ``policy_noise`` is that of :meth:`draw_noise`
         """
         raise TypeError(f"{type(self).__name__} has no auxiliary loss.")
 

@@ -129,7 +129,8 @@ class MixtureOfExperts(ActorCriticPolicy):
             return super()._distribution_at(latent, features)
         head = self.action_net(latent).unflatten(-1, (self.n_experts, -1))
         gate = self.gate_net((latent if self.moe.gate == "latent" else features).detach())
-        return replace(self._mixture(gate, head), one_learns=self.moe.primitive_update == "max")
+        seen = features.detach() if self.has_action_values else None
+        return replace(self._mixture(gate, head), one_learns=self.moe.primitive_update == "max", features=seen)
 
     def _mixture(self, gate: Tensor, head: Tensor) -> Mixture:
         if isinstance(self.action_dist, DiagGaussianDistribution):
@@ -194,24 +195,25 @@ class MixtureOfExperts(ActorCriticPolicy):
             self._template = (where, mixture.experts)
         return self._template[1]
 
-    def auxiliary_loss(self, parameters: Parameters, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    def auxiliary_loss(self, parameters: Parameters, distribution: Any, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """The routing loss, and the loss of Q."""
-        return self._with(parameters, "auxiliary_loss_of", batch)
-
-    def auxiliary_loss_of(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """:meth:`auxiliary_loss` with the module's own parameters."""
-        features = self._features(self.preprocess(batch.observations), self.pi_features_extractor)
-        mixture: Any = self._distribution_at(self.mlp_extractor.forward_actor(features), features)
-        stats = routing.gate_statistics(mixture)
+        stats = routing.gate_statistics(distribution)
         if not self.has_action_values:
             return torch.zeros_like(stats["moe/gate_entropy"]), stats
-        seen = features.detach()
-        q_loss = (self.action_value_net(seen, batch.actions) - batch.returns).square().mean()
-        drawn = mixture.experts.from_noise(batch.noise["actions"]).detach()
-        values = self.action_value_net(seen, drawn).detach()
-        loss = self._routing_loss(mixture, values, batch.noise["gate"])
-        stats |= routing.win_statistics(values)
-        stats |= {"moe/routing_loss": loss.detach(), "moe/q_loss": q_loss.detach()}
+        loss, more = self._with(parameters, "auxiliary_loss_of", (distribution, batch))
+        return loss, stats | more
+
+    def auxiliary_loss_of(self, seen: tuple[Mixture, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """:meth:`auxiliary_loss` where a Q tells what actions are worth, with the module's own parameters.
+
+        :param seen: the mixture at the minibatch's observations, and the minibatch
+        """
+        mixture, batch = seen
+        q_loss = (self.action_value_net(mixture.features, batch.actions) - batch.returns).square().mean()
+        drawn = mixture.experts.from_noise(batch.policy_noise["actions"]).detach()
+        values = self.action_value_net(mixture.features, drawn).detach()
+        loss = self._routing_loss(mixture, values, batch.policy_noise["gate"])
+        stats = {**routing.win_statistics(values), "moe/routing_loss": loss.detach(), "moe/q_loss": q_loss.detach()}
         return self.moe.routing_coef * loss + q_loss, stats
 
     def _routing_loss(self, mixture: Mixture, values: Tensor, noise: Tensor) -> Tensor:
