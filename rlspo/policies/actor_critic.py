@@ -187,7 +187,13 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
 
     def fast_actor(self, generator: np.random.Generator) -> Callable[[np.ndarray], np.ndarray] | None:
         """See :func:`~rlspo.policies.numpy_actor.numpy_actor`."""
-        return numpy_actor(self, generator)
+        return numpy_actor(self, generator, self._repeated_in_numpy())
+
+    @staticmethod
+    def _repeated_in_numpy() -> tuple[Callable[..., Any], ...]:
+        """The methods whose arithmetic :meth:`fast_actor` repeats; one who writes another of them acts in torch."""
+        own = ActorCriticPolicy
+        return own.distribution_of, own._distribution_at, own._distribution, own._features
 
     # An auxiliary loss, which agents add to theirs without knowing what it is.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -131,6 +131,11 @@ class MixtureOfExperts(ActorCriticPolicy):
         gate = self.gate_net((latent if self.moe.gate == "latent" else features).detach())
         seen = features.detach() if self.has_action_values else None
         return replace(self._mixture(gate, head), one_learns=self.moe.primitive_update == "max", features=seen)
+
+    @staticmethod
+    def _repeated_in_numpy() -> tuple[Callable[..., Any], ...]:
+        own = MixtureOfExperts
+        return own.distribution_of, own._distribution_at, own._distribution, own._features, own._mixture
 
     def _mixture(self, gate: Tensor, head: Tensor) -> Mixture:
         if isinstance(self.action_dist, DiagGaussianDistribution):
