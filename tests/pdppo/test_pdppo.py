@@ -182,6 +182,23 @@ def test_box_actions_have_a_ratio_for_each_dimension() -> None:
     )
 
 
+@pytest.mark.parametrize("ratio", ["component", "joint"])
+def test_the_actor_is_evaluated_once_for_each_rollout(ratio: str) -> None:
+    """Values, log-probabilities and those of the components come from one pass."""
+    model = PDPPO("MlpPolicy", VectorChainEnv(), **SMALL, ratio=ratio, device="cpu")
+    evaluated: list[int] = []
+    plain = model.policy.mlp_extractor.forward_actor
+
+    def counted(features: torch.Tensor) -> torch.Tensor:
+        evaluated.append(len(features))
+        return plain(features)
+
+    model.policy.mlp_extractor.forward_actor = counted
+    model._setup_learn(32)
+    model.collect_rollouts(model.env, model._init_callback(None), model.rollout_buffer, 32)
+    assert evaluated == [32]
+
+
 class Knobs(gym.Env[Any, Any]):
     """Two knobs that are paid apart: the first costs its position, the second earns it; chance adds noise for both.
 

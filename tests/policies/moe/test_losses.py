@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
-from rlspo import PDPPO, PPO, SAC
+from rlspo import ARPO, PDPPO, PPO, SAC
+from rlspo.envs import PostDecision
 from rlspo.pdppo.advantages import HalfSteps, split, textbook
 from rlspo.policies import GaussianMixture
 from rlspo.policies.moe import routing
@@ -148,6 +150,40 @@ def test_q_is_clipped_apart() -> None:
         moved.append(model.policy.action_net.weight.detach() - before)
     assert moved[0].any()
     torch.testing.assert_close(moved[0], moved[1])
+
+
+class Counting(FlattenExtractor):
+    """Counts its passes; its statistics are those of a layer that keeps some."""
+
+    def __init__(self, observation_space: Any) -> None:
+        super().__init__(observation_space)
+        self.norm, self.passes = nn.BatchNorm1d(self.features_dim), 0
+
+    def forward(self, observations: Tensor) -> Tensor:
+        self.passes += 1
+        return self.norm(super().forward(observations))
+
+
+@pytest.mark.parametrize("agent", [PPO, PDPPO, ARPO])
+@pytest.mark.parametrize("routing", ["marginal", "score"])
+def test_a_loss_evaluates_the_mixture_once(agent: type[PPO], routing: str) -> None:
+    """The routing loss takes features and mixture from the agent's own, whose layers see each minibatch once, as in SB3."""
+    model = agent(
+        "MoeMlpPolicy",
+        PostDecision(SpacesEnv(), lambda seen, taken: (seen, 0.0)),
+        n_steps=32,
+        batch_size=32,
+        n_epochs=1,
+        seed=0,
+        compile=False,
+        **({"epsilon": 0.0} if agent is ARPO else {}),
+        policy_kwargs={"routing": routing, "features_extractor_class": Counting},
+    ).learn(32)
+    extractor: Any = model.policy.features_extractor
+    before, seen = extractor.passes, int(extractor.norm.num_batches_tracked)
+    model.train()
+    assert seen == 1
+    assert extractor.passes == before + 1
 
 
 def test_an_action_of_pdppo_is_worth_both_streams_of_rewards() -> None:
