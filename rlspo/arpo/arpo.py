@@ -187,7 +187,7 @@ class ARPO(PPO):
         if self.perturb is None:
             return super().loss(parameters, batch)
         inputs = self.policy.preprocess(batch.observations)
-        clean, values = self.policy.evaluate(parameters, inputs)
+        clean, values = self.evaluate(parameters, batch)
         fixed = detach(parameters)
         objective = self.adversary_objective(fixed, batch, clean)
         perturbed = self.perturb(objective, inputs, batch.hyper["epsilon"], batch.noise)  # held fixed below

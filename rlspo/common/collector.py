@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,15 +75,28 @@ def evaluate_in_batches(policy: Any, observations: Any, actions: np.ndarray | No
     :param actions: ``(N, *action_shape)`` or None
     :return: two arrays ``(N,)``; the second is None without actions
     """
-
-    def both(seen: Any, taken: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        distribution, values = policy.evaluation_of(policy.preprocess(seen))
-        return values, distribution.log_prob(taken)
-
     if actions is None:
         return in_batches(lambda seen: (policy.values_of(policy.preprocess(seen)),), policy.device, observations)[0], None
-    values, log_probs = in_batches(both, policy.device, observations, actions)
-    return values, log_probs
+    found = evaluated_fields(policy, observations, actions, ("values", "log_probs"))
+    return found["values"], found["log_probs"]
+
+
+#: The rollout fields that a policy gives for observations and actions; log pi of each of K components is ``(N, K)``.
+EVALUATED: dict[str, Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "values": lambda distribution, values, actions: values,
+    "log_probs": lambda distribution, values, actions: distribution.log_prob(actions),
+    "component_log_probs": lambda distribution, values, actions: distribution.log_probs(actions),
+}
+
+
+def evaluated_fields(policy: Any, observations: Any, actions: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Those of :data:`EVALUATED` that ``names`` lists, for many observations and actions, in one pass of the policy."""
+
+    def evaluate(seen: Any, taken: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        distribution, values = policy.evaluation_of(policy.preprocess(seen))
+        return tuple(EVALUATED[name](distribution, values, taken) for name in names)
+
+    return dict(zip(names, in_batches(evaluate, policy.device, observations, actions), strict=True))
 
 
 def stack_observations(observations: list[Any]) -> Any:

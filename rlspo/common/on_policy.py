@@ -14,7 +14,15 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.common.agent import TOO_LARGE
 from rlspo.common.callback_locals import LATER, show_locals
-from rlspo.common.collector import Actor, TimeLimits, env_actions, evaluate_in_batches, torch_actor
+from rlspo.common.collector import (
+    EVALUATED,
+    Actor,
+    TimeLimits,
+    env_actions,
+    evaluate_in_batches,
+    evaluated_fields,
+    torch_actor,
+)
 from rlspo.common.errors import check_count, check_fraction, check_number
 from rlspo.common.on_policy_learner import OnPolicyLearner
 from rlspo.common.precision import convolution_dtype
@@ -257,9 +265,11 @@ class OnPolicyAgent(OnPolicyLearner):
         self, buffer: RolloutBuffer, time_limits: TimeLimits, last_obs: Any, dones: np.ndarray, acted_by_torch: bool
     ) -> None:
         """Values, log-probabilities, reward scaling, time-limit bootstrap and advantages of a full buffer."""
-        if not acted_by_torch:
-            evaluated = evaluate_in_batches(self.policy, buffer.flat("observations"), buffer.flat("actions"))
-            for name, column in zip(("values", "log_probs"), evaluated, strict=True):
+        given = ("values", "log_probs") if acted_by_torch else ()
+        missing = [name for name in EVALUATED if name in buffer.data and name not in given]
+        if missing:
+            found = evaluated_fields(self.policy, buffer.flat("observations"), buffer.flat("actions"), missing)
+            for name, column in found.items():
                 buffer.flat(name)[:] = column
         if not np.abs(buffer.data["values"]).max() < TOO_LARGE:
             self._stop(f"at update {self._n_updates}: the policy's values are NaN, infinite or absurd", {})

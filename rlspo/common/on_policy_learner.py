@@ -107,11 +107,6 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
         """Minibatches that one :meth:`train` takes, unless it stops early."""
         return self.n_epochs * -(-self.n_steps * self.n_envs // self.minibatch_size)
 
-    def _all_noise(self, rows: int) -> Any:
-        """What :meth:`_whole_loss` needs: the agent's noise, and the policy's where that has a loss of its own."""
-        own = self.draw_noise(rows)
-        return (own, self.policy.draw_noise(rows, self.randomness.torch)) if self.policy.has_auxiliary_loss else own
-
     def coefficient(self, name: str, batch: Minibatch) -> Any:
         """A setting by name as the loss needs it: a tensor, which may change without compiling anew."""
         return batch.hyper[name] if name in batch.hyper else getattr(self, name)
@@ -130,14 +125,18 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
             **self.hyper(),
         }
 
+    def evaluate(self, parameters: Parameters, batch: Minibatch) -> tuple[Any, Tensor]:
+        """pi and V at the minibatch's observations, with ``parameters``; for the loss, which shares them with the policy's."""
+        return batch.evaluation or self.policy.evaluate(parameters, self.policy.preprocess(batch.observations))
+
     def _whole_loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The agent's loss and the policy's auxiliary one."""
+        """The agent's loss and the policy's auxiliary one, from one evaluation of the policy."""
         if not self.policy.has_auxiliary_loss:
             return self.loss(parameters, batch)
-        own_noise, policy_noise = batch.noise
-        loss, stats = self.loss(parameters, replace(batch, noise=own_noise))
-        seen = replace(batch, noise=policy_noise, returns=self.action_returns(batch))
-        more, more_stats = self.policy.auxiliary_loss(parameters, seen)
+        distribution, values = self.evaluate(parameters, batch)
+        loss, stats = self.loss(parameters, replace(batch, evaluation=(distribution, values)))
+        seen = replace(batch, returns=self.action_returns(batch))
+        more, more_stats = self.policy.auxiliary_loss(parameters, distribution, seen)
         return loss + more, {**stats, **more_stats}
 
     def action_returns(self, batch: Minibatch) -> Tensor:
@@ -173,7 +172,9 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
                 for number, indices in enumerate(torch.as_tensor(np.concatenate(rows), device=self.device).split(sizes), 1):
                     if (epoch + 1, number) == (self.n_epochs, len(sizes)):
                         before = update.flat.before_step()
-                    reports.append(update(data, indices, hyper, self._all_noise(indices.shape[0])))
+                    size = indices.shape[0]
+                    noise = self.draw_noise(size), self.policy.draw_noise(size, self.randomness.torch)
+                    reports.append(update(data, indices, hyper, *noise))
                     if len(reports) == 1:
                         after_the_first.enter_context(update.unchanged())
                 self._n_updates += 1

@@ -34,7 +34,9 @@ class Minibatch:
     :param returns: TD(lambda) targets, ``(B,)``
     :param hyper: scalars that change during training (``clip_range``, ...), as tensors so that they do not recompile
     :param noise: random numbers drawn for this minibatch (see ``draw_noise`` of the agent)
+    :param policy_noise: the same for the policy's auxiliary loss (see ``draw_noise`` of the policy)
     :param extra: fields that the agent declared beyond these
+    :param evaluation: pi and V at the observations, where they are known already; see ``evaluate`` of the agent
     """
 
     observations: Any
@@ -45,7 +47,9 @@ class Minibatch:
     returns: Tensor
     hyper: dict[str, Tensor]
     noise: Any = None
+    policy_noise: Any = None
     extra: dict[str, Any] = field(default_factory=dict)
+    evaluation: tuple[Any, Tensor] | None = None
 
 
 #: The arguments of :class:`Minibatch` that are rollout fields, and the fields' names.
@@ -60,11 +64,11 @@ MINIBATCH_FIELDS = {
 Loss = Callable[[Parameters, Minibatch], tuple[Tensor, dict[str, Tensor]]]
 
 
-def gather(data: dict[str, Any], indices: Tensor, hyper: dict[str, Tensor], noise: Any) -> Minibatch:
+def gather(data: dict[str, Any], indices: Tensor, hyper: dict[str, Tensor], noise: Any, policy_noise: Any = None) -> Minibatch:
     """Pick the rows ``indices`` of flat rollout fields."""
     rows: dict[str, Any] = {name: tree_map(lambda tensor: tensor[indices], tree) for name, tree in data.items()}
     usual = {argument: rows.pop(name) for argument, name in MINIBATCH_FIELDS.items()}
-    return Minibatch(**usual, hyper=hyper, noise=noise, extra=rows)
+    return Minibatch(**usual, hyper=hyper, noise=noise, policy_noise=policy_noise, extra=rows)
 
 
 class Update(Compilable):
@@ -139,25 +143,27 @@ class Update(Compilable):
             self.last_good.forget()
         self.active.fill_(True)
 
-    def __call__(self, data: dict[str, Any], indices: Tensor, hyper: dict[str, Tensor], noise: Any) -> Tensor:
+    def __call__(
+        self, data: dict[str, Any], indices: Tensor, hyper: dict[str, Tensor], noise: Any, policy_noise: Any = None
+    ) -> Tensor:
         """Do one minibatch step in place.
 
         :param data: flat rollout fields on the device
         :param indices: ``(B,)``, which rows
         :param hyper: scalars by name, ``learning_rate`` among them
-        :param noise: passed on to the loss
+        :param noise: passed on to the loss, as is the next
         :return: the loss, then the statistics in the order of ``stat_names``, the norm of the gradient, and whether this
             minibatch came before any stop; a vector left on the device so that nothing waits for it
         """
         if not self.stat_names:
-            self._look_at_loss(gather(data, indices, hyper, noise))
+            self._look_at_loss(gather(data, indices, hyper, noise, policy_noise))
         flat = self.flat
         function = self.pure_function() if flat.hooked else self.function_for(indices.shape[0])
         with torch.no_grad():
             if flat.adam:
                 state = (flat.values, flat.first_moment, flat.second_moment, flat.steps, self.active)
-                return self.kept(function(*state, data, indices, hyper, noise))
-            gradient, report = function(flat.values, self.active, data, indices, hyper, noise)
+                return self.kept(function(*state, data, indices, hyper, noise, policy_noise))
+            gradient, report = function(flat.values, self.active, data, indices, hyper, noise, policy_noise)
             report = self.kept(report)
             self._step_outside(gradient, report, hyper)
             return report
@@ -179,8 +185,9 @@ class Update(Compilable):
         indices: Tensor,
         hyper: dict[str, Tensor],
         noise: Any,
+        policy_noise: Any,
     ) -> tuple[Tensor, Tensor]:
-        batch = gather(data, indices, hyper, noise)
+        batch = gather(data, indices, hyper, noise, policy_noise)
         whole_loss = partial(self._recorded_loss, batch=batch)
         named_gradient, (loss, (stats, statistics)) = self.gradient(whole_loss, self.flat.named(values))
         self.statistics.write(statistics, where=active)  # as in SB3, including those of the minibatch that target_kl stops at
@@ -224,8 +231,9 @@ class Update(Compilable):
         indices: Tensor,
         hyper: dict[str, Tensor],
         noise: Any,
+        policy_noise: Any,
     ) -> Tensor:
-        gradient, report = self._clipped_gradient(values, active, data, indices, hyper, noise)
+        gradient, report = self._clipped_gradient(values, active, data, indices, hyper, noise, policy_noise)
         state: tuple[Tensor, ...] = (values, first_moment, second_moment, steps)
         learning_rate = hyper["learning_rate"]
         assert self.flat.adam is not None

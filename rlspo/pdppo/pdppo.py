@@ -6,10 +6,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import explained_variance
+from stable_baselines3.common.vec_env import VecEnv
 
+from rlspo.common.collector import Actor
 from rlspo.common.errors import check_choice
 from rlspo.common.rollout_buffer import RolloutBuffer
 from rlspo.common.settings import fixed_setting
@@ -18,14 +21,15 @@ from rlspo.pdppo.advantages import ADVANTAGES, TARGETS, HalfSteps
 from rlspo.pdppo.moe import MoePostDecisionCnnPolicy, MoePostDecisionMultiInputPolicy, MoePostDecisionPolicy
 from rlspo.pdppo.policies import PostDecisionCnnPolicy, PostDecisionMultiInputPolicy, PostDecisionPolicy
 from rlspo.pdppo.published import PUBLISHED
-from rlspo.pdppo.rollouts import PostDecisionRollouts
+from rlspo.pdppo.recorder import Recorder, post_values, recorded_fields
 from rlspo.policies import Distribution
+from rlspo.policies.actor_critic import adopted_policy_class
 from rlspo.ppo import PPO
 
 Tensor = torch.Tensor
 
 
-class PDPPO(PostDecisionRollouts):
+class PDPPO(PPO):
     """PPO for decisions that are followed by chance, with a critic for the state between the two.
 
     ::
@@ -89,6 +93,8 @@ class PDPPO(PostDecisionRollouts):
     critics = fixed_setting(in_weights=True)
     ratio = fixed_setting()
     credit = fixed_setting()
+    recorder: Recorder
+    post_decision_space: spaces.Space
 
     def __init__(
         self,
@@ -133,8 +139,7 @@ class PDPPO(PostDecisionRollouts):
         self.critics = check_choice("critics", critics, ("dual", "single"))
         self.ratio = check_choice("ratio", ratio, ("component", "joint"))
         self.credit = check_choice("credit", credit, ("auto", "joint", "component"))
-        fits = (targets, ratio, use_sde) == ("textbook", "component", False) and advantage != "pre"
-        if credit == "component" and not fits:
+        if credit == "component" and not credit_fits(targets, advantage, ratio, use_sde):
             raise ValueError(
                 f"credit is 'component' with targets={targets!r}, ratio={ratio!r}, advantage={advantage!r}, "
                 f"use_sde={use_sde}; it needs targets='textbook', ratio='component', an advantage that V^x has a part in, and "
@@ -194,11 +199,10 @@ class PDPPO(PostDecisionRollouts):
     def estimate_advantages(
         self, buffer: RolloutBuffer, rewards: np.ndarray, last_values: np.ndarray, dones: np.ndarray, cut: np.ndarray
     ) -> None:
-        data = buffer.data
+        data, scaler = buffer.data, self.reward_scaler
         self.evaluate_decisions(buffer)
         # One scale for a whole rollout, and one clipping, so that r^x + r^w = r in the units of the values, too.
-        scale = self.reward_scaler.scale if self.reward_scaler else 1.0
-        decision_rewards = self.reward_scaler(data["post_rewards"]) if self.reward_scaler else data["post_rewards"]
+        decision_rewards = scaler(data["post_rewards"]) if scaler else data["post_rewards"]
         found = TARGETS[self.targets](
             HalfSteps(
                 decision_rewards=decision_rewards,
@@ -214,12 +218,16 @@ class PDPPO(PostDecisionRollouts):
         )
         data["returns"][:], data["post_returns"][:] = found.returns, found.post_returns
         pre, post = found.pre[..., None], found.post[..., None]
-        if self.component_credit is not None:
-            post = data["credit_rewards"] / scale + data["credit_values"]
+        if self.recorder.credits_components:
+            post = data["credit_rewards"] / (scaler.scale if scaler else 1.0) + data["credit_values"]
         data["component_advantages"][:] = ADVANTAGES[self.advantage](pre, post)
         data["advantages"][:] = data["component_advantages"].mean(axis=-1)
         if self.advantage == "max":
             self.logger.record("train/post_advantage_share", float((post > pre)[data["valid"]].mean()))
+
+    def evaluate_decisions(self, buffer: RolloutBuffer) -> None:
+        """V^x of the rollout's post-decision states."""
+        buffer.flat("post_values")[:] = post_values(self.policy, buffer.flat("post_observations"))
 
     def surrogate(self, distribution: Distribution, batch: Minibatch) -> tuple[Tensor, Tensor]:
         """PPO's; with ``ratio="component"`` each component of the action is clipped on its own and their sum is maximised."""
@@ -245,3 +253,58 @@ class PDPPO(PostDecisionRollouts):
         valid = buffer.flat("valid")
         explained = explained_variance(buffer.flat("post_values")[valid], buffer.flat("post_returns")[valid])
         self.logger.record("train/post_explained_variance", float(explained))
+
+    # Around it.
+
+    def _setup_model(self) -> None:
+        self.policy_class = adopted_policy_class(self.policy_class, self.policy_aliases)
+        if not issubclass(self.policy_class, PostDecisionPolicy):
+            raise TypeError(
+                f"policy is {self.policy_class.__name__}, which has no critic of post-decision states. It is 'MlpPolicy', "
+                "'CnnPolicy', 'MultiInputPolicy', one of these with 'Moe' before it, or a subclass of "
+                "SB3's ActorCriticPolicy or of rlspo.pdppo.PostDecisionPolicy."
+            )
+        if self.env is not None:
+            self._record_from(self.env)
+        own = {"post_decision_space": self.post_decision_space, "single_critic": self.critics == "single"}
+        self.policy_kwargs = {**self.policy_kwargs, **own}
+        self.extra_fields = recorded_fields(self.post_decision_space, self.action_space, self.ratio)
+        super()._setup_model()
+
+    def set_env(self, env: Any, force_reset: bool = True) -> None:
+        """As SB3's.
+
+        :raises ValueError: for an environment with other post-decision observations, or one that cannot look ahead for an
+            agent that was told to
+        """
+        env = self._wrap_env(env, self.verbose)
+        self._record_from(env)
+        super().set_env(env, force_reset)
+
+    def _record_from(self, env: VecEnv) -> None:
+        fits = credit_fits(self.targets, self.advantage, self.ratio, self.use_sde)
+        recorder = Recorder(env, self.credit if fits else "joint")
+        space = recorder.post_decisions.space
+        expected = getattr(self, "post_decision_space", space)
+        if space != expected:
+            raise ValueError(
+                f"The environment's post-decision observations are {space}; this agent was made for {expected}. Set an "
+                "environment that has the same."
+            )
+        if self.credit == "auto" and self.verbose >= 1:
+            print(f"credit='auto': credit is {'for each component' if recorder.credits_components else 'joint'} here.")
+        self.recorder, self.post_decision_space = recorder, space
+
+    def make_actor(self) -> Actor:
+        return self.recorder.actor(super().make_actor(), self.policy)
+
+    def step_fields(self, infos: list[dict[str, Any]]) -> dict[str, Any]:
+        return self.recorder.fields(infos, self.num_timesteps // self.n_envs - 1)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "recorder"]
+
+
+def credit_fits(targets: str, advantage: str, ratio: str, use_sde: bool) -> bool:
+    """Whether the settings go with credit for each component."""
+    return (targets, ratio, use_sde) == ("textbook", "component", False) and advantage != "pre"

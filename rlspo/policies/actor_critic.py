@@ -187,7 +187,13 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
 
     def fast_actor(self, generator: np.random.Generator) -> Callable[[np.ndarray], np.ndarray] | None:
         """See :func:`~rlspo.policies.numpy_actor.numpy_actor`."""
-        return numpy_actor(self, generator)
+        return numpy_actor(self, generator, self._repeated_in_numpy())
+
+    @staticmethod
+    def _repeated_in_numpy() -> tuple[Callable[..., Any], ...]:
+        """The methods whose arithmetic :meth:`fast_actor` repeats; one who writes another of them acts in torch."""
+        own = ActorCriticPolicy
+        return own.distribution_of, own._distribution_at, own._distribution, own._features
 
     # An auxiliary loss, which agents add to theirs without knowing what it is.
 
@@ -196,10 +202,11 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
         """Whether :meth:`auxiliary_loss` is to be asked."""
         return False
 
-    def auxiliary_loss(self, parameters: Parameters, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    def auxiliary_loss(self, parameters: Parameters, distribution: Any, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """A scalar to be added to the agent's loss, and scalar statistics.
 
-        :param batch: a :class:`~rlspo.common.update.Minibatch`, whose noise is that of :meth:`draw_noise`
+        :param distribution: pi at the minibatch's observations, with ``parameters``
+        :param batch: a :class:`~rlspo.common.update.Minibatch`, whose ``policy_noise`` is that of :meth:`draw_noise`
         """
         raise TypeError(f"{type(self).__name__} has no auxiliary loss.")
 

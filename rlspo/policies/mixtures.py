@@ -56,11 +56,13 @@ class Mixture:
     :param gate: logits of the experts' weights, ``(B, K)``, not normalised
     :param experts: their distributions as one with a batch of ``(B, K)``
     :param one_learns: in log-probabilities, let gradients reach only the expert that most likely gave the action
+    :param features: what it was made of, ``(B, n_features)``, for a critic of the experts' actions
     """
 
     gate: Tensor
     experts: Any
     one_learns: bool = False
+    features: Tensor | None = None
 
     @property
     def n_experts(self) -> int:
@@ -78,7 +80,7 @@ class Mixture:
 
     def each(self, function: Callable[[Tensor], Tensor]) -> Mixture:
         """The same mixture with ``function`` applied to gate and experts' parameters."""
-        return replace(self, gate=function(self.gate), experts=self.experts.each(function))
+        return replace(self, gate=function(self.gate), experts=self.experts.each(function), features=None)
 
     def detach(self) -> Mixture:
         return self.each(Tensor.detach)

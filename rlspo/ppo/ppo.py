@@ -180,7 +180,7 @@ class PPO(OnPolicyAgent):
         return {name: scheduled(name, value, remaining) for name, value in schedules.items() if value is not None}
 
     def loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
-        distribution, values = self.policy.evaluate(parameters, self.policy.preprocess(batch.observations))
+        distribution, values = self.evaluate(parameters, batch)
         policy_loss, stats = self.clipped_surrogate(distribution, batch)
         return self.total_loss(policy_loss, distribution, values, batch, stats)
 

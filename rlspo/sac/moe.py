@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
@@ -17,14 +16,14 @@ from rlspo.policies.distributions import SquashedGaussian, gumbel
 from rlspo.policies.functional import Parameters
 from rlspo.policies.mixtures import SquashedGaussianMixture, of_expert
 from rlspo.policies.moe import routing
-from rlspo.policies.moe.settings import MoeSettings, check_input
+from rlspo.policies.moe.settings import HasExperts
 from rlspo.sac.mixture_actor import MixtureActor
 from rlspo.sac.policies import SACCnnPolicy, SACMultiInputPolicy, SACPolicy
 
 Tensor = torch.Tensor
 
 
-class MoeSACPolicy(SACPolicy):
+class MoeSACPolicy(HasExperts, SACPolicy):
     """A mixture of K experts for vectors ("MoeMlpPolicy"); they share the actor's hidden layers.
 
     In a state each expert k draws a_k, and the critics say which is best, k*. Frequency routing regresses the gate to k*, and
@@ -45,53 +44,28 @@ class MoeSACPolicy(SACPolicy):
     :raises ValueError: for several experts with gSDE, whose noise is that of one
     """
 
+    multi_input = SACMultiInputPolicy
+    used_by: ClassVar[dict[str, tuple[str, ...]]] = {
+        "primitive_update": ("frequency",),
+        "routing_coef": ("frequency", "score"),
+    }
+
     def __init__(
         self,
         observation_space: spaces.Space,
         action_space: spaces.Box,
         lr_schedule: Schedule,
         *args: Any,
-        n_experts: int = 4,
-        routing: str = "frequency",
-        routing_loss: str = "cross_entropy",
-        routing_coef: float = 1.0,
-        primitive_update: str = "all",
-        gate: str = "observation",
-        gate_arch: Sequence[int] = (),
-        gumbel_temperature: float = 0.5,
-        initial_spread: float = 0.5,
         entropy_of: str = "mixture",
         mode_by: str = "gate",
         **kwargs: Any,
     ) -> None:
-        self.moe = MoeSettings(
-            n_experts=n_experts,
-            routing=routing,
-            routing_loss=routing_loss,
-            routing_coef=routing_coef,
-            primitive_update=primitive_update,
-            gate=gate,
-            gate_arch=gate_arch,
-            gumbel_temperature=gumbel_temperature,
-            initial_spread=initial_spread,
-        )
-        self.moe.check_used(primitive_update=("frequency",), routing_coef=("frequency", "score"))
         self.entropy_of = check_choice("entropy_of", entropy_of, ("component", "mixture"))
         self.mode_by = check_choice("mode_by", mode_by, ("gate", "critic"))
-        self.moe.check_noise(kwargs.get("use_sde", False))
-        check_input(self, observation_space, MoeSACMultiInputPolicy)
         super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        own = {"entropy_of": self.entropy_of, "mode_by": self.mode_by}
-        return {**super()._get_constructor_parameters(), **self.moe.as_arguments(), **own}
-
-    #: Which experts gave the actions of the last ``predict``, ``(n_envs,)``.
-    acting_experts: np.ndarray | None = None
-
-    @property
-    def n_experts(self) -> int:
-        return self.moe.n_experts
+        return {**super()._get_constructor_parameters(), "entropy_of": self.entropy_of, "mode_by": self.mode_by}
 
     def make_actor(self, features_extractor: Any = None) -> Any:
         if self.n_experts == 1:

@@ -206,7 +206,7 @@ class SPO(SearchedRollouts):
 
     def loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
         inputs = self.policy.preprocess(batch.observations)
-        actor, values = self.policy.evaluate(parameters, inputs)
+        actor, values = self.evaluate(parameters, batch)
         average = self.policy.action_distribution(self.update.target_parameters(), inputs).detach()
         likelihood, divergences = self.m_step(actor, average, batch.extra["root_actions"], batch.extra["root_weights"])
         raw = parameters.get("raw_multipliers", self.policy.raw_multipliers)  # an optimiser may not contain them

@@ -29,8 +29,9 @@ class TargetUpdate(Update):
         return {**self.flat.named(self.target), **self.statistics.read()}
 
     def _step(self, values: Tensor, *given: Any) -> Tensor:
+        *_, hyper, _, _ = given
         report = super()._step(values, *given)
-        self._follow(values, given[-2])
+        self._follow(values, hyper)
         return report
 
     def _step_outside(self, gradient: Tensor, report: Tensor, hyper: dict[str, Tensor]) -> None:

@@ -182,6 +182,23 @@ def test_box_actions_have_a_ratio_for_each_dimension() -> None:
     )
 
 
+@pytest.mark.parametrize("ratio", ["component", "joint"])
+def test_the_actor_is_evaluated_once_for_each_rollout(ratio: str) -> None:
+    """Values, log-probabilities and those of the components come from one pass."""
+    model = PDPPO("MlpPolicy", VectorChainEnv(), **SMALL, ratio=ratio, device="cpu")
+    evaluated: list[int] = []
+    plain = model.policy.mlp_extractor.forward_actor
+
+    def counted(features: torch.Tensor) -> torch.Tensor:
+        evaluated.append(len(features))
+        return plain(features)
+
+    model.policy.mlp_extractor.forward_actor = counted
+    model._setup_learn(32)
+    model.collect_rollouts(model.env, model._init_callback(None), model.rollout_buffer, 32)
+    assert evaluated == [32]
+
+
 class Knobs(gym.Env[Any, Any]):
     """Two knobs that are paid apart: the first costs its position, the second earns it; chance adds noise for both.
 
@@ -278,9 +295,9 @@ class Blind(Knobs):
 def test_credit_is_each_components_own_where_it_can_be() -> None:
     """By default: for several choices, in an environment that looks ahead, with settings that go with it."""
     knobs, blind = (make_vec_env(cls, n_envs=1) for cls in (Knobs, Blind))
-    assert PDPPO("MlpPolicy", knobs, **SMALL).learn(32).component_credit is not None
+    assert PDPPO("MlpPolicy", knobs, **SMALL).learn(32).recorder.credits_components
     for env, settings in ((blind, {}), (knobs, {"targets": "split"}), (knobs, {"credit": "joint"}), (world(), {})):
-        assert PDPPO("MlpPolicy", env, **SMALL, **settings).learn(32).component_credit is None
+        assert not PDPPO("MlpPolicy", env, **SMALL, **settings).learn(32).recorder.credits_components
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))

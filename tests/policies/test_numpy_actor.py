@@ -8,10 +8,13 @@ import torch
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
-from rlspo import PPO
+from rlspo import ARPO, BARPO, PDPPO, PPO
 from rlspo.common.trees import to_tensor
+from rlspo.envs import PostDecision
 from rlspo.policies import ActorCriticPolicy, Bernoulli, Categorical, Distribution, Gaussian, MultiCategorical
-from tests.spaces import OBSERVATIONS, SpacesEnv, policy_name
+from rlspo.policies.mixtures import Mixture
+from rlspo.policies.moe import MoeActorCriticPolicy
+from tests.spaces import ACTIONS, OBSERVATIONS, SpacesEnv, policy_name
 
 
 def make(observation: str = "box", action: str = "box", policy: Any = None, **kwargs: Any) -> PPO:
@@ -114,6 +117,32 @@ def test_sees_the_weights_of_the_moment() -> None:
     np.testing.assert_allclose(distribution_at(other, observations).mean, distribution_at(model, observations).mean)
 
 
+def agent_of(agent: type[PPO], policy: str, env: SpacesEnv, **kwargs: Any) -> PPO:
+    told: Any = PostDecision(env, lambda seen, taken: (seen, 0.0)) if agent is PDPPO else env
+    return agent(policy, told, n_steps=16, batch_size=16, seed=0, device="cpu", **kwargs)
+
+
+@pytest.mark.parametrize("agent", [PPO, ARPO, BARPO, PDPPO])
+@pytest.mark.parametrize("policy", ["MlpPolicy", "MoeMlpPolicy"])
+def test_stock_policies_act_in_numpy(agent: type[PPO], policy: str) -> None:
+    """All of them over vectors: what is renamed or rewritten in them must not switch the fast path off unseen."""
+    routing = {"routing": "frequency"} if policy == "MoeMlpPolicy" else {}
+    for action, kwargs in [(action, {}) for action in ACTIONS] + [
+        ("box", {"activation_fn": nn.ReLU, "share_features_extractor": False, **routing}),
+        ("box", {"net_arch": [], "ortho_init": False}),
+    ]:
+        for normalize in (False, True):
+            model = agent_of(agent, policy, SpacesEnv("box", action), normalize_observations=normalize, policy_kwargs=kwargs)
+            assert model.policy.fast_actor(np.random.default_rng(0)) is not None, (action, kwargs, normalize)
+
+
+@pytest.mark.parametrize("observation", ["image", "dict", "discrete", "multi_discrete", "multi_binary"])
+def test_stock_policies_over_anything_else_act_in_torch(observation: str) -> None:
+    for name in (policy_name(observation), "Moe" + policy_name(observation)):
+        model = agent_of(PPO, name, SpacesEnv(observation))
+        assert model.policy.fast_actor(np.random.default_rng(0)) is None, name
+
+
 class OtherDistribution(ActorCriticPolicy):
     def distribution_of(self, inputs: Any) -> Distribution:
         return Gaussian(torch.zeros(len(inputs), 2), self.log_std)
@@ -127,6 +156,11 @@ class OtherHead(ActorCriticPolicy):
 class OtherFeatures(ActorCriticPolicy):
     def _features(self, inputs: Any, extractor: nn.Module) -> torch.Tensor:
         return -super()._features(inputs, extractor)
+
+
+class OtherMixture(MoeActorCriticPolicy):
+    def _mixture(self, gate: torch.Tensor, head: torch.Tensor) -> Mixture:
+        return super()._mixture(gate, torch.tanh(head))
 
 
 class DoublingExtractor(FlattenExtractor):
@@ -145,6 +179,7 @@ class DoublingExtractor(FlattenExtractor):
         ("box", {"policy": OtherDistribution}),
         ("box", {"policy": OtherHead}),
         ("box", {"policy": OtherFeatures}),
+        ("box", {"policy": OtherMixture}),
         ("box", {"policy_kwargs": {"features_extractor_class": DoublingExtractor}}),
         ("box", {"policy_kwargs": {"activation_fn": nn.ELU}}),
     ],
@@ -154,8 +189,12 @@ def test_leaves_to_torch_what_it_does_not_know(observation: str, options: dict[s
     model = make(observation, **options)
     assert model.policy.fast_actor(np.random.default_rng(0)) is None
     OBSERVATIONS[observation].seed(0)
-    actions, values, log_probs = model.make_actor()(model.env.reset())
-    assert len(actions) == len(values) == len(log_probs) == 1
+    seen = model.env.reset()
+    actions, values, log_probs = model.make_actor()(seen)
+    with torch.no_grad():
+        distribution, expected = model.policy.evaluation_of(model.policy.preprocess(to_tensor(seen, model.device)))
+    np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(log_probs, distribution.log_prob(torch.as_tensor(actions)).detach(), rtol=1e-4, atol=1e-5)
 
 
 def test_is_for_the_cpu_alone(device: str) -> None:

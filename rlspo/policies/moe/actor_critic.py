@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.distributions import DiagGaussianDistribution
@@ -22,12 +21,12 @@ from rlspo.policies.mixtures import BernoulliMixture, CategoricalMixture, Gaussi
 from rlspo.policies.moe import routing
 from rlspo.policies.moe.action_values import ActionValue
 from rlspo.policies.moe.sb3_distribution import SB3Mixture
-from rlspo.policies.moe.settings import MoeSettings, check_input
+from rlspo.policies.moe.settings import HasExperts
 
 Tensor = torch.Tensor
 
 
-class MixtureOfExperts(ActorCriticPolicy):
+class MixtureOfExperts(HasExperts, ActorCriticPolicy):
     """Stands before an actor-critic policy and makes K experts of its actor, which share its hidden layers.
 
     The surrogate of the mixture's density trains experts in proportion to their responsibility, and the gate; that is all
@@ -40,51 +39,26 @@ class MixtureOfExperts(ActorCriticPolicy):
     :raises ValueError: for several experts with gSDE, whose noise is that of one
     """
 
+    multi_input = MultiInputActorCriticPolicy
+    used_by: ClassVar[dict[str, tuple[str, ...]]] = {"routing_coef": ("frequency", "gumbel", "score")}
+
     def __init__(
         self,
         observation_space: spaces.Space,
         action_space: spaces.Space,
         lr_schedule: Schedule,
         *args: Any,
-        n_experts: int = 4,
         routing: str = "marginal",
-        routing_loss: str = "cross_entropy",
-        routing_coef: float = 1.0,
-        primitive_update: str = "all",
-        gate: str = "observation",
-        gate_arch: Sequence[int] = (),
-        gumbel_temperature: float = 0.5,
-        initial_spread: float = 0.5,
         q_net_arch: Sequence[int] = (64, 64),
         **kwargs: Any,
     ) -> None:
-        self.moe = MoeSettings(
-            n_experts=n_experts,
-            routing=routing,
-            routing_loss=routing_loss,
-            routing_coef=routing_coef,
-            primitive_update=primitive_update,
-            gate=gate,
-            gate_arch=gate_arch,
-            gumbel_temperature=gumbel_temperature,
-            initial_spread=initial_spread,
-        )
-        self.moe.check_used(routing_coef=("frequency", "gumbel", "score"))
         self.q_net_arch = check_layers("q_net_arch", q_net_arch)
-        self.moe.check_noise(kwargs.get("use_sde", False))
-        check_input(self, observation_space, MultiInputActorCriticPolicy)
-        super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
+        super().__init__(observation_space, action_space, lr_schedule, *args, routing=routing, **kwargs)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), **self.moe.as_arguments(), "q_net_arch": self.q_net_arch}
+        return {**super()._get_constructor_parameters(), "q_net_arch": self.q_net_arch}
 
     _template: tuple[tuple[int, torch.device], Any] | None = None
-    #: Which experts gave the actions of the last ``predict``, ``(n_envs,)``.
-    acting_experts: np.ndarray | None = None
-
-    @property
-    def n_experts(self) -> int:
-        return self.moe.n_experts
 
     @property
     def has_auxiliary_loss(self) -> bool:
@@ -129,7 +103,13 @@ class MixtureOfExperts(ActorCriticPolicy):
             return super()._distribution_at(latent, features)
         head = self.action_net(latent).unflatten(-1, (self.n_experts, -1))
         gate = self.gate_net((latent if self.moe.gate == "latent" else features).detach())
-        return replace(self._mixture(gate, head), one_learns=self.moe.primitive_update == "max")
+        seen = features.detach() if self.has_action_values else None
+        return replace(self._mixture(gate, head), one_learns=self.moe.primitive_update == "max", features=seen)
+
+    @staticmethod
+    def _repeated_in_numpy() -> tuple[Callable[..., Any], ...]:
+        own = MixtureOfExperts
+        return own.distribution_of, own._distribution_at, own._distribution, own._features, own._mixture
 
     def _mixture(self, gate: Tensor, head: Tensor) -> Mixture:
         if isinstance(self.action_dist, DiagGaussianDistribution):
@@ -194,24 +174,25 @@ class MixtureOfExperts(ActorCriticPolicy):
             self._template = (where, mixture.experts)
         return self._template[1]
 
-    def auxiliary_loss(self, parameters: Parameters, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    def auxiliary_loss(self, parameters: Parameters, distribution: Any, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """The routing loss, and the loss of Q."""
-        return self._with(parameters, "auxiliary_loss_of", batch)
-
-    def auxiliary_loss_of(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """:meth:`auxiliary_loss` with the module's own parameters."""
-        features = self._features(self.preprocess(batch.observations), self.pi_features_extractor)
-        mixture: Any = self._distribution_at(self.mlp_extractor.forward_actor(features), features)
-        stats = routing.gate_statistics(mixture)
+        stats = routing.gate_statistics(distribution)
         if not self.has_action_values:
             return torch.zeros_like(stats["moe/gate_entropy"]), stats
-        seen = features.detach()
-        q_loss = (self.action_value_net(seen, batch.actions) - batch.returns).square().mean()
-        drawn = mixture.experts.from_noise(batch.noise["actions"]).detach()
-        values = self.action_value_net(seen, drawn).detach()
-        loss = self._routing_loss(mixture, values, batch.noise["gate"])
-        stats |= routing.win_statistics(values)
-        stats |= {"moe/routing_loss": loss.detach(), "moe/q_loss": q_loss.detach()}
+        loss, more = self._with(parameters, "auxiliary_loss_of", (distribution, batch))
+        return loss, stats | more
+
+    def auxiliary_loss_of(self, seen: tuple[Mixture, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """:meth:`auxiliary_loss` where a Q tells what actions are worth, with the module's own parameters.
+
+        :param seen: the mixture at the minibatch's observations, and the minibatch
+        """
+        mixture, batch = seen
+        q_loss = (self.action_value_net(mixture.features, batch.actions) - batch.returns).square().mean()
+        drawn = mixture.experts.from_noise(batch.policy_noise["actions"]).detach()
+        values = self.action_value_net(mixture.features, drawn).detach()
+        loss = self._routing_loss(mixture, values, batch.policy_noise["gate"])
+        stats = {**routing.win_statistics(values), "moe/routing_loss": loss.detach(), "moe/q_loss": q_loss.detach()}
         return self.moe.routing_coef * loss + q_loss, stats
 
     def _routing_loss(self, mixture: Mixture, values: Tensor, noise: Tensor) -> Tensor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 from gymnasium import spaces
+from torch import nn
 
 from rlspo.common.errors import check_choice, check_count, check_layers, check_number
 
@@ -15,18 +18,6 @@ ROUTINGS = ("frequency", "gumbel", "score", "marginal")
 ROUTING_LOSSES = ("cross_entropy", "squared_error")
 GATES = ("observation", "latent")
 UPDATES = ("max", "all")
-
-
-def check_input(policy: Any, observation_space: spaces.Space, multi_input: type) -> None:
-    """Refuse a policy for another kind of observations.
-
-    :param multi_input: class that policies for Dict observations extend
-    :raises ValueError: with the policy to take
-    """
-    takes_dicts, is_dict = isinstance(policy, multi_input), isinstance(observation_space, spaces.Dict)
-    if takes_dicts != is_dict:
-        name = "MoeMultiInputPolicy" if is_dict else "MoeMlpPolicy or, for images, MoeCnnPolicy"
-        raise ValueError(f"{type(policy).__name__} does not take observations of {observation_space}. Use {name}.")
 
 
 @dataclass(frozen=True)
@@ -86,14 +77,49 @@ class MoeSettings:
                     stacklevel=2,
                 )
 
-    def check_noise(self, use_sde: bool) -> None:
-        """Refuse gSDE for several experts.
-
-        :raises ValueError: if so
-        """
-        if use_sde and self.n_experts > 1:
-            raise ValueError("use_sde is True with several experts; gSDE's noise is that of one. Use n_experts=1 or no gSDE.")
-
     def as_arguments(self) -> dict[str, Any]:
         """What a policy's constructor needs to make the same again."""
         return {**vars(self), "gate_arch": list(self.gate_arch)}
+
+
+def _takes_settings(constructor: Callable[..., None]) -> Callable[..., None]:
+    """Show :class:`MoeSettings` in the signature of a constructor whose ``**kwargs`` hold them."""
+    signature = inspect.signature(constructor)
+    *own, others = signature.parameters.values()
+    settings = [one.replace(kind=one.KEYWORD_ONLY) for one in inspect.signature(MoeSettings).parameters.values()]
+    constructor.__signature__ = signature.replace(parameters=[*own, *settings, others])  # type: ignore[attr-defined]
+    return constructor
+
+
+class HasExperts(nn.Module):
+    """Comes before a policy class and adds all of :class:`MoeSettings` to its arguments.
+
+    :raises ValueError: for several experts with gSDE, whose noise is that of one, and for a policy for other observations
+    """
+
+    #: The class that policies for Dict observations extend.
+    multi_input: ClassVar[type]
+    #: By a setting's name, the routings that look at it, beyond what is said in :class:`MoeSettings`.
+    used_by: ClassVar[dict[str, tuple[str, ...]]]
+    #: Which experts gave the actions of the last ``predict``, ``(n_envs,)``.
+    acting_experts: np.ndarray | None = None
+
+    @_takes_settings
+    def __init__(self, observation_space: spaces.Space, *args: Any, **kwargs: Any) -> None:
+        names = MoeSettings.__dataclass_fields__
+        self.moe = MoeSettings(**{name: kwargs.pop(name) for name in names if name in kwargs})
+        self.moe.check_used(**self.used_by)
+        if kwargs.get("use_sde") and self.n_experts > 1:
+            raise ValueError("use_sde is True with several experts; gSDE's noise is that of one. Use n_experts=1 or no gSDE.")
+        is_dict = isinstance(observation_space, spaces.Dict)
+        if isinstance(self, self.multi_input) != is_dict:
+            name = "MoeMultiInputPolicy" if is_dict else "MoeMlpPolicy or, for images, MoeCnnPolicy"
+            raise ValueError(f"{type(self).__name__} does not take observations of {observation_space}. Use {name}.")
+        super().__init__(observation_space, *args, **kwargs)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), **self.moe.as_arguments()}  # type: ignore[misc]
+
+    @property
+    def n_experts(self) -> int:
+        return self.moe.n_experts

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
-from rlspo import PDPPO, PPO, SAC
+from rlspo import ARPO, PDPPO, PPO, SAC
+from rlspo.envs import PostDecision
 from rlspo.pdppo.advantages import HalfSteps, split, textbook
 from rlspo.policies import GaussianMixture
 from rlspo.policies.moe import routing
@@ -41,7 +43,15 @@ def on_policy(**kwargs: Any) -> Any:
 
 def minibatch(policy: Any) -> Any:
     noise = policy.draw_noise(B, torch.Generator().manual_seed(0))
-    return SimpleNamespace(observations=torch.zeros(B, 5), actions=torch.zeros(B, 2), returns=torch.zeros(B), noise=noise)
+    observations = torch.zeros(B, 5)
+    return SimpleNamespace(observations=observations, actions=torch.zeros(B, 2), returns=torch.zeros(B), policy_noise=noise)
+
+
+def auxiliary_loss(policy: Any, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """With the policy's own parameters, so that gradients reach them."""
+    parameters = dict(policy.named_parameters())
+    distribution, _ = policy.evaluate(parameters, policy.preprocess(batch.observations))
+    return policy.auxiliary_loss(parameters, distribution, batch)
 
 
 @pytest.mark.parametrize("name", ["frequency", "squared", "score", "gumbel"])
@@ -52,7 +62,7 @@ def test_gradient_of_the_gate_in_ppo(name: str) -> None:
     kwargs |= {"gumbel_temperature": 0.1} if name == "gumbel" else {}
     policy = on_policy(**kwargs)
     policy.action_value_net = Sum()
-    loss, stats = policy.auxiliary_loss_of(minibatch(policy))
+    loss, stats = auxiliary_loss(policy, minibatch(policy))
     (found,) = torch.autograd.grad(loss, policy.gate_net[-1].bias)
     best = torch.tensor([0.0, 1.0, 0.0])  # 0.9 is the largest mean
     jacobian = torch.diag(WEIGHTS) - torch.outer(WEIGHTS, WEIGHTS)  # of the softmax
@@ -74,7 +84,7 @@ def test_experts_win_as_often_as_their_draws_do() -> None:
     policy.action_value_net = Sum()
     with torch.no_grad():
         policy.log_std.fill_(0.0)
-    _, stats = policy.auxiliary_loss_of(minibatch(policy))
+    _, stats = auxiliary_loss(policy, minibatch(policy))
     draws = MEANS + 2**0.5 * torch.randn(400_000, 3, generator=torch.Generator().manual_seed(1))  # the sum of two components
     expected = torch.bincount(draws.argmax(dim=-1), minlength=3) / len(draws)
     torch.testing.assert_close(torch.stack([stats[f"moe/wins_{k}"] for k in range(3)]), expected, atol=0.01, rtol=0)
@@ -87,7 +97,7 @@ def test_the_routing_loss_reaches_gate_and_q_alone(gate: str) -> None:
         policy.gate_net[-1].weight.normal_()
     batch = minibatch(policy)
     batch.observations = torch.randn(B, 5)
-    policy.auxiliary_loss_of(batch)[0].backward()
+    auxiliary_loss(policy, batch)[0].backward()
     reached = {name.split(".")[0] for name, p in policy.named_parameters() if p.grad is not None and p.grad.any()}
     assert reached == {"gate_net", "action_value_net"}
 
@@ -97,8 +107,8 @@ def test_images_are_not_shaped_by_gate_and_q() -> None:
     policy: Any = PPO("MoeCnnPolicy", SpacesEnv("image"), **options).policy
     noise = policy.draw_noise(8, torch.Generator().manual_seed(0))
     images = torch.randint(0, 255, (8, 3, 36, 36), dtype=torch.uint8)
-    batch = SimpleNamespace(observations=images, actions=torch.zeros(8, 2), returns=torch.ones(8), noise=noise)
-    policy.auxiliary_loss_of(batch)[0].backward()
+    batch = SimpleNamespace(observations=images, actions=torch.zeros(8, 2), returns=torch.ones(8), policy_noise=noise)
+    auxiliary_loss(policy, batch)[0].backward()
     extractor = [*policy.features_extractor.parameters()]
     assert extractor
     assert not any(p.grad is not None and p.grad.any() for p in extractor)
@@ -111,9 +121,9 @@ def test_q_learns_the_returns_of_the_actions_taken() -> None:
     for _ in range(300):
         seen, actions = torch.randn(64, 5, generator=generator), torch.rand(64, 2, generator=generator) * 2 - 1
         noise = policy.draw_noise(64, generator)
-        batch = SimpleNamespace(observations=seen, actions=actions, returns=3 * actions[:, 0] + seen[:, 1], noise=noise)
+        batch = SimpleNamespace(observations=seen, actions=actions, returns=3 * actions[:, 0] + seen[:, 1], policy_noise=noise)
         optimizer.zero_grad()
-        policy.auxiliary_loss_of(batch)[0].backward()
+        auxiliary_loss(policy, batch)[0].backward()
         optimizer.step()
     with torch.no_grad():
         values = policy.action_value_net(seen, actions)
@@ -142,6 +152,40 @@ def test_q_is_clipped_apart() -> None:
     torch.testing.assert_close(moved[0], moved[1])
 
 
+class Counting(FlattenExtractor):
+    """Counts its passes; its statistics are those of a layer that keeps some."""
+
+    def __init__(self, observation_space: Any) -> None:
+        super().__init__(observation_space)
+        self.norm, self.passes = nn.BatchNorm1d(self.features_dim), 0
+
+    def forward(self, observations: Tensor) -> Tensor:
+        self.passes += 1
+        return self.norm(super().forward(observations))
+
+
+@pytest.mark.parametrize("agent", [PPO, PDPPO, ARPO])
+@pytest.mark.parametrize("routing", ["marginal", "score"])
+def test_a_loss_evaluates_the_mixture_once(agent: type[PPO], routing: str) -> None:
+    """The routing loss takes features and mixture from the agent's own, whose layers see each minibatch once, as in SB3."""
+    model = agent(
+        "MoeMlpPolicy",
+        PostDecision(SpacesEnv(), lambda seen, taken: (seen, 0.0)),
+        n_steps=32,
+        batch_size=32,
+        n_epochs=1,
+        seed=0,
+        compile=False,
+        **({"epsilon": 0.0} if agent is ARPO else {}),
+        policy_kwargs={"routing": routing, "features_extractor_class": Counting},
+    ).learn(32)
+    extractor: Any = model.policy.features_extractor
+    before, seen = extractor.passes, int(extractor.norm.num_batches_tracked)
+    model.train()
+    assert seen == 1
+    assert extractor.passes == before + 1
+
+
 def test_an_action_of_pdppo_is_worth_both_streams_of_rewards() -> None:
     """With split targets neither critic's target is what an action is worth; their sum is."""
     generator = np.random.default_rng(0)
@@ -159,7 +203,9 @@ def test_an_action_of_pdppo_is_worth_both_streams_of_rewards() -> None:
         model = PDPPO("MoeMlpPolicy", "rlspo/FrozenLakePostDecision-v0", targets=targets, **options)
         assert float(model.action_returns(batch)) == worth
         seen: list[Any] = []
-        model.policy.auxiliary_loss = lambda _, batch, seen=seen: (seen.append(batch.returns), (torch.zeros(()), {}))[1]
+        model.policy.auxiliary_loss = lambda _, mixture, batch, seen=seen: (seen.append(batch.returns), (torch.zeros(()), {}))[
+            1
+        ]
         model.compile = False
         model.learn(32)
         both = model.rollout_buffer.flat("returns") + model.rollout_buffer.flat("post_returns") * (targets == "split")

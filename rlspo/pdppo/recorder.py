@@ -1,0 +1,110 @@
+"""What PDPPO records of each step: the post-decision state, and where the action would have led without each component."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv
+
+from rlspo.common.collector import Actor, env_actions, in_batches
+from rlspo.common.errors import check_finite
+from rlspo.common.rollout_buffer import Field, action_field, observation_fields
+from rlspo.common.trees import tree_map
+from rlspo.pdppo.post_decisions import PostDecisions
+
+Array = np.ndarray
+
+
+def recorded_fields(
+    post_decision_space: spaces.Space, action_space: spaces.Space, ratio: str
+) -> dict[str, Field | dict[str, Field]]:
+    """The rollout fields of PDPPO, beside the usual ones; ``K`` is the number of components of an action.
+
+    :param ratio: ``"component"``: with log pi of each component
+    """
+    components = (int(np.prod(action_field(action_space).shape)),)
+    return {
+        "post_observations": observation_fields(post_decision_space),
+        "post_rewards": Field(for_loss=False),
+        "post_values": Field(for_loss=False),
+        "post_returns": Field(),
+        **({"component_log_probs": Field(components)} if ratio == "component" else {}),
+        "component_advantages": Field(components),
+        "credit_rewards": Field(components, for_loss=False),
+        "credit_values": Field(components, for_loss=False),
+    }
+
+
+def post_values(policy: Any, observations: Any) -> Array:
+    """V^x of many post-decision observations ``(N, *shape)``, ``(N,)``."""
+    return in_batches(lambda seen: (policy.post_values_of(policy.preprocess_post(seen)),), policy.device, observations)[0]
+
+
+class Recorder:
+    """Reads s^x and r^x of each step and, for credit by component, asks before it where other actions would lead:
+
+    ::
+
+        Q(s, a) - Q(s, (a_-k, a'_k)),   Q(s, a) = r^x(s, a) + V^x(f(s, a)),   a' ~ pi(.|s)
+
+    :param env: vectorised
+    :param credit: ``"joint"``, ``"component"``, or ``"auto"``: the latter for several choices, where ``env`` looks ahead
+    :raises ValueError: for ``"component"`` where it does not
+    """
+
+    def __init__(self, env: VecEnv, credit: str) -> None:
+        self.post_decisions = PostDecisions(env)
+        self.action_space = env.action_space
+        looks_ahead = self.post_decisions.can_look_ahead
+        if credit == "component" and not looks_ahead:
+            raise ValueError(
+                "credit is 'component', but the environment does not say where actions lead that are not taken. Give it a "
+                "method post_decision(action), see rlspo.envs.post_decision, or take credit='joint'."
+            )
+        choices = isinstance(env.action_space, spaces.MultiDiscrete | spaces.MultiBinary)
+        several = choices and int(np.prod(env.action_space.shape or ())) > 1
+        #: Whether each component of an action has its own credit.
+        self.credits_components = looks_ahead and (credit == "component" or (credit == "auto" and several))
+        self._credit: dict[str, Array] = {}
+
+    def actor(self, act: Actor, policy: Any) -> Actor:
+        """``act``, with what must be known before the step is taken.
+
+        :param policy: whose actions they are
+        """
+
+        def act_and_foresee(observations: Any) -> tuple[Array, Array | None, Array | None]:
+            decided = act(observations)
+            self.post_decisions.before_step()
+            if self.credits_components:
+                self._credit = self._foresee(decided[0], act(observations)[0], policy)
+            return decided
+
+        return act_and_foresee
+
+    def _foresee(self, actions: Array, others: Array, policy: Any) -> dict[str, Array]:
+        """Both parts of the difference above, ``(n_envs, K)`` each."""
+        count, components = len(actions), int(np.prod(actions.shape[1:]))
+        mine, theirs = actions.reshape(count, 1, components), others.reshape(count, 1, components)
+        # The action itself, too, in the last row: all is seen alike, whatever statistics the step changes.
+        mixed = np.where(np.eye(components + 1, components, dtype=bool), theirs, mine)
+        taken = env_actions(mixed.reshape(-1, *actions.shape[1:]), policy, self.action_space)
+        seen, rewards = self.post_decisions.look_ahead(taken.reshape(count, components + 1, *taken.shape[1:]))
+        values = post_values(policy, tree_map(lambda part: part.reshape(-1, *part.shape[2:]), seen)).reshape(rewards.shape)
+        return {"credit_rewards": rewards[:, -1:] - rewards[:, :-1], "credit_values": values[:, -1:] - values[:, :-1]}
+
+    def fields(self, infos: list[dict[str, Any]], step: int) -> dict[str, Any]:
+        """The rollout fields of the step just taken.
+
+        :param infos: of all environments
+        :param step: environment steps that each has taken, for messages
+        :raises MissingPostDecisionError: where an info lacks s^x or r^x
+        :raises ValueError: where the environment looked ahead at another action than it then took
+        """
+        observations, rewards = self.post_decisions.read(infos, step)
+        check_finite(observations, rewards, step, what=("a post-decision observation", "a post-decision reward"))
+        if self.credits_components:
+            self.post_decisions.check_foreseen(infos, step)
+        return {"post_observations": observations, "post_rewards": rewards, **self._credit}
