@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import torch
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import explained_variance
 
 from rlspo.common.errors import check_choice
@@ -21,6 +20,7 @@ from rlspo.pdppo.published import PUBLISHED
 from rlspo.pdppo.rollouts import PostDecisionRollouts
 from rlspo.policies import Distribution
 from rlspo.ppo import PPO
+from rlspo.ppo.settings import PPOSettings
 
 Tensor = torch.Tensor
 
@@ -52,7 +52,7 @@ class PDPPO(PostDecisionRollouts):
 
         A^x_k = Q(s, a) - Q(s, (a_-k, a'_k)),   Q(s, a) = r^x(s, a) + V^x(f(s, a))
 
-    Arguments as in :class:`rlspo.PPO` (reward scaling is the default here), and:
+    Arguments are those of :class:`rlspo.PPO` (reward scaling is the default here), and from ``targets`` on:
 
     :param targets: ``"textbook"``: the recursion above. ``"split"``: as published, V learns from the stream of r^w alone and
         V^x from that of r^x, see :func:`rlspo.pdppo.advantages.split`
@@ -84,6 +84,7 @@ class PDPPO(PostDecisionRollouts):
         "MoeMultiInputPolicy": MoePostDecisionMultiInputPolicy,
     }
     saved_settings: ClassVar[set[str]] = PPO.saved_settings | {"targets", "advantage"}
+    changed_defaults: ClassVar[PPOSettings] = {"normalize_rewards": True}
     targets = fixed_setting()
     advantage = fixed_setting()
     critics = fixed_setting(in_weights=True)
@@ -94,45 +95,20 @@ class PDPPO(PostDecisionRollouts):
         self,
         policy: str | type[PostDecisionPolicy],
         env: Any,
-        learning_rate: float | Schedule = 3e-4,
-        n_steps: int = 2048,
-        batch_size: int = 64,
-        n_epochs: int = 10,
-        gamma: float = 0.99,
-        gae_lambda: float = 0.95,
-        clip_range: float | Schedule = 0.2,
-        clip_range_vf: float | Schedule | None = None,
-        normalize_advantage: bool = True,
-        ent_coef: float | Schedule = 0.0,
-        vf_coef: float = 0.5,
-        max_grad_norm: float = 0.5,
-        use_sde: bool = False,
-        sde_sample_freq: int = -1,
-        rollout_buffer_class: type[Any] | None = None,
-        rollout_buffer_kwargs: dict[str, Any] | None = None,
-        target_kl: float | None = None,
-        stats_window_size: int = 100,
-        tensorboard_log: str | None = None,
-        policy_kwargs: dict[str, Any] | None = None,
-        verbose: int = 0,
-        seed: int | None = None,
-        device: torch.device | str = "auto",
-        normalize_observations: bool = False,
-        normalize_rewards: bool = True,
-        compile: str | bool = "auto",
-        precision: str = "float32",
+        *args: Any,
         targets: str = "textbook",
         advantage: str = "sum",
         critics: str = "dual",
         ratio: str = "component",
         credit: str = "auto",
-        _init_setup_model: bool = True,
+        **settings: Unpack[PPOSettings],
     ) -> None:
         self.targets = check_choice("targets", targets, tuple(TARGETS))
         self.advantage = check_choice("advantage", advantage, tuple(ADVANTAGES))
         self.critics = check_choice("critics", critics, ("dual", "single"))
         self.ratio = check_choice("ratio", ratio, ("component", "joint"))
         self.credit = check_choice("credit", credit, ("auto", "joint", "component"))
+        use_sde = settings.get("use_sde", False)
         fits = (targets, ratio, use_sde) == ("textbook", "component", False) and advantage != "pre"
         if credit == "component" and not fits:
             raise ValueError(
@@ -140,38 +116,7 @@ class PDPPO(PostDecisionRollouts):
                 f"use_sde={use_sde}; it needs targets='textbook', ratio='component', an advantage that V^x has a part in, and "
                 "noise that is drawn anew at each step (use_sde=False)."
             )
-        super().__init__(
-            policy,
-            env,
-            learning_rate,
-            n_steps,
-            batch_size,
-            n_epochs,
-            gamma,
-            gae_lambda,
-            clip_range,
-            clip_range_vf,
-            normalize_advantage,
-            ent_coef,
-            vf_coef,
-            max_grad_norm,
-            use_sde,
-            sde_sample_freq,
-            rollout_buffer_class,
-            rollout_buffer_kwargs,
-            target_kl,
-            stats_window_size,
-            tensorboard_log,
-            policy_kwargs,
-            verbose,
-            seed,
-            device,
-            normalize_observations,
-            normalize_rewards,
-            compile,
-            precision,
-            _init_setup_model,
-        )
+        super().__init__(policy, env, *args, **settings)
 
     @classmethod
     def as_published(cls, policy: str | type[PostDecisionPolicy], env: Any, **changes: Any) -> PDPPO:
