@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import torch
-from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import LinearSchedule
 
 from rlspo.adversary import NORMS, Objective, Perturbation, Solver, detach, negative, ramped_radius
@@ -18,6 +17,7 @@ from rlspo.common.trees import to_tensor, tree_map
 from rlspo.common.update import Minibatch, Parameters, Update, gather
 from rlspo.policies import ActorCriticPolicy, Distribution
 from rlspo.ppo import PPO
+from rlspo.ppo.settings import PPOSettings
 
 Tensor = torch.Tensor
 #: Published relatives let the learning rate fall to zero over training.
@@ -42,8 +42,8 @@ class ARPO(PPO):
     The paper adds ``guidance * L(s)`` to ``L(s')``; the common factor keeps the weight of the value loss and of gradient
     clipping what it is in PPO, so that ``epsilon=0`` *is* PPO. The value function is that of the clean observation.
 
-    Arguments as in :class:`rlspo.PPO` (observation and reward normalisation, and a learning rate that falls to zero, are
-    the defaults here), and:
+    Arguments are those of :class:`rlspo.PPO` (observation and reward normalisation, and a learning rate that falls to zero,
+    are the defaults here), and from ``epsilon`` on:
 
     :param epsilon: radius of the ball, in units of the network's input: standard deviations where the policy normalises
         (the default), [0, 1] for images, raw units otherwise. More is more robust and costs natural return; published
@@ -68,6 +68,11 @@ class ARPO(PPO):
 
     saved_settings: ClassVar[set[str]] = PPO.saved_settings | {"epsilon", "guidance"}
     coefficients: ClassVar[tuple[str, ...]] = (*PPO.coefficients, "guidance")
+    changed_defaults: ClassVar[PPOSettings] = {
+        "learning_rate": FALLING_LEARNING_RATE,
+        "normalize_observations": True,
+        "normalize_rewards": True,
+    }
     epsilon = setting(check_number, then="_set_up_search")
     epsilon_ramp = setting(check_fraction)
     guidance = setting(check_number)
@@ -85,33 +90,7 @@ class ARPO(PPO):
         self,
         policy: str | type[ActorCriticPolicy],
         env: Any,
-        learning_rate: float | Schedule = FALLING_LEARNING_RATE,
-        n_steps: int = 2048,
-        batch_size: int = 64,
-        n_epochs: int = 10,
-        gamma: float = 0.99,
-        gae_lambda: float = 0.95,
-        clip_range: float | Schedule = 0.2,
-        clip_range_vf: float | Schedule | None = None,
-        normalize_advantage: bool = True,
-        ent_coef: float | Schedule = 0.0,
-        vf_coef: float = 0.5,
-        max_grad_norm: float = 0.5,
-        use_sde: bool = False,
-        sde_sample_freq: int = -1,
-        rollout_buffer_class: type[Any] | None = None,
-        rollout_buffer_kwargs: dict[str, Any] | None = None,
-        target_kl: float | None = None,
-        stats_window_size: int = 100,
-        tensorboard_log: str | None = None,
-        policy_kwargs: dict[str, Any] | None = None,
-        verbose: int = 0,
-        seed: int | None = None,
-        device: torch.device | str = "auto",
-        normalize_observations: bool = True,
-        normalize_rewards: bool = True,
-        compile: str | bool = "auto",
-        precision: str = "float32",
+        *args: Any,
         epsilon: float = 0.075,
         epsilon_ramp: float = 0.75,
         norm: str = "linf",
@@ -124,7 +103,7 @@ class ARPO(PPO):
         rollouts: str = "clean",
         clip_to_space: bool = False,
         adversary_keys: list[str] | None = None,
-        _init_setup_model: bool = True,
+        **settings: Unpack[PPOSettings],
     ) -> None:
         self.epsilon = check_number("epsilon", epsilon)
         self.epsilon_ramp = check_fraction("epsilon_ramp", epsilon_ramp)
@@ -136,42 +115,11 @@ class ARPO(PPO):
         self.restarts = restarts
         self.guidance = check_number("guidance", guidance)
         self.rollouts = check_choice("rollouts", rollouts, ("clean", "attacked"))
-        if use_sde and rollouts == "attacked":
+        if settings.get("use_sde") and rollouts == "attacked":
             raise ValueError("rollouts is 'attacked' and use_sde is True; state-dependent noise needs rollouts='clean'.")
         self.clip_to_space = clip_to_space
         self.adversary_keys = adversary_keys
-        super().__init__(
-            policy,
-            env,
-            learning_rate,
-            n_steps,
-            batch_size,
-            n_epochs,
-            gamma,
-            gae_lambda,
-            clip_range,
-            clip_range_vf,
-            normalize_advantage,
-            ent_coef,
-            vf_coef,
-            max_grad_norm,
-            use_sde,
-            sde_sample_freq,
-            rollout_buffer_class,
-            rollout_buffer_kwargs,
-            target_kl,
-            stats_window_size,
-            tensorboard_log,
-            policy_kwargs,
-            verbose,
-            seed,
-            device,
-            normalize_observations,
-            normalize_rewards,
-            compile,
-            precision,
-            _init_setup_model,
-        )
+        super().__init__(policy, env, *args, **settings)
 
     # The paper.
 

@@ -20,6 +20,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
+from rlspo.common.arguments import complete
 from rlspo.common.checked_env import CheckedDummyVecEnv, look_into
 from rlspo.common.checkpoints import check_owner, load_checked, read_settings, seal
 from rlspo.common.collector import stack_observations
@@ -47,7 +48,16 @@ TOO_LARGE = 1e19
 
 
 class Agent(BaseAlgorithm):
-    """Mixin for SB3's algorithm classes: everything that all agents share."""
+    """Mixin for SB3's algorithm classes: everything that all agents share.
+
+    :param stats_window_size: episodes over which the logged return and length are averaged
+    :param tensorboard_log: folder for TensorBoard; None for none
+    :param policy_kwargs: for the policy's constructor (``net_arch``, ``activation_fn``, ...)
+    :param verbose: 0 silent, 1 information, 2 debug
+    :param seed: of everything random in the agent and its environments; None for fresh entropy
+    :param device: ``"auto"``, ``"cpu"``, ``"cuda"``, ...
+    :param compile: compile the update as a whole (see the docs on speed): ``"auto"`` where the run is long enough to pay
+    """
 
     #: Settings by which a model file of this agent is known; SB3's files do not name theirs.
     saved_settings: ClassVar[set[str]] = set()
@@ -65,6 +75,12 @@ class Agent(BaseAlgorithm):
     #: Whether the next step is the first of its source, which is checked closely.
     _first_step = True
     _kept_statistics: Kept = []  # noqa: RUF012
+    #: Defaults of a base's arguments that are others in this class.
+    changed_defaults: ClassVar[Mapping[str, object]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        complete(cls, root=Agent)
 
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import reprlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from rlspo.common.signatures import signature_of
 from rlspo.common.trees import ArrayTree, tree_leaves
 
 _SHORT = reprlib.Repr()
@@ -226,16 +226,9 @@ def policies_that_take(given: Collection[str], aliases: Mapping[str, type]) -> l
 
 
 def constructor_arguments(policy_class: type) -> set[str] | None:
-    """Argument names of the constructor, with ``**kwargs`` resolved along the base classes; None if it accepts any name."""
-    allowed: set[str] = set()
-    for constructor in (vars(cls)["__init__"] for cls in policy_class.__mro__[:-1] if "__init__" in vars(cls)):
-        parameters = inspect.signature(constructor).parameters.values()
-        allowed |= {one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
-        if not any(one.kind is one.VAR_KEYWORD for one in parameters):
-            break
-    else:
-        return None
-    return allowed - {"self", "observation_space", "action_space", "lr_schedule"}
+    """Names that its constructor takes, whose ``**kwargs`` are for the next class in line; None where it takes anything."""
+    signature = signature_of(policy_class).without(["observation_space", "action_space", "lr_schedule"])
+    return None if signature.open_ended else set(signature.parameters)
 
 
 def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:

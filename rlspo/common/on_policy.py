@@ -52,7 +52,12 @@ class OnPolicyAgent(OnPolicyLearner):
     """Collect, estimate advantages, update: the loop around :meth:`loss`.
 
     A subclass gives the loss and may override the other hooks in the section "What an agent may change"; it copies
-    neither :meth:`train` nor :meth:`collect_rollouts`. The arguments are SB3's, documented at :class:`rlspo.PPO`.
+    neither :meth:`train` nor :meth:`collect_rollouts`. The arguments are SB3's, documented at :class:`rlspo.PPO`, and:
+
+    :param normalize_observations: keep running mean and variance of the observations inside the policy (saved with it,
+        updated once per rollout, frozen in ``predict``)
+    :param normalize_rewards: learn from rewards divided by the running standard deviation of the discounted return
+    :param precision: of convolutions: ``"float32"``, ``"bfloat16"``, or ``"auto"`` (bfloat16 where the hardware has it)
     """
 
     rollout_buffer_class: Any
@@ -79,11 +84,11 @@ class OnPolicyAgent(OnPolicyLearner):
         batch_size: int,
         n_epochs: int,
         target_kl: float | None,
-        normalize_observations: bool,
-        normalize_rewards: bool,
-        compile: str | bool,
-        precision: str,
-        policy_kwargs: dict[str, Any] | None,
+        normalize_observations: bool = False,
+        normalize_rewards: bool = False,
+        compile: str | bool = "auto",
+        precision: str = "float32",
+        policy_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         own = {

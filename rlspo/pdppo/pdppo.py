@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -25,6 +24,7 @@ from rlspo.pdppo.recorder import Recorder, post_values, recorded_fields
 from rlspo.policies import Distribution
 from rlspo.policies.actor_critic import adopted_policy_class
 from rlspo.ppo import PPO
+from rlspo.ppo.settings import PPOSettings
 
 Tensor = torch.Tensor
 
@@ -56,7 +56,7 @@ class PDPPO(PPO):
 
         A^x_k = Q(s, a) - Q(s, (a_-k, a'_k)),   Q(s, a) = r^x(s, a) + V^x(f(s, a))
 
-    Arguments as in :class:`rlspo.PPO` (reward scaling is the default here), and:
+    Arguments are those of :class:`rlspo.PPO` (reward scaling is the default here), and from ``targets`` on:
 
     :param targets: ``"textbook"``: the recursion above. ``"split"``: as published, V learns from the stream of r^w alone and
         V^x from that of r^x, see :func:`rlspo.pdppo.advantages.split`
@@ -88,6 +88,7 @@ class PDPPO(PPO):
         "MoeMultiInputPolicy": MoePostDecisionMultiInputPolicy,
     }
     saved_settings: ClassVar[set[str]] = PPO.saved_settings | {"targets", "advantage"}
+    changed_defaults: ClassVar[PPOSettings] = {"normalize_rewards": True}
     targets = fixed_setting()
     advantage = fixed_setting()
     critics = fixed_setting(in_weights=True)
@@ -100,83 +101,27 @@ class PDPPO(PPO):
         self,
         policy: str | type[PostDecisionPolicy],
         env: Any,
-        learning_rate: float | Schedule = 3e-4,
-        n_steps: int = 2048,
-        batch_size: int = 64,
-        n_epochs: int = 10,
-        gamma: float = 0.99,
-        gae_lambda: float = 0.95,
-        clip_range: float | Schedule = 0.2,
-        clip_range_vf: float | Schedule | None = None,
-        normalize_advantage: bool = True,
-        ent_coef: float | Schedule = 0.0,
-        vf_coef: float = 0.5,
-        max_grad_norm: float = 0.5,
-        use_sde: bool = False,
-        sde_sample_freq: int = -1,
-        rollout_buffer_class: type[Any] | None = None,
-        rollout_buffer_kwargs: dict[str, Any] | None = None,
-        target_kl: float | None = None,
-        stats_window_size: int = 100,
-        tensorboard_log: str | None = None,
-        policy_kwargs: dict[str, Any] | None = None,
-        verbose: int = 0,
-        seed: int | None = None,
-        device: torch.device | str = "auto",
-        normalize_observations: bool = False,
-        normalize_rewards: bool = True,
-        compile: str | bool = "auto",
-        precision: str = "float32",
+        *args: Any,
         targets: str = "textbook",
         advantage: str = "sum",
         critics: str = "dual",
         ratio: str = "component",
         credit: str = "auto",
-        _init_setup_model: bool = True,
+        **settings: Unpack[PPOSettings],
     ) -> None:
         self.targets = check_choice("targets", targets, tuple(TARGETS))
         self.advantage = check_choice("advantage", advantage, tuple(ADVANTAGES))
         self.critics = check_choice("critics", critics, ("dual", "single"))
         self.ratio = check_choice("ratio", ratio, ("component", "joint"))
         self.credit = check_choice("credit", credit, ("auto", "joint", "component"))
+        use_sde = settings.get("use_sde", False)
         if credit == "component" and not credit_fits(targets, advantage, ratio, use_sde):
             raise ValueError(
                 f"credit is 'component' with targets={targets!r}, ratio={ratio!r}, advantage={advantage!r}, "
                 f"use_sde={use_sde}; it needs targets='textbook', ratio='component', an advantage that V^x has a part in, and "
                 "noise that is drawn anew at each step (use_sde=False)."
             )
-        super().__init__(
-            policy,
-            env,
-            learning_rate,
-            n_steps,
-            batch_size,
-            n_epochs,
-            gamma,
-            gae_lambda,
-            clip_range,
-            clip_range_vf,
-            normalize_advantage,
-            ent_coef,
-            vf_coef,
-            max_grad_norm,
-            use_sde,
-            sde_sample_freq,
-            rollout_buffer_class,
-            rollout_buffer_kwargs,
-            target_kl,
-            stats_window_size,
-            tensorboard_log,
-            policy_kwargs,
-            verbose,
-            seed,
-            device,
-            normalize_observations,
-            normalize_rewards,
-            compile,
-            precision,
-            _init_setup_model,
-        )
+        super().__init__(policy, env, *args, **settings)
 
     @classmethod
     def as_published(cls, policy: str | type[PostDecisionPolicy], env: Any, **changes: Any) -> PDPPO:

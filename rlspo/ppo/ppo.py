@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 
+from rlspo.common.arguments import OnPolicySettings
 from rlspo.common.on_policy import OnPolicyAgent
 from rlspo.common.settings import as_schedule, check_flag, check_limit_schedule, check_positive_schedule, scheduled, setting
 from rlspo.common.update import Minibatch, Parameters
@@ -59,17 +60,6 @@ class PPO(OnPolicyAgent):
     :param rollout_buffer_class: a subclass of :class:`~rlspo.common.rollout_buffer.RolloutBuffer`
     :param rollout_buffer_kwargs: for it
     :param target_kl: stop a rollout's updates once ``approx_kl`` exceeds 1.5 times this; None for no limit
-    :param stats_window_size: episodes over which the logged return and length are averaged
-    :param tensorboard_log: folder for TensorBoard; None for none
-    :param policy_kwargs: for the policy's constructor (``net_arch``, ``activation_fn``, ...)
-    :param verbose: 0 silent, 1 information, 2 debug
-    :param seed: of everything random in the agent and its environments; None for fresh entropy
-    :param device: ``"auto"``, ``"cpu"``, ``"cuda"``, ...
-    :param normalize_observations: keep running mean and variance of the observations inside the policy (saved with it,
-        updated once per rollout, frozen in ``predict``)
-    :param normalize_rewards: learn from rewards divided by the running standard deviation of the discounted return
-    :param compile: compile the update as a whole (see the docs on speed): ``"auto"`` where the run is long enough to pay
-    :param precision: of convolutions: ``"float32"``, ``"bfloat16"``, or ``"auto"`` (bfloat16 where the hardware has it)
     :raises ValueError: for values out of range, here and where a setting is changed later
     :raises TypeError: for a policy class that losses cannot use
 
@@ -112,17 +102,9 @@ class PPO(OnPolicyAgent):
         rollout_buffer_class: type[Any] | None = None,
         rollout_buffer_kwargs: dict[str, Any] | None = None,
         target_kl: float | None = None,
-        stats_window_size: int = 100,
-        tensorboard_log: str | None = None,
-        policy_kwargs: dict[str, Any] | None = None,
-        verbose: int = 0,
-        seed: int | None = None,
-        device: torch.device | str = "auto",
-        normalize_observations: bool = False,
-        normalize_rewards: bool = False,
-        compile: str | bool = "auto",
-        precision: str = "float32",
+        *,
         _init_setup_model: bool = True,
+        **settings: Unpack[OnPolicySettings],
     ) -> None:
         super().__init__(
             policy,
@@ -141,16 +123,7 @@ class PPO(OnPolicyAgent):
             rollout_buffer_class=rollout_buffer_class,
             rollout_buffer_kwargs=rollout_buffer_kwargs,
             target_kl=target_kl,
-            stats_window_size=stats_window_size,
-            tensorboard_log=tensorboard_log,
-            policy_kwargs=policy_kwargs,
-            verbose=verbose,
-            seed=seed,
-            device=device,
-            normalize_observations=normalize_observations,
-            normalize_rewards=normalize_rewards,
-            compile=compile,
-            precision=precision,
+            **settings,
             supported_action_spaces=(spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary),
         )
         if normalize_advantage and batch_size < 2:

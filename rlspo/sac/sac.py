@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
+from rlspo.common.arguments import AgentSettings
 from rlspo.common.errors import IncompatibleModelError, check_choice, check_count, check_fraction, check_number
 from rlspo.common.off_policy import OffPolicyAgent
 from rlspo.common.precision import PRECISIONS, bfloat16_is_fast
@@ -73,13 +74,6 @@ class SAC(OffPolicyAgent, SB3SAC):
     :param use_sde: state-dependent exploration (gSDE, arXiv 2005.05719)
     :param sde_sample_freq: steps between new exploration matrices; -1: once per collection
     :param use_sde_at_warmup: use it before ``learning_starts``, too
-    :param stats_window_size: episodes over which the logged return and length are averaged
-    :param tensorboard_log: folder for TensorBoard; None for none
-    :param policy_kwargs: for the policy's constructor (``net_arch``, ``activation_fn``, ...)
-    :param verbose: 0 silent, 1 information, 2 debug
-    :param seed: of everything random in the agent and its environments; None for fresh entropy
-    :param device: ``"auto"``, ``"cpu"``, ``"cuda"``, ...
-    :param compile: compile the update as a whole: ``"auto"`` where the run is long enough to pay
     :param precision: of hidden layers while learning: ``"float32"``, ``"bfloat16"``, or ``"auto"`` (bfloat16 where the
         hardware has it); output layers, weights and optimisers stay float32
     :raises ValueError: for values out of range
@@ -139,17 +133,12 @@ class SAC(OffPolicyAgent, SB3SAC):
         use_sde: bool = False,
         sde_sample_freq: int = -1,
         use_sde_at_warmup: bool = False,
-        stats_window_size: int = 100,
-        tensorboard_log: str | None = None,
-        policy_kwargs: dict[str, Any] | None = None,
-        verbose: int = 0,
-        seed: int | None = None,
-        device: torch.device | str = "auto",
+        *,
         compile: str | bool = "auto",
         precision: str = "float32",
-        _init_setup_model: bool = True,
+        **settings: Unpack[AgentSettings],
     ) -> None:
-        given = {
+        own: dict[str, Any] = {
             "buffer_size": buffer_size,
             "learning_starts": learning_starts,
             "batch_size": batch_size,
@@ -158,46 +147,22 @@ class SAC(OffPolicyAgent, SB3SAC):
             "train_freq": train_freq,
             "gradient_steps": gradient_steps,
             "action_noise": action_noise,
+            "replay_buffer_class": replay_buffer_class,
+            "replay_buffer_kwargs": replay_buffer_kwargs,
+            "optimize_memory_usage": optimize_memory_usage,
             "n_steps": n_steps,
             "ent_coef": ent_coef,
             "target_update_interval": target_update_interval,
             "target_entropy": target_entropy,
             "use_sde": use_sde,
             "sde_sample_freq": sde_sample_freq,
+            "use_sde_at_warmup": use_sde_at_warmup,
         }
-        check_values(type(self), given)
+        check_values(type(self), own)
         self.set_up_compiling(compile)
         self.precision = check_choice("precision", precision, PRECISIONS)
-        super().__init__(
-            policy,
-            env,
-            learning_rate,
-            buffer_size,
-            learning_starts,
-            batch_size,
-            tau,
-            gamma,
-            tuple(train_freq) if isinstance(train_freq, list) else train_freq,
-            gradient_steps,
-            action_noise,
-            replay_buffer_class,
-            replay_buffer_kwargs,
-            optimize_memory_usage,
-            n_steps,
-            ent_coef,
-            target_update_interval,
-            target_entropy,
-            use_sde,
-            sde_sample_freq,
-            use_sde_at_warmup,
-            stats_window_size,
-            tensorboard_log,
-            policy_kwargs,
-            verbose,
-            seed,
-            device,
-            _init_setup_model,
-        )
+        own["train_freq"] = tuple(train_freq) if isinstance(train_freq, list) else train_freq
+        super().__init__(policy, env, learning_rate=learning_rate, **own, **settings)
 
     # The paper.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 
+from rlspo.common.arguments import OnPolicySettings
 from rlspo.common.compilation import stays
 from rlspo.common.errors import check_count, check_fraction, check_number
 from rlspo.common.settings import check_flag, check_limit, check_positive, fixed_setting, setting
@@ -80,7 +81,6 @@ class SPO(SearchedRollouts):
     :param tau: step of the averages towards actor and critic at each gradient step (0.001 to 0.05)
     :param vf_coef: weight of the critic's loss (its gradients are clipped together with the actor's)
     :param max_grad_norm: limit on the norm of the gradient; the multipliers' gradient has the same limit separately
-    :param stats_window_size: the remaining arguments are those of :class:`rlspo.PPO`
     :raises ValueError: for values out of range
     :raises NotSimulatableError: for an environment that cannot be simulated; the message lists what can
 
@@ -144,19 +144,11 @@ class SPO(SearchedRollouts):
         tau: float = 0.02,
         vf_coef: float = 1.0,
         max_grad_norm: float = 0.5,
-        stats_window_size: int = 100,
-        tensorboard_log: str | None = None,
-        policy_kwargs: dict[str, Any] | None = None,
-        verbose: int = 0,
-        seed: int | None = None,
-        device: torch.device | str = "auto",
-        normalize_observations: bool = False,
-        normalize_rewards: bool = False,
-        compile: str | bool = "auto",
-        precision: str = "float32",
+        *,
         _init_setup_model: bool = True,
+        **settings: Unpack[OnPolicySettings],
     ) -> None:
-        if "dual_lr_scale" in (policy_kwargs or {}):
+        if "dual_lr_scale" in (settings.get("policy_kwargs") or {}):
             raise TypeError(
                 "policy_kwargs has 'dual_lr_scale', which SPO sets itself. Give the learning rate of the multipliers as "
                 "SPO(dual_learning_rate=...), such as 1e-2."
@@ -187,16 +179,7 @@ class SPO(SearchedRollouts):
             target_kl=None,
             use_sde=False,
             sde_sample_freq=-1,
-            stats_window_size=stats_window_size,
-            tensorboard_log=tensorboard_log,
-            policy_kwargs=policy_kwargs,
-            verbose=verbose,
-            seed=seed,
-            device=device,
-            normalize_observations=normalize_observations,
-            normalize_rewards=normalize_rewards,
-            compile=compile,
-            precision=precision,
+            **settings,
             supported_action_spaces=(spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary),
         )
         if _init_setup_model:

@@ -6,100 +6,21 @@ is the only list of the agent's settings, so a new argument is known here withou
 
 from __future__ import annotations
 
-import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from rlspo.common.errors import did_you_mean
+from rlspo.common.signatures import Parameter as Parameter
+from rlspo.common.signatures import Signature as Signature
+from rlspo.common.signatures import signature_of as signature_of
 from rlspo.zoo.errors import UserError
 
 _CALLABLE = typing.get_origin(Callable[..., Any])
 _STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One named parameter.
-
-    :param annotation: its resolved type, ``Any`` where none is given
-    :param default: its default value, ``inspect.Parameter.empty`` where it has none
-    """
-
-    name: str
-    annotation: Any
-    default: Any
-
-
-@dataclass(frozen=True)
-class Signature:
-    """All parameters that can be given by name.
-
-    :param open_ended: True if any further name is accepted too (``**kwargs`` that lead nowhere we can read)
-    """
-
-    parameters: Mapping[str, Parameter]
-    open_ended: bool
-
-    @property
-    def required(self) -> list[str]:
-        """Names without a default."""
-        return [name for name, parameter in self.parameters.items() if parameter.default is inspect.Parameter.empty]
-
-    def without(self, names: Iterable[str]) -> Signature:
-        """The same without some parameters."""
-        left_out = set(names)
-        return Signature({k: v for k, v in self.parameters.items() if k not in left_out}, self.open_ended)
-
-
-def signature_of(target: Callable[..., Any]) -> Signature:
-    """Parameters of a function, or of a class's constructor.
-
-    Where a constructor takes ``**kwargs``, they are taken to be for the next class in line, as ``super().__init__``
-    would pass them.
-
-    :param target: a class or a function
-    """
-    found: dict[str, Parameter] = {}
-    if not isinstance(target, type):
-        return Signature(found, _collect(target, found))
-    constructors = [vars(cls)["__init__"] for cls in target.__mro__[:-1] if "__init__" in vars(cls)]
-    open_ended = False
-    for constructor in constructors:
-        open_ended = _collect(constructor, found)
-        if not open_ended:
-            break
-    found.pop("self", None)
-    return Signature(found, open_ended)
-
-
-def _collect(function: Callable[..., Any], found: dict[str, Parameter]) -> bool:
-    """Add a function's named parameters to those found so far; True if it takes ``**kwargs``."""
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    parameters = inspect.signature(function).parameters.values()
-    for parameter in parameters:
-        if parameter.kind in named:
-            annotation = _resolved(parameter, getattr(function, "__globals__", {}))
-            found.setdefault(parameter.name, Parameter(parameter.name, annotation, parameter.default))
-    return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
-
-
-def _resolved(parameter: inspect.Parameter, names: dict[str, Any]) -> Any:
-    """A parameter's type, with what is written as text looked up; ``Any`` where there is none or it cannot be found.
-
-    One parameter at a time: a single name that exists for type checkers only must not hide the types of all others.
-    """
-    if parameter.annotation is inspect.Parameter.empty:
-        return Any
-    holder = types.SimpleNamespace(__annotations__={"it": parameter.annotation})
-    try:
-        return typing.get_type_hints(holder, globalns=names)["it"]
-    except (NameError, AttributeError, TypeError, SyntaxError):
-        return Any
 
 
 def check_names(given: Iterable[str], allowed: Iterable[str], where: Callable[[str], str]) -> None:
