@@ -21,8 +21,9 @@ def mathml(tex: str, block: bool) -> str:
     :param block: on a line of its own
     :raises MathError: if docutils does not know a command in it
     """
-    # docutils sets an index below an accent and a prime on the line, unless an empty group and a superscript say otherwise.
+    # docutils sets an index below an accent, log against its argument, and a prime on the line, unless told otherwise.
     tex = re.sub(r"\\(?:hat|tilde|bar) ?(?:\w|\{\w\})", r"{\g<0>{}}", tex)
+    tex = re.sub(r"\\log (?=[A-Za-z\\])", r"\\log\\, ", tex)
     tex = re.sub(r"'+", lambda primes: "^{" + r"\prime" * len(primes[0]) + "}", tex)
     return tex2mathml(tex.strip(), as_block=block)
 
