@@ -1,5 +1,6 @@
 """What the docs say can be done: Python examples run as they stand, and the flags that they name exist."""
 
+import ast
 import inspect
 import re
 import shlex
@@ -26,7 +27,11 @@ PAGES = [
     "docs/quickstart.md",
     "docs/spo.md",
     "docs/coming_from_sb3.md",
+    "docs/installing.md",
     "docs/moe.md",
+    "docs/own_agent.md",
+    "docs/own_environment.md",
+    "docs/own_policy.md",
     "docs/pdppo.md",
     "docs/post_decision.md",
     "docs/puzzles.md",
@@ -166,3 +171,45 @@ def test_the_page_of_stochastic_control_says_what_the_profiles_do() -> None:
     text = (ROOT / "docs" / "stochastic.md").read_text(encoding="utf-8")
     for kind in ("1", "2.1", "2.2", "3.1", "3.2"):
         assert f"| {kind} | {read_profile(f'continuous-{kind}')['description']} |" in text
+
+
+def said_in_code() -> str:
+    """All texts of the package, one to a line; what is filled in is an ellipsis."""
+    found: list[str] = []
+    for file in (ROOT / "rlspo").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                found.append("".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+            elif isinstance(node, ast.ClassDef):
+                found.append(node.name)
+    return "\n".join(text.replace("\n", " ") for text in found)
+
+
+def test_messages_in_troubleshooting_are_those_of_the_code() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^(`.*)\n: ", page, flags=re.MULTILINE)
+    assert len(terms) > 25
+    said = said_in_code()
+    for term in terms:
+        for message in re.findall(r"(`+)(.+?)\1(?=, `|$)", term):
+            if "No module named" not in message[1] and "has no attribute" not in message[1]:  # Python's own
+                pattern = ".*".join(re.escape(part) for part in message[1].strip("… ").split("…"))
+                assert re.search(pattern, said), message[1]
+
+
+def test_pages_need_no_network(tmp_path: Path) -> None:
+    """A page as the site's settings make it: equations are MathML, and nothing is loaded from elsewhere."""
+    sphinx = pytest.importorskip("sphinx.application")
+    pytest.importorskip("furo")
+    pytest.importorskip("myst_parser")
+    (tmp_path / "index.md").write_text("# Page\n\n$s'_i$ and\n\n$$\n\\max_a \\hat A_i\n$$\n", encoding="utf-8")
+    folders = (tmp_path, ROOT / "docs", tmp_path / "html", tmp_path / "doctrees")
+    app = sphinx.Sphinx(*folders, "html", status=None, warning=None, freshenv=True)
+    app.build()
+    page = (tmp_path / "html" / "index.html").read_text(encoding="utf-8")
+    assert page.count("<math") == 2 and "′" in page
+    assert "<msub>" in page, "the index of an accented letter stands beside it"
+    loaded = re.findall(r'<(?:script|img|iframe)[^>]* src="([^"]+)"|<link[^>]* href="([^"]+)"', page)
+    assert [link for links in loaded for link in links if re.match(r"(https?:)?//", link)] == []

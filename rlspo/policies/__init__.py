@@ -4,8 +4,8 @@ from rlspo.policies.actor_critic import (
     ActorCriticCnnPolicy,
     ActorCriticPolicy,
     MultiInputActorCriticPolicy,
-    functional_policy_class,
 )
+from rlspo.policies.actor_critic import functional_policy_class as functional_policy_class
 from rlspo.policies.distributions import (
     Bernoulli,
     Categorical,
@@ -37,5 +37,4 @@ __all__ = [
     "MultiInputActorCriticPolicy",
     "SquashedGaussian",
     "SquashedGaussianMixture",
-    "functional_policy_class",
 ]

@@ -3,7 +3,7 @@
 from rlspo.envs.sokoban.env import SokobanEnv, SokobanVectorEnv
 from rlspo.envs.sokoban.generate import random_level
 from rlspo.envs.sokoban.level import level_text, parse_level
-from rlspo.envs.sokoban.rules import Sokoban
+from rlspo.envs.sokoban.rules import Sokoban as Sokoban
 from rlspo.envs.sokoban.solver import solve
 
-__all__ = ["Sokoban", "SokobanEnv", "SokobanVectorEnv", "level_text", "parse_level", "random_level", "solve"]
+__all__ = ["SokobanEnv", "SokobanVectorEnv", "level_text", "parse_level", "random_level", "solve"]

@@ -1,7 +1,8 @@
 """Gymnasium's MuJoCo environments, any number of states at a time."""
 
-from rlspo.simulators.mujoco.core import MujocoCore, MujocoStates
-from rlspo.simulators.mujoco.peeking import StepAndUndo, StepState
-from rlspo.simulators.mujoco.tasks import SIMULATED, can_simulate
-
-__all__ = ["SIMULATED", "MujocoCore", "MujocoStates", "StepAndUndo", "StepState", "can_simulate"]
+from rlspo.simulators.mujoco.core import MujocoCore as MujocoCore
+from rlspo.simulators.mujoco.core import MujocoStates as MujocoStates
+from rlspo.simulators.mujoco.peeking import StepAndUndo as StepAndUndo
+from rlspo.simulators.mujoco.peeking import StepState as StepState
+from rlspo.simulators.mujoco.tasks import SIMULATED as SIMULATED
+from rlspo.simulators.mujoco.tasks import can_simulate as can_simulate
