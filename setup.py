@@ -22,6 +22,7 @@ DEVELOPMENT = [
     "hypothesis>=6.100",
     "import-linter>=2.0",
     "mypy>=1.10",
+    "packaging>=24",
     "myst-parser>=3",
     "pre-commit>=4",
     "pytest>=8",
