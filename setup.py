@@ -24,7 +24,6 @@ DEVELOPMENT = [
     "mypy>=1.10",
     "packaging>=24",
     "myst-parser>=3",
-    "pre-commit>=4",
     "pytest>=8",
     "pytest-cov>=5",
     "pytest-xdist>=3.5",
