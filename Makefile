@@ -17,12 +17,12 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test lint format type imports unit docs benchmark clean
+.PHONY: help install train test lint format type imports unit unit-fast docs benchmark clean
 
 help: ## show this list
 	@echo "rlspo: reinforcement learning for noisy and hostile worlds"
 	@echo
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 	@echo
 	@echo "  make train ALGO=ppo ENV=Walker2d-v5 STEPS=200000     another agent, environment or length"
 	@echo "  make train PYTHON=python3.12                         another interpreter for .venv (3.11 or later)"
@@ -48,9 +48,10 @@ train: $(STAMP) ## train an agent with a progress bar, then attack it and film i
 
 test: lint type imports unit docs ## every check that CI runs
 
-lint: $(STAMP) ## ruff: rules and format
+lint: $(STAMP) ## ruff: rules and format; codespell
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 
 format: $(STAMP) ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
@@ -64,6 +65,9 @@ imports: $(STAMP) ## import-linter: which room may import which
 
 unit: $(STAMP) ## pytest on all cores, with coverage
 	$(BIN)/python -m pytest -n $(CORES) --dist worksteal --cov --cov-report=term-missing:skip-covered
+
+unit-fast: $(STAMP) ## pytest without what compiles or trains for seconds, for daily work
+	$(BIN)/python -m pytest -n $(CORES) --dist worksteal --fast
 
 docs: $(STAMP) ## the Sphinx site, warnings are errors: docs/_build/html/index.html
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html

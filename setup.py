@@ -5,33 +5,24 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
+#: Simulators, video and trackers; all else that the library and its command line need is in the base.
 EXTRAS = {
     "mujoco": ["mujoco>=3.2"],
     "atari": ["ale-py>=0.11", "opencv-python-headless>=4.8"],
-    "zoo": [
-        "cmaes>=0.11",
-        "gymnasium[classic-control]",
-        "imageio>=2.34",
-        "imageio-ffmpeg>=0.5",
-        "matplotlib>=3.8",
-        "optuna>=4.2,<6",
-        "pillow>=10.1",
-        "pydantic>=2.6,<3",
-        "rich>=13",
-        "scipy>=1.11",
-        "tqdm>=4.66",
-    ],
+    "video": ["gymnasium[classic-control]", "imageio>=2.34", "imageio-ffmpeg>=0.5"],
     "track": ["wandb>=0.18"],
     "tsne": ["scikit-learn>=1.4"],
 }
 #: Only to compare ours with, in tests and benchmarks.
-PEERS = ["rliable>=1.2", "sb3-contrib>=2.9,<3"]
+PEERS = ["rliable>=1.2"]
 DEVELOPMENT = [
+    "codespell>=2.4",
     "coverage>=7.4",
     "furo>=2024.1",
     "hypothesis>=6.100",
     "import-linter>=2.0",
     "mypy>=1.10",
+    "packaging>=24",
     "myst-parser>=3",
     "pytest>=8",
     "pytest-cov>=5",
@@ -58,12 +49,22 @@ setup(
         "rlspo.instances": ["lot_sizing/*.yml", "stori/*.yml"],
     },
     install_requires=[
+        "annotated-types>=0.6",
+        "cmaes>=0.11",
         "gymnasium>=1.1,<2",
+        "matplotlib>=3.8",
         "numpy>=1.26,<3",
+        "optuna>=4.2,<6",
+        "pillow>=10.1",
+        "pydantic>=2.6,<3",
         "PyYAML>=6",
+        "rich>=13",
+        "sb3-contrib>=2.9,<3",
+        "scipy>=1.11",
         "stable-baselines3>=2.9,<3",
         "tensorboard>=2.16",
         "torch>=2.13,<3",
+        "tqdm>=4.66",
     ],
     extras_require={
         **EXTRAS,

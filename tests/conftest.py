@@ -1,11 +1,32 @@
 """What all tests share."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+SLOW = Path(__file__).with_name("slow.txt")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="leave out the tests listed in tests/slow.txt")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark as slow what tests/slow.txt lists: a folder, file or test, with all that is below it."""
+    lines = [line for line in SLOW.read_text().splitlines() if line and not line.startswith("#")]
+    below = tuple(line + end for line in lines for end in ("/", "::", "["))
+    for item in items:
+        if item.nodeid in lines or item.nodeid.startswith(below):
+            item.add_marker(pytest.mark.slow)
+    if config.getoption("--fast"):
+        left_out = [item for item in items if item.get_closest_marker("slow")]
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(params=DEVICES)

@@ -217,7 +217,8 @@ class Agent(BaseAlgorithm):
         self._planned_updates += n_updates
         compiled, reason = should_compile(self.compile, self._planned_updates, self.device)
         if compiled and not self.update.asked_to_compile:
-            print(f"Compiling the update, which takes 10 to 25 s before the first one: {reason}.", flush=True)
+            if self.verbose >= 1:
+                print(f"Compiling the update, which takes 10 to 25 s before the first one: {reason}.", flush=True)
             self.update.use_compiled(True, or_eager=self.compile == "auto")
         elif not compiled and self.verbose >= 1:
             print(f"Running the update eagerly: {reason}.")

@@ -32,8 +32,8 @@ def how_it_ended(index: int, process: Any) -> WorkerLost:
     code = process.exitcode
     how = "is gone" if code is None else f"ended with exit code {code}"
     if code is not None and code < 0:
-        how = f"was killed by {signal.Signals(-code).name}"
-        how += ", perhaps for lack of memory" if code == -signal.SIGKILL else ""
+        name = signal.Signals(-code).name
+        how = f"was killed by {name}" + (", perhaps for lack of memory" if name == "SIGKILL" else "")
     return WorkerLost(f"The process {process.pid} of environment {index} {how}")
 
 

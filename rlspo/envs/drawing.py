@@ -1,6 +1,6 @@
 """Drawing for pictures of environments: a canvas that is drawn large and shrunk, so that edges are smooth.
 
-Pillow is imported at the first picture; it comes with ``pip install 'rlspo[zoo]'``.
+Pillow is imported when the first picture is asked for.
 """
 
 from __future__ import annotations
@@ -23,30 +23,14 @@ PAPER = "#ffffff"
 SCALE = 3
 
 
-def need_pillow() -> None:
-    """Check that pictures can be drawn, before an episode is played for them.
-
-    :raises gymnasium.error.DependencyNotInstalled: if Pillow is missing
-    """
-    try:
-        import PIL  # noqa: F401
-    except ImportError as error:
-        raise gym.error.DependencyNotInstalled(
-            "render_mode='rgb_array' needs Pillow, which is not installed: pip install 'rlspo[zoo]'."
-        ) from error
-
-
 def check_render_mode(mode: str | None, *modes: str) -> None:
     """Check that an environment has a render mode and that it can be drawn here.
 
     :param modes: those of the environment, besides None
     :raises ValueError: for another
-    :raises gymnasium.error.DependencyNotInstalled: if Pillow is missing where it is needed
     """
     if mode is not None and mode not in modes:
         raise ValueError(f"render_mode is {mode!r}; it must be {', '.join(map(repr, modes))} or None.")
-    if mode == "rgb_array":
-        need_pillow()
 
 
 class Canvas:
@@ -58,7 +42,6 @@ class Canvas:
     """
 
     def __init__(self, width: int, height: int, paper: Colour = PAPER) -> None:
-        need_pillow()
         from PIL import Image, ImageDraw
 
         self.size = (width, height)

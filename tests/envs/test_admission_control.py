@@ -1,6 +1,5 @@
 """The queue does what its exact model says, and its best policy keeps room for those who pay more."""
 
-import sys
 from typing import Any
 
 import gymnasium as gym
@@ -240,9 +239,3 @@ def test_a_picture_shows_each_step(capacity: int, servers: int) -> None:
         after = env.render()
         assert after.shape == before.shape and (after != before).any()
         before = after
-
-
-def test_a_picture_without_pillow_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(gym.error.DependencyNotInstalled, match=r"pip install 'rlspo\[zoo\]'"):
-        AdmissionControlEnv(render_mode="rgb_array")

@@ -1,6 +1,5 @@
 """The lake does what its exact model says, shows its post-decision state, and has the values known by hand."""
 
-import sys
 from collections import Counter
 from typing import Any
 
@@ -248,13 +247,6 @@ def test_a_picture_shows_the_slide() -> None:
     tall = FrozenLakePostDecisionEnv(desc=["S", "F", "G"], render_mode="rgb_array")
     tall.reset(seed=0)
     assert tall.render().shape == (480 + 52, 320, 3)
-
-
-def test_a_picture_without_pillow_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(gym.error.DependencyNotInstalled, match=r"pip install 'rlspo\[zoo\]'"):
-        lake(render_mode="rgb_array")
-    lake(render_mode="ansi")
 
 
 def test_without_a_render_mode_there_is_a_warning() -> None:

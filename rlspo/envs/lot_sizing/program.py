@@ -30,14 +30,11 @@ class PlantProgram:
 
     :param instance: of the plant
     :param lengths: periods of each block; a machine makes one item in a block, whose setup is paid once
-    :raises ImportError: without SciPy
     """
 
     def __init__(self, instance: Instance, lengths: Array) -> None:
-        try:
-            from scipy import sparse
-        except ImportError as error:
-            raise ImportError("Plans and bounds need SciPy: pip install 'rlspo[zoo]'.") from error
+        from scipy import sparse
+
         self.instance, self.lengths = instance, np.asarray(lengths, int)
         self.n_blocks = len(self.lengths)
         self.machine, self.item = np.nonzero(instance.makeable)

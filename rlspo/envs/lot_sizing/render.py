@@ -55,7 +55,6 @@ def draw_plant(instance: Instance, inventory: Array, setups: Array, demand: Arra
     :param elapsed: periods since the episode began
     :param costs: setup, lost sales, holding so far
     :return: ``(height, width, 3)``, uint8; the sides depend on the instance only
-    :raises gymnasium.error.DependencyNotInstalled: without Pillow
     """
     layout = Layout.of(instance)
     pen = Canvas(layout.width, layout.height)

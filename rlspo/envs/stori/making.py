@@ -73,7 +73,9 @@ def make_game(
         import ale_py
         from ale_py.env import AtariEnv
     except ImportError as error:
-        raise gym.error.DependencyNotInstalled("STORI needs ale_py and OpenCV: pip install 'rlspo[atari]'") from error
+        raise gym.error.DependencyNotInstalled(
+            "STORI needs ale_py and OpenCV: pip install ale-py opencv-python-headless"
+        ) from error
     # Before the first game, which prints a banner.
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
     _check_names(game, changes)

@@ -1,6 +1,5 @@
 """Bounds: on nobody's side of what is possible."""
 
-import sys
 from dataclasses import replace
 from itertools import product
 
@@ -64,9 +63,3 @@ def test_the_program_is_the_plant_where_waste_does_not_pay() -> None:
 def test_a_bound_that_did_not_come_in_time_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="raise time_limit"):
         perfect_information_bound(load_instance("25x15"), 1, 0, time_limit=0.0, relax=True)
-
-
-def test_without_scipy_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "scipy", None)
-    with pytest.raises(ImportError, match=r"rlspo\[zoo\]"):
-        PlantProgram(plant(), np.ones(3, int))

@@ -1,6 +1,5 @@
 """Rules: each does what it says, is judged as the environment judges, and knows its place among the others."""
 
-import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -214,12 +213,6 @@ def test_foreseeing_scenarios_keeps_more_stock_than_foreseeing_the_mean() -> Non
     stock, setups = np.array([2.0]), np.array([0])
     assert RollingHorizon(instance)(stock, setups, 0).tolist() == [0]
     assert RollingHorizon(instance, scenarios=50)(stock, setups, 0).tolist() == [1]
-
-
-def test_without_scipy_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
-    with pytest.raises(ImportError, match=r"rlspo\[zoo\]"):
-        StaticAssignment(plant())
 
 
 def test_the_program_finds_the_best_plan_where_demand_is_sure() -> None:

@@ -286,7 +286,7 @@ def test_a_rejected_profile_leaves_the_game_as_it_was() -> None:
 
 def test_without_the_emulator_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ale_py.env", None)
-    with pytest.raises(gym.error.DependencyNotInstalled, match=r"pip install 'rlspo\[atari\]'"):
+    with pytest.raises(gym.error.DependencyNotInstalled, match=r"pip install ale-py opencv-python-headless"):
         gym.make("STORI/Pong-v0", type="1")
 
 

@@ -16,14 +16,11 @@ class StaticAssignment:
     the Hungarian algorithm. There are no setup costs after the first period, but stock stays at the cap.
 
     :param instance: of the plant
-    :raises ImportError: without SciPy
     """
 
     def __init__(self, instance: Instance) -> None:
-        try:
-            from scipy.optimize import linear_sum_assignment
-        except ImportError as error:
-            raise ImportError("StaticAssignment needs SciPy: pip install 'rlspo[zoo]'.") from error
+        from scipy.optimize import linear_sum_assignment
+
         saved = np.minimum(instance.machine_production, instance.demand.mean) * instance.lost_sales_costs
         machines, items = linear_sum_assignment(saved, maximize=True)
         self._actions = np.zeros(instance.n_machines, np.int64)
