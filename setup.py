@@ -58,6 +58,7 @@ setup(
         "rlspo.instances": ["lot_sizing/*.yml", "stori/*.yml"],
     },
     install_requires=[
+        "filelock>=3.12,<5",
         "gymnasium>=1.1,<2",
         "numpy>=1.26,<3",
         "PyYAML>=6",
