@@ -51,6 +51,7 @@ setup(
     install_requires=[
         "annotated-types>=0.6",
         "cmaes>=0.11",
+        "filelock>=3.12,<5",
         "gymnasium>=1.1,<2",
         "matplotlib>=3.8",
         "numpy>=1.26,<3",

@@ -115,12 +115,12 @@ def _benchmark(arguments: list[str]) -> int:
         _refuse_stale(planned.cells)
         return _report(grid, planned.cells, folder, args, {})
     _make(folder)
-    with only_one(folder) as lock:
+    with only_one(folder):
         if args.redo:
             _clear_stale(chosen)
         _refuse_stale(planned.cells)
         write_grid(grid, args.grid, folder)
-        failed = _run(planned, chosen, args, lock)
+        failed = _run(planned, chosen, folder, args)
         return _report(grid, planned.cells, folder, args, failed)
 
 
@@ -225,7 +225,7 @@ def _dry_run(cells: Sequence[Cell], as_json: bool) -> int:
     return DONE
 
 
-def _run(planned: Planned, chosen: Sequence[Cell], args: argparse.Namespace, lock: int) -> dict[str, str]:
+def _run(planned: Planned, chosen: Sequence[Cell], folder: Path, args: argparse.Namespace) -> dict[str, str]:
     """Run what is missing.
 
     :return: the cells that failed, and why
@@ -247,7 +247,7 @@ def _run(planned: Planned, chosen: Sequence[Cell], args: argparse.Namespace, loc
         for title, text in planned.warnings:
             terminal.warning(title, text)
         with watching(planned.cells, missing, progress, args.jobs) as watcher:
-            Runner(missing, progress, watcher, lock, args.device).run(args.jobs)
+            Runner(missing, progress, watcher, folder, args.device).run(args.jobs)
     failed = {key: each.reason for key, each in progress.items() if each.state == "failed"}
     for key, reason in failed.items():
         terminal.error(f"{key} failed: {reason}")

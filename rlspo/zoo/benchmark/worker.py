@@ -1,37 +1,34 @@
-"""The process of one cell: it trains, judges, and writes each result when it is whole.
-
-It reads its job as one line of JSON from standard input and keeps that pipe open: when the parent ends, in whatever way, the
-pipe breaks and the cell ends too, so that no training goes on which nobody waits for.
-"""
+"""The process of one cell: it trains, judges, and writes each result when it is whole."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 import time
-from dataclasses import replace
+import traceback
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
-
-from pydantic import BaseModel
 
 from rlspo.zoo.benchmark.evaluations import kind_of
 from rlspo.zoo.benchmark.jobs import CellFolder, fingerprint, read_json, write_json
 from rlspo.zoo.cli.exit_codes import DONE, run
 from rlspo.zoo.config.allowed import Allowed
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.jobs.lock import as_worker
 from rlspo.zoo.runs.folder import RunFolder, command_line
 from rlspo.zoo.runs.saved_agent import find_agent
 from rlspo.zoo.train import training
 from rlspo.zoo.train.arguments import parse
 
 
-class Job(BaseModel):
+@dataclass(frozen=True)
+class Job:
     """What one process has to do.
 
+    :param grid: folder of all cells
     :param folder: of the cell
     :param command: arguments of ``rlspo train``, without the folder
     :param settings: what decides the training's result, for the record
@@ -40,6 +37,7 @@ class Job(BaseModel):
     :param device: to train and judge on
     """
 
+    grid: Path
     folder: Path
     command: list[str]
     settings: dict[str, Any]
@@ -48,13 +46,26 @@ class Job(BaseModel):
     device: str
 
 
-def main() -> int:
-    """Do the job on standard input.
+def work(job: Job, pipe: Connection) -> None:
+    """Do a job. It tells nothing but how it ends: what it has done is in its folder, and what it says in a log there.
 
-    :return: exit code: 0 done, otherwise that of the training, or 1
+    :raises SystemExit: with another exit code than 0: that of the training, or 1
     """
-    job = Job.model_validate_json(sys.stdin.readline())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with as_worker(job.grid):
+        log = os.open(CellFolder(job.folder).log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        try:
+            code = _work(job)
+        except Exception:
+            traceback.print_exc()
+            raise
+    if code != DONE:
+        sys.exit(code)
+
+
+def _work(job: Job) -> int:
+    """:return: exit code"""
     folder = CellFolder(job.folder)
     own: tuple[Path, ...] = ()
     if not folder.record.is_file():
@@ -66,13 +77,6 @@ def main() -> int:
         if code != DONE:
             return code
     return run(lambda _: _judge(job, folder, own), [])
-
-
-def _end_with_parent() -> None:
-    """Wait for the pipe to break, then end this process and all that it started."""
-    while os.read(0, 1):
-        pass
-    os.killpg(0, signal.SIGKILL)
 
 
 def _write_record(job: Job, folder: CellFolder) -> int:
@@ -123,7 +127,3 @@ def _judge(job: Job, folder: CellFolder, own: tuple[Path, ...]) -> int:
         }
         write_json(folder.evaluation(name), data)
     return DONE
-
-
-if __name__ == "__main__":
-    sys.exit(main())

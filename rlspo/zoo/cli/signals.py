@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
+#: Windows has no SIGHUP.
+HANG_UP: tuple[signal.Signals, ...] = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()
+#: Whether a program can interrupt itself after some time; Windows cannot.
+HAS_ALARM = hasattr(signal, "setitimer")
 
 #: Seconds after which a limit rings that was over while one inside of it was waited for.
 _BEHIND = 1.0
@@ -28,14 +30,14 @@ class TimeIsUp(BaseException):
 
 @contextlib.contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise :class:`TimeIsUp` once some time is over; in the main thread only.
+    """Raise :class:`TimeIsUp` once some time is over; in the main thread only, and not on Windows.
 
     A limit inside of another ends no later than that, which rings again behind it.
 
     :param seconds: of the clock on the wall; None for no limit of its own
     """
 
-    if seconds is None or threading.current_thread() is not threading.main_thread():
+    if seconds is None or not HAS_ALARM or threading.current_thread() is not threading.main_thread():
         yield  # in other threads Python allows no handlers
         return
 
@@ -74,8 +76,8 @@ class StopSignal:
 
     def __enter__(self) -> StopSignal:
         if threading.current_thread() is threading.main_thread():
-            nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-            caught = [number for number in _SIGNALS if not (nohup and number == signal.SIGHUP)]
+            hang_up = [number for number in HANG_UP if signal.getsignal(number) != signal.SIG_IGN]  # as nohup leaves it
+            caught = [signal.SIGINT, signal.SIGTERM, *hang_up]
             self._before = {number: signal.signal(number, self._handle) for number in caught}
         return self
 

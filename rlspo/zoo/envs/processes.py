@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from rlspo.common.cut_episodes import CutEpisodes
 from rlspo.common.workers import WorkerLost, end_waiting, how_it_ended, is_gone
+from rlspo.zoo.cli.signals import HANG_UP
 from rlspo.zoo.errors import UserError
 
 #: Seconds that an environment may take for one step or reset before it counts as hanging.
@@ -200,6 +201,6 @@ class _Told:
     def __call__(self) -> gym.Env:
         if multiprocessing.parent_process() is not None:
             # Signals of a terminal reach every process of it; only the main one decides when to stop.
-            for number in (signal.SIGINT, signal.SIGHUP):
+            for number in (signal.SIGINT, *HANG_UP):
                 signal.signal(number, signal.SIG_IGN)
         return Telling(self.make())

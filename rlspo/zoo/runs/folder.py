@@ -176,7 +176,8 @@ def read_status(folder: RunFolder) -> dict[str, Any] | None:
     :return: None where it is not there, or not whole
     """
     status = read_whole(folder.status)
-    if status is not None and status.get("state") == "running" and status.get("host") == platform.node():
+    here = status is not None and status.get("state") == "running" and status.get("host") == platform.node()
+    if status is not None and here and os.name == "posix":  # on Windows this very call would send a Ctrl-C
         try:
             os.kill(int(status["pid"]), 0)
         except ProcessLookupError:

@@ -28,7 +28,7 @@ import yaml
 from rlspo.common.errors import did_you_mean
 from rlspo.zoo.cli import terminal
 from rlspo.zoo.cli.exit_codes import DONE, FAILED
-from rlspo.zoo.cli.signals import TimeIsUp, time_limit
+from rlspo.zoo.cli.signals import HAS_ALARM, TimeIsUp, time_limit
 from rlspo.zoo.config import yaml_io
 from rlspo.zoo.config.allowed import (
     Allowed,
@@ -41,13 +41,13 @@ from rlspo.zoo.config.allowed import (
 )
 from rlspo.zoo.config.convert import merged
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.jobs.lock import AtWork
 from rlspo.zoo.runs.evaluation_log import DamagedFile
 from rlspo.zoo.tune import standing
 from rlspo.zoo.tune.arguments import parse, study_flags
 from rlspo.zoo.tune.conclusion import apply
 from rlspo.zoo.tune.run import tune
 from rlspo.zoo.tune.standing import Standing
-from rlspo.zoo.tune.storage import AtWork
 from rlspo.zoo.tune.task import Task, make_task
 
 #: A key of the file that is no flag: how fast one process trains, for estimates until it has been seen.
@@ -207,6 +207,8 @@ def run_queue(args: argparse.Namespace) -> int:
     codes += [FAILED] * damaged
     if not missing:
         return FAILED if FAILED in codes else DONE
+    if args.hours and not HAS_ALARM:
+        raise UserError("--hours: this system cannot interrupt a program after some time. Leave it out, and stop by Ctrl-C.")
     try:
         with time_limit(args.hours and args.hours * 3600):
             for entry in missing:

@@ -11,7 +11,7 @@ from optuna.trial import Trial, TrialState
 from rlspo.zoo.tune.references import with_block
 from rlspo.zoo.tune.study import Study, reference_of
 from rlspo.zoo.tune.training import Outcome
-from rlspo.zoo.tune.workers import Died, Evaluated, Failed, Finished, Job, Message, Pool, Progress, Worker
+from rlspo.zoo.tune.workers import Died, Evaluated, Failed, Finished, Job, Message, Progress, Worker, at_work
 
 
 class Watcher(Protocol):
@@ -55,9 +55,8 @@ class Search:
 
     def run(self, n_workers: int) -> None:
         """Run what is missing, in ``n_workers`` processes."""
-        pool = Pool(n_workers)
         try:
-            for worker, message in pool.run(self._next):
+            for worker, message in at_work(n_workers, self._next):
                 self._handle(worker, message)
         except BaseException:
             for trial in self.study.trials:

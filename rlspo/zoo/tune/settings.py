@@ -92,11 +92,6 @@ class StudyFolder:
         return self.path / "references.yml"
 
     @property
-    def lock(self) -> Path:
-        """Held by the one program that works on the study from this folder."""
-        return self.path / "lock"
-
-    @property
     def validation(self) -> Path:
         """One file for each candidate and fresh seed."""
         return self.path / "validation"

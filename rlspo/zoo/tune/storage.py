@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -17,31 +15,23 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from rlspo.zoo.cli import terminal
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.jobs import lock
 from rlspo.zoo.runs.evaluation_log import DamagedFile
 from rlspo.zoo.tune.settings import StudyFolder
 
 _TAIL = 1_000_000  # bytes at the end of a journal that its last entry is looked for in
 
 
-class AtWork(UserError):
-    """Another program is at work on a study."""
+def only_one(folder: StudyFolder) -> contextlib.AbstractContextManager[None]:
+    """Keep a second program out of a study's folder.
 
-
-@contextlib.contextmanager
-def only_one(folder: StudyFolder) -> Iterator[None]:
-    """Keep a second program out of a study's folder; the system frees the lock whatever ends the first one.
-
-    :raises AtWork: if somebody works on it
+    :raises rlspo.zoo.jobs.lock.AtWork: if somebody works on it
     """
-    with folder.lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise AtWork(
-                f"{folder.path}: another rlspo tune is at work on this study. For more speed give it more --workers; "
-                "for a second study, another --study-name."
-            ) from error
-        yield
+    return lock.only_one(
+        folder.path,
+        f"{folder.path}: another rlspo tune is at work on this study. For more speed give it more --workers; "
+        "for a second study, another --study-name.",
+    )
 
 
 def open_storage(where: str | None, folder: StudyFolder) -> BaseStorage:

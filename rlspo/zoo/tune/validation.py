@@ -18,7 +18,7 @@ from rlspo.zoo.evaluate.statistics import Estimate, mean_gain, mean_interval
 from rlspo.zoo.tune.references import DEFAULT, with_block
 from rlspo.zoo.tune.study import MAX_ATTEMPTS, Study, reference_of, settings_of
 from rlspo.zoo.tune.training import Outcome
-from rlspo.zoo.tune.workers import Died, Evaluated, Failed, Job, Pool, Progress
+from rlspo.zoo.tune.workers import Died, Evaluated, Failed, Job, Progress, at_work
 
 _UNKNOWN = Estimate(math.nan, math.nan, math.nan)
 
@@ -107,7 +107,7 @@ def validate(
         own = with_block(base, candidate.block, study.settings.n_timesteps)
         return (candidate, seed), Job(own, candidate.overrides, (seed,), study.settings.judging)
 
-    for worker, message in Pool(n_workers).run(next_job):
+    for worker, message in at_work(n_workers, next_job):
         candidate, seed = worker.key
         match message:
             case Progress(_, steps):

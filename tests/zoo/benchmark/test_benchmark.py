@@ -1,6 +1,5 @@
 """`rlspo benchmark` from end to end, with real processes: resuming, failing, being killed."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -11,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 
 from rlspo.zoo.benchmark.command import main
 from rlspo.zoo.benchmark.grid import read_grid
@@ -47,14 +47,15 @@ def until(condition, what):
     raise AssertionError(f"waited in vain for {what}")
 
 
-def free(lock):
-    """Whether nobody holds the lock any more: no process of the grid lives."""
-    with lock.open() as file:
+def free(folder):
+    """Whether nobody works in a folder any more: neither the parent nor a process of the grid lives."""
+    for file in (folder / "lock", *folder.glob("lock.worker_*")):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            with FileLock(file).acquire(timeout=0):
+                pass
+        except Timeout:
             return False
-        return True
+    return True
 
 
 def test_a_grid_leaves_cells_and_tables(done_grid):
@@ -211,7 +212,7 @@ def test_a_cell_that_fails_stops_no_other_and_is_tried_again(workplace, training
     Path("fail_0").touch()
     assert run(workplace, "-j", "2", agents=PPO, seeds=2, evaluations=NATURAL) == 1
     error = capsys.readouterr().err
-    assert "ppo/Ledger-v0/0 failed: exit code 1" in error and "the ledger is on fire" in error
+    assert "ppo/Ledger-v0/0 failed: its process ended with exit code 1" in error and "the ledger is on fire" in error
     assert not Path("out/ppo/Ledger-v0/seed_0/cell.json").exists()
     assert read(Path("out/summary.json"))["cells"] == {"complete": 1, "total": 2}
     Path("fail_0").unlink()
@@ -230,7 +231,7 @@ def test_killing_the_parent_ends_its_cells_and_loses_only_those(workplace, train
     assert run(workplace, "--report", **grid) == 0  # looking is always allowed
     parent.kill()
     parent.wait()
-    until(lambda: free(Path("out/lock")), "the held cell to end with its parent")
+    until(lambda: free(Path("out")), "the held cell to end with its parent")
     assert not second.standing().trained
     # Whatever lies in the run folder, it is not read: the training begins again, in an empty one.
     assert second.folder.run.is_dir()
@@ -248,7 +249,7 @@ def test_signals_end_the_cells_too(workplace, number, code):
     until(Path("held").exists, "the cell to begin")
     parent.send_signal(number)
     assert parent.wait() == code
-    assert free(Path("out/lock"))
+    assert free(Path("out"))
     assert not Path("out/ppo/Ledger-v0/seed_0/cell.json").exists()
 
 
@@ -257,10 +258,10 @@ def test_a_killed_cell_is_told_and_others_go_on(workplace, trainings):
     Path("hold").write_text("0")
     parent = start(workplace, "--json", **grid)
     until(Path("held").exists, "the first cell to begin")
-    children = subprocess.run(["pgrep", "-P", str(parent.pid)], capture_output=True, text=True, check=True).stdout.split()
-    os.kill(int(children[0]), signal.SIGKILL)
+    (lock,) = Path("out").glob("lock.worker_*")
+    os.kill(int(lock.name.partition("_")[2]), signal.SIGKILL)
     output, errors = parent.communicate()
     assert parent.returncode == 1
-    assert json.loads(output)["failed"]["ppo/Ledger-v0/0"].startswith("killed by SIGKILL")
-    assert "[1/2] ppo/Ledger-v0/0 failed: killed by SIGKILL" in errors
+    assert json.loads(output)["failed"]["ppo/Ledger-v0/0"].startswith("its process was killed by SIGKILL")
+    assert "[1/2] ppo/Ledger-v0/0 failed: its process was killed by SIGKILL" in errors
     assert trainings() == ["PPO/0", "PPO/1"]

@@ -1,8 +1,7 @@
 """One damaged file, or one process that hangs, costs its own cell; everything else goes on."""
 
 import json
-import subprocess
-import sys
+import multiprocessing
 import time
 from pathlib import Path
 
@@ -12,7 +11,8 @@ import pytest
 from rlspo.zoo.benchmark import runner
 from rlspo.zoo.benchmark.command import _clear_stale, main
 from rlspo.zoo.benchmark.progress import Progress
-from rlspo.zoo.benchmark.runner import Runner, _Running
+from rlspo.zoo.benchmark.runner import Runner
+from rlspo.zoo.jobs.pool import Worker
 from rlspo.zoo.runs.folder import RunFolder
 from tests.zoo.benchmark.tiny_grids import TINY, cells_of, fake, read, write_grid
 
@@ -104,37 +104,39 @@ class Silent:
         pass
 
 
+def sleep(job, pipe):
+    time.sleep(1000)
+
+
+def sleeping(self, cell):
+    """A process of a cell that does nothing."""
+    self._enter(cell, "training")
+    return Worker.start(multiprocessing.get_context("fork"), cell, sleep, None, 60.0)
+
+
 def test_a_cell_that_hangs_is_told_and_ended_and_the_next_one_runs(cells, monkeypatch):
-    started = []
-
-    def start(self, cell):
-        process = subprocess.Popen(
-            [sys.executable, "-c", "import time; time.sleep(1000)"], start_new_session=True, stdin=subprocess.PIPE, text=True
-        )
-        started.append(process)
-        self.running.append(_Running(cell, process))
-        self._enter(cell, "training")
-
-    monkeypatch.setattr(Runner, "_start", start)
+    monkeypatch.setattr(Runner, "_start", sleeping)
     monkeypatch.setattr(runner, "_SILENCE", {"training": 0.2, "evaluating": 0.2})
-    monkeypatch.setattr(runner, "_LOOK_EVERY", 0.05)
     for cell in cells[:2]:
         cell.folder.record.unlink()
     progress = {cell.key: Progress() for cell in cells}
-    Runner(cells[:2], progress, Silent(), lock=0).run(jobs=1)
-    assert [each.poll() for each in started] == [-9, -9]
+    Runner(cells[:2], progress, Silent(), Path("out")).run(jobs=1)
     for cell in cells[:2]:
         assert progress[cell.key].state == "failed"
-        assert "it hangs: no sign of life for" in progress[cell.key].reason
+        assert "its process hung: it gave no sign of life for" in progress[cell.key].reason
 
 
 def test_a_cell_that_writes_is_alive(cells):
-    running = _Running(cells[0], None)
-    running.silent()
-    running.heard -= 100
-    assert running.silent() >= 100
+    at_work = Runner([], {cells[0].key: Progress("training")}, Silent(), Path("out"))
+    worker = Worker(cells[0], None, None, 1.0)
+    at_work._look_at(worker)
+    worker.heard -= 100
+    silent_since = worker.heard
+    at_work._look_at(worker)
+    assert worker.heard == silent_since and worker.patience == runner._SILENCE["evaluating"]
     cells[0].folder.log.write_text(f"a line {time.monotonic()}")
-    assert running.silent() < 100
+    at_work._look_at(worker)
+    assert worker.heard > silent_since
 
 
 def test_a_cell_that_cannot_start_is_told_and_the_next_one_runs(cells, monkeypatch):
@@ -146,6 +148,6 @@ def test_a_cell_that_cannot_start_is_told_and_the_next_one_runs(cells, monkeypat
 
     monkeypatch.setattr(Runner, "_start", start)
     progress = {cell.key: Progress() for cell in cells}
-    Runner(cells, progress, Silent(), lock=0).run(jobs=1)
+    Runner(cells, progress, Silent(), Path("out")).run(jobs=1)
     assert tried == list(cells)
     assert {each.state for each in progress.values()} == {"failed"}

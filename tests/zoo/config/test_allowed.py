@@ -268,7 +268,7 @@ def test_a_cell_of_a_benchmark_that_others_have_trained_runs_nothing(trained, wo
     shutil.copytree(trained, folder.run)
     edit(folder.run, settings={"env_wrapper": "evil_module.make"})
     command = ["--algo", "ppo", "--env", "CartPole-v1"]
-    job = Job(folder=folder.path, command=command, settings={}, about={}, evaluations={"natural": NATURAL}, device="cpu")
+    job = Job(Path(), folder.path, command, settings={}, about={}, evaluations={"natural": NATURAL}, device="cpu")
     with pytest.raises(UserError, match="evil_module"):
         worker._judge(job, folder, ())
 

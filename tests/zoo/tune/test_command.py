@@ -137,7 +137,7 @@ def test_nothing_is_chosen_while_trainings_are_missing(capsys, monkeypatch):
     monkeypatch.setattr("rlspo.zoo.tune.validation.MAX_ATTEMPTS", 1)
     for file in (STUDY / "validation").iterdir():
         file.unlink()
-    monkeypatch.setattr("rlspo.zoo.tune.validation.Pool.run", lambda pool, next_job: killed(next_job))
+    monkeypatch.setattr("rlspo.zoo.tune.validation.at_work", lambda n_workers, next_job: killed(next_job))
     assert tune("--apply", trials=2) == 1
     shown = capsys.readouterr()
     assert "trainings on fresh seeds are missing: nothing is chosen" in shown.err

@@ -1,0 +1,157 @@
+"""Workers that finish, raise, die, hang, do not start, leave something behind, or lose their parent."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from rlspo.zoo.errors import UserError
+from rlspo.zoo.jobs.pool import Died, Failed, Finished, Pool, Worker
+
+FORK = multiprocessing.get_context("fork")
+
+
+def obey(job, pipe):
+    """Do what the job says."""
+    if job == "tell":
+        pipe.send("half")
+        assert pipe.recv() is True
+    if job == "mistake":
+        raise UserError("--flag: wrong")
+    if job == "raise":
+        raise KeyError("the ledger")
+    if job == "exit":
+        sys.exit(3)
+    if job == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if job in ("leave", "leave and die"):
+        pipe.send(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], close_fds=False).pid)
+    if job == "leave and die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if job == "hang":
+        time.sleep(1000)
+
+
+def played(*jobs, n_workers=1, patience=60.0, look=lambda worker: None):
+    """Keys with what was told for them."""
+    left = list(jobs)
+
+    def begin():
+        return Worker.start(FORK, left[0], obey, left.pop(0), patience) if left else None
+
+    told = []
+    for worker, message in Pool(n_workers).run(begin, look):
+        told.append((worker.key, message))
+        if message == "half":
+            worker.answer(True)
+    return told
+
+
+def gone(pid):
+    """Whether a process has ended; nobody may have noticed yet."""
+    for _ in range(1200):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                time.sleep(0.05)
+                continue
+        return True
+    return False
+
+
+def test_how_each_job_ends_is_told_and_the_next_one_begins():
+    told = played("tell", "mistake", "raise", "exit", "kill", "nothing")
+    assert told[:3] == [("tell", "half"), ("tell", Finished()), ("mistake", Failed("--flag: wrong"))]
+    (_, failed), *rest = told[3:]
+    assert failed.reason.startswith("KeyError: 'the ledger'") and "in obey" in failed.trace
+    assert rest == [("exit", Died(3)), ("kill", Died(-9)), ("nothing", Finished())]
+    assert Died(3).reason == "its process ended with exit code 3"
+    assert Died(-9).reason == "its process was killed by SIGKILL"
+
+
+def test_several_run_at_once():
+    running = []
+    played("tell", "nothing", "tell", n_workers=3, look=lambda worker: running.append(worker.key))
+    assert len(played(*["nothing"] * 3, n_workers=2)) == 3
+
+
+def test_a_worker_that_hangs_is_told_and_ended_and_the_next_job_begins():
+    (key, death), *rest = played("hang", "nothing", patience=0.5)
+    assert key == "hang" and death.reason == "its process hung: it gave no sign of life for 0 min"
+    assert rest == [("nothing", Finished())]
+
+
+def test_other_signs_of_life_count():
+    looks = []
+
+    def look(worker):
+        looks.append(worker.key)
+        if len(looks) < 4:
+            worker.heard = time.monotonic()
+
+    ((_, death),) = played("hang", patience=0.1, look=look)
+    assert len(looks) >= 4 and death.silent > 0.1
+
+
+@pytest.mark.parametrize("job", ["leave", "leave and die"])
+def test_what_a_worker_leaves_behind_ends_with_it(job):
+    """Even where it holds the worker's pipe open."""
+    (_, pid), (_, last) = played(job)
+    assert last == (Finished() if job == "leave" else Died(-9))
+    assert gone(pid)
+
+
+def test_workers_end_with_the_pool_and_hear_no_ctrl_c():
+    pool = Pool(1)
+    messages = pool.run(lambda: Worker.start(FORK, "key", obey, "leave", 60.0))
+    worker, pid = next(messages)
+    assert os.getpgid(pid) == worker.process.pid != os.getpgid(0)
+    messages.close()
+    assert worker.process.exitcode is not None and gone(pid)
+
+
+def test_workers_end_with_a_parent_that_is_killed():
+    def parent(pipe):
+        worker = Worker.start(FORK, "key", obey, "hang", 60.0)
+        pipe.send(worker.process.pid)
+        time.sleep(1000)
+
+    ours, theirs = multiprocessing.Pipe()
+    process = FORK.Process(target=parent, args=(theirs,))
+    process.start()
+    pid = ours.recv()
+    process.kill()
+    process.join()
+    assert gone(pid)
+
+
+class Fragile:
+    """A context whose processes do not start."""
+
+    def __init__(self, *failures):
+        self.left = list(failures)
+
+    def Process(self, **kwargs):
+        return self
+
+    def start(self):
+        if self.left:
+            raise self.left.pop(0)
+
+
+@pytest.mark.parametrize("failures", [0, 2, 3])
+def test_a_server_of_processes_that_is_killed_is_started_again(failures):
+    """What multiprocessing says where its fork server is gone is EOFError or ConnectionRefusedError."""
+    context = Fragile(*[EOFError(), ConnectionRefusedError("refused"), BrokenPipeError("broken")][:failures])
+    if failures < 3:
+        worker = Worker.start(context, "key", obey, "nothing", 1.0)
+        assert isinstance(worker.pipe, Connection) and worker.heard <= time.monotonic()
+    else:
+        with pytest.raises(OSError, match="BrokenPipeError: broken"):
+            Worker.start(context, "key", obey, "nothing", 1.0)
