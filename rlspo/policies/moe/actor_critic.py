@@ -196,7 +196,7 @@ class MixtureOfExperts(ActorCriticPolicy):
 
     def auxiliary_loss(self, parameters: Parameters, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """The routing loss, and the loss of Q."""
-        return self._with(parameters, "auxiliary_loss_of", batch)
+        return self._with(parameters, self.auxiliary_loss_of, batch)
 
     def auxiliary_loss_of(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """:meth:`auxiliary_loss` with the module's own parameters."""
