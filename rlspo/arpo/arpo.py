@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, Unpack
 
 import numpy as np
@@ -11,12 +13,13 @@ from stable_baselines3.common.utils import LinearSchedule
 from rlspo.adversary import NORMS, Objective, Perturbation, Solver, detach, negative, ramped_radius
 from rlspo.arpo.attacked_rollouts import attacked_actor
 from rlspo.common.collector import Actor
+from rlspo.common.compilation import compile_whole
 from rlspo.common.errors import check_choice, check_fraction, check_number
 from rlspo.common.settings import fixed_setting, setting
 from rlspo.common.trees import to_tensor, tree_map
 from rlspo.common.update import Minibatch, Parameters, Update, gather
 from rlspo.policies import ActorCriticPolicy, Distribution
-from rlspo.ppo import PPO
+from rlspo.ppo import PPO, losses
 from rlspo.ppo.settings import PPOSettings
 
 Tensor = torch.Tensor
@@ -123,13 +126,17 @@ class ARPO(PPO):
 
     # The paper.
 
-    def adversary_objective(self, parameters: Parameters, batch: Minibatch, clean: Distribution) -> Objective:
-        """The inner problem maximises minus the surrogate at the perturbed inputs."""
-        return negative(lambda inputs: self.surrogate(self.policy.action_distribution(parameters, inputs), batch)[0])
+    def adversary_objective(self, parameters: Parameters, batch: Minibatch | None, clean: Distribution) -> Objective:
+        """What the inner problem maximises: minus the surrogate at the perturbed inputs.
 
-    def rollout_objective(self, parameters: Parameters, clean: Distribution) -> Objective:
-        """While acting there is no advantage yet; the adversary of attacked rollouts lowers the value instead."""
-        return negative(lambda inputs: self.policy.values(parameters, inputs))
+        :param parameters: of the policy, held fixed
+        :param batch: None while acting: there is no advantage yet, and the adversary lowers the value instead
+        :param clean: pi(.|s)
+        """
+        policy = self.policy
+        if batch is None:
+            return negative(lambda inputs: policy.values(parameters, inputs))
+        return negative(lambda inputs: self.surrogate(policy.action_distribution(parameters, inputs), batch)[0])
 
     def loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
         if self.perturb is None:
@@ -141,12 +148,13 @@ class ARPO(PPO):
         perturbed = self.perturb(objective, inputs, batch.hyper["epsilon"], batch.noise)  # held fixed below
         attacked = self.policy.action_distribution(parameters, perturbed)
 
-        clean_loss, stats = self.clipped_surrogate(clean, batch)
-        robust_loss = -self.surrogate(attacked, batch)[0].mean()
+        clean_surrogate, log_ratio = self.surrogate(clean, batch)
+        clean_loss, robust_loss = -clean_surrogate.mean(), -self.surrogate(attacked, batch)[0].mean()
         guidance = self.coefficient("guidance", batch)
         policy_loss = (robust_loss + guidance * clean_loss) / (1 + guidance)
-        stats |= {
+        stats = {
             "policy_gradient_loss": policy_loss,
+            **losses.ratio_statistics(log_ratio, batch.hyper["clip_range"]),
             "adversary/inner_kl": clean.kl(attacked).mean(),
             "adversary/surrogate_gap": robust_loss - clean_loss,
         }
@@ -196,7 +204,23 @@ class ARPO(PPO):
     def make_actor(self) -> Actor:
         if self.rollouts == "clean" or self.perturb is None:
             return super().make_actor()
-        return attacked_actor(self)
+        radius = torch.tensor(self.hyper()["epsilon"], device=self.device)
+        return attacked_actor(self.policy, self.perturb, self._rollout_search(self.perturb), radius, self.randomness.torch)
+
+    def _rollout_search(self, perturb: Perturbation) -> Callable[[Any, Tensor, Any], Any]:
+        """What finds the observations to act on, from inputs, radius and noise; compiled where the update is."""
+        flat = self.update.flat
+
+        def search(values: Tensor, inputs: Any, radius: Tensor, noise: Any) -> Any:
+            parameters = flat.named(values)
+            clean = self.policy.action_distribution(parameters, inputs)
+            return perturb(self.adversary_objective(parameters, None, clean), inputs, radius, noise)
+
+        if self.update.compiled:
+            if self.compiled_search is None:
+                self.compiled_search = compile_whole(search, self.device, or_eager=self.compile == "auto")
+            search = self.compiled_search
+        return partial(search, flat.values)
 
     def after_update(self, data: dict[str, Any], hyper: dict[str, Tensor]) -> None:
         """Log what the search gains over a random corner of the ball, on one minibatch."""

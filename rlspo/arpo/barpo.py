@@ -24,10 +24,6 @@ class BARPO(ARPO):
     >>> model = BARPO("MlpPolicy", "Pendulum-v1", n_steps=64, adversary_steps=2, seed=0).learn(128)
     """
 
-    def adversary_objective(self, parameters: Parameters, batch: Minibatch, clean: Distribution) -> Objective:
-        """The inner problem maximises the change of the policy, KL(pi(.|s) || pi(.|s'))."""
-        return self.rollout_objective(parameters, clean)
-
-    def rollout_objective(self, parameters: Parameters, clean: Distribution) -> Objective:
-        """The same adversary while acting."""
+    def adversary_objective(self, parameters: Parameters, batch: Minibatch | None, clean: Distribution) -> Objective:
+        """The inner problem maximises the change of the policy, KL(pi(.|s) || pi(.|s')), also while acting."""
         return kl_to_clean(lambda inputs: self.policy.action_distribution(parameters, inputs), clean)

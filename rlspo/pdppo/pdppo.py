@@ -23,7 +23,7 @@ from rlspo.pdppo.published import PUBLISHED
 from rlspo.pdppo.recorder import Recorder, post_values, recorded_fields
 from rlspo.policies import Distribution
 from rlspo.policies.actor_critic import adopted_policy_class
-from rlspo.ppo import PPO
+from rlspo.ppo import PPO, losses
 from rlspo.ppo.settings import PPOSettings
 
 Tensor = torch.Tensor
@@ -179,8 +179,10 @@ class PDPPO(PPO):
         if self.ratio == "joint":
             return super().surrogate(distribution, batch)
         log_ratio = distribution.log_probs(batch.actions) - batch.extra["component_log_probs"]
-        advantages = self.standardized(batch.extra["component_advantages"])
-        return self.clipped(log_ratio, advantages, batch).sum(dim=-1), log_ratio
+        advantages = batch.extra["component_advantages"]
+        if self.normalize_advantage:
+            advantages = losses.standardize(advantages)
+        return losses.clipped_surrogate(log_ratio, advantages, batch.hyper["clip_range"]).sum(dim=-1), log_ratio
 
     def loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
         loss, stats = super().loss(parameters, batch)

@@ -138,7 +138,7 @@ class PostDecisionPolicy(ActorCriticPolicy):
 
     def post_values(self, parameters: Parameters, inputs: Any) -> Tensor:
         """V^x(inputs) with ``parameters``, ``(B,)``."""
-        return self._with(parameters, "post_values_of", inputs)
+        return self._with(parameters, self.post_values_of, inputs)
 
     def update_statistics(self, rows: Callable[[str], ArrayTree]) -> None:
         super().update_statistics(rows)

@@ -239,15 +239,15 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
 
     def action_distribution(self, parameters: Parameters, inputs: Any) -> Distribution:
         """pi(. | inputs) with ``parameters`` (by name, as in ``named_parameters``) instead of the module's own."""
-        return self._with(parameters, "distribution_of", inputs)
+        return self._with(parameters, self.distribution_of, inputs)
 
     def values(self, parameters: Parameters, inputs: Any) -> Tensor:
         """V(inputs) with ``parameters``, ``(B,)``."""
-        return self._with(parameters, "values_of", inputs)
+        return self._with(parameters, self.values_of, inputs)
 
     def evaluate(self, parameters: Parameters, inputs: Any) -> tuple[Distribution, Tensor]:
         """:meth:`evaluation_of` with ``parameters``."""
-        return self._with(parameters, "evaluation_of", inputs)
+        return self._with(parameters, self.evaluation_of, inputs)
 
     # Parts.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from rlspo.common.trees import tree_map
 
 Tensor = torch.Tensor
 Parameters = dict[str, Tensor]
+Result = TypeVar("Result")
 
 
 def _channels_last(inputs: Tensor) -> Tensor:
@@ -37,14 +39,14 @@ def switch_mode(module: nn.Module, training: bool) -> None:
 
 
 class _Methods(nn.Module):
-    """Lets ``torch.func.functional_call``, which calls ``forward`` only, reach any method of a policy."""
+    """Lets ``torch.func.functional_call``, which calls ``forward`` only, call any method of a policy."""
 
     def __init__(self, policy: nn.Module) -> None:
         super().__init__()
         self.policy = policy
 
-    def forward(self, method: str, inputs: Any) -> Any:
-        return getattr(self.policy, method)(inputs)
+    def forward(self, method: Callable[[Any], Any], inputs: Any) -> Any:
+        return method(inputs)
 
 
 class Functional(nn.Module):
@@ -92,10 +94,12 @@ class Functional(nn.Module):
     def _statistic_names(self) -> list[str]:
         return statistic_names(self)
 
-    def _with(self, parameters: Parameters, method: str, inputs: Any) -> Any:
+    def _with(self, parameters: Parameters, method: Callable[[Any], Result], inputs: Any) -> Result:
         """``method(inputs)`` with ``parameters`` (by name, as in ``named_parameters``) instead of the module's own.
 
         In training mode layers write their running statistics to copies, which a :class:`Recording` is given back.
+
+        :param method: one of this policy
         """
         # Not by functional_call's own tie_weights: it leaves its tensor in a layer whose parameter is another layer's, too,
         # and breaks compilation of a shared features extractor.

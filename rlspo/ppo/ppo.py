@@ -21,6 +21,7 @@ from rlspo.policies import (
     functional_policy_class,
 )
 from rlspo.policies.moe import MoeActorCriticCnnPolicy, MoeActorCriticPolicy, MoeMultiInputActorCriticPolicy
+from rlspo.ppo import losses
 
 Tensor = torch.Tensor
 
@@ -152,63 +153,25 @@ class PPO(OnPolicyAgent):
         remaining = self._current_progress_remaining
         return {name: scheduled(name, value, remaining) for name, value in schedules.items() if value is not None}
 
-    def loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
-        distribution, values = self.evaluate(parameters, batch)
-        policy_loss, stats = self.clipped_surrogate(distribution, batch)
-        return self.total_loss(policy_loss, distribution, values, batch, stats)
-
-    def advantages(self, batch: Minibatch) -> Tensor:
-        """The minibatch's advantages, with zero mean and unit variance where ``normalize_advantage`` asks for it."""
-        return self.standardized(batch.advantages)
-
-    def standardized(self, advantages: Tensor) -> Tensor:
-        """See :meth:`advantages`."""
-        if not self.normalize_advantage or len(advantages) == 1:
-            return advantages
-        return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-
-    def clipped(self, log_ratio: Tensor, advantages: Tensor, batch: Minibatch) -> Tensor:
-        """min(r A, clip(r) A), elementwise."""
-        ratio, clip = log_ratio.exp(), batch.hyper["clip_range"]
-        return torch.minimum(advantages * ratio, advantages * torch.minimum(torch.maximum(ratio, 1 - clip), 1 + clip))
-
     def surrogate(self, distribution: Distribution, batch: Minibatch) -> tuple[Tensor, Tensor]:
         """The clipped surrogate of each sample, ``(B,)``, to be maximised; and log r, ``(B,)`` or in K parts, ``(B, K)``."""
         log_ratio = distribution.log_prob(batch.actions) - batch.old_log_prob
-        return self.clipped(log_ratio, self.advantages(batch), batch), log_ratio
+        advantages = losses.standardize(batch.advantages) if self.normalize_advantage else batch.advantages
+        return losses.clipped_surrogate(log_ratio, advantages, batch.hyper["clip_range"]), log_ratio
 
-    def clipped_surrogate(self, distribution: Distribution, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Minus the mean surrogate, and SB3's statistics of it."""
+    def loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
+        distribution, values = self.evaluate(parameters, batch)
         surrogate, log_ratio = self.surrogate(distribution, batch)
-        ratio = log_ratio.exp()
         policy_loss = -surrogate.mean()
-        kl = ratio - 1 - log_ratio  # http://joschu.net/blog/kl-approx.html
-        return policy_loss, {
-            "policy_gradient_loss": policy_loss,
-            "approx_kl": kl.sum() / len(kl),  # independent parts add up
-            "clip_fraction": ((ratio - 1).abs() > batch.hyper["clip_range"]).float().mean(),
-        }
-
-    def value_loss(self, values: Tensor, batch: Minibatch) -> Tensor:
-        """Mean squared error to the TD(lambda) returns, with the change of V clipped where ``clip_range_vf`` is set."""
-        limit = batch.hyper.get("clip_range_vf")
-        if limit is not None:
-            change = values - batch.old_values
-            values = batch.old_values + torch.minimum(torch.maximum(change, -limit), limit)
-        return (batch.returns - values).square().mean()
+        stats = {"policy_gradient_loss": policy_loss, **losses.ratio_statistics(log_ratio, batch.hyper["clip_range"])}
+        return self.total_loss(policy_loss, distribution, values, batch, stats)
 
     def total_loss(
-        self,
-        policy_loss: Tensor,
-        distribution: Distribution,
-        values: Tensor,
-        batch: Minibatch,
-        stats: dict[str, Tensor],
+        self, policy_loss: Tensor, distribution: Distribution, values: Tensor, batch: Minibatch, stats: dict[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Policy loss, value loss and entropy bonus (estimated by -log pi where it has no closed form) together."""
-        entropy = distribution.entropy()
-        entropy_loss = distribution.log_prob(batch.actions).mean() if entropy is None else -entropy.mean()
-        value_loss = self.value_loss(values, batch)
-        ent_coef, vf_coef = (self.coefficient(name, batch) for name in ("ent_coef", "vf_coef"))
+        """Policy loss, value loss and entropy bonus together, and ``stats`` with the latter two."""
+        value_loss = losses.value_loss(values, batch.returns, batch.old_values, batch.hyper.get("clip_range_vf"))
+        entropy_loss = losses.entropy_loss(distribution, batch.actions)
+        ent_coef, vf_coef = self.coefficient("ent_coef", batch), self.coefficient("vf_coef", batch)
         loss = policy_loss + ent_coef * entropy_loss + vf_coef * value_loss
         return loss, {**stats, "value_loss": value_loss, "entropy_loss": entropy_loss}

@@ -140,7 +140,7 @@ class MoeSACPolicy(HasExperts, SACPolicy):
         """
         if self.n_experts == 1:
             return super().actor_loss(parameters, inputs, noise, ent_coef, soft_q)
-        mixture = self._with(parameters, "distribution_of", inputs)
+        mixture = self._with(parameters, self.distribution_of, inputs)
         raw = mixture.experts.raw(noise["actions"])
         still = mixture.detach()
         log_probs = self._log_prob(still, raw.detach())

@@ -17,6 +17,7 @@ from rlspo.policies.distributions import SquashedGaussian
 from rlspo.policies.functional import Functional, Parameters, switch_mode
 from rlspo.policies.preprocessing import Preprocessing
 from rlspo.policies.written_for_sb3 import adopted, check_consistent, own_methods
+from rlspo.sac import losses
 
 Tensor = torch.Tensor
 LOG_STD_MIN, LOG_STD_MAX = sb3.LOG_STD_MIN, sb3.LOG_STD_MAX
@@ -136,15 +137,15 @@ class SACPolicy(Functional, sb3.SACPolicy):
 
     def sample(self, parameters: Parameters, inputs: Any, noise: Any) -> tuple[Tensor, Tensor]:
         """:meth:`sample_of` with ``parameters`` (by name, as in ``named_parameters``) instead of the module's own."""
-        return self._with(parameters, "sample_of", (inputs, noise))
+        return self._with(parameters, self.sample_of, (inputs, noise))
 
     def q_values(self, parameters: Parameters, inputs: Any, actions: Tensor) -> Tensor:
         """:meth:`q_values_of` with ``parameters``."""
-        return self._with(parameters, "q_values_of", (inputs, actions))
+        return self._with(parameters, self.q_values_of, (inputs, actions))
 
     def target_q_values(self, parameters: Parameters, inputs: Any, actions: Tensor) -> Tensor:
         """:meth:`target_q_values_of` with ``parameters``."""
-        return self._with(parameters, "target_q_values_of", (inputs, actions))
+        return self._with(parameters, self.target_q_values_of, (inputs, actions))
 
     def actor_loss(
         self, parameters: Parameters, inputs: Any, noise: Any, ent_coef: Tensor, soft_q: Callable[[Tensor], Tensor]
@@ -156,7 +157,7 @@ class SACPolicy(Functional, sb3.SACPolicy):
         :return: the loss, log pi of its actions, ``(B,)``, and scalar statistics
         """
         actions, log_prob = self.sample(parameters, inputs, noise)
-        return (ent_coef * log_prob - soft_q(actions)).mean(), log_prob, {}
+        return losses.actor_loss(log_prob, soft_q(actions), ent_coef), log_prob, {}
 
     def draw_noise(self, batch_size: int, generator: torch.Generator) -> Any:
         """Standard normal noise for one sample of each row, ``(B, A)``; with gSDE one exploration matrix for all rows."""

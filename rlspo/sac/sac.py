@@ -14,13 +14,13 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.vec_env import VecEnv
-from torch import nn
 
 from rlspo.common.arguments import AgentSettings
 from rlspo.common.errors import IncompatibleModelError, check_choice, check_count, check_fraction, check_number
 from rlspo.common.off_policy import OffPolicyAgent
 from rlspo.common.precision import PRECISIONS, bfloat16_is_fast
 from rlspo.common.settings import check_flag, check_rows_suffice, check_steps, check_values, fixed_setting, setting
+from rlspo.sac import losses
 from rlspo.sac.moe import MoeSACCnnPolicy, MoeSACMultiInputPolicy, MoeSACPolicy
 from rlspo.sac.policies import SACCnnPolicy, SACMultiInputPolicy, SACPolicy, functional_sac_policy_class
 from rlspo.sac.settings import (
@@ -31,7 +31,7 @@ from rlspo.sac.settings import (
     check_train_freq,
     ent_coef_cannot_change,
 )
-from rlspo.sac.update import Parameters, SACUpdate, Transitions
+from rlspo.sac.update import Parameters, SACUpdate, Temperature, Transitions
 
 Tensor = torch.Tensor
 
@@ -169,13 +169,11 @@ class SAC(OffPolicyAgent, SB3SAC):
     def critic_loss(self, parameters: Parameters, batch: Transitions) -> Tensor:
         """L_Q above."""
         policy = self.policy
-        next_inputs = policy.preprocess(batch.next_observations)
+        inputs, next_inputs = policy.preprocess(batch.observations), policy.preprocess(batch.next_observations)
         next_actions, next_log_prob = policy.sample(parameters, next_inputs, batch.noise["next"])
-        next_q = policy.target_q_values(parameters, next_inputs, next_actions).amin(dim=0)
-        following = next_q - batch.ent_coef * next_log_prob
-        target = batch.rewards + (1.0 - batch.dones) * batch.discounts * following
-        q_values = policy.q_values(parameters, policy.preprocess(batch.observations), batch.actions)
-        return 0.5 * (q_values - target.detach()).square().mean(dim=-1).sum()
+        next_q = policy.target_q_values(parameters, next_inputs, next_actions)
+        target = losses.critic_target(batch.rewards, batch.dones, batch.discounts, next_q, next_log_prob, batch.ent_coef)
+        return losses.critic_loss(policy.q_values(parameters, inputs, batch.actions), target)
 
     def actor_loss(self, parameters: Parameters, batch: Transitions) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
         """L_pi above; a mixture of experts has its own."""
@@ -211,10 +209,9 @@ class SAC(OffPolicyAgent, SB3SAC):
 
     def _new_update(self, compiled: bool = False) -> SACUpdate:
         temperature = None
-        if self.ent_coef_optimizer is not None:
-            temperature = nn.Module()
-            self.log_ent_coef = _as_parameter(self.log_ent_coef, self.ent_coef_optimizer)
-            temperature.register_parameter("log_ent_coef", self.log_ent_coef)
+        if self.ent_coef_optimizer is not None and self.log_ent_coef is not None:
+            temperature = Temperature(self.log_ent_coef, self.ent_coef_optimizer)
+            self.log_ent_coef = temperature.log_ent_coef
         self.policy.make_functional()
         update = SACUpdate(
             self.policy,
@@ -355,12 +352,3 @@ class SAC(OffPolicyAgent, SB3SAC):
         super().set_parameters(load_path_or_dict, exact_match, device)
         self.update.adopt_optimizer_state()
         self.update.last_good.forget()
-
-
-def _as_parameter(log_ent_coef: Any, optimizer: torch.optim.Optimizer) -> nn.Parameter:
-    """The tensor that SB3 makes, as a parameter, also for its optimiser."""
-    if isinstance(log_ent_coef, nn.Parameter):
-        return log_ent_coef
-    parameter = nn.Parameter(log_ent_coef.detach().clone())
-    optimizer.param_groups[0]["params"] = [parameter]
-    return parameter

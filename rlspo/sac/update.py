@@ -17,6 +17,7 @@ from rlspo.common.last_good import LastGood
 from rlspo.common.module_contents import ModuleContents
 from rlspo.common.running_statistics import Recording, RunningStatistics, statistic_names
 from rlspo.common.trees import tree_map
+from rlspo.sac.losses import temperature_loss
 
 Tensor = torch.Tensor
 Parameters = dict[str, Tensor]
@@ -50,6 +51,20 @@ class Transitions:
 State = tuple[Tensor, Tensor, Tensor, Tensor]
 CriticLoss = Callable[[Parameters, Transitions], Tensor]
 ActorLoss = Callable[[Parameters, Transitions], tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]]
+
+
+class Temperature(nn.Module):
+    """The logarithm of the entropy coefficient, as a parameter that its optimiser has, too.
+
+    :param log_ent_coef: what SB3 makes, a tensor ``(1,)``, or such a parameter
+    """
+
+    def __init__(self, log_ent_coef: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        super().__init__()
+        if not isinstance(log_ent_coef, nn.Parameter):
+            log_ent_coef = nn.Parameter(log_ent_coef.detach().clone())
+            optimizer.param_groups[0]["params"] = [log_ent_coef]
+        self.log_ent_coef = log_ent_coef
 
 
 class SACUpdate(Compilable):
@@ -240,12 +255,11 @@ class SACUpdate(Compilable):
         new["actor"] = self._adam("actor", states, gradient, rate)
 
         stats["ent_coef"] = ent_coef
-        if learned:  # the loss is -log ent_coef (log pi + target entropy), as in SB3
-            excess = (log_prob.detach() + hyper["target_entropy"]).mean()
-            log_ent_coef = states["temperature"][0]
-            name = self.parts["temperature"].names[0]
-            new["temperature"] = self._adam("temperature", states, {name: -excess.expand_as(log_ent_coef)}, rate)
-            stats["ent_coef_loss"] = -log_ent_coef * excess
+        if learned:
+            loss, slope = temperature_loss(states["temperature"][0], log_prob, hyper["target_entropy"])
+            gradient = {self.parts["temperature"].names[0]: slope}
+            new["temperature"] = self._adam("temperature", states, gradient, rate)
+            stats["ent_coef_loss"] = loss
 
         online = {**self.parts["actor"].named(new["actor"][0]), **self.parts["critic"].named(new["critic"][0])}
         still = self.target.named(target)  # what does not learn, a frozen features extractor, has nothing to follow

@@ -179,7 +179,7 @@ class MixtureOfExperts(HasExperts, ActorCriticPolicy):
         stats = routing.gate_statistics(distribution)
         if not self.has_action_values:
             return torch.zeros_like(stats["moe/gate_entropy"]), stats
-        loss, more = self._with(parameters, "auxiliary_loss_of", (distribution, batch))
+        loss, more = self._with(parameters, self.auxiliary_loss_of, (distribution, batch))
         return loss, stats | more
 
     def auxiliary_loss_of(self, seen: tuple[Mixture, Any]) -> tuple[Tensor, dict[str, Tensor]]:
