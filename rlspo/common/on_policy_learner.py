@@ -175,7 +175,7 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
                         before = update.flat.before_step()
                     reports.append(update(data, indices, hyper, self._all_noise(indices.shape[0])))
                     if len(reports) == 1:
-                        after_the_first.enter_context(update.unchanged())
+                        after_the_first.enter_context(update.skip_guards())
                 self._n_updates += 1
                 if self.target_kl is not None and not update.active:
                     if self.verbose >= 1:
