@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
-from rlspo.common.compilation import stays
+from rlspo.common.compilation import mark_static
 
 
 def step_hooks(optimizer: torch.optim.Optimizer) -> bool:
@@ -31,8 +31,8 @@ class Adam:
         assert kind is not None
         self.decoupled, self.decays = kind
         device = optimizer.param_groups[0]["params"][0].device
-        self.betas = stays(torch.zeros(2, dtype=torch.float64, device=device))
-        self.numbers = stays(torch.zeros(5, device=device))
+        self.betas = mark_static(torch.zeros(2, dtype=torch.float64, device=device))
+        self.numbers = mark_static(torch.zeros(5, device=device))
         self._read: Any = None
         self.read(optimizer)
 

@@ -44,7 +44,7 @@ def should_compile(choice: str | bool, n_updates: int, device: torch.device) -> 
     return True, f"{n_updates} updates pay for about 15 s of compilation"
 
 
-def stays(tensor: torch.Tensor) -> torch.Tensor:
+def mark_static(tensor: torch.Tensor) -> torch.Tensor:
     """Promise that ``tensor`` keeps its place between calls of a compiled function, so that CUDA graphs use it there.
 
     What a function writes to must stay; what does not stay is copied at each call.
@@ -87,7 +87,7 @@ def compile_whole(
     """Compile ``function`` as one graph of static shapes.
 
     What a call of a small network costs is the way into it. On the CPU the wrapper is C++, too; on CUDA all kernels are one
-    CUDA graph, whose results the next call overwrites, and which copies its inputs but for those that stay (:func:`stays`).
+    CUDA graph, whose results the next call overwrites, and which copies its inputs but for static ones (:func:`mark_static`).
 
     :param function: compiled at its first call
     :param device: of its tensors
@@ -156,13 +156,14 @@ class Compilable:
             self._scalars = (dict(scalars), tensors)
         return dict(self._scalars[1])
 
-    def kept(self, report: torch.Tensor) -> torch.Tensor:
-        """A result that the next call leaves alone."""
+    def clone_output(self, report: torch.Tensor) -> torch.Tensor:
+        """The result, as a copy where the next call would overwrite it (a CUDA graph)."""
         return report.clone() if self.device.type == "cuda" else report
 
-    def unchanged(self) -> AbstractContextManager[Any]:
-        """Within, nothing changes that the last call was compiled for: settings, shapes, modules.
+    def skip_guards(self) -> AbstractContextManager[Any]:
+        """A context in which compiled calls skip their guards: nothing may change in it that the last call was compiled for
+        (settings, shapes, modules).
 
-        Then nothing of it has to be asked again at each call, which is a good part of what a small update costs.
+        Guards are a good part of what a small update costs.
         """
         return torch.compiler.set_stance(skip_guard_eval_unsafe=True) if self.compiled else nullcontext()

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from rlspo.common.adam import Adam
-from rlspo.common.compilation import stays
+from rlspo.common.compilation import mark_static
 from rlspo.common.module_contents import ModuleContents
 
 Tensor = torch.Tensor
@@ -52,7 +52,7 @@ class FlatVector:
         self.parameters = [parameter for _, parameter in named]
         self.shapes = [parameter.shape for parameter in self.parameters]
         self.sizes = [parameter.numel() for parameter in self.parameters]
-        self.values = stays(torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters]))
+        self.values = mark_static(torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters]))
         for parameter, view in zip(self.parameters, self.views(self.values), strict=True):
             parameter.data = own_storage(view)
         self.addresses = [parameter.data_ptr() for parameter in self.parameters]
@@ -108,13 +108,13 @@ class FlatParameters(FlatVector):
         self._trainable = [p.requires_grad for p in self.seen]
         self.adam = Adam.of(optimizer)
         self.kind = self._kind()
-        self.first_moment = stays(torch.zeros_like(self.values))
-        self.second_moment = stays(torch.zeros_like(self.values))
+        self.first_moment = mark_static(torch.zeros_like(self.values))
+        self.second_moment = mark_static(torch.zeros_like(self.values))
         vectors = (self.first_moment, self.second_moment)
         self._moments = [*zip(*([own_storage(view) for view in self.views(vector)] for vector in vectors), strict=True)]
         # float64: 1 - 0.999**t cancels in float32 while t is small. One dimension: compiled code on the CPU treats tensors
         # without dimensions as numbers, and what it writes to them is lost.
-        self.steps = stays(torch.zeros(1, dtype=torch.float64, device=self.values.device))
+        self.steps = mark_static(torch.zeros(1, dtype=torch.float64, device=self.values.device))
         #: The step counts last written to the optimiser's state: a tensor for each parameter, and its value.
         self._published: list[tuple[Tensor, float]] = []
         #: The optimiser's state at that time, and the entry of each parameter in it.
@@ -151,7 +151,7 @@ class FlatParameters(FlatVector):
         if set(scales.values()) == {1.0}:
             return 1.0
         parts = [torch.full((size,), scales[id(p)]) for p, size in zip(self.parameters, self.sizes, strict=True)]
-        return stays(torch.cat(parts).to(self.values.device))
+        return mark_static(torch.cat(parts).to(self.values.device))
 
     def _adopt_new_parameters(self, module: nn.Module, seen: list[nn.Parameter]) -> None:
         """If trained layers were replaced, replace their parameters in the optimiser too.
@@ -264,7 +264,7 @@ class FlatParameters(FlatVector):
         if len(each) == len(self.steps):
             self.steps.copy_(torch.tensor(each))
         else:
-            self.steps = stays(torch.tensor(each, dtype=torch.float64, device=self.values.device))
+            self.steps = mark_static(torch.tensor(each, dtype=torch.float64, device=self.values.device))
         self._publish()
 
     def _counts(self) -> list[float]:

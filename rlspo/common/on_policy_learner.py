@@ -176,7 +176,7 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
                     noise = self.draw_noise(size), self.policy.draw_noise(size, self.randomness.torch)
                     reports.append(update(data, indices, hyper, *noise))
                     if len(reports) == 1:
-                        after_the_first.enter_context(update.unchanged())
+                        after_the_first.enter_context(update.skip_guards())
                 self._n_updates += 1
                 if self.target_kl is not None and not update.active:
                     if self.verbose >= 1:

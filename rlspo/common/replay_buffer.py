@@ -12,7 +12,7 @@ from stable_baselines3.common.buffers import ReplayBuffer as SB3ReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from rlspo.common.compilation import stays
+from rlspo.common.compilation import mark_static
 from rlspo.common.rollout_buffer import Field, action_field, check_rows, observation_fields
 from rlspo.common.trees import tree_leaves, tree_map
 from rlspo.common.vector_env import only_reset
@@ -79,7 +79,7 @@ class ReplayBuffer(SB3ReplayBuffer):
         shape = (self.buffer_size, *field.shape)
         if self.device.type == "cpu":  # NumPy's zeros use memory only where they are written to
             return torch.from_numpy(np.zeros(shape, field.dtype))
-        return stays(torch.zeros(shape, dtype=torch.from_numpy(np.zeros(0, field.dtype)).dtype, device=self.device))
+        return mark_static(torch.zeros(shape, dtype=torch.from_numpy(np.zeros(0, field.dtype)).dtype, device=self.device))
 
     @property
     def bytes_needed(self) -> int:
@@ -199,7 +199,7 @@ class ReplayBuffer(SB3ReplayBuffer):
     def to(self, device: torch.device) -> None:
         """Move all fields to another device."""
         self.device = device
-        self.data = {name: tree_map(lambda store: stays(store.to(device)), tree) for name, tree in self.data.items()}
+        self.data = {name: tree_map(lambda store: mark_static(store.to(device)), tree) for name, tree in self.data.items()}
 
     def __getstate__(self) -> dict[str, Any]:
         """Without unused rows, and readable on machines without this device."""

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import BaseBuffer
 
 from rlspo.common.advantages import generalized_advantages
-from rlspo.common.compilation import stays
+from rlspo.common.compilation import mark_static
 from rlspo.common.sb3_rollouts import SB3Rollouts
 from rlspo.common.trees import tree_map
 
@@ -197,7 +197,7 @@ class RolloutBuffer(SB3Rollouts):
         if self.device.type == "cpu":
             return views
         if name not in self.on_device:
-            self.on_device[name] = tree_map(lambda view: stays(torch.empty_like(view, device=self.device)), views)
+            self.on_device[name] = tree_map(lambda view: mark_static(torch.empty_like(view, device=self.device)), views)
         return tree_map(lambda there, view: there.copy_(view), self.on_device[name], views)
 
     def continues(self, dones: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from rlspo.common.compilation import stays
+from rlspo.common.compilation import mark_static
 
 Tensor = torch.Tensor
 
@@ -38,7 +38,7 @@ class RunningStatistics:
     def __init__(self, module: nn.Module, names: list[str]) -> None:
         self.shapes = {name: module.get_buffer(name).shape for name in names}
         # Compiled code on the CPU treats tensors without dimensions as numbers, and writes to them are lost.
-        self.views = {name: stays(torch.atleast_1d(module.get_buffer(name))) for name in names}
+        self.views = {name: mark_static(torch.atleast_1d(module.get_buffer(name))) for name in names}
 
     def __bool__(self) -> bool:
         return bool(self.views)

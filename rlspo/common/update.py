@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlspo.common.compilation import Compilable, stays
+from rlspo.common.compilation import Compilable, mark_static
 from rlspo.common.flat_parameters import FlatParameters
 from rlspo.common.gradients import Gradient
 from rlspo.common.last_good import LastGood
@@ -104,7 +104,7 @@ class Update(Compilable):
         self.max_grad_norm = max_grad_norm
         self.target_kl = target_kl
         self.device = self.flat.values.device
-        self.active = stays(torch.ones(1, dtype=torch.bool, device=self.device))
+        self.active = mark_static(torch.ones(1, dtype=torch.bool, device=self.device))
         self.stat_names: list[str] = []
         closure = inspect.signature(optimizer.step).parameters.get("closure")
         if closure is not None and closure.default is inspect.Parameter.empty:
@@ -162,9 +162,9 @@ class Update(Compilable):
         with torch.no_grad():
             if flat.adam:
                 state = (flat.values, flat.first_moment, flat.second_moment, flat.steps, self.active)
-                return self.kept(function(*state, data, indices, hyper, noise, policy_noise))
+                return self.clone_output(function(*state, data, indices, hyper, noise, policy_noise))
             gradient, report = function(flat.values, self.active, data, indices, hyper, noise, policy_noise)
-            report = self.kept(report)
+            report = self.clone_output(report)
             self._step_outside(gradient, report, hyper)
             return report
 

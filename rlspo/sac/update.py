@@ -190,7 +190,7 @@ class SACUpdate(Compilable):
                 self.stat_names = [*self._stats(states, data, indices, hyper, noise)]
             hooked = any(part.hooked for part in self.parts.values())
             function = self.pure_function() if hooked else self.function_for(len(indices))
-            return self.kept(function(states, self.target.values, data, indices, hyper, noise))
+            return self.clone_output(function(states, self.target.values, data, indices, hyper, noise))
 
     def _stats(self, states: dict[str, State], *given: Any) -> dict[str, Tensor]:
         """The statistics of a step that is not taken."""

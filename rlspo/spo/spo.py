@@ -12,7 +12,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 
 from rlspo.common.arguments import OnPolicySettings
-from rlspo.common.compilation import stays
+from rlspo.common.compilation import mark_static
 from rlspo.common.errors import check_count, check_fraction, check_number
 from rlspo.common.settings import check_flag, check_limit, check_positive, fixed_setting, setting
 from rlspo.common.update import Minibatch, Parameters
@@ -277,6 +277,6 @@ class SPO(SearchedRollouts):
             before=getattr(self, "update", None),
         )
         if len(policy.target) != len(update.flat.values):  # layers were frozen or replaced: their average starts anew
-            policy.target = update.target = stays(update.flat.values.clone())
+            policy.target = update.target = mark_static(update.flat.values.clone())
         update.use_compiled(compiled, or_eager=self.compile == "auto")
         return update

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from rlspo.common.compilation import stays
+from rlspo.common.compilation import mark_static
 from rlspo.common.update import Update
 from rlspo.spo.losses import LOWEST_RAW
 
@@ -21,7 +21,7 @@ class TargetUpdate(Update):
     """
 
     def __init__(self, *args: Any, target: Tensor, tau: float, **kwargs: Any) -> None:
-        self.target, self.tau = stays(target), torch.tensor(tau, device=target.device)
+        self.target, self.tau = mark_static(target), torch.tensor(tau, device=target.device)
         super().__init__(*args, **kwargs)
 
     def target_parameters(self) -> dict[str, Tensor]:
