@@ -44,6 +44,8 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
     def loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar to minimise and scalar statistics (``approx_kl`` among them): pure, so that it compiles.
 
+        What the policy says at the minibatch's observations it asks of :meth:`evaluate`.
+
         :param parameters: of the policy, by name
         :param batch: see :class:`~rlspo.common.update.Minibatch`
         """
