@@ -9,10 +9,10 @@ import pytest
 from rlspo.zoo.train.command import main
 
 #: Imported by the environments' processes alone, which find its neighbours.
-collect_ignore = ["end_worlds.py"]
+collect_ignore = ["end_environments.py"]
 
 #: A run of a moment, on a world that only the tests know.
-QUICK = ["--gym-packages", "zoo_worlds", "--verbose", "0", "--seed", "0"]
+QUICK = ["--gym-packages", "zoo_environments", "--verbose", "0", "--seed", "0"]
 SMALL = ["n_steps:16", "batch_size:16", "n_epochs:1", "n_timesteps:64"]
 
 

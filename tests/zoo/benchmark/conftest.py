@@ -16,11 +16,11 @@ PATHS = os.pathsep.join(map(str, (HERE, HERE.parent, HERE.parents[2])))
 
 def worlds_are_registered(patch: pytest.MonkeyPatch) -> None:
     """As if a package of the worlds had registered an agent: grids may name them."""
-    patch.setattr(allowed, "agent_packages", lambda: ["rlspo", "zoo_worlds", "benchmark_worlds"])
+    patch.setattr(allowed, "agent_packages", lambda: ["rlspo", "zoo_environments", "benchmark_environments"])
 
 
 @pytest.fixture(autouse=True)
-def workers_find_the_worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def workers_find_the_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cells are processes of their own."""
     worlds_are_registered(monkeypatch)
     monkeypatch.syspath_prepend(str(HERE))

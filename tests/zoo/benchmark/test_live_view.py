@@ -7,7 +7,7 @@ from rlspo.zoo.benchmark.live_view import Board, Lines
 from rlspo.zoo.benchmark.progress import Progress, seconds_left
 from tests.zoo.benchmark.tiny_grids import TINY, cells_of, fake, write_grid
 
-WORLD = {"id": "Ledger-v0", "gym_packages": ["zoo_worlds"]}
+WORLD = {"id": "Ledger-v0", "gym_packages": ["zoo_environments"]}
 
 
 @pytest.fixture

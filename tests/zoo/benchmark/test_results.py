@@ -88,7 +88,7 @@ def test_the_area_under_a_curve_is_its_mean_over_the_steps(workplace):
 
 
 def test_scores_of_several_environments_are_normalised(workplace):
-    world = {"id": "Ledger-v0", "gym_packages": ["zoo_worlds"]}
+    world = {"id": "Ledger-v0", "gym_packages": ["zoo_environments"]}
     returns = {
         "ppo/easy/0": same([50.0]),
         "ppo/easy/1": same([200.0]),

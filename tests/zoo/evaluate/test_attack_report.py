@@ -22,7 +22,7 @@ def test_radius_is_the_one_asked_for_then_the_agents_own_then_the_usual():
 
 
 def test_every_attack_is_judged_over_as_many_episodes(workplace):
-    recipe = EnvRecipe("Ledger-v0", gym_packages=("zoo_worlds",), env_kwargs={"pay": 2.0})
+    recipe = EnvRecipe("Ledger-v0", gym_packages=("zoo_environments",), env_kwargs={"pay": 2.0})
     model = PPO("MlpPolicy", recipe.build(1, 0, True), normalize_observations=True, **SMALL)
     report = judge(model, recipe.build(2, 5, training=False), n_episodes=3, epsilon=0.1, seed=5)
     assert list(report.returns) == ["natural", *ATTACKS]
@@ -36,7 +36,7 @@ def test_every_attack_is_judged_over_as_many_episodes(workplace):
 
 
 def test_observations_that_cannot_be_shifted_leave_the_natural_return():
-    recipe = EnvRecipe("Halls-v0", gym_packages=("zoo_worlds",))
+    recipe = EnvRecipe("Halls-v0", gym_packages=("zoo_environments",))
     model = PPO("MlpPolicy", recipe.build(1, 0, True), **SMALL)
     report = judge(model, recipe.build(1, 5, training=False), n_episodes=2, epsilon=0.1, seed=5)
     assert list(report.returns) == ["natural"]
@@ -44,7 +44,7 @@ def test_observations_that_cannot_be_shifted_leave_the_natural_return():
 
 
 def test_statistics_of_vecnormalize_come_from_the_agent():
-    recipe = EnvRecipe("Ledger-v0", gym_packages=("zoo_worlds",), normalize={})
+    recipe = EnvRecipe("Ledger-v0", gym_packages=("zoo_environments",), normalize={})
     model = PPO("MlpPolicy", recipe.build(1, 0, True), **SMALL).learn(64)
     env = recipe.build(1, 5, training=False)
     judge(model, env, n_episodes=1, epsilon=0.1, seed=5)

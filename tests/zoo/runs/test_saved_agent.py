@@ -24,14 +24,14 @@ from rlspo.zoo.runs.model_files import algo_of, settings_of
 from rlspo.zoo.runs.saved_agent import checkpoints_of, find_agent
 
 RUN = Path("logs/ppo/Ledger-v0_1")
-WORLD = {"gym_packages": ["zoo_worlds"]}
+WORLD = {"gym_packages": ["zoo_environments"]}
 TINY = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "seed": 0, "device": "cpu"}
 FULL = """
 Ledger-v0:
   n_timesteps: 96
   policy: MlpPolicy
   env_kwargs: {pay: 3.0}
-  env_wrapper: [{zoo_worlds.Shift: {by: 5.0}}]
+  env_wrapper: [{zoo_environments.Shift: {by: 5.0}}]
   normalize: {clip_obs: 7.0}
   frame_stack: 2
 """
@@ -47,7 +47,7 @@ def first_rewards(agent, **env_kwargs):
 @pytest.fixture
 def worlds(workplace):
     """The module of the tests' own worlds."""
-    return importlib.import_module("zoo_worlds")
+    return importlib.import_module("zoo_environments")
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_a_file_alone_names_its_agent_but_not_its_environment(worlds):
 def test_wrappers_of_a_file_alone_are_named_by_the_user(worlds):
     env = VecFrameStack(make_vec_env(lambda: worlds.Shift(worlds.Ledger(), 5.0)), 3)
     rlspo.PPO("MlpPolicy", env, **TINY).save("mine.zip")
-    wrapping = {"frame_stack": 3, "env_wrapper": {"zoo_worlds.Shift": {"by": 5.0}}}
+    wrapping = {"frame_stack": 3, "env_wrapper": {"zoo_environments.Shift": {"by": 5.0}}}
     agent = find_agent("mine.zip", env="Ledger-v0", wrapping=wrapping, **WORLD)
     built = agent.build_env(1, 0)
     agent.check_fit(agent.load("cpu"), built)
@@ -191,7 +191,7 @@ def test_a_file_of_sb3_with_statistics(worlds):
     model = stable_baselines3.PPO("MlpPolicy", env, **TINY).learn(32)
     model.save("sb3.zip")
     env.save("statistics.pkl")
-    shift = {"env_wrapper": {"zoo_worlds.Shift": {"by": 5.0}}}
+    shift = {"env_wrapper": {"zoo_environments.Shift": {"by": 5.0}}}
     with pytest.raises(UserError, match="trained in a VecNormalize"):
         find_agent("sb3.zip", env="Ledger-v0", wrapping=shift, **WORLD)
     agent = find_agent("sb3.zip", env="Ledger-v0", vecnormalize="statistics.pkl", wrapping=shift, **WORLD)
@@ -267,14 +267,14 @@ def foreign_run(worlds):
     model.learn(16, reset_num_timesteps=False).save(folder / "Ledger-v0.zip")
     env.save(str(record / "vecnormalize.pkl"))
     config = OrderedDict(
-        env_wrapper=[{"zoo_worlds.Shift": {"by": 5.0}}],
+        env_wrapper=[{"zoo_environments.Shift": {"by": 5.0}}],
         n_timesteps=32,
         normalize="dict(norm_obs=True, norm_reward=True)",
         policy="MlpPolicy",
         train_freq=(1, "step"),
     )
     args = OrderedDict(
-        algo="ppo", env="Ledger-v0", env_kwargs={"pay": 6.0}, gym_packages=["zoo_worlds"], conf_file=Path("mine.yml")
+        algo="ppo", env="Ledger-v0", env_kwargs={"pay": 6.0}, gym_packages=["zoo_environments"], conf_file=Path("mine.yml")
     )
     for name, data in (("config", config), ("args", args)):
         (record / f"{name}.yml").write_text(yaml.dump(data))

@@ -12,7 +12,7 @@ from rlspo.zoo.envs.recipe import EnvRecipe
 from rlspo.zoo.runs.folder import RunFolder
 from rlspo.zoo.train.callbacks import Evaluate, SaveBetweenRollouts, StopWhenAsked, save_model
 
-RECIPE = EnvRecipe("Ledger-v0", gym_packages=("zoo_worlds",))
+RECIPE = EnvRecipe("Ledger-v0", gym_packages=("zoo_environments",))
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_a_signal_ends_training_and_cuts_an_evaluation_short(folder):
 
 
 def test_statistics_are_saved_beside_the_model(folder):
-    recipe = EnvRecipe("Ledger-v0", gym_packages=("zoo_worlds",), normalize={})
+    recipe = EnvRecipe("Ledger-v0", gym_packages=("zoo_environments",), normalize={})
     model = agent(recipe)
     model.learn(32)
     save_model(model, folder.last_model, folder)

@@ -48,7 +48,7 @@ def at_once(monkeypatch):
 
 
 def test_an_environment_that_leaves_the_program_stops_the_run(train):
-    code, output, _ = train(*QUIET, "--env-kwargs", "quit_at:21", env="end_worlds:Quitter-v0")
+    code, output, _ = train(*QUIET, "--env-kwargs", "quit_at:21", env="end_environments:Quitter-v0")
     assert code == 1
     assert rlspo.PPO.load(run_of("Quitter-v0").last_model).num_timesteps == 20
     assert state(run_of("Quitter-v0")) == "stopped"
@@ -162,7 +162,7 @@ def test_a_full_disk_in_the_middle_costs_only_what_it_kept_from_being_written(tr
 def test_the_agent_is_saved_before_environments_close_and_closing_ends(train, monkeypatch, workplace):
     monkeypatch.setattr(training, "_CLOSING", 0.2)
     flags = ["--run-folder", "runs/one", "--env-kwargs", f"note:{workplace}/note", "run:runs/one"]
-    code, _, errors = train(*QUIET, *flags, env="end_worlds:Clinger-v0")
+    code, _, errors = train(*QUIET, *flags, env="end_environments:Clinger-v0")
     assert code == 0
     assert "closing the environments takes longer than" in errors
     there = (workplace / "note").read_text().split()
@@ -217,7 +217,7 @@ def test_a_report_that_does_not_end_is_given_up(train, monkeypatch):
 
 def test_evaluations_whose_episodes_do_not_end_are_given_up(workplace, capsys):
     folder = RunFolder.create(workplace, "ppo", "Endless-v0")
-    recipe = EnvRecipe("end_worlds:Endless-v0")
+    recipe = EnvRecipe("end_environments:Endless-v0")
     model = rlspo.PPO("MlpPolicy", recipe.build(1, 0, True), n_steps=16, batch_size=16, n_epochs=1, device="cpu")
     evaluate = Evaluate(recipe.build(1, 9, False), 16, 1, folder, StopSignal(), 0, most_steps=50)
     model.learn(64, callback=evaluate)

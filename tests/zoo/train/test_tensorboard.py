@@ -126,16 +126,16 @@ def test_table_of_several_agents_has_the_settings_of_each(train):
 
 
 def test_best_and_last_evaluation_are_told_apart(train, monkeypatch):
-    import zoo_worlds
+    import zoo_environments
 
-    step = zoo_worlds.Ledger.step
+    step = zoo_environments.Ledger.step
 
     def wearing_out(self, action):
         """Worlds of evaluation pay a little less with every step."""
         observation, pay, *rest = step(self, action)
         return observation, pay - 0.01 * self.total if self.pay == 2.0 else pay, *rest
 
-    monkeypatch.setattr(zoo_worlds.Ledger, "step", wearing_out)
+    monkeypatch.setattr(zoo_environments.Ledger, "step", wearing_out)
     assert train("--eval-freq", "32", "--eval-episodes", "1", "--no-report", "--eval-env-kwargs", "pay:2.0")[0] == 0
     _, metrics, _ = Board(Path("logs")).rows()[RUN]
     assert metrics["Result/best_eval_return"] == pytest.approx(20 - 0.55)

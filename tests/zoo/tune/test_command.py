@@ -41,7 +41,7 @@ FLAGS = [
     "--env",
     "Lever-v0",
     "--gym-packages",
-    "zoo_worlds",
+    "zoo_environments",
     "--conf-file",
     "own.yml",
     "--space",

@@ -16,7 +16,7 @@ from rlspo.zoo.video.spec import Footage, Take
 @pytest.fixture
 def run(train, workplace):
     """A finished run."""
-    assert train("--no-report", "--eval-freq", "-1", "--gym-packages", "film_worlds", env="Lamp-v0")[0] == 0
+    assert train("--no-report", "--eval-freq", "-1", "--gym-packages", "video_environments", env="Lamp-v0")[0] == 0
     return workplace / "logs" / "ppo" / "Lamp-v0_1"
 
 

@@ -9,7 +9,7 @@ from rlspo.zoo.video import pace
 
 @pytest.fixture
 def lamp():
-    from film_worlds import Lamp
+    from video_environments import Lamp
 
     return Lamp()
 

@@ -24,7 +24,7 @@ pytest.importorskip("imageio_ffmpeg")
 @pytest.fixture
 def run(train, workplace):
     """A finished run with checkpoints at 16, 32 and 48 steps, and the last agent at 64."""
-    flags = ["--no-report", "--eval-freq", "-1", "--save-freq", "16", "--gym-packages", "film_worlds"]
+    flags = ["--no-report", "--eval-freq", "-1", "--save-freq", "16", "--gym-packages", "video_environments"]
     assert train(*flags, env="Lamp-v0")[0] == 0
     return workplace / "logs" / "ppo" / "Lamp-v0_1"
 
@@ -109,7 +109,7 @@ def test_checkpoints_of_a_run_found_by_agent_and_environment(run, record, filmed
 
 def test_a_model_file_alone(run, record, filmed, workplace):
     (workplace / "mine.zip").write_bytes((run / "last_model.zip").read_bytes())
-    assert record("mine.zip", "--env", "Lamp-v0", "--gym-packages", "film_worlds")[0] == 0
+    assert record("mine.zip", "--env", "Lamp-v0", "--gym-packages", "video_environments")[0] == 0
     assert str(filmed[0].file) == "videos/mine.mp4"
 
 
@@ -129,7 +129,7 @@ def test_a_model_file_alone(run, record, filmed, workplace):
 def test_mistakes_are_told_before_anything_is_made(run, record, filmed, monkeypatch, flags, says):
     monkeypatch.chdir(run)
     before = sorted(run.rglob("*"))
-    code, out, err = record(run, "--gym-packages", "film_worlds", *flags)
+    code, out, err = record(run, "--gym-packages", "video_environments", *flags)
     assert (code, out) == (2, "") and says in err
     assert sorted(run.rglob("*")) == before and not filmed
 
@@ -139,7 +139,7 @@ def test_runs_without_checkpoints_say_how_to_get_them(train, workplace, record):
     code, _, err = record(workplace / "logs" / "ppo" / "Ledger-v0_1", "--checkpoints")
     assert code == 2 and "--save-freq" in err
     (workplace / "mine.zip").write_bytes((workplace / "logs" / "ppo" / "Ledger-v0_1" / "last_model.zip").read_bytes())
-    code, _, err = record("mine.zip", "--checkpoints", "--env", "Ledger-v0", "--gym-packages", "zoo_worlds")
+    code, _, err = record("mine.zip", "--checkpoints", "--env", "Ledger-v0", "--gym-packages", "zoo_environments")
     assert code == 2 and "needs a run folder" in err
 
 

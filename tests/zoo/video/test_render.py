@@ -18,7 +18,7 @@ from rlspo.zoo.video.spec import Film
 
 pytest.importorskip("imageio_ffmpeg")
 
-LAMP = ["--no-report", "--eval-freq", "-1", "--gym-packages", "film_worlds"]
+LAMP = ["--no-report", "--eval-freq", "-1", "--gym-packages", "video_environments"]
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def nothing(share):
 
 
 def test_the_film_of_a_run_shows_what_the_environment_draws(run_folder):
-    from zoo_worlds import GREEN
+    from zoo_environments import GREEN
 
     folder = run_folder("Ledger-v0", "-params", "normalize:true")
     assert render.film(folder, max_steps=20) is None

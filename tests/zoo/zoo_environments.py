@@ -112,4 +112,4 @@ class Shift(gym.ObservationWrapper):
 
 for _cls in (Ledger, Lever, Blind, Halls):
     if f"{_cls.__name__}-v0" not in gym.registry:
-        gym.register(f"{_cls.__name__}-v0", entry_point=f"zoo_worlds:{_cls.__name__}")
+        gym.register(f"{_cls.__name__}-v0", entry_point=f"zoo_environments:{_cls.__name__}")

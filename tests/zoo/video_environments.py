@@ -65,4 +65,4 @@ class Lamp(gym.Env):
 
 
 if "Lamp-v0" not in gym.registry:
-    gym.register("Lamp-v0", entry_point="film_worlds:Lamp")
+    gym.register("Lamp-v0", entry_point="video_environments:Lamp")
