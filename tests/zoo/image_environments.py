@@ -1,4 +1,4 @@
-"""Small worlds seen as pictures with the channel last, registered on import as a user's own package would do it."""
+"""Small environments with pictures as observations with the channel last, registered on import as a user's own package would do it."""
 
 from typing import Any
 

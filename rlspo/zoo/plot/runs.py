@@ -15,7 +15,7 @@ import numpy as np
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.evaluate.worst import with_worst
 from rlspo.zoo.runs.evaluation_log import read_evaluations
-from rlspo.zoo.runs.monitor import Episodes, read_episodes
+from rlspo.zoo.runs.monitor import TrainingEpisodes, read_episodes
 
 #: What can be drawn of an episode.
 Measure = Literal["return", "length", "success"]
@@ -191,7 +191,7 @@ class FolderRun(Run):
         return returns, frozenset(name for name in returns if name != NATURAL)
 
     @cached_property
-    def _episodes(self) -> Episodes:
+    def _episodes(self) -> TrainingEpisodes:
         return read_episodes(self.source)
 
     @property

@@ -20,7 +20,7 @@ _NAME = re.compile(r"(\d+\.)?monitor\.csv")
 
 
 @dataclass(frozen=True)
-class Episodes:
+class TrainingEpisodes:
     """Episodes of all training environments, in the order in which they ended; all arrays ``(n_episodes,)``.
 
     :param steps: over all environments at the end of each, those of the run that this one goes on with included
@@ -87,7 +87,7 @@ def steps_before(folder: Path) -> int:
     return 0
 
 
-def read_episodes(folder: Path) -> Episodes:
+def read_episodes(folder: Path) -> TrainingEpisodes:
     """Read all files of a run.
 
     The environments of a run step together, so at the end of an episode the steps over all of them are those of its own
@@ -103,11 +103,11 @@ def read_episodes(folder: Path) -> Episodes:
     before = steps_before(folder)
     if not tables:
         nothing = np.empty(0)
-        return Episodes(nothing, nothing, nothing, nothing, nothing, before)
+        return TrainingEpisodes(nothing, nothing, nothing, nothing, nothing, before)
     table = np.concatenate(tables)
     steps, seconds, returns, lengths, successes = table[np.lexsort((table[:, 1], table[:, 0]))].T
     returns = np.where(np.isfinite(returns), returns, np.nan)
-    return Episodes(steps + before, seconds - min(map(_began, files)), returns, lengths, successes, before)
+    return TrainingEpisodes(steps + before, seconds - min(map(_began, files)), returns, lengths, successes, before)
 
 
 def _header(file: Path) -> dict[str, object]:

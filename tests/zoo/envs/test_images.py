@@ -9,8 +9,8 @@ from rlspo.zoo.evaluate import command as evaluate
 from rlspo.zoo.train import command as train
 from rlspo.zoo.video import enjoy
 
-FLAGS = "--gym-packages image_environments --no-report --verbose 0 --seed 0 -n 32 --eval-freq 16 --eval-episodes 1 --run-folder run"
 OWN = ["--gym-packages", "image_environments"]
+FLAGS = f"{' '.join(OWN)} --no-report --verbose 0 --seed 0 -n 32 --eval-freq 16 --eval-episodes 1 --run-folder run"
 ON_POLICY = ["n_steps:16", "batch_size:16", "n_epochs:1", "n_envs:2"]
 
 

@@ -1,4 +1,4 @@
-"""`rlspo train` from end to end, on small worlds."""
+"""`rlspo train` from end to end, on small environments."""
 
 import json
 import os
@@ -26,8 +26,8 @@ RUN = Path("logs/ppo/Ledger-v0_1")
 
 @pytest.fixture(autouse=True)
 def no_film(monkeypatch):
-    """Filming has tests of its own."""
-    monkeypatch.setattr(render, "film", lambda folder: "not in this test")
+    """Recording has tests of its own."""
+    monkeypatch.setattr(render, "record_run", lambda folder: "not in this test")
 
 
 def test_a_run_leaves_a_folder_that_explains_itself(train):
@@ -271,7 +271,7 @@ def test_whatever_fails_after_training_is_one_line(train, monkeypatch):
     def broken(*args, **kwargs):
         raise ZeroDivisionError("in somebody's policy")
 
-    monkeypatch.setattr(summary, "judge", broken)
+    monkeypatch.setattr(summary, "evaluate_attacked", broken)
     code, output, errors = train()
     assert code == 0
     assert "report skipped: ZeroDivisionError: in somebody's policy" in errors

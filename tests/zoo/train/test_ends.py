@@ -1,4 +1,4 @@
-"""However a run ends, its agent is saved, and its files say how it ended."""
+"""However a run ends, its agent is saved, and its files record how it ended."""
 
 import errno
 import json
@@ -42,8 +42,8 @@ def full(*args, **kwargs):
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    """No film, and no waiting between attempts."""
-    monkeypatch.setattr(render, "film", lambda folder: "not in this test")
+    """No video, and no waiting between attempts."""
+    monkeypatch.setattr(render, "record_run", lambda folder: "not in this test")
     monkeypatch.setattr(callbacks, "_PAUSES", (0.0, 0.0))
 
 
@@ -200,7 +200,7 @@ def test_a_traceback_that_cannot_be_written_is_shown(train, monkeypatch):
 
 def test_pictures_that_fail_are_one_line(train, monkeypatch):
     monkeypatch.setattr(summary.learning_curve, "draw", lambda *args: 1 / 0)
-    monkeypatch.setattr(render, "film", lambda folder: 1 / 0)
+    monkeypatch.setattr(render, "record_run", lambda folder: 1 / 0)
     code, _, errors = train("--eval-freq", "-1")
     assert code == 0
     assert "learning curve skipped: ZeroDivisionError" in errors
@@ -209,7 +209,7 @@ def test_pictures_that_fail_are_one_line(train, monkeypatch):
 
 def test_a_report_that_does_not_end_is_given_up(train, monkeypatch):
     monkeypatch.setattr(summary, "_LONGEST_REPORT", 0.2)
-    monkeypatch.setattr(summary, "_judge", lambda run: time.sleep(1000))
+    monkeypatch.setattr(summary, "_write_report", lambda run: time.sleep(1000))
     code, _, errors = train("--eval-freq", "-1")
     assert code == 0
     assert "report skipped: it has not ended after" in errors and "TimeLimit" in errors

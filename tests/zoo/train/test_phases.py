@@ -47,7 +47,7 @@ def clock(monkeypatch) -> Clock:
 )
 def test_time_of_every_agent_goes_to_the_right_phase(workplace, clock, monkeypatch, cls, settings, updates):
     recipe = EnvRecipe("Ledger-v0", gym_packages=("zoo_environments",))
-    judged_in = EnvRecipe("Ledger-v0", gym_packages=("zoo_environments",), env_kwargs={"pay": 2.0})
+    evaluation_recipe = EnvRecipe("Ledger-v0", gym_packages=("zoo_environments",), env_kwargs={"pay": 2.0})
     model: BaseAlgorithm = cls("MlpPolicy", recipe.build(1, 0, training=True), seed=0, device="cpu", **settings)
     train = model.train
 
@@ -60,7 +60,7 @@ def test_time_of_every_agent_goes_to_the_right_phase(workplace, clock, monkeypat
     phases = PhaseTimes(Stopwatch(clock))
     folder = RunFolder.at(workplace / "run")
     # Evaluations at 24 and 48, within rollouts of 16, and at the end, at 64.
-    evaluate = Evaluate(judged_in.build(1, 0, training=False), 24, 2, folder, StopSignal(), 0, phases.stopwatch)
+    evaluate = Evaluate(evaluation_recipe.build(1, 0, training=False), 24, 2, folder, StopSignal(), 0, phases.stopwatch)
     model.learn(64, callback=[phases, evaluate])
     phases.stopwatch.start(None)
     assert phases.totals() == {

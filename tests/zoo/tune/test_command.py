@@ -1,4 +1,4 @@
-"""`rlspo tune` from end to end, on a small world."""
+"""`rlspo tune` from end to end, in a small environment."""
 
 import csv
 import json

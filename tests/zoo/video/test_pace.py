@@ -1,4 +1,4 @@
-"""Real time is the environment's own, and nobody is faster than allowed."""
+"""Real time is the environment's own, and no agent acts faster than allowed."""
 
 import gymnasium as gym
 import pytest
