@@ -1,4 +1,4 @@
-"""Small environments with pictures as observations with the channel last, registered on import as a user's own package would do it."""
+"""Small environments with images as observations, registered on import as the package of a user does it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""An environment to be rendered, registered on import: one colour, an episode of known length, and a window that leaves traces."""
+"""An environment to be rendered, registered on import: one colour, episodes of known length, a window that leaves traces."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ def _refuse(where: str, what: str, path: str) -> None:
 
 def _read(value: Any) -> Any:
     """A mapping that is written as a Python literal, as the mapping that it will be read as."""
-    if not literals.is_meant(value):
+    if not literals.looks_like_literal(value):
         return value
     try:
         return literals.read(value)

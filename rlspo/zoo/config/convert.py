@@ -69,7 +69,7 @@ def literal(key: str, value: Any, annotation: Any, where: str) -> Any:
     :param where: where it was written, for messages
     :raises UserError: if it is Python that would have to be run
     """
-    if not literals.is_meant(value) or admits(annotation, str):
+    if not literals.looks_like_literal(value) or admits(annotation, str):
         return value
     try:
         return literals.read(value)

@@ -47,10 +47,10 @@ _OPERATIONS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 _SMALL_BASE, _SMALL_POWER = 1e6, 64
 
 
-def is_meant(value: Any) -> bool:
+def looks_like_literal(value: Any) -> bool:
     """Whether a value is text that can only be meant as a Python list, tuple or mapping.
 
-    >>> is_meant("dict(gamma=0.9)"), is_meant("lin_3e-4"), is_meant({"gamma": 0.9})
+    >>> looks_like_literal("dict(gamma=0.9)"), looks_like_literal("lin_3e-4"), looks_like_literal({"gamma": 0.9})
     (True, False, False)
     """
     return isinstance(value, str) and _CONTAINER.match(value) is not None

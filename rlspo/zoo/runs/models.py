@@ -1,4 +1,4 @@
-"""The models that a run has left, and finding the one that is meant."""
+"""The models in a run folder, and choosing one of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rlspo.zoo.errors import UserError
 from rlspo.zoo.runs.folder import RunFolder, number_of, read_status
 from rlspo.zoo.runs.model_files import steps_in_name
 
-#: A checkpoint that lies this close to the steps asked for is taken: training saves between rollouts, not at round numbers.
+#: A checkpoint this close to the steps asked for is used: training saves between rollouts, not at round numbers.
 _CLOSE = 0.1
 
 
@@ -52,7 +52,7 @@ def choose_model(folder: Path, which: str) -> tuple[str, Path]:
 
     :param which: ``"last"``, ``"best"`` or steps; of checkpoints the nearest one, if within a tenth of these steps
     :return: its kind and its file
-    :raises UserError: if it is not there, with what is
+    :raises UserError: if it does not exist, with the list of those that do
     """
     run = RunFolder.existing(folder)
     try:
@@ -61,7 +61,7 @@ def choose_model(folder: Path, which: str) -> tuple[str, Path]:
         status = read_status(run) or {}
         if status.get("state") not in ("running", "killed"):
             raise
-        how = "is still under way" if status["state"] == "running" else "was killed, or its machine went down"
+        how = "is still running" if status["state"] == "running" else "was killed, or its machine went down"
         raise UserError(f"{error} The run {how}, after {status.get('num_timesteps')} steps.") from error
 
 
@@ -102,7 +102,7 @@ def existing_file(path: Path) -> Path:
 
 
 def check_whole(model_file: Path) -> None:
-    """Refuse what a save leaves that was killed: nobody knows whether all of it is there.
+    """Refuse the file of a save that was killed, which may be incomplete.
 
     :raises UserError: for such a file
     """

@@ -71,7 +71,7 @@ def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:
     for title, text in plan.warnings:
         terminal.warning(title, text)
     if args.save_replay_buffer:
-        replay_memory.check_asked(plan.cls)
+        replay_memory.check_has_memory(plan.cls)
     if args.eval_freq is None:
         args.eval_freq = usual_eval_freq(plan.cls)
     folder = _folder(args, plan)
@@ -123,7 +123,7 @@ def _train_and_evaluate(run: TrainingRun, plan: Plan, stop: StopSignal, command:
     if not folder.config.is_file():
         recorded = _record_again(run, plan, command)
         failure = failure or recorded
-    memory_kept = not run.args.save_replay_buffer or replay_memory.keep(model, folder)
+    memory_kept = not run.args.save_replay_buffer or replay_memory.save(model, folder)
     stop.deaf, stop.patient = False, False  # the agent is on disk: from here on a signal may stop at once
     close_envs([env for env in (model.get_env(), *eval_env) if env is not None])
     if saved != folder.last_model:
@@ -199,7 +199,7 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
         check_may_learn(model)
         # Not the seed itself, which the first run drew from: the continued run needs new random numbers.
         model.set_random_seed(int(np.random.SeedSequence((seed, model.num_timesteps)).generate_state(1)[0]))
-        replay_memory.take_up(model, args.trained_agent, trust)
+        replay_memory.load_into(model, args.trained_agent, trust)
         return model
     except (ValueError, TypeError, AssertionError) as error:
         env.close()

@@ -38,7 +38,7 @@ def test_sac_learns_from_normalised_stacks_of_images() -> None:
 
 
 @pytest.mark.parametrize(("env", "policy"), [("Camera-v0", "MultiInputPolicy"), ("Picture-v0", "CnnPolicy")])
-def test_environments_are_turned_once(env: str, policy: str) -> None:
+def test_images_are_transposed_once(env: str, policy: str) -> None:
     wrapper = "stable_baselines3.common.vec_env.VecTransposeImage"
     for wrappers in (None, [wrapper]):
         settings = Settings(n_timesteps=1, policy=policy, vec_env_wrapper=wrappers)

@@ -19,7 +19,7 @@ class Odd(Exception):
 
 
 class Trouble(gym.Env):
-    """Does what the action says."""
+    """Fails in the way that the action chooses."""
 
     observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
     action_space = gym.spaces.Discrete(6)
@@ -50,7 +50,7 @@ def env(monkeypatch):
     envs.reset()
     yield envs
     envs.close()
-    for process in envs.processes:  # those that were killed may take a while to be gone
+    for process in envs.processes:  # those that were killed may take a while to end
         process.join(60)
     assert not any(process.is_alive() for process in envs.processes)
 

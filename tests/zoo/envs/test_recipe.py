@@ -129,12 +129,12 @@ def test_wrapper_that_does_not_fit_is_explained(wrapper, message):
 
 def test_statistics_are_frozen_outside_training():
     of = recipe(normalize={"norm_reward": True, "clip_obs": 5.0}, env_kwargs={"pay": 3.0})
-    training, judging = of.build(1, 0, training=True), of.build(1, 0, training=False)
-    assert isinstance(training, VecNormalize) and isinstance(judging, VecNormalize)
+    training, evaluation = of.build(1, 0, training=True), of.build(1, 0, training=False)
+    assert isinstance(training, VecNormalize) and isinstance(evaluation, VecNormalize)
     assert (training.training, training.norm_reward, training.clip_obs) == (True, True, 5.0)
-    assert (judging.training, judging.norm_reward, judging.clip_obs) == (False, False, 5.0)
-    judging.reset()
-    assert judging.step(np.array([0]))[1] == pytest.approx(3.0)
+    assert (evaluation.training, evaluation.norm_reward, evaluation.clip_obs) == (False, False, 5.0)
+    evaluation.reset()
+    assert evaluation.step(np.array([0]))[1] == pytest.approx(3.0)
     with pytest.raises(UserError, match=r"normalize: there is no key 'norm_ob'. Did you mean 'norm_obs'"):
         recipe(normalize={"norm_ob": True})
 

@@ -127,9 +127,9 @@ def test_short_episodes_do_not_count_more_often():
 
 
 def test_success_is_reported_where_the_environment_reports_it():
-    told = evaluate(saved("Lottery-v0"), 40, seed=0)
-    assert told.success_rate == np.mean(told.lengths == 19)
-    assert {(row["length"], row["success"]) for row in told.rows()} == {(1, False), (19, True)}
+    reported = evaluate(saved("Lottery-v0"), 40, seed=0)
+    assert reported.success_rate == np.mean(reported.lengths == 19)
+    assert {(row["length"], row["success"]) for row in reported.rows()} == {(1, False), (19, True)}
     silent = evaluate(saved("Lottery-v0", says=False), 5, seed=0)
     assert (silent.success_rate, silent.rows()[0]["success"]) == (None, None)
 

@@ -245,11 +245,11 @@ def test_without_search_nothing_of_it_is_there(run):
     ("flags", "message"),
     [
         (["--particles", "8"], "--particles is a setting of a search. Add --search."),
-        (["--search", "--particles", "1"], "one particle has nothing to be weighed against"),
+        (["--search", "--particles", "1"], "a single particle acts as the policy does"),
         (["--search-kl", "1"], "--search-kl is a setting of a search"),
         (["--search", "--attack", "random"], "--search does not go with --attack"),
-        (["--search", "--temperature", "1", "--search-kl", "1"], "both say how greedy a search is"),
-        (["--search", "--particles", "4", "--search-kl", "2"], "4 particles stray at most 1.39 nats"),
+        (["--search", "--temperature", "1", "--search-kl", "1"], "both set how greedy a search is"),
+        (["--search", "--particles", "4", "--search-kl", "2"], "4 particles deviate at most 1.39 nats"),
         (["--search", "--depth", "0"], "must be at least 1"),
     ],
 )

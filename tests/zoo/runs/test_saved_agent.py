@@ -89,7 +89,7 @@ def test_every_model_has_its_own_statistics_and_they_stay(wrapped_run):
     assert counts["best"] in (49, 97)
 
 
-def test_which_model(wrapped_run):
+def test_which_chooses_the_model(wrapped_run):
     assert find_agent(wrapped_run).model_file == wrapped_run / "last_model.zip"
     best = find_agent(wrapped_run, "best")
     assert (best.which, best.model_file.name) == ("best", "best_model.zip")
@@ -105,7 +105,7 @@ def test_which_model(wrapped_run):
 
 
 @pytest.mark.parametrize("which", ["48", "1000000", "newest", "-32"])
-def test_a_model_that_is_not_there_is_told_with_those_that_are(wrapped_run, which):
+def test_a_missing_model_is_reported_with_those_that_exist(wrapped_run, which):
     with pytest.raises(UserError, match="has: --which last, best, 32, 64"):
         find_agent(wrapped_run, which)
 
@@ -141,7 +141,7 @@ def test_several_runs_are_listed(train):
         find_agent("logs")
 
 
-def test_what_is_no_agent(tmp_path):
+def test_files_that_are_no_agent_are_refused(tmp_path):
     with pytest.raises(UserError, match="no run folder and no model file gone"):
         find_agent("gone")
     with pytest.raises(UserError, match=r"is no run folder: it holds no config\.yml"):
@@ -238,12 +238,12 @@ def test_a_memory_that_wants_an_environment_is_left_behind():
     assert model.predict(env.reset()[0])[0] in range(3)
 
 
-def test_a_policy_that_nobody_knows_needs_a_name():
+def test_an_unknown_policy_needs_a_name():
     class Own(stable_baselines3.common.policies.ActorCriticPolicy):
         pass
 
     stable_baselines3.PPO(Own, "CartPole-v1", **TINY).save("own.zip")
-    with pytest.raises(UserError, match="does not say which agent wrote it"):
+    with pytest.raises(UserError, match="does not name the agent that wrote it"):
         find_agent("own.zip", env="CartPole-v1")
     named = {"algo": "stable_baselines3.PPO", "env": "CartPole-v1"}
     with pytest.raises(UserError, match=r"policy_class is more than data, it would run the class Own.*--trust"):
@@ -339,7 +339,7 @@ def named(*words):
 @pytest.mark.parametrize(
     ("flags", "steps"), [(("--load-checkpoint", "32"), 32), (("--load-last-checkpoint",), 64), (("--which", "checkpoint"), 64)]
 )
-def test_the_words_of_rl_zoo_choose_too(wrapped_run, flags, steps):
+def test_flags_of_rl_zoo_choose_the_model_too(wrapped_run, flags, steps):
     agent = named(str(wrapped_run), *flags)
     assert (agent.which, agent.num_timesteps) == ("checkpoint", steps)
     assert named(str(wrapped_run), "--load-best").which == "best"

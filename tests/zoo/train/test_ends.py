@@ -222,7 +222,7 @@ def test_evaluations_whose_episodes_do_not_end_are_given_up(workplace, capsys):
     evaluate = Evaluate(recipe.build(1, 9, False), 16, 1, folder, StopSignal(), 0, most_steps=50)
     model.learn(64, callback=evaluate)
     assert model.num_timesteps == 64
-    assert capsys.readouterr().err.count("is given up, and no further one is made") == 1
+    assert capsys.readouterr().err.count("is stopped, and no further one is made") == 1
     assert not folder.evaluations.exists()
 
 

@@ -95,15 +95,15 @@ def test_returns_of_several_environments_are_right_and_their_own(run, enjoy):
 def test_short_episodes_do_not_come_more_often(run, enjoy, monkeypatch):
     endings = itertools.cycle([[Episode(0, 1.0, 1)], [Episode(0, 1.0, 1), Episode(1, 2.0, 2)]])
     monkeypatch.setattr(command, "steps_of", lambda actor, env, observations: endings)
-    told = json.loads(enjoy(run, "--no-render", "--json", "--n-envs", "2", "--episodes", "4")[1])
-    assert [episode["env"] for episode in told["episodes"]] == [0, 0, 1, 1]
+    data = json.loads(enjoy(run, "--no-render", "--json", "--n-envs", "2", "--episodes", "4")[1])
+    assert [episode["env"] for episode in data["episodes"]] == [0, 0, 1, 1]
 
 
 def test_steps_are_counted_over_all_environments(run, enjoy):
     code, out, _ = enjoy(run, "--no-render", "--json", "-n", "60", "--n-envs", "2")
-    told = json.loads(out)
-    assert code == 0 and [episode["env"] for episode in told["episodes"]] == [0, 1] * 3
-    assert (told["num_timesteps"], told["deterministic"], told["video"]) == (64, True, None)
+    data = json.loads(out)
+    assert code == 0 and [episode["env"] for episode in data["episodes"]] == [0, 1] * 3
+    assert (data["num_timesteps"], data["deterministic"], data["video"]) == (64, True, None)
 
 
 def test_without_a_display_a_note_and_a_video(run, enjoy, ordered):
@@ -118,9 +118,9 @@ def test_without_a_display_a_note_and_a_video(run, enjoy, ordered):
 
 def test_without_a_display_json_names_the_video(run, enjoy, ordered):
     code, out, _ = enjoy(run, "--json", "-n", "50")
-    told = json.loads(out)
-    assert code == 0 and told["video"] == str(run / "videos" / "last_model.mp4")
-    assert [episode["return"] for episode in told["episodes"]] == [10.0, 12.0]
+    data = json.loads(out)
+    assert code == 0 and data["video"] == str(run / "videos" / "last_model.mp4")
+    assert [episode["return"] for episode in data["episodes"]] == [10.0, 12.0]
     assert ordered[0].steps == 50
 
 
@@ -162,7 +162,7 @@ def test_signals_stop_it_and_ended_episodes_are_reported(run, enjoy, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("flags", "message"),
     [
         (["--episodes", "2", "-n", "10"], "not allowed with"),
         (["--no-render", "--fps", "5"], "--fps is the speed of a window"),
@@ -170,9 +170,9 @@ def test_signals_stop_it_and_ended_episodes_are_reported(run, enjoy, monkeypatch
         (["--n-env", "2"], "Did you mean --n-envs?"),
     ],
 )
-def test_mistakes_are_reported(run, enjoy, flags, says):
+def test_mistakes_are_reported(run, enjoy, flags, message):
     code, out, err = enjoy(run, *flags)
-    assert (code, out) == (2, "") and says in err
+    assert (code, out) == (2, "") and message in err
 
 
 def test_no_arguments_are_a_mistake(enjoy):

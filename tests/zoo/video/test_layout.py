@@ -51,12 +51,12 @@ def test_small_pictures_are_enlarged_without_blurring():
 def test_captions_stand_above_the_agent_only():
     layout = Layout.fitting(2, 300, 300, LARGEST, captions=True)
     blank = layout.picture([View(solid((0, 0, 0)))] * 2)
-    told = layout.picture([View(solid((0, 0, 0)), "PPO", "return 5"), View(solid((0, 0, 0)))])
-    rows, columns = np.nonzero((blank != told).any(axis=2))
+    captioned = layout.picture([View(solid((0, 0, 0)), "PPO", "return 5"), View(solid((0, 0, 0)))])
+    rows, columns = np.nonzero((blank != captioned).any(axis=2))
     left, top = layout.corner(0)
     assert rows.size > 100 and rows.max() < top and columns.max() < left + layout.tile[0]
     other = layout.picture([View(solid((0, 0, 0)), "PPO", "return 6"), View(solid((0, 0, 0)))])
-    assert (told != other).any()
+    assert (captioned != other).any()
     titled = layout.picture([View(solid((0, 0, 0)))] * 2, "title")
     assert (titled != blank).any()
 
@@ -64,8 +64,10 @@ def test_captions_stand_above_the_agent_only():
 def test_long_captions_stay_above_their_agent():
     layout = Layout.fitting(2, 300, 300, LARGEST, captions=True)
     blank = layout.picture([View(solid((0, 0, 0)))] * 2)
-    told = layout.picture([View(solid((0, 0, 0)), "a very long name of an agent with many steps"), View(solid((0, 0, 0)))])
-    assert np.nonzero((blank != told).any(axis=2))[1].max() < layout.corner(0)[0] + layout.tile[0]
+    captioned = layout.picture(
+        [View(solid((0, 0, 0)), "a very long name of an agent with many steps"), View(solid((0, 0, 0)))]
+    )
+    assert np.nonzero((blank != captioned).any(axis=2))[1].max() < layout.corner(0)[0] + layout.tile[0]
 
 
 def test_agents_that_have_stopped_are_dimmed():

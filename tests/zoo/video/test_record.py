@@ -64,12 +64,12 @@ def test_a_video_is_really_made(run, record):
 
     code, out, err = record(run, "--checkpoints", "--max-agents", "3", "--steps", "5", "--json", "-o", "new/folder/video.mp4")
     assert (code, err) == (0, "")
-    told = json.loads(out)
-    assert [agent["num_timesteps"] for agent in told["agents"]] == [16, 32, 64]
-    assert [agent["steps"] for agent in told["agents"]] == [5, 5, 5]
-    with imageio.get_reader(told["file"]) as reader:
+    data = json.loads(out)
+    assert [agent["num_timesteps"] for agent in data["agents"]] == [16, 32, 64]
+    assert [agent["steps"] for agent in data["agents"]] == [5, 5, 5]
+    with imageio.get_reader(data["file"]) as reader:
         pictures = np.stack([np.asarray(picture) for picture in reader])
-    assert pictures.shape == (told["pictures"], told["height"], told["width"], 3)
+    assert pictures.shape == (data["pictures"], data["height"], data["width"], 3)
     blue = np.abs(pictures[0].astype(int) - (0, 0, 200)).max(axis=2) < 25
     columns = np.flatnonzero(blue[-100:].all(axis=0))
     gaps = np.flatnonzero(np.diff(columns) > 1)
@@ -83,8 +83,8 @@ def test_default_video_of_a_run(run, record, ordered):
     assert spec.file == run / "videos" / "last_model.mp4" and spec.file.is_file()
     assert (spec.episodes, spec.steps, spec.fps, spec.deterministic, spec.captions) == (None, None, None, True, True)
     assert spec.device == "cpu"
-    for told in ("64 steps", "return 10.0 (10 steps)", "videos/last_model.mp4", "640 x 480"):
-        assert told in out
+    for data in ("64 steps", "return 10.0 (10 steps)", "videos/last_model.mp4", "640 x 480"):
+        assert data in out
 
 
 def test_flags_set_the_spec_of_the_video(run, record, ordered):
@@ -117,7 +117,7 @@ def test_a_model_file_alone(run, record, ordered, workplace):
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("flags", "message"),
     [
         (["--max-agents", "3"], "--max-agents needs --checkpoints"),
         (["--checkpoints", "--which", "best"], "--which chooses one agent"),
@@ -129,11 +129,11 @@ def test_a_model_file_alone(run, record, ordered, workplace):
         (["--step", "5"], "Did you mean --steps?"),
     ],
 )
-def test_mistakes_are_reported_before_anything_is_made(run, record, ordered, monkeypatch, flags, says):
+def test_mistakes_are_reported_before_anything_is_made(run, record, ordered, monkeypatch, flags, message):
     monkeypatch.chdir(run)
     before = sorted(run.rglob("*"))
     code, out, err = record(run, "--gym-packages", "video_environments", *flags)
-    assert (code, out) == (2, "") and says in err
+    assert (code, out) == (2, "") and message in err
     assert sorted(run.rglob("*")) == before and not ordered
 
 
