@@ -22,7 +22,7 @@ _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that keeps the layout of help texts, allows no abbreviated flags, and raises errors as :class:`UserError` with the nearest flag that exists.
+    """Keeps the layout of help texts, allows no abbreviated flags, and raises :class:`UserError` with the nearest flag.
 
     :param command: such as ``"train"``
     :param description: what the command does

@@ -123,7 +123,7 @@ def draw(steps: Steps, places: Array, axes_names: tuple[str, str], title: str, f
         figure = style.new_figure(10.5, max(4.6, 0.9 * (shown + 1)))
         grid = figure.add_gridspec(shown + 1, 2, width_ratios=[1.7, 1])
         plane = figure.add_subplot(grid[:, 0])
-        order = np.random.default_rng(0).permutation(len(places))  # no expert lies over the others
+        order = np.random.default_rng(0).permutation(len(places))  # so that no expert hides the others
         plane.scatter(
             places[order, 0], places[order, 1], s=7, c=[colours[k] for k in steps.experts[order]], alpha=0.6, linewidths=0
         )

@@ -104,7 +104,7 @@ def _aggregated(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def axis_of(curve: LearningCurve, along: Along) -> np.ndarray:
-    """Where on the x-axis the points of a curve lie, ``(n,)``."""
+    """The x-coordinates of the points of a curve, ``(n,)``."""
     return {"steps": curve.steps, "time": curve.seconds, "episodes": curve.episodes}[along]
 
 

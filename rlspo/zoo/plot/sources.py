@@ -125,7 +125,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _folder_run(folder: Path) -> FolderRun:
-    """The run in a folder; agent and environment from ``config.yml``, else folder names (rl-baselines3-zoo), else monitor files."""
+    """A run by its folder: agent and environment from ``config.yml``, else folder names, else monitor files."""
     config: dict[str, Any] = {}
     if (folder / "config.yml").is_file():
         with contextlib.suppress(UserError):  # not a record of a run: the names of folders are used

@@ -74,13 +74,13 @@ def name_statistics(file: Path, statistics: Path) -> None:
 
 
 def checked_statistics(file: Path, statistics: Path) -> Path:
-    """Where the statistics of ``VecNormalize`` lie that were saved with a model; files of SB3 do not record it.
+    """The file with the statistics of ``VecNormalize`` that were saved with a model; models of SB3 do not record which.
 
     After a kill between the two writes they still have their temporary name: then they are copied to the right one.
 
-    :param statistics: where they should lie; they may not be there
+    :param statistics: where they should be; the file may not exist
     :return: ``statistics``, or their temporary name in a folder that cannot be written to
-    :raises UserError: where statistics of another moment lie there
+    :raises UserError: where the file holds statistics of another moment
     """
     expected = _sum_of_statistics(file)
     if expected is None or (statistics.is_file() and _sum_of(statistics) == expected):

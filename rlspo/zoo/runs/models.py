@@ -68,7 +68,7 @@ def choose_model(folder: Path, which: str) -> tuple[str, Path]:
 def choose(folder: Path, named: dict[str, Path], checkpoints: list[tuple[int, Path]], which: str) -> tuple[str, Path]:
     """One of the models of a run, as :func:`choose_model`.
 
-    :param named: where the last and the best model would lie
+    :param named: paths of the last and the best model, which may not exist
     :param checkpoints: steps and files
     """
     there = [name for name, file in named.items() if file.is_file()] + [str(steps) for steps, _ in checkpoints]
@@ -111,7 +111,7 @@ def check_whole(model_file: Path) -> None:
 
 
 def folder_of(model_file: Path) -> Path | None:
-    """The run folder that a model file lies in, if it lies in one."""
+    """The run folder of a model file, None for a file outside of run folders."""
     for folder in (model_file.parent, model_file.parent.parent):
         inside = folder == model_file.parent or RunFolder.existing(folder).checkpoints == model_file.parent
         if inside and RunFolder.existing(folder).config.is_file():

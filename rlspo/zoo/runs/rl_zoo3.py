@@ -66,7 +66,7 @@ def called_here(algo: str) -> str:
 def record_in(folder: Path, env: str = "") -> Path | None:
     """The folder with the records of the run, ``ENV`` or, downloaded, the same; None if this is no run of rl-baselines3-zoo.
 
-    :param env: which of several, where agents for several environments lie in one folder
+    :param env: which environment, where a folder has agents for several
     """
     if (folder / "config.yml").is_file():
         return folder if _published_model(folder) is not None else None

@@ -144,7 +144,7 @@ def _checkpoints(args: argparse.Namespace, at_most: int) -> tuple[SavedAgent, ..
         raise UserError("--which chooses one agent; --checkpoints records several.")
     last = agent_from(args)
     if last.folder is None:
-        raise UserError(f"--checkpoints needs a run folder; {last.model_file} lies in none.")
+        raise UserError(f"--checkpoints needs a run folder; {last.model_file} is not in one.")
     files = [file for _, file in checkpoints_of(last.folder)]
     if not files:
         raise UserError(f"{last.folder} has no checkpoints: they are kept by `rlspo train ... --save-freq STEPS`.")

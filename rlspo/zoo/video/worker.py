@@ -61,7 +61,7 @@ def serve(receive: Callable[[], VideoSpec], channel: TextIO) -> int:
 
     try:
         video = record_agents(receive(), progressed)
-    except Exception as error:  # anything may come out of somebody's environment or of a graphics driver
+    except Exception as error:  # a user's environment or a graphics driver may raise anything
         code, reason = _explained(error, drawn=reported_at is not None)
         print(json.dumps({"reason": reason}), file=channel, flush=True)
         return code

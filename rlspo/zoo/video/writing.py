@@ -60,7 +60,7 @@ def write_video(spec: VideoSpec) -> Video:
 
 
 def default_file(agents: Sequence[SavedAgent]) -> Path:
-    """The default file of a video: in ``videos/`` of the run folder, or beside a model file that lies in none."""
+    """The default file of a video: in ``videos/`` of the run folder, or beside a model file outside of run folders."""
     agent = agents[0]
     name = agent.model_file.stem if len(agents) == 1 else "checkpoints"
     return (agent.folder or agent.model_file.parent) / "videos" / f"{name}.mp4"

@@ -201,7 +201,7 @@ def test_an_anchor_inside_a_block_moves_as_well(tmp_path):
 def test_what_cannot_be_written_out_is_refused_and_nothing_is_written(tmp_path, text):
     file = tmp_path / "mine.yml"
     file.write_text(text)
-    with pytest.raises(UserError, match=r"mine\.yml: the block 'A' cannot be put in without changing another block"):
+    with pytest.raises(UserError, match=r"mine\.yml: the block 'A' cannot be written without changing another block"):
         apply_block(file, "A", block("A", gamma=0.5))
     assert file.read_text() == text
     assert list(tmp_path.iterdir()) == [file]
