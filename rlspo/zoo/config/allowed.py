@@ -164,8 +164,8 @@ def _check_writing(value: Any, where: str, allowed: Allowed) -> None:
     for name, argument in _pairs(value):
         if name in _WRITES and argument is not None:
             raise UserError(
-                f"{where}: {name}: {argument} would be written because a file asks for it. Leave it out, set it on the command "
-                "line with -params, or give --trust to trust the file."
+                f"{where}: {name}: {argument} would be written because a file asks for it. Leave it out, set it by a flag, "
+                "with -params, or give --trust to trust the file."
             )
 
 
