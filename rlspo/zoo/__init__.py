@@ -1,4 +1,4 @@
-"""The command line of rlspo: everything that trains, and what training leaves behind.
+"""The command line of rlspo: training agents, and working with what training produces.
 
 Nothing in the library imports this package.
 """

@@ -1,7 +1,7 @@
-"""Mistakes that the user can mend."""
+"""Mistakes that the user can correct."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """A mistake in what the user gave. Its text is all that is shown, without a traceback; the exit code is 2."""
+    """A mistake of the user. Only its text is shown, without a traceback; the exit code is 2."""

@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 import rlspo
 from rlspo.attacks.evaluation import play
 from rlspo.common.checked_env import CheckedDummyVecEnv
-from rlspo.zoo.envs.processes import Telling
+from rlspo.zoo.envs.processes import ErrorForwarding
 from rlspo.zoo.evaluate import command as evaluate
 from rlspo.zoo.train import command as train
 
@@ -81,7 +81,7 @@ def test_a_reset_in_the_middle_is_none():
 
 
 def test_in_a_process_of_its_own():
-    env = Telling(cut())
+    env = ErrorForwarding(cut())
     env.reset()
     for _ in range(3):
         *_, info = env.step(0)

@@ -1,4 +1,4 @@
-"""A folder of one's own to run in, with the worlds of the tests at hand."""
+"""A folder of one's own to run in, with the environments of the tests on the import path."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -9,10 +9,10 @@ import pytest
 from rlspo.zoo.train.command import main
 
 #: Imported by the environments' processes alone, which find its neighbours.
-collect_ignore = ["end_worlds.py"]
+collect_ignore = ["end_environments.py"]
 
-#: A run of a moment, on a world that only the tests know.
-QUICK = ["--gym-packages", "zoo_worlds", "--verbose", "0", "--seed", "0"]
+#: A short run, in an environment that only the tests register.
+QUICK = ["--gym-packages", "zoo_environments", "--verbose", "0", "--seed", "0"]
 SMALL = ["n_steps:16", "batch_size:16", "n_epochs:1", "n_timesteps:64"]
 
 
@@ -39,7 +39,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def train(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run ``rlspo train`` on the test's own world; gives exit code, output and errors."""
+    """Run ``rlspo train`` in the test's own environment; gives exit code, output and errors."""
 
     def run(*flags: str, algo: str = "ppo", env: str = "Ledger-v0", params: list[str] = SMALL) -> tuple[int, str, str]:
         code = main(["--algo", algo, "--env", env, *QUICK, "-params", *params, *flags])

@@ -1,4 +1,4 @@
-"""The command ``rlspo``: a list of its commands, and the way to each."""
+"""The command ``rlspo``: the list of its commands, and calling one of them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from rlspo.common.errors import did_you_mean
 #: Command to the module whose ``main`` runs it, and what it does.
 COMMANDS = {
     "train": ("rlspo.zoo.train.command", "train an agent, evaluate it while it learns, attack it when it is done"),
-    "evaluate": ("rlspo.zoo.evaluate.command", "judge a saved agent by many episodes, with intervals"),
+    "evaluate": ("rlspo.zoo.evaluate.command", "evaluate a saved agent over many episodes, with intervals"),
     "enjoy": ("rlspo.zoo.video.enjoy", "watch a saved agent in a window"),
-    "record": ("rlspo.zoo.video.record", "film a saved agent, or its checkpoints side by side"),
+    "record": ("rlspo.zoo.video.record", "record a video of a saved agent, or of its checkpoints side by side"),
     "experts": ("rlspo.zoo.experts.command", "map which expert of a mixture acts where"),
     "tune": ("rlspo.zoo.tune.command", "search for hyperparameters that reproduce"),
-    "benchmark": ("rlspo.zoo.benchmark.command", "train and judge a grid of agents, environments and seeds"),
+    "benchmark": ("rlspo.zoo.benchmark.command", "train and evaluate a grid of agents, environments and seeds"),
     "plot": ("rlspo.zoo.plot.command", "draw learning curves, bars and profiles"),
 }
 
 _HELP = """\
 usage: rlspo COMMAND [...]
 
-Reinforcement learning for noisy, hostile and plannable worlds.
+Reinforcement learning for noisy, adversarial and plannable environments.
 
 commands:
 {commands}
@@ -33,7 +33,7 @@ commands:
 start here:
   rlspo train --algo barpo --env Hopper-v5 -P          train, with a progress bar
   rlspo train --algo ppo --env CartPole-v1 -n 2e4      a first run, in seconds
-  rlspo evaluate logs/ppo/CartPole-v1_1                judge what came out; enjoy and record show it
+  rlspo evaluate logs/ppo/CartPole-v1_1                evaluate the result; enjoy and record show it
   rlspo train --help                                   every flag, with examples; so for every command
 
   rlspo --version                                      the installed version"""
@@ -60,18 +60,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = did_you_mean(given[0], COMMANDS) if what == "command" else f"Commands: {', '.join(COMMANDS)}."
         print(f"error: rlspo has no {what} {given[0]!r}. {hint} See: rlspo --help", file=sys.stderr)
         return 2
-    _look_here()
-    # Only now, so that no command waits for what another needs.
+    _search_current_folder()
+    # Imported only now, so that no command loads what only another needs.
     command: Callable[[Sequence[str]], int] = importlib.import_module(COMMANDS[given[0]][0]).main
     return command(given[1:])
 
 
-def _look_here() -> None:
-    """Find modules in the current folder, as ``python -m rlspo.zoo.train`` does: ``--gym-packages`` may name one.
+def _search_current_folder() -> None:
+    """Make modules in the current folder importable, as ``python -m rlspo.zoo.train`` does: ``--gym-packages`` may name one.
 
-    Last, so that no file that happens to lie there stands in for an installed package.
+    It comes last in the path, so that no file there hides an installed package.
     """
-    with contextlib.suppress(OSError):  # the folder may be gone
+    with contextlib.suppress(OSError):  # the folder may have been removed
         here = os.getcwd()
         if not sys.flags.safe_path and not {"", here} & {*sys.path}:
             sys.path.append(here)

@@ -1,4 +1,4 @@
-"""What every command of the zoo does around its work: exit codes that scripts can trust, and mistakes told in one message."""
+"""Running a command of the zoo: well-defined exit codes, and one message for a mistake of the user."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def run(work: Callable[[list[str]], int], argv: Sequence[str] | None, after_stop: str = "") -> int:
-    """Run a command that a signal may end at once: :class:`~rlspo.zoo.cli.signals.Stopped` unwinds it, so that it cleans up.
+    """Run a command that a signal may stop at once: :class:`~rlspo.zoo.cli.signals.Stopped` unwinds it, so that it cleans up.
 
     :param work: from arguments to an exit code
     :param argv: the arguments; None for those of this process
-    :param after_stop: a sentence for the user whose signal ended it
-    :return: what ``work`` returned, 2 after a mistake in what was given, 129 after SIGHUP, 130 after Ctrl-C, 143 after SIGTERM
+    :param after_stop: a sentence to print after the signal
+    :return: what ``work`` returned, 2 after a mistake in the arguments, 129 after SIGHUP, 130 after Ctrl-C, 143 after SIGTERM
     """
     stop = StopSignal()
     stop.patient = False
@@ -29,11 +29,11 @@ def run(work: Callable[[list[str]], int], argv: Sequence[str] | None, after_stop
 
 
 def guarded(work: Callable[[], int], stop: StopSignal, after_stop: str = "") -> int:
-    """Do the work of a command, and say in a line why it ended before it was done.
+    """Do the work of a command, and print in one line why it ended early.
 
-    :param stop: catches signals meanwhile
+    :param stop: catches signals while the work is done
     :param after_stop: see :func:`run`
-    :return: exit code, as of :func:`run`
+    :return: exit code, see :func:`run`
     """
     with patient_streams(), stop:
         try:

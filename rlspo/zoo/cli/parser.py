@@ -1,4 +1,4 @@
-"""What the command lines of the zoo have in common: their parser, the types of their values, and how mistakes are told."""
+"""The parser of all command lines of the zoo, the types of their values, and their error messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 class Parser(argparse.ArgumentParser):
-    """Help as it is written, no abbreviated flags, and errors as :class:`UserError` with the nearest flag that exists.
+    """Keeps the layout of help texts, allows no abbreviated flags, and raises :class:`UserError` with the nearest flag.
 
     :param command: such as ``"train"``
     :param description: what the command does
@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Raise what was wrong, and say where to read more."""
+        """Raise a :class:`UserError` with a hint at ``--help``."""
         raise UserError(f"{message}\nAll flags, with examples: {self.prog} --help")
 
     def read(self, arguments: Sequence[str]) -> argparse.Namespace:
@@ -66,7 +66,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_trust(group: Any) -> None:
-    """The flag ``--trust``."""
+    """Add the flag ``--trust``."""
     group.add_argument(
         "--trust",
         nargs="?",
@@ -79,7 +79,7 @@ def add_trust(group: Any) -> None:
 
 
 def _with_plain_trust(arguments: Sequence[str]) -> list[str]:
-    """``--trust`` with what it means spelled out where no module follows, but a flag or a path."""
+    """The arguments with ``--trust`` as ``--trust=*`` where a flag or a path follows, and no module."""
     words = list(arguments)
     for place, word in enumerate(words):
         following = words[place + 1] if place + 1 < len(words) else ""
@@ -111,12 +111,12 @@ class Pairs(argparse.Action):
 
 
 def _value(text: str) -> Any:
-    """YAML; what is only text there and a literal in Python is that, as in rl-baselines3-zoo."""
+    """A value as YAML; text that is a Python literal is read as such, as in rl-baselines3-zoo."""
     value = yaml_io.parse(text)
     if text.strip() == "None":
         return None
-    if isinstance(value, str) and literals.is_meant(text):
-        with contextlib.suppress(ValueError):  # else text, which the setting may want
+    if isinstance(value, str) and literals.looks_like_literal(text):
+        with contextlib.suppress(ValueError):  # else it stays text, which the setting may accept
             return literals.read(value)
     return value
 
@@ -144,17 +144,17 @@ def seed(text: str) -> int:
     """A whole number from 0 to 2^31 - 1."""
     number = whole_number(text)
     if not 0 <= number < 2**31:
-        raise argparse.ArgumentTypeError(f"{text!r} must be from 0 to {2**31 - 1}; leave --seed out to have one drawn")
+        raise argparse.ArgumentTypeError(f"{text!r} must be from 0 to {2**31 - 1}; leave --seed out for a random one")
     return number
 
 
 def drawn_seed(text: str) -> int | None:
-    """As :func:`seed`, and -1 for one that is to be drawn."""
+    """As :func:`seed`, and -1 (None) for a random one."""
     return None if text.strip() == "-1" else seed(text)
 
 
 def threads(text: str) -> int | None:
-    """As :func:`positive`, and -1 for as many as PyTorch wants."""
+    """As :func:`positive`, and -1 (None) for PyTorch's default."""
     return None if text.strip() == "-1" else positive(text)
 
 
@@ -173,7 +173,7 @@ _MANY_HOURS = 100_000
 
 
 def hours(text: str) -> float:
-    """A number above 0, of hours that a clock can count."""
+    """A number of hours, above 0 and at most 100,000."""
     try:
         number = radius(text)
         if number <= _MANY_HOURS:
@@ -184,5 +184,5 @@ def hours(text: str) -> float:
 
 
 def draw_seed() -> int:
-    """A seed for a run that was given none."""
+    """A random seed, for a run without a given one."""
     return secrets.randbelow(2**31)

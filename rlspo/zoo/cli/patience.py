@@ -1,4 +1,4 @@
-"""What a run can do without may fail for a while: a full disk, a reader of standard output that goes away."""
+"""Output that may fail without ending a run: on a full disk, or where the reader of standard output has gone away."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 
 from rlspo.zoo.cli import terminal
 
-_MOST_WAITING = 100_000_000  # bytes that are kept for a file that cannot be written to
+_MOST_WAITING = 100_000_000  # bytes that are buffered for a file that cannot be written to
 
 
 class BestEffort:
-    """A context for work that a run can do without. What fails there is told once, and again only after it has worked.
+    """A context for optional work. A failure is reported once, and again only after the work has succeeded in between.
 
     >>> writing = BestEffort("status.json")
     >>> for number in (0, 1):
@@ -26,7 +26,7 @@ class BestEffort:
     >>> writing.failing
     False
 
-    :param what: is done, for the note
+    :param what: name of the work, for the note
     """
 
     def __init__(self, what: str) -> None:
@@ -48,9 +48,9 @@ class BestEffort:
 
 
 class PatientFile:
-    """A file that is only added to. What cannot be written now is kept and written later, in order and without gaps.
+    """A file for appending. What cannot be written now is buffered and written later, in order and without gaps.
 
-    :param file: is added to where it exists
+    :param file: appended to where it exists
     """
 
     def __init__(self, file: Path) -> None:
@@ -60,14 +60,14 @@ class PatientFile:
         self._effort = BestEffort(str(file))
 
     def write(self, data: str | bytes) -> int:
-        """Add text or bytes, now or later."""
+        """Append text or bytes, now or later."""
         if len(self._waiting) < _MOST_WAITING:
             self._waiting += data.encode() if isinstance(data, str) else data
         self.flush()
         return len(data)
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write the buffer."""
         if not self._waiting:
             return
         with self._effort:
@@ -75,14 +75,14 @@ class PatientFile:
                 del self._waiting[: self._file.write(self._waiting)]
 
     def close(self) -> None:
-        """The last attempt."""
+        """Try once more to write the buffer, and close the file."""
         if not self._file.closed:
             self.flush()
             self._file.close()
 
 
 class _PatientStream:
-    """Standard output or error, whose reader may go away: what is printed then goes nowhere. A full disk costs some lines."""
+    """Standard output or error that never fails: without a reader, output is dropped; on a full disk, some lines are lost."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -95,7 +95,7 @@ class _PatientStream:
             try:
                 self._stream.write(text)
             except OSError as error:
-                self._survive(error)
+                self._drop_output(error)
         return len(text)
 
     def flush(self) -> None:
@@ -103,10 +103,10 @@ class _PatientStream:
             try:
                 self._stream.flush()
             except OSError as error:
-                self._survive(error)
+                self._drop_output(error)
 
-    def _survive(self, error: OSError) -> None:
-        """Where nobody will read any more, let all that is printed go nowhere, also by processes that are started."""
+    def _drop_output(self, error: OSError) -> None:
+        """Redirect the stream to the null device where its reader is gone, also for child processes."""
         if error.errno == errno.ENOSPC:
             return
         with contextlib.suppress(OSError, ValueError):
@@ -117,7 +117,7 @@ class _PatientStream:
 
 @contextlib.contextmanager
 def patient_streams() -> Iterator[None]:
-    """Standard output and error that do not raise while this is entered; where a daemon has none, they go nowhere."""
+    """Within this context, standard output and error do not raise; a daemon, which has none, gets the null device."""
     before = sys.stdout, sys.stderr
     with contextlib.ExitStack() as opened:
         patient: list[Any] = [

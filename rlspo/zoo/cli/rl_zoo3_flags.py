@@ -1,14 +1,14 @@
-"""Flags of rl-baselines3-zoo that rlspo does not have, and what to do instead: told to whoever types one."""
+"""Flags of rl-baselines3-zoo that rlspo does not have, and what to do instead, for error messages."""
 
 from __future__ import annotations
 
 _TUNE = "rlspo tune searches for hyperparameters: rlspo tune --algo ALGO --env ENV --n-trials N"
-_LOOKS = "pictures have one look; with -o NAME.svg or .pdf they scale"
+_LOOKS = "pictures have a fixed style; with -o NAME.svg or .pdf they scale"
 _FILES = "pictures go into files, -o FILE; no window opens"
 _SCRIPTS = "--json FILE is for scripts, and without it every number is shown"
 _FRESH = "rewards of an evaluation are the environment's own"
 
-#: Command to flags, and what to say of them.
+#: Command to flags, and the hint for them.
 _ELSEWHERE: dict[str, dict[tuple[str, ...], str]] = {
     "train": {
         ("-optimize", "--optimize-hyperparameters"): _TUNE,
@@ -41,9 +41,9 @@ _ELSEWHERE: dict[str, dict[tuple[str, ...], str]] = {
         ("-P", "--progress"): "a bar is always shown in a terminal",
     },
     "record": {
-        ("--output-folder",): "-o FILE names the film, .mp4 or .gif (default: in the folder videos of the run)",
+        ("--output-folder",): "-o FILE names the video, .mp4 or .gif (default: in the folder videos of the run)",
         ("-g", "--gif"): "-o NAME.gif makes one",
-        ("--n-envs",): "a film shows one environment; --checkpoints shows several agents side by side",
+        ("--n-envs",): "a video shows one environment; --checkpoints shows several agents side by side",
         ("--no-render",): "no window opens; leave it out",
     },
     "plot": {
@@ -52,7 +52,7 @@ _ELSEWHERE: dict[str, dict[tuple[str, ...], str]] = {
         ("-median", "--median", "-iqm", "--iqm"): "lines are the interquartile mean; rlspo benchmark tabulates all three",
         ("--no-million", "--figsize", "--fontsize", "-latex", "--latex", "-loc", "--legend-loc"): _LOOKS,
         ("--no-display",): _FILES,
-        ("-print", "--print-n-trials"): "how many runs there are stands below the picture, in --csv and in --json",
+        ("-print", "--print-n-trials"): "the number of runs is below the picture, in --csv and in --json",
         ("-i", "--input", "--merge"): "give the folders of the runs; nothing has to be gathered first",
         ("-skip", "--skip-envs", "--keep-envs"): "--env ENV ... names the environments to draw",
         ("--skip-keys", "--keep-keys"): "--agents AGENT ... names the agents to draw",
@@ -61,15 +61,15 @@ _ELSEWHERE: dict[str, dict[tuple[str, ...], str]] = {
         ("-r", "--rliable"): "--kind profiles draws performance profiles; rlspo benchmark tabulates the rest",
         ("-vs", "--versus"): "--kind improvement draws the probabilities",
         ("-ci", "--ci-size"): "intervals are of 95 %",
-        ("--format",): "the ending of -o FILE says the format",
+        ("--format",): "the suffix of -o FILE sets the format",
     },
     "benchmark": {
-        ("--log-dir",): "agents that are there are judged one by one: rlspo evaluate PATH",
+        ("--log-dir",): "existing agents are evaluated one by one: rlspo evaluate PATH",
         ("--benchmark-dir",): "-o DIR is where results go",
         ("-n", "--n-timesteps", "--n-envs", "--seed"): "these stand in the grid's file, as n_timesteps, episodes and seeds",
         ("--num-threads",): "every run has one thread; --jobs N does N runs at once",
         ("--test-mode",): "--dry-run shows what would be done, and --only names a part of it",
-        ("--with-mujoco", "--no-hub"): "the grid's file says which environments there are; nothing is downloaded",
+        ("--with-mujoco", "--no-hub"): "the grid's file lists the environments; nothing is downloaded",
         ("--verbose",): "--json is for scripts",
     },
 }

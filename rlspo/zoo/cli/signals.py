@@ -1,4 +1,4 @@
-"""Stopping a run from outside, so that nothing is lost: by a signal, by an environment, or because its time is up."""
+"""Stopping a run without losing its agent: by a signal, by an environment, or after a time limit."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ HANG_UP: tuple[signal.Signals, ...] = (signal.SIGHUP,) if hasattr(signal, "SIGHU
 #: Whether a program can interrupt itself after some time; Windows cannot.
 HAS_ALARM = hasattr(signal, "setitimer")
 
-#: Seconds after which a limit rings that was over while one inside of it was waited for.
-_BEHIND = 1.0
+#: Seconds after which an outer limit fires that expired while an inner one was active.
+_DELAY = 1.0
 
 
 class Stopped(BaseException):
-    """A second signal, or one that came where there is nothing to finish first; as KeyboardInterrupt, no Exception."""
+    """Raised by a second signal, or by the first where nothing has to be finished; as KeyboardInterrupt, no Exception."""
 
 
 class TimeIsUp(BaseException):
-    """The time that was given is over; as KeyboardInterrupt, no Exception."""
+    """A time limit is over; as KeyboardInterrupt, no Exception."""
 
 
 @contextlib.contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise :class:`TimeIsUp` once some time is over; in the main thread only, and not on Windows.
+    """Raise :class:`TimeIsUp` after some time; in the main thread only, and not on Windows.
 
-    A limit inside of another ends no later than that, which rings again behind it.
+    A limit inside another one ends no later than the outer limit, which fires again after it.
 
-    :param seconds: of the clock on the wall; None for no limit of its own
+    :param seconds: of wall time; None for no limit
     """
 
     if seconds is None or not HAS_ALARM or threading.current_thread() is not threading.main_thread():
         yield  # in other threads Python allows no handlers
         return
 
-    def ring(number: int, frame: FrameType | None) -> None:
+    def expire(number: int, frame: FrameType | None) -> None:
         raise TimeIsUp
 
     outer, _ = signal.setitimer(signal.ITIMER_REAL, 0)
-    before, started = signal.signal(signal.SIGALRM, ring), time.monotonic()
+    before, started = signal.signal(signal.SIGALRM, expire), time.monotonic()
     signal.setitimer(signal.ITIMER_REAL, min(seconds, outer) if outer else seconds)
     try:
         yield
@@ -53,17 +53,17 @@ def time_limit(seconds: float | None) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         if outer:
-            # Not at once, or the one that waits for the inner limit would take it for that.
-            signal.setitimer(signal.ITIMER_REAL, max(outer - (time.monotonic() - started), _BEHIND))
+            # Not at once, or the code around the inner limit would take it for the inner one.
+            signal.setitimer(signal.ITIMER_REAL, max(outer - (time.monotonic() - started), _DELAY))
 
 
 class StopSignal:
-    """Catches SIGINT (Ctrl-C), SIGTERM and SIGHUP (the terminal is gone) while it is entered.
+    """Catches SIGINT (Ctrl-C), SIGTERM and SIGHUP (the terminal was closed) while the context is active.
 
-    The first signal only sets :attr:`received`, which training looks at after every step. A second one raises
+    The first signal only sets :attr:`received`, which training checks after every step. A second one raises
     :class:`Stopped` wherever the program is, for when a step hangs; so does the first once :attr:`patient` is False.
-    While :attr:`deaf`, as the agent is being saved, signals are only noted; the second signal of a patient program makes it
-    deaf, so that no third one comes between it and the saving. A SIGHUP that is ignored (``nohup``) stays ignored. Outside
+    While :attr:`deaf`, as the agent is being saved, signals are only recorded; the second signal of a patient program makes it
+    deaf, so that no third one interrupts the saving. A SIGHUP that is ignored (``nohup``) stays ignored. Outside
     the main thread, where Python allows no handlers, it does nothing.
     """
 
@@ -87,7 +87,7 @@ class StopSignal:
 
     @property
     def exit_code(self) -> int:
-        """128 plus the signal's number, as shells have it: 130 after Ctrl-C, 143 after SIGTERM; 1 after :meth:`end`; or 0."""
+        """128 plus the signal's number, as in shells: 130 after Ctrl-C, 143 after SIGTERM; 1 after :meth:`end`; or 0."""
         return 0 if self.received is None else 128 + self.received if self.received else 1
 
     @property
@@ -111,5 +111,5 @@ class StopSignal:
             self.deaf = self.patient
             raise Stopped(self.name)
         # Not print(): a signal handler must not touch a stream that the interrupted code may be writing to.
-        with contextlib.suppress(OSError):  # of a terminal that is gone
+        with contextlib.suppress(OSError):  # of a closed terminal
             os.write(2, f"\n{self.name}: stopping at the next step and saving the model; once more stops at once.\n".encode())

@@ -1,4 +1,4 @@
-"""What the user sees: headings, warnings, errors and the summary of a run."""
+"""Output on the terminal: headings, warnings, errors and tables."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def error(message: str) -> None:
 
 
 def note(message: str) -> None:
-    """One line on standard error that is worth knowing but stops nothing."""
+    """One line on standard error that does not stop the command."""
     err().print(Text(printable(message), style="yellow"))
 
 
@@ -54,12 +54,12 @@ def warning(title: str, message: str) -> None:
 
 
 def heading(text: str) -> None:
-    """A title over what follows."""
+    """A bold title."""
     out().print(Text(f"\n{printable(text)}", style="bold"))
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> None:
-    """Labels and values, one to a line; only sentences are broken, so that paths and commands can be copied."""
+    """Labels and values, one to a line; only sentences are wrapped, so that paths and commands can be copied."""
     console = out()
     for label, value in pairs:
         indent = " " * (_LABEL + 2)
@@ -97,7 +97,7 @@ _ATTACKS = {"mad": "MAD"}
 
 
 def number(value: float) -> str:
-    """With as many decimals as make sense: returns may be thousands, or hundredths.
+    """A number as text, with decimals that fit its size: returns may be thousands, or hundredths.
 
     >>> number(4321.5), number(-1.0), number(0.01234)
     ('4,321.5', '-1.00', '0.0123')
@@ -106,7 +106,7 @@ def number(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A span of time for people.
+    """A duration as text.
 
     >>> duration(0.42), duration(9.7), duration(306), duration(7384)
     ('0.4 s', '10 s', '5 min 06 s', '2 h 03 min')

@@ -15,10 +15,10 @@ _KINDS = {"normal": NormalActionNoise, "ornstein-uhlenbeck": OrnsteinUhlenbeckAc
 
 
 def check_noise(settings: Settings, cls: type[BaseAlgorithm], place: str) -> None:
-    """Refuse noise of which half is missing, and for an agent that adds none.
+    """Refuse noise without its type or standard deviation, and for an agent that adds none.
 
-    :param place: where the block stands, for messages
-    :raises UserError: saying what to change
+    :param place: source of the block, for messages
+    :raises UserError: with what to change
     """
     if (settings.noise_type is None) != (settings.noise_std is None):
         given, missing = ("noise_std", "noise_type") if settings.noise_type is None else ("noise_type", "noise_std")
@@ -29,10 +29,10 @@ def check_noise(settings: Settings, cls: type[BaseAlgorithm], place: str) -> Non
 
 
 def action_noise(settings: Settings, space: spaces.Space) -> ActionNoise | None:
-    """The noise, around 0 and independent in every component of an action; None where a block asks for none.
+    """The noise, with mean 0, independent in every component of an action; None where a block has none.
 
     :param space: of one action
-    :raises UserError: for actions that are no numbers
+    :raises UserError: for actions that are not continuous
     """
     if settings.noise_type is None:
         return None

@@ -1,7 +1,7 @@
-"""What text in a file may name. A name in YAML leads to an import and a call, so a file is code unless its names are checked.
+"""Which names a file may hold. A name in YAML leads to an import and a call, so a file is code unless its names are checked.
 
-Files may name what is installed for this very purpose: wrappers and callbacks of stable-baselines3, gymnasium and rlspo, and
-agents that a package has registered. Anything else must stand on the command line of the same call, as ``--gym-packages
+Files may name what is made for this purpose: wrappers and callbacks of stable-baselines3, gymnasium and rlspo, and
+agents that a package has registered. Anything else must be named on the command line of the same call, as ``--gym-packages
 MODULE`` or ``--trust MODULE``. Nothing is imported to find out.
 """
 
@@ -35,7 +35,7 @@ _CLASSES = (
 _ENVIRONMENTS = ("ale_py", "gymnasium", "rlspo")
 #: Settings whose values are a task of the environment, not names of classes.
 _PLAIN = {"env_kwargs", "eval_env_kwargs", "monitor_kwargs", "normalize"}
-#: Settings that nobody but people read.
+#: Settings that are free text.
 _PROSE = {"provenance"}
 #: Settings that name classes, besides all that end in ``_class``.
 _NAMING = {"env_wrapper", "vec_env_wrapper", "callback", "policy"}
@@ -60,7 +60,7 @@ class Allowed:
     """What the user has named on the command line of this call.
 
     :param modules: by ``--gym-packages`` and ``--trust``; :data:`ALL` among them allows everything
-    :param own: run folders that this very process has made
+    :param own: run folders that this process has made
     """
 
     modules: tuple[str, ...] = ()
@@ -78,9 +78,9 @@ class Allowed:
         return ALL in self.modules
 
     def owns(self, folder: Path | None) -> bool:
-        """Whether what a run folder holds may be run: this user has made it, or everything is trusted.
+        """Whether code in a run folder may be run: this user has made it, or everything is trusted.
 
-        :param folder: None for files that lie in none
+        :param folder: None for files outside of run folders
         """
         return self.everything or (folder is not None and (folder in self.own or owned(folder)))
 
@@ -110,9 +110,9 @@ def import_trusted(args: argparse.Namespace) -> None:
 def check_settings(settings: Mapping[str, Any], where: str, allowed: Allowed) -> None:
     """Refuse names in a block of settings, or in any part of one, that may not be imported.
 
-    :param settings: plain data as it stands in the file
+    :param settings: plain data, as in the file
     :param where: the file and block, for the message
-    :raises UserError: saying what would have been run, and how to allow it
+    :raises UserError: with the code that would have been run, and how to allow it
     """
     for key, value in settings.items():
         place = f"{where}: {key}"
@@ -130,7 +130,7 @@ def check_settings(settings: Mapping[str, Any], where: str, allowed: Allowed) ->
 
 
 def _class_names(key: str, value: Any) -> list[str]:
-    """Texts that are taken for classes, however they are spelt; of wrappers and callbacks without their arguments."""
+    """Texts that are used as names of classes; of wrappers and callbacks without their arguments."""
     if key in _NAMING:
         listed = value if isinstance(value, list) else [value]
         return [str(name) for piece in map(_read, listed) for name in (piece if isinstance(piece, Mapping) else [piece])]
@@ -147,10 +147,10 @@ def _may_be_named(path: str, allowed: Allowed) -> bool:
 
 
 def check_kind(path: str, found: Any, where: str, kinds: tuple[type, ...]) -> None:
-    """Refuse a function, and a class that is for another purpose: a logger, say, opens a file when it is made.
+    """Refuse a function, and a class of another kind: a logger, for example, opens a file when it is made.
 
-    :param path: as it was written
-    :param found: what it names
+    :param path: as written in the file
+    :param found: the object that it names
     """
     if not (isinstance(found, type) and issubclass(found, kinds)):
         wanted = " or ".join(f"{kind.__module__.partition('.')[0]}'s {kind.__name__}" for kind in kinds)
@@ -158,13 +158,13 @@ def check_kind(path: str, found: Any, where: str, kinds: tuple[type, ...]) -> No
 
 
 def _check_writing(value: Any, where: str, allowed: Allowed) -> None:
-    """Refuse arguments that would write files in places of the file's choice."""
+    """Refuse arguments that would write files to paths that a file chooses."""
     if allowed.everything:
         return
     for name, argument in _pairs(value):
         if name in _WRITES and argument is not None:
             raise UserError(
-                f"{where}: {name}: {argument} would be written by what a file says. Leave it out, say it on the command line "
+                f"{where}: {name}: {argument} would be written because a file asks for it. Leave it out, set it by a flag, "
                 "with -params, or give --trust to trust the file."
             )
 
@@ -177,7 +177,7 @@ def check_env(env_id: str, where: str, allowed: Allowed) -> None:
 
 
 def check_packages(modules: Sequence[str], where: str, allowed: Allowed) -> None:
-    """Refuse modules that would be imported because a file says so."""
+    """Refuse modules that would be imported because a file names them."""
     for module in modules:
         if not allowed.module(module) and not _within(module, (*_ENVIRONMENTS, *agent_packages())):
             _refuse(where, f"would import {module!r}", module)
@@ -190,7 +190,7 @@ def check_words(words: Iterable[str], where: str) -> None:
     """
     for word in words:
         if word.startswith("-") and not _NUMBER.fullmatch(word):
-            raise UserError(f"{where}: {word!r} begins like a flag, and stands where none may stand.")
+            raise UserError(f"{where}: {word!r} begins like a flag, where none is allowed.")
 
 
 def check_agent(name: str, where: str, allowed: Allowed) -> None:
@@ -209,13 +209,13 @@ def _refuse(where: str, what: str, path: str) -> None:
 
 
 def _read(value: Any) -> Any:
-    """A mapping that is written as a Python literal, as the mapping that it will be read as."""
-    if not literals.is_meant(value):
+    """A value, or the data in it where it is text with a Python literal."""
+    if not literals.looks_like_literal(value):
         return value
     try:
         return literals.read(value)
     except ValueError:
-        return value  # which is refused where it is used
+        return value  # it is refused where it is used
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Small files written whole or not at all, and refusing places beforehand."""
+"""Small files written whole or not at all, and checking beforehand that files can be written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def write_text(file: Path, text: str, durable: bool = True) -> None:
 
 
 def read_whole(file: Path) -> dict[str, Any] | None:
-    """The mapping in a JSON file that can be made again; None where it is not there, or not whole.
+    """The mapping in a JSON file; None where the file does not exist, or is not whole.
 
     >>> read_whole(Path("nowhere.json")) is None
     True
@@ -32,9 +32,9 @@ def read_whole(file: Path) -> dict[str, Any] | None:
 
 
 def check_place(flag: str, file: Path | None) -> None:
-    """Refuse a place that cannot be written to, before any time is spent.
+    """Refuse a file that cannot be written, before any time is spent.
 
-    :param flag: that names the place
+    :param flag: that names the file
     :param file: None for none
     :raises UserError: for a folder, or a file in a folder that does not exist
     """

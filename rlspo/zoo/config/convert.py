@@ -1,4 +1,4 @@
-"""From the plain data of a YAML file or flag to what agents and environments take, and back."""
+"""Converting plain data of YAML files and flags to arguments of agents and environments, and back."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def arguments(values: Mapping[str, Any], signature: Signature, where: Callable[[
     """Arguments for a call, from plain data: names checked, types checked, schedules and classes built.
 
     :param signature: of what will be called
-    :param where: where a key was written, for messages: ``"file F, block B"`` or ``"-params"``
+    :param where: from a key to its source, for messages: ``"file F, block B"`` or ``"-params"``
     :raises UserError: for a name that does not exist or a value of the wrong type
     """
     if not signature.open_ended:
@@ -65,11 +65,11 @@ def literal(key: str, value: Any, annotation: Any, where: str) -> Any:
     >>> literal("policy_kwargs", "dict(net_arch=[400, 300])", dict | None, "here")
     {'net_arch': [400, 300]}
 
-    :param annotation: of what is wanted; where that may be text, text stays text
-    :param where: where it was written, for messages
+    :param annotation: the wanted type; where that includes text, text stays text
+    :param where: source of the value, for messages
     :raises UserError: if it is Python that would have to be run
     """
-    if not literals.is_meant(value) or admits(annotation, str):
+    if not literals.looks_like_literal(value) or admits(annotation, str):
         return value
     try:
         return literals.read(value)
@@ -89,7 +89,7 @@ def _convert(key: str, value: Any, annotation: Any, where: str) -> Any:
     if isinstance(value, list) and admits(annotation, tuple) and not admits(annotation, list):
         return tuple(value)
     if key == "net_arch" and isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
-        return value[0]  # as files for SB3 before 1.8 have it
+        return value[0]  # the form of SB3 before 1.8
     return value
 
 
@@ -126,7 +126,7 @@ def _class(key: str, text: str, where: str) -> Any:
 
 
 def imported(path: str, where: str) -> Any:
-    """What a dotted path names.
+    """The object that a dotted path names.
 
     >>> imported("stable_baselines3.common.atari_wrappers.AtariWrapper", "here").__name__
     'AtariWrapper'

@@ -1,4 +1,4 @@
-"""Whether a device is there."""
+"""Checking that a device exists."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from rlspo.zoo.errors import UserError
 
 
 def check_device(name: str) -> None:
-    """Refuse a device that this machine does not have; SB3 would silently take the CPU.
+    """Refuse a device that this machine does not have; SB3 would silently use the CPU.
 
-    :raises UserError: with what PyTorch says
+    :raises UserError: with PyTorch's error
     """
     if name == "auto":
         return

@@ -22,7 +22,7 @@ from rlspo.zoo.errors import UserError
 
 #: Arguments of every agent that flags set, and the flag.
 BY_FLAG = {"device": "--device", "seed": "--seed", "tensorboard_log": "--tensorboard-log", "verbose": "--verbose"}
-#: Stands for the file where there is none.
+#: Source of settings where there is no file.
 COMMAND_LINE = "the command line"
 _NOT_SETTINGS = ("policy", "env", "_init_setup_model", *BY_FLAG)
 _GIVEN_BY_AGENT = ("observation_space", "action_space", "lr_schedule", "use_sde")
@@ -30,15 +30,15 @@ _GIVEN_BY_AGENT = ("observation_space", "action_space", "lr_schedule", "use_sde"
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """What a run is trained with.
+    """The hyperparameters of a run.
 
     :param file: the YAML file they came from; None for a class without one, where all comes from the command line
     :param block: the block in it
     :param settings: the keys that the zoo reads
     :param policy: the policy, by short name or as a class
-    :param agent: arguments of the agent as they stood, plain data
+    :param agent: arguments of the agent as written, plain data
     :param agent_arguments: the same, ready for the call: schedules and classes built
-    :param where: from a key to the place where it was written, for messages
+    :param where: from a key to its source, for messages
     """
 
     file: Path | None
@@ -53,8 +53,9 @@ class Hyperparameters:
 def find_file(algo: str, cls: type[BaseAlgorithm], conf_file: Path | None = None) -> Path | None:
     """The YAML file of an agent.
 
-    A file named by the user comes first. Otherwise the agent's own package brings it, as ``hyperparams/<algo>.yml``
-    inside the package (an installed wheel) or beside it (a checkout). A class named by its dotted path needs none.
+    A file named by the user comes first. Otherwise it comes with the agent's package, as ``hyperparams/<algo>.yml``
+    inside the package (an installed wheel) or beside it (a checkout). An agent named by the dotted path of its class needs
+    none.
 
     :param algo: the agent's name
     :param cls: the agent
@@ -77,7 +78,7 @@ def find_file(algo: str, cls: type[BaseAlgorithm], conf_file: Path | None = None
 
 
 def choose_block(file: Path, blocks: Mapping[str, Any], env_id: str, families: Sequence[str]) -> str:
-    """The block for an environment: its own, else one that serves its family, else ``default``.
+    """The block for an environment: its own, else that of its family, else ``default``.
 
     :param families: names of such blocks, see :func:`rlspo.zoo.envs.recipe.families`
 
@@ -112,9 +113,9 @@ def resolve(
     :param cls: the agent
     :param file: its YAML file; None for an empty block
     :param families: blocks for an environment without its own
-    :param overrides: key to the value that replaces it and the flag that says so; mappings are merged key by key
-    :param needs_policy: False for a saved agent, which has its own: the block may leave it out
-    :param allowed: what the file may name; None for nothing but what comes with rlspo and SB3
+    :param overrides: key to the value that replaces it and its flag; mappings are merged key by key
+    :param needs_policy: False for a saved agent, whose policy is saved with it: the block may leave it out
+    :param allowed: what the file may name; None for classes of rlspo and SB3 only
     :raises UserError: for a key that does not exist, a value of the wrong type or a name that may not be imported, naming
         file, block and key
     """
@@ -167,7 +168,7 @@ def resolve(
 def plain_block(cls: type[BaseAlgorithm], block: Mapping[str, Any], where: Callable[[str], str] = str) -> dict[str, Any]:
     """A block with its Python literals read (:func:`rlspo.zoo.config.convert.literal`), so that it can be merged with another.
 
-    :param where: where a key was written, for messages
+    :param where: source of a key, for messages
     :raises UserError: for Python that is no literal
     """
     types = {name: parameter.annotation for name, parameter in signature_of(cls).parameters.items()} | Settings.annotations()
@@ -177,9 +178,9 @@ def plain_block(cls: type[BaseAlgorithm], block: Mapping[str, Any], where: Calla
 def _check_policy(
     given: Mapping[str, Any], policy: type[BasePolicy], policies: Mapping[str, type[BasePolicy]], where: str
 ) -> None:
-    """Name the policies that take what was given, where the one that was chosen does not.
+    """Refuse arguments that the chosen policy does not accept, but others do.
 
-    :raises UserError: if so
+    :raises UserError: with the policies that accept them
     """
     takers = policies_that_take(given, policies)
     if takers and not policies_that_take(given, {"this": policy}):
@@ -187,7 +188,7 @@ def _check_policy(
 
 
 def _with_gamma(normalize: bool | dict[str, Any], gamma: Any) -> bool | dict[str, Any]:
-    """``VecNormalize`` scales rewards by discounted returns: it takes the agent's discount unless it was given one."""
+    """``VecNormalize`` scales rewards by discounted returns: it gets the agent's discount unless it has its own."""
     if not normalize or gamma is None:
         return normalize
     return {"gamma": gamma, **(normalize if isinstance(normalize, dict) else {})}
@@ -219,7 +220,7 @@ def _check_keys(
     policies: Mapping[str, type[BasePolicy]],
     where: Callable[[str], str],
 ) -> None:
-    """Refuse keys that neither the zoo nor the agent knows, and those that belong to a flag or to the policy."""
+    """Refuse unknown keys, and keys that belong to a flag or to the policy."""
     for key in values:
         if key in BY_FLAG:
             raise UserError(f"{where(key)}: {key!r} is no hyperparameter; give {BY_FLAG[key]} on the command line.")
@@ -233,7 +234,7 @@ def _check_keys(
 
 
 def _relative(path: Path) -> Path:
-    """A path as short as it can be written from here."""
+    """A path relative to the current folder, where it lies inside."""
     try:
         return path.relative_to(Path.cwd())
     except ValueError:

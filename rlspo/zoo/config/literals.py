@@ -1,6 +1,6 @@
 """Python literals in text, as rl-baselines3-zoo writes them in YAML and on the command line, read as data: nothing is run.
 
-``"dict(net_arch=[400, 300], activation_fn=nn.ReLU)"`` is a mapping there. What is read: numbers, texts, truth values, None,
+``"dict(net_arch=[400, 300], activation_fn=nn.ReLU)"`` is a mapping there. Accepted are: numbers, texts, truth values, None,
 lists, tuples, mappings, ``dict(...)``, ``OrderedDict(...)``, arithmetic with numbers, ``float("inf")``,
 ``linear_schedule(3e-4)``, and the names of a few classes. Everything else is refused.
 """
@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 
-#: Text that begins like this is meant as a literal.
+#: Text that begins like this is read as a literal.
 _CONTAINER = re.compile(r"\s*([\[{(]|(dict|OrderedDict|collections\.OrderedDict)\s*\()")
 _LONGEST = 20_000  # characters
-_DEEPEST = 50  # things inside things
+_DEEPEST = 50  # levels of nesting
 _MAPPINGS = ("dict", "OrderedDict", "collections.OrderedDict")
-#: Modules whose classes may be named, by every name that they go by in such files, and where they are.
+#: Modules whose classes may be named, by the names used in such files, with their real names.
 _MODULES = {
     "nn": ("torch.nn", torch.nn.Module),
     "th.nn": ("torch.nn", torch.nn.Module),
@@ -47,10 +47,10 @@ _OPERATIONS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 _SMALL_BASE, _SMALL_POWER = 1e6, 64
 
 
-def is_meant(value: Any) -> bool:
-    """Whether a value is text that can only be meant as a Python list, tuple or mapping.
+def looks_like_literal(value: Any) -> bool:
+    """Whether a value is text that begins like a Python list, tuple or mapping.
 
-    >>> is_meant("dict(gamma=0.9)"), is_meant("lin_3e-4"), is_meant({"gamma": 0.9})
+    >>> looks_like_literal("dict(gamma=0.9)"), looks_like_literal("lin_3e-4"), looks_like_literal({"gamma": 0.9})
     (True, False, False)
     """
     return isinstance(value, str) and _CONTAINER.match(value) is not None
@@ -68,7 +68,7 @@ def read(text: str) -> Any:
         raise ValueError(f"it has {len(text):,} characters; at most {_LONGEST:,} are read")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)  # of what looks like a mistake: it is an error below, or is none
+            warnings.simplefilter("ignore", SyntaxWarning)  # mistakes are errors below
             syntax = ast.parse(text.strip(), mode="eval")
         return _data(syntax.body, _DEEPEST)
     except (SyntaxError, RecursionError, MemoryError) as error:
@@ -78,7 +78,7 @@ def read(text: str) -> Any:
 
 
 def class_path(name: str) -> str | None:
-    """The dotted path of a class by the name that such files give it, None for one that they may not name.
+    """The dotted path of a class by its name in such files, None for one that they may not name.
 
     >>> class_path("nn.ReLU"), class_path("th.optim.Adam"), class_path("os.system")
     ('torch.nn.ReLU', 'torch.optim.Adam', None)
@@ -94,9 +94,9 @@ def class_path(name: str) -> str | None:
 
 
 def _data(node: ast.expr, deep: int) -> Any:
-    """What a piece of syntax stands for.
+    """The data that a piece of syntax stands for.
 
-    :param deep: how many levels there may be below
+    :param deep: how many levels of nesting are left
     """
     if deep == 0:
         raise ValueError(f"it is nested more than {_DEEPEST} deep")
@@ -122,11 +122,11 @@ def _data(node: ast.expr, deep: int) -> Any:
             path = class_path(name)
             if path is not None:
                 return path
-    raise ValueError(f"{_shown(node)} is Python that would have to be run, and is not")
+    raise ValueError(f"{_shown(node)} is Python that would have to be run, which is not allowed")
 
 
 def _called(node: ast.Call, name: str, arguments: list[ast.expr], keywords: list[ast.keyword], deep: int) -> Any:
-    """The few calls that only write data down."""
+    """The data of a call, for the few functions that only build data."""
     if name in _MAPPINGS and all(keyword.arg for keyword in keywords) and len(arguments) <= 1:
         pairs: list[Any] = []
         for given in (_data(argument, deep) for argument in arguments):
@@ -145,7 +145,7 @@ def _called(node: ast.Call, name: str, arguments: list[ast.expr], keywords: list
 
 
 def _mapping(pairs: list[Any]) -> dict[Any, Any]:
-    """From pairs; only what can be a key in YAML is one here."""
+    """A mapping from pairs; lists and mappings cannot be keys."""
     if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
         raise ValueError("a mapping is made of pairs")
     for key, _ in pairs:
@@ -162,7 +162,7 @@ def _number(node: ast.expr, deep: int) -> int | float:
 
 
 def _calculated(operation: ast.operator, left: int | float, right: int | float) -> int | float:
-    """The result; powers, which can be too large for any memory, only of small numbers."""
+    """The result of an operation; powers, which may become huge, only of small numbers."""
     if isinstance(operation, ast.Pow) and (abs(left) > _SMALL_BASE or abs(right) > _SMALL_POWER):
         raise ValueError(f"{left}**{right} is too large to be calculated here")
     result = _OPERATIONS[type(operation)](left, right)
@@ -173,6 +173,6 @@ def _calculated(operation: ast.operator, left: int | float, right: int | float) 
 
 
 def _shown(node: ast.AST) -> str:
-    """A piece of syntax, short."""
+    """A piece of syntax as text, shortened."""
     text = ast.unparse(node)
     return repr(text if len(text) <= 60 else f"{text[:57]}...")

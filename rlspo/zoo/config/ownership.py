@@ -1,7 +1,7 @@
-"""Which run folders this user has made: a token in the folder that only this user's key gives.
+"""Which run folders this user has made: a token in the folder that only this user's key produces.
 
-Where a folder lies says nothing, since a cloned repository may bring its own ``logs``. So ``rlspo train`` writes the HMAC of
-``config.yml`` beside it, by a random key that never leaves the user's state folder. A folder may be moved; a changed
+The path of a folder proves nothing, since a cloned repository may contain its own ``logs``. So ``rlspo train`` writes the HMAC
+of ``config.yml`` beside it, by a random key that never leaves the user's state folder. A folder may be moved; a changed
 ``config.yml`` loses its token.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 #: Why a run of one's own may be asked for trust.
 NOT_OWN = (
-    "You are asked because this run does not carry your token: it was made by somebody else, on another machine or by an "
+    "You are asked because this run does not carry your token: it was made by another user, on another machine or by an "
     "earlier version of rlspo, or its config.yml was changed."
 )
 #: In a run folder, beside ``config.yml``.
@@ -27,7 +27,7 @@ _BYTES = 32
 def claim(folder: Path) -> bool:
     """Write the token of a run folder whose ``config.yml`` is written.
 
-    :return: False where this user has no place for a key: then the folder stays one like any other
+    :return: False where this user has no folder for a key: then the run is not recognised as this user's
     """
     key = _key(make=True)
     if key is None:
@@ -37,7 +37,7 @@ def claim(folder: Path) -> bool:
 
 
 def owned(folder: Path) -> bool:
-    """Whether this user has made a run folder, and its ``config.yml`` is as it was then."""
+    """Whether this user has made a run folder, and its ``config.yml`` is unchanged."""
     files = folder / TOKEN, folder / "config.yml"
     key = _key(make=False)
     # A link would lend the token of one folder to another.
@@ -55,7 +55,7 @@ def _token(key: bytes, folder: Path) -> str:
 
 
 def _key_file() -> Path:
-    """Where the key lies.
+    """The file of the key.
 
     :raises RuntimeError: for a user without a home
     """
@@ -66,7 +66,7 @@ def _key_file() -> Path:
 def _key(make: bool) -> bytes | None:
     """The key of this user, None where there is none.
 
-    :param make: make it where it is not there yet; processes that do so at the same moment agree on one
+    :param make: create it where it does not exist; processes that do so at the same moment get the same key
     """
     try:
         file = _key_file()

@@ -21,10 +21,10 @@ class Settings(BaseModel):
 
     :param n_timesteps: environment steps to train for, over all environments together
     :param policy: a short name of the agent's, such as ``MlpPolicy``, or the dotted path of a policy class
-    :param n_envs: environments that step side by side
+    :param n_envs: environments that step in parallel
     :param normalize: SB3's ``VecNormalize`` around the environments: true, or its arguments. The agents of rlspo have
         ``normalize_observations`` and ``normalize_rewards`` instead, which are saved inside the model
-    :param frame_stack: observations shown at once (``VecFrameStack``); null for one, unstacked
+    :param frame_stack: observations stacked into one (``VecFrameStack``); null for one, unstacked
     :param env_wrapper: wrappers around each environment, innermost first
     :param vec_env_wrapper: wrappers around the vectorised environment, innermost first
     :param callback: SB3 callbacks to run beside the zoo's own
@@ -59,7 +59,7 @@ class Settings(BaseModel):
 
 
 class Source(BaseModel):
-    """Where the hyperparameters were read.
+    """The source of hyperparameters.
 
     :param file: the YAML file
     :param block: the block in it
@@ -78,7 +78,7 @@ class Source(BaseModel):
 
 
 class Seeds(BaseModel):
-    """One seed, and what follows from it.
+    """One seed, and the seeds derived from it.
 
     :param seed: of the agent and of the first training environment; the others count up from it
     :param evaluation: of the environments of the evaluations during training
@@ -98,15 +98,15 @@ class Seeds(BaseModel):
 
 
 class RunConfig(BaseModel):
-    """Everything needed to do a run again, as ``config.yml`` in the run folder holds it.
+    """Everything needed to repeat a run, as ``config.yml`` in the run folder holds it.
 
     :param algo: the agent's name
     :param env: the environment's id
     :param gym_packages: modules imported to register environments
     :param eval_env_kwargs: arguments of the evaluation environment on top of ``env_kwargs``
-    :param trained_agent: model file that the run continued from
+    :param trained_agent: model file that the run continues
     :param steps_before: environment steps that this agent had been trained for; the run's own count on from there
-    :param device: as asked for
+    :param device: as given on the command line
     :param settings: the block's keys that the zoo reads
     :param agent: all arguments of the agent, those left at their defaults included; empty where ``trained_agent``
         brings its own

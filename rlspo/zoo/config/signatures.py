@@ -1,6 +1,6 @@
-"""What a class or function can be given, read from its signature, and whether plain data fits it.
+"""The parameters of a class or function, from its signature, and checking plain data against them.
 
-This is what turns a misspelt or mistyped setting into an error message before anything runs: the agent's constructor
+So a misspelt or mistyped setting is an error message before anything runs: the agent's constructor
 is the only list of the agent's settings, so a new argument is known here without being written down twice.
 """
 
@@ -26,7 +26,7 @@ _STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 def check_names(given: Iterable[str], allowed: Iterable[str], where: Callable[[str], str]) -> None:
     """Refuse names that do not exist.
 
-    :param where: from a name to the place where it was written: the file and block, or the flag
+    :param where: from a name to its source: the file and block, or the flag
     :raises UserError: naming each unknown name and the nearest that exists
     """
     names = set(allowed)
@@ -37,10 +37,10 @@ def check_names(given: Iterable[str], allowed: Iterable[str], where: Callable[[s
 
 
 def check_value(key: str, value: Any, annotation: Any, where: str) -> Any:
-    """Refuse a value of the wrong type: text is no number, and true is none either.
+    """Refuse a value of the wrong type: text and true, for example, are no numbers.
 
-    :param annotation: the type that is wanted
-    :param where: what the message begins with
+    :param annotation: the wanted type
+    :param where: beginning of the message
     :return: the value; a whole number given where a float is wanted comes back as a float
     :raises UserError: naming the key, the value and what is allowed
     """
@@ -51,7 +51,7 @@ def check_value(key: str, value: Any, annotation: Any, where: str) -> Any:
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
-        if isinstance(value, float) and value.is_integer():  # 50000.0, as some files have it for a whole number
+        if isinstance(value, float) and value.is_integer():  # some files have 50000.0 for a whole number
             return check_value(key, int(value), annotation, where)
         message = f"{where}: {key} is {value!r}, but must be {describe(annotation)}."
         if isinstance(value, str) and value.lstrip().startswith("lambda"):

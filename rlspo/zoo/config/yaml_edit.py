@@ -1,4 +1,4 @@
-"""Putting a block of settings into a YAML file of hyperparameters, with everything else in it left as it stands."""
+"""Writing a block of settings into a YAML file of hyperparameters, without changing anything else in it."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ class _Folded(str):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes as people do: mappings a key to a line, lists in one line, numbers as short as they can be."""
+    """Writes in the style of our files: mappings one key per line, lists in one line, numbers as short as they can be."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Equal values are written twice rather than as anchors."""
+        """Write equal values twice instead of using anchors."""
         return True
 
     def represent_number(self, value: int | float) -> yaml.Node:
-        """Under the tag that PyYAML itself sees in the text, so that it does not write one out."""
+        """A number, with the tag that PyYAML infers from its text, so that no tag is written."""
         text = number_text(value)
         return self.represent_scalar(self.resolve(yaml.ScalarNode, text, (True, False)), text)
 
     def represent_text(self, text: str) -> yaml.Node:
-        """In quotes where it would be read as a number or has unusual spaces; all other reasons PyYAML knows."""
+        """Text, in quotes where it would be read as a number or has unprintable characters; PyYAML handles other cases."""
         quotes = None if text.isprintable() and not _reads_as_number(text) else '"'
         return self.represent_scalar("tag:yaml.org,2002:str", text, quotes)
 
     def represent_folded(self, text: _Folded) -> yaml.Node:
-        """After ``>-``."""
+        """As a folded block, after ``>-``."""
         return self.represent_scalar("tag:yaml.org,2002:str", text, ">" if text.isprintable() else '"')
 
     def represent_lines(self, mapping: Mapping[Any, Any]) -> yaml.Node:
-        """A key to a line."""
+        """A mapping with one key per line."""
         return self.represent_mapping("tag:yaml.org,2002:map", mapping, flow_style=False)
 
 
@@ -99,13 +99,13 @@ def render_block(name: str, settings: Mapping[str, Any], provenance: str) -> str
 def apply_block(file: Path, name: str, text: str) -> None:
     """Put a block into a file: in place of the one of this name, or at the end.
 
-    All other lines stay as they are, with one exception: where other blocks take over settings from the one that is
+    All other lines stay unchanged, with one exception: where other blocks inherit settings from the one that is
     replaced (``<<: *anchor``), the first of them gets the old settings written out, so that none of them changes.
 
-    :param file: of hyperparameters; replaced in one go
+    :param file: of hyperparameters; replaced atomically
     :param name: of the block
     :param text: the block, as :func:`render_block` gives it
-    :raises UserError: if the file cannot be read or written, or if this block cannot be put in without changing another;
+    :raises UserError: if the file cannot be read or written, or if this block cannot be written without changing another;
         then nothing is written
     """
     before = yaml_io.read_mapping(file)
@@ -113,16 +113,16 @@ def apply_block(file: Path, name: str, text: str) -> None:
     new = _replaced(file, name, text.rstrip("\n") + "\n", old)
     if not _holds(new, {**before, name: yaml_io.parse(text)[name]}):
         raise UserError(
-            f"{file}: the block {name!r} cannot be put in without changing another block: they share anchors, or the file is "
+            f"{file}: the block {name!r} cannot be written without changing another block: they share anchors, or the file is "
             "laid out unusually. Nothing was written; put the block in by hand."
         )
     _write(file, new)
 
 
 def apply_provenance(file: Path, name: str, settings: Mapping[str, Any], provenance: str) -> None:
-    """Say in a file where the settings of a block come from, and leave the settings as they stand, comments included.
+    """Write the provenance of a block into a file, and leave its settings unchanged, comments included.
 
-    :param file: of hyperparameters; replaced in one go
+    :param file: of hyperparameters; replaced atomically
     :param name: of the block
     :param settings: of the block; written out where the file has no block of this name with a provenance of its own
     :param provenance: in words
@@ -139,7 +139,7 @@ def apply_provenance(file: Path, name: str, settings: Mapping[str, Any], provena
 
 
 def _with_provenance(old: str, name: str, lines: list[str]) -> str:
-    """The file with other lines in place of those of a block's provenance; as it is where the block has none of its own."""
+    """The file with other lines in place of those of a block's provenance; unchanged where the block has none of its own."""
     root = yaml.compose(old, yaml.SafeLoader)
     found = [value for key, value in getattr(root, "value", []) if key.value == name and isinstance(value, yaml.MappingNode)]
     keys = [key for key, _ in found[0].value] if found and not found[0].flow_style else []
@@ -190,7 +190,7 @@ def _replaced(file: Path, name: str, text: str, old: str) -> str:
 
 
 def _with_anchors(lines: list[str], first: int, last: int, old: str) -> list[str]:
-    """The lines after a block, with what they take from it by ``*anchor`` written out at the first such place.
+    """The lines after a block, with what they inherit by ``*anchor`` written out at its first use.
 
     :param first: line of the block
     :param last: line after it
@@ -222,7 +222,7 @@ def _below(lines: list[str], line: int, last: int) -> list[str]:
 
 
 def _expanded(line: str, anchor: str, body: list[str]) -> list[str]:
-    """``key: *anchor`` as ``key: &anchor`` and what it stands for; unchanged where it stands in anything else."""
+    """``key: *anchor`` as ``key: &anchor`` and the anchored text; unchanged in any other form."""
     content = [each for each in body if each.strip() and not each.lstrip().startswith("#")]
     key = re.fullmatch(rf"(\s*\S+:\s+)\*{re.escape(anchor)}(\s+#.*|\s*)", line)
     if key is None or not content:
@@ -237,7 +237,7 @@ def _depth(line: str) -> int:
 
 
 def _write(file: Path, text: str) -> None:
-    """Replace a file in one go, so that nobody ever sees half of it; links, access rights and the ends of lines stay."""
+    """Replace a file atomically; links, access rights and line endings are kept."""
     target = file.resolve()
     if b"\r\n" in target.read_bytes():
         text = text.replace("\n", "\r\n")

@@ -15,14 +15,14 @@ __all__ = ["parse", "read_mapping", "write"]
 
 
 class _Dumper(yaml.SafeDumper):
-    """PyYAML's safe dumper, writing equal values twice rather than as anchors."""
+    """PyYAML's safe dumper, writing equal values twice instead of using anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Never."""
+        """Write no anchors and aliases."""
         return True
 
 
-# What looks like a number is quoted where it is text.
+# Text that looks like a number is quoted.
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+.0123456789"))
 
 
@@ -45,7 +45,7 @@ def read_mapping(file: Path) -> dict[str, Any]:
 def write(file: Path, data: Any, comment: str = "") -> None:
     """Write plain data, keys in the order given, whole or not at all.
 
-    :param comment: one line to stand above the data
+    :param comment: one line above the data
     """
     head = f"# {comment}\n" if comment else ""
     text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=120)

@@ -1,4 +1,4 @@
-"""Environments that step all their copies at once, as arrays (``gymnasium.make_vec``): ``--vec-env native``."""
+"""Environments that step all copies at once, as arrays (``gymnasium.make_vec``): ``--vec-env native``."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _WRAPPERS = "env_wrappers"
 
 
 def check_native(spec: EnvSpec, wrapped: bool, monitor_kwargs: dict[str, Any]) -> None:
-    """Refuse what cannot be had from copies that are stepped as one.
+    """Refuse settings that do not work with copies that are stepped as one.
 
     :param spec: of the environment
-    :param wrapped: whether wrappers are asked for that go around single environments
+    :param wrapped: whether there are wrappers for single environments
     :param monitor_kwargs: arguments of SB3's ``Monitor``
     :raises UserError: with what to do instead
     """
@@ -58,14 +58,14 @@ def make_native(
     env_kwargs: dict[str, Any],
     wrap: Callable[[gym.Env], gym.Env] | None = None,
 ) -> VecEnv:
-    """Copies in one, as an SB3 ``VecEnv``.
+    """All copies as one SB3 ``VecEnv``.
 
-    :param wrap: puts wrappers around one copy; None: there are none
+    :param wrap: puts wrappers around one copy; None for no wrappers
     :param seed: of all copies together
     :param folder: where ``0.monitor.csv``, the episodes of all copies, goes; None for nowhere
     """
     if wrap is not None:
-        # Monitor innermost, as around single environments: returns and lengths are the game's own.
+        # Monitor innermost, as around single environments: returns and lengths are the environment's own.
         env_kwargs = {**env_kwargs, _WRAPPERS: [Monitor, wrap]}
     copies = gym.make_vec(env_id, num_envs=n_envs, vectorization_mode="vector_entry_point", **env_kwargs)
     env = GymnasiumVecEnv(copies, monitored=wrap is not None)
@@ -77,8 +77,8 @@ def make_native(
 class EpisodeFile(VecEnvWrapper):
     """Writes every finished episode of all copies to ``0.monitor.csv``, as ``Monitor`` does for each environment.
 
-    :param env: whose infos tell return, length and time of an episode that ended
-    :param folder: is made where it does not exist
+    :param env: whose infos hold return, length and time of each finished episode
+    :param folder: created if needed
     """
 
     def __init__(self, env: GymnasiumVecEnv, folder: Path) -> None:
@@ -93,7 +93,7 @@ class EpisodeFile(VecEnvWrapper):
         self._writer = patient(ResultsWriter(str(folder / "0"), header=header))
 
     def simulated_layer(self) -> Layer:
-        """What a search has to know of it: nothing, it only writes."""
+        """For a search: this wrapper has no state to copy, it only writes."""
         return Layer(self)
 
     def reset(self) -> VecEnvObs:

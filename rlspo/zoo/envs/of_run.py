@@ -12,9 +12,9 @@ from rlspo.zoo.envs.recipe import EnvRecipe
 
 
 def evaluation_recipe(config: RunConfig) -> EnvRecipe:
-    """How the environments that judge a run's agent are built: as for training, with ``eval_env_kwargs`` on top.
+    """How the environments that evaluate a run's agent are built: as for training, with ``eval_env_kwargs`` on top.
 
-    Each is one of its own, with a seed of its own, so that agents trained one way and the other meet the same episodes.
+    Each is a single environment with its own seed, so that agents see the same episodes, however they were trained.
     """
     env_kwargs = overlaid(config.env, config.gym_packages, config.settings.env_kwargs, config.eval_env_kwargs)
     recipe = recipe_of(config, env_kwargs, "config")
@@ -24,7 +24,7 @@ def evaluation_recipe(config: RunConfig) -> EnvRecipe:
 def recipe_of(config: RunConfig, env_kwargs: Mapping[str, Any], where: str) -> EnvRecipe:
     """How the environments of a run are built, with ``env_kwargs`` in place of its own.
 
-    :param where: where the settings stand, for messages
+    :param where: source of the settings, for messages
     """
     return EnvRecipe.from_settings(
         config.settings,

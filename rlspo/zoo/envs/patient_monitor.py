@@ -1,4 +1,4 @@
-"""Monitor files that wait where they cannot be written, rather than end the training."""
+"""Monitor files that buffer what cannot be written, instead of ending the training."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rlspo.zoo.cli.patience import PatientFile
 
 
 def be_patient(env: gym.Env) -> None:
-    """Let a ``Monitor`` with a file wait where it cannot write, rather than end the training."""
+    """Let a ``Monitor`` with a file buffer what it cannot write, instead of ending the training."""
     if isinstance(env, Monitor) and env.results_writer is not None:
         patient(env.results_writer)
 
 
 def patient(writer: ResultsWriter) -> ResultsWriter:
-    """Let a writer of episodes keep what it cannot write now."""
+    """Let a writer of episodes buffer what it cannot write now."""
     writer.file_handler.close()
     file: Any = PatientFile(Path(writer.file_handler.name))
     writer.file_handler = file

@@ -1,4 +1,4 @@
-"""Environments in processes of their own: one that dies or hangs is named, and none keeps a run from ending."""
+"""Environments in processes of their own: one that dies or hangs is reported, and none keeps a run from ending."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from rlspo.zoo.errors import UserError
 
 #: Seconds that an environment may take for one step or reset before it counts as hanging.
 PATIENCE = 600.0
-#: Seconds that all processes together have to end before they are killed.
+#: Seconds that all processes together get to end before they are killed.
 CLOSING = 5.0
-_LOOK_EVERY = 1.0
+_CHECK_EVERY = 1.0
 
 
 class _Failure(dict):
-    """An exception of an environment, on its way to the process that trains; SB3's workers hand on infos only."""
+    """An exception of an environment, on its way to the training process; SB3's workers pass on infos only."""
 
 
-class Telling(gym.Wrapper):
-    """Around an environment in a worker: what it raises becomes an answer, so that the process that trains can raise it."""
+class ErrorForwarding(gym.Wrapper):
+    """Around an environment in a worker: returns its exceptions as answers, so that the training process can raise them."""
 
     def __init__(self, env: gym.Env) -> None:
         super().__init__(env)
@@ -62,17 +62,17 @@ def _portable(error: Exception) -> Exception:
     trace = traceback.format_exc()
     try:
         copy: Exception = pickle.loads(pickle.dumps(error))
-    except Exception:  # whatever somebody's exception makes of that
+    except Exception:  # a user's exception may not pickle
         copy = RuntimeError(f"{type(error).__name__}: {error}")
     copy.add_note(f"In the process of the environment:\n{trace}")
     return copy
 
 
 class _Remote:
-    """The pipe to one worker. Waiting at it ends when the worker does, or when it has not answered for too long.
+    """The pipe to one worker. Waiting for an answer stops when the worker has ended or has not answered for too long.
 
     :param pipe: SB3's
-    :param process: at its other end
+    :param process: of the worker
     """
 
     def __init__(self, index: int, pipe: Connection, process: Any) -> None:
@@ -100,18 +100,18 @@ class _Remote:
             raise raised
         return answer
 
-    def look(self) -> None:
-        """End the waiting for a worker that will not answer; called from another thread."""
+    def check(self) -> None:
+        """Stop waiting for a worker that will not answer; called from another thread."""
         since = self.waits_since
         if since is None:
             return
-        dead = is_gone(self.process) and time.monotonic() - since > 2 * _LOOK_EVERY
+        dead = is_gone(self.process) and time.monotonic() - since > 2 * _CHECK_EVERY
         self.hangs = time.monotonic() - since > PATIENCE
         if (dead or self.hangs) and self.waits_since == since:
             end_waiting(self.pipe)
 
     def lost(self) -> WorkerLost:
-        """What happened to the worker, in words."""
+        """An error that describes what happened to the worker."""
         if self.hangs:
             return WorkerLost(
                 f"Environment {self.index} has not answered for {PATIENCE:.0f} s; its process {self.process.pid} hangs"
@@ -122,7 +122,7 @@ class _Remote:
 class ProcessVecEnv(SubprocVecEnv):
     """SB3's environments in processes of their own, watched.
 
-    An environment's exception is raised here as itself, with notes that hold its index and traceback. A process that dies is
+    An environment's exception is raised here again, with notes on its index and traceback. A process that dies is
     noticed at once, one that hangs after :data:`PATIENCE` seconds; both are named by index. Closing takes at most
     :data:`CLOSING` seconds: what has not ended by then is killed.
 
@@ -138,7 +138,7 @@ class ProcessVecEnv(SubprocVecEnv):
         self._slow_start = False
         threading.Thread(target=self._watch, daemon=True).start()
         try:
-            super().__init__([_Told(make) for make in env_fns], start_method)
+            super().__init__([_Forwarding(make) for make in env_fns], start_method)
         except BaseException as error:
             self._over.set()
             if not isinstance(error, EOFError | OSError):
@@ -152,18 +152,18 @@ class ProcessVecEnv(SubprocVecEnv):
                 ) from error
             raise UserError(
                 f"--vec-env subproc: {len(env_fns)} processes for environments could not be started ({type(error).__name__}: "
-                f"{error}); exit codes: {[process.exitcode for process in self.processes]}. What Python said stands above."
+                f"{error}); exit codes: {[process.exitcode for process in self.processes]}. Python's own messages are above."
             ) from error
         pairs = zip(self.remotes, self.processes, strict=True)
         self.remotes: tuple[Any, ...] = tuple(_Remote(index, *pair) for index, pair in enumerate(pairs))
         self._starts_since = None
 
     def _watch(self) -> None:
-        while not self._over.wait(_LOOK_EVERY):
+        while not self._over.wait(_CHECK_EVERY):
             since = self._starts_since
             if since is None:
                 for remote in self.remotes:
-                    remote.look()
+                    remote.check()
             elif time.monotonic() - since > PATIENCE and self.processes:
                 self._slow_start = True
                 end_waiting(self.remotes[0])  # the only one that SB3 asks while it starts them
@@ -189,8 +189,8 @@ class ProcessVecEnv(SubprocVecEnv):
             process.join(1.0)
 
 
-class _Told:
-    """Makes an environment inside :class:`Telling`.
+class _Forwarding:
+    """Makes an environment inside :class:`ErrorForwarding`.
 
     :param make: the environment
     """
@@ -203,4 +203,4 @@ class _Told:
             # Signals of a terminal reach every process of it; only the main one decides when to stop.
             for number in (signal.SIGINT, *HANG_UP):
                 signal.signal(number, signal.SIG_IGN)
-        return Telling(self.make())
+        return ErrorForwarding(self.make())

@@ -40,9 +40,9 @@ from rlspo.zoo.envs.patient_monitor import be_patient
 from rlspo.zoo.envs.processes import ProcessVecEnv
 from rlspo.zoo.errors import UserError
 
-#: What may stand under a key.
+#: Allowed classes under a key.
 _KINDS = {"env_wrapper": (gym.Wrapper,), "vec_env_wrapper": (VecEnvWrapper,), "callback": (BaseCallback,)}
-#: Classes and the arguments that follow the thing they are put around.
+#: Wrapper classes and their arguments after the wrapped object.
 Layers = tuple[tuple[Any, dict[str, Any]], ...]
 
 
@@ -64,7 +64,7 @@ def find_spec(env_id: str, gym_packages: Sequence[str] = ()) -> EnvSpec:
             f"--env: there is no environment {name!r}. {hint}"
             "If it is your own, name the module that registers it: --gym-packages my_package"
             + (" (Atari games need: pip install ale-py)" if name.startswith("ALE/") else "")
-            + f"\nGymnasium says: {error}"
+            + f"\nGymnasium: {error}"
         ) from error
 
 
@@ -107,7 +107,7 @@ def check_env_kwargs(spec: EnvSpec, env_kwargs: dict[str, Any], where: str) -> N
     try:
         creator = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
     except (ImportError, AttributeError, gym.error.Error):
-        return  # making the environment says what is missing
+        return  # making the environment reports what is missing
     if creator is None:
         return
     known = signature_of(creator)
@@ -140,7 +140,7 @@ def layers(pieces: Pieces | None, key: str, around: str, where: str) -> Layers:
 
 
 def _always(text: str, key: str) -> str:
-    """The same place for every key."""
+    """The same text for every key."""
     return text
 
 
@@ -158,9 +158,9 @@ class _Maker:
 
 @dataclass(frozen=True)
 class _Worker:
-    """Makes one environment in a process of its own, whose global generators are seeded: some environments draw from them.
+    """Makes one environment in a process of its own, with seeded global generators, which some environments draw from.
 
-    :param seed: of them; None for fresh entropy
+    :param seed: of the generators; None for fresh entropy
     """
 
     make: Callable[[], gym.Env]
@@ -210,9 +210,9 @@ class EnvRecipe:
 
     @classmethod
     def from_settings(cls, settings: Settings, env_id: str, where: str, **others: Any) -> EnvRecipe:
-        """Read what a block says about environments.
+        """Read the settings of environments in a block.
 
-        :param where: where the block stands, for messages
+        :param where: source of the block, for messages
         :param others: ``gym_packages``, ``env_kwargs`` and ``vec_env``
         :raises UserError: for wrappers or arguments that do not exist
         """
@@ -259,8 +259,8 @@ class EnvRecipe:
         space = env.observation_space
         parts = space.spaces.values() if isinstance(space, gym.spaces.Dict) else [space]
         images = [part for part in parts if isinstance(part, gym.spaces.Box) and is_image_space(part)]
-        turn = any(not is_image_space_channels_first(image) for image in images)
-        return VecTransposeImage(env) if turn and not is_vecenv_wrapped(env, VecTransposeImage) else env
+        transpose = any(not is_image_space_channels_first(image) for image in images)
+        return VecTransposeImage(env) if transpose and not is_vecenv_wrapped(env, VecTransposeImage) else env
 
     def _one_by_one(self, n_envs: int, seed: int | None, folder: Path | None, env_kwargs: dict[str, Any]) -> VecEnv:
         in_processes = self.vec_env == "subproc" and n_envs > 1
@@ -282,9 +282,9 @@ class EnvRecipe:
         return make_native(spec.id, n_envs, seed, folder, env_kwargs, _Wrap(self.env_wrappers) if self.env_wrappers else None)
 
     def probe(self) -> None:
-        """Make the least there can be and close it: whatever is missing or wrong shows here, before anything is created.
+        """Make a minimal environment and close it, so that errors show before anything is written.
 
-        :raises UserError: with what the environment said, and what to install where it says so
+        :raises UserError: with the environment's error, and what to install if that names it
         """
         try:
             self.build(n_envs=2 if self.vec_env == "native" else 1, seed=None, training=False).close()
@@ -292,7 +292,7 @@ class EnvRecipe:
             raise
         except gym.error.DependencyNotInstalled as error:
             raise UserError(f"--env {self.env_id} needs something that is not installed. {error}") from error
-        except Exception as error:  # anything may come out of somebody's environment
+        except Exception as error:  # a user's environment may raise anything
             text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             given = f" with env_kwargs {self.env_kwargs}" if self.env_kwargs else ""
             renderer = os.environ.get("MUJOCO_GL")

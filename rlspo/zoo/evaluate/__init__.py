@@ -1,1 +1,1 @@
-"""``rlspo evaluate``, and what else lets a saved agent act."""
+"""``rlspo evaluate``, and letting a saved agent act."""

@@ -1,4 +1,4 @@
-"""Letting any agent act: with memory, with masked actions, and with random numbers of its own."""
+"""Letting any agent act: with memory, with masked actions, and with generators that are seeded and restored."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from rlspo.common.randomness import generators_seeded
 class Actor:
     """An agent acting in vectorised environments, through its own ``predict``.
 
-    What recurrent agents remember is carried from step to step and dropped where an episode begins; agents that take
+    The state of recurrent agents is carried from step to step and reset where an episode begins; agents that take
     ``action_masks`` (sb3-contrib's MaskablePPO) are given those of the environments, where there are any.
 
     :param env: the environments that it will act in
-    :param deterministic: take the likeliest action, not a sample
+    :param deterministic: take the most likely action, not a sample
     """
 
     def __init__(self, model: BaseAlgorithm, env: VecEnv, deterministic: bool = True) -> None:
@@ -32,7 +32,7 @@ class Actor:
         self._memory: Any = None
         self._masked = "action_masks" in inspect.signature(model.predict).parameters and env.has_attr("action_masks")
         if model.use_sde and not deterministic:
-            # Its noise is drawn ahead of the steps, and else would be what the constructor drew.
+            # The noise is drawn ahead of the steps; without this it would be that of the constructor.
             noisy: Any = getattr(model, "actor", model.policy)
             noisy.reset_noise(env.num_envs)
 
@@ -52,7 +52,7 @@ class Actor:
 
 @contextlib.contextmanager
 def own_randomness(model: BaseAlgorithm, seed: int) -> Iterator[None]:
-    """Let an agent and its environments draw from one seed, and leave all generators as they were.
+    """Seed all generators that an agent and its environments draw from, and restore them afterwards.
 
     The agents of rlspo have a generator of their own; those of stable-baselines3 draw from torch's and, for DQN, NumPy's. Some
     environments draw from these or from Python's.

@@ -1,4 +1,4 @@
-"""Judging an agent after training: its natural return and its return under attack."""
+"""The report after training: the agent's natural return and its returns under attack."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Report:
     """Returns of one agent.
 
     :param epsilon: radius of the attacks
-    :param units: what the radius is measured in
+    :param units: of the radius
     :param returns: ``"natural"`` and each attack, to the returns of single episodes ``(n_episodes,)``
-    :param skipped: why there are no attacks, or empty
+    :param skipped: why attacks are missing, or empty
     """
 
     epsilon: float
@@ -39,7 +39,7 @@ class Report:
     def write(self, file: Path, about: Mapping[str, object]) -> None:
         """Write as JSON.
 
-        :param about: what stands beside the returns: the model, the steps, the seed
+        :param about: further entries, such as the model, the steps, the seed
         """
         episodes = {name: [float(value) for value in values] for name, values in self.returns.items()}
         summary = {name: {"mean": float(np.mean(of)), "std": float(np.std(of))} for name, of in episodes.items()}
@@ -61,12 +61,12 @@ def radius(model: BaseAlgorithm, asked: float | None) -> float:
     return _IMAGE_RADIUS if _has_images(model.observation_space) else _VECTOR_RADIUS
 
 
-def judge(model: BaseAlgorithm, env: VecEnv, n_episodes: int, epsilon: float, seed: int) -> Report:
-    """Natural return and return under each attack, all from the same starts.
+def evaluate_attacked(model: BaseAlgorithm, env: VecEnv, n_episodes: int, epsilon: float, seed: int) -> Report:
+    """Natural return and return under each attack, all from the same initial states.
 
     :param model: the agent
-    :param env: environments to judge it in; ``VecNormalize`` takes its statistics from the agent's own
-    :param n_episodes: for each row of the report
+    :param env: environments for the evaluation; their ``VecNormalize`` gets the statistics of the agent's own
+    :param n_episodes: for each attack, and without one
     """
     trained_in = model.get_env()
     if trained_in is not None and model.get_vec_normalize_env() is not None:

@@ -1,4 +1,4 @@
-"""``rlspo evaluate``, also ``python -m rlspo.zoo.evaluate``: judge a saved agent by many whole episodes."""
+"""``rlspo evaluate``, also ``python -m rlspo.zoo.evaluate``: evaluate a saved agent over many whole episodes."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from rlspo.zoo.cli.parser import Parser, positive, radius, seed
 from rlspo.zoo.cli.terminal import number
 from rlspo.zoo.config.atomic import check_place
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.evaluate.evaluation import SEED, SIDE_BY_SIDE, Evaluation, Searched, evaluate, summary_of
+from rlspo.zoo.evaluate.evaluation import SEED, SIDE_BY_SIDE, EvaluationResult, Searched, evaluate, summary_of
 from rlspo.zoo.evaluate.searching import add_search_flags, budget_from
 from rlspo.zoo.runs.agent_flags import add_agent_flags, agent_from
 from rlspo.zoo.runs.saved_agent import SavedAgent
 
-__all__ = ["Evaluation", "evaluate", "main"]
+__all__ = ["EvaluationResult", "evaluate", "main"]
 
 _DESCRIPTION = """\
-Judge a saved agent by many whole episodes.
+Evaluate a saved agent over many whole episodes.
 
 The environment is built as in training: arguments, wrappers, and the statistics of its observations. Every copy of the
-environment plays the same number of episodes from its own seed, so short episodes do not count more often than long ones."""
+environment runs the same number of episodes from its own seed, so short episodes do not count more often than long ones."""
 
 _EXAMPLES = """\
 examples:
@@ -48,7 +48,7 @@ examples:
   by search, beside the policy alone; a smaller and a greedier search
       rlspo evaluate logs/spo/rlspo-RubiksCube-v0_1 --search
       rlspo evaluate logs/ppo/CartPole-v1_1 --search --particles 16 --depth 4 --search-kl 1
-  in a changed world
+  in a changed environment
       rlspo evaluate logs/barpo/Hopper-v5_1 --env-kwargs reset_noise_scale:0.1
   a file of stable-baselines3, with the statistics of its VecNormalize
       rlspo evaluate sac.zip --env Pendulum-v1 --vecnormalize vecnormalize.pkl
@@ -65,7 +65,7 @@ def build_parser() -> Parser:
     """All flags of ``rlspo evaluate``."""
     parser = Parser("evaluate", _DESCRIPTION, _EXAMPLES, "evaluate PATH [--which WHICH] [-n EPISODES] [...]")
     add_agent_flags(parser)
-    group = parser.add_argument_group("how it is judged")
+    group = parser.add_argument_group("how it is evaluated")
     group.add_argument(
         "-n", "--n-episodes", type=positive, default=100, metavar="N", help="whole episodes (default: %(default)s)"
     )
@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _work(arguments: list[str]) -> int:
-    """Check, play, tell."""
+    """Check the command line, evaluate, and write the results."""
     if not arguments:
         raise UserError("give a run folder or a model file, such as: rlspo evaluate logs/ppo/CartPole-v1_1")
     args = build_parser().read(arguments)
@@ -147,11 +147,11 @@ def _work(arguments: list[str]) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Refuse what contradicts itself or could not be written, before any time is spent."""
+    """Refuse contradictory flags and files that cannot be written, before any time is spent."""
     if args.epsilon is not None and args.attack is None:
         raise UserError(f"--epsilon is the radius of an attack. Name one too: --attack {', '.join(ATTACKS)}")
     if args.path is None and args.json not in (None, "-") and args.algo is None:
-        raise UserError(f"--json has taken {args.json!r} for its file, and no agent is left. Put the agent first.")
+        raise UserError(f"--json reads {args.json!r} as its file, so that no agent is given. Put the agent first.")
     check_place("--csv", args.csv)
     check_place("--json", None if args.json in (None, "-") else Path(args.json))
 
@@ -166,8 +166,8 @@ def _progress(agent: SavedAgent, n_episodes: int) -> Iterator[Callable[[], None]
         yield lambda: progress.advance(task)
 
 
-def show(evaluation: Evaluation) -> None:
-    """Print how the agent was judged, and the statistics as a table."""
+def show(evaluation: EvaluationResult) -> None:
+    """Print how the agent was evaluated, and the statistics as a table."""
     agent, summary = evaluation.agent, evaluation.summary()
     facts = [
         ("model", f"{agent.model_file} ({agent.which})" if agent.which != "file" else str(agent.model_file)),
@@ -191,18 +191,18 @@ def show(evaluation: Evaluation) -> None:
 
 
 def _cost(searched: Searched) -> list[tuple[str, str]]:
-    """What there is to say about a search."""
-    told = searched.as_dict()
-    settings = told["settings"]
+    """The settings and the cost of a search, as labels and values."""
+    data = searched.as_dict()
+    settings = data["settings"]
     how = [f"{settings['n_particles']} particles", f"depth {settings['depth']}"]
     greed = settings["temperature"]
     how.append(f"temperature {greed:.3g}" if greed is not None else f"search_kl {settings['search_kl']:g}")
-    steps = f"{told['model_steps']:,}, {told['model_steps_per_real_step']:,.1f} for each step of the environment"
-    return [("search", ", ".join(how)), ("model steps", f"{steps}, {told['model_steps_per_second']:,.0f} per second")]
+    steps = f"{data['model_steps']:,}, {data['model_steps_per_real_step']:,.1f} for each step of the environment"
+    return [("search", ", ".join(how)), ("model steps", f"{steps}, {data['model_steps_per_second']:,.0f} per second")]
 
 
 def _table(summaries: list[dict[str, Any]]) -> Table:
-    """The statistics, one column for each way to act."""
+    """The statistics: one column for the policy, and one for the search."""
     table = Table()
     table.add_column("return")
     for title in ("policy", "search") if len(summaries) > 1 else ("",):

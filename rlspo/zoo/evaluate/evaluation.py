@@ -1,4 +1,4 @@
-"""Judging a saved agent by many whole episodes: the numbers, and the records of them."""
+"""Evaluating a saved agent over many whole episodes: the statistics, and writing them."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ from rlspo.zoo.evaluate.statistics import interval, iqm
 from rlspo.zoo.runs.folder import environment_record
 from rlspo.zoo.runs.saved_agent import SavedAgent
 
-#: Seed of the environments, unless another is asked for: the same starts for all agents, far from the seeds of training.
+#: Seed of the environments, unless another is asked for: the same initial states for all agents, far from the seeds of
+#: training.
 SEED = 1_000_000
 SIDE_BY_SIDE = 16
 CONFIDENCE = 0.95
 
 
 def success_rate_of(episodes: Episodes) -> float | None:
-    """Share of the episodes that the environment called a success; None where it never said."""
+    """Share of successful episodes, as reported by the environment; None where it reports nothing."""
     known = episodes.successes[~np.isnan(episodes.successes)]
     return float(known.mean()) if known.size else None
 
 
 def summary_of(episodes: Episodes) -> dict[str, Any]:
-    """The statistics, plain.
+    """The statistics, as plain data.
 
     The interval is over episodes of this one agent, not over agents trained anew; it is None for a single episode.
     """
@@ -56,13 +57,13 @@ def summary_of(episodes: Episodes) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Searched:
-    """Episodes that the agent played by search, and what that cost.
+    """Episodes in which the agent acted by search, and the cost of the search.
 
     :param episodes: from the same seeds as those of the policy alone
     :param settings: of the planner
     :param real_steps: of all environments together
     :param model_steps: of the simulator
-    :param seconds: that the searches took
+    :param seconds: spent on searches
     """
 
     episodes: Episodes
@@ -72,7 +73,7 @@ class Searched:
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
-        """All but the single episodes, plain."""
+        """All but the single episodes, as plain data."""
         return {
             "settings": self.settings,
             "real_steps": self.real_steps,
@@ -85,10 +86,10 @@ class Searched:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Episodes of one agent, and how they were played.
+class EvaluationResult:
+    """Episodes of one agent, and how it acted in them.
 
-    :param episodes: what each came to, environment copy by environment copy
+    :param episodes: their returns and lengths, ordered by environment copy
     :param n_envs: copies of the environment
     :param seed: of the first copy; the others count up from it
     :param attack: on the observations, None for none
@@ -117,7 +118,7 @@ class Evaluation:
 
     @property
     def success_rate(self) -> float | None:
-        """Share of the episodes that the environment called a success; None where it never said."""
+        """Share of successful episodes, as reported by the environment; None where it reports nothing."""
         return success_rate_of(self.episodes)
 
     def summary(self) -> dict[str, Any]:
@@ -125,7 +126,7 @@ class Evaluation:
         return summary_of(self.episodes)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One mapping for each episode, plain; with a search, of both ways to act, and ``acts_by`` says which."""
+        """One mapping of plain data for each episode; with a search those of both, distinguished by ``acts_by``."""
         if self.searched is None:
             return self._rows(self.episodes)
         both = (("policy", self.episodes), ("search", self.searched.episodes))
@@ -145,7 +146,7 @@ class Evaluation:
         ]
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, plain: which agent, how it was judged, the statistics, every episode, and versions."""
+        """Everything as plain data: which agent, how it was evaluated, the statistics, every episode, and versions."""
         return {
             "agent": {
                 "model": str(self.agent.model_file),
@@ -173,7 +174,7 @@ class Evaluation:
         write_text(file, json.dumps(self.as_dict(), indent=2) + "\n")
 
     def write_csv(self, file: Path) -> None:
-        """Write :meth:`rows`, whole or not at all; success is empty where the environment said nothing."""
+        """Write :meth:`rows`, whole or not at all; success is empty where the environment reports none."""
         rows = self.rows()
         with whole(file) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
@@ -192,19 +193,19 @@ def evaluate(
     device: str = "auto",
     on_episode: Callable[[], None] | None = None,
     search: Budget | None = None,
-) -> Evaluation:
-    """Play whole episodes, shared out evenly over copies of the environment, so that short ones do not count more often.
+) -> EvaluationResult:
+    """Run whole episodes, the same number in each copy of the environment, so that short ones do not count more often.
 
     :param agent: from :func:`rlspo.zoo.runs.saved_agent.find_agent`
     :param n_episodes: how many, at least 1
     :param n_envs: copies of the environment that step side by side (default: 16, or one for each episode)
-    :param deterministic: take the likeliest action, not a sample
+    :param deterministic: take the most likely action, not a sample
     :param seed: of the first copy, the agent's samples and the attack; the other copies count up from it
     :param attack: one of :data:`rlspo.attacks.ATTACKS`
     :param epsilon: radius of the attack (default: that of training, else 0.075, for images 1/255)
     :param device: of the networks
     :param on_episode: called after each episode
-    :param search: play the same episodes once more by search, with this budget; None: by the policy alone
+    :param search: run the same episodes once more by search, with this budget; None: by the policy alone
     :raises UserError: for an agent that cannot be loaded, does not fit the environment, or cannot be attacked; with a search,
         for one that cannot be planned with, or an environment that cannot be simulated
     """
@@ -233,7 +234,9 @@ def evaluate(
             searched = _by_search(planned, n_episodes, seed, on_episode)
     finally:
         env.close()
-    return Evaluation(agent, episodes, n_envs, deterministic, seed, attack, None if attack is None else epsilon, searched)
+    return EvaluationResult(
+        agent, episodes, n_envs, deterministic, seed, attack, None if attack is None else epsilon, searched
+    )
 
 
 def _by_search(actor: SearchingActor, n_episodes: int, seed: int, on_episode: Callable[[], None] | None) -> Searched:
@@ -245,7 +248,7 @@ def _by_search(actor: SearchingActor, n_episodes: int, seed: int, on_episode: Ca
 
 
 def _under_attack(*arguments: Any, **others: Any) -> Episodes:
-    """Attacked episodes, with one clear message where the agent is none that can be attacked."""
+    """Attacked episodes, with one clear message for an agent that cannot be attacked."""
     try:
         return attacked_episodes(*arguments, **others)
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Letting a saved agent act step by step, and noticing when episodes end."""
+"""Letting a saved agent act step by step, and reporting the episodes that end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 @dataclass(frozen=True)
 class Episode:
-    """One episode that is over.
+    """One finished episode.
 
     :param env: index of the environment copy
     :param total: undiscounted sum of the environment's own rewards, before any wrapper clips or scales them

@@ -20,17 +20,17 @@ from rlspo.zoo.evaluate.acting import Actor
 from rlspo.zoo.runs.saved_agent import SavedAgent
 
 PARTICLES, DEPTH = 64, 8
-#: As in the training of SPO: how often agents resample that know no setting for it, in steps.
+#: As in the training of SPO: steps between resamplings, for agents without a setting for it.
 RESAMPLE_PERIOD = 4
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How much is searched for each step, and how greedily.
+    """The size of the search for each step, and its greediness.
 
     :param n_particles: at each state
     :param depth: steps that each looks ahead
-    :param temperature: in units of the value; None: that of the training of an SPO, or found so that searches stray
+    :param temperature: in units of the value; None: that of the training of an SPO, or chosen so that searches deviate
         ``search_kl`` from the policy
     :param search_kl: in nats, below the logarithm of ``n_particles``; None: the temperature of the training, or 0.5
     :raises UserError: for settings that do not go together
@@ -43,10 +43,10 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.temperature is not None and self.search_kl is not None:
-            raise UserError("--temperature and --search-kl both say how greedy a search is; give one of them.")
+            raise UserError("--temperature and --search-kl both set how greedy a search is; give one of them.")
         if self.search_kl is not None and self.search_kl >= math.log(self.n_particles):
             raise UserError(
-                f"--search-kl {self.search_kl}: {self.n_particles} particles stray at most {math.log(self.n_particles):.3g} "
+                f"--search-kl {self.search_kl}: {self.n_particles} particles deviate at most {math.log(self.n_particles):.3g} "
                 "nats from the policy, the logarithm of their number. Give less, or more --particles."
             )
 
@@ -76,7 +76,7 @@ def add_search_flags(parser: argparse.ArgumentParser) -> None:
         "--search-kl",
         type=radius,
         metavar="K",
-        help=f"how far searches stray from the policy, in nats on average; more is greedier (default: {SEARCH_KL})",
+        help=f"how far searches deviate from the policy, in nats on average; more is greedier (default: {SEARCH_KL})",
     )
 
 
@@ -89,9 +89,7 @@ def budget_from(args: argparse.Namespace) -> Budget | None:
     given = {"n_particles": args.particles, "depth": args.depth, "temperature": args.temperature, "search_kl": args.search_kl}
     given = {name: value for name, value in given.items() if value is not None}
     if args.search and args.particles == 1:
-        raise UserError(
-            "--particles 1: one particle has nothing to be weighed against and acts as the policy. Give 2 or more."
-        )
+        raise UserError("--particles 1: a single particle acts as the policy does. Give 2 or more.")
     if args.search:
         return Budget(**given)
     if given:
@@ -129,21 +127,21 @@ class SearchingActor:
             raise UserError(f"--search: {error}") from error
 
     def settings(self) -> dict[str, Any]:
-        """How it searches, plain."""
+        """The settings of the search, as plain data."""
         planner = self.planner
         given = {**planner.settings, "temperature": planner.temperature}
         return given if planner.temperature is not None else {**given, "search_kl": planner.search_kl}
 
     def __call__(self, observations: Any, starts: np.ndarray) -> np.ndarray:
-        """As :class:`~rlspo.zoo.evaluate.acting.Actor` does."""
+        """Choose actions, see :class:`~rlspo.zoo.evaluate.acting.Actor`."""
         self.real_steps += self.env.num_envs
         actions, _ = self.planner.act(self.env, observations, self.deterministic)
         return actions
 
 
 def _settings(model: BaseAlgorithm, budget: Budget) -> dict[str, Any]:
-    """Arguments of the planner: those of the training where the agent searched there, but for the budget."""
-    discount: Any = getattr(model, "gamma", 0.99)  # of an agent without one, which the planner then refuses by name
+    """Arguments of the planner: the agent's own, if it searched in training, with the budget on top."""
+    discount: Any = getattr(model, "gamma", 0.99)  # an agent without one is refused by the planner, with a message
     settings: dict[str, Any] = {"gamma": discount, "resample_period": RESAMPLE_PERIOD}
     temperature = budget.temperature
     search_kl: float | None = budget.search_kl or SEARCH_KL
@@ -157,14 +155,14 @@ def _settings(model: BaseAlgorithm, budget: Budget) -> dict[str, Any]:
 
 
 def in_this_process(agent: SavedAgent) -> SavedAgent:
-    """The agent with environments that can be looked into, wherever they were in training."""
+    """The agent, with environments in this process, where a search can copy them."""
     return replace(agent, recipe=replace(agent.recipe, vec_env="dummy"))
 
 
 def actor_for(
     agent: SavedAgent, model: BaseAlgorithm, env: VecEnv, budget: Budget | None, deterministic: bool, seed: int
 ) -> Actor | SearchingActor:
-    """By the policy alone, or by search where there is a budget for it."""
+    """An actor that follows the policy, or one that searches where a budget is given."""
     if budget is None:
         return Actor(model, env, deterministic)
     return SearchingActor(agent, model, env, budget, deterministic, seed)

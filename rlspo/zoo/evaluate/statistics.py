@@ -5,8 +5,8 @@ its interquartile mean, optimality gap, probability of improvement, performance 
 
 ``Scores`` are either one task's, an array ``(n_runs,)``, or a mapping from tasks to such arrays; tasks may differ in the
 number of runs. A bootstrap resample draws as many runs as there are with replacement within each task (strata), never across
-tasks, and intervals are percentiles over the resamples. A task with one run says nothing about how much runs differ, and so
-nothing about any interval: its ends are then nan. Scores that are empty or not finite are a ``ValueError`` everywhere.
+tasks, and intervals are percentiles over the resamples. A task with one run gives no spread between runs, and so
+no interval: its ends are then nan. Scores that are empty or not finite are a ``ValueError`` everywhere.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Statistic = Callable[[Array], Any]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and how far it can be trusted.
+    """An estimate and its confidence interval.
 
     :param value: of the scores as they are
     :param low: lower end of the interval; nan where some task has one run only
@@ -55,7 +55,7 @@ def iqm(values: Any) -> Any:
     2.0
 
     :param values: ``(..., n)``; a quarter of n, rounded down, is left out at each end
-    :raises ValueError: for no values, or values that are not finite: these would fall among the outliers and pass unseen
+    :raises ValueError: for no values, or values that are not finite: these would be trimmed as outliers without a message
     """
     numbers = np.asarray(values, dtype=float)
     if numbers.shape[-1] == 0 or not np.isfinite(numbers).all():
@@ -94,8 +94,8 @@ def interval(
     :param confidence: between 0 and 1
     :param n_resamples: bootstrap resamples, at least 1; the ends vary less with more of them
     :param seed: of the resampling
-    :param of_tasks: give the statistic the mean of each task instead of all runs, so that n is the number of tasks. What
-        papers call the median over many games is this
+    :param of_tasks: compute the statistic of the task means instead of all runs, so that n is the number of tasks; papers
+        mean this by the median over many games
     """
     strata = _strata(scores)
     value = float(statistic(_pooled(strata, of_tasks)))
@@ -119,7 +119,7 @@ def difference_interval(
 
 
 def mean_interval(values: Any, confidence: float = 0.95) -> Estimate:
-    """The mean of a few runs with Student's interval, which is honest where the bootstrap is too narrow: for two to ten runs.
+    """The mean of a few runs with Student's interval, for two to ten runs, where the bootstrap is too narrow.
 
     :param values: ``(n_runs,)``
     :return: nan for the ends with a single run
@@ -192,7 +192,7 @@ def performance_profile_band(
     """
     strata, limits = _strata(scores), np.asarray(thresholds, dtype=float)
     generator = np.random.default_rng(seed)
-    # How often each run is drawn is all that matters of a resample, so shares are one matrix product.
+    # Only the number of times that each run is drawn matters, so shares are one matrix product.
     shares = [
         generator.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), n_resamples) @ (runs[:, None] > limits) / len(runs)
         for runs in strata

@@ -14,20 +14,20 @@ from rlspo.zoo.cli.parser import Parser, positive, seed
 from rlspo.zoo.config.atomic import check_place, whole
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.evaluate.evaluation import SEED
-from rlspo.zoo.experts.map import FEWEST, Array, Steps, draw, neighbours, play, principal
+from rlspo.zoo.experts.map import FEWEST, Array, Steps, act, draw, neighbours, principal
 from rlspo.zoo.runs.agent_flags import add_agent_flags, agent_from
 
 _DESCRIPTION = """\
 Draw which expert of a mixture acts where.
 
-The agent plays, and every step becomes a point: what the network saw, laid flat, in the colour of the expert that acted.
-Beside it stand how often each expert acts and what it does: a histogram of every component of its actions."""
+The agent acts, and every step becomes a point: the input of the network, projected to a plane, in the colour of the expert
+that acted. Beside it: how often each expert acts, and a histogram of every component of its actions."""
 
 _EXAMPLES = """\
 examples:
   the last agent of a run, in logs/sac/Hopper-v5_1/experts.png
       rlspo experts logs/sac/Hopper-v5_1
-  neighbours stay neighbours (t-SNE; pip install 'rlspo[tsne]'), sampled actions, the numbers too
+  a map that keeps neighbours together (t-SNE; pip install 'rlspo[tsne]'), sampled actions, the numbers as CSV
       rlspo experts logs/sac/Hopper-v5_1 --tsne --stochastic -o map.png --csv map.csv
 
 Exit code: 0 done, 1 the environment failed, 2 a mistake in what was given, 130 stopped by Ctrl-C, 143 by SIGTERM."""
@@ -37,14 +37,14 @@ def build_parser() -> Parser:
     """All flags of ``rlspo experts``."""
     parser = Parser("experts", _DESCRIPTION, _EXAMPLES, "experts PATH [--tsne] [-o FILE.png] [...]")
     add_agent_flags(parser)
-    group = parser.add_argument_group("what is played")
+    group = parser.add_argument_group("how it acts")
     group.add_argument("-n", "--steps", type=positive, default=2000, metavar="N", help="points (default: %(default)s)")
     group.add_argument("--stochastic", action="store_true", help="sample experts and actions, as in training")
     group.add_argument("--seed", type=seed, default=SEED, metavar="N", help="of everything random (default: %(default)s)")
     group = parser.add_argument_group("what is drawn")
     group.add_argument("--tsne", action="store_true", help="a t-SNE in place of a PCA: pip install 'rlspo[tsne]'")
     group.add_argument("-o", "--output", type=Path, metavar="FILE", help="PNG, SVG or PDF (default: experts.png, in the run)")
-    group.add_argument("--csv", type=Path, metavar="FILE", help="the points: place, expert and action of every step")
+    group.add_argument("--csv", type=Path, metavar="FILE", help="the points: position, expert and action of every step")
     return parser
 
 
@@ -69,7 +69,7 @@ def _work(arguments: list[str]) -> int:
         raise UserError(f"-n {args.steps}: a map needs at least {FEWEST} points.")
     check_place("-o", file)
     check_place("--csv", args.csv)
-    steps = play(agent, args.steps, not args.stochastic, args.seed, "cpu" if args.device == "auto" else args.device)
+    steps = act(agent, args.steps, not args.stochastic, args.seed, "cpu" if args.device == "auto" else args.device)
     places, names = _places(steps, args)
     how = "sampled" if args.stochastic else "deterministic"
     draw(steps, places, names, f"{agent.title}\n{how} actions", file)

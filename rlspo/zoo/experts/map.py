@@ -34,10 +34,10 @@ _MOST_LABELS = 6
 
 @dataclass(frozen=True)
 class Steps:
-    """What was played.
+    """The steps of the agent.
 
     :param seen: inputs of the network, flat, ``(n, n_inputs)``
-    :param experts: which acted, ``(n,)``
+    :param experts: index of the acting expert, ``(n,)``
     :param actions: flat, ``(n, n_components)``
     :param n_experts: of the policy
     """
@@ -48,20 +48,20 @@ class Steps:
     n_experts: int
 
 
-def play(agent: SavedAgent, steps: int, deterministic: bool, start: int, device: str = "cpu") -> Steps:
-    """Let the agent play, and note what was seen, who acted and how.
+def act(agent: SavedAgent, steps: int, deterministic: bool, seed: int, device: str = "cpu") -> Steps:
+    """Let the agent act, and record network inputs, acting experts and actions.
 
     :param steps: over all environments
-    :param start: seed
+    :param seed: of the environments and the agent
     """
     model = agent.load(device)
     check_mixture(model)
-    env = agent.build_env(_ENVS, start)
+    env = agent.build_env(_ENVS, seed)
     agent.check_fit(model, env)
     policy: Any = model.policy
     seen, experts, actions = [], [], []
     try:
-        with own_randomness(model, start):
+        with own_randomness(model, seed):
             actor = Actor(model, env, deterministic)
             observations: Any = env.reset()
             starts = np.ones(_ENVS, dtype=bool)
@@ -109,7 +109,7 @@ def neighbours(seen: Array) -> Array:
 
 
 def draw(steps: Steps, places: Array, axes_names: tuple[str, str], title: str, file: Path) -> None:
-    """The map, the shares and the histograms, as a picture.
+    """Draw the map, the shares and the histograms.
 
     :param places: of the steps in the plane, ``(n, 2)``
     """
@@ -123,7 +123,7 @@ def draw(steps: Steps, places: Array, axes_names: tuple[str, str], title: str, f
         figure = style.new_figure(10.5, max(4.6, 0.9 * (shown + 1)))
         grid = figure.add_gridspec(shown + 1, 2, width_ratios=[1.7, 1])
         plane = figure.add_subplot(grid[:, 0])
-        order = np.random.default_rng(0).permutation(len(places))  # no expert lies over the others
+        order = np.random.default_rng(0).permutation(len(places))  # so that no expert hides the others
         plane.scatter(
             places[order, 0], places[order, 1], s=7, c=[colours[k] for k in steps.experts[order]], alpha=0.6, linewidths=0
         )
@@ -167,5 +167,5 @@ def _histogram(panel: Any, steps: Steps, component: int, colours: Sequence[str])
 
 
 def _whole_numbers(values: Array) -> bool:
-    """Whether they are a few choices."""
+    """Whether the values are whole numbers with at most 30 different ones, as discrete actions are."""
     return bool((values == np.round(values)).all()) and len(np.unique(values)) <= 30

@@ -1,4 +1,4 @@
-"""What commands ask of a mixture: whether it is one, and the colours of its experts."""
+"""What commands need of mixtures of experts: a check that an agent has experts, and their colours."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_mixture(model: BaseAlgorithm) -> None:
 
 
 def expert_colours(n_experts: int) -> list[str]:
-    """The colour of each expert, as ``#rrggbb``, in maps and in films; no two are the same."""
+    """The colour of each expert, as ``#rrggbb``, in maps and in videos, all different."""
     import matplotlib
     from matplotlib.colors import to_hex
 

@@ -100,7 +100,7 @@ def _draw_bar(axes: Axes, x: float, width: float, estimate: Estimate, values: np
     axes.bar(x, estimate.value, width, zorder=2, **_fill(look))
     if not np.isnan(estimate.low):
         below, above = estimate.value - estimate.low, estimate.high - estimate.value
-        # White below black, to be seen on any fill.
+        # White below black, visible on any fill.
         for colour, line, cap, over in (("white", 3.0, 3.6, 4), (style.INK, 1.3, 3.0, 5)):
             axes.errorbar(
                 x,
@@ -120,12 +120,12 @@ def _draw_bar(axes: Axes, x: float, width: float, estimate: Estimate, values: np
 
 
 def _fill(look: style.Look) -> dict[str, Any]:
-    """Of a bar, and of its entry in the legend."""
+    """Arguments for a bar and for its entry in the legend."""
     return {"facecolor": style.pale(look.colour), "hatch": look.hatch, "edgecolor": style.INK, "linewidth": 0.8}
 
 
 def _caption(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What bars, whiskers and dots are."""
+    """The caption: what bars, whiskers and dots show."""
     counts = sorted({row["runs"] for row in rows})
     if counts[-1] == 1:
         return "Bars: the mean return of a single run each."

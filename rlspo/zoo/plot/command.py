@@ -57,7 +57,7 @@ KINDS: dict[str, Callable[[Sequence[Run], Options], Picture]] = {
     "profiles": profiles.draw,
     "improvement": improvement.draw,
 }
-#: Flags that only some kinds heed.
+#: Flags that only some kinds use.
 _ONLY = {
     "x": ("curves",),
     "y": ("curves",),
@@ -97,7 +97,7 @@ def build_parser() -> Parser:
         "--y-axis",
         dest="y",
         choices=("return", "reward", "length", "success"),
-        help="the y-axis: returns, also called reward; lengths of episodes; success rates, where the environment tells of "
+        help="the y-axis: returns, also called reward; lengths of episodes; success rates, where the environment reports "
         "them (default: return)",
     )
     group.add_argument(
@@ -130,9 +130,9 @@ def build_parser() -> Parser:
         action=Pairs,
         default={},
         metavar="ENV:[LOW,HIGH]",
-        help="returns that count as 0 and 1 (default: as the grid says, else the lowest and highest score)",
+        help="returns that count as 0 and 1 (default: those of the grid, else the lowest and highest score)",
     )
-    group.add_argument("--baseline", metavar="AGENT", help="compare with this one only (default: as the grid says, else all)")
+    group.add_argument("--baseline", metavar="AGENT", help="compare with this one only (default: that of the grid, else all)")
     group = parser.add_argument_group("what is written")
     group.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help=".png, .svg or .pdf (default: plots/KIND.png in the folder given)"
@@ -154,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _work(arguments: list[str]) -> int:
-    """Check, read, draw, write, tell."""
+    """Check the command line, read the runs, draw, and report the files."""
     if not arguments:
         raise UserError("give a folder of runs, such as: rlspo plot logs")
     args = build_parser().read(arguments)
@@ -191,7 +191,7 @@ def _work(arguments: list[str]) -> int:
 
 
 def _check_places(args: argparse.Namespace) -> None:
-    """Refuse what could not be written, before any time is spent."""
+    """Refuse files that cannot be written, before any time is spent."""
     if args.output is not None and args.output.suffix not in _FORMATS:
         raise UserError(f"--output {args.output}: the name must end in {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}.")
     check_place("--output", args.output)
@@ -199,15 +199,15 @@ def _check_places(args: argparse.Namespace) -> None:
 
 
 def _readable(runs: Sequence[Run], notes: list[str]) -> list[Run]:
-    """Read the runs, with a progress bar, and leave out those that cannot be: one broken file must not hide all others.
+    """Read the runs, with a progress bar, and leave out those that cannot be: one broken file must not stop the others.
 
-    :param notes: gets what was left out
+    :param notes: what was left out is added here
     """
     console = Console(stderr=True)
     found, broken = [], []
     for run in track(runs, "reading runs", console=console, transient=True, disable=not console.is_terminal):
         try:
-            _ = (run.evaluations, run.scores)  # they are kept
+            _ = (run.evaluations, run.scores)  # both are cached
             found.append(run)
         except UserError as error:
             broken.append(f"Left out: {error}")
@@ -231,7 +231,7 @@ def _check_flags(args: argparse.Namespace, kind: str) -> None:
 
 
 def _options(args: argparse.Namespace, found: Found) -> Options:
-    """What is asked of the picture: on the command line, else by the grid."""
+    """Options of the picture: from the command line, else from the grid."""
     ranges = dict(found.normalize)
     for env, pair in args.normalize.items():
         low, high = pair if isinstance(pair, list) and len(pair) == 2 else (None, None)
@@ -258,7 +258,7 @@ def _options(args: argparse.Namespace, found: Found) -> Options:
 
 
 def _files(args: argparse.Namespace, kind: str) -> list[Path]:
-    """Where the picture goes. The folder is made where the user named none."""
+    """The files of the picture. The default folder is made if needed."""
     if args.output is not None:
         first: Path = args.output
     else:
@@ -274,7 +274,7 @@ def _files(args: argparse.Namespace, kind: str) -> list[Path]:
 def _summary(
     args: argparse.Namespace, kind: str, runs: Sequence[Run], files: Sequence[Path], notes: list[str]
 ) -> dict[str, Any]:
-    """What was drawn and written, plain."""
+    """What was drawn and written, as plain data."""
     return {
         "kind": kind,
         "files": [str(file) for file in files],

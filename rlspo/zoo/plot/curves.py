@@ -13,7 +13,7 @@ from rlspo.zoo.errors import UserError
 from rlspo.zoo.plot import style
 from rlspo.zoo.plot.lines import Along, Line, axis_of, line_of
 from rlspo.zoo.plot.picture import Options, Picture
-from rlspo.zoo.plot.runs import Curve, Measure, Run
+from rlspo.zoo.plot.runs import LearningCurve, Measure, Run
 
 #: Points of the moving mean, unless another number is asked for.
 WINDOWS = {"eval": 1, "train": 20}
@@ -74,20 +74,22 @@ def draw(runs: Sequence[Run], options: Options) -> Picture:
 
 
 def _row(env: str, agent: str, numbers: Mapping[str, Any], along: Along) -> dict[str, Any]:
-    """A point of a line, with names of its own for what lies along the x-axis."""
+    """A point of a line, with the name of the x-axis."""
     step, x, *others = numbers.items()
     place = {} if along == "steps" else {_COLUMNS[along]: x[1]}
     return {"env": env, "agent": agent, step[0]: step[1], **place, **dict(others)}
 
 
 def _metric_of(runs: Sequence[Run], measure: Measure) -> str:
-    """Evaluations where there are any, for they are of the agent as it will be used; else training episodes."""
+    """Evaluations where there are any, since they measure the agent as it will be used; else training episodes."""
     return "eval" if any(run.evaluated(measure) is not None for run in runs) else "train"
 
 
-def _grouped(runs: Sequence[Run], metric: str, options: Options) -> tuple[dict[str, dict[str, list[Curve]]], list[str]]:
+def _grouped(
+    runs: Sequence[Run], metric: str, options: Options
+) -> tuple[dict[str, dict[str, list[LearningCurve]]], list[str]]:
     """Curves by environment and agent, and the runs that have none."""
-    groups: dict[str, dict[str, list[Curve]]] = {}
+    groups: dict[str, dict[str, list[LearningCurve]]] = {}
     left_out = []
     for run in runs:
         curve = (run.evaluated if metric == "eval" else run.trained)(options.measure)
@@ -108,17 +110,17 @@ def _grouped(runs: Sequence[Run], metric: str, options: Options) -> tuple[dict[s
 
 
 def _wanted(metric: str, options: Options) -> str:
-    """What a run must have to be drawn."""
+    """What a run must have to be drawn, in words."""
     curve = "evaluations during training" if metric == "eval" else "training episodes"
     wanted = [f"with {_NAMES[options.along]}"] if options.along != "steps" else []
-    wanted += ["that tell of success"] if options.measure == "success" else []
+    wanted += ["that report success"] if options.measure == "success" else []
     wanted += [f"until {options.least:,} steps"] if options.least is not None else []
     wanted += [f"before {options.last:,} steps"] if options.last is not None else []
     return " ".join([curve, *wanted])
 
 
 def _hint(metric: str, measure: Measure) -> str:
-    """What could be drawn instead."""
+    """A hint: what could be drawn instead."""
     other = {"eval": "Training episodes: --metric train", "train": "Evaluations: --metric eval"}[metric]
     if measure != "success":
         return other
@@ -153,7 +155,7 @@ def _draw_panel(axes: Axes, lines: Mapping[str, Line], looks: Mapping[str, style
 
 
 def _unit(lines: Mapping[str, Mapping[str, Line]], along: Along) -> tuple[float, str]:
-    """What the x-axis counts in, and its name."""
+    """The unit of the x-axis, and its name."""
     if along != "time":
         return 1.0, {"steps": "environment steps", "episodes": "training episodes"}[along]
     longest = max(float(line.x[-1]) for agents in lines.values() for line in agents.values())
@@ -164,15 +166,15 @@ def _unit(lines: Mapping[str, Mapping[str, Line]], along: Along) -> tuple[float,
 
 
 def _ends(line: Line) -> str:
-    """That some runs are shorter than others."""
+    """A note that some runs are shorter than others."""
     whole = line.steps[line.whole]
     if len(whole) == 0:
-        return f"its {line.total} runs are nowhere there together; the line is drawn faint."
-    return f"all {line.total} runs are there from {whole[0]:,.0f} to {whole[-1]:,.0f} steps; the rest is drawn faint."
+        return f"its {line.total} runs have no steps in common; the line is drawn faint."
+    return f"all {line.total} runs cover {whole[0]:,.0f} to {whole[-1]:,.0f} steps; the rest is drawn faint."
 
 
 def _caption(lines: Sequence[Line], metric: str, window: int) -> str:
-    """What lines and bands are."""
+    """The caption: what lines and bands show."""
     counts = sorted({line.total for line in lines})
     parts = []
     if counts[-1] > 1:
@@ -184,5 +186,5 @@ def _caption(lines: Sequence[Line], metric: str, window: int) -> str:
     if window > 1:
         parts.append(f"Moving mean of {window} {'evaluations' if metric == 'eval' else 'episodes'}.")
     if not all(line.whole.all() for line in lines):
-        parts.append("Faint: not all runs are there.")
+        parts.append("Faint: only some of the runs.")
     return " ".join(parts)

@@ -20,11 +20,11 @@ from rlspo.zoo.plot.runs import Run
 from rlspo.zoo.plot.scores import Table, collect, shared
 
 _ROW = 0.34  # inches of a pair
-_LEVEL = 0.05  # of a test that belongs to an interval of 95 %
+_LEVEL = 0.05  # of the test that corresponds to an interval of 95 %
 
 
 def draw(runs: Sequence[Run], options: Options) -> Picture:
-    """Draw probabilities of improvement, a panel for each evaluation and a line for each pair of agents.
+    """Draw probabilities of improvement, a panel for each evaluation and a row for each pair of agents.
 
     :raises UserError: for a single agent, or a baseline that is not there
     """
@@ -34,24 +34,24 @@ def draw(runs: Sequence[Run], options: Options) -> Picture:
         raise UserError(f"--kind improvement compares agents, and there is only {agents[0]}. Name more folders.")
     if options.baseline is not None and options.baseline not in agents:
         raise UserError(f"--baseline: there is no agent {options.baseline!r}. {did_you_mean(options.baseline, agents)}")
-    judged = {
+    comparable = {
         name: table
         for name, table in collected.tables.items()
         if len(table) > 1 and (options.baseline is None or options.baseline in table)
     }
-    if not judged:
+    if not comparable:
         raise UserError(
             f"--kind improvement: no evaluation has two agents to compare; {', '.join(collected.tables)} has one each."
         )
-    scores = shared(replace(collected, tables=judged), "improvement")
+    scores = shared(replace(collected, tables=comparable), "improvement")
     estimates = {name: dict(_compared(table, options.baseline)) for name, table in scores.tables.items()}
     pairs = list(dict.fromkeys(pair for found in estimates.values() for pair in found))
     height = 1.5 + _ROW * len(pairs)
     figure, axes = style.panels(scores.panel_titles(), 7.4, height, columns=2, sharex=True, sharey=True)
     for panel, (name, found) in zip(axes, estimates.items(), strict=True):
         table = scores.tables[name]
-        sure = {pair for pair, estimate in found.items() if _surely(estimate, table[pair[0]], table[pair[1]])}
-        _draw_panel(panel, pairs, found, sure)
+        significant = {pair for pair, estimate in found.items() if _significant(estimate, table[pair[0]], table[pair[1]])}
+        _draw_panel(panel, pairs, found, significant)
     rows = [
         {"evaluation": name, "agent": ours, "over": theirs, "probability": estimate.value, **ends(estimate)}
         for name, found in estimates.items()
@@ -61,8 +61,8 @@ def draw(runs: Sequence[Run], options: Options) -> Picture:
     where = scores.envs[0] if len(scores.envs) == 1 else f"{len(scores.envs)} environments"
     style.caption(
         figure,
-        f"Probability that a run of the first agent scores higher, over {where}; 95 % bootstrap intervals. A white point "
-        "leaves it open.",
+        f"Probability that a run of the first agent scores higher, over {where}; 95 % bootstrap intervals. A white point: "
+        "undecided.",
     )
     return Picture(figure, rows, scores.notes)
 
@@ -87,8 +87,8 @@ def attainable(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray])
     return 2 / math.prod(math.comb(len(ours[env]) + len(theirs[env]), len(ours[env])) for env in ours)
 
 
-def _surely(estimate: Estimate, ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> bool:
-    """Whether one agent is shown to be better: 50 % is outside the interval, and there are runs enough to tell.
+def _significant(estimate: Estimate, ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> bool:
+    """Whether one agent is significantly better: 50 % is outside the interval, and there are enough runs for a test.
 
     With few runs the interval alone does not suffice: of three that all score higher than three others it has no width.
     """
@@ -96,9 +96,9 @@ def _surely(estimate: Estimate, ours: Mapping[str, np.ndarray], theirs: Mapping[
 
 
 def _draw_panel(
-    axes: Axes, pairs: Sequence[tuple[str, str]], found: dict[tuple[str, str], Estimate], sure: Set[tuple[str, str]]
+    axes: Axes, pairs: Sequence[tuple[str, str]], found: dict[tuple[str, str], Estimate], significant: Set[tuple[str, str]]
 ) -> None:
-    """Points with whiskers, the first pair at the top; those of pairs that are sure are filled."""
+    """Points with whiskers, the first pair at the top; those of significant pairs are filled."""
     axes.axvline(0.5, color=style.FAINT, linewidth=1.0, linestyle=(0, (4, 2)))
     for place, pair in enumerate(pairs):
         if pair not in found:
@@ -106,7 +106,7 @@ def _draw_panel(
         estimate = found[pair]
         if not np.isnan(estimate.low):
             axes.plot([estimate.low, estimate.high], [place, place], color=style.INK, linewidth=2.0, solid_capstyle="butt")
-        colour = "#0072B2" if pair in sure else "white"
+        colour = "#0072B2" if pair in significant else "white"
         axes.plot(estimate.value, place, "o", markersize=7, markeredgecolor=style.INK, color=colour, zorder=3)
         axes.annotate(
             f"{estimate.value:.0%}", (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=style.NORMAL

@@ -1,7 +1,7 @@
-"""The numbers behind learning curves: runs of one agent, and what they come to together.
+"""The numbers behind learning curves: the runs of one agent, aggregated.
 
-Runs are put together step by step. Over wall time or episodes, a point lies where the runs got to its steps on average: those
-that are a little faster than others neither begin nor end the line alone.
+Runs are aggregated step by step. Over wall time or episodes, a point is placed at the mean over the runs of when they reached
+its steps, so that faster runs neither begin nor end the line alone.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 
 from rlspo.zoo.evaluate.statistics import interval, iqm
 from rlspo.zoo.plot.numbers import plain
-from rlspo.zoo.plot.runs import Curve
+from rlspo.zoo.plot.runs import LearningCurve
 
 Along = Literal["steps", "time", "episodes"]
-_GOOD_PART = 0.95  # of a line, with which one is content if all runs are there
-_POINTS = 200  # of a line, where runs were not looked at in the same moments
+_GOOD_PART = 0.95  # of a line: the rest is cut off if this part has all runs
+_POINTS = 200  # of a line, where runs were evaluated at different steps
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Line:
 
     :param steps: environment steps
     :param x: the same, or the seconds or training episodes until then, as a mean over runs
-    :param values: interquartile mean of the runs that are there
+    :param values: interquartile mean of the runs at each point
     :param low: lower end of the 95 % bootstrap interval; of a single run, its value less the standard deviation of episodes
     :param high: upper end, likewise
-    :param runs: how many runs there are at each point
-    :param total: how many there are
+    :param runs: number of runs at each point
+    :param total: number of runs
     """
 
     steps: np.ndarray
@@ -45,19 +45,19 @@ class Line:
 
     @property
     def whole(self) -> np.ndarray:
-        """Where all runs are there, ``(n,)`` of bool."""
+        """Where all runs have a value, ``(n,)`` of bool."""
         return self.runs == self.total
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """One mapping for each point, plain."""
+        """One mapping of plain data for each point."""
         columns = (self.steps, self.x, self.values, self.low, self.high)
         for *numbers, runs in zip(*columns, self.runs, strict=True):
             step, x, value, low, high = map(plain, numbers)
             yield {"step": step, "x": x, "value": value, "low": low, "high": high, "runs": int(runs)}
 
 
-def line_of(curves: Sequence[Curve], along: Along, window: int) -> Line:
-    """Put runs together.
+def line_of(curves: Sequence[LearningCurve], along: Along, window: int) -> Line:
+    """Aggregate runs.
 
     :param curves: of runs that only differ in their seeds
     :param along: what the x-axis is; known for every curve
@@ -72,11 +72,11 @@ def line_of(curves: Sequence[Curve], along: Along, window: int) -> Line:
         spread = resampled(steps, smoothed[0].steps, smoothed[0].spread)
         return Line(steps, places[0], values[0], values[0] - spread, values[0] + spread, counts, total=1)
     whole = steps[counts == len(curves)]
-    # Runs never end at the same step: a little that only some of them have is not worth a kink in the line.
+    # Runs never end at the same step: short ends of only some runs would put a kink into the line.
     if len(whole) and whole[-1] - whole[0] >= _GOOD_PART * (steps[-1] - steps[0]):
         kept = (steps >= whole[0]) & (steps <= whole[-1])
         steps, places, values, counts = steps[kept], places[:, kept], values[:, kept], counts[kept]
-    middle, low, high = np.array([_summed_up(column[~np.isnan(column)]) for column in values.T]).T
+    middle, low, high = np.array([_aggregated(column[~np.isnan(column)]) for column in values.T]).T
     x = steps if along == "steps" else mean_course(places)
     return Line(steps, x, middle, low, high, counts, len(curves))
 
@@ -95,7 +95,7 @@ def mean_course(places: np.ndarray) -> np.ndarray:
     return np.concatenate([[0.0], np.cumsum(growth)]) + np.nanmean(first)
 
 
-def _summed_up(values: np.ndarray) -> tuple[float, float, float]:
+def _aggregated(values: np.ndarray) -> tuple[float, float, float]:
     """Interquartile mean and interval of the runs at one point; NaN where there are none, in a gap between runs."""
     if len(values) == 0:
         return (math.nan, math.nan, math.nan)
@@ -103,12 +103,12 @@ def _summed_up(values: np.ndarray) -> tuple[float, float, float]:
     return (estimate.value, estimate.low, estimate.high)
 
 
-def axis_of(curve: Curve, along: Along) -> np.ndarray:
-    """Where on the x-axis the points of a curve lie, ``(n,)``."""
+def axis_of(curve: LearningCurve, along: Along) -> np.ndarray:
+    """The x-coordinates of the points of a curve, ``(n,)``."""
     return {"steps": curve.steps, "time": curve.seconds, "episodes": curve.episodes}[along]
 
 
-def smooth(curve: Curve, window: int) -> Curve:
+def smooth(curve: LearningCurve, window: int) -> LearningCurve:
     """Each point the mean of the last few; the first ones, which have not as many before them, are left out.
 
     :param window: how many; a curve that has fewer points becomes one point
@@ -124,7 +124,9 @@ def smooth(curve: Curve, window: int) -> Curve:
     # The spread of all episodes that are now behind a point.
     variance = moving(curve.spread**2 + curve.values**2) - values**2
     later = slice(window - 1, None)
-    return Curve(curve.steps[later], curve.seconds[later], curve.episodes[later], values, np.sqrt(np.maximum(variance, 0.0)))
+    return LearningCurve(
+        curve.steps[later], curve.seconds[later], curve.episodes[later], values, np.sqrt(np.maximum(variance, 0.0))
+    )
 
 
 def common_axis(axes: Sequence[np.ndarray]) -> np.ndarray:

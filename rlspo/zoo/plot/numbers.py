@@ -1,4 +1,4 @@
-"""Numbers for the tables behind pictures: plain, with nothing for what is unknown."""
+"""Numbers for the tables behind pictures: plain data, empty where unknown."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def plain(value: float) -> float | None:
 
 
 def ends(estimate: Estimate) -> dict[str, float | None]:
-    """Of an interval; None where it is unknown."""
+    """The ends of an interval; None where unknown."""
     return {"low": plain(estimate.low), "high": plain(estimate.high)}
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Write a table whole or not at all: as many digits as tell numbers apart, nothing for None.
+    """Write a table whole or not at all: with as many digits as distinguish the numbers, empty for None.
 
     :param rows: at least one, all with the same keys
     """

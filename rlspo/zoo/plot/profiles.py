@@ -75,7 +75,7 @@ def _draw_panel(axes: Axes, table: Table, thresholds: np.ndarray, looks: Mapping
 
 
 def _caption(envs: Sequence[str], ranges: Mapping[str, tuple[float, float]]) -> str:
-    """What 0 and 1 are, and what the bands are."""
+    """The caption: what 0, 1 and the bands are."""
     own = [env for env in envs if env not in ranges]
     parts = [f"{env}: 0 is {ranges[env][0]:g}, 1 is {ranges[env][1]:g}." for env in envs if env in ranges]
     if own:

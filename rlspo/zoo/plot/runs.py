@@ -1,4 +1,4 @@
-"""What there is to draw: runs, with their learning curves and final scores, wherever they were read."""
+"""Runs to draw, with their learning curves and final scores, from run folders and tables."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ import numpy as np
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.evaluate.worst import with_worst
 from rlspo.zoo.runs.evaluation_log import read_evaluations
-from rlspo.zoo.runs.monitor import Episodes, read_episodes
+from rlspo.zoo.runs.monitor import TrainingEpisodes, read_episodes
 
 #: What can be drawn of an episode.
 Measure = Literal["return", "length", "success"]
 _IN_EVALUATIONS: dict[Measure, str] = {"return": "results", "length": "ep_lengths", "success": "successes"}
-#: Name of the score that is the mean return of the last evaluation during training, for runs that have no better one.
+#: Name of the score that is the mean return of the last evaluation during training, for runs without an evaluation after
+#: training.
 LAST = "last evaluation"
 NATURAL = "natural"
 
 
 @dataclass(frozen=True)
-class Curve:
-    """Returns, lengths or successes of episodes in the course of one training; all arrays ``(n,)``.
+class LearningCurve:
+    """Returns, lengths or successes of episodes over one training run; all arrays ``(n,)``.
 
     :param steps: environment steps, not decreasing
     :param seconds: since training began; NaN where unknown
@@ -42,20 +43,20 @@ class Curve:
     values: np.ndarray
     spread: np.ndarray
 
-    def until(self, last: int) -> Curve | None:
+    def until(self, last: int) -> LearningCurve | None:
         """The part up to some steps; None where nothing is left."""
         kept = self.steps <= last
         arrays = (self.steps, self.seconds, self.episodes, self.values, self.spread)
-        return Curve(*(array[kept] for array in arrays)) if kept.any() else None
+        return LearningCurve(*(array[kept] for array in arrays)) if kept.any() else None
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training of one agent.
+    """One training run of one agent, as far as plots need it.
 
-    :param agent: what the line or bar of its like is called
+    :param agent: label of the line or bar that it belongs to
     :param env: the environment
-    :param name: what tells it from the others of its agent and environment, such as ``seed 0``
+    :param name: what distinguishes it from the other runs of its agent and environment, such as ``seed 0``
     :param source: the folder or file it was read from
     """
 
@@ -65,20 +66,20 @@ class Run:
     source: Path
 
     @property
-    def evaluations(self) -> Curve | None:
+    def evaluations(self) -> LearningCurve | None:
         """Returns in the evaluations during training, None if there were none."""
         return self.evaluated("return")
 
     @property
-    def training(self) -> Curve | None:
+    def training(self) -> LearningCurve | None:
         """The return of every training episode, None if there are none."""
         return self.trained("return")
 
-    def evaluated(self, measure: Measure) -> Curve | None:
+    def evaluated(self, measure: Measure) -> LearningCurve | None:
         """Evaluations during training; None if there were none, or this was not recorded."""
         return None
 
-    def trained(self, measure: Measure) -> Curve | None:
+    def trained(self, measure: Measure) -> LearningCurve | None:
         """Every training episode; None if there are none, or this was not recorded."""
         return None
 
@@ -100,29 +101,29 @@ class Run:
 
 @dataclass(frozen=True)
 class TableRun(Run):
-    """A run of which only lines in tables are left.
+    """A run of which only rows of tables are known.
 
     :param recorded: its evaluations during training
-    :param judged: its scores
+    :param recorded_scores: its scores
     :param attacked: names of scores reached under attack
     """
 
-    recorded: Curve | None = None
-    judged: Mapping[str, float] = field(default_factory=dict)
+    recorded: LearningCurve | None = None
+    recorded_scores: Mapping[str, float] = field(default_factory=dict)
     attacked: frozenset[str] = frozenset()
 
-    def evaluated(self, measure: Measure) -> Curve | None:
-        """As recorded; tables tell of returns only."""
+    def evaluated(self, measure: Measure) -> LearningCurve | None:
+        """As recorded; tables hold returns only."""
         return self.recorded if measure == "return" else None
 
     @property
     def scores(self) -> dict[str, float]:
-        """As recorded, and the end of the curve."""
-        return {**with_worst(self.judged, self.attacked), **last_of(self.recorded)}
+        """As recorded, and the last value of the curve."""
+        return {**with_worst(self.recorded_scores, self.attacked), **last_of(self.recorded)}
 
     @property
     def attacks(self) -> frozenset[str]:
-        """As recorded."""
+        """The evaluations under attack, as recorded."""
         return self.attacked
 
 
@@ -130,17 +131,17 @@ class TableRun(Run):
 class FolderRun(Run):
     """A run with its folder: of rlspo, rl-baselines3-zoo, or SB3's ``EvalCallback`` and ``Monitor``.
 
-    :param config: what the folder's record says of the settings, if anything
+    :param config: settings in the folder's record, empty where there is none
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
-    def evaluations(self) -> Curve | None:
-        """Kept, since it is asked for often."""
+    def evaluations(self) -> LearningCurve | None:
+        """Returns in the evaluations during training, cached."""
         return self.evaluated("return")
 
-    def evaluated(self, measure: Measure) -> Curve | None:
+    def evaluated(self, measure: Measure) -> LearningCurve | None:
         """From ``evaluations.npz``."""
         file, name = self.source / "evaluations.npz", _IN_EVALUATIONS[measure]
         if not file.is_file():
@@ -150,48 +151,50 @@ class FolderRun(Run):
         if len(steps) == 0:
             return None
         steps = steps.astype(float)
-        # A return that is no number, of an agent that came apart, is a gap in the curve.
+        # A return that is not finite, of an agent that diverged, is a gap in the curve.
         values = np.where(np.isfinite(values), values, np.nan).reshape(len(steps), -1)
-        played = self._episodes
-        return Curve(steps, played.seconds_at(steps), played.episodes_at(steps), values.mean(axis=1), values.std(axis=1))
+        training = self._episodes
+        return LearningCurve(
+            steps, training.seconds_at(steps), training.episodes_at(steps), values.mean(axis=1), values.std(axis=1)
+        )
 
-    def trained(self, measure: Measure) -> Curve | None:
+    def trained(self, measure: Measure) -> LearningCurve | None:
         """From the monitor files."""
-        played = self._episodes
-        values = {"return": played.returns, "length": played.lengths, "success": played.successes}[measure]
+        training = self._episodes
+        values = {"return": training.returns, "length": training.lengths, "success": training.successes}[measure]
         count = len(values)
         if count == 0 or (measure == "success" and np.isnan(values).all()):
             return None
-        return Curve(played.steps, played.seconds, np.arange(1.0, count + 1), values, np.zeros(count))
+        return LearningCurve(training.steps, training.seconds, np.arange(1.0, count + 1), values, np.zeros(count))
 
     @cached_property
     def scores(self) -> dict[str, float]:
-        """From the evaluations of a grid's cell, or the report after training; and the last evaluation during training."""
-        judged, attacks = self._judged
-        means = {name: float(np.mean(returns)) for name, returns in judged.items()}
+        """From the evaluations of a benchmark's run, or the report after training; and the last evaluation during training."""
+        returns_of, attacks = self._evaluated_returns
+        means = {name: float(np.mean(returns)) for name, returns in returns_of.items()}
         return {**with_worst(means, attacks), **last_of(self.evaluations)}
 
     @cached_property
     def attacks(self) -> frozenset[str]:
-        """Of the same."""
-        return self._judged[1]
+        """Which of these scores were reached under attack."""
+        return self._evaluated_returns[1]
 
     @cached_property
-    def _judged(self) -> tuple[dict[str, list[float]], frozenset[str]]:
+    def _evaluated_returns(self) -> tuple[dict[str, list[float]], frozenset[str]]:
         """Returns of single episodes by evaluation, and which evaluations are attacks."""
-        if self.source.name == "run":  # the run folder within a cell
+        if self.source.name == "run":  # the run folder of a benchmark
             files = sorted(self.source.parent.glob("evaluation_*.json"))
             every = {file.stem.removeprefix("evaluation_"): read_json(file) for file in files}
-            cell = {name: data for name, data in every.items() if data.get("episodes")}
-            if cell:
-                returns = {name: [float(each["return"]) for each in data["episodes"]] for name, data in cell.items()}
-                return returns, frozenset(name for name, data in cell.items() if data.get("attack"))
+            evaluated = {name: data for name, data in every.items() if data.get("episodes")}
+            if evaluated:
+                returns = {name: [float(each["return"]) for each in data["episodes"]] for name, data in evaluated.items()}
+                return returns, frozenset(name for name, data in evaluated.items() if data.get("attack"))
         report = self.source / "report.json"
         returns = read_json(report).get("returns", {}) if report.is_file() else {}
         return returns, frozenset(name for name in returns if name != NATURAL)
 
     @cached_property
-    def _episodes(self) -> Episodes:
+    def _episodes(self) -> TrainingEpisodes:
         return read_episodes(self.source)
 
     @property
@@ -200,7 +203,7 @@ class FolderRun(Run):
         return flat({key: self.config[key] for key in ("agent", "settings", "eval_env_kwargs") if key in self.config})
 
 
-def last_of(curve: Curve | None) -> dict[str, float]:
+def last_of(curve: LearningCurve | None) -> dict[str, float]:
     """The score that a curve ends with."""
     return {} if curve is None else {LAST: float(curve.values[-1])}
 

@@ -32,16 +32,16 @@ class Scores:
 
     @property
     def agents(self) -> list[str]:
-        """Of all evaluations, in order."""
+        """Agents of all evaluations, in order."""
         return list(dict.fromkeys(agent for table in self.tables.values() for agent in table))
 
     @property
     def envs(self) -> list[str]:
-        """Of all evaluations and agents, in order."""
+        """Environments of all evaluations and agents, in order."""
         return list(dict.fromkeys(env for table in self.tables.values() for envs in table.values() for env in envs))
 
     def panel_titles(self) -> list[str]:
-        """For panels that show one evaluation each: their names, or of a natural one alone the environment."""
+        """Titles of panels with one evaluation each: their names, or the environment where there is only a natural one."""
         if list(self.tables) == [NATURAL]:
             return [self.envs[0] if len(self.envs) == 1 else f"{len(self.envs)} environments"]
         return [self.title(name) for name in self.tables]
@@ -57,7 +57,7 @@ class Scores:
 
 
 def collect(runs: Sequence[Run], wanted: Sequence[str]) -> Scores:
-    """Choose the evaluations, and gather what the runs scored.
+    """Choose the evaluations, and collect the scores of the runs.
 
     :param wanted: evaluations to take; empty for all after training, or else the last one during it
     :raises UserError: for an evaluation that no run has, or runs without any
@@ -84,7 +84,7 @@ def collect(runs: Sequence[Run], wanted: Sequence[str]) -> Scores:
 
 
 def _unequal_ends(runs: Sequence[Run]) -> list[str]:
-    """That the last evaluations are of agents that were not trained for equally long, where that is so."""
+    """Notes on environments whose last evaluations are after different numbers of steps."""
     ends: dict[str, list[float]] = {}
     for run in runs:
         if run.evaluations is not None:
@@ -97,7 +97,7 @@ def _unequal_ends(runs: Sequence[Run]) -> list[str]:
 
 
 def _chosen(runs: Sequence[Run], wanted: Sequence[str]) -> list[str]:
-    """Names of evaluations."""
+    """The evaluations to draw, by name."""
     there = list(dict.fromkeys(name for run in runs for name in run.scores))
     if not there:
         raise UserError(
@@ -109,15 +109,15 @@ def _chosen(runs: Sequence[Run], wanted: Sequence[str]) -> list[str]:
             raise UserError(f"--evaluations: no run has a score {name!r}. {did_you_mean(name, there)}")
     if wanted:
         return list(dict.fromkeys(wanted))
-    judged = [name for name in there if name not in (LAST, WORST)]
+    after_training = [name for name in there if name not in (LAST, WORST)]
     agents = {run.agent for run in runs}
-    if judged and {run.agent for run in runs if run.scores.keys() & {*judged}} == agents:
-        return judged
-    return [LAST] if LAST in there else judged
+    if after_training and {run.agent for run in runs if run.scores.keys() & {*after_training}} == agents:
+        return after_training
+    return [LAST] if LAST in there else after_training
 
 
 def shared(scores: Scores, kind: str) -> Scores:
-    """What can be compared: of each evaluation the environments in which every agent has scores.
+    """The comparable scores: of each evaluation, those in environments where every agent has scores.
 
     :param kind: of picture, for the message
     :raises UserError: if there is nothing left
@@ -140,7 +140,7 @@ def shared(scores: Scores, kind: str) -> Scores:
 def normalised(scores: Scores, ranges: Mapping[str, tuple[float, float]]) -> Scores:
     """Scores on a scale on which 0 and 1 mean the same in every environment.
 
-    :param ranges: returns that count as 0 and as 1; an environment that is not there has its lowest and highest score
+    :param ranges: returns that count as 0 and as 1; for other environments, their lowest and highest score
     """
     spans = {}
     for env in scores.envs:

@@ -1,4 +1,4 @@
-"""Which of the runs that were found are drawn, and what they are called."""
+"""Which of the runs that were found are drawn, and their labels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def choose(runs: Sequence[Run], envs: Sequence[str], agents: Sequence[str], by_r
 
     :param envs: empty for all
     :param agents: empty for all
-    :param by_run: call every run an agent of its own
+    :param by_run: treat every run as an agent of its own
     :raises UserError: for an environment or agent that no run has
     """
     envs = [env_label(env) for env in envs]
@@ -47,7 +47,7 @@ def choose(runs: Sequence[Run], envs: Sequence[str], agents: Sequence[str], by_r
 
 
 def _ordered(items: Sequence[_T], wanted: Sequence[str], names: Sequence[str], flag: str) -> list[_T]:
-    """Items whose name is wanted, in the order of what is wanted; all of them for nothing."""
+    """Items whose name is wanted, in the order of what is wanted; all items if none is named."""
     for name in wanted:
         if name not in names:
             raise UserError(f"{flag}: there is no run of {name!r}. {did_you_mean(name, names)}")
@@ -57,7 +57,7 @@ def _ordered(items: Sequence[_T], wanted: Sequence[str], names: Sequence[str], f
 
 
 def mixtures(runs: Iterable[Run]) -> list[str]:
-    """A warning for each line that puts runs together that differ in more than their seeds."""
+    """A warning for each line that aggregates runs which differ in more than their seeds."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.agent, run.env), []).append(run)
@@ -69,7 +69,7 @@ def mixtures(runs: Iterable[Run]) -> list[str]:
         if differing:
             named = ", ".join(differing[:4]) + (", ..." if len(differing) > 4 else "")
             notes.append(
-                f"The {len(members)} runs of {agent} on {env} are put together, but differ in {named}. "
+                f"The {len(members)} runs of {agent} on {env} are aggregated, but differ in {named}. "
                 "To keep them apart: --by run, or --labels NAME=PATH for each."
             )
     return notes

@@ -18,8 +18,8 @@ from rlspo.zoo.runs.monitor import env_id, monitor_files
 
 _TABLES = ("results.csv", "curves.csv")
 _GRID = "grid.yml"
-#: Folders in which no run lies.
-_PASSED = {"checkpoints", "tensorboard", "wandb", "plots"}
+#: Folders that are not searched for runs.
+_SKIPPED = {"checkpoints", "tensorboard", "wandb", "plots"}
 _NUMBERED = re.compile(r"(?P<env>.+)_\d+")
 _PACKAGES = {"stable_baselines3": "SB3", "sb3_contrib": "SB3"}
 
@@ -30,8 +30,8 @@ class Found:
 
     :param runs: in order
     :param notes: what the user should know about them
-    :param normalize: for each environment the returns that count as 0 and as 1, where a grid says so
-    :param baseline: the agent that others are compared with, where a grid says so
+    :param normalize: for each environment the returns that count as 0 and as 1, where a grid sets them
+    :param baseline: the agent that others are compared with, where a grid sets them
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -79,7 +79,7 @@ def _readable(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
 
 
 def _runs_at(path: Path, found: Found) -> Iterator[Run]:
-    """The runs of one path; what else it tells goes into ``found``."""
+    """The runs of one path; notes and settings of grids are added to ``found``."""
     if not path.exists():
         raise UserError(f"{path} does not exist. Give a run folder, a folder of runs, a grid folder, or its results.csv.")
     if path.is_file():
@@ -90,8 +90,8 @@ def _runs_at(path: Path, found: Found) -> Iterator[Run]:
     elif tables := [path / name for name in _TABLES if (path / name).is_file()]:
         _read_grid(path, found)
         newest = max(table.stat().st_mtime for table in tables)
-        if any(cell.stat().st_mtime > newest for cell in path.glob("*/*/seed_*/cell.json")):
-            found.notes.append(f"{path}: some cells are newer than the tables that were drawn. `rlspo benchmark` renews them.")
+        if any(file.stat().st_mtime > newest for file in path.glob("*/*/seed_*/cell.json")):
+            found.notes.append(f"{path}: some runs are newer than the tables that were drawn. `rlspo benchmark` renews them.")
         yield from read_tables(tables)
     else:
         _read_grid(path, found)
@@ -112,7 +112,7 @@ def _run_folders(top: Path, grids: list[Path]) -> Iterator[Path]:
         elif folder != top and {_GRID, *_TABLES} & {*files}:
             folders.clear()
             grids.append(folder)
-        folders[:] = sorted((each for each in folders if each not in _PASSED and each[0] != "."), key=_natural)
+        folders[:] = sorted((each for each in folders if each not in _SKIPPED and each[0] != "."), key=_natural)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -125,23 +125,23 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _folder_run(folder: Path) -> FolderRun:
-    """Who trained where: as ``config.yml`` says, else the names of folders (rl-baselines3-zoo), else the monitor files."""
+    """A run by its folder: agent and environment from ``config.yml``, else folder names, else monitor files."""
     config: dict[str, Any] = {}
     if (folder / "config.yml").is_file():
-        with contextlib.suppress(UserError):  # a record of something else: the names of folders tell enough
+        with contextlib.suppress(UserError):  # not a record of a run: the names of folders are used
             config = yaml_io.read_mapping(folder / "config.yml")
     if not {"algo", "env"} <= config.keys():
         config = {}
     absolute = folder.absolute()
-    cell = re.fullmatch(r"seed_(\d+)", absolute.parent.name) if absolute.name == "run" else None
-    if cell:
-        agent, env, name = absolute.parts[-4], absolute.parts[-3], f"seed {cell[1]}"
+    grid_seed = re.fullmatch(r"seed_(\d+)", absolute.parent.name) if absolute.name == "run" else None
+    if grid_seed:
+        agent, env, name = absolute.parts[-4], absolute.parts[-3], f"seed {grid_seed[1]}"
     else:
         agent, env, name = absolute.parent.name, _env_of(absolute), absolute.name
     if config:
         settings = config.get("settings")
         policy = str(settings.get("policy")) if isinstance(settings, dict) else ""
-        agent = agent if cell else _agent_label(str(config["algo"]), policy)
+        agent = agent if grid_seed else _agent_label(str(config["algo"]), policy)
         env = str(config["env"])
     return FolderRun(agent, env_label(env), name, folder, config)
 
@@ -169,7 +169,7 @@ def _agent_label(algo: str, policy: str = "") -> str:
 
 
 def _read_grid(folder: Path, found: Found) -> None:
-    """What the grid file says about scores, where it lies beside the tables."""
+    """Read from the grid file how scores are compared."""
     file = folder / _GRID
     if not file.is_file():
         return
@@ -183,7 +183,7 @@ def _read_grid(folder: Path, found: Found) -> None:
 
 
 def _nothing_at(path: Path, notes: Sequence[str]) -> str:
-    """What was looked for, in words."""
+    """The message for a path without runs."""
     return (
         f"{path} holds nothing to draw. Looked for, there and below: run folders, which hold evaluations.npz or monitor files "
         f"such as 0.monitor.csv; and in a grid folder results.csv and curves.csv. {' '.join(notes)}"

@@ -59,7 +59,7 @@ def looks(names: Sequence[str]) -> dict[str, Look]:
 
 
 def pale(colour: str) -> tuple[float, float, float]:
-    """A colour for surfaces, on which black and white marks are seen."""
+    """A lighter colour for surfaces, on which black and white marks are visible."""
     red, green, blue = to_rgb(colour)
     return (0.25 + 0.75 * red, 0.25 + 0.75 * green, 0.25 + 0.75 * blue)
 
@@ -100,12 +100,12 @@ def panels(names: Sequence[str], width: float, height: float, columns: int = 3, 
 
 
 def drawing() -> AbstractContextManager[None]:
-    """Matplotlib's settings for drawing and saving; those of whoever calls are kept."""
+    """Matplotlib's settings for drawing and saving; the caller's are restored."""
     return matplotlib.rc_context({"svg.hashsalt": "rlspo", "hatch.linewidth": 0.6, "font.size": NORMAL})
 
 
 def plain(axes: Axes) -> None:
-    """Little but the data."""
+    """Minimal decoration: a faint grid, no upper and right spines."""
     axes.grid(alpha=0.3, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -138,7 +138,7 @@ def entitle(figure: Figure, axes: Sequence[Axes], title: str | None) -> None:
 
 
 def legend(figure: Figure, handles: Sequence[Artist]) -> None:
-    """What colours and patterns stand for, above the panels."""
+    """The legend, above the panels."""
     figure.legend(
         handles=list(handles),
         loc="outside upper right",
@@ -151,7 +151,7 @@ def legend(figure: Figure, handles: Sequence[Artist]) -> None:
 
 
 def caption(figure: Figure, text: str) -> None:
-    """What lines, bars and bands are, below the picture."""
+    """A caption below the picture."""
     letters = int(figure.get_figwidth() * 72 / (0.56 * SMALL))  # that fit on a line
     figure.supxlabel(textwrap.fill(text, letters), fontsize=SMALL, color=FAINT, x=0.01, ha="left", ma="left")
 
@@ -206,7 +206,7 @@ def spread(wanted: np.ndarray, gap: float) -> np.ndarray:
 def save(figure: Figure, file: Path) -> None:
     """Write a picture whole or not at all; the same picture gives the same file.
 
-    :param file: its ending says which format
+    :param file: its suffix gives the format
     """
     kind = file.suffix.removeprefix(".")
     dateless = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})

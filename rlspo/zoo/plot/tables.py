@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.plot.runs import NATURAL, Curve, Run, TableRun, env_label
+from rlspo.zoo.plot.runs import NATURAL, LearningCurve, Run, TableRun, env_label
 
 _RESULTS = {"agent", "env", "seed", "evaluation", "mean"}
 _CURVES = {"agent", "env", "seed", "step", "mean"}
@@ -22,7 +22,7 @@ Key = tuple[str, str, str]
 
 
 def read_tables(files: Sequence[Path]) -> list[Run]:
-    """Every training that the tables tell of, in the order in which they do.
+    """All runs in the tables, in their order.
 
     :param files: of one grid
     :raises UserError: for a file that is neither table, or holds what is no number
@@ -55,7 +55,7 @@ def read_tables(files: Sequence[Path]) -> list[Run]:
             name=f"seed {seed}",
             source=source,
             recorded=_curve(curves[agent, env, seed], source) if (agent, env, seed) in curves else None,
-            judged=scores.get((agent, env, seed), {}),
+            recorded_scores=scores.get((agent, env, seed), {}),
             attacked=frozenset(attacks.get((agent, env, seed), ())),
         )
         for agent, env, seed in dict.fromkeys([*scores, *curves])
@@ -70,7 +70,7 @@ def _rows(file: Path) -> list[dict[str, str]]:
         raise UserError(f"{file} cannot be read as a table: {error}") from error
 
 
-def _curve(rows: Sequence[Mapping[str, str]], file: Path) -> Curve:
+def _curve(rows: Sequence[Mapping[str, str]], file: Path) -> LearningCurve:
     """Lines of ``curves.csv``, in the order of their steps."""
     columns = {
         column: np.array([_number(row, column, file, empty=math.nan) for row in rows])
@@ -78,13 +78,13 @@ def _curve(rows: Sequence[Mapping[str, str]], file: Path) -> Curve:
     }
     order = np.argsort(columns["step"], kind="stable")
     steps, seconds, values, spread = (columns[name][order] for name in ("step", "seconds", "mean", "std"))
-    return Curve(steps, seconds, np.full(len(steps), np.nan), values, spread)
+    return LearningCurve(steps, seconds, np.full(len(steps), np.nan), values, spread)
 
 
 def _number(row: Mapping[str, str], column: str, file: Path, empty: float | None = None) -> float:
     """A number of a table.
 
-    :param empty: what an empty or missing field stands for; None if it must not be
+    :param empty: value of an empty or missing field; None if that is an error
     """
     text = row.get(column, "")
     if not text and empty is not None:
@@ -96,7 +96,7 @@ def _number(row: Mapping[str, str], column: str, file: Path, empty: float | None
 
 
 def _is_attack(row: Mapping[str, Any]) -> bool:
-    """Whether the evaluation perturbs observations; tables say so in its settings."""
+    """Whether the evaluation perturbs observations; its settings in the table show this."""
     try:
         settings = json.loads(row.get("evaluation_settings") or "null")
     except json.JSONDecodeError:

@@ -29,7 +29,9 @@ def add_agent_flags(parser: argparse.ArgumentParser) -> None:
         help_text = f"the same as --which {chosen}"
         group.add_argument(flag, dest="which", action="store_const", const=chosen, help=help_text)
     group.add_argument("--load-checkpoint", dest="which", metavar="STEPS", help="the same as --which STEPS")
-    group.add_argument("--algo", metavar="ALGO", help="for a file alone that does not tell, such as stable_baselines3.DDPG")
+    group.add_argument(
+        "--algo", metavar="ALGO", help="for a file alone that does not name its agent, such as stable_baselines3.DDPG"
+    )
     group.add_argument("--env", metavar="ENV", help="for a file alone; for a run, another environment than its own")
     group.add_argument("--env-kwargs", help="arguments of the environment, on top of those of the run", **pairs)
     group.add_argument("-params", "--wrapping", help=f"other wrappers: {', '.join(WRAPPING)}", **pairs)
@@ -87,7 +89,7 @@ def agent_from(args: argparse.Namespace) -> SavedAgent:
     return find_agent(
         path,
         which=args.which or "last",
-        # Where these two have found the run, the record of the run knows better: it also names packages.
+        # Where these two have found the run, the record of the run is more complete: it also names packages.
         algo=None if args.path is None else args.algo,
         env=None if args.path is None else args.env,
         env_kwargs=args.env_kwargs,

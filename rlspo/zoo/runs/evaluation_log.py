@@ -11,19 +11,19 @@ from rlspo.zoo.errors import UserError
 
 
 class DamagedFile(UserError):
-    """A file that a program wrote cannot be read, or is another run's; the text names it."""
+    """A file that a program wrote cannot be read, or belongs to another run; the text names it."""
 
 
 def read_evaluations(file: Path, seed: int | None = None, name: str = "results") -> tuple[np.ndarray, np.ndarray]:
     """Steps ``(n,)`` and returns, lengths or successes of the episodes, ``(n, n_episodes)``.
 
     :param seed: of the run; None where it is not known. rlspo writes it into the file, SB3 does not
-    :param name: ``"results"``, ``"ep_lengths"`` or ``"successes"``; no steps where the environment has no such thing
+    :param name: ``"results"``, ``"ep_lengths"`` or ``"successes"``; empty where the environment reports no successes
     :raises DamagedFile: if it cannot be read, or is the record of a run with another seed
     """
     try:
         check_archive(file)
-        with np.load(file) as data:  # no pickles in it: numpy refuses them unless asked to take them
+        with np.load(file) as data:  # numpy refuses pickles here by default
             if name == "successes" and name not in data:
                 return np.empty(0), np.empty((0, 0))
             steps, values = data["timesteps"], np.asarray(data[name], dtype=float)

@@ -1,4 +1,4 @@
-"""The folder of a run: ``logs/ALGO/ENV_N/``, and the records that let the run be understood and done again."""
+"""The folder of a run: ``logs/ALGO/ENV_N/``, and the records from which the run can be understood and repeated."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PACKAGES = ("rlspo", "stable-baselines3", "gymnasium", "torch", "numpy", "mujoc
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where everything of one run lies.
+    """The paths of one run.
 
     :param path: the folder
     :param tensorboard: where the TensorBoard log goes, inside the folder unless the user chose otherwise
@@ -49,7 +49,7 @@ class RunFolder:
 
         :param log_folder: the folder of all runs
         :param tensorboard: another place for the TensorBoard log
-        :param unique: end the name in a UUID, for disks on which making a folder is no atomic step
+        :param unique: end the name in a UUID, for disks on which creating a folder is not atomic
         :raises UserError: if the folder cannot be made
         """
         name = env_id.rpartition(":")[2].replace("/", "-")
@@ -87,7 +87,7 @@ class RunFolder:
 
     @classmethod
     def existing(cls, path: Path) -> RunFolder:
-        """The folder of a run that is under way or over."""
+        """The folder of a run in progress or finished."""
         return cls(path, path / "tensorboard")
 
     def discard(self) -> None:
@@ -104,7 +104,7 @@ class RunFolder:
 
     @property
     def status(self) -> Path:
-        """How far the run is, for other programs."""
+        """The progress of the run, for other programs."""
         return self.path / "status.json"
 
     @property
@@ -129,7 +129,7 @@ class RunFolder:
 
     @property
     def learning_curve(self) -> Path:
-        """The picture of the returns over training."""
+        """The plot of the returns over training."""
         return self.path / "learning_curve.png"
 
     @property
@@ -139,7 +139,7 @@ class RunFolder:
 
     @property
     def video(self) -> Path:
-        """The film of the agent."""
+        """The video of the agent."""
         return self.path / "video.mp4"
 
     @property
@@ -149,15 +149,15 @@ class RunFolder:
 
     @property
     def traceback(self) -> Path:
-        """What Python said where training failed."""
+        """The traceback, where training failed."""
         return self.path / "traceback.txt"
 
     def statistics_of(self, model: Path) -> Path:
-        """Where the statistics of ``VecNormalize`` lie that belong to a model, for runs that use it."""
+        """The file with the statistics of ``VecNormalize`` that belong to a model, for runs that use it."""
         return model.with_name(model.stem + "_vecnormalize.pkl")
 
     def record(self, config: RunConfig, args: dict[str, Any], command: str) -> None:
-        """Write down what this run is.
+        """Write the records of this run.
 
         :param config: every setting
         :param args: the command line as parsed
@@ -171,7 +171,7 @@ class RunFolder:
 
 
 def read_status(folder: RunFolder) -> dict[str, Any] | None:
-    """``status.json``, with the state ``"killed"`` for a run that says it is running and whose process is gone.
+    """``status.json``, with the state ``"killed"`` for a run whose state is running and whose process has ended.
 
     :return: None where it is not there, or not whole
     """
@@ -183,7 +183,7 @@ def read_status(folder: RunFolder) -> dict[str, Any] | None:
         except ProcessLookupError:
             status["state"] = "killed"
         except (PermissionError, KeyError, TypeError, ValueError):
-            pass  # it lives, or does not tell
+            pass  # it is running, or this cannot be found out
     return status
 
 
@@ -228,11 +228,11 @@ def _version(package: str) -> str | None:
         return None
 
 
-@functools.cache  # what is loaded stays what it was, whatever happens to the files
+@functools.cache  # loaded code does not change with its files
 def code_state() -> str:
     """The commit of rlspo's code, ``-dirty`` where it has changes since; its version where it is not in git.
 
-    Results and hyperparameters, which lie in the same repository, are no code.
+    Changes in results and hyperparameters, which are in the same repository, do not count.
     """
     package = Path(rlspo.__file__).parent
     state = _git_state(package)
@@ -253,7 +253,7 @@ def _git_state(path: Path) -> dict[str, Any] | None:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git says, or None where it fails or is not there."""
+    """Output of git, or None where it fails or is not installed."""
     try:
         done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -1,4 +1,4 @@
-"""What a model file says about itself, read without unpickling anything."""
+"""Facts in a model file, read without unpickling anything."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from rlspo.common.files import partials_of, whole
 from rlspo.common.registry import agent_names
 from rlspo.zoo.errors import UserError
 
-# How the files of SB3 and sb3-contrib differ, which do not name their agent: the module of the policy, a setting that the
-# agent has, and the agent. The first line that fits counts. Where agents share a policy and all settings, they act alike.
+# Files of SB3 and sb3-contrib do not name their agent. Each line: the module of the policy, a setting that the agent has,
+# and the agent. The first line that fits counts. Agents that share a policy and all settings act alike.
 _SIGNS = (
     ("stable_baselines3.dqn.", "", "stable_baselines3.DQN"),
     ("stable_baselines3.sac.", "", "stable_baselines3.SAC"),
@@ -37,7 +37,7 @@ _CHECKPOINT = re.compile(r"_(\d+)_steps\.zip$")
 
 
 def settings_of(file: Path) -> dict[str, Any]:
-    """The settings in a model file; what is pickled there stays text.
+    """The settings in a model file; pickled values stay text.
 
     :raises UserError: for a file that is no model
     """
@@ -48,7 +48,7 @@ def settings_of(file: Path) -> dict[str, Any]:
 
 
 def algo_of(settings: dict[str, Any]) -> str | None:
-    """The agent that wrote these settings: a name of the registry or a dotted path; None if nothing tells.
+    """The agent that wrote these settings: a name of the registry or a dotted path; None if it cannot be found out.
 
     >>> algo_of({"_agent": "BARPO"})
     'barpo'
@@ -74,13 +74,13 @@ def name_statistics(file: Path, statistics: Path) -> None:
 
 
 def checked_statistics(file: Path, statistics: Path) -> Path:
-    """Where the statistics of ``VecNormalize`` lie that were saved with a model; files of SB3 do not tell.
+    """The file with the statistics of ``VecNormalize`` that were saved with a model; models of SB3 do not record which.
 
-    After a kill between the two writes they have their temporary name still: then a copy gets the right one.
+    After a kill between the two writes they still have their temporary name: then they are copied to the right one.
 
-    :param statistics: where they should lie; they may not be there
+    :param statistics: where they should be; the file may not exist
     :return: ``statistics``, or their temporary name in a folder that cannot be written to
-    :raises UserError: where statistics of another moment lie there
+    :raises UserError: where the file holds statistics of another moment
     """
     expected = _sum_of_statistics(file)
     if expected is None or (statistics.is_file() and _sum_of(statistics) == expected):
@@ -89,7 +89,7 @@ def checked_statistics(file: Path, statistics: Path) -> Path:
     for partial in partials:
         if _sum_of(partial) == expected:
             try:
-                with whole(statistics) as copy:  # a copy: whoever saves at this moment renames its own
+                with whole(statistics) as copy:  # a copy: a process that is saving right now renames its own file
                     shutil.copyfile(partial, copy)
                 return statistics
             except OSError:
@@ -99,8 +99,8 @@ def checked_statistics(file: Path, statistics: Path) -> Path:
     there = "holds other statistics than" if statistics.is_file() else "is not there, and nothing else holds those that"
     left = f" Nor are they in what an interrupted save left: {', '.join(map(str, partials))}." if partials else ""
     raise UserError(
-        f"{statistics} {there} {file} was saved with; with those of another moment or another run the agent would not "
-        f"see what it knows.{left} Take another model of the run, or put the right file there; to use others all the same: "
+        f"{statistics} {there} {file} was saved with; with those of another moment or another run the agent would see "
+        f"wrong observations.{left} Take another model of the run, or put the right file there; to use others all the same: "
         f"--vecnormalize {statistics}"
     )
 
@@ -124,13 +124,13 @@ def was_normalised(settings: dict[str, Any]) -> bool:
 
 
 def steps_of(settings: dict[str, Any]) -> int:
-    """Environment steps that the agent was trained for; 0 where its file does not tell.
+    """Environment steps that the agent was trained for; 0 where its file has no valid number.
 
     >>> steps_of({"num_timesteps": 2048}), steps_of({"num_timesteps": None})
     (2048, 0)
     """
-    told = settings.get("num_timesteps")
-    return told if isinstance(told, int) and 0 <= told < 2**63 else 0
+    steps = settings.get("num_timesteps")
+    return steps if isinstance(steps, int) and 0 <= steps < 2**63 else 0
 
 
 def steps_in_name(file: Path) -> int | None:

@@ -1,4 +1,4 @@
-"""The models that a run has left, and finding the one that is meant."""
+"""The models in a run folder, and choosing one of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rlspo.zoo.errors import UserError
 from rlspo.zoo.runs.folder import RunFolder, number_of, read_status
 from rlspo.zoo.runs.model_files import steps_in_name
 
-#: A checkpoint that lies this close to the steps asked for is taken: training saves between rollouts, not at round numbers.
+#: A checkpoint this close to the steps asked for is used: training saves between rollouts, not at round numbers.
 _CLOSE = 0.1
 
 
@@ -52,7 +52,7 @@ def choose_model(folder: Path, which: str) -> tuple[str, Path]:
 
     :param which: ``"last"``, ``"best"`` or steps; of checkpoints the nearest one, if within a tenth of these steps
     :return: its kind and its file
-    :raises UserError: if it is not there, with what is
+    :raises UserError: if it does not exist, with the list of those that do
     """
     run = RunFolder.existing(folder)
     try:
@@ -61,14 +61,14 @@ def choose_model(folder: Path, which: str) -> tuple[str, Path]:
         status = read_status(run) or {}
         if status.get("state") not in ("running", "killed"):
             raise
-        how = "is still under way" if status["state"] == "running" else "was killed, or its machine went down"
+        how = "is still running" if status["state"] == "running" else "was killed, or its machine went down"
         raise UserError(f"{error} The run {how}, after {status.get('num_timesteps')} steps.") from error
 
 
 def choose(folder: Path, named: dict[str, Path], checkpoints: list[tuple[int, Path]], which: str) -> tuple[str, Path]:
     """One of the models of a run, as :func:`choose_model`.
 
-    :param named: where the last and the best model would lie
+    :param named: paths of the last and the best model, which may not exist
     :param checkpoints: steps and files
     """
     there = [name for name, file in named.items() if file.is_file()] + [str(steps) for steps, _ in checkpoints]
@@ -102,7 +102,7 @@ def existing_file(path: Path) -> Path:
 
 
 def check_whole(model_file: Path) -> None:
-    """Refuse what a save leaves that was killed: nobody knows whether all of it is there.
+    """Refuse the file of a save that was killed, which may be incomplete.
 
     :raises UserError: for such a file
     """
@@ -111,7 +111,7 @@ def check_whole(model_file: Path) -> None:
 
 
 def folder_of(model_file: Path) -> Path | None:
-    """The run folder that a model file lies in, if it lies in one."""
+    """The run folder of a model file, None for a file outside of run folders."""
     for folder in (model_file.parent, model_file.parent.parent):
         inside = folder == model_file.parent or RunFolder.existing(folder).checkpoints == model_file.parent
         if inside and RunFolder.existing(folder).config.is_file():

@@ -20,14 +20,14 @@ _NAME = re.compile(r"(\d+\.)?monitor\.csv")
 
 
 @dataclass(frozen=True)
-class Episodes:
+class TrainingEpisodes:
     """Episodes of all training environments, in the order in which they ended; all arrays ``(n_episodes,)``.
 
-    :param steps: over all environments at the end of each, those of the run that this one goes on with included
+    :param steps: over all environments at the end of each, those of the run that this one continues included
     :param seconds: since this training began
     :param returns: undiscounted; NaN for what is no finite number
     :param lengths: in steps of the environment
-    :param successes: 1.0 or 0.0; NaN where the environment did not say, or ``Monitor`` was not told to keep ``is_success``
+    :param successes: 1.0 or 0.0; NaN where the environment does not report it, or ``Monitor`` does not record ``is_success``
     :param before: steps that the agent had when this training began
     """
 
@@ -39,7 +39,7 @@ class Episodes:
     before: int = 0
 
     def seconds_at(self, steps: np.ndarray) -> np.ndarray:
-        """When training had come this far; beyond the last episode at the pace until then. NaN without episodes.
+        """Seconds after which training had come this far; beyond the last episode extrapolated. NaN without episodes.
 
         :param steps: over all environments, ``(n,)``
         """
@@ -51,7 +51,7 @@ class Episodes:
         return np.where(steps > known[-1], beyond, np.interp(steps, known, seconds))
 
     def episodes_at(self, steps: np.ndarray) -> np.ndarray:
-        """How many episodes had ended by then.
+        """Number of episodes that had ended by then.
 
         :param steps: over all environments, ``(n,)``
         """
@@ -66,7 +66,7 @@ def monitor_files(folder: Path) -> list[Path]:
 
 
 def env_id(folder: Path) -> str | None:
-    """The environment that the files name."""
+    """The environment's id in the headers of the files."""
     for file in monitor_files(folder):
         found = _header(file).get("env_id")
         if found not in (None, "None"):
@@ -75,7 +75,7 @@ def env_id(folder: Path) -> str | None:
 
 
 def steps_before(folder: Path) -> int:
-    """Steps that the agent of a run had when its training began: 0 unless it goes on with a saved agent (``-i``)."""
+    """Steps that the agent of a run had when its training began: 0 unless it continues a saved agent (``-i``)."""
     with contextlib.suppress(UserError, OSError, ValueError, TypeError, KeyError, AttributeError):
         config = yaml_io.read_mapping(folder / "config.yml")
         if config.get("trained_agent") is None:
@@ -87,7 +87,7 @@ def steps_before(folder: Path) -> int:
     return 0
 
 
-def read_episodes(folder: Path) -> Episodes:
+def read_episodes(folder: Path) -> TrainingEpisodes:
     """Read all files of a run.
 
     The environments of a run step together, so at the end of an episode the steps over all of them are those of its own
@@ -103,15 +103,15 @@ def read_episodes(folder: Path) -> Episodes:
     before = steps_before(folder)
     if not tables:
         nothing = np.empty(0)
-        return Episodes(nothing, nothing, nothing, nothing, nothing, before)
+        return TrainingEpisodes(nothing, nothing, nothing, nothing, nothing, before)
     table = np.concatenate(tables)
     steps, seconds, returns, lengths, successes = table[np.lexsort((table[:, 1], table[:, 0]))].T
     returns = np.where(np.isfinite(returns), returns, np.nan)
-    return Episodes(steps + before, seconds - min(map(_began, files)), returns, lengths, successes, before)
+    return TrainingEpisodes(steps + before, seconds - min(map(_began, files)), returns, lengths, successes, before)
 
 
 def _header(file: Path) -> dict[str, object]:
-    """What the first line says; nothing where it says nothing."""
+    """The header in the first line; empty where there is none."""
     with file.open(encoding="utf-8", errors="replace") as lines:
         first = lines.readline().removeprefix("#")
     try:
@@ -122,7 +122,7 @@ def _header(file: Path) -> dict[str, object]:
 
 
 def _each_once(file: Path, rows: np.ndarray) -> np.ndarray:
-    """Rows without those that stand there twice, of which the user is told.
+    """Rows without duplicates; a note reports how many there were.
 
     An environment cannot end two episodes in the same microsecond; copies that step at once (``n_envs`` in the header) can.
     """
@@ -130,12 +130,12 @@ def _each_once(file: Path, rows: np.ndarray) -> np.ndarray:
         return rows
     _, first = np.unique(rows[:, :3], axis=0, return_index=True)
     if len(first) < len(rows):
-        terminal.note(f"{file}: {len(rows) - len(first)} lines stand there more than once, and are counted once.")
+        terminal.note(f"{file}: {len(rows) - len(first)} lines are duplicates, and are counted once.")
     return rows[np.sort(first)]
 
 
 def _began(file: Path) -> float:
-    """When its clock was at 0, in seconds."""
+    """Time at which the file was begun, in seconds."""
     began = _header(file).get("t_start")
     return float(began) if isinstance(began, int | float) else 0.0
 

@@ -1,8 +1,8 @@
 """Run folders of rl-baselines3-zoo, read as data.
 
 Such a folder is ``logs/ALGO/ENV_N/`` with ``ENV.zip`` (the last agent), ``best_model.zip``, ``rl_model_<steps>_steps.zip`` and
-``ENV/{config.yml, args.yml, vecnormalize.pkl}``. Its YAML names Python objects. Those that only hold data are read as such,
-all others as nothing: no code of such a file is run.
+``ENV/{config.yml, args.yml, vecnormalize.pkl}``. Its YAML names Python objects. Objects that only hold data are read as data,
+all others as None: no code of such a file is run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rlspo.zoo.runs.models import choose, numbered
 
 _STABLE = ("A2C", "DDPG", "DQN", "PPO", "SAC", "TD3")
 _CONTRIB = ("ARS", "CrossQ", "QRDQN", "TQC", "TRPO")
-#: Names of agents there, and the classes.
+#: Names of agents in rl-baselines3-zoo, and their classes.
 ALGOS = {
     **{name.lower(): f"stable_baselines3.{name}" for name in _STABLE},
     **{name.lower(): f"sb3_contrib.{name}" for name in _CONTRIB},
@@ -41,11 +41,11 @@ class _Loader(LimitedLoader):
         return dict(pairs[0]) if pairs else {}
 
     def construct_tuple(self, node: yaml.SequenceNode) -> list[Any]:
-        """A tuple."""
+        """A tuple, as a list."""
         return self.construct_sequence(node, deep=True)
 
     def construct_nothing(self, suffix: str, node: yaml.Node) -> None:
-        """Any other Python object."""
+        """Any other Python object, as None."""
 
 
 _PYTHON = "tag:yaml.org,2002:python/"
@@ -55,7 +55,7 @@ _Loader.add_multi_constructor(_PYTHON, _Loader.construct_nothing)
 
 
 def called_here(algo: str) -> str:
-    """A sentence for whoever names an agent as rl-baselines3-zoo does.
+    """A hint for an agent's name of rl-baselines3-zoo, empty for other names.
 
     >>> called_here("td3")
     ' That of rl-baselines3-zoo is --algo stable_baselines3.TD3.'
@@ -66,7 +66,7 @@ def called_here(algo: str) -> str:
 def record_in(folder: Path, env: str = "") -> Path | None:
     """The folder with the records of the run, ``ENV`` or, downloaded, the same; None if this is no run of rl-baselines3-zoo.
 
-    :param env: which of several, where agents for several environments lie in one folder
+    :param env: which environment, where a folder has agents for several
     """
     if (folder / "config.yml").is_file():
         return folder if _published_model(folder) is not None else None
@@ -99,12 +99,12 @@ def choose_model(folder: Path, which: str) -> tuple[str, Path]:
 
 
 def description_of(folder: Path, wrapping: Sequence[str], model_file: Path) -> dict[str, Any]:
-    """What :func:`~rlspo.zoo.runs.saved_agent.find_agent` needs to know beside a model file of this run, by parameter.
+    """The arguments of :func:`~rlspo.zoo.runs.saved_agent.find_agent` that the records of this run give.
 
-    The statistics are those that the run wrote last: it keeps no others, neither for the best agent nor for checkpoints.
+    The statistics are those that the run wrote last: it saves no others, neither for the best agent nor for checkpoints.
 
     :param wrapping: keys of the hyperparameters that say how environments are wrapped
-    :param model_file: in it
+    :param model_file: in the folder
     :raises UserError: for records that cannot be read
     """
     record = record_in(folder, env=model_file.stem)
@@ -125,7 +125,7 @@ def description_of(folder: Path, wrapping: Sequence[str], model_file: Path) -> d
 
 
 def statistics_of(model_file: Path) -> Path | None:
-    """Where the statistics of ``VecNormalize`` would lie that a run left last; None for a model of no such run."""
+    """The file for the last statistics of ``VecNormalize`` of a run; None for a model outside of such runs."""
     folder = model_file.parent
     record = record_in(folder, env=model_file.stem)
     if record is None:
@@ -134,7 +134,7 @@ def statistics_of(model_file: Path) -> Path | None:
 
 
 def _renamed(value: Any) -> Any:
-    """Wrappers by the names of the packages that they have moved to."""
+    """Wrappers by their current names, where they have moved to another package."""
     if isinstance(value, str):
         return _MOVED.get(value, value)
     if isinstance(value, list):

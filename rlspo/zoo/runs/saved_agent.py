@@ -43,7 +43,7 @@ WRAPPING = ("env_wrapper", "vec_env_wrapper", "frame_stack", "normalize", "monit
 
 @dataclass(frozen=True)
 class SavedAgent:
-    """An agent on disk, and the recipe of the environments that it is judged in.
+    """An agent on disk, and the recipe of the environments that it is evaluated in.
 
     :param model_file: the zip file
     :param algo: name of the registry, or a dotted path such as ``stable_baselines3.SAC``
@@ -77,16 +77,16 @@ class SavedAgent:
         return f"{self.algo} on {self.env}, {name}, trained for {self.num_timesteps:,} steps"
 
     def load(self, device: str = "auto") -> BaseAlgorithm:
-        """The agent, to act with. Off-policy agents come without room for a replay memory.
+        """The agent, to act with. Off-policy agents are loaded with a minimal replay buffer.
 
         :param device: of the networks
-        :raises UserError: for a file of another agent, one that cannot be read here, or a device that is not there
+        :raises UserError: for a file of another agent, one that cannot be read here, or a device that does not exist
         """
         check_device(device)
         cls = agent_class(self.algo)
         smaller: dict[str, Any] = {}
         if issubclass(cls, OffPolicyAlgorithm):
-            # Some kinds of memory also want an environment at once.
+            # Some kinds of replay buffer also need an environment at once.
             smaller = {
                 "buffer_size": 1,
                 "optimize_memory_usage": False,
@@ -115,7 +115,7 @@ class SavedAgent:
         try:
             env = self.recipe.build(n_envs, seed, training=False, **env_kwargs)
         except Exception:
-            self.recipe.probe()  # which says in one message what is missing
+            self.recipe.probe()  # which reports in one message what is missing
             raise
         if self.statistics is None:
             return env
@@ -151,8 +151,8 @@ class SavedAgent:
 
         :raises UserError: with both spaces
         """
-        why = misfit(model.observation_space, env.observation_space, acted=False)
-        why = why or misfit(model.action_space, env.action_space, acted=True)
+        why = misfit(model.observation_space, env.observation_space, actions=False)
+        why = why or misfit(model.action_space, env.action_space, actions=True)
         if why is not None:
             raise UserError(
                 f"{self.model_file} does not fit {self.env}. {why}\n"
@@ -171,20 +171,21 @@ def find_agent(
     wrapping: Mapping[str, Any] | None = None,
     allowed: Allowed | None = None,
 ) -> SavedAgent:
-    """The saved agent that is meant; everything is checked, nothing is unpickled yet.
+    """Find a saved agent; everything is checked, nothing is unpickled yet.
 
     :param path: a run folder (of rl-baselines3-zoo too), a folder that holds a single one, or a model file, in a run folder
         or alone; ``.zip`` may be left out
     :param which: for folders: ``"last"``, ``"best"``, or steps of a checkpoint
-    :param algo: for a file alone that does not tell; elsewhere over what the run says
-    :param env: for a file alone; elsewhere over what the run says
-    :param env_kwargs: of the environment, on top of what the run says
+    :param algo: for a file alone that does not name its agent; otherwise it overrides the run's
+    :param env: for a file alone; otherwise it overrides the run's
+    :param env_kwargs: of the environment, on top of the run's
     :param gym_packages: modules that register environments, besides those of the run
     :param vecnormalize: file of statistics, for an agent trained in a ``VecNormalize``; ``"none"``: observations were not
         normalised. By default the file that the run wrote beside the model
-    :param wrapping: changes to what a block says about wrappers, keys as in :data:`WRAPPING`
+    :param wrapping: changes to the wrappers of a block, keys as in :data:`WRAPPING`
     :param allowed: what the records of the run may name, unless this user has made the run; None for ``gym_packages``
-    :raises UserError: for what is not there or names what it may not, or not enough to build the environments of training
+    :raises UserError: for files that do not exist, names that are not allowed, or too little to build the environments of
+        training
     """
     folder, kind, model_file = _find(Path(path), which)
     allowed = allowed or Allowed(tuple(gym_packages))
@@ -199,28 +200,28 @@ def find_agent(
         of_run |= {"algo": config.algo, "env": config.env, "gym_packages": config.gym_packages}
     if folder is not None and not trust:
         _check_records(folder, of_run if config is None else config.model_dump(), allowed)
-    say = merged(of_run, {key: value for key, value in given.items() if value})
-    told = settings_of(model_file)
-    algo = say.get("algo") or algo_of(told)
+    given_or_run = merged(of_run, {key: value for key, value in given.items() if value})
+    saved = settings_of(model_file)
+    algo = given_or_run.get("algo") or algo_of(saved)
     if algo is None:
-        raise UserError(f"{model_file} does not say which agent wrote it. Name it: --algo NAME, or --algo package.Class")
-    if "env" not in say:
+        raise UserError(f"{model_file} does not name the agent that wrote it. Name it: --algo NAME, or --algo package.Class")
+    if "env" not in given_or_run:
         raise UserError(f"{model_file} has no config.yml beside it. Name the environment: --env ENV")
     _check_agent(algo)
     packages = [*of_run["gym_packages"], *gym_packages]
-    recipe = _recipe(config, say["env"], say["env_kwargs"], packages, say["wrapping"])
-    certain = was_normalised(told)
-    statistics = statistics_for(model_file, recipe, say.get("vecnormalize"), certain)
+    recipe = _recipe(config, given_or_run["env"], given_or_run["env_kwargs"], packages, given_or_run["wrapping"])
+    certain = was_normalised(saved)
+    statistics = statistics_for(model_file, recipe, given_or_run.get("vecnormalize"), certain)
     normalize = None if statistics is None else recipe.normalize or {}
     return SavedAgent(
         model_file=model_file,
         algo=algo,
-        env=say["env"],
+        env=given_or_run["env"],
         recipe=dataclasses.replace(recipe, normalize=normalize),
         folder=folder,
         config=config,
         which=kind,
-        num_timesteps=steps_of(told),
+        num_timesteps=steps_of(saved),
         statistics=statistics,
         reward_statistics=statistics or reward_statistics_for(model_file, recipe, certain),
         trust=trust,
@@ -228,7 +229,7 @@ def find_agent(
 
 
 def _check_records(folder: Path, records: Mapping[str, Any], allowed: Allowed) -> None:
-    """Refuse what the records of a run may not name, with a :class:`UserError` that says what would have been run."""
+    """Refuse what the records of a run may not name, with a :class:`UserError` that names the code."""
     where = f"the records in {folder}"
     try:
         check_agent(str(records["algo"]), f"{where}: algo", allowed)
@@ -254,7 +255,7 @@ def _find(path: Path, which: str) -> tuple[Path | None, str, Path]:
 
 
 def run_in(path: Path) -> Path:
-    """The run folder that is meant by a folder: itself, or the single one below it.
+    """The run folder at a path: the folder itself, or the single run folder below it.
 
     :raises UserError: if there is none, or several
     """

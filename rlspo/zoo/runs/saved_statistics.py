@@ -1,4 +1,4 @@
-"""Statistics of ``VecNormalize`` that belong to a saved agent: where they lie, and giving them to environments."""
+"""Statistics of ``VecNormalize`` that belong to a saved agent: finding their file, and loading them into environments."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from rlspo.zoo.errors import UserError
 from rlspo.zoo.runs.folder import RunFolder
 from rlspo.zoo.runs.model_files import checked_statistics
 
-# Of VecNormalize: what decides how observations look.
+# Attributes of VecNormalize that determine normalised observations and rewards.
 _STATISTICS = ("obs_rms", "ret_rms", "norm_obs", "norm_obs_keys", "clip_obs", "epsilon")
 
 
 def statistics_for(model_file: Path, recipe: EnvRecipe, given: str | Path | None, certain: bool) -> Path | None:
-    """Where the statistics lie that this model was trained with; None where observations were not normalised.
+    """The file with the statistics that this model was trained with; None where observations were not normalised.
 
-    :param certain: whether the model file itself says that there were some
-    :raises UserError: if there must be some and they are not there: with wrong ones the agent would act blindly
+    :param certain: whether the model file itself shows that there were some
+    :raises UserError: if there must be some and the file is missing: with wrong ones the agent would see wrong observations
     """
     if str(given) == "none":
         return None
@@ -43,13 +43,13 @@ def statistics_for(model_file: Path, recipe: EnvRecipe, given: str | Path | None
 
 
 def reward_statistics_for(model_file: Path, recipe: EnvRecipe, certain: bool) -> Path | None:
-    """Where statistics of rewards belong that a model was trained with whose observations were not normalised."""
+    """The file for statistics of rewards, of a model whose observations were not normalised; None for none."""
     of_rewards = certain if recipe.normalize is None else recipe.normalize.get("norm_reward", True)
     return RunFolder.existing(model_file.parent).statistics_of(model_file) if of_rewards else None
 
 
 def adopt_statistics(env: VecEnv, file: Path, trust: bool = False) -> None:
-    """Give the ``VecNormalize`` around environments the statistics of a file.
+    """Load the statistics of a file into the ``VecNormalize`` around environments.
 
     :param trust: run whatever code is in the file
     :raises UserError: if the file holds none for these environments, which are closed then

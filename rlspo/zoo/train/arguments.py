@@ -1,4 +1,4 @@
-"""The command line of `rlspo train`: its flags, and the help that teaches them."""
+"""The command line of `rlspo train`: its flags and its help."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DESCRIPTION = """\
 Train an agent, evaluate it while it learns, and attack it when it is done.
 
 The settings come from YAML, hyperparams/ALGO.yml, with one block for each environment; flags change single settings.
-Everything that a run makes lies in one folder: logs/ALGO/ENV_N/."""
+All files of a run are in one folder: logs/ALGO/ENV_N/."""
 
 _EXAMPLES = """\
 examples:
@@ -27,7 +27,7 @@ examples:
   other hyperparameters (values are YAML; quote what holds spaces)
       rlspo train --algo barpo --env Walker2d-v5 -params epsilon:0.1 learning_rate:lin_1e-4 \\
           'policy_kwargs:{net_arch: [256, 256], activation_fn: relu}'
-  a changed world, in training and in evaluation
+  a changed environment, in training and in evaluation
       rlspo train --algo barpo --env Hopper-v5 --env-kwargs reset_noise_scale:0.1
   your own environment and your own file of hyperparameters
       rlspo train --algo barpo --env MyEnv-v0 --gym-packages my_package --conf-file my_settings.yml
@@ -38,7 +38,7 @@ examples:
   go on training a saved agent for another million steps
       rlspo train --algo barpo --env Hopper-v5 -i logs/barpo/Hopper-v5_1/last_model.zip -n 1e6
 
-a file of hyperparameters looks like this (arguments of the agent stand beside the keys of the zoo):
+a file of hyperparameters looks like this (arguments of the agent and keys of the zoo, in any order):
   MyEnv-v0:
     n_timesteps: 1e6
     policy: MlpPolicy
@@ -49,7 +49,7 @@ a file of hyperparameters looks like this (arguments of the agent stand beside t
       activation_fn: relu
 
 Ctrl-C, SIGTERM or SIGHUP stops after the current step and saves the agent. Exit code: 0 done, 1 training failed or the
-agent had to be saved elsewhere, 2 a mistake in what was given, 129 stopped by SIGHUP, 130 by Ctrl-C, 143 by SIGTERM."""
+agent had to be saved elsewhere, 2 a mistake in the arguments, 129 stopped by SIGHUP, 130 by Ctrl-C, 143 by SIGTERM."""
 
 
 def build_parser() -> Parser:
@@ -77,13 +77,13 @@ def _add_task(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-n", "--n-timesteps", type=positive, metavar="STEPS", help="steps to train, such as 1e6 (default: the block's)"
     )
-    group.add_argument("--seed", type=drawn_seed, metavar="N", help="of everything random (default: drawn, and recorded)")
+    group.add_argument("--seed", type=drawn_seed, metavar="N", help="random seed of the run (default: drawn, and recorded)")
     group.add_argument(
         "-i",
         "--trained-agent",
         type=Path,
         metavar="ZIP",
-        help="go on training this agent; it keeps its own settings, and its replay memory where that lies beside it",
+        help="go on training this agent; it keeps its own settings, and its replay memory where that is beside it",
     )
 
 
@@ -103,7 +103,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_evaluation(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("judging the agent")
+    group = parser.add_argument_group("evaluation")
     group.add_argument(
         "--eval-freq",
         type=whole_number,
@@ -218,7 +218,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _check_together(args: argparse.Namespace) -> None:
-    """Refuse flags that would do nothing without another, or contradict one."""
+    """Refuse flags that need another flag which is missing, or contradict another flag."""
     if args.uuid and args.run_folder is not None:
         raise UserError("--uuid names the next folder in the log folder; --run-folder names it already. Give one of them.")
     if args.log_interval == 0:

@@ -1,4 +1,4 @@
-"""What happens during training: stopping when asked to, evaluating, and saving."""
+"""Callbacks of a training run: stopping after a signal, evaluating, and saving."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _PAUSES = (1.0, 3.0, 6.0)
 def save_model(model: BaseAlgorithm, file: Path, folder: RunFolder) -> None:
     """Save an agent, with the statistics of ``VecNormalize`` where the run uses it.
 
-    An interruption never leaves half a model. The model file knows its statistics, so that those of another moment are
-    noticed when it is read.
+    An interruption never leaves half a model. The model file holds a check sum of its statistics, so that reading it with
+    other statistics is an error.
 
     :param file: the model's zip file
     """
@@ -51,10 +51,10 @@ def save_model(model: BaseAlgorithm, file: Path, folder: RunFolder) -> None:
 
 
 def save_somewhere(model: BaseAlgorithm, file: Path, folder: RunFolder) -> Path:
-    """Save an agent after training, whatever happens: try again for some seconds, then in other folders.
+    """Save an agent after training: try again for some seconds, then in other folders.
 
-    :return: where it lies
-    :raises OSError: if no folder takes it
+    :return: the file
+    :raises OSError: if it cannot be written to any of the folders
     """
     for pause in (*_PAUSES, None):
         try:
@@ -88,15 +88,15 @@ class StopWhenAsked(BaseCallback):
 
 
 class Status(BaseCallback):
-    """Keeps ``status.json`` true: how far the run is, at most once a second, for whoever watches from outside.
+    """Keeps ``status.json`` up to date, for other programs: the progress of the run, written at most once a second.
 
     It holds ``state`` (running, done, failed, stopped), ``num_timesteps``, ``total``, ``mean_return`` (of the last training
     episodes, null before the first), ``seconds``, and the ``host`` and ``pid`` of the process that writes it: by these
-    :func:`~rlspo.zoo.runs.folder.read_status` tells a run that was killed from one that is running. A disk that is full costs
-    nothing but the news.
+    :func:`~rlspo.zoo.runs.folder.read_status` distinguishes a run that was killed from one that is running. With a full disk
+    the run goes on and the file is out of date.
 
     :param folder: of the run
-    :param model: the agent, known also of a run that fails before its first step
+    :param model: the agent; given here, because a run may fail before its first step
     :param total: environment steps at which training ends
     """
 
@@ -118,7 +118,7 @@ class Status(BaseCallback):
         return True
 
     def write(self, state: str) -> None:
-        """Write the file, so that nobody reads half of it."""
+        """Write the file, whole or not at all."""
         self._written = time.monotonic()
         returns = [episode["r"] for episode in self.model.ep_info_buffer or ()]
         status = {
@@ -143,9 +143,9 @@ class Status(BaseCallback):
 
 
 class SaveBetweenRollouts(BaseCallback):
-    """Saves the agent every ``save_freq`` steps, at the first moment when all steps counted have been learned from.
+    """Saves the agent every ``save_freq`` steps, as soon as the agent has been updated with all steps that it has counted.
 
-    SB3's ``CheckpointCallback`` fires within a rollout: what it saves has counted steps whose update never comes.
+    SB3's ``CheckpointCallback`` saves within a rollout: its files have counted steps that the agent was not updated with.
 
     :param save_freq: environment steps, over all environments together
     :param folder: of the run; files are ``checkpoints/rl_model_<steps>_steps.zip``
@@ -174,11 +174,11 @@ class SaveBetweenRollouts(BaseCallback):
 
 
 class _EvaluationCutShort(Exception):
-    """A signal came during an evaluation, or its episodes do not end."""
+    """An evaluation was stopped: by a signal, or because its episodes do not end."""
 
 
-class _NoteBest(BaseCallback):
-    """Notes that an evaluation was better than all before."""
+class _BestFound(BaseCallback):
+    """Records whether an evaluation was better than all before."""
 
     found = False
 
@@ -188,20 +188,21 @@ class _NoteBest(BaseCallback):
 
 
 class Evaluate(EvalCallback):
-    """SB3's evaluation during training, with some additions.
+    """SB3's evaluation during training, with the additions below.
 
-    The last agent is evaluated too, if half of ``eval_freq`` or more has passed since the evaluation before: closer points
-    would weigh too much in a learning curve. A signal cuts an evaluation short, and so does a task whose episodes do not end.
-    Environments that draw from the global generators of Python, NumPy and torch get them seeded from the run's seed and the
-    step, and those of training go on as if nothing had been evaluated.
-    The best agent and the record are saved whole or not at all; what a full disk kept from being saved is saved later.
+    The agent is evaluated once more at the end, if at least half of ``eval_freq`` has passed since the last evaluation:
+    closer points would weigh too much in a learning curve. A signal cuts an evaluation short, and so does a task whose
+    episodes do not end. Environments that draw from the global generators of Python, NumPy and torch get them seeded from the
+    run's seed and the step; afterwards the generators are restored, so that evaluations do not change training. The best agent
+    and the record are saved whole or not at all; after a full disk, saving is tried again at the next evaluation.
 
-    :param eval_env: environments of their own, wrapped like those of training
+    :param eval_env: environments for evaluation only, wrapped like those of training
     :param eval_freq: environment steps between evaluations, over all training environments together
     :param folder: of the run
-    :param stopwatch: counts the time as that of evaluations
-    :param most_steps: of an evaluation, over all its environments; one that has not ended then is the last
-    :param about: of the run, such as its seed; kept with the record, so that another run's is noticed
+    :param stopwatch: counts the time of evaluations
+    :param most_steps: of an evaluation, over all its environments; an evaluation that takes more is stopped, and no further
+        one is made
+    :param about: facts of the run, such as its seed; written into the record, so that the record of another run is recognised
     """
 
     def __init__(
@@ -216,7 +217,7 @@ class Evaluate(EvalCallback):
         most_steps: int = 1_000_000,
         about: dict[str, Any] | None = None,
     ) -> None:
-        self._best, self._best_effort = _NoteBest(), BestEffort("best model")
+        self._best, self._best_effort = _BestFound(), BestEffort("best model")
         super().__init__(
             eval_env,
             callback_on_new_best=self._best,
@@ -234,7 +235,7 @@ class Evaluate(EvalCallback):
         self._evaluated_at: int | None = None
 
     def _init_callback(self) -> None:
-        with warnings.catch_warnings():  # one process each, or all in one: how they are stepped is no difference
+        with warnings.catch_warnings():  # how the environments are stepped, in processes or not, does not matter here
             warnings.filterwarnings("ignore", "Training and eval env are not of the same type")
             super()._init_callback()
         # SB3 counts calls, one for each step of all environments at once.
@@ -255,8 +256,8 @@ class Evaluate(EvalCallback):
         except _EvaluationCutShort:
             return self.stop.received is None
         if self._best_effort.failing:
-            self.best_mean_reward = best_before  # so that the next one which is better than the file is saved
-        self._keep()
+            self.best_mean_reward = best_before  # so that the next model that beats the saved one is saved
+        self._save_record()
         return go_on
 
     def _log_success_callback(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
@@ -266,7 +267,7 @@ class Evaluate(EvalCallback):
         if self._steps > self.most_steps:
             self.eval_freq = sys.maxsize
             terminal.note(
-                f"The evaluation at step {self.num_timesteps:,} is given up, and no further one is made: its episodes have "
+                f"The evaluation at step {self.num_timesteps:,} is stopped, and no further one is made: its episodes have "
                 f"not ended after {self._steps:,} steps. Give the environment a time limit (gymnasium.wrappers.TimeLimit, or "
                 "max_episode_steps), or --eval-freq -1."
             )
@@ -274,8 +275,8 @@ class Evaluate(EvalCallback):
         self._episodes = locals_["episode_rewards"], locals_["episode_lengths"]
         super()._log_success_callback(locals_, globals_)
 
-    def _keep(self) -> None:
-        """Add an evaluation to the record, as SB3 would, but whole."""
+    def _save_record(self) -> None:
+        """Add an evaluation to the record, as SB3 does, but write the file whole or not at all."""
         returns, lengths = self._episodes
         self.evaluations_timesteps.append(self.num_timesteps)
         self.evaluations_results.append(returns)

@@ -1,4 +1,4 @@
-"""``rlspo train``, also ``python -m rlspo.zoo.train``: train an agent, and leave a folder that explains itself."""
+"""``rlspo train``, also ``python -m rlspo.zoo.train``: train an agent, and write everything about the run to one folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture of a run: returns over training, as seen by the evaluations and by training itself."""
+"""The learning curve of a run: returns of the evaluations and of the training episodes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from rlspo.zoo.plot import style
 from rlspo.zoo.runs.evaluation_log import read_evaluations
-from rlspo.zoo.runs.monitor import Episodes, read_episodes
+from rlspo.zoo.runs.monitor import TrainingEpisodes, read_episodes
 
 _WINDOW = 20  # episodes in the moving average of training returns
 _TRAINING, _EVALUATION = "#8a94a6", "#c2410c"
@@ -44,7 +44,7 @@ def draw(run_folder: Path, title: str, file: Path) -> bool:
     return True
 
 
-def _draw_training(axes: Axes, training: Episodes) -> None:
+def _draw_training(axes: Axes, training: TrainingEpisodes) -> None:
     """Single episodes as dots, and their moving average over the last episodes as a line."""
     steps, returns = training.steps, training.returns
     axes.plot(steps, returns, ".", color=_TRAINING, markersize=2, alpha=0.35, rasterized=True)

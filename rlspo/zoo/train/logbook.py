@@ -1,4 +1,4 @@
-"""All that a run logs while it trains, and the places where it goes: tables, TensorBoard, CSV, JSON, Weights & Biases."""
+"""All outputs of a run's log: tables, TensorBoard, CSV, JSON, Weights & Biases."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Logbook:
 
         :param args: the parsed command line: ``log_format``, ``verbose``, ``track`` and W&B's own
         :param model: the agent, not trained yet
-        :raises UserError: if an output cannot be opened; nothing of it is left then
+        :raises UserError: if an output cannot be opened; then no files of it are left
         """
         events = claim_folder(folder, config.algo) if "tensorboard" in args.log_format else None
         try:
@@ -70,18 +70,18 @@ class Logbook:
         )
 
     def show_clip(self, video: Path, step: int) -> None:
-        """Put a video where one can be shown."""
+        """Send a video to the outputs that can show one."""
         for output in self._shows:
             output.show_clip(video, step)
 
     def close(self, exit_code: int, step: int, last: Mapping[str, float]) -> None:
-        """Write what is known only at the end, and end all outputs.
+        """Write the final metrics, and close all outputs.
 
         :param exit_code: of the run
         :param step: at which it ended
         :param last: final metrics, by tag
         """
-        self.logger.output_formats = self._kept  # tables are over
+        self.logger.output_formats = self._kept  # no more tables on the terminal
         for tag, value in last.items():
             self.logger.record(tag, value)
         self.logger.record("time/total_timesteps", step, exclude="tensorboard")  # as in SB3's own rows
@@ -95,7 +95,7 @@ class Logbook:
 
 
 class _Patient(KVWriter):
-    """An output that may fail for a while: the training that it tells of goes on.
+    """An output that may fail for a while, without ending the training that it logs.
 
     :param output: of SB3's logger
     """
@@ -109,17 +109,17 @@ class _Patient(KVWriter):
         self.effort = BestEffort(f"log ({type(output).__name__})")
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
-        """Pass on one dump, or lose it."""
+        """Write one dump; it is lost where the output fails."""
         columns = list(getattr(self.output, "keys", []))
         with self.effort:
             try:
                 self.output.write(key_values, key_excluded, step)
             except OSError:
                 if isinstance(self.output, CSVOutputFormat):
-                    self.output.keys = columns  # the header has no others
+                    self.output.keys = columns  # the header on disk has only these
                 raise
 
     def close(self) -> None:
-        """End it."""
+        """Close the output."""
         with self.effort:
             self.output.close()

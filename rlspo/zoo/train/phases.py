@@ -41,7 +41,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def aside(self, phase: str) -> Iterator[None]:
-        """Something in between; the phase that it interrupts goes on afterwards."""
+        """Time another phase for a while; the interrupted phase continues afterwards."""
         interrupted = self._phase
         self.start(phase)
         try:
@@ -54,9 +54,9 @@ class PhaseTimes(BaseCallback):
     """Logs ``time/collect_seconds``, ``time/update_seconds`` and ``time/evaluate_seconds``: totals since the run began.
 
     Collecting is the time between the beginning and the end of a rollout, updating the time until the next one begins.
-    Every agent of SB3's form announces both.
+    Every agent that follows SB3's interface calls the callbacks at both.
 
-    :param stopwatch: evaluations are measured with it too, by whoever makes them
+    :param stopwatch: also given to the callback that evaluates, which times its evaluations with it
     """
 
     def __init__(self, stopwatch: Stopwatch) -> None:

@@ -39,7 +39,7 @@ class Plan:
     :param config: every setting, as the run folder will record it
     :param cls: the agent
     :param policy: its policy, by short name or as a class
-    :param agent_arguments: of the agent, as the block and the command line gave them
+    :param agent_arguments: of the agent's constructor, from the block and the command line
     :param recipe: of the training environments
     :param callbacks: of the block
     :param warnings: what the user must know before the run: title and text
@@ -56,7 +56,7 @@ class Plan:
     def new_agent(self, env: VecEnv, **others: Any) -> BaseAlgorithm:
         """The agent, untrained.
 
-        :param env: what it learns in
+        :param env: training environments
         :param others: further arguments of the agent, such as ``seed``
         :raises UserError: for noise on actions that are no numbers
         """
@@ -67,7 +67,7 @@ class Plan:
 
 
 def usual_eval_freq(cls: type[BaseAlgorithm]) -> int:
-    """Steps between evaluations where none are asked for: agents that search take fewer steps in a minute."""
+    """Steps between evaluations where none are asked for: agents that search take fewer steps per minute."""
     return 5_000 if issubclass(cls, SPO) else 25_000
 
 
@@ -83,7 +83,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     algo = args.algo if "." in args.algo else args.algo.lower()
     if issubclass(cls, SPO) and args.vec_env == "subproc":
         raise UserError(
-            f"--vec-env subproc: {cls.__name__} plans in copies of its environments, and cannot look into other processes. "
+            f"--vec-env subproc: {cls.__name__} plans in copies of its environments, and cannot access other processes. "
             "Use dummy, or native where the environment has a vectorised form: a search steps all its copies at once."
         )
     spec = find_spec(args.env, args.gym_packages)
@@ -180,7 +180,7 @@ def _check_trained_agent(args: argparse.Namespace) -> None:
 
 
 def _warnings(file: Path | None, block: str, spec: gym.envs.registration.EnvSpec) -> tuple[tuple[str, str], ...]:
-    """An environment that has no block of its own is worth a loud word."""
+    """Warn about an environment that has no block of its own."""
     if file is None or block != "default":
         return ()
     others = other_versions(yaml_io.read_mapping(file), spec.id)

@@ -1,4 +1,4 @@
-"""What a run says about itself: before training, and when it is over, stopped or failed."""
+"""What is printed about a run: before training, and after it is done, stopped or failed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rlspo.zoo.cli.signals import TimeIsUp, time_limit
 from rlspo.zoo.config.atomic import write_text
 from rlspo.zoo.config.schema import RunConfig
 from rlspo.zoo.envs.of_run import evaluation_recipe
-from rlspo.zoo.evaluate.attack_report import INNER_STEPS, Report, judge, radius
+from rlspo.zoo.evaluate.attack_report import INNER_STEPS, Report, evaluate_attacked, radius
 from rlspo.zoo.runs.evaluation_log import DamagedFile, read_evaluations
 from rlspo.zoo.runs.folder import RunFolder
 from rlspo.zoo.train import learning_curve
@@ -26,19 +26,19 @@ from rlspo.zoo.train.phases import PhaseTimes, Stopwatch
 from rlspo.zoo.video import render
 
 _LONGEST_REPORT = 1800.0  # seconds; as long as the training, where that took longer
-_SIDE_BY_SIDE = 10  # environments of the report: attacks are computed for all of them at once
+_SIDE_BY_SIDE = 10  # environments of the report, attacked in one batch
 
 
 @dataclass
-class Run:
-    """One run under way or over.
+class TrainingRun:
+    """A training run in progress or finished.
 
     :param model: the agent
-    :param log: where its numbers go
-    :param before: steps that the agent had behind it when the run began
-    :param seconds: that training took
-    :param phases: what it took them for
-    :param report: returns after training, once they are known
+    :param log: its log outputs
+    :param before: steps that the agent had been trained for when the run began
+    :param seconds: duration of the training
+    :param phases: the same by phase
+    :param report: returns after training, None before they are known
     """
 
     args: argparse.Namespace
@@ -62,8 +62,8 @@ class Run:
         return (self.model.num_timesteps - self.before) / self.seconds if self.seconds > 0 else 0.0
 
 
-def announce(run: Run) -> None:
-    """Say what is about to be trained, and with what."""
+def announce(run: TrainingRun) -> None:
+    """Print what is about to be trained, and with which settings."""
     config = run.config
     terminal.heading(run.title)
     terminal.facts(
@@ -75,14 +75,14 @@ def announce(run: Run) -> None:
             ("settings", str(config.source)),
             ("provenance", config.settings.provenance or "not stated"),
             ("run folder", str(run.folder.path)),
-            *_shown(run),
+            *_log_viewers(run),
         ]
     )
     terminal.out().print()
 
 
-def explain_failure(run: Run, failure: Exception) -> None:
-    """Say what ended training and what is saved."""
+def explain_failure(run: TrainingRun, failure: Exception) -> None:
+    """Print why training failed and what is saved."""
     trace = "".join(traceback.format_exception(failure))
     try:
         write_text(run.folder.traceback, trace)
@@ -90,20 +90,20 @@ def explain_failure(run: Run, failure: Exception) -> None:
         terminal.note(f"{run.folder.traceback} cannot be written ({error}). It would hold:\n{trace}")
     _draw(run)
     terminal.error(f"training failed after {run.model.num_timesteps:,} steps: {type(failure).__name__}: {failure}")
-    terminal.facts(_places(run))
+    terminal.facts(_files(run))
 
 
-def explain_stop(run: Run, by: str) -> None:
-    """Say what is saved after a signal."""
+def explain_stop(run: TrainingRun, by: str) -> None:
+    """Print what is saved after a signal."""
     _draw(run)
     terminal.heading(f"{run.title}: stopped by {by} after {run.model.num_timesteps:,} steps, the agent is saved")
-    terminal.facts([*_places(run), ("go on with", f"-i {run.folder.last_model}")])
+    terminal.facts([*_files(run), ("go on with", f"-i {run.folder.last_model}")])
 
 
-def conclude(run: Run) -> None:
-    """Judge the agent, draw, film, and say where everything lies.
+def conclude(run: TrainingRun) -> None:
+    """Evaluate the agent, draw the learning curve, record a video, and print where all files are.
 
-    Nothing here can spoil the run: the agent is saved already, and whatever fails is one line.
+    The agent is already saved: whatever fails here is reported in one line.
     """
     steps = run.model.num_timesteps - run.before
     terminal.heading(f"{run.title}: {steps:,} steps in {terminal.duration(run.seconds)} ({run.speed:,.0f} steps/s)")
@@ -115,27 +115,29 @@ def conclude(run: Run) -> None:
         limit = max(run.seconds, _LONGEST_REPORT)
         try:
             with time_limit(limit):
-                _judge(run)
+                _write_report(run)
         except TimeIsUp:
             terminal.note(
                 f"report skipped: it has not ended after {terminal.duration(limit)}. Do the episodes of this task end? A time "
                 "limit ends them: gymnasium.wrappers.TimeLimit, or max_episode_steps."
             )
-        except Exception as error:  # of somebody's environment or policy, which the attacks call in their own way
+        except Exception as error:  # from a user's environment or policy, which attacks call in unusual ways
             terminal.note(f"report skipped: {type(error).__name__}: {error}")
     if run.args.tensorboard_video or not run.args.no_report:
         with BestEffort("video"):
-            _film(run)
-    terminal.facts(_places(run))
+            _record_video(run)
+    terminal.facts(_files(run))
 
 
-def _judge(run: Run) -> None:
-    """Print and keep the returns, natural and under attack."""
+def _write_report(run: TrainingRun) -> None:
+    """Print and save the returns, natural and under attack."""
     episodes = 2 * run.args.eval_episodes
     recipe = dataclasses.replace(evaluation_recipe(run.config), vec_env="dummy")
     env = recipe.build(min(episodes, _SIDE_BY_SIDE), run.config.seeds.report, training=False)
     try:
-        report = judge(run.model, env, episodes, radius(run.model, run.args.attack_epsilon), run.config.seeds.report)
+        report = evaluate_attacked(
+            run.model, env, episodes, radius(run.model, run.args.attack_epsilon), run.config.seeds.report
+        )
     finally:
         env.close()
     run.report = report
@@ -159,22 +161,22 @@ def _judge(run: Run) -> None:
         terminal.note(f"attacks skipped: {report.skipped}")
 
 
-def _film(run: Run) -> None:
-    """Film the agent, and show the film in TensorBoard where asked to."""
-    reason = render.film(run.folder)
+def _record_video(run: TrainingRun) -> None:
+    """Record a video of the agent, and show it in TensorBoard where asked for."""
+    reason = render.record_run(run.folder)
     if reason is not None:
         terminal.note(f"video skipped: {reason}")
     elif run.args.tensorboard_video:
         try:
             run.log.show_clip(run.folder.video, run.model.num_timesteps)
-        except Exception as error:  # whatever decoding a film may raise
+        except Exception as error:  # any error of the video decoder
             terminal.note(f"clip skipped: {type(error).__name__}: {error}")
 
 
-def final_metrics(run: Run) -> dict[str, float]:
-    """What is known of an agent once its run is over, by tag.
+def final_metrics(run: TrainingRun) -> dict[str, float]:
+    """The final metrics of a run, by tag.
 
-    TensorBoard's table shows the first five metrics in the order of their tags, and capitals come first.
+    TensorBoard's table shows the first five metrics in the order of their tags; capitals sort first.
     """
     metrics = {"steps_per_second": run.speed}
     if run.model.ep_info_buffer:
@@ -191,8 +193,8 @@ def final_metrics(run: Run) -> dict[str, float]:
     return {**run.phases.totals(), **{f"Result/{name}": value for name, value in metrics.items()}}
 
 
-def _shown(run: Run) -> list[tuple[str, str]]:
-    """Where the numbers can be looked at."""
+def _log_viewers(run: TrainingRun) -> list[tuple[str, str]]:
+    """Where the log can be viewed."""
     shown = [("TensorBoard", f"tensorboard --logdir {run.folder.tensorboard}")] if "tensorboard" in run.args.log_format else []
     return [*shown, *([("W&B", run.log.tracker.where)] if run.log.tracker is not None else [])]
 
@@ -206,7 +208,7 @@ def _evaluations(folder: RunFolder) -> tuple[np.ndarray, np.ndarray] | None:
     return (steps, returns.mean(axis=1)) if len(steps) else None
 
 
-def _draw(run: Run) -> None:
+def _draw(run: TrainingRun) -> None:
     """Draw the learning curve, if there is anything to draw."""
     try:
         learning_curve.draw(run.folder.path, f"{run.title}, seed {run.config.seeds.seed}", run.folder.learning_curve)
@@ -214,8 +216,8 @@ def _draw(run: Run) -> None:
         terminal.note(f"learning curve skipped: {type(error).__name__}: {error}")
 
 
-def _places(run: Run) -> list[tuple[str, str]]:
-    """Where everything that was made lies."""
+def _files(run: TrainingRun) -> list[tuple[str, str]]:
+    """The files of the run."""
     folder = run.folder
     best = ""
     evaluated = _evaluations(folder)
@@ -233,5 +235,5 @@ def _places(run: Run) -> list[tuple[str, str]]:
     return [
         ("run folder", str(folder.path)),
         *((label, f"{path}{more}") for label, path, more in files if path.exists()),
-        *_shown(run),
+        *_log_viewers(run),
     ]

@@ -40,8 +40,8 @@ class TensorBoardLog(TensorBoardOutputFormat):
     """SB3's TensorBoard output, which also fills the HParams tab.
 
     TensorBoard has one table of settings for all the runs that it shows. It makes that table from the settings that each
-    run states, unless a run claims to know those of all: SB3's ``HParam`` claims that, and hides the settings that only
-    other runs have. Here a run states its own, and which metrics there are follows from the scalars.
+    run states, unless a run declares those of all: SB3's ``HParam`` does, and so hides the settings that only
+    other runs have. Here a run states its own only, and TensorBoard finds the metrics among the scalars.
 
     :param folder: of the events, new
     :param settings: shown in the HParams tab, by name
@@ -54,22 +54,22 @@ class TensorBoardLog(TensorBoardOutputFormat):
         for name, value in settings.items():
             kind = "bool_value" if isinstance(value, bool) else "string_value" if isinstance(value, str) else "number_value"
             setattr(start.hparams[name], kind, value)
-        self._tell(metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=start))
+        self._write_hparams(metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=start))
 
     def _be_patient(self) -> None:
-        """Keep what cannot be written now. TensorBoard's own thread ends at the first error and never writes again."""
+        """Buffer what cannot be written now. TensorBoard's own writer thread ends at the first error for good."""
         assert self.writer.file_writer is not None
         events = self.writer.file_writer.event_writer
         events.flush()
         events._async_writer._writer._writer = PatientFile(Path(events._file_name))
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
-        """Write what was logged; an ``HParam`` is left out, because the settings are there already."""
+        """Write what was logged; an ``HParam`` is left out, because the settings are written already."""
         kept = {key: value for key, value in key_values.items() if not isinstance(value, HParam)}
         super().write(kept, {key: key_excluded[key] for key in kept}, step)
 
     def show_clip(self, video: Path, step: int) -> None:
-        """Put a video into the tab of images, which plays GIFs.
+        """Show a video in the tab of images, which plays GIFs.
 
         :param video: a file that imageio reads, such as an MP4
         """
@@ -80,9 +80,9 @@ class TensorBoardLog(TensorBoardOutputFormat):
     def finish(self, exit_code: int) -> None:
         """State how the run ended: success, failure, or unknown where it was stopped."""
         end = SessionEndInfo(status=_ENDINGS.get(exit_code, Status.STATUS_UNKNOWN), end_time_secs=time.time())
-        self._tell(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end))
+        self._write_hparams(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end))
 
-    def _tell(self, tag: str, content: HParamsPluginData) -> None:
+    def _write_hparams(self, tag: str, content: HParamsPluginData) -> None:
         """Write a message to the HParams tab, which reads it from the metadata of an empty tensor."""
         self._add(Summary.Value(tag=tag, metadata=metadata.create_summary_metadata(content), tensor=metadata.NULL_TENSOR))
 
@@ -96,7 +96,7 @@ def claim_folder(folder: RunFolder, algo: str) -> Path:
     """Make the folder of this run's events, which no other run shares.
 
     Inside the run folder it is ``tensorboard/ALGO_1``, as SB3 has it; in a folder that runs share it is
-    ``ALGO/RUN_FOLDER``, with a number behind it where that is taken.
+    ``ALGO/RUN_FOLDER``, with a number appended where that exists.
 
     :raises UserError: if it cannot be made
     """
@@ -109,7 +109,7 @@ def claim_folder(folder: RunFolder, algo: str) -> Path:
             return path
         except FileExistsError:
             if not path.is_dir():
-                raise UserError(f"--tensorboard-log: {path} is in the way.") from None
+                raise UserError(f"--tensorboard-log: {path} exists and is no folder.") from None
         except OSError as error:
             raise UserError(f"--tensorboard-log: cannot make {path}: {error.strerror}.") from error
     raise AssertionError
@@ -125,7 +125,7 @@ def release_folder(path: Path) -> None:
 def settings_of(config: RunConfig, model: BaseAlgorithm) -> dict[str, bool | float | str]:
     """All settings of a run, flat: those of the agent, of the zoo, and the seed.
 
-    :param model: gives the agent's settings where the run goes on with a saved agent, whose own they are
+    :param model: gives the agent's settings where the run continues a saved agent, which keeps its own
     """
     agent = config.agent or {name: plain(getattr(model, name)) for name in agent_defaults(type(model)) if hasattr(model, name)}
     block = config.settings.model_dump(mode="json", exclude={"provenance"})
@@ -135,7 +135,7 @@ def settings_of(config: RunConfig, model: BaseAlgorithm) -> dict[str, bool | flo
 
 
 def flat(settings: Mapping[str, Any]) -> dict[str, bool | float | str]:
-    """Numbers, truth values and texts by dotted names; what is off (null) or empty is left out.
+    """Numbers, truth values and texts by dotted names; null and empty values are left out.
 
     >>> flat({"policy_kwargs": {"net_arch": [64, 64], "ortho_init": True}, "target_kl": None, "gamma": 0.9})
     {'policy_kwargs.net_arch': '[64, 64]', 'policy_kwargs.ortho_init': True, 'gamma': 0.9}

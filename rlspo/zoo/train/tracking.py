@@ -31,8 +31,8 @@ def check_installed() -> None:
 class Tracker(KVWriter):
     """An output of SB3's logger that sends every number to a run of Weights & Biases.
 
-    The step of W&B's curves is the number of environment steps. ``WANDB_MODE=offline`` keeps all in the run folder, and
-    wandb's other environment variables work as its documentation says.
+    The step of W&B's curves is the number of environment steps. ``WANDB_MODE=offline`` keeps everything in the run folder, and
+    wandb's other environment variables work as documented there.
 
     :param run: of W&B
     """
@@ -45,7 +45,7 @@ class Tracker(KVWriter):
         """Begin a run of W&B whose config is every setting and whose files lie in the run folder.
 
         :param args: the parsed command line, with ``wandb_project``, ``wandb_entity`` and ``wandb_tags``
-        :raises UserError: if W&B does not let it begin: no login, no network, no such entity
+        :raises UserError: if W&B cannot start it: no login, no network, no such entity
         """
         import wandb
 
@@ -76,7 +76,7 @@ class Tracker(KVWriter):
         return str(self._run.url or "disabled")
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
-        """Send the numbers of one dump; what TensorBoard does not get, because the step says it, stays away too."""
+        """Send the numbers of one dump; values that are excluded from TensorBoard are left out here too."""
         numbers = {
             key: value
             for key, value in key_values.items()
@@ -95,4 +95,4 @@ class Tracker(KVWriter):
         self._run.finish(exit_code=exit_code)
 
     def close(self) -> None:
-        """Nothing: :meth:`finish` has ended the run."""
+        """Do nothing: :meth:`finish` has ended the run."""

@@ -1,4 +1,4 @@
-"""A training run from beginning to end: check, train, save, evaluate, and leave a folder that explains itself."""
+"""A training run from beginning to end: check, train, save, evaluate, and write everything to the run folder."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from rlspo.zoo.train.arguments import parse
 from rlspo.zoo.train.callbacks import Evaluate, SaveBetweenRollouts, Status, StopWhenAsked, save_somewhere
 from rlspo.zoo.train.logbook import Logbook
 from rlspo.zoo.train.plan import Plan, make_plan, usual_eval_freq
-from rlspo.zoo.train.summary import Run
+from rlspo.zoo.train.summary import TrainingRun
 
 #: Steps of a single episode that an evaluation during training waits for, on average over its episodes.
 _LONGEST_EPISODE = 100_000
@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
     """Train as a command line says.
 
     :param arguments: see :func:`rlspo.zoo.train.arguments.parse`
-    :return: exit code: 0 done, 1 training failed or the agent could not be saved in its place, 2 a mistake in what was given,
+    :return: exit code: 0 done, 1 training failed or the agent was not saved in the run folder, 2 a mistake in the arguments,
         129 stopped by SIGHUP, 130 by Ctrl-C, 143 by SIGTERM
     """
     given = list(arguments)
@@ -54,13 +54,13 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:
-    """Check, train, save, judge.
+    """Check, train, save, evaluate.
 
     :param args: the parsed command line
     :param command: as typed, for the record
     :param stop: catches signals
     :return: exit code
-    :raises UserError: for anything that could not be used; nothing is left on disk then
+    :raises UserError: for a mistake in the arguments; then nothing is left on disk
     """
     if args.num_threads is not None:
         torch.set_num_threads(args.num_threads)
@@ -71,7 +71,7 @@ def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:
     for title, text in plan.warnings:
         terminal.warning(title, text)
     if args.save_replay_buffer:
-        replay_memory.check_asked(plan.cls)
+        replay_memory.check_has_memory(plan.cls)
     if args.eval_freq is None:
         args.eval_freq = usual_eval_freq(plan.cls)
     folder = _folder(args, plan)
@@ -82,10 +82,10 @@ def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:
     except BaseException:
         folder.discard()
         raise
-    run = Run(args, plan.config, folder, model, log, before=model.num_timesteps)
+    run = TrainingRun(args, plan.config, folder, model, log, before=model.num_timesteps)
     code = FAILED
     try:
-        code = _train_and_judge(run, plan, stop, command)
+        code = _train_and_evaluate(run, plan, stop, command)
     except Stopped:
         code = stop.exit_code
         raise
@@ -94,7 +94,7 @@ def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:
     return code
 
 
-def _train_and_judge(run: Run, plan: Plan, stop: StopSignal, command: str) -> int:
+def _train_and_evaluate(run: TrainingRun, plan: Plan, stop: StopSignal, command: str) -> int:
     """From the first step to the report.
 
     :param command: as typed
@@ -110,12 +110,12 @@ def _train_and_judge(run: Run, plan: Plan, stop: StopSignal, command: str) -> in
         failure = _learn(run, plan, stop, status, eval_env)
         stop.deaf = True
     except Stopped:
-        pass  # the second signal: whatever was under way is dropped, the weights are kept
+        pass  # the second signal: the current step is abandoned, the weights are saved
     try:
-        # Before anything else, such as closing environments that may hang.
+        # First of all: closing environments, for instance, may hang.
         saved = save_somewhere(model, folder.last_model, folder)
         status.finish("failed" if failure else "stopped" if stop.received is not None else "done")
-    except Exception as error:  # OSError, or whatever somebody's policy raises when it is pickled
+    except Exception as error:  # OSError, or any error of a user's policy while it is pickled
         status.finish("failed")
         terminal.error(f"the agent could not be saved anywhere: {type(error).__name__}: {error}")
         failure = failure or error
@@ -123,8 +123,8 @@ def _train_and_judge(run: Run, plan: Plan, stop: StopSignal, command: str) -> in
     if not folder.config.is_file():
         recorded = _record_again(run, plan, command)
         failure = failure or recorded
-    memory_kept = not run.args.save_replay_buffer or replay_memory.keep(model, folder)
-    stop.deaf, stop.patient = False, False  # all that matters is on disk: a signal may end what follows at once
+    memory_kept = not run.args.save_replay_buffer or replay_memory.save(model, folder)
+    stop.deaf, stop.patient = False, False  # the agent is on disk: from here on a signal may stop at once
     close_envs([env for env in (model.get_env(), *eval_env) if env is not None])
     if saved != folder.last_model:
         terminal.error(f"{folder.last_model} could not be written. The agent is saved in {saved}; copy it to a safe place.")
@@ -139,16 +139,16 @@ def _train_and_judge(run: Run, plan: Plan, stop: StopSignal, command: str) -> in
 
 
 def _record(args: argparse.Namespace, plan: Plan, folder: RunFolder, command: str) -> None:
-    """Write down what the run is, and whose."""
+    """Write the records of the run, and the token of its owner."""
     folder.record(plan.config, _plain_args(args), command)
     if not ownership.claim(folder.path):
         terminal.note("No place for a key of yours (XDG_STATE_HOME, ~/.local/state): code in this run will need --trust.")
 
 
-def _record_again(run: Run, plan: Plan, command: str) -> OSError | None:
-    """For a folder that somebody has removed, or emptied, during training.
+def _record_again(run: TrainingRun, plan: Plan, command: str) -> OSError | None:
+    """Write the records anew, where the run folder was removed or emptied during training.
 
-    :return: why it cannot be done, or None
+    :return: the error where that fails, or None
     """
     folder = run.folder
     try:
@@ -157,16 +157,16 @@ def _record_again(run: Run, plan: Plan, command: str) -> OSError | None:
     except OSError as error:
         return error
     terminal.note(
-        f"{folder.path} was removed during training. The agent and the records are there anew; what else it held is lost."
+        f"{folder.path} was removed during training. The agent and the records are written again; its other files are lost."
     )
     return None
 
 
-def _close(run: Run, code: int) -> None:
-    """End the log with what is known now; the agent is saved, so nothing here can spoil the run."""
+def _close(run: TrainingRun, code: int) -> None:
+    """Close the log with the final metrics. The agent is saved, so errors here are only reported."""
     try:
         run.log.close(code, run.model.num_timesteps, summary.final_metrics(run))
-    except Exception as error:  # of a disk that is full, a library, somebody's environment
+    except Exception as error:  # from a full disk, a library, a user's environment
         terminal.note(f"log cut short: {type(error).__name__}: {error}")
 
 
@@ -180,7 +180,7 @@ def _folder(args: argparse.Namespace, plan: Plan) -> RunFolder:
 def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgorithm:
     """The agent in its training environments.
 
-    :raises UserError: for settings that the agent refuses, or a saved agent that cannot go on here
+    :raises UserError: for settings that the agent refuses, or a saved agent that cannot be trained further here
     """
     seed = plan.config.seeds.seed
     env = plan.recipe.build(plan.config.settings.n_envs, seed, training=True, monitor_folder=folder.path)
@@ -197,9 +197,9 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
         fitted = fitted_spaces(args.trained_agent, env)
         model = load_model(plan.cls, args.trained_agent, trust, env=env, custom_objects=fitted, **common)
         check_may_learn(model)
-        # Not the seed itself, from which the first run drew: what comes now is to be new.
+        # Not the seed itself, which the first run drew from: the continued run needs new random numbers.
         model.set_random_seed(int(np.random.SeedSequence((seed, model.num_timesteps)).generate_state(1)[0]))
-        replay_memory.take_up(model, args.trained_agent, trust)
+        replay_memory.load_into(model, args.trained_agent, trust)
         return model
     except (ValueError, TypeError, AssertionError) as error:
         env.close()
@@ -209,7 +209,7 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
 
 
 def _adopt_statistics(env: VecEnv, model_file: Path, trust: bool) -> None:
-    """Where the environments are in ``VecNormalize``, go on with the statistics that the saved agent knows.
+    """Where the environments are in ``VecNormalize``, continue with the statistics of the saved agent.
 
     :param trust: run whatever code is in them
     :raises UserError: if they are not beside the agent
@@ -228,11 +228,11 @@ def _adopt_statistics(env: VecEnv, model_file: Path, trust: bool) -> None:
     adopt_statistics(env, file, trust)
 
 
-def _learn(run: Run, plan: Plan, stop: StopSignal, status: Status, eval_envs: list[VecEnv]) -> Exception | None:
+def _learn(run: TrainingRun, plan: Plan, stop: StopSignal, status: Status, eval_envs: list[VecEnv]) -> Exception | None:
     """Train until the steps are done, a signal comes or something fails.
 
-    :param eval_envs: takes the environments of evaluations, to be closed after the agent is saved
-    :return: what failed, or None
+    :param eval_envs: the environments of evaluations are added here, to be closed after the agent is saved
+    :return: the error that ended training, or None
     :raises Stopped: after a second signal
     """
     args = run.args
@@ -270,7 +270,7 @@ def _learn(run: Run, plan: Plan, stop: StopSignal, status: Status, eval_envs: li
             **_log_interval(args.log_interval),
         )
     except Exception as error:
-        if stop.received is None:  # else it is a consequence of the signal, such as a compiler that it ended
+        if stop.received is None:  # else the signal caused it, for example by ending a compiler
             return error
     except (SystemExit, KeyboardInterrupt) as error:  # of an environment or a callback
         stop.end(f"{type(error).__name__} of the environment or a callback")
@@ -283,19 +283,19 @@ def _learn(run: Run, plan: Plan, stop: StopSignal, status: Status, eval_envs: li
 
 
 def close_envs(envs: Sequence[VecEnv]) -> None:
-    """Close environments, which may fail or hang: nothing waits for them any more."""
+    """Close environments. Failures are reported, and one that hangs is left open."""
     for env in envs:
         try:
             with time_limit(_CLOSING):
                 env.close()
         except TimeIsUp:
-            terminal.note(f"closing the environments takes longer than {_CLOSING:.0f} s; they are left as they are.")
-        except Exception as error:  # of somebody's environment, or of workers that are gone already
+            terminal.note(f"closing the environments takes longer than {_CLOSING:.0f} s; they are left open.")
+        except Exception as error:  # from a user's environment, or from workers that have ended
             terminal.note(f"closing the environments: {type(error).__name__}: {error}")
 
 
 def _log_interval(given: int) -> dict[str, Any]:
-    """How often SB3 logs: its own default for -1, never below that."""
+    """SB3's ``log_interval``: its default for -1, no logs for smaller values."""
     return {} if given == -1 else {"log_interval": given if given > 0 else None}
 
 

@@ -1,4 +1,4 @@
-"""The camera of a film: the last look at an episode, what the agent sees of the environment, and what perturbs it."""
+"""The camera of a video: pictures of the environment, of what the agent sees, and the perturbation in words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.video.layout import BACKGROUND, HIGHLIGHT, Words
+from rlspo.zoo.video.layout import BACKGROUND, HIGHLIGHT, Text
 
 _GAP = 4  # pixels between the two pictures
 _EDGE = 2  # pixels around each, coloured while the environment is perturbed
@@ -22,94 +22,94 @@ class NoPictures(UserError):
 
 
 @dataclass(frozen=True)
-class Look:
-    """What there is to see at one moment.
+class Snapshot:
+    """The picture of one step, and text about it.
 
     :param image: ``(height, width, 3)``, bytes
-    :param lines: words above it, besides those that every film has
+    :param lines: text above it, besides the lines that every video has
     """
 
     image: np.ndarray
-    lines: tuple[tuple[Words, ...], ...] = ()
+    lines: tuple[tuple[Text, ...], ...] = ()
 
 
 class Camera(gym.Wrapper):
-    """Looks at an environment from outside, and through the eyes of the agent where these see something else.
+    """Renders an environment, and beside it what the agent sees where that differs.
 
-    Perturbed environments tell what the agent sees by a method ``seen()``, ``(height, width, 3)``, and what was done to
-    them by ``info["stori"]``. Of others the observation can be shown, if it is a picture.
+    Perturbed environments have a method ``seen()``, which returns what the agent sees, ``(height, width, 3)``, and report
+    the perturbation in ``info["stori"]``. Of others the observation can be shown, if it is a picture.
 
-    :param env: with all its wrappers; environments side by side begin the next episode before anybody can look, so the
-        last look at an episode is kept
-    :param both: show what the agent sees beside what is; None: where the environment has ``seen()``
+    :param env: with all its wrappers; a vectorised environment resets before its caller can render, so the last snapshot of
+        an episode is kept
+    :param both: show what the agent sees beside the true picture; None: where the environment has ``seen()``
     """
 
     only_watches = True
 
     def __init__(self, env: gym.Env, both: bool | None = None) -> None:
         super().__init__(env)
-        tells = env.has_wrapper_attr("seen")
-        self.both = tells if both is None else both
-        self._seen: Any = env.get_wrapper_attr("seen") if tells else None
+        has_seen = env.has_wrapper_attr("seen")
+        self.both = has_seen if both is None else both
+        self._seen: Any = env.get_wrapper_attr("seen") if has_seen else None
         self._observation: Any = None
         self._action: Any = None
-        self._told: dict[str, Any] | None = None
-        self._perturbed = tells
-        self.last: Look | None = None
+        self._report: dict[str, Any] | None = None
+        self._perturbed = has_seen
+        self.last: Snapshot | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset, and remember what the agent sees."""
         self._observation, info = self.env.reset(seed=seed, options=options)
-        self._action, self._told = None, info.get(_INFO_KEY)
-        self._perturbed |= self._told is not None
+        self._action, self._report = None, info.get(_INFO_KEY)
+        self._perturbed |= self._report is not None
         return self._observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Step, and look where that was the last step."""
+        """Step, and keep a snapshot of the last step of an episode."""
         result = self.env.step(action)
-        self._observation, self._action, self._told = result[0], action, result[4].get(_INFO_KEY)
+        self._observation, self._action, self._report = result[0], action, result[4].get(_INFO_KEY)
         if result[2] or result[3]:
             self.last = self.look()
         return result
 
-    def look(self) -> Look:
-        """What there is to see now.
+    def look(self) -> Snapshot:
+        """A snapshot of the environment as it is now.
 
-        :raises NoPictures: if the environment cannot be drawn, or what the agent sees is wanted and is no picture
+        :raises NoPictures: if the environment cannot be drawn, or what the agent sees is to be shown and is no picture
         """
         image: Any = self.env.render()
         if not isinstance(image, np.ndarray) or image.ndim != 3:
             raise NoPictures(f"{self._name} gives no pictures in render mode 'rgb_array'")
         image = image[..., :3].copy()
-        # Also where a wrapper keeps what a reset tells to itself: all pictures of a film have the same lines.
-        lines = ((self._noise(self._told or {}),),) if self._perturbed else ()
+        # Also where a wrapper drops the info of a reset: all pictures of a video have the same lines.
+        lines = ((self._perturbation(self._report or {}),),) if self._perturbed else ()
         if not self.both:
-            return Look(image, lines)
+            return Snapshot(image, lines)
         seen = self._seen() if self._seen is not None else picture_of(self._observation)
         if seen is None:
             raise NoPictures(
                 f"--seen: what the agent sees of {self._name} is no picture; its observation space is "
                 f"{self.env.observation_space}. Leave --seen out."
             )
-        marked = bool(self._told and self._told.get("perturbed"))
+        marked = bool(self._report and self._report.get("perturbed"))
         shown, begins = beside(image, seen, HIGHLIGHT if marked else BACKGROUND)
-        return Look(shown, (*lines, (Words("what is"), Words("what the agent sees", begins / shown.shape[1]))))
+        return Snapshot(shown, (*lines, (Text("what is"), Text("what the agent sees", begins / shown.shape[1]))))
 
     @property
     def _name(self) -> str:
         return "the environment" if self.env.spec is None else self.env.spec.id
 
-    def _noise(self, told: dict[str, Any]) -> Words:
+    def _perturbation(self, report: dict[str, Any]) -> Text:
         """What was done to the environment in the last step."""
-        text = f"type {told['type']}" if "type" in told else ""
-        text += ", drifted" if told.get("concept") else ""
-        if not told.get("perturbed"):
-            return Words(text)
-        executed: Any = told.get("executed_action")
+        text = f"type {report['type']}" if "type" in report else ""
+        text += ", drifted" if report.get("concept") else ""
+        if not report.get("perturbed"):
+            return Text(text)
+        executed: Any = report.get("executed_action")
         text += ", perturbed"
         if self._action is not None and np.ndim(executed) == 0 and executed != self._action:
             text += f": {self._action_name(executed)} instead of {self._action_name(self._action)}"
-        return Words(text, marked=True)
+        return Text(text, marked=True)
 
     def _action_name(self, action: Any) -> str:
         if not self.env.has_wrapper_attr("get_action_meanings"):
@@ -143,7 +143,7 @@ def beside(image: np.ndarray, seen: np.ndarray, edge: tuple[int, int, int]) -> t
 
 
 def picture_of(observation: Any) -> np.ndarray | None:
-    """An observation as a picture ``(height, width, 3)``, of a stack the newest; None if it is none.
+    """An observation as a picture ``(height, width, 3)``, of a stack the newest frame; None if it is no picture.
 
     :param observation: bytes, ``(height, width)`` or with the channels or the stack before or behind
 

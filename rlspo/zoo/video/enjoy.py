@@ -26,11 +26,11 @@ from rlspo.zoo.experts.mixture import check_mixture
 from rlspo.zoo.runs.agent_flags import add_agent_flags, agent_from
 from rlspo.zoo.runs.saved_agent import SavedAgent
 from rlspo.zoo.video.pace import Pace
-from rlspo.zoo.video.render import FilmingFailed, bar
-from rlspo.zoo.video.scene import render_modes
+from rlspo.zoo.video.recorded_agent import render_modes
+from rlspo.zoo.video.render import RecordingFailed, bar
 from rlspo.zoo.video.screen import no_screen
-from rlspo.zoo.video.spec import Film
-from rlspo.zoo.video.writing import add_acting_flags, default_file, write_film
+from rlspo.zoo.video.spec import VideoSpec
+from rlspo.zoo.video.writing import add_acting_flags, default_file, write_video
 
 _EPISODES = 3
 
@@ -59,7 +59,7 @@ examples:
   a file of stable-baselines3, with the statistics of its VecNormalize
       rlspo enjoy sac.zip --env Pendulum-v1 --vecnormalize vecnormalize.pkl
 
-To judge an agent, use `rlspo evaluate`: it plays many episodes and gives intervals.
+To measure an agent, use `rlspo evaluate`: it runs many episodes and gives intervals.
 Agents of others are read as data; --trust runs the code in their files.
 Exit code: 0 done, 1 the environment failed, 2 a mistake in what was given or something is not installed,
 130 stopped by Ctrl-C, 143 by SIGTERM."""
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _work(arguments: list[str]) -> int:
-    """Check, show, tell."""
+    """Check the command line, show the agent, and print its episodes."""
     if not arguments:
         raise UserError("give a run folder or a model file, such as: rlspo enjoy logs/ppo/CartPole-v1_1")
     args = build_parser().read(arguments)
@@ -104,14 +104,14 @@ def _work(arguments: list[str]) -> int:
     agent = agent_from(args)
     if not args.json:
         terminal.heading(agent.title)
-    why_not = None if args.no_render else _obstacle(agent, args.experts, bool(args.seen))
+    why_not = None if args.no_render else _why_no_window(agent, args.experts, bool(args.seen))
     if why_not is None:
         model = agent.load(args.device)
         try:
             env = _environments(agent, args)
         except UserError:
             raise
-        except Exception as error:  # of a window system; where it is the environment's, filming meets it too
+        except Exception as error:  # of a window system; where the environment raises it, recording will too
             if args.no_render:
                 raise
             why_not = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -120,7 +120,7 @@ def _work(arguments: list[str]) -> int:
             check_mixture(agent.load("cpu"))
         advice = "" if args.experts else "; --no-render gives only the returns"
         terminal.note(f"No window here: {why_not}. Making a video instead{advice}.")
-        return _film(agent, args, budget)
+        return _record(agent, args, budget)
     episodes: list[Episode] = []
     try:
         with contextlib.closing(env), own_randomness(model, args.seed):
@@ -129,7 +129,7 @@ def _work(arguments: list[str]) -> int:
             for episode in _play(actor, env, args):
                 episodes.append(episode)
                 if not args.json:
-                    _tell(f"episode {len(episodes)}", [episode], args.n_envs)
+                    _print_return(f"episode {len(episodes)}", [episode], args.n_envs)
     except Stopped:
         _conclude(agent, args, episodes)
         raise
@@ -154,11 +154,11 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise UserError("--n-envs: several windows need a process each, and --search plans within one. Use --n-envs 1.")
 
 
-def _obstacle(agent: SavedAgent, framed: bool, seen: bool) -> str | None:
-    """Why no window can be opened, as far as that is known beforehand; None if nothing speaks against it.
+def _why_no_window(agent: SavedAgent, framed: bool, seen: bool) -> str | None:
+    """Why no window can be opened, as far as that is known beforehand; None if there is no such reason.
 
-    :param framed: pictures are to be framed, which an environment's own window cannot
-    :param seen: what the agent sees is to be shown
+    :param framed: whether pictures get a frame, which an environment's own window cannot show
+    :param seen: whether what the agent sees is shown
     """
     if framed:
         return "an environment's own window has no frame to colour"
@@ -174,7 +174,7 @@ def _obstacle(agent: SavedAgent, framed: bool, seen: bool) -> str | None:
 
 
 def _environments(agent: SavedAgent, args: argparse.Namespace) -> VecEnv:
-    """The environments that are played in; several windows need a process each."""
+    """The environments that the agent acts in; each window needs a process of its own."""
     if args.no_render:
         return (in_this_process(agent) if args.search else agent).build_env(args.n_envs, args.seed)
     around: Layers = ((Pace, {"fps": args.fps}),)
@@ -196,9 +196,9 @@ def _environments(agent: SavedAgent, args: argparse.Namespace) -> VecEnv:
 
 
 def _play(actor: Actor | SearchingActor, env: VecEnv, args: argparse.Namespace) -> Iterator[Episode]:
-    """Let the agent act, and give the episodes that end.
+    """Let the agent act, and yield the episodes that end.
 
-    Episodes are shared out over the environments beforehand: the first ones to end, wherever, would be the short ones.
+    Each environment gets its share of the episodes beforehand: the first ones to end would be the short ones.
     """
     n_episodes = None if args.n_timesteps else args.episodes or _EPISODES
     share = np.array([((n_episodes or 0) + index) // env.num_envs for index in range(env.num_envs)])
@@ -220,9 +220,9 @@ def _ignore(share: float) -> None:
     """In place of a progress bar."""
 
 
-def _film(agent: SavedAgent, args: argparse.Namespace, budget: Budget | None) -> int:
+def _record(agent: SavedAgent, args: argparse.Namespace, budget: Budget | None) -> int:
     """Make a video in place of a window."""
-    film = Film(
+    spec = VideoSpec(
         (agent,),
         file=default_file((agent,)),
         seed=args.seed,
@@ -236,19 +236,19 @@ def _film(agent: SavedAgent, args: argparse.Namespace, budget: Budget | None) ->
         search=budget,
     )
     try:
-        footage = write_film(film)
-    except FilmingFailed as error:
-        terminal.error(f"filming {agent.env} failed. {error}")
+        video = write_video(spec)
+    except RecordingFailed as error:
+        terminal.error(f"recording {agent.env} failed. {error}")
         return FAILED
-    episodes = footage.takes[0].episodes
+    episodes = video.recordings[0].episodes
     if not args.json:
         for number, episode in enumerate(episodes, start=1):
-            _tell(f"episode {number}", [episode])
-    _conclude(agent, args, episodes, film.file)
+            _print_return(f"episode {number}", [episode])
+    _conclude(agent, args, episodes, spec.file)
     return DONE
 
 
-def _tell(label: str, episodes: Sequence[Episode], n_envs: int = 1) -> None:
+def _print_return(label: str, episodes: Sequence[Episode], n_envs: int = 1) -> None:
     """Print the mean return and length of some episodes."""
     total, length = (float(np.mean([getattr(episode, name) for episode in episodes])) for name in ("total", "length"))
     where = f"   environment {episodes[0].env + 1}" if n_envs > 1 else ""
@@ -258,7 +258,7 @@ def _tell(label: str, episodes: Sequence[Episode], n_envs: int = 1) -> None:
 
 
 def _conclude(agent: SavedAgent, args: argparse.Namespace, episodes: Sequence[Episode], video: Path | None = None) -> None:
-    """Print what all episodes together came to, or everything as JSON."""
+    """Print the mean over all episodes, or everything as JSON."""
     if args.json:
         data = {
             "model": str(agent.model_file),
@@ -273,7 +273,7 @@ def _conclude(agent: SavedAgent, args: argparse.Namespace, episodes: Sequence[Ep
         print(json.dumps(data, indent=2))
         return
     if len(episodes) > 1:
-        _tell(f"mean of {len(episodes)}", episodes)
+        _print_return(f"mean of {len(episodes)}", episodes)
     elif not episodes:
         terminal.facts([("episodes", "none has ended.")])
     if video is not None:

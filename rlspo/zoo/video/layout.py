@@ -1,4 +1,4 @@
-"""The pictures of a film: one agent or several side by side, and above each who it is and how it fares."""
+"""The pictures of a video: one agent or several side by side, with a caption above each."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _DIMMED = 0.4  # of the brightness, for an agent that has stopped
 
 
 @dataclass(frozen=True)
-class Words:
-    """A part of a line above an agent.
+class Text:
+    """A part of a line of a caption.
 
     :param text: what is written
-    :param begins: where, as a share of the agent's width
-    :param marked: in a colour that cannot be overlooked
+    :param begins: its left edge, as a share of the picture's width
+    :param marked: whether it is highlighted
     """
 
     text: str
@@ -40,8 +40,8 @@ class View:
     :param name: the first line above it
     :param left: the second line, at its left
     :param right: the second line, at its right
-    :param lines: further lines; in a film all views have the same number of them
-    :param dimmed: the agent has stopped
+    :param lines: further lines; in a video all views have the same number of them
+    :param dimmed: whether the agent has stopped
     :param frame: colour of a frame around the image, as ``#rrggbb``; None for none
     """
 
@@ -49,33 +49,33 @@ class View:
     name: str = ""
     left: str = ""
     right: str = ""
-    lines: tuple[tuple[Words, ...], ...] = ()
+    lines: tuple[tuple[Text, ...], ...] = ()
     dimmed: bool = False
     frame: str | None = None
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything stands; all numbers are pixels.
+    """The positions and sizes of everything; all numbers are pixels.
 
     :param columns: agents in a row
     :param rows: of agents
-    :param cell: width and height of what an agent does
-    :param letters: height of the letters; 0 for no words at all
+    :param tile: width and height of an agent's picture
+    :param letters: height of the letters; 0 for no text at all
     :param titled: whether there is a title above everything
-    :param lines: above each agent, two of them and further ones
+    :param lines: of the caption above each agent, at least two
     """
 
     columns: int
     rows: int
-    cell: tuple[int, int]
+    tile: tuple[int, int]
     letters: int
     titled: bool
     lines: int = 2
 
     @classmethod
     def fitting(
-        cls, n_views: int, width: int, height: int, largest: tuple[int, int], words: bool, more_lines: int = 0
+        cls, n_views: int, width: int, height: int, largest: tuple[int, int], captions: bool, more_lines: int = 0
     ) -> Layout:
         """The layout in which agents are seen largest.
 
@@ -83,8 +83,8 @@ class Layout:
         :param width: of what the environment draws
         :param height: of what the environment draws
         :param largest: width and height that the whole picture has at most, or little more
-        :param words: whether there are lines above each agent, and a title above several
-        :param more_lines: above each agent, besides the two that all have
+        :param captions: whether there are captions above each agent, and a title above several
+        :param more_lines: of each caption, besides the two that all have
         """
         least = _LARGE_ENOUGH[n_views == 1]
         enlarged = max(1, math.ceil(max(least[0] / width, least[1] / height)))  # whole: pixels of games stay sharp
@@ -95,26 +95,26 @@ class Layout:
             return min(largest[0] / (columns * width), largest[1] / (rows * height))
 
         columns = max(range(1, n_views + 1), key=scale)
-        smaller = min(1.0, scale(columns) * 0.85)  # what is left is for the words
-        cell = (max(1, round(width * smaller)), max(1, round(height * smaller)))
-        letters = min(26, max(13, round(cell[0] / 24))) if words else 0
-        return cls(columns, math.ceil(n_views / columns), cell, letters, words and n_views > 1, 2 + more_lines)
+        smaller = min(1.0, scale(columns) * 0.85)  # the rest is for the captions
+        tile = (max(1, round(width * smaller)), max(1, round(height * smaller)))
+        letters = min(26, max(13, round(tile[0] / 24))) if captions else 0
+        return cls(columns, math.ceil(n_views / columns), tile, letters, captions and n_views > 1, 2 + more_lines)
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the picture, even as video coding wants them."""
-        width = self.columns * self.cell[0] + (self.columns - 1) * _GAP
-        height = self._title + self.rows * (self._caption + self.cell[1]) + (self.rows - 1) * _GAP
+        width = self.columns * self.tile[0] + (self.columns - 1) * _GAP
+        height = self._title + self.rows * (self._caption + self.tile[1]) + (self.rows - 1) * _GAP
         return width + width % 2, height + height % 2
 
     def corner(self, index: int) -> tuple[int, int]:
-        """Left and top edge of what an agent does.
+        """Left and top edge of an agent's picture.
 
         :param index: of the agent: row by row, from the left
         """
         row, column = divmod(index, self.columns)
-        top = self._title + row * (self._caption + self.cell[1] + _GAP) + self._caption
-        return column * (self.cell[0] + _GAP), top
+        top = self._title + row * (self._caption + self.tile[1] + _GAP) + self._caption
+        return column * (self.tile[0] + _GAP), top
 
     @property
     def _title(self) -> int:
@@ -135,13 +135,13 @@ class Layout:
         canvas = Image.new("RGB", self.size, BACKGROUND)
         draw = ImageDraw.Draw(canvas)
         if self.titled:
-            room = self.size[0] - self.letters
-            draw.text((self.letters // 2, self._title // 2), title, _BRIGHT, _font(title, self.letters, room), anchor="lm")
+            width = self.size[0] - self.letters
+            draw.text((self.letters // 2, self._title // 2), title, _BRIGHT, _font(title, self.letters, width), anchor="lm")
         for index, view in enumerate(views):
             image = Image.fromarray(np.ascontiguousarray(view.image))
-            if image.size != self.cell:
-                whole = self.cell[0] % image.width == 0 and self.cell[1] % image.height == 0
-                image = image.resize(self.cell, Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS)
+            if image.size != self.tile:
+                whole = self.tile[0] % image.width == 0 and self.tile[1] % image.height == 0
+                image = image.resize(self.tile, Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS)
             if view.dimmed:
                 image = image.point(_darker)
             if view.frame is not None:
@@ -154,20 +154,20 @@ class Layout:
     def _write(self, draw: ImageDraw.ImageDraw, view: View, x: int, y: int) -> None:
         """Write the lines above an agent, whose corner is at ``(x, y)``; long ones in smaller letters."""
         margin = self.letters // 2
-        room = self.cell[0] - 2 * margin
+        width = self.tile[0] - 2 * margin
         first, second, *others = (y - round((0.95 + 1.4 * line) * self.letters) for line in reversed(range(self.lines)))
-        draw.text((x + margin, first), view.name, _BRIGHT, _font(view.name, self.letters, room), anchor="lm")
-        small = _font(f"{view.left}   {view.right}", round(0.9 * self.letters), room, bold=False)
+        draw.text((x + margin, first), view.name, _BRIGHT, _font(view.name, self.letters, width), anchor="lm")
+        small = _font(f"{view.left}   {view.right}", round(0.9 * self.letters), width, bold=False)
         draw.text((x + margin, second), view.left, _FAINT, small, anchor="lm")
-        draw.text((x + self.cell[0] - margin, second), view.right, _FAINT, small, anchor="rm")
+        draw.text((x + self.tile[0] - margin, second), view.right, _FAINT, small, anchor="rm")
         for height, line in zip(others, view.lines, strict=True):
-            ends = [*(words.begins for words in line[1:]), 1.0]
-            for words, end in zip(line, ends, strict=True):
+            ends = [*(part.begins for part in line[1:]), 1.0]
+            for part, end in zip(line, ends, strict=True):
                 font = _font(
-                    words.text, round(0.9 * self.letters), round((end - words.begins) * self.cell[0]) - margin, bold=False
+                    part.text, round(0.9 * self.letters), round((end - part.begins) * self.tile[0]) - margin, bold=False
                 )
-                left = x + max(margin, round(words.begins * self.cell[0]))
-                draw.text((left, height), words.text, HIGHLIGHT if words.marked else _FAINT, font, anchor="lm")
+                left = x + max(margin, round(part.begins * self.tile[0]))
+                draw.text((left, height), part.text, HIGHLIGHT if part.marked else _FAINT, font, anchor="lm")
 
 
 def _frame(image: Image.Image, colour: str) -> None:
@@ -181,20 +181,20 @@ def _darker(brightness: float) -> float:
     return brightness * _DIMMED
 
 
-def _font(text: str, size: int, room: int, bold: bool = True) -> ImageFont.FreeTypeFont:
+def _font(text: str, size: int, width: int, bold: bool = True) -> ImageFont.FreeTypeFont:
     """The font in which a text is as high as asked for, or lower where it would not fit.
 
     :param size: height in pixels
-    :param room: width in pixels
+    :param width: that the text may take, in pixels
     """
-    while size > 8 and _face(size, bold).getlength(text) > room:
+    while size > 8 and _face(size, bold).getlength(text) > width:
         size -= 1
     return _face(size, bold)
 
 
 @functools.cache
 def _face(size: int, bold: bool) -> ImageFont.FreeTypeFont:
-    """The font that comes with matplotlib, so that films look alike everywhere."""
+    """The font that comes with matplotlib, so that videos look alike everywhere."""
     import matplotlib
 
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"

@@ -1,4 +1,4 @@
-"""The clock of an environment: how fast an agent acts in real time, and keeping it to that."""
+"""The speed of an environment: how many steps make a second of real time, and waiting between them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def real_time(env: gym.Env) -> float:
 
 
 class Pace(gym.Wrapper):
-    """Holds an environment back to a number of steps per second.
+    """Limits an environment to a number of steps per second.
 
     :param fps: steps per second; None for real time
     """
@@ -46,11 +46,11 @@ class Pace(gym.Wrapper):
         self._seconds = 1 / (fps or real_time(env))
         self._due = 0.0
         if fps is not None:
-            # Many environments hold themselves back in their windows; here only one clock counts.
+            # Many environments limit their own speed in their windows; only this limit shall count.
             env.unwrapped.metadata = {**env.unwrapped.metadata, "render_fps": _UNLIMITED_FPS}
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Step, not before its time."""
+        """Wait until the next step is due, then step."""
         now = time.monotonic()
         if now < self._due:
             time.sleep(self._due - now)

@@ -42,7 +42,7 @@ def _x11_addresses(display: str) -> list[str | tuple[str, int]]:
 
 
 def _answers(address: str | tuple[str, int]) -> bool:
-    """Whether somebody listens at a path (a leading zero byte stands for Linux's abstract ones) or at a host's port."""
+    """Whether a server listens at a socket path (a leading zero byte: Linux's abstract sockets) or at a host's port."""
     kind = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
     try:
         with socket.socket(kind, socket.SOCK_STREAM) as connection:

@@ -1,4 +1,4 @@
-"""What is to be filmed, and what was: plain descriptions that go from one process to another."""
+"""What is to be recorded, and what was: plain data that is passed between processes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from rlspo.zoo.runs.saved_agent import SavedAgent
 
 
 @dataclass(frozen=True)
-class Film:
-    """What to film, and how.
+class VideoSpec:
+    """What to record, and how.
 
-    Neither ``episodes`` nor ``steps``: whole episodes until eight seconds are full, at most 1000 steps. Both: whichever is
-    over first.
+    With neither ``episodes`` nor ``steps``: whole episodes until eight seconds are full, at most 1000 steps. With both:
+    whichever ends first.
 
     :param agents: one, or several side by side, all in the same environment from the same seed
     :param file: ``.mp4`` or ``.gif``
@@ -26,8 +26,8 @@ class Film:
     :param steps: of each agent; new episodes begin as needed
     :param deterministic: act by the mode of the policy, not by samples
     :param experts: frame the picture in the colour of the expert that acts; for mixtures of experts
-    :param seen: show what the agent sees beside what is; None: where the environment tells it
-    :param captions: write above the pictures who acts, its return so far and the step
+    :param seen: show what the agent sees beside the true picture; None: where the environment provides it
+    :param captions: write above each picture the agent's name, its return so far and the step
     :param fps: steps per second; None for real time
     :param device: on which the agents compute
     :param search: act by search with this budget; None: by the policy alone
@@ -48,13 +48,13 @@ class Film:
 
 
 @dataclass(frozen=True)
-class Take:
-    """What one agent did in a film.
+class Recording:
+    """What one agent did in a video.
 
     :param model: its file
     :param num_timesteps: environment steps that it was trained for
-    :param steps: that it took
-    :param episodes: those that it finished
+    :param steps: environment steps in the video
+    :param episodes: the episodes that ended
     """
 
     model: str
@@ -64,24 +64,27 @@ class Take:
 
 
 @dataclass(frozen=True)
-class Footage:
-    """A film that was made.
+class Video:
+    """A video that was made.
 
     :param width: in pixels
     :param height: in pixels
     :param pictures: how many
     :param fps: pictures per second
-    :param takes: one for each agent
+    :param recordings: one for each agent
     """
 
     width: int
     height: int
     pictures: int
     fps: float
-    takes: tuple[Take, ...]
+    recordings: tuple[Recording, ...]
 
     @classmethod
-    def read(cls, data: Mapping[str, Any]) -> Footage:
+    def read(cls, data: Mapping[str, Any]) -> Video:
         """From plain data, as ``dataclasses.asdict`` gives it."""
-        takes = ({**take, "episodes": tuple(Episode(**episode) for episode in take["episodes"])} for take in data["takes"])
-        return cls(**{**data, "takes": tuple(Take(**take) for take in takes)})
+        recordings = (
+            {**recording, "episodes": tuple(Episode(**episode) for episode in recording["episodes"])}
+            for recording in data["recordings"]
+        )
+        return cls(**{**data, "recordings": tuple(Recording(**recording) for recording in recordings)})

@@ -1,4 +1,4 @@
-"""The process that films: ``python -m rlspo.zoo.video.worker``, started by :mod:`rlspo.zoo.video.render`."""
+"""The process that records: ``python -m rlspo.zoo.video.worker``, started by :mod:`rlspo.zoo.video.render`."""
 
 from __future__ import annotations
 
@@ -22,55 +22,55 @@ import numpy as np
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.evaluate.acting import own_randomness
 from rlspo.zoo.video.layout import Layout
-from rlspo.zoo.video.scene import Scene, check_drawable
-from rlspo.zoo.video.spec import Film, Footage
+from rlspo.zoo.video.recorded_agent import RecordedAgent, check_drawable
+from rlspo.zoo.video.spec import Video, VideoSpec
 
-# Pictures per second and their width and height, at most. Drawing without a graphics card takes about 0.1 s for each
+# At most so many pictures per second, and of this width and height. Drawing without a graphics card takes about 0.1 s for each
 # picture; a GIF is many times as large as an MP4.
 _LIMITS = {".mp4": (30, (1920, 1200)), ".gif": (15, (800, 600))}
 _END = 1.5  # seconds that the last picture stands
 
 # Exit codes of this process; a crash has others, and another renderer may help there too.
-FILMED, CANNOT, FAILED, ANOTHER_RENDERER_MAY_HELP = 0, 3, 4, 5
+RECORDED, CANNOT, FAILED, ANOTHER_RENDERER_MAY_HELP = 0, 3, 4, 5
 
 
 def main() -> int:
-    """Make the film that is handed over on standard input; say on standard output how far it is, in lines of JSON."""
+    """Make the video that is handed over on standard input; report its progress on standard output, in lines of JSON."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both processes: the other one decides
     channel = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever environments print does not belong to the channel
-    # The film comes from the process that has started this one, so it is as trustworthy as that.
+    # The spec comes from the process that started this one, so it can be trusted as much as that.
     return serve(lambda: pickle.load(sys.stdin.buffer), channel)
 
 
-def serve(receive: Callable[[], Film], channel: TextIO) -> int:
-    """Make a film and report on it.
+def serve(receive: Callable[[], VideoSpec], channel: TextIO) -> int:
+    """Make a video and report on it.
 
-    :param receive: gives the film
-    :param channel: takes lines of JSON: ``{"share": 0.5}`` while it is made; at the end ``{"footage": ...}`` or
-        ``{"reason": ...}``, one line of words
+    :param receive: returns what to record
+    :param channel: takes lines of JSON: ``{"share": 0.5}`` while it is made; at the end ``{"video": ...}`` or
+        ``{"reason": ...}``, one line of text
     :return: exit code
     """
-    told: float | None = None  # when
+    reported_at: float | None = None
 
     def progressed(share: float) -> None:
-        nonlocal told
-        if told is None or time.monotonic() - told > 0.2:
-            told = time.monotonic()
+        nonlocal reported_at
+        if reported_at is None or time.monotonic() - reported_at > 0.2:
+            reported_at = time.monotonic()
             print(json.dumps({"share": share}), file=channel, flush=True)
 
     try:
-        footage = make(receive(), progressed)
-    except Exception as error:  # anything may come out of somebody's environment or of a graphics driver
-        code, reason = _explained(error, drawn=told is not None)
+        video = record_agents(receive(), progressed)
+    except Exception as error:  # a user's environment or a graphics driver may raise anything
+        code, reason = _explained(error, drawn=reported_at is not None)
         print(json.dumps({"reason": reason}), file=channel, flush=True)
         return code
-    print(json.dumps({"footage": asdict(footage)}), file=channel, flush=True)
-    return FILMED
+    print(json.dumps({"video": asdict(video)}), file=channel, flush=True)
+    return RECORDED
 
 
 def _explained(error: Exception, drawn: bool) -> tuple[int, str]:
-    """Exit code, and one line that says what is missing.
+    """Exit code, and one line that names what is missing.
 
     :param drawn: whether the environment has been drawn, so that the renderer works
     """
@@ -83,49 +83,49 @@ def _explained(error: Exception, drawn: bool) -> tuple[int, str]:
     return ANOTHER_RENDERER_MAY_HELP if suspected else FAILED, f"{type(error).__name__}: {text}"
 
 
-def make(film: Film, progressed: Callable[[float], None]) -> Footage:
-    """Film the agents.
+def record_agents(spec: VideoSpec, progressed: Callable[[float], None]) -> Video:
+    """Record the agents.
 
-    :param progressed: is told again and again which share of the film is made
-    :return: what there is to see; ``film.file`` has been written
+    :param progressed: called from time to time with the share of the video that is made, 0 to 1
+    :return: what was recorded; ``spec.file`` has been written
     :raises NoPictures: if the environment cannot be drawn
     """
-    check_drawable(film.agents[0])
+    check_drawable(spec.agents[0])
     with contextlib.ExitStack() as stack:
-        scenes = [Scene(agent, film) for agent in film.agents]
-        for scene in scenes:
-            stack.callback(scene.env.close)
-            stack.enter_context(own_randomness(scene.model, film.seed))
-        steps_per_second = film.fps or scenes[0].real_time
-        most_pictures, largest = _LIMITS[film.file.suffix.lower()]
+        agents = [RecordedAgent(agent, spec) for agent in spec.agents]
+        for agent in agents:
+            stack.callback(agent.env.close)
+            stack.enter_context(own_randomness(agent.model, spec.seed))
+        steps_per_second = spec.fps or agents[0].real_time
+        most_pictures, largest = _LIMITS[spec.file.suffix.lower()]
         stride = math.ceil(steps_per_second / most_pictures)
         fps = steps_per_second / stride
-        for scene in scenes:
-            scene.begin(stride, fps)
+        for agent in agents:
+            agent.begin(stride, fps)
         progressed(0.0)
-        height, width = scenes[0].view.image.shape[:2]
-        layout = Layout.fitting(len(scenes), width, height, largest, film.captions, len(scenes[0].view.lines))
-        title = f"{scenes[0].agent_name} on {film.agents[0].env}, by steps of training"
-        picture = layout.picture([scene.view for scene in scenes], title)
-        dimmed = [False] * len(scenes)
+        height, width = agents[0].view.image.shape[:2]
+        layout = Layout.fitting(len(agents), width, height, largest, spec.captions, len(agents[0].view.lines))
+        title = f"{agents[0].agent_name} on {spec.agents[0].env}, by steps of training"
+        picture = layout.picture([agent.view for agent in agents], title)
+        dimmed = [False] * len(agents)
         pictures = 0
-        with _writer(film.file, layout.size, fps) as write:
+        with _writer(spec.file, layout.size, fps) as write:
             while True:
                 write(picture)
                 pictures += 1
-                progressed(min(scene.share for scene in scenes))
-                if all(scene.over for scene in scenes):
+                progressed(min(agent.share for agent in agents))
+                if all(agent.over for agent in agents):
                     break
-                for scene in scenes:
-                    scene.advance()
-                if not all(scene.over for scene in scenes):  # at the end, those that have lasted longest stay bright
-                    dimmed = [scene.over for scene in scenes]
-                views = [replace(scene.view, dimmed=dim) for scene, dim in zip(scenes, dimmed, strict=True)]
+                for agent in agents:
+                    agent.advance()
+                if not all(agent.over for agent in agents):  # at the end, those that have lasted longest stay bright
+                    dimmed = [agent.over for agent in agents]
+                views = [replace(agent.view, dimmed=dim) for agent, dim in zip(agents, dimmed, strict=True)]
                 picture = layout.picture(views, title)
             for _ in range(round(_END * fps)):
                 write(picture)
                 pictures += 1
-    return Footage(*layout.size, pictures, fps, tuple(scene.take for scene in scenes))
+    return Video(*layout.size, pictures, fps, tuple(agent.recording for agent in agents))
 
 
 @contextlib.contextmanager
@@ -137,7 +137,7 @@ def _writer(file: Path, size: tuple[int, int], fps: float) -> Iterator[Callable[
     ffmpeg: Any = importlib.import_module("imageio_ffmpeg")  # it comes without types
     options: dict[str, Any] = {"codec": "libx264", "quality": 7, "macro_block_size": 2}
     if file.suffix.lower() == ".gif":
-        # Colours chosen for this film rather than the same 216 for all.
+        # Colours chosen for this video rather than the same 216 for all.
         chain = "split[a][b];[a]palettegen=stats_mode=diff[p];[b][p]paletteuse"
         options = {"codec": "gif", "quality": None, "macro_block_size": 1, "pix_fmt_out": "pal8"}
         options["output_params"] = ["-filter_complex", chain]
@@ -161,7 +161,7 @@ def _writer(file: Path, size: tuple[int, int], fps: float) -> Iterator[Callable[
 
 
 def _check(file: Path, written: int) -> None:
-    """Read a film: ffmpeg does not tell where it could not write all of it.
+    """Count the pictures of a video: ffmpeg reports no error where it could not write all of it.
 
     :raises OSError: if pictures are missing
     """

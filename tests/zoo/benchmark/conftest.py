@@ -10,19 +10,19 @@ from rlspo.zoo.benchmark.command import main
 from rlspo.zoo.config import allowed
 from tests.zoo.benchmark.tiny_grids import HERE, write_grid
 
-#: What worker processes find: the worlds, and the rlspo that is tested.
+#: What worker processes find: the environments, and the rlspo that is tested.
 PATHS = os.pathsep.join(map(str, (HERE, HERE.parent, HERE.parents[2])))
 
 
-def worlds_are_registered(patch: pytest.MonkeyPatch) -> None:
-    """As if a package of the worlds had registered an agent: grids may name them."""
-    patch.setattr(allowed, "agent_packages", lambda: ["rlspo", "zoo_worlds", "benchmark_worlds"])
+def environments_are_trusted(patch: pytest.MonkeyPatch) -> None:
+    """As if the package of these environments had registered an agent: grids may name them."""
+    patch.setattr(allowed, "agent_packages", lambda: ["rlspo", "zoo_environments", "benchmark_environments"])
 
 
 @pytest.fixture(autouse=True)
-def workers_find_the_worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def workers_find_the_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cells are processes of their own."""
-    worlds_are_registered(monkeypatch)
+    environments_are_trusted(monkeypatch)
     monkeypatch.syspath_prepend(str(HERE))
     monkeypatch.setenv("PYTHONPATH", PATHS)
     monkeypatch.setenv("COUNT_TRAININGS", str(tmp_path / "trainings.txt"))
@@ -42,7 +42,7 @@ def done_grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         for path in (HERE, HERE.parent):
             patch.syspath_prepend(str(path))
-        worlds_are_registered(patch)
+        environments_are_trusted(patch)
         patch.setenv("PYTHONPATH", PATHS)
         patch.setenv("COUNT_TRAININGS", str(folder / "trainings.txt"))
         patch.chdir(folder)

@@ -33,7 +33,7 @@ def run(folder, *flags, **changes):
 
 def start(folder, *flags, **changes):
     """A parent process of its own."""
-    trusted = ["--trust", "zoo_worlds", "--trust", "benchmark_worlds"]
+    trusted = ["--trust", "zoo_environments", "--trust", "benchmark_environments"]
     command = [sys.executable, "-m", "rlspo.zoo.benchmark", str(write_grid(folder, **changes)), "-o", "out", *trusted, *flags]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -178,7 +178,7 @@ def test_the_grid_that_is_kept_is_the_one_that_was_run(done, trainings):
 def test_files_of_hyperparameters_are_kept_with_the_grid(workplace, trainings):
     text = "default: {policy: MlpPolicy, n_timesteps: 64, n_steps: 16, batch_size: 16, n_epochs: 1}\n"
     Path("mine.yml").write_text(text)
-    agents = {"ppo": {"conf_file": "mine.yml", "params": {"callback": "benchmark_worlds.Count"}}}
+    agents = {"ppo": {"conf_file": "mine.yml", "params": {"callback": "benchmark_environments.Count"}}}
     assert run(workplace, "--export", "deep/down/kept", agents=agents, evaluations=NATURAL, n_timesteps=None) == 0
     Path("mine.yml").unlink()
     for place in ("out", "deep/down/kept"):

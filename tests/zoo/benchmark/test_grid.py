@@ -40,7 +40,7 @@ def test_short_forms(workplace):
 
 
 def test_agents_choose_evaluations_and_environments_change_them(workplace):
-    envs = {name: {"id": "Ledger-v0", "gym_packages": ["zoo_worlds"]} for name in ("plain", "wild")}
+    envs = {name: {"id": "Ledger-v0", "gym_packages": ["zoo_environments"]} for name in ("plain", "wild")}
     envs["wild"]["evaluations"] = {"random": {"epsilon": 0.5}}
     agents = {"ppo": {"params": TINY}, "twin": {"algo": "ppo", "params": TINY, "evaluations": ["natural"]}}
     grid = read_grid(write_grid(workplace, envs=envs, agents=agents))
@@ -59,7 +59,7 @@ def test_the_command_of_a_cell_says_what_the_grid_says(workplace):
     }
     env = {
         "id": "Ledger-v0",
-        "gym_packages": ["zoo_worlds"],
+        "gym_packages": ["zoo_environments"],
         "env_kwargs": {"pay": 2.0},
         "params": {"gamma": 0.5, "n_steps": 8},
     }
@@ -74,7 +74,7 @@ def test_the_command_of_a_cell_says_what_the_grid_says(workplace):
 
 def test_one_environment_stands_in_a_grid_with_several_arguments(workplace):
     envs = {
-        f"pay-{pay}": {"id": "Ledger-v0", "gym_packages": ["zoo_worlds"], "env_kwargs": {"pay": pay}}
+        f"pay-{pay}": {"id": "Ledger-v0", "gym_packages": ["zoo_environments"], "env_kwargs": {"pay": pay}}
         for pay in (0.5, 1.0, 2.0)
     }
     found = cells(workplace, envs=envs, agents={"ppo": {"params": TINY}}, evaluations={"natural": {}})
@@ -132,7 +132,7 @@ def test_a_class_of_stable_baselines3_is_an_agent(workplace):
 
 
 SAC = {"algo": "stable_baselines3.SAC", "params": {"policy": "MlpPolicy"}}
-HALLS = {"Halls-v0": {"gym_packages": ["zoo_worlds"]}}
+HALLS = {"Halls-v0": {"gym_packages": ["zoo_environments"]}}
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ HALLS = {"Halls-v0": {"gym_packages": ["zoo_worlds"]}}
         ({"envs": ["CartPol-v1"]}, "--env: there is no environment 'CartPol-v1'. Did you mean 'CartPole-v1'"),
         ({"envs": ["CartPole-v1", "CartPole-v1"]}, "envs: CartPole-v1 stands twice"),
         ({"envs": ["a:X-v0", "b:X-v0"]}, "two of them would share the folder X-v0"),
-        ({"envs": {"Ledger-v0": {"gym_packages": ["zoo_worlds"], "env_kwargs": {"pays": 1}}}}, "no key 'pays'"),
+        ({"envs": {"Ledger-v0": {"gym_packages": ["zoo_environments"], "env_kwargs": {"pays": 1}}}}, "no key 'pays'"),
         ({"seeds": 0}, "seeds: 0 seeds; at least 1 is needed"),
         ({"seeds": [1, 1]}, "names one twice"),
         ({"seeds": [-1]}, "seeds: 0 is -1"),

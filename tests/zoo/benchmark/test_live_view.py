@@ -7,7 +7,7 @@ from rlspo.zoo.benchmark.live_view import Board, Lines
 from rlspo.zoo.benchmark.progress import Progress, seconds_left
 from tests.zoo.benchmark.tiny_grids import TINY, cells_of, fake, write_grid
 
-WORLD = {"id": "Ledger-v0", "gym_packages": ["zoo_worlds"]}
+ENV = {"id": "Ledger-v0", "gym_packages": ["zoo_environments"]}
 
 
 @pytest.fixture
@@ -15,8 +15,8 @@ def board(workplace):
     """Draw a grid: seeds, how many environments, and the progress of some cells, to the lines of a terminal."""
 
     def draw(progress, seeds=2, envs=1, width=100, height=40):
-        worlds = {f"world{number}": WORLD for number in range(envs)}
-        cells = cells_of(write_grid(workplace, envs=worlds, seeds=seeds), workplace / "out")
+        entries = {f"env{number}": ENV for number in range(envs)}
+        cells = cells_of(write_grid(workplace, envs=entries, seeds=seeds), workplace / "out")
         everything = {cell.key: progress.get(cell.key, Progress()) for cell in cells}
         console = Console(width=width, height=height, record=True, force_terminal=False)
         with console.capture() as captured:
@@ -35,27 +35,27 @@ def row(text, agent):
 def test_every_cell_has_a_place(board):
     text = board(
         {
-            "ppo/world0/0": Progress("done", 64, 100.0, 2, {"natural": 1234.56, "random": 9.0}),
-            "ppo/world0/1": Progress("training", 16, 50.0),
-            "twin/world0/0": Progress("evaluating", 64, 30.0, judged=1),
-            "twin/world0/1": Progress("failed", reason="killed by SIGKILL"),
+            "ppo/env0/0": Progress("done", 64, 100.0, 2, {"natural": 1234.56, "random": 9.0}),
+            "ppo/env0/1": Progress("training", 16, 50.0),
+            "twin/env0/0": Progress("evaluating", 64, 30.0, judged=1),
+            "twin/env0/1": Progress("failed", reason="killed by SIGKILL"),
         }
     )
-    assert row(text, "ppo") == ["world0", "ppo", "1,234.6", "25%", "75"]
+    assert row(text, "ppo") == ["env0", "ppo", "1,234.6", "25%", "75"]
     assert row(text, "twin") == ["", "twin", "judged 1/2", "failed", "30"]
     assert "1 of 4 done, 2 running, 1 failed" in text and "mean return, natural" in text
 
 
 def test_many_seeds_are_counted(board):
-    text = board({f"ppo/world0/{seed}": Progress("done", 64, 100.0) for seed in range(7)}, seeds=20, width=80)
+    text = board({f"ppo/env0/{seed}": Progress("done", 64, 100.0) for seed in range(7)}, seeds=20, width=80)
     assert row(text, "ppo")[2] == "13 waiting, 7 done"
     assert max(map(len, text.splitlines())) <= 80
 
 
 def test_what_does_not_fit_is_summed_up_and_what_happens_is_seen(board):
-    text = board({"twin/world7/1": Progress("training", 32, 10.0)}, envs=12, height=20)
+    text = board({"twin/env7/1": Progress("training", 32, 10.0)}, envs=12, height=20)
     assert len(text.splitlines()) <= 20
-    assert "world7" in text and "world11" not in text
+    assert "env7" in text and "env11" not in text
     assert "50%" in text and "and 11 more rows: 22 waiting" in text
 
 

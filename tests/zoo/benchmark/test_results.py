@@ -88,7 +88,7 @@ def test_the_area_under_a_curve_is_its_mean_over_the_steps(workplace):
 
 
 def test_scores_of_several_environments_are_normalised(workplace):
-    world = {"id": "Ledger-v0", "gym_packages": ["zoo_worlds"]}
+    env = {"id": "Ledger-v0", "gym_packages": ["zoo_environments"]}
     returns = {
         "ppo/easy/0": same([50.0]),
         "ppo/easy/1": same([200.0]),
@@ -97,7 +97,7 @@ def test_scores_of_several_environments_are_normalised(workplace):
         "twin/easy/0": same([100.0]),
     }
     ranges = {"easy": [0, 100], "hard": [-10, 0]}
-    summary = summed_up(workplace, returns, envs={"easy": world, "hard": world}, normalize=ranges, seeds=2)
+    summary = summed_up(workplace, returns, envs={"easy": env, "hard": env}, normalize=ranges, seeds=2)
     overall = summary["overall"]["natural"]["agents"]
     assert list(overall) == ["ppo"]  # twin has nothing in one of them
     # Scores 0.5 and 2, 0.5 and 1; to the target of 1 they lack 0.5, 0, 0.5 and 0.

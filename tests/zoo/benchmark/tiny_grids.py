@@ -13,14 +13,14 @@ from rlspo.zoo.config import yaml_io
 from rlspo.zoo.runs.folder import environment_record
 
 HERE = Path(__file__).parent
-TINY = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "callback": "benchmark_worlds.Count"}
+TINY = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "callback": "benchmark_environments.Count"}
 
 
 def grid_data(**changes: Any) -> dict[str, Any]:
     """A grid of moments; ``changes`` replace keys, None takes them away."""
     data = {
         "agents": {"ppo": {"params": TINY}, "twin": {"algo": "ppo", "params": {**TINY, "gamma": 0.5}}},
-        "envs": {"Ledger-v0": {"gym_packages": ["zoo_worlds"], "env_kwargs": {"pay": 2.0}}},
+        "envs": {"Ledger-v0": {"gym_packages": ["zoo_environments"], "env_kwargs": {"pay": 2.0}}},
         "seeds": [0],
         "n_timesteps": 64,
         "eval_freq": 32,

@@ -50,7 +50,7 @@ def test_train_is_the_same_command(capsys, monkeypatch):
     assert "That of rl-baselines3-zoo is --algo stable_baselines3.TD3." in capsys.readouterr().err
 
 
-WORLD = """
+ENVIRONMENT = """
 import gymnasium as gym
 from gymnasium.envs.classic_control import CartPoleEnv
 gym.register("Here-v0", CartPoleEnv, max_episode_steps=10)
@@ -60,9 +60,9 @@ SCRIPT = "import sys; sys.path[:] = [path for path in sys.path if path]; from rl
 
 def test_modules_of_the_current_folder_are_found(tmp_path):
     """As by `python -m rlspo.zoo.train`: the installed script does not look there by itself. They replace nothing."""
-    (tmp_path / "my_world.py").write_text(WORLD)
+    (tmp_path / "my_environment.py").write_text(ENVIRONMENT)
     (tmp_path / "pydantic.py").write_text("raise SystemExit('the wrong one')")
-    words = ["--algo", "ppo", "--env", "Here-v0", "--gym-packages", "my_world", "--device", "abacus"]
+    words = ["--algo", "ppo", "--env", "Here-v0", "--gym-packages", "my_environment", "--device", "abacus"]
     root = str(Path(rlspo.__file__).parents[1])
     environ = {**os.environ, "PYTHONPATH": root}
     done = subprocess.run(

@@ -35,7 +35,7 @@ from rlspo.zoo.tune import command as tune_command
 TINY: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 1}
 EVIL = "import pathlib; pathlib.Path(__file__).with_name('ran').touch()\nclass Thing: pass\ndef make(env): return env\n"
 SHELL = ["touch", "ran"]
-#: The function that imports takes more names than Python's syntax.
+#: The function that imports accepts more names than Python's syntax.
 ODD_NAMES = ("evil-mod", "0evil", "a b", "\u00e9vil")
 EVIL_NAMES = ("evil_module", *ODD_NAMES)
 
@@ -52,15 +52,15 @@ def evil(workplace, monkeypatch):
     assert not (workplace / "ran").exists()
 
 
-def told(main, capsys, *words: str) -> str:
-    """What a command says that refuses, in one line."""
+def error_of(main, capsys, *words: str) -> str:
+    """The error of a command that refuses, in one line."""
     assert main(list(words)) == 2
     error = capsys.readouterr().err.strip()
     assert "Traceback" not in error
     return error
 
 
-#: Blocks of settings that would run something, and what the message says.
+#: Blocks of settings that would run something, and a part of the message.
 HOSTILE: list[tuple[dict[str, Any], str]] = [
     ({"env_wrapper": "evil_module.Thing"}, "would import 'evil_module' and call 'evil_module.Thing'"),
     ({"env_wrapper": "evil_module.make"}, "'evil_module.make'"),
@@ -97,10 +97,10 @@ def test_a_file_of_hyperparameters_names_nothing_else(block, says, capsys):
     whole = {"policy": "MlpPolicy", "n_timesteps": 16, **TINY, **block}
     Path("own.yml").write_text(yaml.safe_dump({"CartPole-v1": whole}))
     words = ["--algo", "ppo", "--env", "CartPole-v1", "--conf-file", "own.yml"]
-    assert says in told(train.main, capsys, *words)
+    assert says in error_of(train.main, capsys, *words)
     grid = {"agents": {"ppo": {"params": block}}, "envs": ["CartPole-v1"], "n_timesteps": 16}
     Path("grid.yml").write_text(yaml.safe_dump(grid))
-    assert says in told(benchmark_command.main, capsys, "grid.yml", "--dry-run")
+    assert says in error_of(benchmark_command.main, capsys, "grid.yml", "--dry-run")
     assert not Path("logs").exists()
 
 
@@ -127,7 +127,7 @@ def test_a_grid_names_nothing_else(changes, says, capsys):
     grid["agents"] = {"ppo": {"params": TINY}} if grid["agents"] == ["ppo"] else grid["agents"]
     Path("grid.yml").write_text(yaml.safe_dump(grid))
     for flag in ("--dry-run", "--report", "--redo"):
-        assert says in told(benchmark_command.main, capsys, "grid.yml", flag)
+        assert says in error_of(benchmark_command.main, capsys, "grid.yml", flag)
 
 
 @pytest.mark.parametrize(
@@ -148,14 +148,14 @@ def test_a_grid_names_nothing_else(changes, says, capsys):
 )
 def test_a_queue_of_studies_names_nothing_else(study, says, capsys):
     Path("queue.yml").write_text(yaml.safe_dump({"studies": {"one": {"algo": "ppo", "env": "CartPole-v1", **study}}}))
-    assert says in told(tune_command.main, capsys, "--queue", "queue.yml", "--dry-run")
+    assert says in error_of(tune_command.main, capsys, "--queue", "queue.yml", "--dry-run")
 
 
 def test_a_search_space_names_nothing_else(capsys):
     choices = {"policy_kwargs": {"features_extractor_class": {"choices": ["evil_module.Thing", "subprocess.Popen"]}}}
     Path("own.space.yml").write_text(yaml.safe_dump({"default": choices}))
     words = ["--algo", "ppo", "--env", "CartPole-v1", "--space", "own.space.yml", "--n-trials", "1"]
-    assert "evil_module.Thing" in told(tune_command.main, capsys, *words)
+    assert "evil_module.Thing" in error_of(tune_command.main, capsys, *words)
 
 
 # Run folders that somebody else made.
@@ -187,12 +187,12 @@ def edit(folder: Path, **changes: Any) -> None:
     (folder / "config.yml").write_text(yaml.safe_dump({**data, **changes}))
 
 
-JUDGE = ("-n", "1", "--seed", "0")
+EVALUATE = ("-n", "1", "--seed", "0")
 NATURAL = {"kind": "natural", "model": "last", "episodes": 1, "deterministic": True}
 
 
 def test_a_downloaded_run_is_evaluated_without_trust(downloaded, capsys):
-    assert evaluate.main([str(downloaded), *JUDGE]) == 0
+    assert evaluate.main([str(downloaded), *EVALUATE]) == 0
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_a_downloaded_run_is_evaluated_without_trust(downloaded, capsys):
 )
 def test_the_record_of_a_run_names_nothing_else(changes, says, downloaded, capsys):
     edit(downloaded, **changes)
-    error = told(evaluate.main, capsys, str(downloaded), *JUDGE)
+    error = error_of(evaluate.main, capsys, str(downloaded), *EVALUATE)
     assert says in error or "is no Wrapper" in error
     plot_command.main(["--", str(downloaded)])  # reads text and numbers only
 
@@ -228,8 +228,8 @@ class Bomb:
 
 def test_statistics_run_nothing(downloaded, capsys):
     (downloaded / "last_model_vecnormalize.pkl").write_bytes(pickle.dumps(Bomb()))
-    error = told(
-        evaluate.main, capsys, str(downloaded), "--vecnormalize", str(downloaded / "last_model_vecnormalize.pkl"), *JUDGE
+    error = error_of(
+        evaluate.main, capsys, str(downloaded), "--vecnormalize", str(downloaded / "last_model_vecnormalize.pkl"), *EVALUATE
     )
     assert "would run posix.system" in error and "--trust" in error
 
@@ -249,21 +249,21 @@ def test_a_clone_with_a_folder_of_runs_runs_nothing(trained, workplace, capsys):
     run = Path(shutil.copytree(trained, "logs/ppo/CartPole-v1_1"))
     with_bomb(run / "last_model.zip")
     edit(run, settings={"env_wrapper": "evil_module.make"})
-    assert "evil_module" in told(evaluate.main, capsys, str(run), *JUDGE), "a changed record loses its token"
-    assert "evil_module" in told(evaluate.main, capsys, "--algo", "ppo", "--env", "CartPole-v1", *JUDGE)
+    assert "evil_module" in error_of(evaluate.main, capsys, str(run), *EVALUATE), "a changed record loses its token"
+    assert "evil_module" in error_of(evaluate.main, capsys, "--algo", "ppo", "--env", "CartPole-v1", *EVALUATE)
     (run / "owner.txt").unlink()
     edit(run, settings={"env_wrapper": None})
-    assert evaluate.main([str(run), *JUDGE]) == 0
+    assert evaluate.main([str(run), *EVALUATE]) == 0
     words = ["--algo", "ppo", "--env", "CartPole-v1", "-i", str(run / "last_model.zip"), "-n", "16", "--no-report"]
-    assert "clip_range as pickled code" in told(train.main, capsys, *words)
+    assert "clip_range as pickled code" in error_of(train.main, capsys, *words)
     for name in ("owner.txt", "config.yml"):  # links to a run of the user's own
         (run / name).unlink(missing_ok=True)
         (run / name).symlink_to(trained / name)
     assert not Allowed().owns(run) and Allowed().owns(trained)
-    assert "clip_range as pickled code" in told(train.main, capsys, *words)
+    assert "clip_range as pickled code" in error_of(train.main, capsys, *words)
 
 
-def test_a_cell_of_a_benchmark_that_others_have_trained_runs_nothing(trained, workplace):
+def test_a_run_of_a_benchmark_that_others_have_trained_runs_nothing(trained, workplace):
     folder = CellFolder(workplace / "cell")
     shutil.copytree(trained, folder.run)
     edit(folder.run, settings={"env_wrapper": "evil_module.make"})
@@ -280,7 +280,7 @@ def test_a_user_without_a_place_for_a_key(workplace, monkeypatch, trained, capsy
     words = ["--algo", "ppo", "--env", "CartPole-v1", "-n", "16", "--eval-freq", "-1", "--no-report", "--verbose", "0"]
     assert train.main([*words, "-params", "n_steps:16", "batch_size:16"]) == 0
     assert capsys.readouterr().err.count("No place for a key of yours") == 1
-    assert evaluate.main(["logs/ppo/CartPole-v1_1", *JUDGE]) == 0
+    assert evaluate.main(["logs/ppo/CartPole-v1_1", *EVALUATE]) == 0
     monkeypatch.setenv("XDG_STATE_HOME", str(workplace / "state"))
     assert ownership.claim(Path("logs/ppo/CartPole-v1_1")) and ownership.owned(Path("logs/ppo/CartPole-v1_1"))
     assert (workplace / "state/rlspo/key").stat().st_mode & 0o777 == 0o600
@@ -295,8 +295,8 @@ def test_a_trained_agent_runs_nothing(capsys):
     model = stable_baselines3.PPO("MlpPolicy", "CartPole-v1", n_steps=16, batch_size=16, learning_rate=lambda r: 1e-3 * r)
     model.save("model.zip")
     words = ["--algo", "stable_baselines3.PPO", "--env", "CartPole-v1", "-i", "model.zip", "-n", "16", "--no-report"]
-    assert "learning_rate as pickled code" in told(train.main, capsys, *words)
-    assert evaluate.main(["model.zip", "--env", "CartPole-v1", *JUDGE]) == 0
+    assert "learning_rate as pickled code" in error_of(train.main, capsys, *words)
+    assert evaluate.main(["model.zip", "--env", "CartPole-v1", *EVALUATE]) == 0
     assert train.main([*words, "--trust", "--verbose", "0", "--eval-freq", "-1"]) == 0
 
 
@@ -308,9 +308,9 @@ def test_a_run_of_rl_zoo3_names_nothing_else(workplace, capsys):
     (record / "args.yml").write_text("!!python/object/apply:collections.OrderedDict\n- - - algo\n    - ppo\n")
     wrapper = "- - - env_wrapper\n    - {subprocess.Popen: {args: [touch, ran]}}\n"
     (record / "config.yml").write_text(f"!!python/object/apply:collections.OrderedDict\n{wrapper}")
-    assert "subprocess.Popen" in told(evaluate.main, capsys, str(record.parent), *JUDGE)
+    assert "subprocess.Popen" in error_of(evaluate.main, capsys, str(record.parent), *EVALUATE)
     (record / "config.yml").write_text("a: !!python/object/apply:os.system ['touch ran']\n")
-    evaluate.main([str(record.parent), *JUDGE])
+    evaluate.main([str(record.parent), *EVALUATE])
 
 
 @pytest.mark.parametrize("name", [name for name in ODD_NAMES if name.isascii()])
@@ -340,21 +340,21 @@ def test_the_user_names_modules_on_the_command_line(workplace, capsys):
     block = {"policy": "MlpPolicy", "n_timesteps": 16, **TINY, "env_wrapper": "kind_module.Kind"}
     Path("own.yml").write_text(yaml.safe_dump({"CartPole-v1": block}))
     words = ["--algo", "ppo", "--env", "CartPole-v1", "--no-report", "--eval-freq", "-1", "--verbose", "0"]
-    assert "--trust kind_module" in told(train.main, capsys, *words, "--conf-file", "own.yml")
+    assert "--trust kind_module" in error_of(train.main, capsys, *words, "--conf-file", "own.yml")
     assert train.main([*words, "--conf-file", "own.yml", "--trust", "kind_module"]) == 0
     assert train.main([*words, "--conf-file", "own.yml", "--gym-packages", "kind_module"]) == 0
     # What is typed is the user's own word, and so is what this user has trained, wherever it is moved.
     typed = ["-params", "env_wrapper:kind_module.Kind", "n_steps:16", "batch_size:16", "n_timesteps:16"]
     assert train.main([*words, *typed]) == 0
-    assert evaluate.main(["logs/ppo/CartPole-v1_1", *JUDGE]) == 0
+    assert evaluate.main(["logs/ppo/CartPole-v1_1", *EVALUATE]) == 0
     shutil.copytree("logs/ppo/CartPole-v1_1", "elsewhere")
-    assert evaluate.main(["elsewhere", *JUDGE]) == 0
+    assert evaluate.main(["elsewhere", *EVALUATE]) == 0
     Path("elsewhere/owner.txt").unlink()
-    error = told(evaluate.main, capsys, "elsewhere", *JUDGE)
+    error = error_of(evaluate.main, capsys, "elsewhere", *EVALUATE)
     assert "--trust kind_module. You are asked because this run does not carry your token" in error
-    assert "kind_module" in told(evaluate.main, capsys, "elsewhere", "-f", ".", *JUDGE)
-    assert evaluate.main(["elsewhere", "--trust", "kind_module", *JUDGE]) == 0
-    assert evaluate.main(["--trust", "elsewhere", *JUDGE]) == 0
+    assert "kind_module" in error_of(evaluate.main, capsys, "elsewhere", "-f", ".", *EVALUATE)
+    assert evaluate.main(["elsewhere", "--trust", "kind_module", *EVALUATE]) == 0
+    assert evaluate.main(["--trust", "elsewhere", *EVALUATE]) == 0
 
 
 def test_trust_takes_a_module_or_nothing(capsys):
@@ -364,7 +364,7 @@ def test_trust_takes_a_module_or_nothing(capsys):
     assert parse([*base, "--trust", "--seed", "0"]).trust == ["*"]
     assert parse([*base, "--trust", "one", "--trust", "two.three"]).trust == ["one", "two.three"]
     assert parse(base).trust == []
-    assert "--trust: cannot import 'no_such'" in told(train.main, capsys, *base, "--trust", "no_such")
+    assert "--trust: cannot import 'no_such'" in error_of(train.main, capsys, *base, "--trust", "no_such")
 
 
 def test_what_comes_with_the_libraries_may_be_named():

@@ -25,7 +25,7 @@ def test_what_goes_wrong_leaves_the_old_file_and_nothing_else(tmp_path, error):
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_places(tmp_path, monkeypatch):
+def test_places_that_cannot_be_written_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for place in (None, tmp_path / "new.csv"):
         check_place("--csv", place)

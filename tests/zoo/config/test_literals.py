@@ -37,8 +37,8 @@ def test_what_python_prints_is_read_back(value):
         ("dict({'a': 1}, b=2)", {"a": 1, "b": 2}),
     ],
 )  # fmt: skip
-def test_as_people_write_them(text, value):
-    assert literals.is_meant(text)
+def test_literals_are_read_as_files_of_rl_zoo3_have_them(text, value):
+    assert literals.looks_like_literal(text)
     assert literals.read(text) == value
 
 
@@ -102,7 +102,7 @@ def test_any_text_gives_data_or_an_error(text):
         ("title:(c) me", "(c) me"),
     ],
 )
-def test_flags_take_them(word, value):
+def test_flags_accept_literals(word, value):
     parser = argparse.ArgumentParser()
     parser.add_argument("-params", action=Pairs, nargs="+", default={})
     assert list(parser.parse_args(["-params", word]).params.values()) == [value]

@@ -1,4 +1,4 @@
-"""Signatures say what may be given, and values are held against their types."""
+"""Signatures give the allowed names, and values are checked against their types."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -94,7 +94,7 @@ def test_whole_numbers_do_for_any_number(number):
     assert isinstance(converted, float)
 
 
-def test_keys_that_are_no_text_are_told_like_others():
+def test_keys_that_are_no_text_are_reported_like_others():
     with pytest.raises(UserError, match=r"here: there is no key 3723\. Allowed: gamma"):
         check_names([3723, "gamma"], ["gamma"], lambda _: "here")
 

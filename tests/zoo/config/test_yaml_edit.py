@@ -57,7 +57,7 @@ def block(name, **content):
 
 
 def with_types(value):
-    """So that 1, 1.0 and true are told apart."""
+    """So that 1, 1.0 and true differ."""
     return repr(value)
 
 
@@ -201,7 +201,7 @@ def test_an_anchor_inside_a_block_moves_as_well(tmp_path):
 def test_what_cannot_be_written_out_is_refused_and_nothing_is_written(tmp_path, text):
     file = tmp_path / "mine.yml"
     file.write_text(text)
-    with pytest.raises(UserError, match=r"mine\.yml: the block 'A' cannot be put in without changing another block"):
+    with pytest.raises(UserError, match=r"mine\.yml: the block 'A' cannot be written without changing another block"):
         apply_block(file, "A", block("A", gamma=0.5))
     assert file.read_text() == text
     assert list(tmp_path.iterdir()) == [file]
@@ -215,13 +215,13 @@ def test_what_cannot_be_written_out_is_refused_and_nothing_is_written(tmp_path, 
         ("- A\n", "must hold a mapping"),
     ],
 )
-def test_files_that_cannot_be_changed(tmp_path, text, message):
+def test_files_that_cannot_be_changed_are_refused(tmp_path, text, message):
     with pytest.raises(UserError, match=rf"mine\.yml {message}"):
         applied(text, "A", block("A", gamma=0.5), tmp_path)
     assert (tmp_path / "mine.yml").read_text() == text
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(UserError, match="Cannot read"):
         apply_block(tmp_path / "gone.yml", "A", block("A", gamma=0.5))
     assert not list(tmp_path.iterdir())

@@ -37,7 +37,7 @@ def test_quoted_numbers_stay_text():
 
 
 @given(PLAIN)
-def test_what_is_written_is_read(tmp_path_factory, data):
+def test_written_data_are_read_back(tmp_path_factory, data):
     file = tmp_path_factory.mktemp("yaml") / "data.yml"
     yaml_io.write(file, {"data": data}, comment="a comment")
     assert yaml_io.read_mapping(file) == {"data": data}
@@ -87,6 +87,6 @@ def test_text_that_looks_like_a_number_stays_text(tmp_path):
         ("a: &a [" + "1, " * 999 + "]\nb: [" + "*a, " * 300 + "]", "aliases written out it holds more than 200,000 keys"),
     ],
 )
-def test_what_is_too_large_is_told_in_words_and_with_what_to_do(text, words):
+def test_files_that_are_too_large_are_refused_with_advice(text, words):
     with pytest.raises(yaml.YAMLError, match=words):
         yaml_io.parse(text)

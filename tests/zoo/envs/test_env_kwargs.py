@@ -22,11 +22,11 @@ def over(below, above, env_id="STORI/Breakout-v0"):
         ({"profile": {"type": 1, "effect": "replace"}}, {"profile": {"type": 3.1}}, {"profile": {"type": 3.1}}),
     ],
 )
-def test_of_a_perturbed_game(below, above, result):
+def test_noise_of_a_perturbed_game_is_replaced(below, above, result):
     assert over(below, above) == result
 
 
-def test_of_a_perturbed_task_that_takes_arguments_of_its_own(monkeypatch):
+def test_noise_of_a_perturbed_task_is_replaced_and_its_own_arguments_stay(monkeypatch):
     def make(task, profile=None, type=None, **settings):
         raise NotImplementedError
 
@@ -58,18 +58,18 @@ def test_an_agent_is_evaluated_under_other_noise(agent, capsys):
         out = capsys.readouterr().out
         assert "10.0" in out and "max_num_frames_per_episode" in out  # ten decisions of four frames
     before = sorted(agent.rglob("*"))
-    for given, says in [
+    for given, message in [
         ("type:4", "type is 4"),
         ("profile:breakout-3.2Z", "Did you mean 'breakout-3.2"),
         ("typ:1", "typ"),
     ]:
         assert main([*command, given]) == 2
-        assert says in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     assert sorted(agent.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("given", "message"),
     [
         (["type:1", "probability:1.5"], "probability is 1.5"),
         (["type:1", "probabilty:0.5"], "Did you mean 'probability'?"),
@@ -82,8 +82,8 @@ def test_an_agent_is_evaluated_under_other_noise(agent, capsys):
         (["frameskip:0"], "frameskip is 0"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_made(train, workplace, given, says):
+def test_mistakes_are_reported_before_anything_is_made(train, workplace, given, message):
     pytest.importorskip("ale_py")
     code, out, err = train("--env-kwargs", *given, env="STORI/Breakout-v0")
-    assert code == 2 and out == "" and says in err and "Traceback" not in err
+    assert code == 2 and out == "" and message in err and "Traceback" not in err
     assert not (workplace / "logs").exists()

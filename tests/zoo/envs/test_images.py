@@ -9,8 +9,8 @@ from rlspo.zoo.evaluate import command as evaluate
 from rlspo.zoo.train import command as train
 from rlspo.zoo.video import enjoy
 
-FLAGS = "--gym-packages image_worlds --no-report --verbose 0 --seed 0 -n 32 --eval-freq 16 --eval-episodes 1 --run-folder run"
-OWN = ["--gym-packages", "image_worlds"]
+OWN = ["--gym-packages", "image_environments"]
+FLAGS = f"{' '.join(OWN)} --no-report --verbose 0 --seed 0 -n 32 --eval-freq 16 --eval-episodes 1 --run-folder run"
 ON_POLICY = ["n_steps:16", "batch_size:16", "n_epochs:1", "n_envs:2"]
 
 
@@ -38,11 +38,13 @@ def test_sac_learns_from_normalised_stacks_of_images() -> None:
 
 
 @pytest.mark.parametrize(("env", "policy"), [("Camera-v0", "MultiInputPolicy"), ("Picture-v0", "CnnPolicy")])
-def test_environments_are_turned_once(env: str, policy: str) -> None:
+def test_images_are_transposed_once(env: str, policy: str) -> None:
     wrapper = "stable_baselines3.common.vec_env.VecTransposeImage"
     for wrappers in (None, [wrapper]):
         settings = Settings(n_timesteps=1, policy=policy, vec_env_wrapper=wrappers)
-        built = EnvRecipe.from_settings(settings, env, "here", gym_packages=("image_worlds",)).build(1, 0, training=False)
+        built = EnvRecipe.from_settings(settings, env, "here", gym_packages=("image_environments",)).build(
+            1, 0, training=False
+        )
         assert is_vecenv_wrapped(built, VecTransposeImage)
         seen = built.reset()
         assert (seen["image"] if isinstance(seen, dict) else seen).shape == (1, 3, 36, 38)

@@ -19,7 +19,7 @@ class Odd(Exception):
 
 
 class Trouble(gym.Env):
-    """Does what the action says."""
+    """Fails in the way that the action chooses."""
 
     observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
     action_space = gym.spaces.Discrete(6)
@@ -45,12 +45,12 @@ class Trouble(gym.Env):
 @pytest.fixture
 def env(monkeypatch):
     monkeypatch.setattr(processes, "CLOSING", 0.3)
-    monkeypatch.setattr(processes, "_LOOK_EVERY", 0.05)
+    monkeypatch.setattr(processes, "_CHECK_EVERY", 0.05)
     envs = ProcessVecEnv([Trouble] * 3, start_method="fork")
     envs.reset()
     yield envs
     envs.close()
-    for process in envs.processes:  # those that were killed may take a while to be gone
+    for process in envs.processes:  # those that were killed may take a while to end
         process.join(60)
     assert not any(process.is_alive() for process in envs.processes)
 
@@ -88,7 +88,7 @@ def test_closing_in_the_middle_of_a_step_ends(env):
 
 def test_an_environment_that_is_never_made_is_a_clear_error(monkeypatch):
     monkeypatch.setattr(processes, "PATIENCE", 0.2)
-    monkeypatch.setattr(processes, "_LOOK_EVERY", 0.05)
+    monkeypatch.setattr(processes, "_CHECK_EVERY", 0.05)
     with pytest.raises(UserError, match=r"environment 0 was not made within 0 s\. Does its constructor wait"):
         ProcessVecEnv([lambda: time.sleep(1000)] * 2, start_method="fork")
 

@@ -21,7 +21,7 @@ def recipe(env_kwargs: dict | None = None, **settings) -> EnvRecipe:
         "Ledger-v0",
         "file F, block B",
         env_kwargs=env_kwargs or {},
-        gym_packages=("zoo_worlds",),
+        gym_packages=("zoo_environments",),
     )
 
 
@@ -33,8 +33,8 @@ def test_unknown_environment_gets_the_nearest():
 
 
 def test_packages_register_their_environments():
-    assert find_spec("Ledger-v0", ["zoo_worlds"]).id == "Ledger-v0"
-    assert find_spec("zoo_worlds:Ledger-v0").id == "Ledger-v0"
+    assert find_spec("Ledger-v0", ["zoo_environments"]).id == "Ledger-v0"
+    assert find_spec("zoo_environments:Ledger-v0").id == "Ledger-v0"
 
 
 def test_games_of_the_ale_are_known_as_such():
@@ -52,7 +52,7 @@ def test_blocks_that_serve_a_family():
 
 
 def test_unknown_arguments_of_an_environment_are_refused():
-    spec = find_spec("Ledger-v0", ["zoo_worlds"])
+    spec = find_spec("Ledger-v0", ["zoo_environments"])
     check_env_kwargs(spec, {"pay": 1, "max_episode_steps": 5}, "--env-kwargs")
     with pytest.raises(UserError, match=r"--env-kwargs: there is no key 'pya'. Did you mean 'pay'\?"):
         check_env_kwargs(spec, {"pya": 1}, "--env-kwargs")
@@ -106,7 +106,9 @@ def test_what_copies_that_step_as_one_cannot_have_is_refused(recipe, message):
 
 
 def test_wrappers_stand_in_the_order_given():
-    env = recipe(env_wrapper=[{"zoo_worlds.Shift": {"by": 10.0}}, "gymnasium.wrappers.FlattenObservation"]).build(2, 0, True)
+    env = recipe(env_wrapper=[{"zoo_environments.Shift": {"by": 10.0}}, "gymnasium.wrappers.FlattenObservation"]).build(
+        2, 0, True
+    )
     assert (env.reset() > 8).all()
     assert env.env_is_wrapped(gym.wrappers.FlattenObservation) == [True, True]
 
@@ -114,10 +116,10 @@ def test_wrappers_stand_in_the_order_given():
 @pytest.mark.parametrize(
     ("wrapper", "message"),
     [
-        ("zoo_worlds.Shiftt", r"env_wrapper: module 'zoo_worlds' has no 'Shiftt'. Did you mean 'Shift'\?"),
-        ({"zoo_worlds.Shift": {"bye": 1.0}}, r"zoo_worlds.Shift: there is no key 'bye'. Did you mean 'by'\?"),
-        ({"zoo_worlds.Shift": {"by": "far"}}, "zoo_worlds.Shift: by is 'far', but must be a number"),
-        ("zoo_worlds.Shift", "zoo_worlds.Shift also needs by"),
+        ("zoo_environments.Shiftt", r"env_wrapper: module 'zoo_environments' has no 'Shiftt'. Did you mean 'Shift'\?"),
+        ({"zoo_environments.Shift": {"bye": 1.0}}, r"zoo_environments.Shift: there is no key 'bye'. Did you mean 'by'\?"),
+        ({"zoo_environments.Shift": {"by": "far"}}, "zoo_environments.Shift: by is 'far', but must be a number"),
+        ("zoo_environments.Shift", "zoo_environments.Shift also needs by"),
     ],
 )
 def test_wrapper_that_does_not_fit_is_explained(wrapper, message):
@@ -127,12 +129,12 @@ def test_wrapper_that_does_not_fit_is_explained(wrapper, message):
 
 def test_statistics_are_frozen_outside_training():
     of = recipe(normalize={"norm_reward": True, "clip_obs": 5.0}, env_kwargs={"pay": 3.0})
-    training, judging = of.build(1, 0, training=True), of.build(1, 0, training=False)
-    assert isinstance(training, VecNormalize) and isinstance(judging, VecNormalize)
+    training, evaluation = of.build(1, 0, training=True), of.build(1, 0, training=False)
+    assert isinstance(training, VecNormalize) and isinstance(evaluation, VecNormalize)
     assert (training.training, training.norm_reward, training.clip_obs) == (True, True, 5.0)
-    assert (judging.training, judging.norm_reward, judging.clip_obs) == (False, False, 5.0)
-    judging.reset()
-    assert judging.step(np.array([0]))[1] == pytest.approx(3.0)
+    assert (evaluation.training, evaluation.norm_reward, evaluation.clip_obs) == (False, False, 5.0)
+    evaluation.reset()
+    assert evaluation.step(np.array([0]))[1] == pytest.approx(3.0)
     with pytest.raises(UserError, match=r"normalize: there is no key 'norm_ob'. Did you mean 'norm_obs'"):
         recipe(normalize={"norm_ob": True})
 

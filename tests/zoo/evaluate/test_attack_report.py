@@ -7,7 +7,7 @@ import pytest
 from rlspo import BARPO, PPO
 from rlspo.attacks import ATTACKS
 from rlspo.zoo.envs.recipe import EnvRecipe
-from rlspo.zoo.evaluate.attack_report import judge, radius
+from rlspo.zoo.evaluate.attack_report import evaluate_attacked, radius
 
 SMALL = {"n_steps": 16, "batch_size": 16, "device": "cpu", "seed": 0}
 
@@ -21,10 +21,10 @@ def test_radius_is_the_one_asked_for_then_the_agents_own_then_the_usual():
     assert radius(plain, None) == 0.075
 
 
-def test_every_attack_is_judged_over_as_many_episodes(workplace):
-    recipe = EnvRecipe("Ledger-v0", gym_packages=("zoo_worlds",), env_kwargs={"pay": 2.0})
+def test_every_attack_is_evaluated_over_as_many_episodes(workplace):
+    recipe = EnvRecipe("Ledger-v0", gym_packages=("zoo_environments",), env_kwargs={"pay": 2.0})
     model = PPO("MlpPolicy", recipe.build(1, 0, True), normalize_observations=True, **SMALL)
-    report = judge(model, recipe.build(2, 5, training=False), n_episodes=3, epsilon=0.1, seed=5)
+    report = evaluate_attacked(model, recipe.build(2, 5, training=False), n_episodes=3, epsilon=0.1, seed=5)
     assert list(report.returns) == ["natural", *ATTACKS]
     assert all(returns.tolist() == [20, 20, 20] for returns in report.returns.values())
     assert report.units == "standard deviations of the observation"
@@ -36,17 +36,17 @@ def test_every_attack_is_judged_over_as_many_episodes(workplace):
 
 
 def test_observations_that_cannot_be_shifted_leave_the_natural_return():
-    recipe = EnvRecipe("Halls-v0", gym_packages=("zoo_worlds",))
+    recipe = EnvRecipe("Halls-v0", gym_packages=("zoo_environments",))
     model = PPO("MlpPolicy", recipe.build(1, 0, True), **SMALL)
-    report = judge(model, recipe.build(1, 5, training=False), n_episodes=2, epsilon=0.1, seed=5)
+    report = evaluate_attacked(model, recipe.build(1, 5, training=False), n_episodes=2, epsilon=0.1, seed=5)
     assert list(report.returns) == ["natural"]
     assert "Discrete" in report.skipped
 
 
 def test_statistics_of_vecnormalize_come_from_the_agent():
-    recipe = EnvRecipe("Ledger-v0", gym_packages=("zoo_worlds",), normalize={})
+    recipe = EnvRecipe("Ledger-v0", gym_packages=("zoo_environments",), normalize={})
     model = PPO("MlpPolicy", recipe.build(1, 0, True), **SMALL).learn(64)
     env = recipe.build(1, 5, training=False)
-    judge(model, env, n_episodes=1, epsilon=0.1, seed=5)
+    evaluate_attacked(model, env, n_episodes=1, epsilon=0.1, seed=5)
     assert env.obs_rms.mean == pytest.approx(model.get_vec_normalize_env().obs_rms.mean)
     assert env.obs_rms.count > 60

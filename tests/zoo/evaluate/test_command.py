@@ -85,9 +85,9 @@ class Picky(gym.Env):
         return np.zeros(2, np.float32)
 
 
-for world in (Broken, Chatty, Lottery, Picky):
-    if f"{world.__name__}-v0" not in gym.registry:
-        gym.register(f"{world.__name__}-v0", entry_point=world)
+for env in (Broken, Chatty, Lottery, Picky):
+    if f"{env.__name__}-v0" not in gym.registry:
+        gym.register(f"{env.__name__}-v0", entry_point=env)
 
 
 def saved(env_id, cls=rlspo.PPO, policy="MlpPolicy", settings=TINY, **env_kwargs):
@@ -126,10 +126,10 @@ def test_short_episodes_do_not_count_more_often():
     assert np.mean(first_to_end[:200]) < 7.5
 
 
-def test_success_is_told_where_the_environment_tells_it():
-    told = evaluate(saved("Lottery-v0"), 40, seed=0)
-    assert told.success_rate == np.mean(told.lengths == 19)
-    assert {(row["length"], row["success"]) for row in told.rows()} == {(1, False), (19, True)}
+def test_success_is_reported_where_the_environment_reports_it():
+    reported = evaluate(saved("Lottery-v0"), 40, seed=0)
+    assert reported.success_rate == np.mean(reported.lengths == 19)
+    assert {(row["length"], row["success"]) for row in reported.rows()} == {(1, False), (19, True)}
     silent = evaluate(saved("Lottery-v0", says=False), 5, seed=0)
     assert (silent.success_rate, silent.rows()[0]["success"]) == (None, None)
 
@@ -252,7 +252,7 @@ def trained(train):
     return RUN
 
 
-def test_table_says_which_model_was_judged_and_how(run, trained):
+def test_table_shows_which_model_was_evaluated_and_how(run, trained):
     code, output, errors = run(trained)
     assert (code, errors) == (0, "")
     for text in (f"{RUN}/last_model.zip (last)", "64 steps", "16, seeds from 1000000", "deterministic", "{'pay': 3.0}"):
@@ -319,7 +319,7 @@ def test_one_episode_has_no_interval(run, trained):
     assert (code, "nan" in output) == (0, False)
 
 
-def test_the_world_may_be_changed(run, trained):
+def test_env_kwargs_change_the_environment(run, trained):
     _, output, _ = run(trained, "-n", "2", "--env-kwargs", "pay:0.25", "--json")
     assert json.loads(output)["summary"]["mean"] == 2.5
 

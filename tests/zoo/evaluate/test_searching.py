@@ -19,8 +19,8 @@ from rlspo.zoo.evaluate.command import evaluate, main
 from rlspo.zoo.evaluate.searching import Budget, SearchingActor
 from rlspo.zoo.runs.saved_agent import find_agent
 from rlspo.zoo.video import enjoy, record
-from rlspo.zoo.video.spec import Film, Footage
-from rlspo.zoo.video.worker import make
+from rlspo.zoo.video.spec import Video, VideoSpec
+from rlspo.zoo.video.worker import record_agents
 
 TINY = {"n_steps": 16, "batch_size": 16, "seed": 0, "device": "cpu"}
 TINY_SPO = {**TINY, "gradient_steps": 1, "n_particles": 8, "depth": 2}
@@ -61,9 +61,9 @@ class Sealed(Fork, EzPickle):
         Fork.__init__(self, render_mode)
 
 
-for world in (Fork, Sealed):
-    if f"{world.__name__}-v0" not in gym.registry:
-        gym.register(f"{world.__name__}-v0", entry_point=world)
+for env in (Fork, Sealed):
+    if f"{env.__name__}-v0" not in gym.registry:
+        gym.register(f"{env.__name__}-v0", entry_point=env)
 
 
 def timid(model):
@@ -245,11 +245,11 @@ def test_without_search_nothing_of_it_is_there(run):
     ("flags", "message"),
     [
         (["--particles", "8"], "--particles is a setting of a search. Add --search."),
-        (["--search", "--particles", "1"], "one particle has nothing to be weighed against"),
+        (["--search", "--particles", "1"], "a single particle acts as the policy does"),
         (["--search-kl", "1"], "--search-kl is a setting of a search"),
         (["--search", "--attack", "random"], "--search does not go with --attack"),
-        (["--search", "--temperature", "1", "--search-kl", "1"], "both say how greedy a search is"),
-        (["--search", "--particles", "4", "--search-kl", "2"], "4 particles stray at most 1.39 nats"),
+        (["--search", "--temperature", "1", "--search-kl", "1"], "both set how greedy a search is"),
+        (["--search", "--particles", "4", "--search-kl", "2"], "4 particles deviate at most 1.39 nats"),
         (["--search", "--depth", "0"], "must be at least 1"),
     ],
 )
@@ -293,22 +293,22 @@ def test_enjoy_acts_by_search(capsys):
     assert "several windows need a process each" in capsys.readouterr().err
 
 
-def test_a_film_of_a_search_is_ordered(monkeypatch, capsys):
+def test_record_passes_the_search_to_the_video(monkeypatch, capsys):
     saved()
-    films = []
-    monkeypatch.setattr(record, "write_film", lambda film: films.append(film) or Footage(64, 64, 1, 20.0, ()))
+    specs = []
+    monkeypatch.setattr(record, "write_video", lambda spec: specs.append(spec) or Video(64, 64, 1, 20.0, ()))
     assert record.main(["agent.zip", "--env", "Fork-v0", "--search", "--particles", "16", "--json"]) == 0
-    assert films[0].search == Budget(n_particles=16)
+    assert specs[0].search == Budget(n_particles=16)
     assert json.loads(capsys.readouterr().out)["search"]["n_particles"] == 16
     assert record.main(["agent.zip", "--env", "Fork-v0", "--search", "--experts"]) == 2
 
 
-def test_a_film_shows_the_search(workplace):
+def test_a_video_shows_the_search(workplace):
     pytest.importorskip("imageio_ffmpeg")
     agent = saved()
-    film = Film((agent,), workplace / "film.gif", seed=0, episodes=2, search=Budget(64, 3, temperature=0.1))
-    footage = make(film, lambda share: None)
-    assert [episode.total for episode in footage.takes[0].episodes] == [10.0, 10.0]
+    spec = VideoSpec((agent,), workplace / "video.gif", seed=0, episodes=2, search=Budget(64, 3, temperature=0.1))
+    video = record_agents(spec, lambda share: None)
+    assert [episode.total for episode in video.recordings[0].episodes] == [10.0, 10.0]
 
 
 # Training.

@@ -1,4 +1,4 @@
-"""`rlspo experts`: a map of who acts where; and films whose frame says who acts."""
+"""`rlspo experts`: a map of who acts where; and videos whose frame says who acts."""
 
 import csv
 
@@ -87,9 +87,9 @@ def test_mistakes_are_explained(mixture, workplace, capsys):
 
 
 @pytest.mark.parametrize("expert", [0, 2])
-def test_a_film_shows_who_acts(expert, mixture, workplace, capsys):
+def test_a_video_shows_who_acts(expert, mixture, workplace, capsys):
     imageio = pytest.importorskip("imageio_ffmpeg")
-    file = workplace / "film.mp4"
+    file = workplace / "video.mp4"
     model = SAC.load(mixture)
     with torch.no_grad():
         model.actor.gate[-1].bias[expert] = 100.0

@@ -45,7 +45,7 @@ def grid(results, table):
     return file.parent
 
 
-def test_without_any_option(plot, grid):
+def test_without_options_curves_are_drawn(plot, grid):
     code, out, err = plot(grid)
     assert (code, err) == (0, "")
     assert imread(grid / "plots" / "curves.png").ndim == 3
@@ -99,7 +99,7 @@ def test_the_grid_file_says_how_scores_are_compared(plot, grid, tmp_path):
     assert max(scores) == pytest.approx(1.0 + 0.03 * 0.9)  # 10 of 10 is the highest, 1 of 10 the lowest
 
 
-def test_what_may_surprise_is_said_on_standard_error(plot, run_folder, config):
+def test_notes_are_printed_on_standard_error(plot, run_folder, config):
     for number, gamma in enumerate((0.9, 0.99)):
         run_folder(f"logs/ppo/E-v0_{number}", {10: [1.0]}, config=config("ppo", "E-v0", gamma=gamma))
     code, out, err = plot("logs")
@@ -120,7 +120,7 @@ def test_a_broken_file_hides_no_other_run(plot, run_folder):
     assert plot("logs/ppo/E-v0_2")[0] == 2
 
 
-def test_a_title_of_ones_own(plot, grid, tmp_path):
+def test_the_title_can_be_set(plot, grid, tmp_path):
     with matplotlib.rc_context({"svg.fonttype": "none"}):
         assert plot(grid, "--title", "What came of it", "-o", "a.svg")[0] == 0
     assert "What came of it" in (tmp_path / "a.svg").read_text()
@@ -149,7 +149,7 @@ def test_a_title_of_ones_own(plot, grid, tmp_path):
         (["--labels", "GRID"], "NAME=PATH"),
     ],
 )
-def test_mistakes_are_told_and_nothing_is_made(arguments, message, plot, grid, tmp_path):
+def test_mistakes_are_reported_and_nothing_is_made(arguments, message, plot, grid, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     code, out, err = plot(*[argument.replace("GRID", str(grid)) for argument in arguments])
     assert (code, out) == (2, "")
@@ -176,7 +176,7 @@ def test_a_run_of_rlspo(train, plot, workplace):
     assert [float(row["step"]) for row in rows] == [10.0, 20.0, 30.0, 40.0, 50.0, 60.0]
 
 
-def test_as_a_module(grid):
+def test_it_runs_as_a_module(grid):
     done = subprocess.run([sys.executable, "-m", "rlspo.zoo.plot", "--help"], capture_output=True, text=True, check=True)
     assert "rlspo plot logs" in done.stdout
 
@@ -227,11 +227,11 @@ def test_runs_that_are_too_short_are_left_out_and_named(plot, goals, run_folder,
     assert "Left out, without evaluations during training until 1,000 steps" in err and "Goal-v0_1" in err
 
 
-def test_success_that_nobody_recorded_is_explained(plot, run_folder):
+def test_success_that_was_not_recorded_is_explained(plot, run_folder):
     run = run_folder("logs/ppo/E-v0_1", {100: [1.0]}, [[(1.0, 10, 0.1)]])
     code, _, err = plot(run, "-y", "success")
     text = " ".join(err.split())
-    assert code == 2 and "training episodes that tell of success" in text and "info_keywords: [is_success]" in text
+    assert code == 2 and "training episodes that report success" in text and "info_keywords: [is_success]" in text
     assert "for --kind curves" in plot(run, "--kind", "bars", "-max", "100")[2]
 
 

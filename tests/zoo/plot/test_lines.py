@@ -5,13 +5,13 @@ import pytest
 
 from rlspo.zoo.evaluate.statistics import interval, iqm
 from rlspo.zoo.plot.lines import common_axis, line_of, smooth
-from rlspo.zoo.plot.runs import Curve
+from rlspo.zoo.plot.runs import LearningCurve
 
 
 def curve(steps, values, spread=0.0, seconds=np.nan, episodes=np.nan):
     steps = np.array(steps, dtype=float)
     arrays = (np.broadcast_to(np.asarray(each, dtype=float), steps.shape) for each in (seconds, episodes, values, spread))
-    return Curve(steps, *arrays)
+    return LearningCurve(steps, *arrays)
 
 
 def test_interquartile_mean_and_interval_at_each_step():

@@ -102,11 +102,11 @@ def test_training_episodes_are_drawn_where_there_are_no_evaluations(run_folder, 
         curves.draw(runs, Options(metric="eval"))
 
 
-def test_runs_of_unequal_length_are_told_of_and_drawn_faint(run_folder, tmp_path):
+def test_runs_of_unequal_length_are_reported_and_drawn_faint(run_folder, tmp_path):
     run_folder("logs/ppo/A-v0_1", {10: [1.0], 20: [1.0]})
     run_folder("logs/ppo/A-v0_2", {10: [3.0], 20: [3.0], 30: [9.0]})
     picture = curves.draw(find([tmp_path / "logs"], {}).runs, Options())
-    assert picture.notes == ["ppo on A-v0: all 2 runs are there from 10 to 20 steps; the rest is drawn faint."]
+    assert picture.notes == ["ppo on A-v0: all 2 runs cover 10 to 20 steps; the rest is drawn faint."]
     faint, firm = picture.figure.axes[0].lines
     assert faint.get_alpha() < 0.5 and faint.get_ydata().tolist() == [2.0, 2.0, 9.0]
     assert np.isnan(firm.get_ydata()).tolist() == [False, False, True]
@@ -149,7 +149,7 @@ def test_a_single_run_has_no_whiskers(runs):
     assert picture.figure.axes[0].containers[0].errorbar is None
 
 
-def test_scores_that_are_not_there(runs, run_folder, tmp_path):
+def test_missing_scores_are_reported(runs, run_folder, tmp_path):
     with pytest.raises(UserError, match=r"--evaluations: no run has a score 'made'. Did you mean 'mad'"):
         bars.draw(runs(ATTACKED), Options(evaluations=["made"]))
     run_folder("logs/ppo/A-v0_1", episodes=[[(1.0, 1, 1.0)]])

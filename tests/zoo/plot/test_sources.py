@@ -139,7 +139,7 @@ def test_tables_as_benchmark_writes_them(tmp_path):
     assert run.evaluations.spread.tolist() == [1.0, 2.0]
 
 
-def test_a_grid_that_is_not_done_is_read_from_its_cells(run_folder, config, tmp_path):
+def test_an_unfinished_grid_is_read_from_its_run_folders(run_folder, config, tmp_path):
     (tmp_path / "grid").mkdir()
     text = "normalize: {Pendulum-v1: [-1600, -150]}\nbaseline: sb3\n"
     (tmp_path / "grid" / "grid.yml").write_text(text)
@@ -153,7 +153,7 @@ def test_a_grid_that_is_not_done_is_read_from_its_cells(run_folder, config, tmp_
     assert (found.normalize, found.baseline) == ({"Pendulum-v1": (-1600, -150)}, "sb3")
 
 
-def test_cells_newer_than_the_tables_are_told_of(results, tmp_path):
+def test_runs_newer_than_the_tables_are_reported(results, tmp_path):
     file = results({"ppo": {"E": {"natural": [1.0]}}})
     cell = file.parent / "ppo" / "E" / "seed_1" / "cell.json"
     cell.parent.mkdir(parents=True)
@@ -162,7 +162,7 @@ def test_cells_newer_than_the_tables_are_told_of(results, tmp_path):
     assert "newer than the tables" in find([file.parent], {}).notes[0]
 
 
-def test_grids_below_other_runs_are_left_out_loudly(run_folder, results, tmp_path):
+def test_grids_below_other_runs_are_left_out_and_reported(run_folder, results, tmp_path):
     run_folder("logs/ppo/E-v0_1", {10: [1.0]})
     results({"ppo": {"E-v0": {"natural": [1.0]}}}, "logs/benchmark/mine/results.csv")
     found = find([tmp_path / "logs"], {})
@@ -198,7 +198,7 @@ def test_labels_name_agents(run_folder, results, tmp_path):
         ("other.csv", "columns a, b"),
     ],
 )
-def test_paths_that_hold_nothing(path, match, tmp_path):
+def test_paths_without_runs_are_reported(path, match, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
@@ -206,7 +206,7 @@ def test_paths_that_hold_nothing(path, match, tmp_path):
         find([tmp_path / path], {})
 
 
-def test_a_table_with_a_word_for_a_number(results):
+def test_a_table_with_text_for_a_number_is_reported(results):
     file = results({"ppo": {"E": {"natural": ["high"]}}})
     with pytest.raises(UserError, match=r"'high' in the column 'mean'"):
         find([file], {})
@@ -228,21 +228,21 @@ def test_choosing_orders_too(several):
     assert {run.agent for run in choose(several, ["A-v0"], ["ppo"], by_run=True)} == {"ppo seed 0", "ppo seed 1"}
 
 
-def test_choosing_what_is_not_there(several):
+def test_choosing_a_missing_agent_is_reported(several):
     with pytest.raises(UserError, match=r"--env: there is no run of 'A-v1'. Did you mean 'A-v0'"):
         choose(several, ["A-v1"], [], by_run=False)
     with pytest.raises(UserError, match=r"--agents: there is no run of 'sac'"):
         choose(several, [], ["sac"], by_run=False)
 
 
-def test_label_words():
+def test_labels_are_read_as_name_and_path():
     assert labelled(["a=x", "b=y=z"]) == {"a": Path("x"), "b": Path("y=z")}
     for words, match in ((["a"], "NAME=PATH"), (["=x"], "NAME=PATH"), (["a=x", "a=y"], "given twice")):
         with pytest.raises(UserError, match=match):
             labelled(words)
 
 
-def test_runs_that_differ_in_more_than_their_seeds_are_told_of(run_folder, config, tmp_path):
+def test_runs_that_differ_in_more_than_their_seeds_are_reported(run_folder, config, tmp_path):
     for number, gamma in enumerate((0.99, 0.99, 0.9)):
         run_folder(f"logs/ppo/E-v0_{number}", {10: [1.0]}, config=config("ppo", "E-v0", gamma=gamma, n_steps=8))
     runs = find([tmp_path / "logs"], {}).runs

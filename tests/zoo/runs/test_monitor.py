@@ -109,10 +109,10 @@ def test_lengths_and_successes(tmp_path):
     assert np.array_equal(episodes.successes, [1.0, 0.0, np.nan, 1.0], equal_nan=True)
 
 
-def test_lines_that_stand_there_twice_are_told_and_counted_once(tmp_path, monitor, capsys):
+def test_duplicate_lines_are_reported_and_counted_once(tmp_path, monitor, capsys):
     monitor(tmp_path / "0.monitor.csv", [(1.0, 5, 0.5), (1.0, 5, 0.5), (1.0, 5, 0.75)])
     assert read_episodes(tmp_path).steps.tolist() == [5, 10]
-    assert "0.monitor.csv: 1 lines stand there more than once" in capsys.readouterr().err
+    assert "0.monitor.csv: 1 lines are duplicates" in capsys.readouterr().err
 
 
 def test_copies_that_step_at_once_may_end_at_once(tmp_path, capsys):

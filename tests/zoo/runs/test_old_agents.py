@@ -54,7 +54,7 @@ def not_installed(workplace):
 
 @pytest.mark.parametrize(("algo", "cls", "env", "others", "schedule"), AGENTS, ids=[agent[0] for agent in AGENTS])
 @pytest.mark.parametrize("pickle_of", [old_agents.code_of_zoo, old_agents.schedule_of_zoo])
-def test_it_acts_as_it_did(algo, cls, env, others, schedule, pickle_of):
+def test_an_old_agent_acts_as_it_did(algo, cls, env, others, schedule, pickle_of):
     model = trained(cls, env, **others)
     run = old_agents.run_of_zoo(model, algo, env, policy="MlpPolicy", learning_rate="lin_0.001", n_timesteps=1e5)
     pickled = {**old_agents.spaces_of(model), schedule: pickle_of(1e-3)}
@@ -143,7 +143,7 @@ def test_an_old_agent_goes_on_learning(capsys):
         (spaces.Dict({"a": spaces.Discrete(2)}), spaces.Dict({"b": spaces.Discrete(2)}), False, False),
     ],
 )
-def test_what_fits(saved, here, acted, fits):
+def test_spaces_fit_up_to_bounds_of_observations(saved, here, acted, fits):
     why = misfit(saved, here, acted)
     assert (why is None) == fits
     assert fits or why.startswith("Action" if acted else "Observation")

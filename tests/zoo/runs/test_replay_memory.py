@@ -15,7 +15,7 @@ SMALL = ["policy:MlpPolicy", "learning_starts:8", "batch_size:4", "buffer_size:6
 QUICK = ("--no-report", "--eval-freq", "-1")
 
 
-def test_a_memory_is_kept_and_taken_up(train):
+def test_a_memory_is_saved_and_loaded(train):
     assert train(*QUICK, "--save-replay-buffer", algo=DQN, params=SMALL)[0] == 0
     model = stable_baselines3.DQN.load(RUN / "last_model.zip")
     model.load_replay_buffer(RUN / "replay_buffer.pkl")
@@ -26,14 +26,14 @@ def test_a_memory_is_kept_and_taken_up(train):
     assert code == 2 and "It is of 1 environments side by side, not of 2" in errors and "rename it" in errors
     (RUN / "replay_buffer.pkl").write_bytes(b"no memory")
     code, _, errors = train(*QUICK, "-i", f"{RUN}/last_model.zip", algo=DQN, params=["n_timesteps:8"])
-    assert code == 2 and "replay_buffer.pkl cannot be gone on with" in errors
+    assert code == 2 and "replay_buffer.pkl cannot be used" in errors
     (RUN / "replay_buffer.pkl").unlink()
     code, _, errors = train(*QUICK, "-i", f"{RUN}/last_model.zip", algo=DQN, params=["n_timesteps:8"])
     assert code == 0 and "EMPTY REPLAY MEMORY" in errors and "--save-replay-buffer" in errors
     assert len(list(RUN.parent.iterdir())) == 3, "what could not begin left nothing"
 
 
-def test_an_agent_without_a_memory_says_so(train):
+def test_an_agent_without_a_memory_is_refused(train):
     code, _, errors = train("--save-replay-buffer")
     assert code == 2 and "PPO learns from each rollout once and has no replay memory" in errors
     assert train(*QUICK)[0] == 0
@@ -71,12 +71,12 @@ def test_noise_on_actions_that_are_no_numbers(train, capsys):
 
 
 @pytest.mark.parametrize(("interval", "rollouts"), [("-1", 4), ("2", 2), ("-2", 0)])
-def test_how_often_is_logged(train, interval, rollouts):
+def test_log_interval_sets_how_often_is_logged(train, interval, rollouts):
     assert train(*QUICK, "--log-interval", interval, "--log-format", "json")[0] == 0
     file = Path("logs/ppo/Ledger-v0_1/progress.json")
     lines = file.read_text().splitlines() if file.exists() else []
     assert sum("rollout/ep_rew_mean" in json.loads(line) for line in lines) == rollouts
 
 
-def test_an_interval_of_nothing(train):
+def test_a_log_interval_of_zero_is_refused(train):
     assert "0 is no interval" in train("--log-interval", "0")[2]

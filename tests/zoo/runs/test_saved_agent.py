@@ -24,14 +24,14 @@ from rlspo.zoo.runs.model_files import algo_of, settings_of
 from rlspo.zoo.runs.saved_agent import checkpoints_of, find_agent
 
 RUN = Path("logs/ppo/Ledger-v0_1")
-WORLD = {"gym_packages": ["zoo_worlds"]}
+PACKAGES = {"gym_packages": ["zoo_environments"]}
 TINY = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "seed": 0, "device": "cpu"}
 FULL = """
 Ledger-v0:
   n_timesteps: 96
   policy: MlpPolicy
   env_kwargs: {pay: 3.0}
-  env_wrapper: [{zoo_worlds.Shift: {by: 5.0}}]
+  env_wrapper: [{zoo_environments.Shift: {by: 5.0}}]
   normalize: {clip_obs: 7.0}
   frame_stack: 2
 """
@@ -45,9 +45,9 @@ def first_rewards(agent, **env_kwargs):
 
 
 @pytest.fixture
-def worlds(workplace):
-    """The module of the tests' own worlds."""
-    return importlib.import_module("zoo_worlds")
+def environments(workplace):
+    """The module of the tests' own environments."""
+    return importlib.import_module("zoo_environments")
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_every_model_has_its_own_statistics_and_they_stay(wrapped_run):
     assert counts["best"] in (49, 97)
 
 
-def test_which_model(wrapped_run):
+def test_which_chooses_the_model(wrapped_run):
     assert find_agent(wrapped_run).model_file == wrapped_run / "last_model.zip"
     best = find_agent(wrapped_run, "best")
     assert (best.which, best.model_file.name) == ("best", "best_model.zip")
@@ -105,7 +105,7 @@ def test_which_model(wrapped_run):
 
 
 @pytest.mark.parametrize("which", ["48", "1000000", "newest", "-32"])
-def test_a_model_that_is_not_there_is_told_with_those_that_are(wrapped_run, which):
+def test_a_missing_model_is_reported_with_those_that_exist(wrapped_run, which):
     with pytest.raises(UserError, match="has: --which last, best, 32, 64"):
         find_agent(wrapped_run, which)
 
@@ -141,7 +141,7 @@ def test_several_runs_are_listed(train):
         find_agent("logs")
 
 
-def test_what_is_no_agent(tmp_path):
+def test_files_that_are_no_agent_are_refused(tmp_path):
     with pytest.raises(UserError, match="no run folder and no model file gone"):
         find_agent("gone")
     with pytest.raises(UserError, match=r"is no run folder: it holds no config\.yml"):
@@ -151,11 +151,11 @@ def test_what_is_no_agent(tmp_path):
         find_agent("text.zip", env="CartPole-v1")
 
 
-def test_a_file_alone_names_its_agent_but_not_its_environment(worlds):
-    rlspo.PPO("MlpPolicy", worlds.Ledger(), **TINY).save("mine.zip")
+def test_a_file_alone_names_its_agent_but_not_its_environment(environments):
+    rlspo.PPO("MlpPolicy", environments.Ledger(), **TINY).save("mine.zip")
     with pytest.raises(UserError, match="Name the environment: --env"):
         find_agent("mine.zip")
-    agent = find_agent("mine.zip", env="Ledger-v0", env_kwargs={"pay": 4.0}, **WORLD)
+    agent = find_agent("mine.zip", env="Ledger-v0", env_kwargs={"pay": 4.0}, **PACKAGES)
     assert (agent.algo, agent.which, agent.folder, agent.config) == ("ppo", "file", None, None)
     assert first_rewards(agent) == [4.0, 4.0]
     model = agent.load("cpu")
@@ -163,38 +163,38 @@ def test_a_file_alone_names_its_agent_but_not_its_environment(worlds):
     with pytest.raises(UserError, match=r"(?s)does not fit CartPole-v1.*spaces do not match"):
         find_agent("mine", env="CartPole-v1").check_fit(model, make_vec_env("CartPole-v1"))
     with pytest.raises(UserError, match="Did you mean 'Ledger-v0'"):
-        find_agent("mine", env="Legder-v0", **WORLD)
+        find_agent("mine", env="Legder-v0", **PACKAGES)
     with pytest.raises(UserError, match="Did you mean 'barpo'"):
-        find_agent("mine", algo="barpi", env="Ledger-v0", **WORLD)
+        find_agent("mine", algo="barpi", env="Ledger-v0", **PACKAGES)
     with pytest.raises(UserError, match=r"(?s)cannot be loaded as an agent of barpo.*--algo"):
-        find_agent("mine", algo="barpo", env="Ledger-v0", **WORLD).load("cpu")
+        find_agent("mine", algo="barpo", env="Ledger-v0", **PACKAGES).load("cpu")
     with pytest.raises(UserError, match="'abacus' cannot be used here"):
         agent.load("abacus")
 
 
-def test_wrappers_of_a_file_alone_are_named_by_the_user(worlds):
-    env = VecFrameStack(make_vec_env(lambda: worlds.Shift(worlds.Ledger(), 5.0)), 3)
+def test_wrappers_of_a_file_alone_are_named_by_the_user(environments):
+    env = VecFrameStack(make_vec_env(lambda: environments.Shift(environments.Ledger(), 5.0)), 3)
     rlspo.PPO("MlpPolicy", env, **TINY).save("mine.zip")
-    wrapping = {"frame_stack": 3, "env_wrapper": {"zoo_worlds.Shift": {"by": 5.0}}}
-    agent = find_agent("mine.zip", env="Ledger-v0", wrapping=wrapping, **WORLD)
+    wrapping = {"frame_stack": 3, "env_wrapper": {"zoo_environments.Shift": {"by": 5.0}}}
+    agent = find_agent("mine.zip", env="Ledger-v0", wrapping=wrapping, **PACKAGES)
     built = agent.build_env(1, 0)
     agent.check_fit(agent.load("cpu"), built)
     assert built.reset().max() > 3
     with pytest.raises(UserError, match=r"learning_rate cannot change.*Allowed: env_wrapper"):
-        find_agent("mine.zip", env="Ledger-v0", wrapping={"learning_rate": 1}, **WORLD)
+        find_agent("mine.zip", env="Ledger-v0", wrapping={"learning_rate": 1}, **PACKAGES)
     with pytest.raises(UserError, match="frame_stack"):
-        find_agent("mine.zip", env="Ledger-v0", wrapping={"frame_stack": "many"}, **WORLD)
+        find_agent("mine.zip", env="Ledger-v0", wrapping={"frame_stack": "many"}, **PACKAGES)
 
 
-def test_a_file_of_sb3_with_statistics(worlds):
-    env = VecNormalize(make_vec_env(lambda: worlds.Shift(worlds.Ledger(), 5.0), seed=0), clip_obs=6.0)
+def test_a_file_of_sb3_with_statistics(environments):
+    env = VecNormalize(make_vec_env(lambda: environments.Shift(environments.Ledger(), 5.0), seed=0), clip_obs=6.0)
     model = stable_baselines3.PPO("MlpPolicy", env, **TINY).learn(32)
     model.save("sb3.zip")
     env.save("statistics.pkl")
-    shift = {"env_wrapper": {"zoo_worlds.Shift": {"by": 5.0}}}
+    shift = {"env_wrapper": {"zoo_environments.Shift": {"by": 5.0}}}
     with pytest.raises(UserError, match="trained in a VecNormalize"):
-        find_agent("sb3.zip", env="Ledger-v0", wrapping=shift, **WORLD)
-    agent = find_agent("sb3.zip", env="Ledger-v0", vecnormalize="statistics.pkl", wrapping=shift, **WORLD)
+        find_agent("sb3.zip", env="Ledger-v0", wrapping=shift, **PACKAGES)
+    agent = find_agent("sb3.zip", env="Ledger-v0", vecnormalize="statistics.pkl", wrapping=shift, **PACKAGES)
     assert (agent.algo, agent.num_timesteps) == ("stable_baselines3.PPO", 32)
     normalize = unwrap_vec_normalize(built := agent.build_env(1, 0))
     assert (normalize.clip_obs, normalize.training, normalize.norm_reward) == (6.0, False, False)
@@ -238,12 +238,12 @@ def test_a_memory_that_wants_an_environment_is_left_behind():
     assert model.predict(env.reset()[0])[0] in range(3)
 
 
-def test_a_policy_that_nobody_knows_needs_a_name():
+def test_an_unknown_policy_needs_a_name():
     class Own(stable_baselines3.common.policies.ActorCriticPolicy):
         pass
 
     stable_baselines3.PPO(Own, "CartPole-v1", **TINY).save("own.zip")
-    with pytest.raises(UserError, match="does not say which agent wrote it"):
+    with pytest.raises(UserError, match="does not name the agent that wrote it"):
         find_agent("own.zip", env="CartPole-v1")
     named = {"algo": "stable_baselines3.PPO", "env": "CartPole-v1"}
     with pytest.raises(UserError, match=r"policy_class is more than data, it would run the class Own.*--trust"):
@@ -256,25 +256,25 @@ def test_a_policy_that_nobody_knows_needs_a_name():
 
 
 @pytest.fixture
-def foreign_run(worlds):
+def foreign_run(environments):
     """As it writes them: ordered dictionaries and tuples with Python tags, and Python in text."""
     folder = Path("logs/ppo/Ledger-v0_1")
     record = folder / "Ledger-v0"
     record.mkdir(parents=True)
-    env = VecNormalize(make_vec_env(lambda: worlds.Shift(worlds.Ledger(), 5.0), seed=0))
+    env = VecNormalize(make_vec_env(lambda: environments.Shift(environments.Ledger(), 5.0), seed=0))
     model = stable_baselines3.PPO("MlpPolicy", env, **TINY).learn(16)
     model.save(folder / "rl_model_16_steps.zip")
     model.learn(16, reset_num_timesteps=False).save(folder / "Ledger-v0.zip")
     env.save(str(record / "vecnormalize.pkl"))
     config = OrderedDict(
-        env_wrapper=[{"zoo_worlds.Shift": {"by": 5.0}}],
+        env_wrapper=[{"zoo_environments.Shift": {"by": 5.0}}],
         n_timesteps=32,
         normalize="dict(norm_obs=True, norm_reward=True)",
         policy="MlpPolicy",
         train_freq=(1, "step"),
     )
     args = OrderedDict(
-        algo="ppo", env="Ledger-v0", env_kwargs={"pay": 6.0}, gym_packages=["zoo_worlds"], conf_file=Path("mine.yml")
+        algo="ppo", env="Ledger-v0", env_kwargs={"pay": 6.0}, gym_packages=["zoo_environments"], conf_file=Path("mine.yml")
     )
     for name, data in (("config", config), ("args", args)):
         (record / f"{name}.yml").write_text(yaml.dump(data))
@@ -285,7 +285,7 @@ def foreign_run(worlds):
 
 @pytest.mark.parametrize("path", ["logs/ppo/Ledger-v0_1", "logs", "logs/ppo/Ledger-v0_1/Ledger-v0.zip"])
 def test_a_run_of_rl_zoo(foreign_run, path):
-    agent = find_agent(path, **WORLD)
+    agent = find_agent(path, **PACKAGES)
     assert (agent.algo, agent.env, agent.num_timesteps, agent.folder) == (
         "stable_baselines3.PPO",
         "Ledger-v0",
@@ -294,17 +294,17 @@ def test_a_run_of_rl_zoo(foreign_run, path):
     )
     assert abs(agent.build_env(2, 0).reset()).max() < 3
     assert first_rewards(agent) == [6.0, 6.0]
-    assert first_rewards(find_agent(path, env_kwargs={"pay": 8.0}, **WORLD)) == [8.0, 8.0]
+    assert first_rewards(find_agent(path, env_kwargs={"pay": 8.0}, **PACKAGES)) == [8.0, 8.0]
     assert agent.load("cpu").num_timesteps == 32
 
 
 def test_models_of_a_run_of_rl_zoo(foreign_run):
-    assert find_agent(foreign_run, "16", **WORLD).load("cpu").num_timesteps == 16
+    assert find_agent(foreign_run, "16", **PACKAGES).load("cpu").num_timesteps == 16
     with pytest.raises(UserError, match="has: --which last, 16"):
-        find_agent(foreign_run, "best", **WORLD)
+        find_agent(foreign_run, "best", **PACKAGES)
     (foreign_run / "Ledger-v0" / "vecnormalize.pkl").unlink()
     with pytest.raises(UserError, match="trained in a VecNormalize"):
-        find_agent(foreign_run, **WORLD)
+        find_agent(foreign_run, **PACKAGES)
 
 
 @pytest.mark.parametrize(
@@ -319,10 +319,10 @@ def test_models_of_a_run_of_rl_zoo(foreign_run):
 def test_no_code_of_a_foreign_file_runs(foreign_run, text, message):
     (foreign_run / "Ledger-v0" / "config.yml").write_text(text)
     if message is None:
-        assert find_agent(foreign_run, vecnormalize="none", **WORLD).env == "Ledger-v0"
+        assert find_agent(foreign_run, vecnormalize="none", **PACKAGES).env == "Ledger-v0"
     else:
         with pytest.raises(UserError, match=message):
-            find_agent(foreign_run, **WORLD)
+            find_agent(foreign_run, **PACKAGES)
     assert not Path("owned").exists()
 
 
@@ -331,7 +331,7 @@ def test_no_code_of_a_foreign_file_runs(foreign_run, text, message):
 
 def named(*words):
     """What the flags of a command name."""
-    parser = Parser("judge", "", "", "judge PATH")
+    parser = Parser("evaluate", "", "", "evaluate PATH")
     add_agent_flags(parser)
     return agent_from(parser.read(words))
 
@@ -339,7 +339,7 @@ def named(*words):
 @pytest.mark.parametrize(
     ("flags", "steps"), [(("--load-checkpoint", "32"), 32), (("--load-last-checkpoint",), 64), (("--which", "checkpoint"), 64)]
 )
-def test_the_words_of_rl_zoo_choose_too(wrapped_run, flags, steps):
+def test_flags_of_rl_zoo_choose_the_model_too(wrapped_run, flags, steps):
     agent = named(str(wrapped_run), *flags)
     assert (agent.which, agent.num_timesteps) == ("checkpoint", steps)
     assert named(str(wrapped_run), "--load-best").which == "best"

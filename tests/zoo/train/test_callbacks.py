@@ -12,7 +12,7 @@ from rlspo.zoo.envs.recipe import EnvRecipe
 from rlspo.zoo.runs.folder import RunFolder
 from rlspo.zoo.train.callbacks import Evaluate, SaveBetweenRollouts, StopWhenAsked, save_model
 
-RECIPE = EnvRecipe("Ledger-v0", gym_packages=("zoo_worlds",))
+RECIPE = EnvRecipe("Ledger-v0", gym_packages=("zoo_environments",))
 
 
 @pytest.fixture
@@ -57,14 +57,14 @@ def test_last_evaluation_is_not_made_twice(folder):
         assert data["timesteps"].tolist() == [64, 128]
 
 
-def test_the_end_is_not_judged_where_it_lies_right_behind_the_last_evaluation(folder):
+def test_no_final_evaluation_right_after_the_one_before(folder):
     callback = Evaluate(RECIPE.build(1, 9, training=False), 72, 1, folder, StopSignal(), verbose=0)
     agent().learn(160, callback=callback)  # 16 steps after 144
     with np.load(folder.evaluations) as data:
         assert data["timesteps"].tolist() == [72, 144]
 
 
-def test_a_training_too_short_for_evaluations_is_judged_at_the_end(folder):
+def test_a_training_too_short_for_evaluations_is_evaluated_at_the_end(folder):
     callback = Evaluate(RECIPE.build(1, 9, training=False), 1000, 1, folder, StopSignal(), verbose=0)
     agent().learn(32, callback=callback)
     with np.load(folder.evaluations) as data:
@@ -112,7 +112,7 @@ def test_a_signal_ends_training_and_cuts_an_evaluation_short(folder):
 
 
 def test_statistics_are_saved_beside_the_model(folder):
-    recipe = EnvRecipe("Ledger-v0", gym_packages=("zoo_worlds",), normalize={})
+    recipe = EnvRecipe("Ledger-v0", gym_packages=("zoo_environments",), normalize={})
     model = agent(recipe)
     model.learn(32)
     save_model(model, folder.last_model, folder)

@@ -1,4 +1,4 @@
-"""`rlspo train` from end to end, on small worlds."""
+"""`rlspo train` from end to end, on small environments."""
 
 import json
 import os
@@ -26,8 +26,8 @@ RUN = Path("logs/ppo/Ledger-v0_1")
 
 @pytest.fixture(autouse=True)
 def no_film(monkeypatch):
-    """Filming has tests of its own."""
-    monkeypatch.setattr(render, "film", lambda folder: "not in this test")
+    """Recording has tests of its own."""
+    monkeypatch.setattr(render, "record_run", lambda folder: "not in this test")
 
 
 def test_a_run_leaves_a_folder_that_explains_itself(train):
@@ -69,7 +69,7 @@ def test_a_run_leaves_a_folder_that_explains_itself(train):
 
 
 def test_the_record_holds_every_setting_and_the_seed_drawn(train, capsys):
-    arguments = ["--algo", "ppo", "--env", "zoo_worlds:Ledger-v0", "--verbose", "0", "--no-report", "-n", "16"]
+    arguments = ["--algo", "ppo", "--env", "zoo_environments:Ledger-v0", "--verbose", "0", "--no-report", "-n", "16"]
     settings = ["n_steps:16", "batch_size:8", "learning_rate:lin_1e-3", "policy_kwargs:{net_arch: [4]}"]
     assert main([*arguments, "-params", *settings]) == 0
     config = RunConfig.read(RUN / "config.yml")
@@ -167,7 +167,7 @@ def test_evaluation_may_differ_on_request(train):
         (["-params", "gamma:["], "the value of 'gamma' is not YAML"),
         (["-params", "batch_size:1"], "PPO refuses its settings. batch_size is 1"),
         (["-params", "callback:rlspo.PPO"], "callback: rlspo.PPO is no BaseCallback"),
-        (["-params", "callback:zoo_worlds.Ledger"], "callback: zoo_worlds.Ledger is no BaseCallback"),
+        (["-params", "callback:zoo_environments.Ledger"], "callback: zoo_environments.Ledger is no BaseCallback"),
         (["--env-kwargs", "pya:1"], "Did you mean 'pay'"),
         (["--conf-file", "gone.yml"], "there is no file gone.yml"),
         (["--trained-agent", "gone.zip"], "there is no file gone.zip"),
@@ -260,7 +260,7 @@ def test_a_continued_run_counts_on_wherever_steps_are_shown(train):
 
 
 def test_progress_bar_silences_the_tables(capsys):
-    flags = ["--algo", "ppo", "--env", "zoo_worlds:Ledger-v0", "-P", "-n", "32", "--no-report"]
+    flags = ["--algo", "ppo", "--env", "zoo_environments:Ledger-v0", "-P", "-n", "32", "--no-report"]
     assert main([*flags, "-params", "n_steps:16", "batch_size:16"]) == 0
     captured = capsys.readouterr()
     assert "rollout/" not in captured.out
@@ -271,7 +271,7 @@ def test_whatever_fails_after_training_is_one_line(train, monkeypatch):
     def broken(*args, **kwargs):
         raise ZeroDivisionError("in somebody's policy")
 
-    monkeypatch.setattr(summary, "judge", broken)
+    monkeypatch.setattr(summary, "evaluate_attacked", broken)
     code, output, errors = train()
     assert code == 0
     assert "report skipped: ZeroDivisionError: in somebody's policy" in errors

@@ -1,4 +1,4 @@
-"""However a run ends, its agent is saved, and its files say how it ended."""
+"""However a run ends, its agent is saved, and its files record how it ended."""
 
 import errno
 import json
@@ -42,13 +42,13 @@ def full(*args, **kwargs):
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    """No film, and no waiting between attempts."""
-    monkeypatch.setattr(render, "film", lambda folder: "not in this test")
+    """No video, and no waiting between attempts."""
+    monkeypatch.setattr(render, "record_run", lambda folder: "not in this test")
     monkeypatch.setattr(callbacks, "_PAUSES", (0.0, 0.0))
 
 
 def test_an_environment_that_leaves_the_program_stops_the_run(train):
-    code, output, _ = train(*QUIET, "--env-kwargs", "quit_at:21", env="end_worlds:Quitter-v0")
+    code, output, _ = train(*QUIET, "--env-kwargs", "quit_at:21", env="end_environments:Quitter-v0")
     assert code == 1
     assert rlspo.PPO.load(run_of("Quitter-v0").last_model).num_timesteps == 20
     assert state(run_of("Quitter-v0")) == "stopped"
@@ -162,7 +162,7 @@ def test_a_full_disk_in_the_middle_costs_only_what_it_kept_from_being_written(tr
 def test_the_agent_is_saved_before_environments_close_and_closing_ends(train, monkeypatch, workplace):
     monkeypatch.setattr(training, "_CLOSING", 0.2)
     flags = ["--run-folder", "runs/one", "--env-kwargs", f"note:{workplace}/note", "run:runs/one"]
-    code, _, errors = train(*QUIET, *flags, env="end_worlds:Clinger-v0")
+    code, _, errors = train(*QUIET, *flags, env="end_environments:Clinger-v0")
     assert code == 0
     assert "closing the environments takes longer than" in errors
     there = (workplace / "note").read_text().split()
@@ -200,7 +200,7 @@ def test_a_traceback_that_cannot_be_written_is_shown(train, monkeypatch):
 
 def test_pictures_that_fail_are_one_line(train, monkeypatch):
     monkeypatch.setattr(summary.learning_curve, "draw", lambda *args: 1 / 0)
-    monkeypatch.setattr(render, "film", lambda folder: 1 / 0)
+    monkeypatch.setattr(render, "record_run", lambda folder: 1 / 0)
     code, _, errors = train("--eval-freq", "-1")
     assert code == 0
     assert "learning curve skipped: ZeroDivisionError" in errors
@@ -209,7 +209,7 @@ def test_pictures_that_fail_are_one_line(train, monkeypatch):
 
 def test_a_report_that_does_not_end_is_given_up(train, monkeypatch):
     monkeypatch.setattr(summary, "_LONGEST_REPORT", 0.2)
-    monkeypatch.setattr(summary, "_judge", lambda run: time.sleep(1000))
+    monkeypatch.setattr(summary, "_write_report", lambda run: time.sleep(1000))
     code, _, errors = train("--eval-freq", "-1")
     assert code == 0
     assert "report skipped: it has not ended after" in errors and "TimeLimit" in errors
@@ -217,12 +217,12 @@ def test_a_report_that_does_not_end_is_given_up(train, monkeypatch):
 
 def test_evaluations_whose_episodes_do_not_end_are_given_up(workplace, capsys):
     folder = RunFolder.create(workplace, "ppo", "Endless-v0")
-    recipe = EnvRecipe("end_worlds:Endless-v0")
+    recipe = EnvRecipe("end_environments:Endless-v0")
     model = rlspo.PPO("MlpPolicy", recipe.build(1, 0, True), n_steps=16, batch_size=16, n_epochs=1, device="cpu")
     evaluate = Evaluate(recipe.build(1, 9, False), 16, 1, folder, StopSignal(), 0, most_steps=50)
     model.learn(64, callback=evaluate)
     assert model.num_timesteps == 64
-    assert capsys.readouterr().err.count("is given up, and no further one is made") == 1
+    assert capsys.readouterr().err.count("is stopped, and no further one is made") == 1
     assert not folder.evaluations.exists()
 
 

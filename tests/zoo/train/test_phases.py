@@ -27,16 +27,16 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
     """A second for each step of training, a thousand for each of evaluation."""
-    import zoo_worlds
+    import zoo_environments
 
     clock = Clock()
-    step = zoo_worlds.Ledger.step
+    step = zoo_environments.Ledger.step
 
     def timed(self, action):
         clock.time += EVALUATION_STEP if self.pay == 2.0 else STEP
         return step(self, action)
 
-    monkeypatch.setattr(zoo_worlds.Ledger, "step", timed)
+    monkeypatch.setattr(zoo_environments.Ledger, "step", timed)
     return clock
 
 
@@ -46,8 +46,8 @@ def clock(monkeypatch) -> Clock:
     ids=["rlspo.PPO", "rlspo.BARPO", "sb3.PPO", "sb3.DQN"],
 )
 def test_time_of_every_agent_goes_to_the_right_phase(workplace, clock, monkeypatch, cls, settings, updates):
-    recipe = EnvRecipe("Ledger-v0", gym_packages=("zoo_worlds",))
-    judged_in = EnvRecipe("Ledger-v0", gym_packages=("zoo_worlds",), env_kwargs={"pay": 2.0})
+    recipe = EnvRecipe("Ledger-v0", gym_packages=("zoo_environments",))
+    evaluation_recipe = EnvRecipe("Ledger-v0", gym_packages=("zoo_environments",), env_kwargs={"pay": 2.0})
     model: BaseAlgorithm = cls("MlpPolicy", recipe.build(1, 0, training=True), seed=0, device="cpu", **settings)
     train = model.train
 
@@ -60,7 +60,7 @@ def test_time_of_every_agent_goes_to_the_right_phase(workplace, clock, monkeypat
     phases = PhaseTimes(Stopwatch(clock))
     folder = RunFolder.at(workplace / "run")
     # Evaluations at 24 and 48, within rollouts of 16, and at the end, at 64.
-    evaluate = Evaluate(judged_in.build(1, 0, training=False), 24, 2, folder, StopSignal(), 0, phases.stopwatch)
+    evaluate = Evaluate(evaluation_recipe.build(1, 0, training=False), 24, 2, folder, StopSignal(), 0, phases.stopwatch)
     model.learn(64, callback=[phases, evaluate])
     phases.stopwatch.start(None)
     assert phases.totals() == {
@@ -78,7 +78,7 @@ def test_totals_are_logged_with_each_rollout(workplace, clock):
             logged.append((step, self.name_to_value["time/collect_seconds"], self.name_to_value["time/update_seconds"]))
             super().dump(step)
 
-    recipe = EnvRecipe("Ledger-v0", gym_packages=("zoo_worlds",))
+    recipe = EnvRecipe("Ledger-v0", gym_packages=("zoo_environments",))
     model = rlspo.PPO("MlpPolicy", recipe.build(2, 0, training=True), seed=0, device="cpu", **ON_POLICY)
     model.set_logger(Notes(None, []))
     model.learn(64, callback=PhaseTimes(Stopwatch(clock)))

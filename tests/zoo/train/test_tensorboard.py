@@ -59,19 +59,19 @@ class Board:
 
 
 @pytest.fixture
-def film(monkeypatch):
-    """A film of 40 pictures that turn from black to white, instead of one of the agent."""
+def video(monkeypatch):
+    """A video of 40 pictures that turn from black to white, instead of one of the agent."""
 
     def fake(folder: RunFolder) -> None:
         frames = [np.full((300, 420, 3), round(255 * k / 39), np.uint8) for k in range(40)]
         imageio.mimwrite(folder.video, frames, fps=20, macro_block_size=2)
 
-    monkeypatch.setattr(render, "film", fake)
+    monkeypatch.setattr(render, "record_run", fake)
 
 
 @pytest.fixture
 def no_film(monkeypatch):
-    monkeypatch.setattr(render, "film", lambda folder: "not in this test")
+    monkeypatch.setattr(render, "record_run", lambda folder: "not in this test")
 
 
 def test_table_of_one_run_has_its_settings_and_its_results(train, no_film):
@@ -126,16 +126,16 @@ def test_table_of_several_agents_has_the_settings_of_each(train):
 
 
 def test_best_and_last_evaluation_are_told_apart(train, monkeypatch):
-    import zoo_worlds
+    import zoo_environments
 
-    step = zoo_worlds.Ledger.step
+    step = zoo_environments.Ledger.step
 
     def wearing_out(self, action):
-        """Worlds of evaluation pay a little less with every step."""
+        """Environments of evaluation pay a little less with every step."""
         observation, pay, *rest = step(self, action)
         return observation, pay - 0.01 * self.total if self.pay == 2.0 else pay, *rest
 
-    monkeypatch.setattr(zoo_worlds.Ledger, "step", wearing_out)
+    monkeypatch.setattr(zoo_environments.Ledger, "step", wearing_out)
     assert train("--eval-freq", "32", "--eval-episodes", "1", "--no-report", "--eval-env-kwargs", "pay:2.0")[0] == 0
     _, metrics, _ = Board(Path("logs")).rows()[RUN]
     assert metrics["Result/best_eval_return"] == pytest.approx(20 - 0.55)
@@ -144,7 +144,7 @@ def test_best_and_last_evaluation_are_told_apart(train, monkeypatch):
     assert "Result/natural_return" not in metrics
 
 
-def test_one_run_is_one_event_file_with_every_update(train, film):
+def test_one_run_is_one_event_file_with_every_update(train, video):
     assert train("--eval-freq", "-1", "--tensorboard-video")[0] == 0
     assert len([*Path("logs").rglob("events.*")]) == 1
     scalars = Board(Path("logs")).scalars(RUN)
@@ -169,7 +169,7 @@ def test_a_run_cut_short_says_so_and_keeps_what_it_knows(train, flags, code, sta
 
 
 def test_a_second_signal_during_the_report_still_ends_the_log(train, monkeypatch):
-    monkeypatch.setattr(summary, "judge", lambda *args: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(summary, "evaluate_attacked", lambda *args: signal.raise_signal(signal.SIGTERM))
     assert train()[0] == 143
     assert Board(Path("logs")).rows()[RUN][2] == UNKNOWN
     assert json.loads(Path("logs/ppo/Ledger-v0_1/status.json").read_text())["state"] == "done"
@@ -193,7 +193,7 @@ def test_shared_folder_names_runs_by_their_folders(train):
     assert not [*Path("logs").rglob("events.*")]
 
 
-def test_clip_is_a_small_film_among_the_images(train, film):
+def test_clip_is_a_small_video_among_the_images(train, video):
     code, _, errors = train("--no-report", "--tensorboard-video")
     assert (code, "skipped" in errors) == (0, False)
     board = Board(Path("logs"))
@@ -211,11 +211,11 @@ def test_clip_is_a_small_film_among_the_images(train, film):
     assert brightness[0] < 10 < 240 < brightness[-1]
 
 
-def test_a_film_that_fails_is_one_line(train, monkeypatch):
-    monkeypatch.setattr(render, "film", lambda folder: "no camera")
+def test_a_video_that_fails_is_one_line(train, monkeypatch):
+    monkeypatch.setattr(render, "record_run", lambda folder: "no camera")
     code, _, errors = train("--no-report", "--tensorboard-video")
     assert (code, "video skipped: no camera" in errors) == (0, True)
-    monkeypatch.setattr(render, "film", lambda folder: folder.video.write_bytes(b"no film") and None)
+    monkeypatch.setattr(render, "record_run", lambda folder: folder.video.write_bytes(b"no video") and None)
     code, _, errors = train("--no-report", "--tensorboard-video")
     assert (code, "clip skipped: " in errors) == (0, True)
     assert Board(Path("logs")).rows()[RUN][2] == SUCCESS
@@ -273,7 +273,7 @@ def test_a_folder_of_events_is_claimed_once(workplace):
     release_folder(second)
     assert [path.name for path in (workplace / "board" / "ppo").iterdir()] == ["a"]
     (workplace / "board" / "ppo" / "a_2").write_text("in the way")
-    with pytest.raises(UserError, match="a_2 is in the way"):
+    with pytest.raises(UserError, match="a_2 exists and is no folder"):
         claim_folder(folder, "ppo")
 
 

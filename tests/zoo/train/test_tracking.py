@@ -16,7 +16,7 @@ RUN = Path("logs/ppo/Ledger-v0_1")
 
 
 class FakeRun:
-    """Notes what a run is told."""
+    """Records what a run is given."""
 
     offline = False
     url = "https://example.org/run"
@@ -56,7 +56,7 @@ def wandb(monkeypatch):
 
     module.init = init
     monkeypatch.setitem(sys.modules, "wandb", module)
-    monkeypatch.setattr(render, "film", lambda folder: folder.video.write_bytes(b"film") and None)
+    monkeypatch.setattr(render, "record_run", lambda folder: folder.video.write_bytes(b"video") and None)
     monkeypatch.delenv("WANDB_PROJECT", raising=False)
     return module
 
@@ -88,10 +88,10 @@ def test_settings_numbers_and_ending_are_sent(train, wandb):
 
 
 @pytest.mark.parametrize(
-    ("world", "code"), [(["fail_at:40"], 1), (["signal_at:40", "number:2"], 130), (["signal_at:40", "number:15"], 143)]
+    ("env_kwargs", "code"), [(["fail_at:40"], 1), (["signal_at:40", "number:2"], 130), (["signal_at:40", "number:15"], 143)]
 )
-def test_exit_code_is_that_of_the_run(train, wandb, world, code):
-    assert train("--track", "--eval-freq", "-1", "--env-kwargs", *world)[0] == code
+def test_exit_code_is_that_of_the_run(train, wandb, env_kwargs, code):
+    assert train("--track", "--eval-freq", "-1", "--env-kwargs", *env_kwargs)[0] == code
     assert wandb.runs[0].exit_code == code
 
 

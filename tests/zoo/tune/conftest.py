@@ -29,9 +29,9 @@ def outcome(seed: int, score: float) -> Outcome:
 
 
 @pytest.fixture(autouse=True)
-def worlds_are_registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if a package of the worlds had registered an agent: files of studies may name them."""
-    monkeypatch.setattr(allowed, "agent_packages", lambda: ["rlspo", "zoo_worlds"])
+def environments_are_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the package of these environments had registered an agent: files of studies may name them."""
+    monkeypatch.setattr(allowed, "agent_packages", lambda: ["rlspo", "zoo_environments"])
 
 
 @pytest.fixture

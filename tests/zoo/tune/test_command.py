@@ -1,4 +1,4 @@
-"""`rlspo tune` from end to end, on a small world."""
+"""`rlspo tune` from end to end, in a small environment."""
 
 import csv
 import json
@@ -41,7 +41,7 @@ FLAGS = [
     "--env",
     "Lever-v0",
     "--gym-packages",
-    "zoo_worlds",
+    "zoo_environments",
     "--conf-file",
     "own.yml",
     "--space",

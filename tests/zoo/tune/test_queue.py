@@ -33,7 +33,7 @@ default:
 LEVER = {
     "algo": "ppo",
     "env": "Lever-v0",
-    "gym_packages": ["zoo_worlds"],
+    "gym_packages": ["zoo_environments"],
     "conf_file": "own.yml",
     "space": "own.space.yml",
     "references": "own.references.yml",
@@ -163,7 +163,7 @@ def started(*flags):
     """The command in a process of its own, which can be killed."""
     code = f"import sys; sys.path[:0] = {sys.path!r}; from rlspo.zoo.tune.command import main; sys.exit(main(sys.argv[1:]))"
     Path("called.py").write_text(f"if __name__ == '__main__':\n    {code}\n")
-    command = [sys.executable, "called.py", "--queue", "studies.yml", "--trust", "zoo_worlds", *flags]
+    command = [sys.executable, "called.py", "--queue", "studies.yml", "--trust", "zoo_environments", *flags]
     return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

@@ -47,7 +47,7 @@ def task(workplace):
     def make(references: str, settings: str = SETTINGS):
         Path("own.yml").write_text(settings)
         Path("own.references.yml").write_text(references)
-        flags = "--algo ppo --env Ledger-v0 --gym-packages zoo_worlds --conf-file own.yml --space own.space.yml"
+        flags = "--algo ppo --env Ledger-v0 --gym-packages zoo_environments --conf-file own.yml --space own.space.yml"
         return make_task(parse([*flags.split(), "--references", "own.references.yml"]))
 
     return make

@@ -1,4 +1,4 @@
-"""Films of perturbed environments show what the agent sees beside what is, and say what was done."""
+"""Videos of perturbed environments show what the agent sees beside the true picture, and describe the perturbation."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from rlspo.zoo.runs.saved_agent import find_agent
 from rlspo.zoo.video import worker
 from rlspo.zoo.video.camera import Camera, NoPictures, beside, picture_of
 from rlspo.zoo.video.layout import BACKGROUND, HIGHLIGHT
-from rlspo.zoo.video.spec import Film
+from rlspo.zoo.video.spec import VideoSpec
 
 GREY, RED = (70, 70, 70), (200, 0, 0)
 
@@ -48,7 +48,7 @@ class Veiled(gym.Env):
 
 
 class Plain(gym.Wrapper):
-    """Without any perturbation, and nothing told of what the agent sees."""
+    """Without any perturbation and without ``seen()``."""
 
     def has_wrapper_attr(self, name):
         return name != "seen" and super().has_wrapper_attr(name)
@@ -99,7 +99,7 @@ def test_the_last_look_at_an_episode_is_kept():
     assert camera.last is not None and camera.last.image.shape == camera.look().image.shape
 
 
-def test_alone_where_that_is_asked_for():
+def test_without_both_the_environment_is_shown_alone():
     camera = Camera(Veiled(), both=False)
     camera.reset(seed=0)
     camera.step(0)
@@ -107,7 +107,7 @@ def test_alone_where_that_is_asked_for():
     assert look.image.shape == (8, 6, 3) and words(look) == [["type 1, perturbed: 1 instead of 0"]]
 
 
-def test_all_pictures_of_a_film_have_the_same_lines():
+def test_all_pictures_of_a_video_have_the_same_lines():
     camera = Camera(Veiled(silent_reset=True))
     camera.reset(seed=0)
     first = camera.look()
@@ -139,18 +139,18 @@ def test_pictures_of_observations(shape):
     assert shown.shape == (9, 7, 3) and (shown == 7).all()
 
 
-def test_no_picture_of_numbers():
+def test_numbers_give_no_picture():
     assert picture_of(np.zeros((9, 7), np.float32)) is None and picture_of(np.zeros(9, np.uint8)) is None
     assert picture_of({"picture": np.zeros((9, 7), np.uint8)}) is None
 
 
-def test_what_is_smaller_is_enlarged():
+def test_smaller_pictures_are_enlarged():
     both, begins = beside(np.zeros((20, 10, 3), np.uint8), np.full((10, 5, 3), 9, np.uint8), BACKGROUND)
     assert both.shape == (24, 14 + 4 + 14, 3) and begins == 18
     assert (both[2:-2, 20:-2] == 9).all()
 
 
-def test_a_film_of_a_game_with_the_left_half_hidden(train, workplace):
+def test_a_video_of_a_game_with_the_left_half_hidden(train, workplace):
     """Through Monitor, SB3's AtariWrapper, stacked frames and transposed images."""
     imageio = pytest.importorskip("imageio.v2")
     pytest.importorskip("imageio_ffmpeg")
@@ -174,14 +174,14 @@ def test_a_film_of_a_game_with_the_left_half_hidden(train, workplace):
     assert agent.recipe.env_kwargs["profile"] == kwargs["profile"] and not {"type", "probability"} & set(
         agent.recipe.env_kwargs
     )
-    film = Film((agent,), workplace / "film.mp4", seed=0, steps=2, captions=False)
-    footage = worker.make(film, lambda share: None)
-    assert (footage.width, footage.height) == (2 * (160 + 4 + 4 + 160 + 4), 2 * 214)
-    with imageio.get_reader(film.file) as reader:
+    spec = VideoSpec((agent,), workplace / "video.mp4", seed=0, steps=2, captions=False)
+    video = worker.record_agents(spec, lambda share: None)
+    assert (video.width, video.height) == (2 * (160 + 4 + 4 + 160 + 4), 2 * 214)
+    with imageio.get_reader(spec.file) as reader:
         picture = np.asarray(reader.get_data(2)).astype(int)
     left, right = (np.arange(428), slice(8, 320)), (np.arange(428), slice(344, 656))
     what_is, seen = picture[left][60:260], picture[right][60:260]  # score, walls, bricks
     assert what_is[:, :150].max() > 120 and seen[:, :150].max() < 30
     assert np.abs(what_is[:, 170:] - seen[:, 170:]).mean() < 8
-    alone = worker.make(dataclasses.replace(film, seen=False), lambda share: None)
+    alone = worker.record_agents(dataclasses.replace(spec, seen=False), lambda share: None)
     assert (alone.width, alone.height) == (480, 630)

@@ -9,14 +9,14 @@ import pytest
 
 from rlspo.zoo.evaluate.play import Episode
 from rlspo.zoo.video import enjoy as command
-from rlspo.zoo.video.render import FilmingFailed
-from rlspo.zoo.video.spec import Footage, Take
+from rlspo.zoo.video.render import RecordingFailed
+from rlspo.zoo.video.spec import Recording, Video
 
 
 @pytest.fixture
 def run(train, workplace):
     """A finished run."""
-    assert train("--no-report", "--eval-freq", "-1", "--gym-packages", "film_worlds", env="Lamp-v0")[0] == 0
+    assert train("--no-report", "--eval-freq", "-1", "--gym-packages", "video_environments", env="Lamp-v0")[0] == 0
     return workplace / "logs" / "ppo" / "Lamp-v0_1"
 
 
@@ -39,18 +39,18 @@ def display(monkeypatch):
 
 
 @pytest.fixture
-def filmed(monkeypatch):
-    """There is no display, and films are only noted down."""
-    films = []
+def ordered(monkeypatch):
+    """There is no display, specs of videos are collected, and no video is made."""
+    specs = []
 
-    def write_film(film):
-        films.append(film)
+    def write_video(spec):
+        specs.append(spec)
         episodes = (Episode(0, 10.0, 10), Episode(0, 12.0, 11))
-        return Footage(640, 480, 50, 25.0, (Take(str(film.agents[0].model_file), 64, 21, episodes),))
+        return Video(640, 480, 50, 25.0, (Recording(str(spec.agents[0].model_file), 64, 21, episodes),))
 
     monkeypatch.setattr(command, "no_screen", lambda: "there is no display")
-    monkeypatch.setattr(command, "write_film", write_film)
-    return films
+    monkeypatch.setattr(command, "write_video", write_video)
+    return specs
 
 
 def test_a_window_shows_three_episodes(run, enjoy, display):
@@ -95,38 +95,38 @@ def test_returns_of_several_environments_are_right_and_their_own(run, enjoy):
 def test_short_episodes_do_not_come_more_often(run, enjoy, monkeypatch):
     endings = itertools.cycle([[Episode(0, 1.0, 1)], [Episode(0, 1.0, 1), Episode(1, 2.0, 2)]])
     monkeypatch.setattr(command, "steps_of", lambda actor, env, observations: endings)
-    told = json.loads(enjoy(run, "--no-render", "--json", "--n-envs", "2", "--episodes", "4")[1])
-    assert [episode["env"] for episode in told["episodes"]] == [0, 0, 1, 1]
+    data = json.loads(enjoy(run, "--no-render", "--json", "--n-envs", "2", "--episodes", "4")[1])
+    assert [episode["env"] for episode in data["episodes"]] == [0, 0, 1, 1]
 
 
 def test_steps_are_counted_over_all_environments(run, enjoy):
     code, out, _ = enjoy(run, "--no-render", "--json", "-n", "60", "--n-envs", "2")
-    told = json.loads(out)
-    assert code == 0 and [episode["env"] for episode in told["episodes"]] == [0, 1] * 3
-    assert (told["num_timesteps"], told["deterministic"], told["video"]) == (64, True, None)
+    data = json.loads(out)
+    assert code == 0 and [episode["env"] for episode in data["episodes"]] == [0, 1] * 3
+    assert (data["num_timesteps"], data["deterministic"], data["video"]) == (64, True, None)
 
 
-def test_no_display_means_a_word_and_a_video(run, enjoy, filmed):
+def test_without_a_display_a_note_and_a_video(run, enjoy, ordered):
     code, out, err = enjoy(run, "--episodes", "2", "--stochastic", "--seed", "5", "--fps", "9")
     assert code == 0
     assert err.strip() == ("No window here: there is no display. Making a video instead; --no-render gives only the returns.")
-    (film,) = filmed
-    assert (film.file, film.episodes, film.steps) == (run / "videos" / "last_model.mp4", 2, None)
-    assert (film.seed, film.deterministic, film.fps) == (5, False, 9)
+    (spec,) = ordered
+    assert (spec.file, spec.episodes, spec.steps) == (run / "videos" / "last_model.mp4", 2, None)
+    assert (spec.seed, spec.deterministic, spec.fps) == (5, False, 9)
     assert "episode 2" in out and "mean of 2" in out and "videos/last_model.mp4" in out
 
 
-def test_no_display_for_scripts(run, enjoy, filmed):
+def test_without_a_display_json_names_the_video(run, enjoy, ordered):
     code, out, _ = enjoy(run, "--json", "-n", "50")
-    told = json.loads(out)
-    assert code == 0 and told["video"] == str(run / "videos" / "last_model.mp4")
-    assert [episode["return"] for episode in told["episodes"]] == [10.0, 12.0]
-    assert filmed[0].steps == 50
+    data = json.loads(out)
+    assert code == 0 and data["video"] == str(run / "videos" / "last_model.mp4")
+    assert [episode["return"] for episode in data["episodes"]] == [10.0, 12.0]
+    assert ordered[0].steps == 50
 
 
-def test_a_window_that_does_not_open_means_a_video(run, enjoy, filmed, display):
+def test_a_video_where_the_window_does_not_open(run, enjoy, ordered, display):
     code, _, err = enjoy(run, "--env-kwargs", "broken_window:true")
-    assert code == 0 and len(filmed) == 1
+    assert code == 0 and len(ordered) == 1
     assert "No window here: RuntimeError: the window is bricked up." in err
 
 
@@ -139,17 +139,17 @@ def test_an_environment_without_pictures(train, workplace, enjoy, display):
     assert enjoy(run, "--no-render")[0] == 0
 
 
-def test_failing_to_film_is_said(run, enjoy, filmed, monkeypatch):
-    def write_film(film):
-        raise FilmingFailed("the lamp has burnt out")
+def test_a_failed_recording_is_reported(run, enjoy, ordered, monkeypatch):
+    def write_video(spec):
+        raise RecordingFailed("the lamp has burnt out")
 
-    monkeypatch.setattr(command, "write_film", write_film)
+    monkeypatch.setattr(command, "write_video", write_video)
     code, _, err = enjoy(run)
-    assert code == 1 and "filming Lamp-v0 failed. the lamp has burnt out" in err
+    assert code == 1 and "recording Lamp-v0 failed. the lamp has burnt out" in err
 
 
 @pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
-def test_signals_end_it_with_what_was_seen(run, enjoy, monkeypatch, number, code, name):
+def test_signals_stop_it_and_ended_episodes_are_reported(run, enjoy, monkeypatch, number, code, name):
     def steps_of(actor, env, observations):
         yield [Episode(0, 1.0, 1)]
         signal.raise_signal(number)
@@ -162,7 +162,7 @@ def test_signals_end_it_with_what_was_seen(run, enjoy, monkeypatch, number, code
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("flags", "message"),
     [
         (["--episodes", "2", "-n", "10"], "not allowed with"),
         (["--no-render", "--fps", "5"], "--fps is the speed of a window"),
@@ -170,11 +170,11 @@ def test_signals_end_it_with_what_was_seen(run, enjoy, monkeypatch, number, code
         (["--n-env", "2"], "Did you mean --n-envs?"),
     ],
 )
-def test_mistakes_are_told(run, enjoy, flags, says):
+def test_mistakes_are_reported(run, enjoy, flags, message):
     code, out, err = enjoy(run, *flags)
-    assert (code, out) == (2, "") and says in err
+    assert (code, out) == (2, "") and message in err
 
 
-def test_nothing_at_all_is_a_mistake(enjoy):
+def test_no_arguments_are_a_mistake(enjoy):
     code, _, err = enjoy()
     assert code == 2 and "rlspo enjoy logs/" in err

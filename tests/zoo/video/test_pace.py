@@ -1,4 +1,4 @@
-"""Real time is the environment's own, and nobody is faster than allowed."""
+"""Real time is the environment's own, and no agent acts faster than allowed."""
 
 import gymnasium as gym
 import pytest
@@ -9,7 +9,7 @@ from rlspo.zoo.video import pace
 
 @pytest.fixture
 def lamp():
-    from film_worlds import Lamp
+    from video_environments import Lamp
 
     return Lamp()
 

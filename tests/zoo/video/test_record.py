@@ -1,4 +1,4 @@
-"""`rlspo record`: what is filmed, where it goes, and what is said about it."""
+"""`rlspo record`: what is recorded, where it goes, and what is printed about it."""
 
 import json
 import os
@@ -15,8 +15,9 @@ from rlspo.zoo.envs.recipe import EnvRecipe
 from rlspo.zoo.evaluate.play import Episode
 from rlspo.zoo.runs.saved_agent import SavedAgent
 from rlspo.zoo.video import record as command
-from rlspo.zoo.video.render import FilmingFailed
-from rlspo.zoo.video.spec import Footage, Take
+from rlspo.zoo.video import writing
+from rlspo.zoo.video.render import RecordingFailed
+from rlspo.zoo.video.spec import Recording, Video
 
 pytest.importorskip("imageio_ffmpeg")
 
@@ -24,7 +25,7 @@ pytest.importorskip("imageio_ffmpeg")
 @pytest.fixture
 def run(train, workplace):
     """A finished run with checkpoints at 16, 32 and 48 steps, and the last agent at 64."""
-    flags = ["--no-report", "--eval-freq", "-1", "--save-freq", "16", "--gym-packages", "film_worlds"]
+    flags = ["--no-report", "--eval-freq", "-1", "--save-freq", "16", "--gym-packages", "video_environments"]
     assert train(*flags, env="Lamp-v0")[0] == 0
     return workplace / "logs" / "ppo" / "Lamp-v0_1"
 
@@ -42,96 +43,98 @@ def record(capsys):
 
 
 @pytest.fixture
-def filmed(monkeypatch):
-    """Films are only noted down."""
-    films = []
+def ordered(monkeypatch):
+    """Specs of videos are collected, and no video is made."""
+    specs = []
 
-    def shoot(film):
-        films.append(film)
-        film.file.write_bytes(b"film")
-        takes = [Take(str(agent.model_file), agent.num_timesteps, 10, (Episode(0, 10.0, 10),)) for agent in film.agents]
-        return Footage(640, 480, 50, 25.0, tuple(takes))
+    def make_video(spec):
+        specs.append(spec)
+        spec.file.write_bytes(b"video")
+        recordings = [
+            Recording(str(agent.model_file), agent.num_timesteps, 10, (Episode(0, 10.0, 10),)) for agent in spec.agents
+        ]
+        return Video(640, 480, 50, 25.0, tuple(recordings))
 
-    monkeypatch.setattr(command, "shoot", shoot)
-    return films
+    monkeypatch.setattr(writing, "make_video", make_video)
+    return specs
 
 
-def test_a_film_is_really_made(run, record):
+def test_a_video_is_really_made(run, record):
     import imageio.v2 as imageio
 
-    code, out, err = record(run, "--checkpoints", "--max-agents", "3", "--steps", "5", "--json", "-o", "new/folder/film.mp4")
+    code, out, err = record(run, "--checkpoints", "--max-agents", "3", "--steps", "5", "--json", "-o", "new/folder/video.mp4")
     assert (code, err) == (0, "")
-    told = json.loads(out)
-    assert [agent["num_timesteps"] for agent in told["agents"]] == [16, 32, 64]
-    assert [agent["steps"] for agent in told["agents"]] == [5, 5, 5]
-    with imageio.get_reader(told["file"]) as reader:
+    data = json.loads(out)
+    assert [agent["num_timesteps"] for agent in data["agents"]] == [16, 32, 64]
+    assert [agent["steps"] for agent in data["agents"]] == [5, 5, 5]
+    with imageio.get_reader(data["file"]) as reader:
         pictures = np.stack([np.asarray(picture) for picture in reader])
-    assert pictures.shape == (told["pictures"], told["height"], told["width"], 3)
+    assert pictures.shape == (data["pictures"], data["height"], data["width"], 3)
     blue = np.abs(pictures[0].astype(int) - (0, 0, 200)).max(axis=2) < 25
     columns = np.flatnonzero(blue[-100:].all(axis=0))
     gaps = np.flatnonzero(np.diff(columns) > 1)
     assert len(gaps) == 2  # three blue places side by side
 
 
-def test_default_film_of_a_run(run, record, filmed):
+def test_default_video_of_a_run(run, record, ordered):
     code, out, err = record(run)
     assert (code, err) == (0, "")
-    (film,) = filmed
-    assert film.file == run / "videos" / "last_model.mp4" and film.file.is_file()
-    assert (film.episodes, film.steps, film.fps, film.deterministic, film.captions) == (None, None, None, True, True)
-    assert film.device == "cpu"
-    for told in ("64 steps", "return 10.0 (10 steps)", "videos/last_model.mp4", "640 x 480"):
-        assert told in out
+    (spec,) = ordered
+    assert spec.file == run / "videos" / "last_model.mp4" and spec.file.is_file()
+    assert (spec.episodes, spec.steps, spec.fps, spec.deterministic, spec.captions) == (None, None, None, True, True)
+    assert spec.device == "cpu"
+    for data in ("64 steps", "return 10.0 (10 steps)", "videos/last_model.mp4", "640 x 480"):
+        assert data in out
 
 
-def test_flags_arrive(run, record, filmed):
+def test_flags_set_the_spec_of_the_video(run, record, ordered):
     flags = ["--which", "32", "--episodes", "3", "-n", "99", "--fps", "12.5", "--stochastic", "--seed", "7"]
     assert record(run, *flags, "--no-captions", "-o", "a.gif")[0] == 0
-    (film,) = filmed
-    assert film.agents[0].num_timesteps == 32
-    assert (film.episodes, film.steps, film.fps, film.seed) == (3, 99, 12.5, 7)
-    assert (film.deterministic, film.captions, str(film.file)) == (False, False, "a.gif")
+    (spec,) = ordered
+    assert spec.agents[0].num_timesteps == 32
+    assert (spec.episodes, spec.steps, spec.fps, spec.seed) == (3, 99, 12.5, 7)
+    assert (spec.deterministic, spec.captions, str(spec.file)) == (False, False, "a.gif")
 
 
-def test_checkpoints_are_filmed_in_order_with_the_last_agent(run, record, filmed):
+def test_checkpoints_are_recorded_in_order_with_the_last_agent(run, record, ordered):
     assert record(run, "--checkpoints", "--env-kwargs", "length:4")[0] == 0
-    (film,) = filmed
-    assert [agent.num_timesteps for agent in film.agents] == [16, 32, 48, 64]
-    assert {agent.recipe.env_kwargs["length"] for agent in film.agents} == {4}
-    assert (film.episodes, film.file) == (1, run / "videos" / "checkpoints.mp4")
+    (spec,) = ordered
+    assert [agent.num_timesteps for agent in spec.agents] == [16, 32, 48, 64]
+    assert {agent.recipe.env_kwargs["length"] for agent in spec.agents} == {4}
+    assert (spec.episodes, spec.file) == (1, run / "videos" / "checkpoints.mp4")
 
 
-def test_checkpoints_of_a_run_found_by_agent_and_environment(run, record, filmed):
+def test_checkpoints_of_a_run_found_by_agent_and_environment(run, record, ordered):
     assert record("--algo", "ppo", "--env", "Lamp-v0", "--checkpoints", "--steps", "5")[0] == 0
-    (film,) = filmed
-    assert len(film.agents) == 4 and film.episodes is None
+    (spec,) = ordered
+    assert len(spec.agents) == 4 and spec.episodes is None
 
 
-def test_a_model_file_alone(run, record, filmed, workplace):
+def test_a_model_file_alone(run, record, ordered, workplace):
     (workplace / "mine.zip").write_bytes((run / "last_model.zip").read_bytes())
-    assert record("mine.zip", "--env", "Lamp-v0", "--gym-packages", "film_worlds")[0] == 0
-    assert str(filmed[0].file) == "videos/mine.mp4"
+    assert record("mine.zip", "--env", "Lamp-v0", "--gym-packages", "video_environments")[0] == 0
+    assert str(ordered[0].file) == "videos/mine.mp4"
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("flags", "message"),
     [
         (["--max-agents", "3"], "--max-agents needs --checkpoints"),
         (["--checkpoints", "--which", "best"], "--which chooses one agent"),
-        (["-o", "film.avi"], "film.avi: a film ends in .mp4 or .gif"),
-        (["-o", "."], "a film ends in"),
-        (["-o", "config.yml/film.mp4"], "config.yml/film.mp4: cannot be written"),
+        (["-o", "video.avi"], "video.avi: a video ends in .mp4 or .gif"),
+        (["-o", "."], "a video ends in"),
+        (["-o", "config.yml/video.mp4"], "config.yml/video.mp4: cannot be written"),
         (["--steps", "0"], "must be at least 1"),
         (["--fps", "-3"], "is not a number above 0"),
         (["--step", "5"], "Did you mean --steps?"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_made(run, record, filmed, monkeypatch, flags, says):
+def test_mistakes_are_reported_before_anything_is_made(run, record, ordered, monkeypatch, flags, message):
     monkeypatch.chdir(run)
     before = sorted(run.rglob("*"))
-    code, out, err = record(run, "--gym-packages", "film_worlds", *flags)
-    assert (code, out) == (2, "") and says in err
-    assert sorted(run.rglob("*")) == before and not filmed
+    code, out, err = record(run, "--gym-packages", "video_environments", *flags)
+    assert (code, out) == (2, "") and message in err
+    assert sorted(run.rglob("*")) == before and not ordered
 
 
 def test_runs_without_checkpoints_say_how_to_get_them(train, workplace, record):
@@ -139,42 +142,42 @@ def test_runs_without_checkpoints_say_how_to_get_them(train, workplace, record):
     code, _, err = record(workplace / "logs" / "ppo" / "Ledger-v0_1", "--checkpoints")
     assert code == 2 and "--save-freq" in err
     (workplace / "mine.zip").write_bytes((workplace / "logs" / "ppo" / "Ledger-v0_1" / "last_model.zip").read_bytes())
-    code, _, err = record("mine.zip", "--checkpoints", "--env", "Ledger-v0", "--gym-packages", "zoo_worlds")
+    code, _, err = record("mine.zip", "--checkpoints", "--env", "Ledger-v0", "--gym-packages", "zoo_environments")
     assert code == 2 and "needs a run folder" in err
 
 
-def test_nothing_at_all_is_a_mistake(record):
+def test_no_arguments_are_a_mistake(record):
     code, _, err = record()
     assert code == 2 and "rlspo record logs/" in err
 
 
-def test_a_folder_that_takes_no_film(run, record, workplace):
+def test_a_folder_that_cannot_be_written_is_reported(run, record, workplace):
     (workplace / "partial_film.mp4").mkdir()
-    code, out, err = record(run, "-o", "film.mp4")
-    assert (code, out) == (2, "") and "film.mp4: cannot be written" in err
+    code, out, err = record(run, "-o", "video.mp4")
+    assert (code, out) == (2, "") and "video.mp4: cannot be written" in err
 
 
 @pytest.mark.parametrize(("number", "code"), [(None, 1), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_what_fails_leaves_nothing_behind(run, record, monkeypatch, number, code):
-    def shoot(film):
-        assert film.file.parent.is_dir()
+def test_a_failed_recording_leaves_nothing_behind(run, record, monkeypatch, number, code):
+    def make_video(spec):
+        assert spec.file.parent.is_dir()
         if number is not None:
             signal.raise_signal(number)
-        raise FilmingFailed("the lamp has burnt out")
+        raise RecordingFailed("the lamp has burnt out")
 
-    monkeypatch.setattr(command, "shoot", shoot)
-    got, out, err = record(run, "-o", "new/folder/film.mp4")
+    monkeypatch.setattr(writing, "make_video", make_video)
+    got, out, err = record(run, "-o", "new/folder/video.mp4")
     assert (got, out) == (code, "")
     assert ("the lamp has burnt out" in err) == (code == 1)
     assert not (run / "videos").exists()
     assert not Path("new").exists()
 
 
-def test_a_signal_from_outside_ends_the_filming_process_too(run, workplace):
+def test_a_signal_from_outside_ends_the_recording_process_too(run, workplace):
     """SIGTERM reaches this process only, unlike Ctrl-C in a terminal."""
     command = [sys.executable, "-m", "rlspo.zoo.record", str(run), "--env-kwargs", "length:1000000", "--steps", "1000000"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    process = subprocess.Popen([*command, "-o", "film.mp4"], env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*command, "-o", "video.mp4"], env=environment, stderr=subprocess.PIPE, text=True)
     partial = workplace / "partial_film.mp4"
     for _ in range(1200):  # until ffmpeg has begun to write
         if partial.is_file() and partial.stat().st_size:
@@ -184,7 +187,7 @@ def test_a_signal_from_outside_ends_the_filming_process_too(run, workplace):
     # Standard error is open as long as any process that inherited it lives.
     assert "Stopped by SIGTERM." in process.communicate(timeout=60)[1]
     assert process.returncode == 143
-    assert not list(workplace.glob("*film.mp4"))
+    assert not list(workplace.glob("*video.mp4"))
 
 
 def agents(*steps, best=None):
@@ -211,6 +214,6 @@ def test_agents_are_spread_over_training(given, at_most, expected):
     assert [agent.num_timesteps for agent in command.chosen(given, at_most)] == expected
 
 
-def test_of_agents_with_the_same_steps_the_best_is_filmed():
+def test_of_agents_with_the_same_steps_the_best_is_recorded():
     for given in (agents(10) + agents(10, best=10), agents(10, best=10) + agents(10)):
         assert [agent.which for agent in command.chosen(given, 6)] == ["best"]

@@ -18,7 +18,7 @@ def test_no_display_is_named():
     assert screen.no_screen() == "there is no display (DISPLAY and WAYLAND_DISPLAY are not set)"
 
 
-def test_a_display_that_nobody_serves(monkeypatch):
+def test_a_display_without_a_server(monkeypatch):
     monkeypatch.setenv("DISPLAY", ":6543")
     assert screen.no_screen() == "the display :6543 does not answer"
     monkeypatch.setenv("DISPLAY", "nonsense")

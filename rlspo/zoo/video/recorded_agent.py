@@ -1,4 +1,4 @@
-"""One agent in its environment, seen by a camera."""
+"""One agent in its environment, recorded by a camera."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from rlspo.zoo.evaluate.play import Episode, steps_of
 from rlspo.zoo.evaluate.searching import actor_for
 from rlspo.zoo.experts.mixture import check_mixture, expert_colours
 from rlspo.zoo.runs.saved_agent import SavedAgent
-from rlspo.zoo.video.camera import Camera, Look, NoPictures
+from rlspo.zoo.video.camera import Camera, NoPictures, Snapshot
 from rlspo.zoo.video.layout import View
 from rlspo.zoo.video.pace import real_time
-from rlspo.zoo.video.spec import Film, Take
+from rlspo.zoo.video.spec import Recording, VideoSpec
 
 _MOST_STEPS = 1000
 _LEAST_SECONDS = 8  # episodes of a young agent are short: show several
@@ -26,43 +26,47 @@ _LONGEST_EPISODE = 27_000  # steps, where the environment has no limit of its ow
 _PAUSE = 0.6  # seconds that the last picture of an episode stands
 
 
-class Scene:
-    """One agent in its environment, seen by the camera."""
+class RecordedAgent:
+    """One agent in its environment, recorded by a camera.
 
-    def __init__(self, agent: SavedAgent, film: Film) -> None:
-        self.agent, self.film = agent, film
-        self.model = agent.load(film.device)
-        self.env: VecEnv = agent.build_env(1, film.seed, render_mode="rgb_array")
+    :param agent: to load and let act
+    :param spec: what to record of it
+    """
+
+    def __init__(self, agent: SavedAgent, spec: VideoSpec) -> None:
+        self.agent, self.spec = agent, spec
+        self.model = agent.load(spec.device)
+        self.env: VecEnv = agent.build_env(1, spec.seed, render_mode="rgb_array")
         agent.check_fit(self.model, self.env)
-        if film.experts:
+        if spec.experts:
             check_mixture(self.model)
         inner = self.env.unwrapped
         assert isinstance(inner, DummyVecEnv)
-        inner.envs[0] = self.camera = Camera(inner.envs[0], film.seen)
+        inner.envs[0] = self.camera = Camera(inner.envs[0], spec.seen)
         monitor = unwrap_wrapper(self.camera, Monitor)
         assert isinstance(monitor, Monitor)
         self.monitor = monitor
-        _follow_the_body(self.env)
-        self.actor = actor_for(agent, self.model, self.env, film.search, film.deterministic, film.seed)
+        _use_tracking_camera(self.env)
+        self.actor = actor_for(agent, self.model, self.env, spec.search, spec.deterministic, spec.seed)
         self.steps = 0
         self.episodes: list[Episode] = []
-        self.pause = 0  # pictures for which it still stands still after an episode
-        self.over = False  # whether it has nothing more to do
+        self.pause = 0  # pictures for which the last one of an episode is still repeated
+        self.over = False  # whether it has done all that was asked for
         self._stride, self._fps = 1, 1.0
         self._acting: Iterator[list[Episode]]
 
     @property
     def agent_name(self) -> str:
-        """Its class."""
+        """Name of the agent's class."""
         return type(self.model).__name__
 
     @property
-    def take(self) -> Take:
-        """What it did."""
-        return Take(str(self.agent.model_file), self.model.num_timesteps, self.steps, tuple(self.episodes))
+    def recording(self) -> Recording:
+        """The steps and episodes so far."""
+        return Recording(str(self.agent.model_file), self.model.num_timesteps, self.steps, tuple(self.episodes))
 
     def begin(self, stride: int, fps: float) -> None:
-        """Look for the first time.
+        """Reset the environment and take the first picture.
 
         :param stride: steps between pictures
         :param fps: pictures per second
@@ -77,7 +81,7 @@ class Scene:
         return real_time(self.camera)
 
     def advance(self) -> None:
-        """Act until the next picture is due; stand still for a moment where an episode is over."""
+        """Act until the next picture is due; repeat the last picture of an episode for a moment."""
         if self.over:
             return
         if self.pause > 0:
@@ -99,52 +103,52 @@ class Scene:
         self.view = self._look()
 
     def _enough(self, ended: bool) -> bool:
-        """Whether it has done what was asked for.
+        """Whether the agent has done what was asked for.
 
-        :param ended: an episode is just over
+        :param ended: whether an episode has just ended
         """
         if self.steps >= self._most_steps:
             return True
-        if self.film.episodes is not None:
-            return len(self.episodes) >= self.film.episodes
-        return self.film.steps is None and ended and self.steps >= _LEAST_SECONDS * self._fps * self._stride
+        if self.spec.episodes is not None:
+            return len(self.episodes) >= self.spec.episodes
+        return self.spec.steps is None and ended and self.steps >= _LEAST_SECONDS * self._fps * self._stride
 
     @property
     def share(self) -> float:
-        """How much of what it does at most is done, from 0 to 1."""
+        """Share of the longest possible recording that is done, from 0 to 1."""
         if self.over:
             return 1.0
-        of_episodes = len(self.episodes) / self.film.episodes if self.film.episodes else 0.0
+        of_episodes = len(self.episodes) / self.spec.episodes if self.spec.episodes else 0.0
         return max(of_episodes, self.steps / self._most_steps)
 
     @property
     def _most_steps(self) -> int:
-        """Steps after which it stops in any case."""
-        if self.film.steps is not None:
-            return self.film.steps
-        if self.film.episodes is None:
+        """Steps after which the recording stops in any case."""
+        if self.spec.steps is not None:
+            return self.spec.steps
+        if self.spec.episodes is None:
             return _MOST_STEPS
         limit = self.monitor.spec.max_episode_steps if self.monitor.spec else None
-        return self.film.episodes * (limit or _LONGEST_EPISODE)
+        return self.spec.episodes * (limit or _LONGEST_EPISODE)
 
     def _look(self) -> View:
         """What the environment shows now."""
         return self._view(self.camera.look(), sum(self.monitor.rewards), len(self.monitor.rewards), "step")
 
-    def _view(self, look: Look | None, total: float, step: int, word: str) -> View:
-        """A picture and the words above it."""
+    def _view(self, look: Snapshot | None, total: float, step: int, label: str) -> View:
+        """A picture and the text above it."""
         assert look is not None
         steps = f"{self.model.num_timesteps:,} steps" + (", best" if self.agent.which == "best" else "")
-        several = len(self.film.agents) > 1
-        how = "" if self.film.search is None else ", by search"
+        several = len(self.spec.agents) > 1
+        how = "" if self.spec.search is None else ", by search"
         name = steps if several else f"{self.agent_name} on {self.agent.env}{how}, {steps}"
         frame, acting = self._expert()
-        return View(look.image, name, f"return {_number(total)}", f"{acting}{word} {step:,}", look.lines, frame=frame)
+        return View(look.image, name, f"return {_number(total)}", f"{acting}{label} {step:,}", look.lines, frame=frame)
 
     def _expert(self) -> tuple[str | None, str]:
-        """Colour and name of the expert that acted last, where they are to be shown."""
+        """Colour and name of the expert that acted last, if they are to be shown."""
         policy: Any = self.model.policy
-        if not self.film.experts or policy.acting_experts is None:
+        if not self.spec.experts or policy.acting_experts is None:
             return None, ""
         index = int(policy.acting_experts[0])
         return expert_colours(policy.n_experts)[index], f"expert {index}, "
@@ -160,7 +164,7 @@ def _number(value: float) -> str:
 
 
 def render_modes(agent: SavedAgent) -> list[str] | None:
-    """The ways in which the agent's environment says that it can be drawn; None where it says nothing."""
+    """The render modes that the agent's environment declares; None where it declares none."""
     creator = find_spec(agent.recipe.env_id, agent.recipe.gym_packages).entry_point
     kind = load_env_creator(creator) if isinstance(creator, str) else creator
     metadata = getattr(kind, "metadata", None)
@@ -168,7 +172,7 @@ def render_modes(agent: SavedAgent) -> list[str] | None:
 
 
 def check_drawable(agent: SavedAgent) -> None:
-    """Refuse an environment that says itself that it cannot be drawn.
+    """Refuse an environment without the render mode ``rgb_array``.
 
     :raises NoPictures: if so
     """
@@ -177,8 +181,8 @@ def check_drawable(agent: SavedAgent) -> None:
         raise NoPictures(f"{agent.env} has no render mode 'rgb_array'")
 
 
-def _follow_the_body(env: VecEnv) -> None:
-    """Look through the camera that a MuJoCo model has for the purpose; gymnasium's own stays where the body started."""
+def _use_tracking_camera(env: VecEnv) -> None:
+    """Use the tracking camera of a MuJoCo model; gymnasium's default camera stays where the body started."""
     renderer = getattr(env.get_attr("unwrapped")[0], "mujoco_renderer", None)
     if renderer is None or renderer.camera_id != -1:
         return

@@ -1,4 +1,4 @@
-"""Small worlds seen as pictures with the channel last, registered on import as a user's own package would do it."""
+"""Small environments with images as observations, registered on import as the package of a user does it."""
 
 from typing import Any
 
@@ -52,4 +52,4 @@ class Crane(Camera):
 
 for _cls in (Camera, Picture, Crane):
     if f"{_cls.__name__}-v0" not in gym.registry:
-        gym.register(f"{_cls.__name__}-v0", entry_point=f"image_worlds:{_cls.__name__}")
+        gym.register(f"{_cls.__name__}-v0", entry_point=f"image_environments:{_cls.__name__}")

@@ -1,4 +1,4 @@
-"""Small worlds with switches, registered on import as a user's own package would do it."""
+"""Small environments with switches, registered on import as a user's own package would do it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ GREEN = (20, 200, 40)
 
 
 class Ledger(gym.Env):
-    """Pays the same amount in each of ten steps, and misbehaves when told to.
+    """Pays the same amount in each of ten steps, and misbehaves on demand.
 
-    :param pay: the reward, so that a return tells which arguments an environment was made with
+    :param pay: the reward, so that a return shows which arguments an environment was made with
     :param fail_at: step, over all episodes, at which it raises; 0: at a reset
     :param signal_at: step at which it sends ``number`` to its own process
     :param crash_when_drawn: end the process without a word, as a broken graphics driver does
@@ -64,7 +64,7 @@ class Ledger(gym.Env):
 
 
 class Lever(Ledger):
-    """Pays for action 1 only, which the observation does not tell: a few updates are enough to learn it.
+    """Pays for action 1 only, which the observation does not show: a few updates are enough to learn it.
 
     :param kill_file: the first process that steps while this file exists removes it and is killed, as by a lack of memory
     """
@@ -112,4 +112,4 @@ class Shift(gym.ObservationWrapper):
 
 for _cls in (Ledger, Lever, Blind, Halls):
     if f"{_cls.__name__}-v0" not in gym.registry:
-        gym.register(f"{_cls.__name__}-v0", entry_point=f"zoo_worlds:{_cls.__name__}")
+        gym.register(f"{_cls.__name__}-v0", entry_point=f"zoo_environments:{_cls.__name__}")

@@ -1,4 +1,4 @@
-"""A world to be looked at, registered on import: one colour, an episode of known length, and a window that leaves traces."""
+"""An environment to be rendered, registered on import: one colour, episodes of known length, a window that leaves traces."""
 
 from __future__ import annotations
 
@@ -65,4 +65,4 @@ class Lamp(gym.Env):
 
 
 if "Lamp-v0" not in gym.registry:
-    gym.register("Lamp-v0", entry_point="film_worlds:Lamp")
+    gym.register("Lamp-v0", entry_point="video_environments:Lamp")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-from zoo_worlds import Ledger
+from zoo_environments import Ledger
 
 
 class Quitter(Ledger):
@@ -55,4 +55,4 @@ class Endless(Ledger):
 
 for _cls in (Quitter, Clinger, Endless):
     if f"{_cls.__name__}-v0" not in gym.registry:
-        gym.register(f"{_cls.__name__}-v0", entry_point=f"end_worlds:{_cls.__name__}")
+        gym.register(f"{_cls.__name__}-v0", entry_point=f"end_environments:{_cls.__name__}")
