@@ -12,6 +12,7 @@ from pathlib import Path
 from rlspo.zoo.benchmark.jobs import Cell
 from rlspo.zoo.benchmark.progress import Progress, Watcher
 from rlspo.zoo.benchmark.worker import Job, work
+from rlspo.zoo.errors import UserError
 from rlspo.zoo.jobs import lock
 from rlspo.zoo.jobs.pool import Died, Failed, Finished, Pool, Worker
 from rlspo.zoo.runs.folder import RunFolder
@@ -67,7 +68,7 @@ class Runner:
             cell = self.waiting.pop(0)
             try:
                 return self._start(cell)
-            except OSError as error:  # of a full disk, or a system that gives no more processes
+            except (OSError, UserError) as error:  # of a full disk, or a system that gives no more processes
                 self._fail(cell, f"it cannot be started: {error}")
         return None
 

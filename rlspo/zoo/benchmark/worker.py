@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-import traceback
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -55,11 +54,7 @@ def work(job: Job, pipe: Connection) -> None:
         log = os.open(CellFolder(job.folder).log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        try:
-            code = _work(job)
-        except Exception:
-            traceback.print_exc()
-            raise
+        code = _work(job)
     if code != DONE:
         sys.exit(code)
 

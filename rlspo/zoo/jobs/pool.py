@@ -84,7 +84,7 @@ class Worker:
 
         :param context: how to start a process
         :param work: called there with the job and a pipe to tell something; what it returns is not looked at
-        :raises OSError: if the system gives no process
+        :raises UserError: if the system gives no process
         """
         for attempt in range(_STARTS):
             ours, theirs = multiprocessing.Pipe()
@@ -96,7 +96,10 @@ class Worker:
             except (EOFError, OSError) as error:  # a server that forks workers was killed; the next start makes a new one
                 ours.close()
                 if attempt == _STARTS - 1:
-                    raise OSError(f"{type(error).__name__}: {error}") from error
+                    raise UserError(
+                        f"Processes for trainings cannot be started: {type(error).__name__}: {error}. Is there memory left? "
+                        "The same command goes on from here."
+                    ) from error
             finally:
                 theirs.close()
         raise AssertionError

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from rlspo.zoo.errors import UserError
 from rlspo.zoo.jobs.pool import Died, Failed, Finished, Pool, Worker
 from rlspo.zoo.tune.training import Abandoned, Judging, Outcome, train_seed
 
@@ -101,15 +100,6 @@ def at_work(n_workers: int, next_job: Callable[[], tuple[Any, Job] | None]) -> I
 
     def begin() -> Worker | None:
         job = next_job()
-        return None if job is None else _start(*job)
+        return None if job is None else Worker.start(_CONTEXT, job[0], _work, job[1], SILENCE)
 
     return Pool(n_workers).run(begin)
-
-
-def _start(key: Any, job: Job) -> Worker:
-    try:
-        return Worker.start(_CONTEXT, key, _work, job, SILENCE)
-    except OSError as error:
-        raise UserError(
-            f"Processes for trainings cannot be started: {error}. Is there memory left? The same command goes on from here."
-        ) from error

@@ -153,5 +153,5 @@ def test_a_server_of_processes_that_is_killed_is_started_again(failures):
         worker = Worker.start(context, "key", obey, "nothing", 1.0)
         assert isinstance(worker.pipe, Connection) and worker.heard <= time.monotonic()
     else:
-        with pytest.raises(OSError, match="BrokenPipeError: broken"):
+        with pytest.raises(UserError, match="Processes for trainings cannot be started: BrokenPipeError: broken"):
             Worker.start(context, "key", obey, "nothing", 1.0)
