@@ -75,8 +75,6 @@ class Agent(BaseAlgorithm):
     #: Whether the next step is the first of its source, which is checked closely.
     _first_step = True
     _kept_statistics: Kept = []  # noqa: RUF012
-    #: Defaults of a base's arguments that are others in this class.
-    changed_defaults: ClassVar[Mapping[str, object]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
