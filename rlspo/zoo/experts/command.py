@@ -27,7 +27,7 @@ _EXAMPLES = """\
 examples:
   the last agent of a run, in logs/sac/Hopper-v5_1/experts.png
       rlspo experts logs/sac/Hopper-v5_1
-  a map that keeps neighbours together (t-SNE; pip install 'rlspo[tsne]'), sampled actions, the numbers as CSV
+  a map that keeps neighbours together (t-SNE; pip install scikit-learn), sampled actions, the numbers as CSV
       rlspo experts logs/sac/Hopper-v5_1 --tsne --stochastic -o map.png --csv map.csv
 
 Exit code: 0 done, 1 the environment failed, 2 a mistake in what was given, 130 stopped by Ctrl-C, 143 by SIGTERM."""
@@ -42,7 +42,7 @@ def build_parser() -> Parser:
     group.add_argument("--stochastic", action="store_true", help="sample experts and actions, as in training")
     group.add_argument("--seed", type=seed, default=SEED, metavar="N", help="of everything random (default: %(default)s)")
     group = parser.add_argument_group("what is drawn")
-    group.add_argument("--tsne", action="store_true", help="a t-SNE in place of a PCA: pip install 'rlspo[tsne]'")
+    group.add_argument("--tsne", action="store_true", help="a t-SNE in place of a PCA: pip install scikit-learn")
     group.add_argument("-o", "--output", type=Path, metavar="FILE", help="PNG, SVG or PDF (default: experts.png, in the run)")
     group.add_argument("--csv", type=Path, metavar="FILE", help="the points: position, expert and action of every step")
     return parser

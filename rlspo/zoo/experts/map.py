@@ -101,7 +101,7 @@ def neighbours(seen: Array) -> Array:
     try:
         from sklearn.manifold import TSNE
     except ImportError as error:
-        raise UserError("--tsne needs scikit-learn: pip install 'rlspo[tsne]'. Without it the map is a PCA.") from error
+        raise UserError("--tsne needs scikit-learn: pip install scikit-learn. Without it the map is a PCA.") from error
     spread = seen.std(axis=0)
     scaled = (seen - seen.mean(axis=0)) / np.where(spread > 1e-8, spread, 1.0)
     perplexity = min(30.0, (len(seen) - 1) / 3)

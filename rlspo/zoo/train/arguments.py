@@ -176,7 +176,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_tracking(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("Weights & Biases (pip install 'rlspo[track]')")
+    group = parser.add_argument_group("Weights & Biases (pip install wandb)")
     group.add_argument("--track", action="store_true", help="send settings and numbers there; WANDB_MODE=offline is heeded")
     group.add_argument(
         "--wandb-project",

@@ -25,7 +25,7 @@ def check_installed() -> None:
     """
     found = importlib.util.find_spec("wandb")
     if found is None or found.origin is None:  # a folder of that name, which wandb itself makes, is not the package
-        raise UserError("--track needs the package wandb, which is not installed: pip install 'rlspo[track]'")
+        raise UserError("--track needs the package wandb, which is not installed: pip install wandb")
 
 
 class Tracker(KVWriter):
