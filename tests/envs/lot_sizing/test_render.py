@@ -1,6 +1,5 @@
 """Pictures: of one size through an episode, fit for video, and they show what changes."""
 
-import sys
 
 import gymnasium as gym
 import numpy as np
@@ -39,12 +38,6 @@ def test_without_a_mode_nothing_is_drawn() -> None:
     env.reset(seed=0)
     with pytest.warns(UserWarning, match="render_mode='rgb_array'"):
         assert env.render() is None
-
-
-def test_without_pillow_it_is_said_what_to_install_before_an_episode(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(gym.error.DependencyNotInstalled, match=r"rlspo\[zoo\]"):
-        LotSizingEnv("2x1", render_mode="rgb_array")
 
 
 @pytest.mark.filterwarnings("ignore:.*not in the possible render_modes")

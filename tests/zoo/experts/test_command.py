@@ -104,7 +104,7 @@ def test_a_video_shows_who_acts(expert, mixture, workplace, capsys):
 
 
 def test_a_frame_lies_on_the_image():
-    layout = Layout.fitting(1, 100, 100, (400, 400), words=False)
+    layout = Layout.fitting(1, 100, 100, (400, 400), captions=False)
     picture = layout.picture([View(np.full((100, 100, 3), 255, np.uint8), frame="#0072B2")])
     assert picture[1, 1].tolist() == [0, 114, 178]
     assert picture[picture.shape[0] // 2, picture.shape[1] // 2].tolist() == [255, 255, 255]

@@ -335,7 +335,7 @@ def test_a_run_folder_that_is_removed_meanwhile(workplace, capsys):
     try:
         words = ["--algo", "ppo", "--env", "CartPole-v1", "-n", "64", "--eval-freq", "-1", "--no-report", "--verbose", "0"]
         params = ["n_envs:1", "n_steps:16", "batch_size:16", "n_epochs:1", "callback:remover_module.Remover"]
-        code = training.main([*words, "-params", *params])
+        code = training.run([*words, "-params", *params])
     finally:
         sys.path.remove(str(workplace))
     run = Path("logs/ppo/CartPole-v1_1")
