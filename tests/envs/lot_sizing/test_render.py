@@ -1,6 +1,5 @@
 """Pictures: of one size through an episode, fit for video, and they show what changes."""
 
-
 import gymnasium as gym
 import numpy as np
 import pytest
