@@ -45,3 +45,12 @@ def test_tests_lie_where_the_code_lies() -> None:
     """Each folder of tests is one of the package (or of the repository: ``benchmarks``, ``docs``)."""
     folders = {file.parent.relative_to(HERE) for file in HERE.rglob("test_*.py")} - {Path(), Path("benchmarks"), Path("docs")}
     assert not {str(folder) for folder in folders if not (PACKAGE / folder).is_dir()}
+
+
+def test_slow_tests_are_there() -> None:
+    """What ``tests/slow.txt`` leaves out of ``make unit-fast`` exists."""
+    lines = [line for line in (HERE / "slow.txt").read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
+    places = [line.partition("::") for line in lines]
+    for place, _, name in places:
+        assert (HERE.parent / place).exists(), place
+        assert not name or f"def {name.partition('[')[0]}(" in (HERE.parent / place).read_text(encoding="utf-8"), (place, name)
