@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -54,8 +55,8 @@ def find_file(algo: str, cls: type[BaseAlgorithm], conf_file: Path | None = None
     """The YAML file of an agent.
 
     A file named by the user comes first. Otherwise it comes with the agent's package, as ``hyperparams/<algo>.yml``
-    inside the package (an installed wheel) or beside it (a checkout). An agent named by the dotted path of its class needs
-    none.
+    inside the package (an installed wheel) or beside it (a checkout), or beside a module alone. An agent named by the
+    dotted path of its class needs none.
 
     :param algo: the agent's name
     :param cls: the agent
@@ -66,8 +67,13 @@ def find_file(algo: str, cls: type[BaseAlgorithm], conf_file: Path | None = None
         if not conf_file.is_file():
             raise UserError(f"--conf-file: there is no file {conf_file}.")
         return conf_file
-    package = Path(str(resources.files(cls.__module__.partition(".")[0])))
-    candidates = [folder / "hyperparams" / f"{algo}.yml" for folder in (package, package.parent)]
+    outermost = sys.modules[cls.__module__.partition(".")[0]]
+    if hasattr(outermost, "__path__"):
+        package = Path(str(resources.files(outermost)))
+        folders = [package, package.parent]
+    else:  # a module alone
+        folders = [Path(outermost.__file__ or "").parent]
+    candidates = [folder / "hyperparams" / f"{algo}.yml" for folder in folders]
     for candidate in candidates:
         if candidate.is_file():
             return _relative(candidate)

@@ -101,6 +101,20 @@ def test_users_file_comes_first_and_a_package_brings_its_own(workplace, monkeypa
         find_file("ppo", PPO, Path("gone.yml"))
 
 
+def test_an_agent_in_a_module_alone(workplace, monkeypatch):
+    (workplace / "alone.py").write_text("from rlspo import PPO\nclass Cautious(PPO):\n    pass\n")
+    monkeypatch.syspath_prepend(str(workplace))
+    from alone import Cautious
+
+    assert find_file("alone.Cautious", Cautious) is None
+    with pytest.raises(UserError, match=r"'cautious' brings no hyperparameters .*cautious\.yml"):
+        find_file("cautious", Cautious)
+    beside = workplace / "hyperparams" / "cautious.yml"
+    beside.parent.mkdir()
+    beside.write_text("default: {n_timesteps: 1e3, policy: MlpPolicy}\n")
+    assert find_file("cautious", Cautious).samefile(beside)
+
+
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
