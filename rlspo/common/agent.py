@@ -6,7 +6,7 @@ import contextlib
 import functools
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, Self
 
 import gymnasium as gym
 import numpy as np
@@ -42,7 +42,6 @@ from rlspo.common.vector_env import GymnasiumVecEnv
 from rlspo.common.withheld import building, check_may_learn, keep_withheld, still_withheld
 from rlspo.common.workers import watched
 
-SelfAgent = TypeVar("SelfAgent", bound="Agent")
 #: The squares of larger numbers are infinite in float32, and so are losses.
 TOO_LARGE = 1e19
 
@@ -326,7 +325,7 @@ class Agent(BaseAlgorithm):
 
     @classmethod
     def load(
-        cls: type[SelfAgent],
+        cls,
         path: str | pathlib.Path | Any,
         env: Any = None,
         device: Any = "auto",
@@ -336,7 +335,7 @@ class Agent(BaseAlgorithm):
         *,
         trust: bool = False,
         **kwargs: Any,
-    ) -> SelfAgent:
+    ) -> Self:
         """As SB3's, from a file that this agent has saved (for :class:`rlspo.PPO` and :class:`rlspo.SAC` also one of SB3's).
 
         Keywords replace settings of the file; they are checked as the constructor checks them. With ``seed`` the generators

@@ -35,7 +35,7 @@ class Evaluation(BaseModel, ABC):
     env_kwargs: dict[str, Any] = Field(default_factory=dict)
 
     @abstractmethod
-    def judge(self, agent: SavedAgent, n_episodes: int, device: str) -> evaluation.EvaluationResult:
+    def evaluate(self, agent: SavedAgent, n_episodes: int, device: str) -> evaluation.EvaluationResult:
         """Play whole episodes from the starts that ``rlspo evaluate`` gives to all agents.
 
         :param agent: with :attr:`env_kwargs` in its recipe
@@ -56,7 +56,7 @@ class Evaluation(BaseModel, ABC):
 class Natural(Evaluation):
     """The environment as it is."""
 
-    def judge(self, agent: SavedAgent, n_episodes: int, device: str) -> evaluation.EvaluationResult:
+    def evaluate(self, agent: SavedAgent, n_episodes: int, device: str) -> evaluation.EvaluationResult:
         """Play with true observations."""
         return evaluation.evaluate(agent, n_episodes, deterministic=self.deterministic, device=device)
 
@@ -72,7 +72,7 @@ class Attack(Evaluation):
     attack: Literal["random", "critic", "mad"]
     epsilon: Annotated[float, Gt(0)]
 
-    def judge(self, agent: SavedAgent, n_episodes: int, device: str) -> evaluation.EvaluationResult:
+    def evaluate(self, agent: SavedAgent, n_episodes: int, device: str) -> evaluation.EvaluationResult:
         """Play with perturbed observations."""
         return evaluation.evaluate(
             agent,

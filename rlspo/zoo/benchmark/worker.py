@@ -1,4 +1,4 @@
-"""The process of one cell: it trains, judges, and writes each result when it is whole."""
+"""The process of one cell: it trains, evaluates, and writes each result when it is whole."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _judge(job: Job, folder: CellFolder, own: tuple[Path, ...]) -> int:
         evaluation = kind.model_validate({key: settings[key] for key in kind.model_fields if key in settings})
         print(f"evaluation {name}: {settings}", flush=True)
         agent = find_agent(folder.run, which=settings["model"], env_kwargs=evaluation.env_kwargs, allowed=allowed)
-        judged = evaluation.judge(agent, settings["episodes"], job.device)
+        judged = evaluation.evaluate(agent, settings["episodes"], job.device)
         data = {
             "name": name,
             **job.about,

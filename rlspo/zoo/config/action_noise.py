@@ -7,8 +7,8 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, OrnsteinUhlenbeckActionNoise
 
+from rlspo.common.signatures import signature_of
 from rlspo.zoo.config.schema import Settings
-from rlspo.zoo.config.signatures import signature_of
 from rlspo.zoo.errors import UserError
 
 _KINDS = {"normal": NormalActionNoise, "ornstein-uhlenbeck": OrnsteinUhlenbeckActionNoise}

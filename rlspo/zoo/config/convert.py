@@ -13,8 +13,9 @@ from torch import nn
 
 from rlspo.common.errors import did_you_mean
 from rlspo.common.registry import is_module_name
+from rlspo.common.signatures import Signature
 from rlspo.zoo.config import literals
-from rlspo.zoo.config.signatures import Signature, admits, check_names, check_value
+from rlspo.zoo.config.signatures import admits, check_names, check_value
 from rlspo.zoo.errors import UserError
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {

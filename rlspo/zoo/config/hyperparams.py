@@ -13,12 +13,13 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
 from rlspo.common.errors import did_you_mean, policies_that_take
+from rlspo.common.signatures import signature_of
 from rlspo.zoo.config import yaml_io
 from rlspo.zoo.config.action_noise import check_noise
 from rlspo.zoo.config.allowed import Allowed, check_settings
 from rlspo.zoo.config.convert import arguments, imported, literal, merged
 from rlspo.zoo.config.schema import Settings
-from rlspo.zoo.config.signatures import check_names, check_value, signature_of
+from rlspo.zoo.config.signatures import check_names, check_value
 from rlspo.zoo.errors import UserError
 
 #: Arguments of every agent that flags set, and the flag.

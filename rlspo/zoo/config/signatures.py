@@ -14,9 +14,6 @@ from typing import Any
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from rlspo.common.errors import did_you_mean
-from rlspo.common.signatures import Parameter as Parameter
-from rlspo.common.signatures import Signature as Signature
-from rlspo.common.signatures import signature_of as signature_of
 from rlspo.zoo.errors import UserError
 
 _CALLABLE = typing.get_origin(Callable[..., Any])

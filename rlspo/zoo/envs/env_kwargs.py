@@ -8,8 +8,8 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
+from rlspo.common.signatures import signature_of
 from rlspo.zoo.config.convert import merged
-from rlspo.zoo.config.signatures import signature_of
 from rlspo.zoo.envs.recipe import find_spec
 
 #: Each describes the whole perturbation of an environment, so a new one replaces the old.

@@ -14,9 +14,9 @@ from stable_baselines3.common.monitor import Monitor, ResultsWriter
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from rlspo.common.signatures import signature_of
 from rlspo.common.vector_env import GymnasiumVecEnv
 from rlspo.simulators import Layer
-from rlspo.zoo.config.signatures import signature_of
 from rlspo.zoo.envs.patient_monitor import patient
 from rlspo.zoo.errors import UserError
 

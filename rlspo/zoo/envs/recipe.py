@@ -31,10 +31,11 @@ from rlspo.common.errors import nearest
 from rlspo.common.normalizers import bound
 from rlspo.common.randomness import fresh_state, restore_globals
 from rlspo.common.registry import is_module_name
+from rlspo.common.signatures import signature_of
 from rlspo.zoo.config.allowed import check_kind
 from rlspo.zoo.config.convert import arguments, imported
 from rlspo.zoo.config.schema import Pieces, Settings
-from rlspo.zoo.config.signatures import check_names, signature_of
+from rlspo.zoo.config.signatures import check_names
 from rlspo.zoo.envs.native import check_native, make_native
 from rlspo.zoo.envs.patient_monitor import be_patient
 from rlspo.zoo.envs.processes import ProcessVecEnv

@@ -25,10 +25,10 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from rlspo.common.signatures import signature_of
 from rlspo.zoo.config import yaml_io
 from rlspo.zoo.config.convert import ACTIVATIONS, plain
 from rlspo.zoo.config.hyperparams import agent_defaults, choose_block, find_file, policy_class
-from rlspo.zoo.config.signatures import signature_of
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.train.plan import Plan, make_plan
 from rlspo.zoo.tune.space import SearchSpace

@@ -5,8 +5,8 @@ from stable_baselines3.common.utils import LinearSchedule
 from torch import nn
 
 from rlspo import BARPO
+from rlspo.common.signatures import signature_of
 from rlspo.zoo.config.convert import arguments, imported, linear_schedule, merged, plain
-from rlspo.zoo.config.signatures import signature_of
 from rlspo.zoo.errors import UserError
 
 AGENT = signature_of(BARPO)

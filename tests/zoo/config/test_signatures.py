@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlspo.zoo.config.signatures import check_names, check_value, describe, signature_of
+from rlspo.common.signatures import signature_of
+from rlspo.zoo.config.signatures import check_names, check_value, describe
 from rlspo.zoo.errors import UserError
 
 
