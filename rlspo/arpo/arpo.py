@@ -150,7 +150,7 @@ class ARPO(PPO):
 
         clean_surrogate, log_ratio = self.surrogate(clean, batch)
         clean_loss, robust_loss = -clean_surrogate.mean(), -self.surrogate(attacked, batch)[0].mean()
-        guidance = self.coefficient("guidance", batch)
+        guidance = batch.hyper.get("guidance", 0.0)  # 0: see scalars
         policy_loss = (robust_loss + guidance * clean_loss) / (1 + guidance)
         stats = {
             "policy_gradient_loss": policy_loss,

@@ -108,6 +108,8 @@ class Compilable:
     """Stands before an update and switches between its eager and its compiled path; both give the same numbers."""
 
     device: torch.device
+    #: Whether there is a compiled path; where not, the eager one is taken whatever is asked for.
+    compilable = True
     _function: Callable[..., Any]
     _size: int | None = None
     _scalars: tuple[dict[str, float], dict[str, torch.Tensor]] = ({}, {})
@@ -128,7 +130,9 @@ class Compilable:
         """
         self.asked_to_compile, self._or_eager = compiled, or_eager
         function = self.pure_function()
-        self._function = compile_whole(function, self.device, or_eager, self.held()) if compiled else function
+        self._function = function
+        if compiled and self.compilable:
+            self._function = compile_whole(function, self.device, or_eager, self.held())
 
     def use_size(self, rows: int) -> None:
         """Minibatches have so many rows from now on. Others, the last ones of an epoch, take the eager path, so that one
@@ -144,7 +148,7 @@ class Compilable:
     @property
     def compiled(self) -> bool:
         """Whether the compiled path is in use: asked for, and not given up because compilation failed."""
-        return self.asked_to_compile and not getattr(self._function, "failed", False)
+        return self.asked_to_compile and self.compilable and not getattr(self._function, "failed", False)
 
     def tensors_of(self, scalars: dict[str, float]) -> dict[str, torch.Tensor]:
         """``scalars`` as tensors on the device, where a change needs no compiling.

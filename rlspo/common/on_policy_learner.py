@@ -16,7 +16,6 @@ from rlspo.common.agent import Agent
 from rlspo.common.reward_scaling import RewardScaler
 from rlspo.common.rollout_buffer import Field
 from rlspo.common.settings import needs_two_rows, scheduled
-from rlspo.common.trees import tree_map
 from rlspo.common.update import MINIBATCH_FIELDS, Minibatch, Parameters, Update
 
 Tensor = torch.Tensor
@@ -34,7 +33,7 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
     target_kl: Any
     #: Rollout fields recorded beyond the usual ones, by name.
     extra_fields: Mapping[str, Field | dict[str, Field]] = {}
-    #: Settings that the loss reads as numbers, by :meth:`coefficient`.
+    #: Settings that the loss finds in ``batch.hyper``, as tensors: a change needs no compiling.
     coefficients: ClassVar[tuple[str, ...]] = ("ent_coef", "vf_coef")
     #: Statistics of rewards before the rollout, to go back to.
     _scaler_before: RewardScaler | None = None
@@ -71,7 +70,7 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
     def _new_update(self, compiled: bool = False) -> Update:
         self.policy.make_functional()
         update = Update(
-            self._whole_loss,
+            self._whole_loss if self.policy.has_auxiliary_loss else self.loss,
             self.policy,
             self.policy.optimizer,
             self.max_grad_norm,
@@ -109,10 +108,6 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
         """Minibatches that one :meth:`train` takes, unless it stops early."""
         return self.n_epochs * -(-self.n_steps * self.n_envs // self.minibatch_size)
 
-    def coefficient(self, name: str, batch: Minibatch) -> Any:
-        """A setting by name as the loss needs it: a tensor, which may change without compiling anew."""
-        return batch.hyper[name] if name in batch.hyper else getattr(self, name)
-
     def scalars(self) -> dict[str, float]:
         """All numbers that the update reads, as they are now."""
         remaining = self._current_progress_remaining
@@ -133,8 +128,6 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
 
     def _whole_loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The agent's loss and the policy's auxiliary one, from one evaluation of the policy."""
-        if not self.policy.has_auxiliary_loss:
-            return self.loss(parameters, batch)
         distribution, values = self.evaluate(parameters, batch)
         loss, stats = self.loss(parameters, replace(batch, evaluation=(distribution, values)))
         seen = replace(batch, returns=self.action_returns(batch))
@@ -150,8 +143,7 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
 
         :raises DivergedError: where loss, gradient or weights become NaN or infinite
         """
-        valid = self.rollout_buffer.flat("valid")
-        if not valid.any():  # the environments only reset
+        if not self.rollout_buffer.data["valid"].any():  # the environments only reset
             return
         self._update_learning_rate(self.policy.optimizer)
         if not self.update.holds(self.policy, self.policy.optimizer):
@@ -194,7 +186,7 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
         update.flat.publish_steps()
         self._record(read, first)
         self.after_update(data, hyper)
-        self.policy.update_statistics(lambda name: tree_map(lambda rows: rows[valid], self.rollout_buffer.flat(name)))
+        self.policy.update_statistics(self.rollout_buffer.flat_valid)
 
     def _check_update(self, reports: np.ndarray, per_epoch: int) -> None:
         """Stop where a loss or a gradient was not finite, or the weights are not; see :meth:`_record` for ``reports``."""
@@ -230,8 +222,7 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
             self.logger.record(key, float((last if name == "approx_kl" else used)[:, column].mean()))
         buffer = self.rollout_buffer
         self.logger.record("train/loss", float(used[-1, 0]))
-        valid = buffer.flat("valid")
-        explained = explained_variance(buffer.flat("values")[valid], buffer.flat("returns")[valid])
+        explained = explained_variance(buffer.flat_valid("values"), buffer.flat_valid("returns"))
         self.logger.record("train/explained_variance", float(explained))
         if hasattr(self.policy, "log_std"):
             self.logger.record("train/std", torch.exp(self.policy.log_std).mean().item())

@@ -188,14 +188,17 @@ class RolloutBuffer(SB3Rollouts):
         """A field with steps and environments merged, ``(n_steps * n_envs, *field.shape)``, as numpy views."""
         return tree_map(lambda array: array.reshape(-1, *array.shape[2:]), self.data[name])
 
+    def flat_valid(self, name: str) -> Any:
+        """As :meth:`flat`, without the steps that only reset; a copy."""
+        valid = self.data["valid"].reshape(-1)
+        return tree_map(lambda rows: rows[valid], self.flat(name))
+
     def tensors(self, names: tuple[str, ...]) -> dict[str, Any]:
         """Fields as tensors on the device, steps and environments merged; the next call overwrites them."""
-        return {name: self._tensors_of(name) for name in names}
+        here = {name: tree_map(torch.from_numpy, self.flat(name)) for name in names}
+        return here if self.device.type == "cpu" else {name: self._transferred(name, views) for name, views in here.items()}
 
-    def _tensors_of(self, name: str) -> Any:
-        views = tree_map(torch.from_numpy, self.flat(name))
-        if self.device.type == "cpu":
-            return views
+    def _transferred(self, name: str, views: Any) -> Any:
         if name not in self.on_device:
             self.on_device[name] = tree_map(lambda view: mark_static(torch.empty_like(view, device=self.device)), views)
         return tree_map(lambda there, view: there.copy_(view), self.on_device[name], views)

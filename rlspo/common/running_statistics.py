@@ -40,9 +40,6 @@ class RunningStatistics:
         # Compiled code on the CPU treats tensors without dimensions as numbers, and writes to them are lost.
         self.views = {name: mark_static(torch.atleast_1d(module.get_buffer(name))) for name in names}
 
-    def __bool__(self) -> bool:
-        return bool(self.views)
-
     def read(self) -> dict[str, Tensor]:
         """The statistics by name."""
         return {name: view.reshape(self.shapes[name]) for name, view in self.views.items()}

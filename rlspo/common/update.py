@@ -124,15 +124,6 @@ class Update(Compilable):
         """A whole step, or the gradient alone where the optimiser steps outside."""
         return self._step if self.flat.adam else self._clipped_gradient
 
-    def use_compiled(self, compiled: bool, or_eager: bool = False) -> None:
-        """Choose the path; a gradient by autograd has one only."""
-        super().use_compiled(compiled and not self.gradient.by_autograd, or_eager)
-        self.asked_to_compile = compiled
-
-    @property
-    def compiled(self) -> bool:
-        return super().compiled and not self.gradient.by_autograd
-
     def holds(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
         """Whether the module's parameters and statistics still are where this update writes to."""
         return self.flat.holds(module, optimizer) and self.statistics.held_by(module)
@@ -175,6 +166,7 @@ class Update(Compilable):
             _, (_, (stats, _)) = self.gradient.decide(loss, self.flat.named(self.flat.values))
         self.stat_names = [*stats]
         if self.gradient.by_autograd:
+            self.compilable = False
             self.use_compiled(self.asked_to_compile)
 
     def _clipped_gradient(
@@ -204,20 +196,17 @@ class Update(Compilable):
 
     def _recorded_loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, Any]:
         """The loss, its statistics, and what it made of the running statistics of layers."""
-        if not self.statistics:
+        if not self.statistics.views:
             loss, stats = self.loss(parameters, batch)
             return loss, (stats, {})
         seen = Recording({**parameters, **self.statistics.read()})
         loss, stats = self.loss(seen, batch)
         return loss, (stats, {name: seen[name] for name in self.statistics.views})
 
-    def _stops(self, hyper: dict[str, Tensor]) -> bool:
-        return "target_kl" in hyper or self.target_kl is not None
-
     def _within_target(self, active: Tensor, report: Tensor, hyper: dict[str, Tensor]) -> Tensor:
-        if not self._stops(hyper):
-            return active
         limit: Any = hyper.get("target_kl", self.target_kl)
+        if limit is None:
+            return active
         return active & (report[1 + self.stat_names.index("approx_kl")] <= 1.5 * limit)
 
     def _step(
@@ -240,8 +229,8 @@ class Update(Compilable):
         new_state: tuple[Tensor, ...] = self.flat.adam.step(
             values, gradient, first_moment, second_moment, steps, learning_rate, self.rates
         )
-        if self._stops(hyper):
-            going_on = self._within_target(active, report, hyper)
+        going_on = self._within_target(active, report, hyper)
+        if going_on is not active:
             new_state = tuple(torch.where(going_on, new, old) for new, old in zip(new_state, state, strict=True))
             active.copy_(going_on)
         for old, new in zip(state, new_state, strict=True):

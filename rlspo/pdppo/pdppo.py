@@ -188,7 +188,7 @@ class PDPPO(PPO):
         loss, stats = super().loss(parameters, batch)
         post_values = self.policy.post_values(parameters, self.policy.preprocess_post(batch.extra["post_observations"]))
         post_value_loss = (batch.extra["post_returns"] - post_values).square().mean()
-        return loss + self.coefficient("vf_coef", batch) * post_value_loss, {**stats, "post_value_loss": post_value_loss}
+        return loss + batch.hyper["vf_coef"] * post_value_loss, {**stats, "post_value_loss": post_value_loss}
 
     def action_returns(self, batch: Minibatch) -> Tensor:
         """With split targets each critic has a part of the rewards alone; an action is worth both."""

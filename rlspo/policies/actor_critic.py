@@ -8,7 +8,7 @@ that take the parameters as an argument and therefore differentiate and compile.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -187,13 +187,7 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
 
     def fast_actor(self, generator: np.random.Generator) -> Callable[[np.ndarray], np.ndarray] | None:
         """See :func:`~rlspo.policies.numpy_actor.numpy_actor`."""
-        return numpy_actor(self, generator, self._repeated_in_numpy())
-
-    @staticmethod
-    def _repeated_in_numpy() -> tuple[Callable[..., Any], ...]:
-        """The methods whose arithmetic :meth:`fast_actor` repeats; one who writes another of them acts in torch."""
-        own = ActorCriticPolicy
-        return own.distribution_of, own._distribution_at, own._distribution, own._features
+        return numpy_actor(self, generator, self._repeated_in_numpy)
 
     # An auxiliary loss, which agents add to theirs without knowing what it is.
 
@@ -271,6 +265,14 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
         if isinstance(kind, MultiCategoricalDistribution):
             return MultiCategorical(head, self._choices)
         return Bernoulli(head) if isinstance(kind, BernoulliDistribution) else Categorical(head)
+
+    #: The methods whose arithmetic :meth:`fast_actor` repeats; one who writes another of them acts in torch.
+    _repeated_in_numpy: ClassVar[tuple[Callable[..., Any], ...]] = (
+        distribution_of,
+        _distribution_at,
+        _distribution,
+        Functional._features,
+    )
 
 
 class ActorCriticCnnPolicy(ActorCriticPolicy):

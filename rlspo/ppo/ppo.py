@@ -172,6 +172,5 @@ class PPO(OnPolicyAgent):
         """Policy loss, value loss and entropy bonus together, and ``stats`` with the latter two."""
         value_loss = losses.value_loss(values, batch.returns, batch.old_values, batch.hyper.get("clip_range_vf"))
         entropy_loss = losses.entropy_loss(distribution, batch.actions)
-        ent_coef, vf_coef = self.coefficient("ent_coef", batch), self.coefficient("vf_coef", batch)
-        loss = policy_loss + ent_coef * entropy_loss + vf_coef * value_loss
+        loss = policy_loss + batch.hyper["ent_coef"] * entropy_loss + batch.hyper["vf_coef"] * value_loss
         return loss, {**stats, "value_loss": value_loss, "entropy_loss": entropy_loss}

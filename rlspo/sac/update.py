@@ -202,7 +202,7 @@ class SACUpdate(Compilable):
             for old, new in zip(state, new_states[name], strict=True):
                 old.copy_(new)
         target.copy_(new_target)
-        if self.statistics:
+        if self.statistics.views:
             hyper = given[2]
             self.statistics.write(statistics, where=torch.ones_like(hyper["tau"], dtype=torch.bool))
             still = self.target_statistics.read()

@@ -195,7 +195,7 @@ class SPO(SearchedRollouts):
         raw = parameters.get("raw_multipliers", self.policy.raw_multipliers)  # an optimiser may not contain them
         price, multiplier_loss = losses.penalties(divergences, raw, self.bounds)
         value_loss = (values - batch.returns).square().mean()
-        loss = price - likelihood + multiplier_loss + 0.5 * self.coefficient("vf_coef", batch) * value_loss
+        loss = price - likelihood + multiplier_loss + 0.5 * batch.hyper["vf_coef"] * value_loss
         return loss, {"policy_loss": -likelihood, "value_loss": value_loss, **self.divergence_stats(divergences)}
 
     def e_step(self) -> float:
@@ -268,7 +268,7 @@ class SPO(SearchedRollouts):
         policy.make_functional()
         self._set_bounds()
         update = TargetUpdate(
-            self._whole_loss,
+            self._whole_loss if policy.has_auxiliary_loss else self.loss,
             policy,
             policy.optimizer,
             self.max_grad_norm,

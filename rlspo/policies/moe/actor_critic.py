@@ -106,17 +106,20 @@ class MixtureOfExperts(HasExperts, ActorCriticPolicy):
         seen = features.detach() if self.has_action_values else None
         return replace(self._mixture(gate, head), one_learns=self.moe.primitive_update == "max", features=seen)
 
-    @staticmethod
-    def _repeated_in_numpy() -> tuple[Callable[..., Any], ...]:
-        own = MixtureOfExperts
-        return own.distribution_of, own._distribution_at, own._distribution, own._features, own._mixture
-
     def _mixture(self, gate: Tensor, head: Tensor) -> Mixture:
         if isinstance(self.action_dist, DiagGaussianDistribution):
             return GaussianMixture.of(gate, head, self.log_std)
         if isinstance(self.action_space, spaces.MultiBinary):
             return BernoulliMixture.of(gate, head)
         return CategoricalMixture.of(gate, head, self._choices)
+
+    _repeated_in_numpy: ClassVar[tuple[Callable[..., Any], ...]] = (
+        ActorCriticPolicy.distribution_of,
+        _distribution_at,
+        ActorCriticPolicy._distribution,
+        ActorCriticPolicy._features,
+        _mixture,
+    )
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         if self.n_experts == 1:
