@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 import torch
@@ -14,9 +14,12 @@ from stable_baselines3.common.utils import explained_variance
 
 from rlspo.common.agent import Agent
 from rlspo.common.reward_scaling import RewardScaler
-from rlspo.common.rollout_buffer import Field
+from rlspo.common.rollout_buffer import Field, RolloutBuffer
 from rlspo.common.settings import needs_two_rows, scheduled
 from rlspo.common.update import MINIBATCH_FIELDS, Minibatch, Parameters, Update
+
+if TYPE_CHECKING:  # policies stand on this package, not the other way round
+    from rlspo.policies import ActorCriticPolicy
 
 Tensor = torch.Tensor
 
@@ -25,8 +28,9 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
     """Minimises :meth:`loss` over the minibatches of a rollout; how rollouts come about is
     :class:`~rlspo.common.on_policy.OnPolicyAgent`'s."""
 
-    rollout_buffer: Any
-    policy: Any
+    rollout_buffer: RolloutBuffer
+    policy: ActorCriticPolicy
+    update: Update
     reward_scaler: RewardScaler | None
     batch_size: Any
     n_epochs: Any

@@ -94,6 +94,7 @@ class PDPPO(PPO):
     critics = fixed_setting(in_weights=True)
     ratio = fixed_setting()
     credit = fixed_setting()
+    policy: PostDecisionPolicy
     recorder: Recorder
     post_decision_space: spaces.Space
 

@@ -92,6 +92,9 @@ class SAC(OffPolicyAgent, SB3SAC):
         "MoeCnnPolicy": MoeSACCnnPolicy,
         "MoeMultiInputPolicy": MoeSACMultiInputPolicy,
     }
+    policy: SACPolicy
+    log_ent_coef: Any  # SB3's type is a tensor; it is a parameter here
+    update: SACUpdate
     saved_settings: ClassVar[set[str]] = {"target_entropy", "tau"}
     shown_metric: ClassVar[str] = "train/critic_loss"
 

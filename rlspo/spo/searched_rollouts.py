@@ -42,6 +42,7 @@ class SearchedRollouts(OnPolicyAgent):
     search_kl: float
     gradient_steps: int
     replay_rollouts: int
+    policy: SPOPolicy
     update: TargetUpdate
     replay: Replay
     planner: Planner | None = None

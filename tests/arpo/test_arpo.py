@@ -26,7 +26,7 @@ def parameters(model: PPO) -> torch.Tensor:
 
 def batch_and_hyper(model: Any, epsilon: float = 0.1) -> tuple[Any, dict[str, torch.Tensor]]:
     """A minibatch of the model's last rollout, with a radius of our choice."""
-    hyper = {name: torch.tensor(value, device=model.device) for name, value in model.hyper().items()}
+    hyper = {name: torch.tensor(value, device=model.device) for name, value in model.scalars().items()}
     hyper["epsilon"] = torch.tensor(epsilon, device=model.device)
     data = model.rollout_buffer.tensors(tuple(MINIBATCH_FIELDS.values()))
     rows = torch.arange(model.batch_size, device=model.device)

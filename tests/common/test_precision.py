@@ -46,7 +46,7 @@ def test_nearly_the_same_numbers_and_float32_parameters(device: str) -> None:
 def test_compiled_convolutions_do_what_eager_ones_do(choice: str) -> None:
     model = PPO("CnnPolicy", SpacesEnv("image", "discrete"), **SMALL, device="cpu", precision=choice).learn(64)
     data = model.rollout_buffer.tensors(tuple(MINIBATCH_FIELDS.values()))
-    hyper = {"learning_rate": torch.tensor(1e-3), "clip_range": torch.tensor(0.2)}
+    hyper = model.update.tensors_of({**model.scalars(), "learning_rate": 1e-3, "clip_range": 0.2})
     start, after, reports = copy.deepcopy(model.get_parameters()), [], []
     before = model.update.flat.values.clone()
     for compiled in (False, True):

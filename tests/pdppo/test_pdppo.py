@@ -62,7 +62,7 @@ def test_gsde_and_squashing() -> None:
 
 def batch_of(model: PDPPO) -> Any:
     """The first minibatch's worth of the last rollout."""
-    hyper = {name: torch.tensor(value) for name, value in model.hyper().items()}
+    hyper = {name: torch.tensor(value) for name, value in model.scalars().items()}
     data = model.rollout_buffer.tensors((*MINIBATCH_FIELDS.values(), *model.extra_fields))
     return gather(data, torch.arange(model.batch_size), hyper, None)
 

@@ -15,8 +15,8 @@ def one_step(model: PPO, state: list[torch.Tensor]) -> tuple[torch.Tensor, torch
     flat = model.update.flat
     for vector, value in zip((flat.values, flat.first_moment, flat.second_moment, flat.steps), state, strict=True):
         vector.copy_(value)
-    scalars = {"learning_rate": 1e-3, **model.hyper()}
-    hyper = {name: torch.tensor(value, device=model.device) for name, value in scalars.items()}
+    scalars = {**model.scalars(), "learning_rate": 1e-3}
+    hyper = model.update.tensors_of(scalars)
     data = model.rollout_buffer.tensors(tuple(MINIBATCH_FIELDS.values()))
     rows = torch.arange(model.batch_size, device=model.device)
     model.update.begin()
