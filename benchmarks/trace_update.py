@@ -3,9 +3,8 @@
     python benchmarks/trace_update.py            # a table
     python benchmarks/trace_update.py --list PPO # the functions of one agent, by file
 
-Counted are the distinct functions that run while an agent chooses one action, and then takes one eager gradient step:
-rlspo's own, SB3's, and those of all other packages and of Python. A function that runs often counts once, lambdas count,
-comprehensions do not. What the environment does is not counted.
+Counted are the distinct functions of rlspo and of SB3 that run while an agent collects one rollout (SAC: one step) and
+learns from it, eagerly. A function that runs often counts once, lambdas count, comprehensions do not.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from types import FrameType
 from typing import Any
 
 import stable_baselines3
-import torch
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 import rlspo
@@ -68,32 +66,25 @@ class Trace:
         sys.setprofile(None)
 
 
-def functions(agent: Any) -> set[Function]:
-    """The functions of one action and of one gradient step, of an agent that has done both before."""
+def functions(agent: Any) -> list[set[Function]]:
+    """rlspo's and SB3's functions of one rollout and one update, of an agent that has done both before."""
     agent.learn(64)  # what happens once only is no part of it
+    _, callback = agent._setup_learn(64, None, reset_num_timesteps=False)
     trace = Trace()
-    observation = agent.env.reset()
     if isinstance(agent, OffPolicyAlgorithm):
-        agent._last_obs = observation
         with trace:
-            agent._sample_action(0)
+            agent.collect_rollouts(agent.env, callback, agent.train_freq, agent.replay_buffer)
             agent.train(1, 16)
-        return trace.functions
-    agent.policy.set_training_mode(False)
-    with trace, torch.no_grad():
-        if isinstance(agent, stable_baselines3.PPO):
-            agent.policy(torch.as_tensor(observation))
-        else:
-            agent.make_actor()(observation)
-    with trace:
-        agent.train()
-    return {one for one in trace.functions if one[0] != __file__}
+    else:
+        with trace:
+            agent.collect_rollouts(agent.env, callback, agent.rollout_buffer, agent.n_steps)
+            agent.train()
+    return [{one for one in trace.functions if one[0].startswith(folder)} for folder in FOLDERS]
 
 
-def counts(found: set[Function]) -> list[int]:
-    """Functions and files: all, and those of rlspo and of SB3."""
-    own, base = ({one for one in found if one[0].startswith(folder)} for folder in FOLDERS)
-    return [number for some in (found, own, base) for number in (len(some), len({file for file, *_ in some}))]
+def counts(found: list[set[Function]]) -> list[int]:
+    """Functions and files: both packages' together, rlspo's, and SB3's."""
+    return [number for some in (set().union(*found), *found) for number in (len(some), len({file for file, *_ in some}))]
 
 
 def main() -> None:
@@ -101,10 +92,10 @@ def main() -> None:
     parser.add_argument("--list", metavar="AGENT", choices=AGENTS, help="print the functions of one agent")
     chosen = parser.parse_args().list
     if chosen:
-        for file, name, line in sorted(functions(AGENTS[chosen]())):
+        for file, name, line in sorted(set().union(*functions(AGENTS[chosen]()))):
             print(f"{file}:{line} {name}")
         return
-    print("| agent | functions | files | of these rlspo's | files | SB3's | files |\n|---|---|---|---|---|---|---|")
+    print("| agent | functions | files | rlspo's | files | SB3's | files |\n|---|---|---|---|---|---|---|")
     for name, make in AGENTS.items():
         print("| " + " | ".join([name, *map(str, counts(functions(make())))]) + " |")
 

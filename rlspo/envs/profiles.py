@@ -204,7 +204,7 @@ def profile_names() -> list[str]:
     >>> "breakout-3.2A" in profile_names()
     True
     """
-    return sorted({file.name.removesuffix(".yml") for folder in data_folders("stori") for file in folder.glob("*.yml")})
+    return sorted({file.name.removesuffix(".yml") for folder in data_folders("envs/stori") for file in folder.glob("*.yml")})
 
 
 def read_profile(profile: str | Path | Mapping[str, Any]) -> dict[str, Any]:
@@ -222,7 +222,7 @@ def read_profile(profile: str | Path | Mapping[str, Any]) -> dict[str, Any]:
         )
     file = Path(profile).expanduser()
     if not _is_file(file):
-        packed = [folder / f"{profile}.yml" for folder in data_folders("stori")]
+        packed = [folder / f"{profile}.yml" for folder in data_folders("envs/stori")]
         file = next((one for one in packed if _is_file(one)), file)
     if not _is_file(file):
         raise ValueError(

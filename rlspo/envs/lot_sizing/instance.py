@@ -137,7 +137,7 @@ def instance_names() -> list[str]:
     >>> "25x15" in instance_names()
     True
     """
-    return sorted({file.stem for folder in data_folders("lot_sizing") for file in folder.glob("*.yml")})
+    return sorted({file.stem for folder in data_folders("envs/lot_sizing") for file in folder.glob("*.yml")})
 
 
 def load_instance(instance: str | Path | Mapping[str, Any] | Instance) -> Instance:
@@ -159,7 +159,7 @@ def load_instance(instance: str | Path | Mapping[str, Any] | Instance) -> Instan
     file = Path(instance).expanduser()
     if not file.is_file():
         packed = [
-            folder / f"{instance}.yml" for folder in data_folders("lot_sizing") if (folder / f"{instance}.yml").is_file()
+            folder / f"{instance}.yml" for folder in data_folders("envs/lot_sizing") if (folder / f"{instance}.yml").is_file()
         ]
         if not packed:
             raise ValueError(

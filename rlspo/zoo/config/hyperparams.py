@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
+from rlspo.common.data import data_folders
 from rlspo.common.errors import did_you_mean, policies_that_take
 from rlspo.common.signatures import signature_of
 from rlspo.zoo.config import yaml_io
@@ -68,20 +67,16 @@ def find_file(algo: str, cls: type[BaseAlgorithm], conf_file: Path | None = None
         if not conf_file.is_file():
             raise UserError(f"--conf-file: there is no file {conf_file}.")
         return conf_file
-    outermost = sys.modules[cls.__module__.partition(".")[0]]
-    if hasattr(outermost, "__path__"):
-        package = Path(str(resources.files(outermost)))
-        folders = [package, package.parent]
-    else:  # a module alone
-        folders = [Path(outermost.__file__ or "").parent]
-    candidates = [folder / "hyperparams" / f"{algo}.yml" for folder in folders]
-    for candidate in candidates:
-        if candidate.is_file():
-            return _relative(candidate)
+    for folder in data_folders("hyperparams", cls.__module__):
+        if (folder / f"{algo}.yml").is_file():
+            return _relative(folder / f"{algo}.yml")
     if "." in algo:
         return None
-    looked = " and ".join(str(_relative(candidate)) for candidate in candidates)
-    raise UserError(f"Agent {algo!r} brings no hyperparameters (looked for {looked}). Give a file: --conf-file my.yml")
+    package = cls.__module__.partition(".")[0]
+    raise UserError(
+        f"Agent {algo!r} brings no hyperparameters (no hyperparams/{algo}.yml in or beside {package!r}). "
+        "Give a file: --conf-file my.yml"
+    )
 
 
 def choose_block(file: Path, blocks: Mapping[str, Any], env_id: str, families: Sequence[str]) -> str:
