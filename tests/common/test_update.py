@@ -195,7 +195,8 @@ def test_compiled_equals_eager(device: str) -> None:
         reports[name] = []
         model.update.begin()
         for epoch, rows in enumerate(np.concatenate(order * 4)):
-            scalars = model.update.tensors_of({"learning_rate": 3e-3 / (1 + epoch), "clip_range": 0.2 - 0.01 * epoch})
+            changed = {"learning_rate": 3e-3 / (1 + epoch), "clip_range": 0.2 - 0.01 * epoch}
+            scalars = model.update.tensors_of({**model.scalars(), **changed})
             reports[name].append(model.update(data, torch.as_tensor(rows, device=device), scalars, None))
     got, expected = torch.stack(reports["compiled"]), torch.stack(reports["eager"])
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-5)
