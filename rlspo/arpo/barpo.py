@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from rlspo.adversary import Objective, kl_to_clean
 from rlspo.arpo.arpo import ARPO
 from rlspo.common.update import Minibatch, Parameters
@@ -26,4 +28,4 @@ class BARPO(ARPO):
 
     def adversary_objective(self, parameters: Parameters, batch: Minibatch | None, clean: Distribution) -> Objective:
         """The inner problem maximises the change of the policy, KL(pi(.|s) || pi(.|s')), also while acting."""
-        return kl_to_clean(lambda inputs: self.policy.action_distribution(parameters, inputs), clean)
+        return kl_to_clean(partial(self.policy.action_distribution, parameters), clean)
