@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -46,12 +45,6 @@ class Perturbation:
         self.ball_class = NORMS[check_choice("norm", norm, tuple(NORMS))]
         self.keys = _chosen_keys(preprocess, observation_space, keys)
         self._bounds = _space_bounds(observation_space, self.keys, device) if clip_to_space else None
-
-    def with_solver(self, solver: Solver) -> Perturbation:
-        """The same with another search."""
-        other = copy.copy(self)
-        other.solver = solver
-        return other
 
     def ball(self, radius: Tensor) -> Ball:
         """The ball of this radius, with the bounds in units of the network input where they are asked for."""

@@ -198,13 +198,15 @@ class ARPO(PPO):
             given = {"step_size": self.step_size, "temperature": self.temperature, "restarts": self.restarts}
             solver = make_solver(self.solver, steps=self.adversary_steps, **given)
             where = (self.policy.preprocess, self.observation_space)
-            self.perturb = Perturbation(*where, solver, self.norm, self.clip_to_space, self.adversary_keys, self.device)
+            how = (self.norm, self.clip_to_space, self.adversary_keys, self.device)
+            self.perturb = Perturbation(*where, solver, *how)
+            self.to_random_corner = Perturbation(*where, RandomCorner(), *how)
             example = tree_map(lambda leaf: np.asarray(leaf)[None], self.observation_space.sample())
             with torch.no_grad():
                 self._example_input = self.policy.preprocess(to_tensor(example, self.device))
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "perturb", "compiled_search", "_example_input"]
+        return [*super()._excluded_save_params(), "perturb", "to_random_corner", "compiled_search", "_example_input"]
 
     def hyper(self) -> dict[str, float]:
         radius = ramped_radius(self.epsilon, self.epsilon_ramp, self._current_progress_remaining)
@@ -246,8 +248,7 @@ class ARPO(PPO):
         """Log what the search gains over a random corner of the ball, on one minibatch."""
         if self.perturb is None:
             return
-        # The corner in the direction of the point from which the search begins.
-        corner, generator = self.perturb.with_solver(RandomCorner()), self.randomness.torch.clone_state()
+        generator = self.randomness.torch.clone_state()  # so the corner is that of the point from which the search begins
         rows = torch.arange(self.minibatch_size, device=self.device)
         batch = gather(data, rows, hyper, self.draw_noise(len(rows)))
         parameters, radius = detach(dict(self.policy.named_parameters())), hyper["epsilon"]
@@ -255,5 +256,6 @@ class ARPO(PPO):
             inputs = self.policy.preprocess(batch.observations)
             objective = self.adversary_objective(parameters, batch, self.policy.distribution_of(inputs))
             found = objective(self.perturb(objective, inputs, radius, batch.noise))
-            at_corner = objective(corner(objective, inputs, radius, corner.draw(inputs, generator)))
-        self.logger.record("adversary/gain_over_random_corner", float((found - at_corner).mean()))
+            direction = self.to_random_corner.draw(inputs, generator)
+            corner = objective(self.to_random_corner(objective, inputs, radius, direction))
+        self.logger.record("adversary/gain_over_random_corner", float((found - corner).mean()))
