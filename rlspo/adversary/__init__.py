@@ -4,7 +4,7 @@ from rlspo.adversary.ball import NORMS, Ball, L2Ball, LinfBall
 from rlspo.adversary.objectives import Objective, kl_to_clean, negative
 from rlspo.adversary.perturbation import Perturbation
 from rlspo.adversary.radius import ramped_radius
-from rlspo.adversary.solvers import SOLVERS, PGD, Langevin, Power, RandomCorner, RandomPoint, Solver, make_solver
+from rlspo.adversary.solvers import PGD, SOLVERS, Langevin, Power, RandomCorner, RandomPoint, Solver, make_solver
 
 __all__ = [
     "NORMS",

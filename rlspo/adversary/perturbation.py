@@ -11,8 +11,8 @@ from gymnasium import spaces
 from rlspo.adversary.ball import NORMS, Ball
 from rlspo.adversary.objectives import Objective
 from rlspo.adversary.solvers import Solver
-from rlspo.common.errors import check_choice
-from rlspo.common.trees import Tensor, detach
+from rlspo.common.errors import check_choice, shown
+from rlspo.common.trees import Tensor, detach, tree_leaves, tree_map
 from rlspo.policies.preprocessing import Preprocessing
 
 
@@ -74,6 +74,30 @@ class Perturbation:
         part = {key: inputs[key] for key in self.keys}
         found = self.solver(lambda changed: objective({**inputs, **changed}), part, ball, noise)
         return {**inputs, **detach(found)}
+
+    def try_out(self, inputs: Any) -> None:
+        """Search once: whoever writes a solver is to learn of mistakes before training.
+
+        :param inputs: a batch of network inputs
+        :raises ValueError: for a solver whose result is not of the form of its inputs, or lies outside of the ball
+        """
+        part = {key: inputs[key] for key in self.keys} if isinstance(inputs, dict) else inputs
+        device = tree_leaves(part)[0].device
+        ball = self.ball(torch.tensor(0.1, device=device))
+        noise = self.draw(inputs, torch.Generator(device).manual_seed(0))
+        found = self.solver(lambda x: sum(leaf.flatten(1).sum(dim=1) for leaf in tree_leaves(x)), part, ball, noise)
+        if _form(found) != _form(part):
+            raise ValueError(
+                f"The solver {self.solver} returned {_form(found)}; it must return perturbed inputs, {_form(part)}."
+            )
+        nearest = ball.project(found, part)
+        if any(not torch.allclose(*pair, atol=1e-4) for pair in zip(tree_leaves(found), tree_leaves(nearest), strict=True)):
+            raise ValueError(f"The solver {self.solver} left the ball; let it end with ball.project(inputs, clean).")
+
+
+def _form(tree: Any) -> Any:
+    """Shapes of tensors, for comparison and for messages."""
+    return tree_map(lambda leaf: f"a tensor of {tuple(leaf.shape)}" if torch.is_tensor(leaf) else shown(leaf), tree)
 
 
 def _chosen_keys(preprocess: Preprocessing, space: spaces.Space, keys: list[str] | None) -> list[str]:

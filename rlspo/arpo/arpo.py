@@ -197,13 +197,13 @@ class ARPO(PPO):
         elif self.perturb is None:
             given = {"step_size": self.step_size, "temperature": self.temperature, "restarts": self.restarts}
             solver = make_solver(self.solver, steps=self.adversary_steps, **given)
-            where = (self.policy.preprocess, self.observation_space)
-            how = (self.norm, self.clip_to_space, self.adversary_keys, self.device)
-            self.perturb = Perturbation(*where, solver, *how)
-            self.to_random_corner = Perturbation(*where, RandomCorner(), *how)
+            how = {"norm": self.norm, "clip_to_space": self.clip_to_space, "keys": self.adversary_keys, "device": self.device}
+            make = partial(Perturbation, self.policy.preprocess, self.observation_space, **how)
+            self.perturb, self.to_random_corner = make(solver=solver), make(solver=RandomCorner())
             example = tree_map(lambda leaf: np.asarray(leaf)[None], self.observation_space.sample())
             with torch.no_grad():
                 self._example_input = self.policy.preprocess(to_tensor(example, self.device))
+                self.perturb.try_out(self._example_input)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "perturb", "to_random_corner", "compiled_search", "_example_input"]

@@ -11,7 +11,7 @@ from rlspo.common.errors import check_choice, shown
 Kind = TypeVar("Kind")
 
 
-def check_kind(name: str, value: Any, registry: Mapping[str, type[Kind]], base: type[Kind]) -> None:
+def check_kind(name: str, value: Any, registry: Mapping[str, type], base: type) -> None:
     """Check that ``value`` is a name in ``registry``, a subclass of ``base`` or an object of one.
 
     :param name: of the setting, for messages
@@ -21,13 +21,14 @@ def check_kind(name: str, value: Any, registry: Mapping[str, type[Kind]], base: 
     if isinstance(value, str):
         check_choice(name, value, tuple(registry))
     elif not isinstance(value, base) and not (isinstance(value, type) and issubclass(value, base)):
+        package = base.__module__.rpartition(".")[0]
         raise TypeError(
             f"{name} is {shown(value)} of type {type(value).__name__}; it must be one of "
-            f"{', '.join(map(repr, registry))}, a subclass of {base.__module__}.{base.__name__}, or an object of one."
+            f"{', '.join(map(repr, registry))}, a subclass of {package}.{base.__name__}, or an object of one."
         )
 
 
-def make_kind(name: str, value: Any, registry: Mapping[str, type[Kind]], base: type[Kind], **settings: Any) -> Kind:
+def make_kind(name: str, value: Any, registry: Mapping[str, type[Kind]], base: type, **settings: Any) -> Kind:
     """The object for a name or a class; an object unchanged.
 
     :param settings: for the constructor, which gets those that it names
@@ -36,7 +37,7 @@ def make_kind(name: str, value: Any, registry: Mapping[str, type[Kind]], base: t
     """
     check_kind(name, value, registry, base)
     if isinstance(value, base):
-        return value
+        return value  # type: ignore[return-value]
     cls = registry[value] if isinstance(value, str) else value
     known = inspect.signature(cls).parameters
     return cls(**{argument: given for argument, given in settings.items() if argument in known})
