@@ -16,17 +16,17 @@ from pathlib import Path
 import torch
 
 from rlspo import PPO
-from rlspo.adversary import Ball, Solver, kl_to_clean
+from rlspo.adversary import PGD, Langevin, LinfBall, Power, Solver, kl_to_clean
 
-SOLVERS = {
-    "power, 5 restarts x 2": Solver("power", 10, restarts=5),
-    "power, 2 restarts x 5": Solver("power", 10, restarts=2),
-    "power, 1 x 10": Solver("power", 10, restarts=1),
-    "pgd, steps of 0.1": Solver("pgd", 10),
-    "pgd, steps of 0.2": Solver("pgd", 10, step_size=0.2),
-    "pgd, steps of 0.5": Solver("pgd", 10, step_size=0.5),
-    "langevin, steps of 0.1": Solver("langevin", 10),
-    "langevin, steps of 0.2": Solver("langevin", 10, step_size=0.2),
+SOLVERS: dict[str, Solver] = {
+    "power, 5 restarts x 2": Power(10, restarts=5),
+    "power, 2 restarts x 5": Power(10, restarts=2),
+    "power, 1 x 10": Power(10, restarts=1),
+    "pgd, steps of 0.1": PGD(10),
+    "pgd, steps of 0.2": PGD(10, step_size=0.2),
+    "pgd, steps of 0.5": PGD(10, step_size=0.5),
+    "langevin, steps of 0.1": Langevin(10),
+    "langevin, steps of 0.2": Langevin(10, step_size=0.2),
 }
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     policy = model.learn(args.steps).policy.requires_grad_(False)
     clean = policy.preprocess(torch.as_tensor(model.rollout_buffer.flat("observations"))[-512:])
     size = clean.shape[1]
-    ball = Ball("linf", torch.tensor(args.epsilon))
+    ball = LinfBall(torch.tensor(args.epsilon))
     objective = kl_to_clean(policy.distribution_of, policy.distribution_of(clean))
     corners = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=size)))
     values = torch.stack([objective(ball.shift(clean, corner.expand(len(clean), size))) for corner in corners])

@@ -19,11 +19,13 @@ SHORTER = {
     ".learn(1e6)": ".learn(1)",
     ".learn(2e5)": ".learn(1)",
     ".learn(1e4)": ".learn(1)",
+    "epsilon=0.075).learn": "epsilon=0.075, n_steps=64).learn",
     "n_eval_episodes=50": "n_eval_episodes=1",
 }
 #: Pages whose examples are run.
 PAGES = [
     "README.md",
+    "docs/arpo_barpo.md",
     "docs/quickstart.md",
     "docs/spo.md",
     "docs/coming_from_sb3.md",

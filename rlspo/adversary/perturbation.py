@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from rlspo.adversary.ball import Ball
+from rlspo.adversary.ball import NORMS, Ball
 from rlspo.adversary.objectives import Objective
 from rlspo.adversary.solvers import Solver
-from rlspo.common.trees import Tensor
+from rlspo.common.errors import check_choice, shown
+from rlspo.common.trees import Tensor, detach, tree_leaves, tree_map
 from rlspo.policies.preprocessing import Preprocessing
 
 
@@ -41,27 +42,23 @@ class Perturbation:
     ) -> None:
         self.preprocess = preprocess
         self.solver = solver
-        self.norm = norm
+        self.ball_class = NORMS[check_choice("norm", norm, tuple(NORMS))]
         self.keys = _chosen_keys(preprocess, observation_space, keys)
         self._bounds = _space_bounds(observation_space, self.keys, device) if clip_to_space else None
-        Ball(norm, torch.zeros(()))  # checks the norm
-
-    def part(self, inputs: Any) -> Any:
-        """What may be perturbed of ``inputs``."""
-        return {key: inputs[key] for key in self.keys} if isinstance(inputs, dict) else inputs
 
     def ball(self, radius: Tensor) -> Ball:
         """The ball of this radius, with the bounds in units of the network input where they are asked for."""
         if self._bounds is None:
-            return Ball(self.norm, radius)
+            return self.ball_class(radius)
         low, high = ({key: self.preprocess.parts[key](bound) for key, bound in side.items()} for side in self._bounds)
         if not self.preprocess.nested:
-            return Ball(self.norm, radius, low["observation"], high["observation"])
-        return Ball(self.norm, radius, low, high)
+            return self.ball_class(radius, low["observation"], high["observation"])
+        return self.ball_class(radius, low, high)
 
     def draw(self, inputs: Any, generator: torch.Generator) -> Any:
         """The random numbers that one call needs, for a batch shaped like ``inputs``."""
-        return self.solver.draw(Ball(self.norm, torch.ones(())), self.part(inputs), generator)
+        part = {key: inputs[key] for key in self.keys} if isinstance(inputs, dict) else inputs
+        return self.solver.draw(self.ball_class(torch.ones(())), part, generator)
 
     def __call__(self, objective: Objective, inputs: Any, radius: Tensor, noise: Any) -> Any:
         """The inputs that maximise ``objective``, detached.
@@ -71,21 +68,36 @@ class Perturbation:
         :param radius: a tensor without dimensions
         :param noise: from :meth:`draw`
         """
-        found = self.solver(self._of_part(objective, inputs), self.part(inputs), self.ball(radius), noise)
-        return {**inputs, **found} if isinstance(inputs, dict) else found
-
-    def random_point(self, inputs: Any, radius: Tensor, noise: Any, corner: bool = False) -> Any:
-        """The point of the ball given by ``noise``, without a search; with ``corner``, the extreme point in that direction."""
         ball = self.ball(radius)
-        start = noise["start"]
-        unit = start[0] if isinstance(start, list) else start
-        unit = ball.steepest(unit) if corner else unit
-        found = ball.shift(self.part(inputs), unit)
-        return {**inputs, **found} if isinstance(inputs, dict) else found
+        if not isinstance(inputs, dict):
+            return detach(self.solver(objective, inputs, ball, noise))
+        part = {key: inputs[key] for key in self.keys}
+        found = self.solver(lambda changed: objective({**inputs, **changed}), part, ball, noise)
+        return {**inputs, **detach(found)}
 
-    @staticmethod
-    def _of_part(objective: Objective, inputs: Any) -> Objective:
-        return (lambda part: objective({**inputs, **part})) if isinstance(inputs, dict) else objective
+    def try_out(self, inputs: Any) -> None:
+        """Search once: whoever writes a solver is to learn of mistakes before training.
+
+        :param inputs: a batch of network inputs
+        :raises ValueError: for a solver whose result is not of the form of its inputs, or lies outside of the ball
+        """
+        part = {key: inputs[key] for key in self.keys} if isinstance(inputs, dict) else inputs
+        device = tree_leaves(part)[0].device
+        ball = self.ball(torch.tensor(0.1, device=device))
+        noise = self.draw(inputs, torch.Generator(device).manual_seed(0))
+        found = self.solver(lambda x: sum(leaf.flatten(1).sum(dim=1) for leaf in tree_leaves(x)), part, ball, noise)
+        if _form(found) != _form(part):
+            raise ValueError(
+                f"The solver {self.solver} returned {_form(found)}; it must return perturbed inputs, {_form(part)}."
+            )
+        nearest = ball.project(found, part)
+        if any(not torch.allclose(*pair, atol=1e-4) for pair in zip(tree_leaves(found), tree_leaves(nearest), strict=True)):
+            raise ValueError(f"The solver {self.solver} left the ball; let it end with ball.project(inputs, clean).")
+
+
+def _form(tree: Any) -> Any:
+    """Shapes of tensors, for comparison and for messages."""
+    return tree_map(lambda leaf: f"a tensor of {tuple(leaf.shape)}" if torch.is_tensor(leaf) else shown(leaf), tree)
 
 
 def _chosen_keys(preprocess: Preprocessing, space: spaces.Space, keys: list[str] | None) -> list[str]:

@@ -1,112 +1,216 @@
-"""How an adversary searches its ball; all maximise, and all are pure functions of their arguments."""
+"""How an adversary searches its ball: one class for each solver, and what a solver of your own must give.
+
+All maximise, and all are pure functions of their arguments, so that they compile as a part of the update. Gradients are
+``torch.func.grad`` of a function of the inputs, so that they nest inside the gradient of a loss.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from rlspo.adversary.ball import Ball
 from rlspo.adversary.objectives import Objective
-from rlspo.common.errors import check_choice, check_count
+from rlspo.common.choices import make_kind
+from rlspo.common.errors import check_count, check_number
 from rlspo.common.trees import Tensor, tree_map
 
-SOLVERS = ("power", "pgd", "langevin", "random")
 
+class Solver(ABC):
+    """A search for the input in a ball that maximises an objective.
 
-@dataclass(frozen=True)
-class Solver:
-    """A search for the worst input in a ball.
+    *Inputs* are tensors ``(B, *shape)``, or for Dict observations dictionaries of these, which
+    :func:`~rlspo.common.trees.tree_map` treats alike; a :class:`Ball` takes both.
 
-    :param kind: ``"power"``: jump to the boundary in the direction of the gradient, x <- s + radius * steepest(grad f(x)),
-        from several random points, and keep the best end (conditional gradient ascent with unit steps: it never descends
-        on a convex objective, and on a quadratic one in l2 it is power iteration); ``"pgd"``: small steepest-ascent steps
-        (sign gradient in linf), each projected back into the ball, from a random point within one step of the centre;
-        ``"langevin"``: the same from a random corner at that distance, with Gaussian noise
-        sqrt(2 * step_size * temperature) / (i + 2) added to the gradient of step i (SGLD as in Zhang et al. 2020,
-        appendix C); ``"random"``: a random corner, no gradient
-    :param steps: gradients in all; more finds a stronger perturbation and costs time in proportion
-    :param step_size: of ``pgd`` and ``langevin``, in units of the radius; None: 1 / steps
-    :param temperature: of the Langevin noise; small (1e-5) when training, 1 when attacking, as published
-    :param restarts: of ``power``; each gets ``steps // restarts`` gradients (at least one)
+    A solver of your own defines :meth:`__call__`, and :meth:`draw` where it is random; see :doc:`arpo_barpo`.
     """
 
-    kind: str = "langevin"
-    steps: int = 10
-    step_size: float | None = None
-    temperature: float = 1e-5
-    restarts: int = 5
+    def draw(self, ball: Ball, like: Any, generator: torch.Generator) -> Any:
+        """The random numbers of one search, tensors in lists or dictionaries; None where it needs none.
 
-    def __post_init__(self) -> None:
-        check_choice("solver", self.kind, SOLVERS)
-        check_count("adversary_steps", self.steps)
-        check_count("restarts", self.restarts)
-
-    def draw(self, ball: Ball, like: Any, generator: torch.Generator) -> dict[str, Any]:
-        """The random numbers of one search: ``start`` points of the unit ball, and for Langevin normal ones per step.
-
-        :param ball: its norm shapes the unit ball
-        :param like: a batch of inputs, ``(B, *shape)`` or a dictionary of these
+        :param ball: of the norm in use; :meth:`Ball.draw` gives points of the unit ball
+        :param like: a batch of inputs, whose shape and device count
+        :param generator: to draw from
         """
-        if self.kind == "power":
-            return {"start": [ball.draw(like, generator) for _ in range(min(self.restarts, self.steps))]}
-        noise: dict[str, Any] = {"start": ball.draw(like, generator)}
-        if self.kind == "langevin":
-            noise["steps"] = [
-                tree_map(lambda x: torch.randn(x.shape, generator=generator, device=x.device), like) for _ in range(self.steps)
-            ]
-        return noise
+        return None
 
-    def __call__(self, objective: Objective, clean: Any, ball: Ball, noise: dict[str, Any]) -> Any:
-        """The perturbed inputs, detached.
+    @abstractmethod
+    def __call__(self, objective: Objective, clean: Any, ball: Ball, noise: Any) -> Any:
+        """The perturbed inputs: of the shape of ``clean``, and within the ball.
 
-        :param objective: to be maximised for each input by itself, ``(B,)``
-        :param clean: centre of the ball, network inputs ``(B, *shape)`` or a dictionary of these
+        :param objective: to be maximised for each input by itself: from inputs to ``(B,)``
+        :param clean: true inputs, the centre of the ball
         :param ball: feasible set
         :param noise: from :meth:`draw`
         """
-        if self.kind == "random":
-            return detach(ball.shift(clean, ball.steepest(noise["start"])))
-        gradient = torch.func.grad(lambda x: objective(x).sum())
-        search = self._power if self.kind == "power" else self._small_steps
-        return detach(search(objective, gradient, clean, ball, noise))
 
-    def _power(self, objective: Objective, gradient: Objective, clean: Any, ball: Ball, noise: dict[str, Any]) -> Any:
+
+@dataclass(frozen=True)
+class Power(Solver):
+    """``"power"``: jump to the boundary in the direction of the gradient, from several random points; keep the best end.
+
+    ::
+
+        x <- s + radius * steepest(grad f(x))
+
+    Conditional gradient ascent (Frank and Wolfe 1956) with unit steps: it never descends on a convex objective, and on a
+    quadratic one in l2 it is power iteration.
+
+    :param steps: gradients in all; more finds a stronger perturbation and costs time in proportion
+    :param restarts: starting points; each gets ``steps // restarts`` gradients (at least one)
+    """
+
+    steps: int = 10
+    restarts: int = 5
+
+    def __post_init__(self) -> None:
+        check_count("steps", self.steps)
+        check_count("restarts", self.restarts)
+
+    def draw(self, ball: Ball, like: Any, generator: torch.Generator) -> list[Any]:
+        return [ball.draw(like, generator) for _ in range(min(self.restarts, self.steps))]
+
+    def __call__(self, objective: Objective, clean: Any, ball: Ball, noise: list[Any]) -> Any:
+        gradient = torch.func.grad(lambda x: objective(x).sum())
         best: Any = None
-        for start in noise["start"]:
+        for start in noise:
             inputs = ball.shift(clean, start)
-            for _ in range(self.steps // len(noise["start"])):
+            for _ in range(self.steps // len(noise)):
                 inputs = ball.shift(clean, ball.steepest(gradient(inputs)))
             value = objective(inputs)
             if best is None:
                 best, best_value = inputs, value
             else:
-                best = tree_map(_better(value > best_value), inputs, best)
+                best = tree_map(partial(_choose, value > best_value), inputs, best)
                 best_value = torch.maximum(value, best_value)
         return best
 
-    def _small_steps(self, objective: Objective, gradient: Objective, clean: Any, ball: Ball, noise: dict[str, Any]) -> Any:
-        size = 1 / self.steps if self.step_size is None else self.step_size
+
+@dataclass(frozen=True)
+class PGD(Solver):
+    """``"pgd"``, projected gradient descent (here: ascent) of Madry et al. 2018 (arXiv 1706.06083).
+
+    ::
+
+        x <- project(x + step_size * radius * steepest(grad f(x)))          (sign gradient in linf)
+
+    from a random point within one step of the centre.
+
+    :param steps: gradients; more finds a stronger perturbation and costs time in proportion
+    :param step_size: in units of the radius; None: ``1 / steps``
+    """
+
+    steps: int = 10
+    step_size: float | None = None
+
+    def __post_init__(self) -> None:
+        check_count("steps", self.steps)
+        _check_step_size(self.step_size)
+
+    def draw(self, ball: Ball, like: Any, generator: torch.Generator) -> Any:
+        return ball.draw(like, generator)
+
+    def __call__(self, objective: Objective, clean: Any, ball: Ball, noise: Any) -> Any:
+        gradient = torch.func.grad(lambda x: objective(x).sum())
+        size = self.step_size or 1 / self.steps
         # Steps of radius / steps that start farther out could not reach the opposite corner any more.
-        start = noise["start"] if self.kind == "pgd" else ball.steepest(noise["start"])
-        inputs: Any = ball.shift(clean, tree_map(lambda unit: size * unit, start))
-        for step in range(self.steps):
-            slope: Any = gradient(inputs)
-            if self.kind == "langevin":
-                spread = torch.sqrt(2 * size * ball.radius * self.temperature) / (step + 2)
-                slope = tree_map(lambda g, xi, spread=spread: g + spread * xi, slope, noise["steps"][step])
-            moved: Any = tree_map(lambda x, d: x + size * ball.radius * d, inputs, ball.steepest(slope))
-            inputs = ball.project(moved, clean)
+        inputs = ball.shift(clean, tree_map(lambda unit: size * unit, noise))
+        for _ in range(self.steps):
+            direction: Any = ball.steepest(gradient(inputs))
+            inputs = ball.project(tree_map(lambda x, d: x + size * ball.radius * d, inputs, direction), clean)
         return inputs
 
 
-def _better(wins: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """Choose row by row: the first where ``wins`` ``(B,)``, else the second."""
-    return lambda new, old: torch.where(wins.view(-1, *[1] * (new.dim() - 1)), new, old)
+@dataclass(frozen=True)
+class Langevin(Solver):
+    """``"langevin"``, stochastic gradient Langevin dynamics (SGLD) as in Zhang et al. 2020 (arXiv 2003.08938, appendix C).
+
+    ::
+
+        g_i = grad f(x) + sqrt(2 * step_size * radius * temperature) / (i + 2) * xi,     xi ~ N(0, 1)
+        x <- project(x + step_size * radius * steepest(g_i)),                            i = 0, ..., steps - 1
+
+    from a random corner at one step from the centre.
+
+    :param steps: gradients; more finds a stronger perturbation and costs time in proportion
+    :param step_size: in units of the radius; None: ``1 / steps``
+    :param temperature: of the noise; small (1e-5) when training, 1 when attacking, as published
+    """
+
+    steps: int = 10
+    step_size: float | None = None
+    temperature: float = 1e-5
+
+    def __post_init__(self) -> None:
+        check_count("steps", self.steps)
+        _check_step_size(self.step_size)
+        check_number("temperature", self.temperature)
+
+    def draw(self, ball: Ball, like: Any, generator: torch.Generator) -> dict[str, Any]:
+        start = ball.draw(like, generator)
+
+        def normal(x: Tensor) -> Tensor:
+            return torch.randn(x.shape, generator=generator, device=x.device)
+
+        return {"start": start, "steps": [tree_map(normal, like) for _ in range(self.steps)]}
+
+    def __call__(self, objective: Objective, clean: Any, ball: Ball, noise: dict[str, Any]) -> Any:
+        gradient = torch.func.grad(lambda x: objective(x).sum())
+        size = self.step_size or 1 / self.steps
+        inputs = ball.shift(clean, tree_map(lambda unit: size * unit, ball.steepest(noise["start"])))
+        for step in range(self.steps):
+            spread = torch.sqrt(2 * size * ball.radius * self.temperature) / (step + 2)
+            noisy = tree_map(lambda g, xi, spread=spread: g + spread * xi, gradient(inputs), noise["steps"][step])
+            direction: Any = ball.steepest(noisy)
+            inputs = ball.project(tree_map(lambda x, d: x + size * ball.radius * d, inputs, direction), clean)
+        return inputs
 
 
-def detach(inputs: Any) -> Any:
-    """Cut the gradient of one tensor or of a dictionary of them."""
-    return tree_map(lambda tensor: tensor.detach(), inputs)
+class RandomPoint(Solver):
+    """A uniform point of the ball, whatever the objective; no gradient."""
+
+    def draw(self, ball: Ball, like: Any, generator: torch.Generator) -> Any:
+        return ball.draw(like, generator)
+
+    def __call__(self, objective: Objective, clean: Any, ball: Ball, noise: Any) -> Any:
+        return ball.shift(clean, noise)
+
+
+class RandomCorner(RandomPoint):
+    """``"random"``: a random corner of the ball (in l2: a random point of its boundary), whatever the objective."""
+
+    def __call__(self, objective: Objective, clean: Any, ball: Ball, noise: Any) -> Any:
+        return ball.shift(clean, ball.steepest(noise))
+
+
+#: The solvers that an agent's ``solver`` names.
+SOLVERS: dict[str, type[Solver]] = {"power": Power, "pgd": PGD, "langevin": Langevin, "random": RandomCorner}
+
+
+def make_solver(solver: str | type[Solver] | Solver, **settings: Any) -> Solver:
+    """The solver of a name or a class; an object unchanged.
+
+    >>> make_solver("pgd", steps=5, restarts=3)
+    PGD(steps=5, step_size=None)
+
+    :param solver: one of :data:`SOLVERS`, a subclass of :class:`Solver`, or an object of one
+    :param settings: for the constructor (``steps``, ``step_size``, ``temperature``, ``restarts``), which gets those that it
+        names
+    :raises ValueError: for an unknown name
+    :raises TypeError: for anything else
+    """
+    return make_kind("solver", solver, SOLVERS, Solver, **settings)
+
+
+def _check_step_size(size: float | None) -> None:
+    if size is not None:
+        check_number("step_size", size, positive=True)
+
+
+def _choose(wins: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """Row by row: ``new`` where ``wins`` ``(B,)``, else ``old``."""
+    return torch.where(wins.view(-1, *[1] * (new.dim() - 1)), new, old)

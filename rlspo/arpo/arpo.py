@@ -10,14 +10,26 @@ import numpy as np
 import torch
 from stable_baselines3.common.utils import LinearSchedule
 
-from rlspo.adversary import NORMS, Objective, Perturbation, Solver, detach, negative, ramped_radius
+from rlspo.adversary import (
+    NORMS,
+    SOLVERS,
+    Objective,
+    Perturbation,
+    RandomCorner,
+    Solver,
+    make_solver,
+    negative,
+    ramped_radius,
+)
 from rlspo.arpo.attacked_rollouts import attacked_actor
+from rlspo.common.choices import check_kind
 from rlspo.common.collector import Actor
 from rlspo.common.compilation import compile_whole
-from rlspo.common.errors import check_choice, check_fraction, check_number
+from rlspo.common.errors import check_choice, check_count, check_fraction, check_number
 from rlspo.common.settings import fixed_setting, setting
-from rlspo.common.trees import to_tensor, tree_map
+from rlspo.common.trees import detach, to_tensor, tree_map
 from rlspo.common.update import Minibatch, Parameters, Update, gather
+from rlspo.common.withheld import Withheld
 from rlspo.policies import ActorCriticPolicy, Distribution
 from rlspo.ppo import PPO, losses
 from rlspo.ppo.settings import PPOSettings
@@ -25,6 +37,12 @@ from rlspo.ppo.settings import PPOSettings
 Tensor = torch.Tensor
 #: Published relatives let the learning rate fall to zero over training.
 FALLING_LEARNING_RATE = LinearSchedule(3e-4, 0.0, 1.0)
+
+
+def check_solver(name: str, value: Any) -> None:
+    """Check that ``value`` is a solver, its class or its name, or was left in a file as code."""
+    if not isinstance(value, Withheld):
+        check_kind(name, value, SOLVERS, Solver)
 
 
 class ARPO(PPO):
@@ -54,7 +72,8 @@ class ARPO(PPO):
     :param epsilon_ramp: fraction of training over which the radius rises linearly from 0; 0: constant
     :param norm: ``"linf"`` or ``"l2"``
     :param solver: ``"langevin"`` (SGLD, the paper's), ``"pgd"`` (sign gradient), ``"power"`` (restarted jumps to the
-        boundary: the strongest) or ``"random"``; see :class:`rlspo.adversary.Solver`
+        boundary: the strongest) or ``"random"``; or a :class:`rlspo.adversary.Solver`: a class, which gets those of the
+        next four settings that its constructor names (``steps`` for the first), or an object, which gets none
     :param adversary_steps: gradients of the inner problem; the cost of the update grows in proportion (5 to 20)
     :param step_size: of ``pgd`` and ``langevin``, in units of the radius; None: ``1 / adversary_steps``
     :param temperature: of the Langevin noise
@@ -80,11 +99,11 @@ class ARPO(PPO):
     epsilon_ramp = setting(check_fraction)
     guidance = setting(check_number)
     norm = fixed_setting()
-    solver = fixed_setting()
-    adversary_steps = fixed_setting()
+    solver = fixed_setting(check_solver)
+    adversary_steps = fixed_setting(check_count)
     step_size = fixed_setting()
     temperature = fixed_setting()
-    restarts = fixed_setting()
+    restarts = fixed_setting(check_count)
     rollouts = fixed_setting()
     clip_to_space = fixed_setting()
     adversary_keys = fixed_setting()
@@ -97,7 +116,7 @@ class ARPO(PPO):
         epsilon: float = 0.075,
         epsilon_ramp: float = 0.75,
         norm: str = "linf",
-        solver: str = "langevin",
+        solver: str | type[Solver] | Solver = "langevin",
         adversary_steps: int = 10,
         step_size: float | None = None,
         temperature: float = 1e-5,
@@ -110,7 +129,7 @@ class ARPO(PPO):
     ) -> None:
         self.epsilon = check_number("epsilon", epsilon)
         self.epsilon_ramp = check_fraction("epsilon_ramp", epsilon_ramp)
-        self.norm = check_choice("norm", norm, NORMS)
+        self.norm = check_choice("norm", norm, tuple(NORMS))
         self.solver = solver
         self.adversary_steps = adversary_steps
         self.step_size = None if step_size is None else check_number("step_size", step_size, positive=True)
@@ -173,18 +192,21 @@ class ARPO(PPO):
 
     def _set_up_search(self) -> None:
         """Make what searches the ball, or leave it out where there is no ball."""
-        if self.epsilon == 0 or self.perturb is not None:
-            self.perturb = None if self.epsilon == 0 else self.perturb
-            return
-        solver = Solver(self.solver, self.adversary_steps, self.step_size, self.temperature, self.restarts)
-        where = (self.policy.preprocess, self.observation_space)
-        self.perturb = Perturbation(*where, solver, self.norm, self.clip_to_space, self.adversary_keys, self.device)
-        example = tree_map(lambda leaf: np.asarray(leaf)[None], self.observation_space.sample())
-        with torch.no_grad():
-            self._example_input = self.policy.preprocess(to_tensor(example, self.device))
+        if self.epsilon == 0 or isinstance(self.solver, Withheld):
+            self.perturb = None
+        elif self.perturb is None:
+            given = {"step_size": self.step_size, "temperature": self.temperature, "restarts": self.restarts}
+            solver = make_solver(self.solver, steps=self.adversary_steps, **given)
+            how = {"norm": self.norm, "clip_to_space": self.clip_to_space, "keys": self.adversary_keys, "device": self.device}
+            make = partial(Perturbation, self.policy.preprocess, self.observation_space, **how)
+            self.perturb, self.to_random_corner = make(solver=solver), make(solver=RandomCorner())
+            example = tree_map(lambda leaf: np.asarray(leaf)[None], self.observation_space.sample())
+            with torch.no_grad():
+                self._example_input = self.policy.preprocess(to_tensor(example, self.device))
+                self.perturb.try_out(self._example_input)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "perturb", "compiled_search", "_example_input"]
+        return [*super()._excluded_save_params(), "perturb", "to_random_corner", "compiled_search", "_example_input"]
 
     def hyper(self) -> dict[str, float]:
         radius = ramped_radius(self.epsilon, self.epsilon_ramp, self._current_progress_remaining)
@@ -226,12 +248,14 @@ class ARPO(PPO):
         """Log what the search gains over a random corner of the ball, on one minibatch."""
         if self.perturb is None:
             return
+        generator = self.randomness.torch.clone_state()  # so the corner is that of the point from which the search begins
         rows = torch.arange(self.minibatch_size, device=self.device)
         batch = gather(data, rows, hyper, self.draw_noise(len(rows)))
-        parameters = detach(dict(self.policy.named_parameters()))
+        parameters, radius = detach(dict(self.policy.named_parameters())), hyper["epsilon"]
         with torch.no_grad():
             inputs = self.policy.preprocess(batch.observations)
             objective = self.adversary_objective(parameters, batch, self.policy.distribution_of(inputs))
-            found = objective(self.perturb(objective, inputs, hyper["epsilon"], batch.noise))
-            corner = objective(self.perturb.random_point(inputs, hyper["epsilon"], batch.noise, corner=True))
+            found = objective(self.perturb(objective, inputs, radius, batch.noise))
+            direction = self.to_random_corner.draw(inputs, generator)
+            corner = objective(self.to_random_corner(objective, inputs, radius, direction))
         self.logger.record("adversary/gain_over_random_corner", float((found - corner).mean()))

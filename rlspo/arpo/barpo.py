@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlspo.adversary import Objective, kl_to_clean
+from rlspo.adversary import Objective
 from rlspo.arpo.arpo import ARPO
 from rlspo.common.update import Minibatch, Parameters
 from rlspo.policies import Distribution
@@ -26,4 +26,5 @@ class BARPO(ARPO):
 
     def adversary_objective(self, parameters: Parameters, batch: Minibatch | None, clean: Distribution) -> Objective:
         """The inner problem maximises the change of the policy, KL(pi(.|s) || pi(.|s')), also while acting."""
-        return kl_to_clean(lambda inputs: self.policy.action_distribution(parameters, inputs), clean)
+        policy, fixed = self.policy, clean.detach()
+        return lambda inputs: fixed.kl(policy.action_distribution(parameters, inputs))

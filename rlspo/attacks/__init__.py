@@ -1,5 +1,6 @@
 """Evaluating agents under attack."""
 
-from rlspo.attacks.evaluation import ATTACKS, attacked_evaluation
+from rlspo.attacks.attacks import ATTACKS, Attack, CriticAttack, MADAttack, RandomAttack
+from rlspo.attacks.evaluation import attacked_evaluation
 
-__all__ = ["ATTACKS", "attacked_evaluation"]
+__all__ = ["ATTACKS", "Attack", "CriticAttack", "MADAttack", "RandomAttack", "attacked_evaluation"]

@@ -1,5 +1,4 @@
-"""Episodes of an agent whose every observation is perturbed: random, critic and MAD (maximal action difference) attacks (arXiv
-2003.08938, appendix D).
+"""Episodes of an agent whose every observation is perturbed.
 
 The policy acts deterministically by default. The perturbation is measured in units of the policy's own (normalised) input,
 so equal radii are not equal physical disturbances across policies.
@@ -20,18 +19,14 @@ from stable_baselines3.common.policies import ActorCriticPolicy as SB3ActorCriti
 from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
-from rlspo.adversary import Objective, Perturbation, Solver, kl_to_clean, negative
+from rlspo.adversary import Perturbation
+from rlspo.attacks.attacks import Attack, make_attack
 from rlspo.common.collector import env_actions
-from rlspo.common.errors import check_choice, check_number
+from rlspo.common.errors import check_number
 from rlspo.common.randomness import generators_seeded
 from rlspo.common.trees import to_tensor
-from rlspo.policies import ActorCriticPolicy, Distribution, functional_policy_class
+from rlspo.policies import ActorCriticPolicy, functional_policy_class
 
-Tensor = torch.Tensor
-
-#: ``random``: a uniform point of the ball; ``critic``: lower V(s'); ``mad``: maximise KL(pi(.|s) || pi(.|s')) by Langevin
-#: steps of temperature 1 (maximal action difference, weighted by the policy's own covariance).
-ATTACKS = ("random", "critic", "mad")
 #: Most ends of episodes in a row that a Monitor inside does not see, such as lives lost in a game.
 _MOST_UNSEEN = 1_000
 _UNSEEN = (
@@ -59,7 +54,7 @@ class Episodes:
 def attacked_evaluation(
     model: BaseAlgorithm,
     env: Any,
-    attack: str | None,
+    attack: str | type[Attack] | Attack | None,
     epsilon: float,
     n_eval_episodes: int = 50,
     steps: int = 10,
@@ -73,16 +68,16 @@ def attacked_evaluation(
     :param env: an id, a gymnasium environment, or a VecEnv with as many copies as should run in parallel. Each copy plays the
         same number of episodes, so that short ones do not count more often. Statistics of a VecNormalize are not updated. An
         environment that the model trains on is reset at its next ``learn``.
-    :param attack: one of :data:`ATTACKS`; None for the natural return
+    :param attack: one of :data:`ATTACKS`, or an :class:`Attack` of your own, class or object; None for the natural return
     :param epsilon: radius in units of the policy's input: standard deviations where the policy normalises observations
     :param n_eval_episodes: number of episodes
-    :param steps: gradient steps of the attack, each of length ``epsilon / steps``
+    :param steps: gradient steps of the attack, each of length ``epsilon / steps``; an object has its own
     :param seed: of the attack and the environments, including those that draw from a global generator
     :param deterministic: act by the mode of the policy, not by samples
     :param norm: ``"linf"`` or ``"l2"``
     :return: undiscounted, unscaled returns, ``(n_eval_episodes,)``
-    :raises ValueError: for an unknown attack or a negative radius
-    :raises TypeError: for a model whose policy is no actor-critic
+    :raises ValueError: for the name of no attack, or a negative radius
+    :raises TypeError: for a model whose policy is no actor-critic, and an attack that is none
     """
     return attacked_episodes(model, env, attack, epsilon, n_eval_episodes, steps, seed, deterministic, norm).returns
 
@@ -90,7 +85,7 @@ def attacked_evaluation(
 def attacked_episodes(
     model: BaseAlgorithm,
     env: Any,
-    attack: str | None,
+    attack: str | type[Attack] | Attack | None,
     epsilon: float,
     n_eval_episodes: int = 50,
     steps: int = 10,
@@ -104,11 +99,10 @@ def attacked_episodes(
     :param on_episode: called after each one
     """
     epsilon = check_number("epsilon", epsilon)
-    if attack is not None:
-        check_choice("attack", attack, ATTACKS)
+    adversary = None if attack is None else make_attack(attack, steps)
     policy = _functional_policy(model)
     generator = torch.Generator(device=policy.device).manual_seed(seed)
-    perturb = None if attack is None else _adversary(policy, attack, epsilon, steps, norm, generator)
+    perturb = None if adversary is None else _perturb(policy, adversary, epsilon, norm, generator)
 
     @torch.no_grad()
     def act(observations: Any, starts: np.ndarray) -> np.ndarray:
@@ -196,28 +190,16 @@ def play(
     return Episodes(returns, lengths.astype(int), successes, copies)
 
 
-def _adversary(
-    policy: ActorCriticPolicy, attack: str, epsilon: float, steps: int, norm: str, generator: torch.Generator
+def _perturb(
+    policy: ActorCriticPolicy, attack: Attack, epsilon: float, norm: str, generator: torch.Generator
 ) -> Callable[[Any], Any]:
     """A function from clean to perturbed network inputs."""
-    solver = Solver("langevin", steps, temperature=1.0) if attack == "mad" else Solver("pgd", steps)
-    perturbation = Perturbation(policy.preprocess, policy.observation_space, solver, norm)
+    perturbation = Perturbation(policy.preprocess, policy.observation_space, attack.solver, norm)
     radius = torch.tensor(epsilon, device=policy.device)
-    parameters = {name: parameter.detach() for name, parameter in policy.named_parameters()}
-
-    def action_distribution(inputs: Any) -> Distribution:
-        return policy.action_distribution(parameters, inputs)
-
-    def objective(inputs: Any) -> Objective:
-        if attack == "critic":
-            return negative(lambda perturbed: policy.values(parameters, perturbed))
-        return kl_to_clean(action_distribution, action_distribution(inputs))
 
     def perturb(inputs: Any) -> Any:
         noise = perturbation.draw(inputs, generator)
-        if attack == "random":
-            return perturbation.random_point(inputs, radius, noise)
-        return perturbation(objective(inputs), inputs, radius, noise)
+        return perturbation(attack.objective(policy, inputs), inputs, radius, noise)
 
     return perturb
 

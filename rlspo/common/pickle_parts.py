@@ -50,8 +50,9 @@ _MADE = (
     TrainFreq,
 )
 _CHOICES = (TrainFrequencyUnit, GoalSelectionStrategy)
-#: Data classes of rlspo that the files of its agents name.
+#: Classes of rlspo that the files of its agents name and, as users extend them, their subclasses.
 _OWN = {
+    "rlspo.adversary.solvers.Solver",
     "rlspo.common.reward_scaling.RewardScaler",
     "rlspo.common.rollout_buffer.Field",
 }
@@ -295,7 +296,7 @@ def find(module: str, name: str) -> Any:
         scalar = vars(np).get(name)
         return scalar if isinstance(scalar, type) and issubclass(scalar, np.generic) else None
     found = _named(_module(module, name), name)
-    if isinstance(found, type) and (issubclass(found, (*_NAMED, VecNormalize, RunningMeanStd)) or path_of(found) in _OWN):
+    if isinstance(found, type) and (issubclass(found, (*_NAMED, VecNormalize, RunningMeanStd)) or _is_own(found)):
         return found
     return None
 
@@ -331,7 +332,12 @@ def maker_of(target: Any) -> Callable[..., Any] | None:
 
 def has_instances(cls: type) -> bool:
     """Whether empty objects of a class may be made and then filled."""
-    return issubclass(cls, _MADE) or path_of(cls) in _OWN
+    return issubclass(cls, _MADE) or _is_own(cls)
+
+
+def _is_own(cls: type) -> bool:
+    # By name, because their modules stand above this one.
+    return any(path_of(base) in _OWN for base in cls.__mro__)
 
 
 def path_of(value: Any) -> str:

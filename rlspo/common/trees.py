@@ -22,6 +22,11 @@ def tree_map(function: Callable[..., Result], tree: Any, *others: Any) -> Result
     return function(tree, *others)
 
 
+def detach(tree: Any) -> Any:
+    """``tree`` without gradients."""
+    return tree_map(torch.detach, tree)
+
+
 def tree_leaves(tree: Any) -> list[Any]:
     """The leaves of ``tree``, in the order of its keys."""
     return list(tree.values()) if isinstance(tree, dict) else [tree]

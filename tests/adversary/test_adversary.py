@@ -2,13 +2,28 @@
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 
-from rlspo.adversary import SOLVERS, Ball, Perturbation, Solver, kl_to_clean, negative, ramped_radius
+from rlspo.adversary import (
+    NORMS,
+    PGD,
+    SOLVERS,
+    L2Ball,
+    Langevin,
+    LinfBall,
+    Perturbation,
+    Power,
+    Solver,
+    kl_to_clean,
+    make_solver,
+    negative,
+    ramped_radius,
+)
 from rlspo.policies import Categorical, Gaussian
 from rlspo.policies.preprocessing import Preprocessing
 
@@ -25,7 +40,7 @@ every_gradient_solver = pytest.mark.parametrize("kind", GRADIENT_SOLVERS)
 
 
 def solve(objective, clean, ball, kind, steps=10, step_size=None, seed=0):  # type: ignore[no-untyped-def]
-    solver = Solver(kind, steps, step_size)
+    solver = make_solver(kind, steps=steps, step_size=step_size)
     return solver(objective, clean, ball, solver.draw(ball, clean, generator(str(clean.device), seed)))
 
 
@@ -34,7 +49,7 @@ def solve(objective, clean, ball, kind, steps=10, step_size=None, seed=0):  # ty
 @pytest.mark.parametrize("shape", [(6,), (2, 5, 5)])
 def test_perturbation_stays_in_the_ball(norm: str, kind: str, shape: tuple[int, ...], device: str) -> None:
     clean = torch.randn(32, *shape, generator=generator(device), device=device)
-    ball = Ball(norm, torch.tensor(0.3, device=device))
+    ball = NORMS[norm](torch.tensor(0.3, device=device))
     found = solve(lambda x: (x**3).flatten(1).sum(dim=1), clean, ball, kind)
     change = (found - clean).flatten(1)
     size = change.abs().amax(dim=1) if norm == "linf" else change.norm(dim=1)
@@ -48,7 +63,7 @@ def test_linear_objective_has_a_closed_form_in_both_norms(kind: str, device: str
     weights = torch.randn(6, generator=generator(device, 1), device=device)
     clean = torch.randn(16, 6, generator=generator(device), device=device)
     for norm, dual in (("linf", weights.abs().sum()), ("l2", weights.norm())):
-        ball = Ball(norm, torch.tensor(0.2, device=device))
+        ball = NORMS[norm](torch.tensor(0.2, device=device))
         found = solve(lambda x, w=weights: x @ w, clean, ball, kind, step_size=LONG_STEP)
         torch.testing.assert_close(found @ weights, clean @ weights + 0.2 * dual, rtol=1e-3, atol=2e-3)
 
@@ -64,7 +79,7 @@ def test_worst_corner_of_a_linear_policy(kind: str, device: str) -> None:
     clean = torch.randn(64, 7, generator=generator(device), device=device)
     policy = linear_gaussian(weight)
     objective = kl_to_clean(policy, policy(clean))
-    ball = Ball("linf", torch.tensor(0.1, device=device))
+    ball = LinfBall(torch.tensor(0.1, device=device))
     found = objective(solve(objective, clean, ball, kind, step_size=LONG_STEP))
     exact = 0.5 * (0.1 * weight.abs().sum()) ** 2
     torch.testing.assert_close(found, exact.expand(64), rtol=1e-3, atol=0)
@@ -76,7 +91,7 @@ def test_worst_l2_perturbation_of_a_linear_policy_is_the_top_singular_direction(
     clean = torch.zeros(8, 3, device=device)
     policy = linear_gaussian(weight)
     objective = kl_to_clean(policy, policy(clean))
-    found = solve(objective, clean, Ball("l2", torch.tensor(0.5, device=device)), kind, steps=20, step_size=LONG_STEP)
+    found = solve(objective, clean, L2Ball(torch.tensor(0.5, device=device)), kind, steps=20, step_size=LONG_STEP)
     exact = torch.full((8,), 0.5 * (2.0 * 0.5) ** 2, device=device)
     torch.testing.assert_close(objective(found), exact, rtol=2e-2, atol=0)
 
@@ -99,7 +114,7 @@ def test_inner_kl_beats_the_best_of_100_random_corners(kind: str, discrete: bool
         return Categorical(3 * head) if discrete else Gaussian(head, torch.zeros(3, device=device))
 
     clean = torch.randn(64, 11, generator=generator(device), device=device)
-    ball = Ball("linf", torch.tensor(0.075, device=device))
+    ball = LinfBall(torch.tensor(0.075, device=device))
     with torch.no_grad():
         objective = kl_to_clean(policy, policy(clean))
         found = objective(solve(objective, clean, ball, kind, step_size=LONG_STEP))
@@ -122,7 +137,7 @@ def test_inner_kl_beats_the_best_of_100_random_corners(kind: str, discrete: bool
 def test_negative_minimises(kind: str, device: str) -> None:
     clean = torch.zeros(4, 2, device=device)
     value = lambda x: x.sum(dim=1)  # noqa: E731
-    ball = Ball("linf", torch.tensor(1.0, device=device))
+    ball = LinfBall(torch.tensor(1.0, device=device))
     found = solve(negative(value), clean, ball, kind, step_size=LONG_STEP)
     torch.testing.assert_close(found, -torch.ones(4, 2, device=device))
 
@@ -130,7 +145,7 @@ def test_negative_minimises(kind: str, device: str) -> None:
 @every_gradient_solver
 def test_bounds_are_kept(kind: str) -> None:
     low, high = torch.tensor([[-0.1, 0.0]]), torch.tensor([[0.1, 1.0]])
-    ball = Ball("linf", torch.tensor(0.5), low, high)
+    ball = LinfBall(torch.tensor(0.5), low, high)
     found = solve(lambda x: x.sum(dim=1), torch.zeros(4, 2), ball, kind, step_size=LONG_STEP)
     torch.testing.assert_close(found, torch.tensor([0.1, 0.5]).expand(4, 2))
     assert (found[:, 0] <= 0.1).all()
@@ -138,7 +153,7 @@ def test_bounds_are_kept(kind: str) -> None:
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_draws_are_uniform_in_the_unit_ball(norm: str, device: str) -> None:
-    points = Ball(norm, torch.tensor(1.0)).draw(torch.zeros(20000, 2, device=device), generator(device))
+    points = NORMS[norm](torch.tensor(1.0)).draw(torch.zeros(20000, 2, device=device), generator(device))
     size = points.abs().amax(dim=1) if norm == "linf" else points.norm(dim=1)
     assert size.max() <= 1
     # Half of the radius holds a quarter of the area in two dimensions.
@@ -168,7 +183,7 @@ class TestPerturbation:
     @every_gradient_solver
     def test_only_the_chosen_keys_move(self, kind: str) -> None:
         preprocess = Preprocessing(self.space, True, False, 10.0)
-        perturb = Perturbation(preprocess, self.space, Solver(kind), keys=["speed"])
+        perturb = Perturbation(preprocess, self.space, make_solver(kind), keys=["speed"])
         inputs = self.inputs(preprocess)
         noise = perturb.draw(inputs, generator("cpu"))
         found = perturb(lambda x: x["speed"].sum(dim=1) + x["place"].sum(dim=1), inputs, torch.tensor(0.1), noise)
@@ -178,12 +193,12 @@ class TestPerturbation:
 
     def test_all_continuous_keys_by_default(self) -> None:
         preprocess = Preprocessing(self.space, True, False, 10.0)
-        assert Perturbation(preprocess, self.space, Solver()).keys == ["place", "speed"]
+        assert Perturbation(preprocess, self.space, Langevin()).keys == ["place", "speed"]
 
     @every_gradient_solver
     def test_clip_to_space(self, kind: str) -> None:
         preprocess = Preprocessing(self.space, True, False, 10.0)
-        perturb = Perturbation(preprocess, self.space, Solver(kind), clip_to_space=True)
+        perturb = Perturbation(preprocess, self.space, make_solver(kind), clip_to_space=True)
         inputs = self.inputs(preprocess)
         noise = perturb.draw(inputs, generator("cpu"))
         found = perturb(lambda x: x["place"].sum(dim=1) + x["speed"].sum(dim=1), inputs, torch.tensor(0.3), noise)
@@ -194,7 +209,7 @@ class TestPerturbation:
     def test_image_units_are_zero_to_one(self, kind: str) -> None:
         space = spaces.Box(0, 255, (1, 36, 36), np.uint8)
         preprocess = Preprocessing(space, True, False, 10.0)
-        perturb = Perturbation(preprocess, space, Solver(kind), clip_to_space=True)
+        perturb = Perturbation(preprocess, space, make_solver(kind), clip_to_space=True)
         inputs = preprocess(torch.full((2, 1, 36, 36), 254, dtype=torch.uint8))
         noise = perturb.draw(inputs, generator("cpu"))
         found = perturb(lambda x: x.flatten(1).sum(dim=1), inputs, torch.tensor(8 / 255), noise)
@@ -205,25 +220,58 @@ class TestPerturbation:
     def test_unknown_key_and_nothing_continuous(self) -> None:
         preprocess = Preprocessing(self.space, True, False, 10.0)
         with pytest.raises(ValueError, match=r"gear.*continuous keys.*place.*speed"):
-            Perturbation(preprocess, self.space, Solver(), keys=["gear"])
+            Perturbation(preprocess, self.space, Langevin(), keys=["gear"])
         discrete = spaces.Discrete(3)
         with pytest.raises(TypeError, match="no continuous"):
-            Perturbation(Preprocessing(discrete, True, False, 10.0), discrete, Solver())
+            Perturbation(Preprocessing(discrete, True, False, 10.0), discrete, Langevin())
 
 
 @pytest.mark.parametrize("steps", [0, -1, 2.5, True, "10"])
-def test_bad_number_of_steps(steps: object) -> None:
-    with pytest.raises((ValueError, TypeError), match="adversary_steps"):
-        Solver(steps=steps)  # type: ignore[arg-type]
-
-
-def test_the_default_solver_is_the_papers() -> None:
-    assert Solver().kind == "langevin"
+@pytest.mark.parametrize("solver", [Power, PGD, Langevin])
+def test_bad_number_of_steps(solver: Any, steps: object) -> None:
+    with pytest.raises((ValueError, TypeError), match="steps is"):
+        solver(steps=steps)
 
 
 def test_bad_norm_and_solver() -> None:
-    with pytest.raises(ValueError, match="norm is 'l1'"):
-        Ball("l1", torch.tensor(1.0))
-    with pytest.raises(ValueError, match="solver is 'fgsm'"):
-        Solver("fgsm")
+    space = spaces.Box(-1, 1, (2,), np.float32)
+    with pytest.raises(ValueError, match=r"norm is 'l1'.*'linf', 'l2'"):
+        Perturbation(Preprocessing(space, True, False, 10.0), space, PGD(), "l1")
+    with pytest.raises(ValueError, match=r"solver is 'fgsm'.*'power', 'pgd', 'langevin', 'random'"):
+        make_solver("fgsm")
+    with pytest.raises(TypeError, match=r"solver is 3 of type int.*a subclass of rlspo\.adversary\.Solver"):
+        make_solver(3)  # type: ignore[arg-type]
     assert math.isclose(ramped_radius(1.0, 1.0, 0.0), 1.0)
+
+
+class Mistaken(Solver):
+    """Returns what it is told to."""
+
+    def __init__(self, mistake: Any) -> None:
+        self.mistake = mistake
+
+    def __call__(self, objective: Any, clean: Any, ball: Any, noise: Any) -> Any:
+        return self.mistake(clean)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (lambda clean: None, r"returned None; it must return perturbed inputs, a tensor of \(1, 2\)"),
+        (lambda clean: clean.sum(), r"returned a tensor of \(\)"),
+        (lambda clean: {"x": clean}, "returned {'x'"),
+        (lambda clean: clean + 1, r"left the ball.*ball\.project"),
+    ],
+)
+def test_a_solver_of_your_own_is_tried_out(mistake: Any, message: str) -> None:
+    space = spaces.Box(-1, 1, (2,), np.float32)
+    perturb = Perturbation(Preprocessing(space, True, False, 10.0), space, Mistaken(mistake))
+    with pytest.raises(ValueError, match=message):
+        perturb.try_out(torch.zeros(1, 2))
+
+
+def test_a_class_gets_the_settings_that_its_constructor_names() -> None:
+    settings = {"steps": 6, "step_size": 0.5, "temperature": 0.1, "restarts": 2}
+    made = [make_solver(kind, **settings) for kind in (Power, PGD, Langevin, "pgd", PGD(3))]
+    assert made == [Power(6, 2), PGD(6, 0.5), Langevin(6, 0.5, 0.1), PGD(6, 0.5), PGD(3)]
+    assert isinstance(make_solver(Mistaken, mistake=1, **settings), Mistaken)

@@ -1,5 +1,6 @@
 """ARPO and BARPO: limits in which they are something known, and what their losses do."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -11,6 +12,8 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.utils import configure_logger
 
 from rlspo import ARPO, BARPO, PPO
+from rlspo.adversary import PGD, Langevin, Solver
+from rlspo.common.errors import UntrustedFileError
 from rlspo.common.trees import to_tensor
 from rlspo.common.update import MINIBATCH_FIELDS, gather
 from rlspo.ppo import losses
@@ -208,6 +211,7 @@ def test_epsilon_on_a_discrete_observation_space() -> None:
         ("guidance", -1, ValueError),
         ("norm", "l1", ValueError),
         ("solver", "fgsm", ValueError),
+        ("solver", 3, TypeError),
         ("rollouts", "perturbed", ValueError),
         ("adversary_steps", 0, ValueError),
         ("restarts", 0, ValueError),
@@ -226,6 +230,64 @@ def test_save_and_load_keep_the_adversary(tmp_path: Any) -> None:
     assert (loaded.epsilon, loaded.guidance, loaded.solver) == (0.2, 0.5, "langevin")
     assert torch.equal(parameters(loaded), parameters(model))
     loaded.learn(64)
+
+
+def test_the_default_solver_is_the_papers() -> None:
+    assert BARPO("MlpPolicy", SpacesEnv(), **SMALL).perturb.solver == Langevin(steps=10, step_size=None, temperature=1e-5)
+
+
+@dataclass(frozen=True)
+class Jump(Solver):
+    """One step of the full radius from the true input: Goodfellow et al.'s fast gradient sign method where there is one."""
+
+    steps: int = 1
+
+    def __call__(self, objective: Any, clean: Any, ball: Any, noise: Any) -> Any:
+        inputs = clean
+        for _ in range(self.steps):
+            inputs = ball.shift(clean, ball.steepest(torch.func.grad(lambda x: objective(x).sum())(inputs)))
+        return inputs
+
+
+OWN: dict[str, Any] = {"epsilon": 0.2, "epsilon_ramp": 0, "n_epochs": 1}
+
+
+@pytest.mark.parametrize("solver", [PGD, PGD(steps=4, step_size=0.5)])
+def test_a_solver_may_be_a_name_a_class_or_an_object(solver: Any) -> None:
+    kwargs = {**SMALL, **OWN, "adversary_steps": 4, "step_size": 0.5}
+    named, given = (ARPO("MlpPolicy", SpacesEnv(), **kwargs, solver=each).learn(64) for each in ("pgd", solver))
+    assert torch.equal(parameters(named), parameters(given))
+
+
+@pytest.mark.parametrize("solver", [Jump, Jump(2)])
+def test_a_solver_of_your_own_trains_and_is_saved(solver: Any, tmp_path: Any) -> None:
+    """Files name its class, which is found where it is imported; a class gets ``adversary_steps``."""
+    kwargs = {**SMALL, **OWN, "adversary_steps": 2, "solver": solver}
+    model = ARPO("MultiInputPolicy", SpacesEnv("dict", "discrete"), **kwargs).learn(64)
+    assert model.perturb.solver == Jump(2)
+    model.save(tmp_path / "model")
+    loaded = ARPO.load(tmp_path / "model", env=SpacesEnv("dict", "discrete"))
+    assert loaded.solver == solver and loaded.perturb.solver == Jump(2)
+    for each in (model, loaded):
+        each.set_random_seed(3)
+        each.learn(64)
+    assert torch.equal(parameters(model), parameters(loaded))
+
+
+def test_a_solver_that_a_file_holds_as_code_is_not_run(tmp_path: Any) -> None:
+    """The agent acts; it learns once it is given a solver, or the file is trusted."""
+
+    class Local(Jump):
+        pass
+
+    model = BARPO("MlpPolicy", SpacesEnv(), **{**SMALL, **OWN}, solver=Local)
+    model.save(tmp_path / "model")
+    loaded = BARPO.load(tmp_path / "model", env=SpacesEnv(), guidance=1.0)
+    loaded.predict(SpacesEnv().observation_space.sample())
+    with pytest.raises(UntrustedFileError, match=r"its file holds solver as pickled code.*solver=\.\.\."):
+        loaded.learn(64)
+    assert BARPO.load(tmp_path / "model", env=SpacesEnv(), solver="pgd", adversary_steps=2).learn(64).perturb.solver == PGD(2)
+    assert type(BARPO.load(tmp_path / "model", trust=True).perturb.solver).__name__ == "Local"
 
 
 class OneStepBandit(gym.Env[np.ndarray, np.ndarray]):

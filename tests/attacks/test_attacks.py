@@ -15,7 +15,8 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from rlspo import BARPO, PPO
-from rlspo.attacks import ATTACKS, attacked_evaluation
+from rlspo.adversary import Power
+from rlspo.attacks import ATTACKS, Attack, MADAttack, attacked_evaluation
 from rlspo.attacks.evaluation import attacked_episodes
 
 SMALL: dict[str, Any] = {"n_steps": 64, "batch_size": 32, "n_epochs": 2, "seed": 0, "device": "cpu"}
@@ -61,6 +62,35 @@ def test_natural_return_of_the_perfect_agent_is_zero_and_attacks_cost_what_they_
     assert mean["mad"] == pytest.approx(worst, rel=0.25)
     assert mean["random"] == pytest.approx(worst / 3, rel=0.3), "the mean square of a uniform number is a third"
     assert mean["critic"] < mean["random"]
+
+
+class FirstAction(Attack):
+    """Push the first component of the mean action up."""
+
+    def __init__(self, steps: int = 10) -> None:
+        super().__init__(Power(steps, restarts=1))
+
+    def objective(self, policy: Any, inputs: Any) -> Any:
+        return lambda perturbed: policy.distribution_of(perturbed).mode()[:, 0]
+
+
+@pytest.mark.parametrize("attack", [FirstAction, FirstAction(steps=1)])
+def test_an_attack_of_your_own(attack: Any) -> None:
+    """In l2 it moves the first coordinate, and so the action, by all of epsilon."""
+    model, env, epsilon = perfect_agent(), make_vec_env(Tracking, 8), 0.3
+    episodes = attacked_episodes(model, env, attack, epsilon, 40, seed=3, norm="l2")
+    np.testing.assert_allclose(episodes.returns, -(epsilon**2) * episodes.lengths, rtol=1e-4)
+
+
+def test_an_attack_may_be_a_name_a_class_or_an_object() -> None:
+    model, env = perfect_agent(), make_vec_env(Tracking, 4)
+    for name, attack in ATTACKS.items():
+        own = attack() if name == "random" else attack(steps=5)  # type: ignore[call-arg]
+        named, given, made = (attacked_evaluation(model, env, each, 0.3, 8, steps=5) for each in (name, attack, own))
+        np.testing.assert_array_equal(named, given)
+        np.testing.assert_array_equal(named, made)
+    strong = attacked_evaluation(model, env, MADAttack(solver=Power()), 0.3, 8)
+    assert strong.mean() < attacked_evaluation(model, env, "mad", 0.3, 8).mean() + 1e-6
 
 
 def test_zero_radius_is_no_attack() -> None:
@@ -215,6 +245,10 @@ def test_bad_arguments() -> None:
     model, env = perfect_agent(), make_vec_env(Tracking, 1)
     with pytest.raises(ValueError, match=r"attack is 'fgsm'.*random.*critic.*mad"):
         attacked_evaluation(model, env, "fgsm", 0.1)
+    with pytest.raises(TypeError, match=r"attack is 3 of type int.*'mad', a subclass of rlspo\.attacks\.Attack"):
+        attacked_evaluation(model, env, 3, 0.1)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="steps is 0"):
+        attacked_evaluation(model, env, "mad", 0.1, steps=0)
     with pytest.raises(TypeError, match=r"epsilon is '0.1'"):
         attacked_evaluation(model, env, "mad", "0.1")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="actor-critic"):

@@ -15,7 +15,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.preprocessing import preprocess_obs
 
 from rlspo import PPO
-from rlspo.adversary import Perturbation, Solver
+from rlspo.adversary import PGD, Perturbation
 from rlspo.common.trees import to_tensor, tree_leaves, tree_map
 from rlspo.policies.preprocessing import Preprocessing, RunningNormalizer
 from tests.spaces import OBSERVATIONS, SpacesEnv, policy_name
@@ -207,7 +207,7 @@ def check_bounds(space: spaces.Space, normalize: bool) -> None:
     preprocess = Preprocessing(space, True, normalize, clip=10.0)
     batch = batch_of(space, "cpu", 16)
     preprocess.update(tree_map(lambda leaf: leaf.numpy(), batch))
-    ball = Perturbation(preprocess, space, Solver(), clip_to_space=True).ball(torch.tensor(0.1))
+    ball = Perturbation(preprocess, space, PGD(), clip_to_space=True).ball(torch.tensor(0.1))
     nested = isinstance(space, spaces.Dict)
     for key in preprocess.continuous_keys():
         box = space[key] if nested else space

@@ -1,0 +1,87 @@
+"""Attacks on an agent while it acts: one class for each, and what an attack of your own must give."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+
+from rlspo.adversary import PGD, Langevin, Objective, RandomPoint, Solver, kl_to_clean, negative
+from rlspo.common.choices import make_kind
+from rlspo.policies import ActorCriticPolicy
+
+
+class Attack(ABC):
+    """What an adversary maximises at each step, and how it searches; what it finds is what the policy sees.
+
+    An attack of your own defines :meth:`objective`; see :doc:`arpo_barpo`.
+
+    :param solver: the search, see :class:`rlspo.adversary.Solver`
+    """
+
+    def __init__(self, solver: Solver) -> None:
+        self.solver = solver
+
+    @abstractmethod
+    def objective(self, policy: ActorCriticPolicy, inputs: Any) -> Objective:
+        """What the search maximises: a function from perturbed inputs to one value for each, ``(B,)``.
+
+        :param policy: under attack; ``distribution_of(inputs)`` is pi(.|s), ``values_of(inputs)`` is V(s), ``(B,)``
+        :param inputs: true network inputs, ``(B, *shape)`` or for Dict observations a dictionary of these
+        """
+
+
+class RandomAttack(Attack):
+    """``"random"``: a uniform point of the ball, without any aim."""
+
+    def __init__(self) -> None:
+        super().__init__(RandomPoint())
+
+    def objective(self, policy: ActorCriticPolicy, inputs: Any) -> Objective:
+        return lambda perturbed: torch.zeros(())
+
+
+class CriticAttack(Attack):
+    """``"critic"``: lower V(s'), the agent's own value of what it sees (Zhang et al. 2020, arXiv 2003.08938, appendix D).
+
+    :param steps: gradients of the search
+    :param solver: another search; None: :class:`~rlspo.adversary.PGD`
+    """
+
+    def __init__(self, steps: int = 10, solver: Solver | None = None) -> None:
+        super().__init__(solver or PGD(steps))
+
+    def objective(self, policy: ActorCriticPolicy, inputs: Any) -> Objective:
+        return negative(policy.values_of)
+
+
+class MADAttack(Attack):
+    """``"mad"``, maximal action difference: maximise KL(pi(.|s) || pi(.|s')) (arXiv 2003.08938, appendix D).
+
+    The change of the policy is weighted by its own covariance, see :func:`~rlspo.adversary.kl_to_clean`.
+
+    :param steps: gradients of the search
+    :param solver: another search; None: :class:`~rlspo.adversary.Langevin` of temperature 1
+    """
+
+    def __init__(self, steps: int = 10, solver: Solver | None = None) -> None:
+        super().__init__(solver or Langevin(steps, temperature=1.0))
+
+    def objective(self, policy: ActorCriticPolicy, inputs: Any) -> Objective:
+        return kl_to_clean(policy.distribution_of, policy.distribution_of(inputs))
+
+
+#: The attacks by name.
+ATTACKS: dict[str, type[Attack]] = {"random": RandomAttack, "critic": CriticAttack, "mad": MADAttack}
+
+
+def make_attack(attack: str | type[Attack] | Attack, steps: int = 10) -> Attack:
+    """The attack of a name or a class; an object unchanged.
+
+    :param attack: one of :data:`ATTACKS`, a subclass of :class:`Attack`, or an object of one
+    :param steps: gradients of the search, for a constructor that names them
+    :raises ValueError: for an unknown name
+    :raises TypeError: for anything else
+    """
+    return make_kind("attack", attack, ATTACKS, Attack, steps=steps)
