@@ -1,4 +1,8 @@
-"""Pictures of a study: its course, which parameters mattered, and where in each the good trials lie."""
+"""Pictures of a study: its course, which parameters mattered, and where in each the good trials lie.
+
+Drawn here, since Optuna's matplotlib plots leave out pruned and failed trials, let one bad trial flatten all others, put every
+parameter in one row, cut off long names and change matplotlib's style for the whole program.
+"""
 
 from __future__ import annotations
 
