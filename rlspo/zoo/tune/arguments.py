@@ -68,7 +68,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser("tune", _DESCRIPTION, _EXAMPLES, "tune --algo ALGO --env ENV [--n-trials N] [--workers N] [...]")
     _add_task(parser)
     _add_search(parser)
-    _add_judging(parser)
+    _add_evaluation(parser)
     _add_output(parser)
     _add_queue(parser)
     args = parser.read(arguments)
@@ -107,7 +107,7 @@ def study_flags() -> list[str]:
     parser = Parser("tune", "", "", "")
     _add_task(parser)
     _add_search(parser)
-    _add_judging(parser)
+    _add_evaluation(parser)
     return sorted(action.dest for action in parser._actions if action.dest != "help")
 
 
@@ -178,8 +178,8 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_judging(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("judging")
+def _add_evaluation(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("evaluation")
     group.add_argument(
         "--n-evaluations", type=positive, default=10, metavar="N", help="in each training (default: %(default)s)"
     )
@@ -189,7 +189,7 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--final-episodes", type=positive, default=20, metavar="N", help="of the one at the end (default: %(default)s)"
     )
-    group.add_argument("--attack", choices=ATTACKS, help="judge by the return under this attack (default: none)")
+    group.add_argument("--attack", choices=ATTACKS, help="evaluate under this attack (default: none)")
     group.add_argument(
         "--attack-epsilon", type=radius, metavar="EPS", help="its radius (default: the agent's own, else 0.075)"
     )

@@ -65,7 +65,7 @@ class PercentilePruner(BasePruner):
     The complete trials are those that were not given up, so the median rises as they come, until only the best few pass it at
     every step, and where all reach the same return, noise decides. The lower quartile gives up what is really behind.
 
-    :param warm_up: steps at the beginning that are never judged
+    :param warm_up: steps at the beginning at which nothing is pruned
     :param percent: 50 for the median, 25 for the lower quartile
     """
 

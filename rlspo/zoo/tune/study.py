@@ -73,8 +73,8 @@ class Study:
         self.code = code_state()
         if not shared:
             check_name(storage, name, folder)
-        judging = settings.judging
-        pruner = make_pruner(settings.pruner, judging.checkpoints, settings.n_seeds)
+        protocol = settings.protocol
+        pruner = make_pruner(settings.pruner, protocol.checkpoints, settings.n_seeds)
         self.optuna = optuna.create_study(
             study_name=name, storage=storage, pruner=pruner, direction="maximize", load_if_exists=True
         )

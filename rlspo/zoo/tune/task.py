@@ -20,7 +20,7 @@ from rlspo.zoo.tune.settings import StudyFolder, StudySettings
 from rlspo.zoo.tune.space import SearchSpace, find_space
 from rlspo.zoo.tune.storage import only_one, open_storage
 from rlspo.zoo.tune.study import Study
-from rlspo.zoo.tune.training import Judging
+from rlspo.zoo.tune.training import EvaluationProtocol
 
 _OF_TRAINING = (
     "algo",
@@ -125,7 +125,9 @@ class Task:
             n_startup_trials=args.n_startup_trials,
             space=self.space.fingerprint(),
             block=block,
-            judging=Judging(args.n_evaluations, args.eval_episodes, args.final_episodes, args.attack, args.attack_epsilon),
+            protocol=EvaluationProtocol(
+                args.n_evaluations, args.eval_episodes, args.final_episodes, args.attack, args.attack_epsilon
+            ),
             references=self.blocks,
         )
 

@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from rlspo.common.registry import agent_class
 from rlspo.zoo.benchmark import command as benchmark_command
 from rlspo.zoo.benchmark import worker
-from rlspo.zoo.benchmark.jobs import CellFolder
+from rlspo.zoo.benchmark.grid_runs import GridRunFolder
 from rlspo.zoo.benchmark.worker import Job
 from rlspo.zoo.config import ownership
 from rlspo.zoo.config.allowed import Allowed, check_agent, check_env, check_packages, check_settings
@@ -264,13 +264,13 @@ def test_a_clone_with_a_folder_of_runs_runs_nothing(trained, workplace, capsys):
 
 
 def test_a_run_of_a_benchmark_that_others_have_trained_runs_nothing(trained, workplace):
-    folder = CellFolder(workplace / "cell")
-    shutil.copytree(trained, folder.run)
-    edit(folder.run, settings={"env_wrapper": "evil_module.make"})
+    folder = GridRunFolder(workplace / "run")
+    shutil.copytree(trained, folder.run_folder)
+    edit(folder.run_folder, settings={"env_wrapper": "evil_module.make"})
     command = ["--algo", "ppo", "--env", "CartPole-v1"]
     job = Job(Path(), folder.path, command, settings={}, about={}, evaluations={"natural": NATURAL}, device="cpu")
     with pytest.raises(UserError, match="evil_module"):
-        worker._judge(job, folder, ())
+        worker._evaluate(job, folder, ())
 
 
 def test_a_user_without_a_place_for_a_key(workplace, monkeypatch, trained, capsys):

@@ -16,7 +16,7 @@ from rlspo.zoo.tune.references import Reference, find_references, read_reference
 from rlspo.zoo.tune.search import Search
 from rlspo.zoo.tune.space import find_space
 from rlspo.zoo.tune.task import make_task
-from rlspo.zoo.tune.training import Judging, train_seed
+from rlspo.zoo.tune.training import EvaluationProtocol, train_seed
 
 from .conftest import outcome
 from .test_search import Log
@@ -170,7 +170,7 @@ def test_whole_settings_leave_out_what_the_file_and_the_flags_say(task):
     assert plan.config.agent["learning_rate"] == 3e-4
     assert plan.config.settings.env_kwargs == {"pay": 2.0}, "the task stays the same"
     assert plan.config.settings.n_timesteps == 64
-    found = train_seed(args, {}, 0, Judging(2, 1, 2), lambda steps: None, lambda checkpoint, value: None)
+    found = train_seed(args, {}, 0, EvaluationProtocol(2, 1, 2), lambda steps: None, lambda checkpoint, value: None)
     assert found.returns == [20.0, 20.0]
 
 
