@@ -79,7 +79,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--seeds", metavar="SEEDS", help="instead of the file's: how many, or a list, such as '[3, 4]'")
     parser.add_argument("--redo", action="store_true", help="do again what was done with other settings than the file's")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, start nothing")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done, start nothing")
     parser.add_argument("--report", action="store_true", help="make the tables from what is there, start nothing")
     parser.add_argument("--export", type=Path, metavar="DIR", help="copy the tables to another folder, to be kept")
     parser.add_argument("--json", action="store_true", help="the summary as JSON on standard output")

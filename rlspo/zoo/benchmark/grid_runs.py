@@ -180,7 +180,7 @@ class Standing:
 
     @property
     def word(self) -> str:
-        """In a word."""
+        """``damaged``, ``stale``, ``done``, ``trained`` or ``missing``."""
         if self.damaged:
             return "damaged"
         if self.stale:

@@ -56,7 +56,7 @@ class Lines:
         self.total, self.over = len(missing), 0
 
     def changed(self, run: GridRun, progress: Progress) -> None:
-        """Say it."""
+        """Print a line."""
         more = ""
         if progress.state in ("done", "failed"):
             self.over += 1
@@ -67,18 +67,18 @@ class Lines:
         terminal.err().print(printable(f"[{self.over}/{self.total}] {run.key} {progress.state}{more}"), markup=False)
 
     def look(self) -> None:
-        """Nothing to say."""
+        """Does nothing: only changes are printed."""
 
 
 class _Live:
-    """Redraws the table."""
+    """Redraws the table at a change, and every so often."""
 
     def __init__(self, board: Board, live: Live) -> None:
         self.board, self.live = board, live
         self._drawn = 0.0
 
     def changed(self, run: GridRun, progress: Progress) -> None:
-        """Redraw soon."""
+        """Redraw at the next look."""
         self._drawn = 0.0
 
     def look(self) -> None:

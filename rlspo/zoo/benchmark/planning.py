@@ -150,7 +150,7 @@ def flow(value: Any) -> str:
     return json.dumps(value)
 
 
-#: Text that YAML reads as text without quotes: it begins with two letters, so that it is no number, and is none of _WORDS.
+#: Text that YAML reads as text without quotes: it begins with two letters, so that it is not a number, and is none of _WORDS.
 _PLAIN = re.compile(r"[A-Za-z]{2}[\w./-]*")
 _WORDS = {"yes", "no", "on", "off", "true", "false", "null", "none"}
 

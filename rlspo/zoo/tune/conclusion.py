@@ -120,7 +120,7 @@ def apply(task: Task) -> int:
     _check_unchanged(task, file, task.stored)
     source = provenance.followed_by(task.stored.get("provenance", ""), found["finding"])
     yaml_edit.apply_provenance(file, task.env_id, task.stored, source)
-    terminal.note(f"The provenance of {file}, block {task.env_id!r}, tells of the study.")
+    terminal.note(f"The provenance of {file}, block {task.env_id!r}, describes the study.")
     return DONE
 
 
@@ -134,7 +134,7 @@ def _mention(task: Task, file: Path, found: dict[str, Any]) -> int:
         kept = " Its settings are not these; they stand in its best.yml." if found["shown_better"] else ""
         source = provenance.followed_by(before, f"For {variant}: {found['finding']}{kept}")
         yaml_edit.apply_provenance(file, task.env_id, block, source)
-    terminal.note(f"{task.name}: the block {task.env_id!r} of {file} serves all variants; its provenance tells of the study.")
+    terminal.note(f"{task.name}: the block {task.env_id!r} of {file} serves all variants; its provenance describes the study.")
     return DONE
 
 

@@ -46,7 +46,7 @@ def counts(study: Study) -> dict[str, int]:
 
 
 def counted(study: Study) -> str:
-    """The same in words."""
+    """The counts as a text, such as ``18 complete, 7 pruned``."""
     return ", ".join(f"{number} {name}" for name, number in counts(study).items())
 
 

@@ -116,7 +116,7 @@ class StudyFolder:
 
     @property
     def report(self) -> Path:
-        """What came out."""
+        """The report: validation, the best settings, versions."""
         return self.path / "report.json"
 
     @property

@@ -153,8 +153,8 @@ def make_task(args: argparse.Namespace, folder: Path | None = None) -> Task:
     begun = folder is not None and left.space.is_file()
     if begun and not (left.journal.is_file() and left.journal.stat().st_size):
         raise UserError(
-            f"{left.path}: the study has begun, but its trials are gone: {left.journal.name} is missing or empty. Take it "
-            "back, such as from a commit (does git ignore *.log?), or remove the folder to begin anew."
+            f"{left.path}: the study has begun, but its trials are gone: {left.journal.name} is missing or empty. Restore "
+            "it, such as from a commit (does git ignore *.log?), or remove the folder to begin anew."
         )
     space_file = left.space if begun else find_space(algo, plan.cls, args.space)
     in_file = yaml_io.read_mapping(space_file)

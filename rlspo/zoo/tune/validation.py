@@ -29,7 +29,7 @@ class Candidate:
 
     :param name: ``default`` for the settings that the search began from, the name of known settings, or ``trial N``
     :param overrides: what a trial changes in those that the search began from
-    :param searched: the value in the search, None where it was not a trial, or was given up
+    :param searched: the value in the search, None where it was not a trial, or was pruned
     :param block: whole settings, where they are known ones
     """
 

@@ -116,7 +116,7 @@ def test_a_broken_file_hides_no_other_run(plot, run_folder):
     said = json.loads(out)
     assert code == 0
     assert [run["name"] for run in said["runs"]] == ["E-v0_1"]
-    assert "E-v0_2/evaluations.npz is no record" in err and "E-v0_3/report.json cannot be read" in err
+    assert "E-v0_2/evaluations.npz is not a record" in err and "E-v0_3/report.json cannot be read" in err
     assert plot("logs/ppo/E-v0_2")[0] == 2
 
 

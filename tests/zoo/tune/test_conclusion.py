@@ -164,7 +164,7 @@ def test_what_holds_for_one_variant_of_an_environment_is_not_put_into_the_block_
     write_queue(lever={"n_trials": 3, "env_kwargs": {"kill_file": ""}})
     monkeypatch.setattr("rlspo.zoo.tune.validation._Store.read", scores(default=1.0, stock=1.5, trial_2=3.0))
     assert queue("--apply") == 0
-    assert "its provenance tells of the study" in capsys.readouterr().err
+    assert "its provenance describes the study" in capsys.readouterr().err
     told, before = yaml_io.read_mapping(Path("own.yml")), yaml_io.parse(CONF)
     provenance = told["Lever-v0"].pop("provenance")
     del before["Lever-v0"]["provenance"]

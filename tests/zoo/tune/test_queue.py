@@ -416,7 +416,7 @@ def test_a_damaged_journal_is_told_and_nothing_is_lost(capsys, line):
     journal.write_text(damaged)
     for flags in (["--dry-run"], []):
         assert queue(*flags) == 2
-        assert f"{journal}: is damaged, at a line that is no entry" in capsys.readouterr().err
+        assert f"{journal}: is damaged, at a line that is not an entry" in capsys.readouterr().err
     assert journal.read_text() == damaged
 
 
