@@ -1,6 +1,7 @@
 """The command: what it writes, what it says, and what it refuses."""
 
 import csv
+import functools
 import json
 import subprocess
 import sys
@@ -15,15 +16,9 @@ from rlspo.zoo.plot.command import KINDS, main
 
 
 @pytest.fixture
-def plot(capsys):
+def plot(call):
     """Run ``rlspo plot``; gives exit code, output and errors."""
-
-    def run(*arguments):
-        code = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return functools.partial(call, main)
 
 
 @pytest.fixture
