@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 .PHONY: help install train test lint format type imports unit unit-fast docs benchmark clean
 
 help: ## show this list
-	@echo "rlspo: reinforcement learning for noisy and hostile worlds"
+	@echo "rlspo: reinforcement learning for noisy and hostile environments"
 	@echo
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 	@echo
@@ -43,7 +43,7 @@ $(STAMP): setup.py constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev]'
 	@touch $@
 
-train: $(STAMP) ## train an agent with a progress bar, then attack it and film it
+train: $(STAMP) ## train an agent with a progress bar, then attack it and record a video
 	$(BIN)/python -m rlspo.zoo.train --algo $(ALGO) --env $(ENV) -P $(if $(STEPS),-n $(STEPS))
 
 test: lint type imports unit docs ## every check that CI runs
@@ -53,14 +53,14 @@ lint: $(STAMP) ## ruff: rules and format; codespell
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 
-format: $(STAMP) ## let ruff mend what it can
+format: $(STAMP) ## let ruff fix what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 type: $(STAMP) ## mypy
 	$(BIN)/mypy
 
-imports: $(STAMP) ## import-linter: which room may import which
+imports: $(STAMP) ## import-linter: which package may import which
 	$(BIN)/lint-imports
 
 unit: $(STAMP) ## pytest on all cores, with coverage

@@ -1,4 +1,4 @@
-"""Reinforcement learning for noisy, hostile and plannable worlds, for people who know stable-baselines3."""
+"""Reinforcement learning for noisy, hostile and plannable environments, for people who know stable-baselines3."""
 
 from rlspo.arpo import ARPO, BARPO
 from rlspo.common import mujoco_warnings

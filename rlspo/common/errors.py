@@ -121,7 +121,7 @@ def check_finite(
             row = int(np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))[0])
             raise InvalidRolloutError(
                 f"Environment {row if index is None else index} returned {name} that is NaN or infinite at step {step}: "
-                f"{array[row]}. The weights are as they were after the last update. Mend the environment, or clip its "
+                f"{array[row]}. The weights are as they were after the last update. Fix the environment, or clip its "
                 "output; if the simulation itself diverged, ending the episode there usually helps."
             )
 

@@ -81,6 +81,6 @@ def tell(what: str, count: int) -> None:
     """
     warnings.warn(
         f"{count} of the {what} are not finite or a million times larger than usual; the running statistics leave them out. "
-        "What else is like them is left out without a word. Mend the environment, or clip what it gives.",
+        "What else is like them is left out without a word. Fix the environment, or clip what it gives.",
         stacklevel=3,
     )

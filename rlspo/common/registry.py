@@ -80,7 +80,7 @@ def _imported(path: str) -> tuple[object, str]:
     """The object at a dotted path, and its description for a message."""
     module, _, attribute = path.rpartition(".")
     if not is_module_name(module):
-        raise ImportError(f"Agent {path!r} cannot be imported: {module!r} is no name of a module.")
+        raise ImportError(f"Agent {path!r} cannot be imported: {module!r} is not the name of a module.")
     try:
         return getattr(importlib.import_module(module), attribute), ""
     except (ImportError, AttributeError) as error:

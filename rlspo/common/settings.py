@@ -177,7 +177,7 @@ def scheduled(name: str, value: Any, remaining: float) -> float:
         check_schedule(name, value)
         raise ValueError(
             f"{name} is a schedule that returned {number} at remaining progress {remaining:.4g} (1 at the start, 0 at the "
-            f"end); it must return a finite number of at least 0. Mend the function that was given as {name}."
+            f"end); it must return a finite number of at least 0. Fix the function that was given as {name}."
         )
     return float(number)
 

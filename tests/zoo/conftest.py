@@ -38,12 +38,22 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def train(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command, given by its ``main``, with these arguments; gives exit code, output and errors."""
+
+    def run(command: Callable[[list[str]], int], *arguments: object) -> tuple[int, str, str]:
+        code = command([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def train(call: Callable[..., tuple[int, str, str]]) -> Callable[..., tuple[int, str, str]]:
     """Run ``rlspo train`` in the test's own environment; gives exit code, output and errors."""
 
     def run(*flags: str, algo: str = "ppo", env: str = "Ledger-v0", params: list[str] = SMALL) -> tuple[int, str, str]:
-        code = main(["--algo", algo, "--env", env, *QUICK, "-params", *params, *flags])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
+        return call(main, "--algo", algo, "--env", env, *QUICK, "-params", *params, *flags)
 
     return run

@@ -30,7 +30,7 @@ from rlspo.zoo.train import command as train
 from rlspo.zoo.train.arguments import parse
 from rlspo.zoo.train.plan import make_plan
 from rlspo.zoo.tune import command as tune_command
-from tests.zoo.benchmark.tiny_grids import cells_of, fake
+from tests.zoo.benchmark.tiny_grids import fake, runs_of
 from tests.zoo.mutations import mutate_bytes, mutate_model, mutate_text
 from tests.zoo.old_agents import run_of_zoo
 
@@ -112,8 +112,8 @@ def whole(tmp_path_factory) -> Path:
             "evaluations": {"natural": {}, "mad": {"attack": "mad", "epsilon": 0.1}},
         }
         Path("grid.yml").write_text(yaml.safe_dump(grid))
-        for cell in cells_of(Path("grid.yml"), Path("out")):
-            fake(cell, {"natural": [1.0, 2.0], "mad": [0.0, 1.0]}, {32: [1.0], 64: [2.0]})
+        for run in runs_of(Path("grid.yml"), Path("out")):
+            fake(run, {"natural": [1.0, 2.0], "mad": [0.0, 1.0]}, {32: [1.0], 64: [2.0]})
         study = {"algo": "ppo", "env": "CartPole-v1", "n_trials": 2, "n_timesteps": 64, "hyperparams": {"gamma": 0.9}}
         Path("queue.yml").write_text(yaml.safe_dump({"defaults": {"n_seeds": 1}, "studies": {"one": study}}))
         env = make_vec_env("Pendulum-v1")
@@ -155,7 +155,7 @@ def _loads_buffer() -> int:
 
 
 THEIRS = Path("theirs/ppo/CartPole-v1_1")
-CELL = "out/ppo/CartPole-v1/seed_0"
+RUN = "out/ppo/CartPole-v1/seed_0"
 #: File, what is done with it, and how it is damaged.
 KINDS: dict[str, tuple[str, Callable[[], int], Callable[..., bytes]]] = {
     "config": ("run/config.yml", _evaluates, mutate_text),
@@ -163,9 +163,9 @@ KINDS: dict[str, tuple[str, Callable[[], int], Callable[..., bytes]]] = {
     "statistics": ("run/last_model_vecnormalize.pkl", _evaluates, mutate_bytes),
     "hyperparameters": ("own.yml", _plans, mutate_text),
     "grid": ("grid.yml", lambda: benchmark_command.main(["grid.yml", "-o", "new", "--dry-run"]), mutate_text),
-    "cell": (f"{CELL}/cell.json", _reports, mutate_text),
-    "evaluation": (f"{CELL}/evaluation_mad.json", _reports, mutate_text),
-    "arrays": (f"{CELL}/run/evaluations.npz", _reports, mutate_bytes),
+    "cell": (f"{RUN}/cell.json", _reports, mutate_text),
+    "evaluation": (f"{RUN}/evaluation_mad.json", _reports, mutate_text),
+    "arrays": (f"{RUN}/run/evaluations.npz", _reports, mutate_bytes),
     "curve": ("run/evaluations.npz", _draws, mutate_bytes),
     "episodes": ("run/0.monitor.csv", _draws, mutate_text),
     "study": ("queue.yml", lambda: tune_command.main(["--queue", "queue.yml", "--dry-run"]), mutate_text),

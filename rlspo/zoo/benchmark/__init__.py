@@ -1,1 +1,1 @@
-"""``rlspo benchmark``: grids of agents, environments and seeds, trained, judged and summed up in tables."""
+"""``rlspo benchmark``: grids of agents, environments and seeds, trained, evaluated and summed up in tables."""

@@ -14,9 +14,9 @@ import yaml
 from rlspo.common.errors import printable
 from rlspo.zoo.benchmark import report, results
 from rlspo.zoo.benchmark.grid import Grid, read_grid, write_grid
-from rlspo.zoo.benchmark.jobs import Cell
+from rlspo.zoo.benchmark.grid_runs import GridRun
 from rlspo.zoo.benchmark.live_view import watching
-from rlspo.zoo.benchmark.planning import Planned, plan_cells
+from rlspo.zoo.benchmark.planning import Planned, plan_runs
 from rlspo.zoo.benchmark.progress import Progress
 from rlspo.zoo.benchmark.runner import Runner, only_one
 from rlspo.zoo.cli import exit_codes, terminal
@@ -28,19 +28,19 @@ from rlspo.zoo.errors import UserError
 from rlspo.zoo.runs.evaluation_log import DamagedFile
 
 _DESCRIPTION = """\
-Train and judge every agent of a grid on every environment with every seed, and compare them.
+Train and evaluate every agent of a grid on every environment with every seed, and compare them.
 
 What is done already is kept: call again after an interruption, or with more agents, seeds or evaluations in the file.
-Everything lies in one folder, logs/benchmark/NAME/: a folder for each cell, results.csv, curves.csv, episodes.json,
+Everything lies in one folder, logs/benchmark/NAME/: a folder for each run, results.csv, curves.csv, episodes.json,
 summary.json and tables.md."""
 
 _EXAMPLES = """\
 examples:
-  run a grid, two cells at a time
+  run a grid, two runs at a time
       rlspo benchmark zoo/grids/quick_cartpole.yml --jobs 2
   what is done and what is missing, without starting anything
       rlspo benchmark zoo/grids/quick_cartpole.yml --dry-run
-  only some cells: AGENT/ENV/SEED, with * for any
+  only some runs: AGENT/ENV/SEED, with * for any
       rlspo benchmark zoo/grids/quick_cartpole.yml --only 'ppo/*/0' 'ppo/*/1'
   more seeds than the file says
       rlspo benchmark zoo/grids/quick_cartpole.yml --seeds 5
@@ -65,23 +65,21 @@ a grid file looks like this:
     natural:
     mad: {attack: mad, epsilon: 0.075}
 
-Exit code: 0 all done, 1 some cells failed, 2 a mistake in what was given, 130 stopped by Ctrl-C, 143 by SIGTERM."""
+Exit code: 0 all done, 1 some runs failed, 2 a mistake in what was given, 130 stopped by Ctrl-C, 143 by SIGTERM."""
 
 
 def build_parser() -> Parser:
     """All flags of ``rlspo benchmark``."""
     parser = Parser("benchmark", _DESCRIPTION, _EXAMPLES, "benchmark GRID.yml [--jobs N] [-o DIR] [...]")
     parser.add_argument("grid", type=Path, metavar="GRID.yml", help="the grid")
-    parser.add_argument(
-        "-j", "--jobs", type=positive, default=1, metavar="N", help="cells that run at once (default: %(default)s)"
-    )
+    parser.add_argument("-j", "--jobs", type=positive, default=1, metavar="N", help="runs at a time (default: %(default)s)")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="the folder (default: logs/benchmark/NAME)")
     parser.add_argument(
-        "--only", nargs="+", default=[], metavar="PATTERN", help="run only these cells, AGENT/ENV/SEED with * for any"
+        "--only", nargs="+", default=[], metavar="PATTERN", help="only these runs: AGENT/ENV/SEED, with * for any"
     )
     parser.add_argument("--seeds", metavar="SEEDS", help="instead of the file's: how many, or a list, such as '[3, 4]'")
     parser.add_argument("--redo", action="store_true", help="do again what was done with other settings than the file's")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, start nothing")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done, start nothing")
     parser.add_argument("--report", action="store_true", help="make the tables from what is there, start nothing")
     parser.add_argument("--export", type=Path, metavar="DIR", help="copy the tables to another folder, to be kept")
     parser.add_argument("--json", action="store_true", help="the summary as JSON on standard output")
@@ -94,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a grid as the command line says.
 
     :param argv: the arguments; None for those of this process
-    :return: exit code: 0 all done, 1 some cells failed, 2 a mistake in what was given, 130 and 143 after signals
+    :return: exit code: 0 all done, 1 some runs failed, 2 a mistake in what was given, 130 and 143 after signals
     """
     return exit_codes.run(_benchmark, argv)
 
@@ -107,21 +105,21 @@ def _benchmark(arguments: list[str]) -> int:
     import_trusted(args)
     grid = read_grid(args.grid, _seeds(args.seeds))
     folder: Path = args.output or Path("logs/benchmark") / grid.name
-    planned = plan_cells(grid, args.grid, folder, args.device, Allowed.of(args))
-    chosen = _chosen(planned.cells, args.only)
+    planned = plan_runs(grid, args.grid, folder, args.device, Allowed.of(args))
+    chosen = _chosen(planned.runs, args.only)
     if args.dry_run:
         return _dry_run(chosen, args.json)
     if args.report:
-        _refuse_stale(planned.cells)
-        return _report(grid, planned.cells, folder, args, {})
+        _refuse_stale(planned.runs)
+        return _report(grid, planned.runs, folder, args, {})
     _make(folder)
     with only_one(folder):
         if args.redo:
             _clear_stale(chosen)
-        _refuse_stale(planned.cells)
+        _refuse_stale(planned.runs)
         write_grid(grid, args.grid, folder)
         failed = _run(planned, chosen, folder, args)
-        return _report(grid, planned.cells, folder, args, failed)
+        return _report(grid, planned.runs, folder, args, failed)
 
 
 def _seeds(text: str | None) -> Any:
@@ -140,12 +138,12 @@ def _seeds(text: str | None) -> Any:
     return seeds
 
 
-def _chosen(cells: Sequence[Cell], patterns: Sequence[str]) -> list[Cell]:
-    """The cells that a pattern names; all without patterns."""
+def _chosen(runs: Sequence[GridRun], patterns: Sequence[str]) -> list[GridRun]:
+    """The runs that a pattern names; all without patterns."""
     for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(cell.key, pattern) for cell in cells):
-            raise UserError(f"--only: no cell is called {pattern!r}. The first is {cells[0].key}; * stands for anything.")
-    return [cell for cell in cells if not patterns or any(fnmatch.fnmatchcase(cell.key, each) for each in patterns)]
+        if not any(fnmatch.fnmatchcase(run.key, pattern) for run in runs):
+            raise UserError(f"--only: no run is called {pattern!r}. The first is {runs[0].key}; * stands for anything.")
+    return [run for run in runs if not patterns or any(fnmatch.fnmatchcase(run.key, each) for each in patterns)]
 
 
 def _make(folder: Path) -> None:
@@ -155,126 +153,126 @@ def _make(folder: Path) -> None:
         raise UserError(f"--output: cannot make {folder}: {error.strerror}.") from error
 
 
-def _refuse_stale(cells: Sequence[Cell]) -> None:
+def _refuse_stale(runs: Sequence[GridRun]) -> None:
     """Never mix results of different settings.
 
-    :raises UserError: naming the cells and what has changed
+    :raises UserError: naming the runs and what has changed
     """
-    stale = {cell.key: cell.standing().stale for cell in cells}
+    stale = {run.key: run.standing().stale for run in runs}
     stale = {key: changes for key, changes in stale.items() if changes}
     if stale:
         listed = "\n".join(
             f"  {key}: {'; '.join(changes[:3])}{' ...' if len(changes) > 3 else ''}" for key, changes in stale.items()
         )
         raise UserError(
-            f"{len(stale)} of {len(cells)} cells were done with other settings than the grid asks for now:\n{listed}\n"
+            f"{len(stale)} of {len(runs)} runs were done with other settings than the grid asks for now:\n{listed}\n"
             "Do them again with --redo, which removes what they hold; or name another folder: -o DIR"
         )
 
 
-def _clear_stale(cells: Sequence[Cell]) -> None:
-    """Remove what is stale or damaged: the whole cell where the training is, else single evaluations."""
-    for cell in cells:
+def _clear_stale(runs: Sequence[GridRun]) -> None:
+    """Remove what is stale or damaged: the whole run where the training is, else single evaluations."""
+    for run in runs:
         try:
-            record = cell.record()
+            record = run.record()
         except DamagedFile as error:
-            terminal.note(f"{error} The cell is done again.")
-            cell.folder.clear()
+            terminal.note(f"{error} The run is done again.")
+            run.folder.clear()
             continue
         if record is None:
             continue
-        if cell.training_changes(record):
-            cell.folder.clear()
+        if run.training_changes(record):
+            run.folder.clear()
             continue
-        for name in cell.evaluations:
+        for name in run.evaluations:
             try:
-                done = cell.evaluation(name)
-                again = done is not None and bool(cell.evaluation_changes(name, done))
+                done = run.evaluation(name)
+                again = done is not None and bool(run.evaluation_changes(name, done))
             except DamagedFile as error:
                 terminal.note(f"{error} The evaluation is done again.")
                 again = True
             if again:
-                cell.folder.evaluation(name).unlink()
+                run.folder.evaluation(name).unlink()
 
 
-def _dry_run(cells: Sequence[Cell], as_json: bool) -> int:
+def _dry_run(runs: Sequence[GridRun], as_json: bool) -> int:
     """Say what would be done."""
-    rows = [(cell, cell.standing()) for cell in cells]
+    rows = [(run, run.standing()) for run in runs]
     if as_json:
         data = [
             {
-                "agent": cell.agent,
-                "env": cell.env,
-                "seed": cell.seed,
+                "agent": run.agent,
+                "env": run.env,
+                "seed": run.seed,
                 "state": standing.word,
                 "missing": list(standing.missing),
                 "stale": list(standing.stale),
-                "n_timesteps": cell.n_timesteps,
-                "folder": str(cell.folder.path),
-                "command": ["rlspo", "train", *cell.command],
+                "n_timesteps": run.n_timesteps,
+                "folder": str(run.folder.path),
+                "command": ["rlspo", "train", *run.command],
             }
-            for cell, standing in rows
+            for run, standing in rows
         ]
         print(json.dumps({"cells": data}, indent=2))
         return DONE
-    for cell, standing in rows:
+    for run, standing in rows:
         more = f" (without {', '.join(standing.missing)})" if standing.word == "trained" else ""
-        terminal.out().print(printable(f"{cell.key:<40} {standing.word}{more}"), markup=False)
-    steps = sum(cell.n_timesteps for cell, standing in rows if not standing.trained)
-    terminal.out().print(f"{len(rows)} cells, {sum(s.complete for _, s in rows)} done; {steps:,} steps to train")
+        terminal.out().print(printable(f"{run.key:<40} {standing.word}{more}"), markup=False)
+    steps = sum(run.n_timesteps for run, standing in rows if not standing.trained)
+    terminal.out().print(f"{len(rows)} runs, {sum(s.complete for _, s in rows)} done; {steps:,} steps to train")
     return DONE
 
 
-def _run(planned: Planned, chosen: Sequence[Cell], folder: Path, args: argparse.Namespace) -> dict[str, str]:
+def _run(planned: Planned, chosen: Sequence[GridRun], folder: Path, args: argparse.Namespace) -> dict[str, str]:
     """Run what is missing.
 
-    :return: the cells that failed, and why
+    :return: the runs that failed, and why
     """
-    progress = {cell.key: Progress() for cell in planned.cells}
+    progress = {run.key: Progress() for run in planned.runs}
     missing = []
-    for cell in planned.cells:
-        standing = cell.standing()
+    for run in planned.runs:
+        standing = run.standing()
         if standing.trained:
-            progress[cell.key].read(cell)
+            progress[run.key].read(run)
         if standing.complete:
-            progress[cell.key].state = "done"
-        elif standing.damaged and cell in chosen:
-            progress[cell.key].state = "failed"
-            progress[cell.key].reason = f"{' '.join(standing.damaged)} To do it again: --redo"
-        elif cell in chosen:
-            missing.append(cell)
+            progress[run.key].state = "done"
+        elif standing.damaged and run in chosen:
+            progress[run.key].state = "failed"
+            progress[run.key].reason = f"{' '.join(standing.damaged)} To do it again: --redo"
+        elif run in chosen:
+            missing.append(run)
     if missing:
         for title, text in planned.warnings:
             terminal.warning(title, text)
-        with watching(planned.cells, missing, progress, args.jobs) as watcher:
+        with watching(planned.runs, missing, progress, args.jobs) as watcher:
             Runner(missing, progress, watcher, folder, args.device).run(args.jobs)
     failed = {key: each.reason for key, each in progress.items() if each.state == "failed"}
     for key, reason in failed.items():
         terminal.error(f"{key} failed: {reason}")
     if failed:
-        terminal.note(f"{len(failed)} of {len(chosen)} cells failed; the same command tries them again.")
+        terminal.note(f"{len(failed)} of {len(chosen)} runs failed; the same command tries them again.")
     return failed
 
 
-def _report(grid: Grid, cells: Sequence[Cell], folder: Path, args: argparse.Namespace, failed: dict[str, str]) -> int:
+def _report(grid: Grid, runs: Sequence[GridRun], folder: Path, args: argparse.Namespace, failed: dict[str, str]) -> int:
     """Write the tables and show them.
 
-    :param failed: cells that failed in this call, and why
+    :param failed: runs that failed in this call, and why
     """
-    standings = {cell.key: cell.standing() for cell in cells}
-    complete = [cell for cell in cells if standings[cell.key].complete]
+    standings = {run.key: run.standing() for run in runs}
+    complete = [run for run in runs if standings[run.key].complete]
     for key, standing in standings.items():
         if standing.damaged and key not in failed:
             failed = {**failed, key: " ".join(standing.damaged)}
             terminal.error(f"{key} is left out. {failed[key]} To do it again: --redo")
     if not complete:
-        terminal.note(f"{folder}: no cell is done yet, so there is nothing to report.")
+        terminal.note(f"{folder}: no run is done yet, so there is nothing to report.")
         if args.json:
-            counts = {"complete": 0, "total": len(cells)}
+            counts = {"complete": 0, "total": len(runs)}
             print(json.dumps({"grid": grid.name, "cells": counts, "envs": {}, "failed": failed}, indent=2))
         return FAILED
     write_grid(grid, args.grid, folder)
-    summary = report.write(grid, complete, len(cells), folder)
+    summary = report.write(grid, complete, len(runs), folder)
     if args.export is not None:
         results.export(grid, args.grid, folder, args.export)
     if args.json:

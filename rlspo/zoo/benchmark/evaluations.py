@@ -1,4 +1,4 @@
-"""How a trained agent is judged: the kinds of evaluation that a grid may ask for.
+"""How a trained agent is evaluated: the kinds of evaluation that a grid may ask for.
 
 A kind is one class here and one entry in :data:`KINDS`; the grid file, the worker and the tables know kinds only by these.
 """
@@ -42,7 +42,7 @@ class Evaluation(BaseModel, ABC):
         """
 
     def check(self, plan: Plan) -> None:
-        """Refuse an agent that cannot be judged this way, before any training.
+        """Refuse an agent that cannot be evaluated this way, before any training.
 
         :param plan: of the training
         :raises UserError: with the reason
@@ -92,7 +92,7 @@ class Attack(Evaluation):
         except TypeError as error:
             raise UserError(
                 f"the {self.attack} attack needs an actor-critic policy that rlspo knows, as PPO and A2C have; "
-                f"{plan.cls.__name__} has {policy.__name__}. Say how this agent is judged: evaluations: [natural]"
+                f"{plan.cls.__name__} has {policy.__name__}. Say how this agent is evaluated: evaluations: [natural]"
             ) from error
         env = plan.recipe.build(n_envs=1, seed=None, training=False)
         env.close()
@@ -101,7 +101,7 @@ class Attack(Evaluation):
         if not any(isinstance(part, spaces.Box) for part in parts):
             raise UserError(
                 f"the {self.attack} attack has nothing to shift: observations are {space}. "
-                "Say how agents are judged there: evaluations: [natural]"
+                "Say how agents are evaluated there: evaluations: [natural]"
             )
 
 

@@ -37,7 +37,7 @@ class AgentSpec(BaseModel):
         in the grid
     :param params: changes to its block of hyperparameters; for a class without a file, all of them
     :param conf_file: a file of hyperparameters to use instead of the agent's, relative to the grid file
-    :param evaluations: names of the grid's evaluations that this agent is judged by; None for all
+    :param evaluations: names of the grid's evaluations that this agent gets; None for all
     :param vec_env: how its environments are stepped in training, see :class:`EnvSpec`; None for what the environment says
     """
 
@@ -81,7 +81,7 @@ class Grid(BaseModel):
     :param n_timesteps: to train each agent for; None for what the agent's block says
     :param eval_freq: steps between the evaluations during training, which make the learning curves; -1 for none
     :param eval_episodes: of each of these
-    :param model: the agent that is judged: as training left it, or the best of the evaluations during training
+    :param model: the agent that is evaluated: as training left it, or the best of the evaluations during training
     :param episodes: of each evaluation after training
     :param evaluations: by name
     :param normalize: for each environment the returns that count as 0 and as 1, for scores over all environments together
@@ -143,7 +143,7 @@ class Grid(BaseModel):
         return {env: tuple(pair) if isinstance(pair, list) else pair for env, pair in ranges.items()}
 
     def evaluations_of(self, agent: str, env: str) -> dict[str, Evaluation]:
-        """How this agent is judged on this environment, by name.
+        """How this agent is evaluated on this environment, by name.
 
         :raises UserError: for settings that no kind of evaluation has
         """

@@ -1,4 +1,4 @@
-"""From a grid file to cells: every training planned and checked as ``rlspo train`` would, before any of them begins."""
+"""From a grid file to runs: every training planned and checked as ``rlspo train`` would, before any of them begins."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlspo.zoo.benchmark.grid import Grid, folder_name
-from rlspo.zoo.benchmark.jobs import Cell, CellFolder
+from rlspo.zoo.benchmark.grid_runs import GridRun, GridRunFolder
 from rlspo.zoo.config.allowed import Allowed, check_agent, check_env, check_packages, check_settings, check_words
 from rlspo.zoo.config.convert import merged, plain
 from rlspo.zoo.config.hyperparams import agent_defaults
@@ -29,26 +29,26 @@ _NOT_FINGERPRINTED = {"source", "vec_env", "device", "trained_agent", "steps_bef
 class Planned:
     """A grid, checked.
 
-    :param cells: all seeds of the first kind before any of the second, so that an unfinished grid compares fairly
+    :param runs: all seeds of the first kind before any of the second, so that an unfinished grid compares fairly
     :param warnings: what the user must know before it runs: title and text
     """
 
-    cells: tuple[Cell, ...]
+    runs: tuple[GridRun, ...]
     warnings: tuple[tuple[str, str], ...]
 
 
-def plan_cells(grid: Grid, file: Path, folder: Path, device: str = "auto", allowed: Allowed | None = None) -> Planned:
-    """Plan every cell.
+def plan_runs(grid: Grid, file: Path, folder: Path, device: str = "auto", allowed: Allowed | None = None) -> Planned:
+    """Plan every run.
 
     :param grid: read from ``file``
-    :param folder: where the cells lie
+    :param folder: where the runs lie
     :param device: to train on
     :param allowed: what the grid may name; None for nothing but what is registered
     :raises UserError: for names that it may not, and for whatever ``rlspo train`` would refuse, naming agent and environment
     """
     allowed = allowed or Allowed()
     _check_names(grid, file, allowed)
-    cells: list[Cell] = []
+    runs: list[GridRun] = []
     warnings: dict[tuple[str, str], None] = {}
     for env in grid.envs:
         for agent in grid.agents:
@@ -63,24 +63,24 @@ def plan_cells(grid: Grid, file: Path, folder: Path, device: str = "auto", allow
                 raise UserError(f"{where}: {error}") from error
             warnings |= dict.fromkeys(plan.warnings)
             defaults = {"agent": plain(agent_defaults(plan.cls)), "settings": _setting_defaults()}
-            judging = {"model": grid.model, "episodes": grid.episodes, "deterministic": True}
+            common = {"model": grid.model, "episodes": grid.episodes, "deterministic": True}
             asked = {name: each.model_dump(exclude_defaults=True) for name, each in evaluations.items()}
             for seed in grid.seeds:
-                cells.append(
-                    Cell(
+                runs.append(
+                    GridRun(
                         agent=agent,
                         env=env,
                         seed=seed,
-                        folder=CellFolder(folder / agent / folder_name(env) / f"seed_{seed}"),
+                        folder=GridRunFolder(folder / agent / folder_name(env) / f"seed_{seed}"),
                         command=(*command, "--seed", str(seed)),
                         settings=_settings(plan, seed, grid),
-                        evaluations={name: {**judging, **settings} for name, settings in asked.items()},
+                        evaluations={name: {**common, **settings} for name, settings in asked.items()},
                         n_timesteps=plan.config.settings.n_timesteps,
                         defaults=defaults,
                     )
                 )
-    cells.sort(key=lambda cell: grid.seeds.index(cell.seed))  # stable: environments and agents stay in order
-    return Planned(tuple(cells), tuple(warnings))
+    runs.sort(key=lambda run: grid.seeds.index(run.seed))  # stable: environments and agents stay in order
+    return Planned(tuple(runs), tuple(warnings))
 
 
 def _check_names(grid: Grid, file: Path, allowed: Allowed) -> None:
@@ -93,13 +93,13 @@ def _check_names(grid: Grid, file: Path, allowed: Allowed) -> None:
         check_words([name, spec.algo or "", spec.conf_file or "", *spec.params], where)
         check_agent(spec.algo or name, f"{where}: algo", allowed)
         check_settings(spec.params, f"{where}: params", allowed)
-    for name, world in grid.envs.items():
+    for name, env_spec in grid.envs.items():
         where = f"{file}: envs: {name}"
-        check_words([name, world.id or "", *world.gym_packages, *world.params, *world.env_kwargs], where)
-        check_packages(world.gym_packages, f"{where}: gym_packages", allowed)
-        check_env(world.id or name, f"{where}: id", allowed)
-        check_settings({**world.params, "env_kwargs": world.env_kwargs}, f"{where}: params", allowed)
-        for each in world.evaluations.values():
+        check_words([name, env_spec.id or "", *env_spec.gym_packages, *env_spec.params, *env_spec.env_kwargs], where)
+        check_packages(env_spec.gym_packages, f"{where}: gym_packages", allowed)
+        check_env(env_spec.id or name, f"{where}: id", allowed)
+        check_settings({**env_spec.params, "env_kwargs": env_spec.env_kwargs}, f"{where}: params", allowed)
+        for each in env_spec.evaluations.values():
             check_settings(each, f"{where}: evaluations", allowed)
     for each in grid.evaluations.values():
         check_settings(each, f"{file}: evaluations", allowed)
@@ -107,21 +107,21 @@ def _check_names(grid: Grid, file: Path, allowed: Allowed) -> None:
 
 def _command(grid: Grid, agent: str, env: str, beside: Path, device: str) -> list[str]:
     """Arguments of ``rlspo train``, without the seed and the folder."""
-    spec, world = grid.agents[agent], grid.envs[env]
-    params = merged(world.params, spec.params)
+    spec, env_spec = grid.agents[agent], grid.envs[env]
+    params = merged(env_spec.params, spec.params)
     steps = params.pop("n_timesteps", grid.n_timesteps)
-    words = ["--algo", spec.algo or agent, "--env", world.id or env]
+    words = ["--algo", spec.algo or agent, "--env", env_spec.id or env]
     if steps is not None:
         words += ["-n", str(steps)]
     if spec.conf_file is not None:
         words += ["--conf-file", os.path.relpath(beside / spec.conf_file)]
-    if world.gym_packages:
-        words += ["--gym-packages", *world.gym_packages]
-    if world.env_kwargs:
-        words += ["--env-kwargs", *_pairs(world.env_kwargs)]
+    if env_spec.gym_packages:
+        words += ["--gym-packages", *env_spec.gym_packages]
+    if env_spec.env_kwargs:
+        words += ["--env-kwargs", *_pairs(env_spec.env_kwargs)]
     if params:
         words += ["-params", *_pairs(params)]
-    vec_env = spec.vec_env or world.vec_env
+    vec_env = spec.vec_env or env_spec.vec_env
     if vec_env != "dummy":
         words += ["--vec-env", vec_env]
     words += ["--eval-freq", str(grid.eval_freq), "--eval-episodes", str(grid.eval_episodes)]
@@ -150,7 +150,7 @@ def flow(value: Any) -> str:
     return json.dumps(value)
 
 
-#: Text that YAML reads as text without quotes: it begins with two letters, so that it is no number, and is none of _WORDS.
+#: Text that YAML reads as text without quotes: it begins with two letters, so that it is not a number, and is none of _WORDS.
 _PLAIN = re.compile(r"[A-Za-z]{2}[\w./-]*")
 _WORDS = {"yes", "no", "on", "off", "true", "false", "null", "none"}
 

@@ -1,4 +1,4 @@
-"""How far the cells of a grid are."""
+"""How far the runs of a grid are."""
 
 from __future__ import annotations
 
@@ -7,51 +7,51 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from rlspo.zoo.benchmark.jobs import Cell, read_json
+from rlspo.zoo.benchmark.grid_runs import GridRun, read_json
 from rlspo.zoo.runs.evaluation_log import DamagedFile
 from rlspo.zoo.runs.folder import RunFolder
 
 
 @dataclass
 class Progress:
-    """How far one cell is.
+    """How far one run is.
 
     :param state: ``"waiting"``, ``"training"``, ``"evaluating"``, ``"done"`` or ``"failed"``
     :param steps: trained so far
     :param steps_per_second: of the training
-    :param judged: evaluations done
+    :param evaluated: evaluations done
     :param means: mean return of each of these
-    :param seconds_judging: that these took
-    :param seconds: since the process of the cell began
+    :param seconds_evaluating: that these took
+    :param seconds: since the process of the run began
     :param reason: why it failed
     """
 
     state: str = "waiting"
     steps: int = 0
     steps_per_second: float = 0.0
-    judged: int = 0
+    evaluated: int = 0
     means: dict[str, float] = field(default_factory=dict)
-    seconds_judging: float = 0.0
+    seconds_evaluating: float = 0.0
     seconds: float = 0.0
     reason: str = ""
 
-    def read(self, cell: Cell) -> None:
-        """Take in what the cell's folder says, as far as it can be read."""
+    def read(self, run: GridRun) -> None:
+        """Take in what the run's folder says, as far as it can be read."""
         with contextlib.suppress(DamagedFile):
-            self._read(cell)
+            self._read(run)
 
-    def _read(self, cell: Cell) -> None:
-        record = cell.record()
+    def _read(self, run: GridRun) -> None:
+        record = run.record()
         if record is None:
-            record = read_json(RunFolder.existing(cell.folder.run).status)
+            record = read_json(RunFolder.existing(run.folder.run_folder).status)
             if record is not None:
                 self.steps = record["num_timesteps"]
         else:
             self.steps = record["n_timesteps"]
-            done = {name: cell.evaluation(name) for name in cell.evaluations}
+            done = {name: run.evaluation(name) for name in run.evaluations}
             self.means = {name: data["summary"]["mean"] for name, data in done.items() if data is not None}
-            self.seconds_judging = sum(data["seconds"] for data in done.values() if data is not None)
-            self.judged = len(self.means)
+            self.seconds_evaluating = sum(data["seconds"] for data in done.values() if data is not None)
+            self.evaluated = len(self.means)
         if record is not None and record["seconds"] > 0:
             self.steps_per_second = self.steps / record["seconds"]
 
@@ -59,37 +59,37 @@ class Progress:
 class Watcher(Protocol):
     """Whoever shows the grid to the user."""
 
-    def changed(self, cell: Cell, progress: Progress) -> None:
-        """A cell has entered another state."""
+    def changed(self, run: GridRun, progress: Progress) -> None:
+        """A run has entered another state."""
 
     def look(self) -> None:
         """Some time has passed."""
 
 
-def seconds_left(cells: Sequence[Cell], progress: Mapping[str, Progress], jobs: int) -> float | None:
-    """How long cells will still take, from what is known of the same agent and environment, else of any.
+def seconds_left(runs: Sequence[GridRun], progress: Mapping[str, Progress], jobs: int) -> float | None:
+    """How long runs will still take, from what is known of the same agent and environment, else of any.
 
-    :param cells: that are to be run
-    :param progress: by key; of all cells of the grid
-    :param jobs: cells that run at once
+    :param runs: that are to be done
+    :param progress: by key; of all runs of the grid
+    :param jobs: runs at a time
     :return: None while nothing is known
     """
-    open_cells = [cell for cell in cells if progress[cell.key].state in ("waiting", "training", "evaluating")]
+    open_runs = [run for run in runs if progress[run.key].state in ("waiting", "training", "evaluating")]
     speeds = {key: each.steps_per_second for key, each in progress.items() if each.steps_per_second > 0}
-    judging = {key: each.seconds_judging for key, each in progress.items() if each.state == "done"}
+    evaluating = {key: each.seconds_evaluating for key, each in progress.items() if each.state == "done"}
     if not speeds:
         return None
     each_takes = []
-    for cell in open_cells:
-        kind = cell.key.rpartition("/")[0]
-        now = progress[cell.key]
+    for run in open_runs:
+        kind = run.key.rpartition("/")[0]
+        now = progress[run.key]
         speed = now.steps_per_second or _mean_of(speeds, kind)
-        training = max(cell.n_timesteps - now.steps, 0) / speed
-        each_takes.append(training + max(_mean_of(judging, kind) - now.seconds_judging, 0))
+        training = max(run.n_timesteps - now.steps, 0) / speed
+        each_takes.append(training + max(_mean_of(evaluating, kind) - now.seconds_evaluating, 0))
     return max(sum(each_takes) / jobs, max(each_takes, default=0))
 
 
 def _mean_of(known: Mapping[str, float], kind: str) -> float:
-    """Mean over the cells of this agent and environment, else over all; 0 if none is known."""
+    """Mean over the runs of this agent and environment, else over all; 0 if none is known."""
     same = [value for key, value in known.items() if key.rpartition("/")[0] == kind] or list(known.values())
     return sum(same) / len(same) if same else 0.0

@@ -10,19 +10,19 @@ from typing import Any
 from rich.console import Console
 
 from rlspo.zoo.benchmark.grid import Grid
-from rlspo.zoo.benchmark.jobs import Cell, write_json
+from rlspo.zoo.benchmark.grid_runs import GridRun, write_json
 from rlspo.zoo.benchmark.results import Result, read_results, write_results
 from rlspo.zoo.benchmark.scores import COVERAGE, scores_of, summarise
-from rlspo.zoo.benchmark.tables import sheets
+from rlspo.zoo.benchmark.tables import tables_of
 from rlspo.zoo.cli import terminal
 from rlspo.zoo.config.atomic import write_text
 
 
-def write(grid: Grid, complete: Sequence[Cell], total: int, folder: Path) -> dict[str, Any]:
+def write(grid: Grid, complete: Sequence[GridRun], total: int, folder: Path) -> dict[str, Any]:
     """Write every file of :data:`rlspo.zoo.benchmark.results.FILES`.
 
-    :param complete: cells that are done
-    :param total: how many cells the grid has
+    :param complete: runs that are done
+    :param total: how many runs the grid has
     :param folder: of the grid
     :return: the summary, plain
     """
@@ -36,7 +36,7 @@ def write(grid: Grid, complete: Sequence[Cell], total: int, folder: Path) -> dic
         **summarise(grid, scores_of(grid, results, curves)),
     }
     write_json(folder / "summary.json", summary)
-    write_text(folder / "tables.md", "\n".join([*_head(summary), *(sheet.markdown() for sheet in sheets(summary))]))
+    write_text(folder / "tables.md", "\n".join([*_head(summary), *(table.markdown() for table in tables_of(summary))]))
     return summary
 
 
@@ -45,9 +45,9 @@ def show(summary: Mapping[str, Any], folder: Path) -> None:
     for line in _head(summary):
         terminal.out().print(line, markup=False)
     console = Console(highlight=False)
-    for sheet in sheets(summary):
-        if sheet.brief:
-            console.print(sheet.rich())
+    for table in tables_of(summary):
+        if table.brief:
+            console.print(table.rich())
             console.print()
     terminal.facts([("tables", str(folder / "tables.md")), ("numbers", str(folder / "results.csv")), ("all", str(folder))])
 
@@ -59,7 +59,7 @@ def _about(grid: Grid, results: Sequence[Result]) -> dict[str, Any]:
         "n_timesteps": sorted({record["settings"]["settings"]["n_timesteps"] for record in records}),
         "episodes": grid.episodes,
         "model": grid.model,
-        "seeds": sorted({result.cell.seed for result in results}),
+        "seeds": sorted({result.run.seed for result in results}),
         "packages": {
             package: sorted({str(record["versions"]["packages"][package]) for record in records})
             for package in ("rlspo", "stable-baselines3", "gymnasium", "torch")
@@ -70,7 +70,7 @@ def _about(grid: Grid, results: Sequence[Result]) -> dict[str, Any]:
 
 def _head(summary: Mapping[str, Any]) -> list[str]:
     """What stands above the tables."""
-    about, cells = summary["about"], summary["cells"]
+    about, counts = summary["about"], summary["cells"]
     steps = " or ".join(f"{steps:,}" for steps in about["n_timesteps"])
     packages = ", ".join(f"{name} {' and '.join(versions)}" for name, versions in about["packages"].items())
     commits = f", commit {' and '.join(map(_short, about['commits']))}" if about["commits"] else ""
@@ -83,8 +83,8 @@ def _head(summary: Mapping[str, Any]) -> list[str]:
         f"{packages}{commits}.",
         "",
     ]
-    if cells["complete"] < cells["total"]:
-        lines.insert(0, f"Not complete: {cells['complete']} of {cells['total']} cells.")
+    if counts["complete"] < counts["total"]:
+        lines.insert(0, f"Not complete: {counts['complete']} of {counts['total']} runs.")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""From the folders of cells to the files that are kept: every number with what it takes to get it again."""
+"""From the folders of runs to the files that are kept: every number with what it takes to get it again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rlspo.zoo.benchmark.grid import Grid, write_grid
-from rlspo.zoo.benchmark.jobs import Cell, write_json
+from rlspo.zoo.benchmark.grid_runs import GridRun, write_json
 from rlspo.zoo.cli import terminal
 from rlspo.zoo.config.atomic import write_text
 from rlspo.zoo.errors import UserError
@@ -29,24 +29,24 @@ FILES = ("results.csv", "curves.csv", "episodes.json", "summary.json", "tables.m
 
 @dataclass(frozen=True)
 class Result:
-    """One evaluation of one cell.
+    """One evaluation of one run.
 
-    :param cell: that was evaluated
+    :param run: that was evaluated
     :param evaluation: its name
     :param returns: of the episodes, ``(n_episodes,)``
     :param lengths: their steps, ``(n_episodes,)``
-    :param area: under the learning curve of the cell, divided by the steps; None without a curve
+    :param area: under the learning curve of the run, divided by the steps; None without a curve
     :param record: ``cell.json``
-    :param judged: ``evaluation_NAME.json``
+    :param evaluated: ``evaluation_NAME.json``
     """
 
-    cell: Cell
+    run: GridRun
     evaluation: str
     returns: np.ndarray
     lengths: np.ndarray
     area: float | None
     record: dict[str, Any]
-    judged: dict[str, Any]
+    evaluated: dict[str, Any]
 
     @property
     def commit(self) -> str | None:
@@ -58,9 +58,9 @@ class Result:
         """One line of ``results.csv``."""
         packages = self.record["versions"]["packages"]
         return {
-            "agent": self.cell.agent,
-            "env": self.cell.env,
-            "seed": self.cell.seed,
+            "agent": self.run.agent,
+            "env": self.run.env,
+            "seed": self.run.seed,
             "evaluation": self.evaluation,
             "n_timesteps": self.record["n_timesteps"],
             "mean": self.returns.mean(),
@@ -76,8 +76,8 @@ class Result:
             "steps_per_second": self.record["n_timesteps"] / max(self.record["seconds"], 1e-9),
             "finished": self.record["finished"],
             "fingerprint": self.record["fingerprint"],
-            "evaluation_settings": json.dumps(self.judged["settings"]),
-            "evaluation_seed": self.judged["seed"],
+            "evaluation_settings": json.dumps(self.evaluated["settings"]),
+            "evaluation_seed": self.evaluated["seed"],
             "python": self.record["versions"]["python"],
             **{package.replace("-", "_"): version for package, version in packages.items()},
             "commit": self.commit,
@@ -87,30 +87,30 @@ class Result:
 
 @dataclass(frozen=True)
 class Curve:
-    """The evaluations during the training of one cell.
+    """The evaluations during the training of one run.
 
-    :param cell: that was trained
+    :param run: that was trained
     :param steps: at which the agent was evaluated, ``(n,)``
     :param seconds: since training began, ``(n,)``; NaN where unknown
     :param returns: of the episodes, ``(n, n_episodes)``
     """
 
-    cell: Cell
+    run: GridRun
     steps: np.ndarray
     seconds: np.ndarray
     returns: np.ndarray
 
     @classmethod
-    def of(cls, cell: Cell) -> Curve | None:
-        """The curve of a cell, None if the grid asks for none.
+    def of(cls, run: GridRun) -> Curve | None:
+        """The curve of a run, None if the grid asks for none.
 
         :raises DamagedFile: if it cannot be read, or is another run's
         """
-        file = RunFolder.existing(cell.folder.run).evaluations
+        file = RunFolder.existing(run.folder.run_folder).evaluations
         if not file.is_file():
             return None
-        steps, returns = read_evaluations(file, cell.seed)
-        return cls(cell, steps, read_episodes(cell.folder.run).seconds_at(steps), returns)
+        steps, returns = read_evaluations(file, run.seed)
+        return cls(run, steps, read_episodes(run.folder.run_folder).seconds_at(steps), returns)
 
     @property
     def area(self) -> float:
@@ -121,9 +121,9 @@ class Curve:
         """Lines of ``curves.csv``."""
         for step, seconds, returns in zip(self.steps, self.seconds, self.returns, strict=True):
             yield {
-                "agent": self.cell.agent,
-                "env": self.cell.env,
-                "seed": self.cell.seed,
+                "agent": self.run.agent,
+                "env": self.run.env,
+                "seed": self.run.seed,
                 "step": int(step),
                 "seconds": None if np.isnan(seconds) else round(float(seconds), 1),
                 "mean": returns.mean(),
@@ -132,32 +132,32 @@ class Curve:
             }
 
 
-def read_results(cells: Sequence[Cell]) -> tuple[list[Result], list[Curve]]:
-    """Everything that complete cells hold."""
+def read_results(runs: Sequence[GridRun]) -> tuple[list[Result], list[Curve]]:
+    """Everything that complete runs hold."""
     results, curves = [], []
-    for cell in cells:
-        record = cell.record()
+    for run in runs:
+        record = run.record()
         try:
-            curve = Curve.of(cell)
+            curve = Curve.of(run)
         except DamagedFile as error:
-            terminal.error(f"{cell.key} has no learning curve. {error}")
+            terminal.error(f"{run.key} has no learning curve. {error}")
             curve = None
         if curve is not None:
             curves.append(curve)
-        for name in cell.evaluations:
-            judged = cell.evaluation(name)
-            if record is None or judged is None:
-                raise DamagedFile(f"{cell.folder.path}: something was removed while the tables were made.")
-            episodes = judged["episodes"]
+        for name in run.evaluations:
+            evaluated = run.evaluation(name)
+            if record is None or evaluated is None:
+                raise DamagedFile(f"{run.folder.path}: something was removed while the tables were made.")
+            episodes = evaluated["episodes"]
             results.append(
                 Result(
-                    cell=cell,
+                    run=run,
                     evaluation=name,
                     returns=np.array([episode["return"] for episode in episodes]),
                     lengths=np.array([episode["length"] for episode in episodes]),
                     area=None if curve is None else curve.area,
                     record=record,
-                    judged=judged,
+                    evaluated=evaluated,
                 )
             )
     return results, curves
@@ -169,9 +169,9 @@ def write_results(results: Sequence[Result], curves: Sequence[Curve], folder: Pa
     _write_csv(folder / "curves.csv", [row for curve in curves for row in curve.rows()])
     episodes = [
         {
-            "agent": result.cell.agent,
-            "env": result.cell.env,
-            "seed": result.cell.seed,
+            "agent": result.run.agent,
+            "env": result.run.env,
+            "seed": result.run.seed,
             "evaluation": result.evaluation,
             "returns": result.returns.tolist(),
             "lengths": result.lengths.tolist(),

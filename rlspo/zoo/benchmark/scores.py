@@ -41,16 +41,16 @@ STATISTICS: dict[str, Statistic] = {"mean": mean, "median": median, "iqm": iqm}
 
 def scores_of(grid: Grid, results: Sequence[Result], curves: Sequence[Curve]) -> Scores:
     """The score of every training in every measure."""
-    judged: dict[tuple[str, str, int], dict[str, float]] = {}
+    means: dict[tuple[str, str, int], dict[str, float]] = {}
     for result in results:
-        cell = result.cell
-        judged.setdefault((cell.env, cell.agent, cell.seed), {})[result.evaluation] = float(result.returns.mean())
+        run = result.run
+        means.setdefault((run.env, run.agent, run.seed), {})[result.evaluation] = float(result.returns.mean())
     scores: Scores = {name: {} for name in (*grid.evaluations, WORST, AREA)}
-    for (env, agent, seed), each in judged.items():
+    for (env, agent, seed), each in means.items():
         for name, score in with_worst(each, {*grid.attacks}).items():
             scores[name].setdefault(env, {}).setdefault(agent, {})[seed] = score
     for curve in curves:
-        scores[AREA].setdefault(curve.cell.env, {}).setdefault(curve.cell.agent, {})[curve.cell.seed] = curve.area
+        scores[AREA].setdefault(curve.run.env, {}).setdefault(curve.run.agent, {})[curve.run.seed] = curve.area
     return {name: envs for name, envs in scores.items() if envs}
 
 

@@ -18,7 +18,7 @@ _MEASURES = {WORST: "worst attack", AREA: "during training", "mad": "MAD"}
 
 
 @dataclass(frozen=True)
-class Sheet:
+class TextTable:
     """A table of text.
 
     :param title: one line
@@ -66,7 +66,7 @@ def _stacked(text: str, best: bool) -> Text:
     return Text.assemble((value, "bold green" if best else ""), ("\n" + interval.rstrip(")") if bracket else "", "dim"))
 
 
-def sheets(summary: Mapping[str, Any]) -> list[Sheet]:
+def tables_of(summary: Mapping[str, Any]) -> list[TextTable]:
     """All tables of a grid.
 
     :param summary: as ``summary.json`` holds it
@@ -80,7 +80,7 @@ def sheets(summary: Mapping[str, Any]) -> list[Sheet]:
     return found
 
 
-def _overview(where: str, measures: Mapping[str, Any]) -> Sheet:
+def _overview(where: str, measures: Mapping[str, Any]) -> TextTable:
     """Agents against measures."""
     agents = _agents(measures)
     rows, bold = [], set()
@@ -92,10 +92,10 @@ def _overview(where: str, measures: Mapping[str, Any]) -> Sheet:
         if best is not None:
             bold.add((agents.index(best), column))
     columns = ["agent", "seeds", *map(_measure, measures)]
-    return Sheet(f"{where}: interquartile mean (IQM) of the seeds", columns, rows, frozenset(bold))
+    return TextTable(f"{where}: interquartile mean (IQM) of the seeds", columns, rows, frozenset(bold))
 
 
-def _details(where: str, measures: Mapping[str, Any]) -> Sheet:
+def _details(where: str, measures: Mapping[str, Any]) -> TextTable:
     """Every statistic of every agent in every measure."""
     some = next(iter(next(iter(measures.values()))["agents"].values()))
     statistics = [name for name in _TITLES if name in some]
@@ -109,10 +109,10 @@ def _details(where: str, measures: Mapping[str, Any]) -> Sheet:
         for agent in measure["agents"]:
             rows.append([_measure(name), agent, *(_text(measure, agent, statistic) for statistic in statistics)])
     columns = ["measure", "agent", *(_TITLES[name] for name in statistics)]
-    return Sheet(f"{where}: every statistic of the seeds", columns, rows, frozenset(bold), labels=2, brief=False)
+    return TextTable(f"{where}: every statistic of the seeds", columns, rows, frozenset(bold), labels=2, brief=False)
 
 
-def _improvements(where: str, measures: Mapping[str, Any], attacks: Sequence[str]) -> list[Sheet]:
+def _improvements(where: str, measures: Mapping[str, Any], attacks: Sequence[str]) -> list[TextTable]:
     """Probability of improvement: against the baseline one column for each measure; else a matrix for each evaluation.
 
     Several attacks are summed up by the worst of them; ``summary.json`` holds the others.
@@ -125,14 +125,14 @@ def _improvements(where: str, measures: Mapping[str, Any], attacks: Sequence[str
         agents = [agent for agent in _agents(measures) if agent != baseline]
         rows = [[agent, *(_probability(measure, agent, baseline) for measure in measures.values())] for agent in agents]
         title = f"{where}: probability of scoring higher than {baseline}"
-        return [Sheet(title, ["agent", *map(_measure, measures)], rows)]
+        return [TextTable(title, ["agent", *map(_measure, measures)], rows)]
     found = []
     for name, measure in measures.items():
         agents = list(measure["agents"])
         if len(agents) > 1 and name != AREA and not (WORST in measures and name in attacks):
             rows = [[agent, *(_probability(measure, agent, other) for other in agents)] for agent in agents]
             title = f"{where}, {_measure(name)}: probability that the row scores higher than the column"
-            found.append(Sheet(title, ["", *agents], rows))
+            found.append(TextTable(title, ["", *agents], rows))
     return found
 
 

@@ -1,4 +1,4 @@
-"""The process of one cell: it trains, evaluates, and writes each result when it is whole."""
+"""The process of one run: it trains, evaluates, and writes each result when it is whole."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlspo.zoo.benchmark.evaluations import kind_of
-from rlspo.zoo.benchmark.jobs import CellFolder, fingerprint, read_json, write_json
+from rlspo.zoo.benchmark.grid_runs import GridRunFolder, fingerprint, read_json, write_json
 from rlspo.zoo.cli.exit_codes import DONE, run
 from rlspo.zoo.config.allowed import Allowed
 from rlspo.zoo.errors import UserError
@@ -27,13 +27,13 @@ from rlspo.zoo.train.arguments import parse
 class Job:
     """What one process has to do.
 
-    :param grid: folder of all cells
-    :param folder: of the cell
+    :param grid: folder of all runs
+    :param folder: of the run
     :param command: arguments of ``rlspo train``, without the folder
     :param settings: what decides the training's result, for the record
     :param about: agent, environment and seed, for the record
     :param evaluations: those still missing, by name
-    :param device: to train and judge on
+    :param device: to train and evaluate on
     """
 
     grid: Path
@@ -51,7 +51,7 @@ def work(job: Job, pipe: Connection) -> None:
     :raises SystemExit: with another exit code than 0: that of the training, or 1
     """
     with as_worker(job.grid):
-        log = os.open(CellFolder(job.folder).log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        log = os.open(GridRunFolder(job.folder).log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.dup2(log, 1)
         os.dup2(log, 2)
         code = _work(job)
@@ -61,22 +61,22 @@ def work(job: Job, pipe: Connection) -> None:
 
 def _work(job: Job) -> int:
     """:return: exit code"""
-    folder = CellFolder(job.folder)
+    folder = GridRunFolder(job.folder)
     own: tuple[Path, ...] = ()
     if not folder.record.is_file():
-        code = training.run([*job.command, "--run-folder", str(folder.run)])
+        code = training.run([*job.command, "--run-folder", str(folder.run_folder)])
         if code != DONE:
             return code
-        own = (folder.run,)
+        own = (folder.run_folder,)
         code = run(lambda _: _write_record(job, folder), [])
         if code != DONE:
             return code
-    return run(lambda _: _judge(job, folder, own), [])
+    return run(lambda _: _evaluate(job, folder, own), [])
 
 
-def _write_record(job: Job, folder: CellFolder) -> int:
+def _write_record(job: Job, folder: GridRunFolder) -> int:
     """Mark the training as whole: its models are on the disk."""
-    write_json(folder.record, _record(job, RunFolder.existing(folder.run)))
+    write_json(folder.record, _record(job, RunFolder.existing(folder.run_folder)))
     return DONE
 
 
@@ -97,7 +97,7 @@ def _record(job: Job, run_folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def _judge(job: Job, folder: CellFolder, own: tuple[Path, ...]) -> int:
+def _evaluate(job: Job, folder: GridRunFolder, own: tuple[Path, ...]) -> int:
     """Do the evaluations that are missing.
 
     :param own: folders of runs that this process has trained
@@ -108,8 +108,8 @@ def _judge(job: Job, folder: CellFolder, own: tuple[Path, ...]) -> int:
         kind = kind_of(settings)
         evaluation = kind.model_validate({key: settings[key] for key in kind.model_fields if key in settings})
         print(f"evaluation {name}: {settings}", flush=True)
-        agent = find_agent(folder.run, which=settings["model"], env_kwargs=evaluation.env_kwargs, allowed=allowed)
-        judged = evaluation.evaluate(agent, settings["episodes"], job.device)
+        agent = find_agent(folder.run_folder, which=settings["model"], env_kwargs=evaluation.env_kwargs, allowed=allowed)
+        evaluated = evaluation.evaluate(agent, settings["episodes"], job.device)
         data = {
             "name": name,
             **job.about,
@@ -118,7 +118,7 @@ def _judge(job: Job, folder: CellFolder, own: tuple[Path, ...]) -> int:
             "settings": settings,
             "seconds": round(time.monotonic() - started, 1),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            **judged.as_dict(),
+            **evaluated.as_dict(),
         }
         write_json(folder.evaluation(name), data)
     return DONE

@@ -54,7 +54,7 @@ def warning(title: str, message: str) -> None:
 
 
 def heading(text: str) -> None:
-    """A bold title."""
+    """Print a line in bold, after an empty one."""
     out().print(Text(f"\n{printable(text)}", style="bold"))
 
 

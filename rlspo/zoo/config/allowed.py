@@ -154,7 +154,7 @@ def check_kind(path: str, found: Any, where: str, kinds: tuple[type, ...]) -> No
     """
     if not (isinstance(found, type) and issubclass(found, kinds)):
         wanted = " or ".join(f"{kind.__module__.partition('.')[0]}'s {kind.__name__}" for kind in kinds)
-        raise UserError(f"{where}: {path} is no {kinds[0].__name__}: name a class that extends {wanted}.")
+        raise UserError(f"{where}: {path} is not a {kinds[0].__name__}: name a class that extends {wanted}.")
 
 
 def _check_writing(value: Any, where: str, allowed: Allowed) -> None:
@@ -202,7 +202,7 @@ def check_agent(name: str, where: str, allowed: Allowed) -> None:
 def _refuse(where: str, what: str, path: str) -> None:
     package = path.partition(".")[0]
     if not is_module_name(package):
-        raise UserError(f"{where} {what}, and {package!r} is no name of a module: write it as in Python's import.")
+        raise UserError(f"{where} {what}, and {package!r} is not the name of a module: write it as in Python's import.")
     raise UserError(
         f"{where} {what}, which is neither registered nor named on this command line. If you trust it: --trust {package}"
     )

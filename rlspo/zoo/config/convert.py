@@ -136,7 +136,7 @@ def imported(path: str, where: str) -> Any:
     """
     module_name, _, name = path.rpartition(".")
     if not is_module_name(path) or not module_name:
-        raise UserError(f"{where}: {path!r} is no dotted path; write it as 'package.module.Name'.")
+        raise UserError(f"{where}: {path!r} is not a dotted path; write it as 'package.module.Name'.")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:

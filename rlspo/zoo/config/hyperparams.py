@@ -74,7 +74,7 @@ def find_file(algo: str, cls: type[BaseAlgorithm], conf_file: Path | None = None
         return None
     package = cls.__module__.partition(".")[0]
     raise UserError(
-        f"Agent {algo!r} brings no hyperparameters (no hyperparams/{algo}.yml in or beside {package!r}). "
+        f"Agent {algo!r} has no hyperparameters of its own (no hyperparams/{algo}.yml in or beside {package!r}). "
         "Give a file: --conf-file my.yml"
     )
 
@@ -171,7 +171,7 @@ def plain_block(cls: type[BaseAlgorithm], block: Mapping[str, Any], where: Calla
     """A block with its Python literals read (:func:`rlspo.zoo.config.convert.literal`), so that it can be merged with another.
 
     :param where: source of a key, for messages
-    :raises UserError: for Python that is no literal
+    :raises UserError: for Python that is not a literal
     """
     types = {name: parameter.annotation for name, parameter in signature_of(cls).parameters.items()} | Settings.annotations()
     return {key: literal(key, value, types.get(key, Any), where(key)) for key, value in block.items()}
@@ -205,7 +205,7 @@ def policy_class(cls: type[BaseAlgorithm], name: str, where: str) -> type[BasePo
     if found is None:
         raise UserError(f"{where}: {cls.__name__} has no policy {name!r}. {did_you_mean(name, cls.policy_aliases)}")
     if not (isinstance(found, type) and issubclass(found, BasePolicy)):
-        raise UserError(f"{where}: policy {name!r} is no policy class.")
+        raise UserError(f"{where}: policy {name!r} is not a policy class.")
     return found
 
 
@@ -225,7 +225,7 @@ def _check_keys(
     """Refuse unknown keys, and keys that belong to a flag or to the policy."""
     for key in values:
         if key in BY_FLAG:
-            raise UserError(f"{where(key)}: {key!r} is no hyperparameter; give {BY_FLAG[key]} on the command line.")
+            raise UserError(f"{where(key)}: {key!r} is not a hyperparameter; give {BY_FLAG[key]} on the command line.")
         if key not in allowed and (takers := policies_that_take([key], policies)):
             raise UserError(
                 f"{where(key)}: {key!r} is a setting of the policy, and belongs in policy_kwargs: -params "

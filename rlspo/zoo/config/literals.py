@@ -62,7 +62,7 @@ def read(text: str) -> Any:
     >>> read("dict(net_arch=[400, 300], activation_fn=nn.ReLU, log_std_init=-3)")
     {'net_arch': [400, 300], 'activation_fn': 'torch.nn.ReLU', 'log_std_init': -3}
 
-    :raises ValueError: for everything that is no literal, naming the part of it
+    :raises ValueError: for everything that is not a literal, naming the part of it
     """
     if len(text) > _LONGEST:
         raise ValueError(f"it has {len(text):,} characters; at most {_LONGEST:,} are read")
@@ -72,7 +72,7 @@ def read(text: str) -> Any:
             syntax = ast.parse(text.strip(), mode="eval")
         return _data(syntax.body, _DEEPEST)
     except (SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError(f"it is no Python literal ({type(error).__name__})") from error
+        raise ValueError(f"it is not a Python literal ({type(error).__name__})") from error
     except (ArithmeticError, TypeError) as error:
         raise ValueError(str(error)) from error
 
@@ -157,7 +157,7 @@ def _mapping(pairs: list[Any]) -> dict[Any, Any]:
 def _number(node: ast.expr, deep: int) -> int | float:
     value = _data(node, deep)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{_shown(node)} is no number, and only numbers are added, multiplied and so on")
+        raise ValueError(f"{_shown(node)} is not a number, and only numbers are added, multiplied and so on")
     return value
 
 
@@ -167,7 +167,7 @@ def _calculated(operation: ast.operator, left: int | float, right: int | float) 
         raise ValueError(f"{left}**{right} is too large to be calculated here")
     result = _OPERATIONS[type(operation)](left, right)
     if isinstance(result, complex):
-        raise ValueError("the result is no real number")
+        raise ValueError("the result is not a real number")
     number: int | float = result
     return number
 

@@ -1,8 +1,8 @@
 """Which run folders this user has made: a token in the folder that only this user's key produces.
 
 The path of a folder proves nothing, since a cloned repository may contain its own ``logs``. So ``rlspo train`` writes the HMAC
-of ``config.yml`` beside it, by a random key that never leaves the user's state folder. A folder may be moved; a changed
-``config.yml`` loses its token.
+(a keyed hash) of ``config.yml`` beside it, by a random key that never leaves the user's state folder. A folder may be moved; a
+changed ``config.yml`` loses its token.
 """
 
 from __future__ import annotations

@@ -141,4 +141,4 @@ class RunConfig(BaseModel):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise UserError(f"{file} is no record of a run: {error}") from error
+            raise UserError(f"{file} is not the record of a run: {error}") from error

@@ -34,7 +34,7 @@ def check_names(given: Iterable[str], allowed: Iterable[str], where: Callable[[s
 
 
 def check_value(key: str, value: Any, annotation: Any, where: str) -> Any:
-    """Refuse a value of the wrong type: text and true, for example, are no numbers.
+    """Refuse a value of the wrong type: text and true, for example, are not numbers.
 
     :param annotation: the wanted type
     :param where: beginning of the message

@@ -1,4 +1,8 @@
-"""Writing a block of settings into a YAML file of hyperparameters, without changing anything else in it."""
+"""Writing a block of settings into a YAML file of hyperparameters, without changing anything else in it.
+
+Lines are edited, not a tree: ruamel.yaml indents lists anew in some files, drops comments and empty lines after a block that
+is replaced, and writes ``1e6`` as ``1000000.0``.
+"""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def register(env_id: str, gym_packages: Sequence[str] = ()) -> None:
     prefix, _, name = env_id.rpartition(":")
     for package in [*gym_packages, *([prefix] if prefix else [])]:
         if not is_module_name(package):
-            raise UserError(f"--gym-packages: {package!r} is no name of a module. Write it as in Python's import: my_package")
+            raise UserError(f"--gym-packages: {package!r} is not the name of a module. Write it as for import: my_package")
         try:
             importlib.import_module(package)
         except ImportError as error:

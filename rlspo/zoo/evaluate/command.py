@@ -113,8 +113,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _work(arguments: list[str]) -> int:
     """Check the command line, evaluate, and write the results."""
-    if not arguments:
-        raise UserError("give a run folder or a model file, such as: rlspo evaluate logs/ppo/CartPole-v1_1")
     args = build_parser().read(arguments)
     _check(args)
     budget = budget_from(args)
@@ -158,7 +156,7 @@ def _check(args: argparse.Namespace) -> None:
 
 @contextmanager
 def _progress(agent: SavedAgent, n_episodes: int) -> Iterator[Callable[[], None]]:
-    """A bar on standard error with the time left; nothing where that is no terminal."""
+    """A bar on standard error with the time left; nothing where that is not a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

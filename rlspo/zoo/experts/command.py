@@ -58,8 +58,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _work(arguments: list[str]) -> int:
-    if not arguments:
-        raise UserError("give a run folder or a model file, such as: rlspo experts logs/sac/Hopper-v5_1")
     args = build_parser().read(arguments)
     agent = agent_from(args)
     file: Path = args.output or (agent.folder or agent.model_file.parent) / "experts.png"

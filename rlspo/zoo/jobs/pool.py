@@ -27,7 +27,7 @@ Work = Callable[[Any, Connection], None]
 
 @dataclass(frozen=True)
 class Finished:
-    """The work is over."""
+    """The work is done."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Died:
 
     @property
     def reason(self) -> str:
-        """In words."""
+        """How the process ended, as a part of a sentence."""
         if self.silent is not None:
             return f"its process hung: it gave no sign of life for {self.silent / 60:.0f} min"
         if self.exit_code is not None and self.exit_code < 0:

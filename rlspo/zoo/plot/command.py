@@ -155,8 +155,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _work(arguments: list[str]) -> int:
     """Check the command line, read the runs, draw, and report the files."""
-    if not arguments:
-        raise UserError("give a folder of runs, such as: rlspo plot logs")
     args = build_parser().read(arguments)
     args.paths += args.exp_folders
     named = labelled(args.labels)

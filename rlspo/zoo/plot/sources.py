@@ -84,7 +84,7 @@ def _runs_at(path: Path, found: Found) -> Iterator[Run]:
         raise UserError(f"{path} does not exist. Give a run folder, a folder of runs, a grid folder, or its results.csv.")
     if path.is_file():
         if path.suffix != ".csv":
-            raise UserError(f"{path} is no table. Give a folder, or the results.csv or curves.csv of a grid.")
+            raise UserError(f"{path} is not a table. Give a folder, or the results.csv or curves.csv of a grid.")
         _read_grid(path.parent, found)
         yield from read_tables([path])
     elif tables := [path / name for name in _TABLES if (path / name).is_file()]:

@@ -25,7 +25,7 @@ def read_tables(files: Sequence[Path]) -> list[Run]:
     """All runs in the tables, in their order.
 
     :param files: of one grid
-    :raises UserError: for a file that is neither table, or holds what is no number
+    :raises UserError: for a file that is neither table, or holds something else than numbers
     """
     curves: dict[Key, list[Mapping[str, str]]] = {}
     scores: dict[Key, dict[str, float]] = {}
@@ -35,7 +35,7 @@ def read_tables(files: Sequence[Path]) -> list[Run]:
         into_curves = bool(rows) and rows[0].keys() >= _CURVES
         if rows and not into_curves and not rows[0].keys() >= _RESULTS:
             raise UserError(
-                f"{file} is no table of `rlspo benchmark`: it has the columns {', '.join(rows[0])}. "
+                f"{file} is not a table of `rlspo benchmark`: it has the columns {', '.join(rows[0])}. "
                 f"results.csv has {', '.join(sorted(_RESULTS))}, curves.csv {', '.join(sorted(_CURVES))}, and more."
             )
         for row in rows:
@@ -92,7 +92,7 @@ def _number(row: Mapping[str, str], column: str, file: Path, empty: float | None
     try:
         return float(text)
     except ValueError as error:
-        raise UserError(f"{file}: {text!r} in the column {column!r} is no number.") from error
+        raise UserError(f"{file}: {text!r} in the column {column!r} is not a number.") from error
 
 
 def _is_attack(row: Mapping[str, Any]) -> bool:

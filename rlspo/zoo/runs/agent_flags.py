@@ -85,7 +85,7 @@ def agent_from(args: argparse.Namespace) -> SavedAgent:
     elif args.exp_id is not None:
         raise UserError(f"--exp-id finds a run without PATH; {path} names one already.")
     elif args.which is not None and not path.is_dir():
-        raise UserError(f"--which chooses in a run folder; {path} is none.")
+        raise UserError(f"--which chooses in a run folder; {path} is not one.")
     return find_agent(
         path,
         which=args.which or "last",

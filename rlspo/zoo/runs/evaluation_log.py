@@ -1,4 +1,4 @@
-"""The record of a run's evaluations during training, ``evaluations.npz``, as SB3's ``EvalCallback`` writes it."""
+"""The evaluations during the training of a run, ``evaluations.npz``, as stable-baselines3's ``EvalCallback`` writes it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def read_evaluations(file: Path, seed: int | None = None, name: str = "results")
             steps, values = data["timesteps"], np.asarray(data[name], dtype=float)
             written = int(data["seed"]) if "seed" in data else seed
     except (*UNREADABLE, TypeError, MemoryError, OverflowError) as error:
-        raise DamagedFile(f"{file} is no record of evaluations: {error}") from error
+        raise DamagedFile(f"{file} is not a record of evaluations: {error}") from error
     if steps.ndim != 1 or len(values) != len(steps):
-        raise DamagedFile(f"{file} is no record of evaluations: {len(values)} rows of numbers for {steps.shape} steps.")
+        raise DamagedFile(f"{file} is not a record of evaluations: {len(values)} rows of numbers for {steps.shape} steps.")
     if seed is not None and written != seed:
         raise DamagedFile(f"{file} is the record of another run: of seed {written}, and not of {seed}.")
     return steps, values.reshape(len(steps), -1)

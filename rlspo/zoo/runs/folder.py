@@ -144,7 +144,7 @@ class RunFolder:
 
     @property
     def replay_buffer(self) -> Path:
-        """The replay memory of the last model, where it was to be kept."""
+        """The replay buffer of the last model, where it was to be kept."""
         return self.path / "replay_buffer.pkl"
 
     @property

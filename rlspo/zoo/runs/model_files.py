@@ -39,7 +39,7 @@ _CHECKPOINT = re.compile(r"_(\d+)_steps\.zip$")
 def settings_of(file: Path) -> dict[str, Any]:
     """The settings in a model file; pickled values stay text.
 
-    :raises UserError: for a file that is no model
+    :raises UserError: for a file that is not a model
     """
     try:
         return read_settings(file)
@@ -100,7 +100,7 @@ def checked_statistics(file: Path, statistics: Path) -> Path:
     left = f" Nor are they in what an interrupted save left: {', '.join(map(str, partials))}." if partials else ""
     raise UserError(
         f"{statistics} {there} {file} was saved with; with those of another moment or another run the agent would see "
-        f"wrong observations.{left} Take another model of the run, or put the right file there; to use others all the same: "
+        f"wrong observations.{left} Choose another model of the run, or put the right file there; to use others all the same: "
         f"--vecnormalize {statistics}"
     )
 

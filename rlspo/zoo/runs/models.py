@@ -107,7 +107,7 @@ def check_whole(model_file: Path) -> None:
     :raises UserError: for such a file
     """
     if is_partial(model_file):
-        raise UserError(f"{model_file} was left by a save that was killed, and is no model. Take another one of the run.")
+        raise UserError(f"{model_file} was left by a save that was killed, and is not a model. Choose another one of the run.")
 
 
 def folder_of(model_file: Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""The training episodes of a run, as SB3's ``Monitor`` wrote them."""
+"""The training episodes of a run, as stable-baselines3's ``Monitor`` wrote them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TrainingEpisodes:
 
     :param steps: over all environments at the end of each, those of the run that this one continues included
     :param seconds: since this training began
-    :param returns: undiscounted; NaN for what is no finite number
+    :param returns: undiscounted; NaN for what is not a finite number
     :param lengths: in steps of the environment
     :param successes: 1.0 or 0.0; NaN where the environment does not report it, or ``Monitor`` does not record ``is_success``
     :param before: steps that the agent had when this training began

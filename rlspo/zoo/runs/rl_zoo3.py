@@ -64,7 +64,7 @@ def called_here(algo: str) -> str:
 
 
 def record_in(folder: Path, env: str = "") -> Path | None:
-    """The folder with the records of the run, ``ENV`` or, downloaded, the same; None if this is no run of rl-baselines3-zoo.
+    """The folder with the records of the run, ``ENV`` or, downloaded, the same; None if there is none.
 
     :param env: which environment, where a folder has agents for several
     """

@@ -266,7 +266,7 @@ def run_in(path: Path) -> Path:
     if len(runs) == 1:
         return runs.pop()
     if not runs:
-        raise UserError(f"{path} is no run folder: it holds no config.yml. Give a run folder, or a model file with --env.")
+        raise UserError(f"{path} is not a run folder: it holds no config.yml. Give a run folder, or a model file with --env.")
     newest = sorted(runs, key=lambda run: (run.stat().st_mtime, run), reverse=True)
     shown = [f"  {run}" for run in newest[:10]]
     more = f"\n  and {len(runs) - 10} more" if len(runs) > 10 else ""

@@ -83,7 +83,7 @@ def _add_task(parser: argparse.ArgumentParser) -> None:
         "--trained-agent",
         type=Path,
         metavar="ZIP",
-        help="go on training this agent; it keeps its own settings, and its replay memory where that is beside it",
+        help="go on training this agent; it keeps its own settings, and its replay buffer where that is beside it",
     )
 
 
@@ -162,7 +162,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--save-replay-buffer",
         action="store_true",
-        help="after training: the replay memory of an off-policy agent, as replay_buffer.pkl, for -i to go on with",
+        help="after training: the replay buffer of an off-policy agent, as replay_buffer.pkl, for -i to go on with",
     )
     group.add_argument(
         "--log-interval",
@@ -222,7 +222,7 @@ def _check_together(args: argparse.Namespace) -> None:
     if args.uuid and args.run_folder is not None:
         raise UserError("--uuid names the next folder in the log folder; --run-folder names it already. Give one of them.")
     if args.log_interval == 0:
-        raise UserError("--log-interval: 0 is no interval; give a number from 1 on, -1 for the default, or -2 for no logs.")
+        raise UserError("--log-interval: 0 is not an interval; give 1 or more, -1 for the default, or -2 for no logs.")
     if "tensorboard" not in args.log_format:
         for flag, given in (("--tensorboard-log", args.tensorboard_log), ("--tensorboard-video", args.tensorboard_video)):
             if given:

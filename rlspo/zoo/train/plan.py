@@ -58,7 +58,7 @@ class Plan:
 
         :param env: training environments
         :param others: further arguments of the agent, such as ``seed``
-        :raises UserError: for noise on actions that are no numbers
+        :raises UserError: for noise on actions that are not numbers
         """
         noise = action_noise(self.config.settings, env.action_space)
         if noise is not None:
@@ -134,7 +134,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
 def _callbacks(settings: Settings, where: str) -> tuple[BaseCallback, ...]:
     """The callbacks that the block asks for.
 
-    :raises UserError: for one that does not exist, is no callback, or refuses its arguments
+    :raises UserError: for one that does not exist, is not a callback, or refuses its arguments
     """
     built = []
     for cls, given in layers(settings.callback, "callback", "", where):
@@ -143,7 +143,7 @@ def _callbacks(settings: Settings, where: str) -> tuple[BaseCallback, ...]:
         except (TypeError, ValueError, AssertionError) as error:
             raise UserError(f"{where}: callback: {cls.__name__} refuses its arguments: {error}") from error
         if not isinstance(callback, BaseCallback):
-            raise UserError(f"{where}: callback: {cls.__name__} is no subclass of stable-baselines3's BaseCallback.")
+            raise UserError(f"{where}: callback: {cls.__name__} is not a subclass of stable-baselines3's BaseCallback.")
         built.append(callback)
     return tuple(built)
 

@@ -109,7 +109,7 @@ def claim_folder(folder: RunFolder, algo: str) -> Path:
             return path
         except FileExistsError:
             if not path.is_dir():
-                raise UserError(f"--tensorboard-log: {path} exists and is no folder.") from None
+                raise UserError(f"--tensorboard-log: {path} exists and is not a folder.") from None
         except OSError as error:
             raise UserError(f"--tensorboard-log: cannot make {path}: {error.strerror}.") from error
     raise AssertionError

@@ -23,7 +23,7 @@ from rlspo.zoo.config import ownership
 from rlspo.zoo.config.allowed import Allowed
 from rlspo.zoo.envs.of_run import evaluation_recipe
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.runs import replay_memory, rl_zoo3
+from rlspo.zoo.runs import replay_buffer, rl_zoo3
 from rlspo.zoo.runs.compatibility import fitted_spaces
 from rlspo.zoo.runs.folder import RunFolder, command_line
 from rlspo.zoo.runs.model_files import checked_statistics
@@ -71,7 +71,7 @@ def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:
     for title, text in plan.warnings:
         terminal.warning(title, text)
     if args.save_replay_buffer:
-        replay_memory.check_has_memory(plan.cls)
+        replay_buffer.check_has_buffer(plan.cls)
     if args.eval_freq is None:
         args.eval_freq = usual_eval_freq(plan.cls)
     folder = _folder(args, plan)
@@ -123,7 +123,7 @@ def _train_and_evaluate(run: TrainingRun, plan: Plan, stop: StopSignal, command:
     if not folder.config.is_file():
         recorded = _record_again(run, plan, command)
         failure = failure or recorded
-    memory_kept = not run.args.save_replay_buffer or replay_memory.save(model, folder)
+    buffer_kept = not run.args.save_replay_buffer or replay_buffer.save(model, folder)
     stop.deaf, stop.patient = False, False  # the agent is on disk: from here on a signal may stop at once
     close_envs([env for env in (model.get_env(), *eval_env) if env is not None])
     if saved != folder.last_model:
@@ -135,7 +135,7 @@ def _train_and_evaluate(run: TrainingRun, plan: Plan, stop: StopSignal, command:
         summary.explain_stop(run, stop.name)
         return stop.exit_code
     summary.conclude(run)
-    return DONE if saved == folder.last_model and memory_kept else FAILED
+    return DONE if saved == folder.last_model and buffer_kept else FAILED
 
 
 def _record(args: argparse.Namespace, plan: Plan, folder: RunFolder, command: str) -> None:
@@ -199,7 +199,7 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
         check_may_learn(model)
         # Not the seed itself, which the first run drew from: the continued run needs new random numbers.
         model.set_random_seed(int(np.random.SeedSequence((seed, model.num_timesteps)).generate_state(1)[0]))
-        replay_memory.load_into(model, args.trained_agent, trust)
+        replay_buffer.load_into(model, args.trained_agent, trust)
         return model
     except (ValueError, TypeError, AssertionError) as error:
         env.close()

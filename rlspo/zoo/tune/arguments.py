@@ -17,7 +17,7 @@ _DESCRIPTION = """\
 Search for hyperparameters, and show on fresh seeds that they are better.
 
 Every trial trains several seeds. Its value is the mean of the seeds' scores, and a seed's score is the interquartile mean of
-the returns of fresh episodes at the end of its training. Trials that fall behind are given up. In the end the best trials and
+the returns of fresh episodes at the end of its training. Trials that fall behind are pruned. In the end the best trials and
 the untuned settings are trained again on seeds that the search has never seen; the best is printed as a YAML block.
 
 The same command goes on with a study that was interrupted. Everything lies in one folder: logs/tune/STUDY/."""
@@ -68,7 +68,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser("tune", _DESCRIPTION, _EXAMPLES, "tune --algo ALGO --env ENV [--n-trials N] [--workers N] [...]")
     _add_task(parser)
     _add_search(parser)
-    _add_judging(parser)
+    _add_evaluation(parser)
     _add_output(parser)
     _add_queue(parser)
     args = parser.read(arguments)
@@ -107,7 +107,7 @@ def study_flags() -> list[str]:
     parser = Parser("tune", "", "", "")
     _add_task(parser)
     _add_search(parser)
-    _add_judging(parser)
+    _add_evaluation(parser)
     return sorted(action.dest for action in parser._actions if action.dest != "help")
 
 
@@ -116,7 +116,7 @@ def _add_queue(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--queue", type=Path, metavar="YML", help="the studies, in order; goes on where it was stopped")
     group.add_argument("--hours", type=hours, metavar="H", help="stop after so long (default: when all is done)")
     group.add_argument("--only", nargs="+", default=[], metavar="NAME", help="only these studies, with * for anything")
-    group.add_argument("--dry-run", action="store_true", help="say what is done and what is left, and start nothing")
+    group.add_argument("--dry-run", action="store_true", help="show what is done and what is left, and start nothing")
 
 
 def _add_task(parser: argparse.ArgumentParser) -> None:
@@ -155,13 +155,13 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
         "--n-seeds", type=positive, default=3, metavar="N", help="trainings of every trial (default: %(default)s)"
     )
     group.add_argument("--sampler", choices=SAMPLERS, default="tpe", help="proposes settings (default: %(default)s)")
-    group.add_argument("--pruner", choices=PRUNERS, default="median", help="gives trials up (default: %(default)s)")
+    group.add_argument("--pruner", choices=PRUNERS, default="median", help="prunes trials (default: %(default)s)")
     group.add_argument(
         "--n-startup-trials",
         type=positive,
         default=10,
         metavar="N",
-        help="trials before the sampler learns from them: known settings, then random ones; they are never given up "
+        help="trials before the sampler learns from them: known settings, then random ones; they are never pruned "
         "(default: %(default)s)",
     )
     group.add_argument("--space", type=Path, metavar="YML", help="the search space (default: the agent's own)")
@@ -178,8 +178,8 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_judging(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("judging")
+def _add_evaluation(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("evaluation")
     group.add_argument(
         "--n-evaluations", type=positive, default=10, metavar="N", help="in each training (default: %(default)s)"
     )
@@ -189,7 +189,7 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--final-episodes", type=positive, default=20, metavar="N", help="of the one at the end (default: %(default)s)"
     )
-    group.add_argument("--attack", choices=ATTACKS, help="judge by the return under this attack (default: none)")
+    group.add_argument("--attack", choices=ATTACKS, help="evaluate under this attack (default: none)")
     group.add_argument(
         "--attack-epsilon", type=radius, metavar="EPS", help="its radius (default: the agent's own, else 0.075)"
     )

@@ -18,7 +18,7 @@ from rlspo.zoo.tune import provenance, report
 from rlspo.zoo.tune.references import DEFAULT
 from rlspo.zoo.tune.study import Study
 from rlspo.zoo.tune.task import Task
-from rlspo.zoo.tune.validation import Candidate, Judgement
+from rlspo.zoo.tune.validation import Candidate, Validation
 
 
 def nothing_trained(task: Task, study: Study, typed: str) -> int:
@@ -35,35 +35,35 @@ def nothing_trained(task: Task, study: Study, typed: str) -> int:
     return FAILED
 
 
-def conclude(task: Task, study: Study, judgements: list[Judgement], typed: str, drawn: Sequence[Path]) -> int:
+def conclude(task: Task, study: Study, validations: list[Validation], typed: str, drawn: Sequence[Path]) -> int:
     """Choose, write the report, show it, and apply the best where that was asked for and is justified.
 
     :param typed: the command, for the record
     :param drawn: pictures
     :return: exit code
     """
-    incomplete = any(each.missing for each in judgements)
-    best = None if incomplete else report.best_of(judgements)
+    incomplete = any(each.missing for each in validations)
+    best = None if incomplete else report.best_of(validations)
     text, block, source = "", None, ""
     if best is not None:
-        source = provenance.of_winner(study, best, judgements, task.space_name)
+        source = provenance.of_winner(study, best, validations, task.space_name)
         if best.candidate.name != DEFAULT:
             block = _block(task, best.candidate)
             text = yaml_edit.render_block(task.env_id, block, source)
         if not report.shown_better(best):
-            source = provenance.of_what_stays(study, judgements, task.space_name)
+            source = provenance.of_what_stays(study, validations, task.space_name)
     if text:
         write_text(study.folder.best, text)
     else:
         study.folder.best.unlink(missing_ok=True)
-    data = report.as_data(study, judgements, typed, task.args.top, block, source)
+    data = report.as_data(study, validations, typed, task.args.top, block, source)
     report.write(study, data)
     if task.args.json:
         print(json.dumps(data, indent=2))
     else:
         terminal.heading(f"{study.name}: {len(study.trials)} trials ({report.counted(study)})")
         report.show_failures(study)
-        report.show(study, judgements)
+        report.show(study, validations)
         if text:
             terminal.heading(f"The best, {best.candidate.name if best else ''}, as a block for a file of hyperparameters")
             print(text, end="")
@@ -79,7 +79,7 @@ def conclude(task: Task, study: Study, judgements: list[Judgement], typed: str, 
     return apply(task) if task.args.apply else DONE
 
 
-def _tell_doubt(best: Judgement) -> None:
+def _tell_doubt(best: Validation) -> None:
     """Say that nothing is shown to be better."""
     if best.candidate.name == DEFAULT:
         terminal.note("Nothing beats the settings that the search began from on fresh seeds.")
@@ -120,7 +120,7 @@ def apply(task: Task) -> int:
     _check_unchanged(task, file, task.stored)
     source = provenance.followed_by(task.stored.get("provenance", ""), found["finding"])
     yaml_edit.apply_provenance(file, task.env_id, task.stored, source)
-    terminal.note(f"The provenance of {file}, block {task.env_id!r}, tells of the study.")
+    terminal.note(f"The provenance of {file}, block {task.env_id!r}, describes the study.")
     return DONE
 
 
@@ -134,7 +134,7 @@ def _mention(task: Task, file: Path, found: dict[str, Any]) -> int:
         kept = " Its settings are not these; they stand in its best.yml." if found["shown_better"] else ""
         source = provenance.followed_by(before, f"For {variant}: {found['finding']}{kept}")
         yaml_edit.apply_provenance(file, task.env_id, block, source)
-    terminal.note(f"{task.name}: the block {task.env_id!r} of {file} serves all variants; its provenance tells of the study.")
+    terminal.note(f"{task.name}: the block {task.env_id!r} of {file} serves all variants; its provenance describes the study.")
     return DONE
 
 

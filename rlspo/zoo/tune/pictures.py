@@ -1,4 +1,8 @@
-"""Pictures of a study: its course, which parameters mattered, and where in each the good trials lie."""
+"""Pictures of a study: its course, which parameters mattered, and where in each the good trials lie.
+
+Drawn here, since Optuna's matplotlib plots leave out pruned and failed trials, let one bad trial flatten all others, put every
+parameter in one row, cut off long names and change matplotlib's style for the whole program.
+"""
 
 from __future__ import annotations
 
@@ -122,7 +126,7 @@ def draw_importances(study: optuna.Study) -> Figure:
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    axes.set_title("what told the best trials from the others", loc="left", fontsize=11)
+    axes.set_title("what sets the best trials apart", loc="left", fontsize=11)
     axes.set_xlabel(f"share of importance (PED-ANOVA, best tenth of {len(complete)} complete trials)")
     return figure
 
@@ -220,7 +224,7 @@ def _spread(places: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _label(choice: object) -> str:
-    """As YAML has it."""
+    """A choice as YAML writes it."""
     if choice is None or isinstance(choice, bool):
         return {True: "true", False: "false", None: "null"}[choice]
     return str(choice)

@@ -11,18 +11,18 @@ from rlspo.zoo.evaluate.statistics import Estimate
 from rlspo.zoo.tune.references import DEFAULT
 from rlspo.zoo.tune.report import best_of, interval_text, shown_better
 from rlspo.zoo.tune.study import Study
-from rlspo.zoo.tune.validation import Judgement
+from rlspo.zoo.tune.validation import Validation
 
 _NOT_TUNED = re.compile(r"\s*(Otherwise not|Not) tuned\.$")
 
 
-def of_winner(study: Study, best: Judgement, judgements: Sequence[Judgement], space: str) -> str:
+def of_winner(study: Study, best: Validation, validations: Sequence[Validation], space: str) -> str:
     """Of the best settings, shown to be better or not.
 
     :param space: name of the file of the search space
     """
     doubt = "" if shown_better(best) else ", not shown to be better"
-    default = next(each for each in judgements if each.candidate.name == DEFAULT)
+    default = next(each for each in validations if each.candidate.name == DEFAULT)
     own = (best.candidate.block or {}).get("provenance", "")
     return (
         f"{own} rlspo tune, study {study.name} of {len(study.trials)} trials: {best.candidate.name}. {_search(study, space)}. "
@@ -31,10 +31,10 @@ def of_winner(study: Study, best: Judgement, judgements: Sequence[Judgement], sp
     ).strip()
 
 
-def of_what_stays(study: Study, judgements: Sequence[Judgement], space: str) -> str:
+def of_what_stays(study: Study, validations: Sequence[Validation], space: str) -> str:
     """Of settings that no others were shown to beat, to follow on where they came from before."""
-    stays = next(each for each in judgements if each.candidate.name == DEFAULT)
-    others = [each for each in judgements if each.candidate.name != DEFAULT]
+    stays = next(each for each in validations if each.candidate.name == DEFAULT)
+    others = [each for each in validations if each.candidate.name != DEFAULT]
     best = best_of(others)
     found = "" if best is None else f"; the best other settings, {best.candidate.name}: {interval_text(best.mean)}"
     gains = "" if best is None else _gains(best.gains)
@@ -63,9 +63,9 @@ def _search(study: Study, space: str) -> str:
 
 
 def _measure(study: Study, seeds: Iterable[int]) -> str:
-    judging = study.settings.judging
-    under = f", under the {judging.attack} attack" if judging.attack else ""
-    return f"Interquartile mean of {judging.final_episodes} fresh episodes{under}, mean over the fresh seeds {_range(seeds)}"
+    protocol = study.settings.protocol
+    under = f", under the {protocol.attack} attack" if protocol.attack else ""
+    return f"Interquartile mean of {protocol.final_episodes} fresh episodes{under}, mean over the fresh seeds {_range(seeds)}"
 
 
 def _gains(gains: dict[str, Estimate]) -> str:

@@ -50,7 +50,7 @@ from rlspo.zoo.tune.run import tune
 from rlspo.zoo.tune.standing import Standing
 from rlspo.zoo.tune.task import Task, make_task
 
-#: A key of the file that is no flag: how fast one process trains, for estimates until it has been seen.
+#: A key of the file that is not a flag: how fast one process trains, for estimates until it has been seen.
 _RATE = "steps_per_second"
 _MAPPINGS = ("hyperparams", "env_kwargs", "eval_env_kwargs")
 _NAME = re.compile(r"\w[\w.+-]*")

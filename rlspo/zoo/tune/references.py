@@ -62,9 +62,7 @@ def find_references(algo: str, agent: type[BaseAlgorithm], given: Path | None) -
         return given
     found = find_file(f"{algo}.references", agent)
     if found is None:
-        raise UserError(
-            f"Agent {algo!r} brings no hyperparams/{algo}.references.yml. Give one: --references my.references.yml"
-        )
+        raise UserError(f"Agent {algo!r} has no hyperparams/{algo}.references.yml. Give one: --references my.references.yml")
     return found
 
 
@@ -86,7 +84,7 @@ def read_references(file: Path, env_id: str, families: Sequence[str]) -> dict[st
         try:
             json.dumps(block, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise UserError(f"{where}: {key} holds what is no finite number, text, list or mapping: {block!r}.") from error
+            raise UserError(f"{where}: {key} holds what is not a finite number, text, list or mapping: {block!r}.") from error
     return blocks
 
 

@@ -16,27 +16,27 @@ from rlspo.zoo.cli import terminal
 from rlspo.zoo.config.atomic import whole, write_text
 from rlspo.zoo.evaluate.statistics import Estimate
 from rlspo.zoo.tune.study import Study, codes_of, duration_of, outcomes_of, reason_of, reference_of, settings_of
-from rlspo.zoo.tune.validation import Judgement
+from rlspo.zoo.tune.validation import Validation
 
 _SHOWN_REASONS = 5
 
 
-def best_of(judgements: list[Judgement]) -> Judgement | None:
+def best_of(validations: list[Validation]) -> Validation | None:
     """The candidate to take, among those that were trained on all fresh seeds.
 
     It is the one with the highest mean among those that are shown to be better, or else among all.
     """
-    complete = [each for each in judgements if each.scores and not each.failures and not each.missing]
+    complete = [each for each in validations if each.scores and not each.failures and not each.missing]
     shown = [each for each in complete if shown_better(each)]
     return max(shown or complete, key=lambda each: each.mean.value, default=None)
 
 
-def shown_better(judgement: Judgement | None) -> bool:
+def shown_better(validation: Validation | None) -> bool:
     """Whether settings beat all that they were compared with, beyond what a few seeds may do by chance.
 
     A trial is compared with the default and with all other known settings, known settings with the default.
     """
-    return judgement is not None and bool(judgement.gains) and all(gain.low > 0 for gain in judgement.gains.values())
+    return validation is not None and bool(validation.gains) and all(gain.low > 0 for gain in validation.gains.values())
 
 
 def counts(study: Study) -> dict[str, int]:
@@ -46,7 +46,7 @@ def counts(study: Study) -> dict[str, int]:
 
 
 def counted(study: Study) -> str:
-    """The same in words."""
+    """The counts as a text, such as ``18 complete, 7 pruned``."""
     return ", ".join(f"{number} {name}" for name, number in counts(study).items())
 
 
@@ -78,7 +78,7 @@ def write_trials(study: Study) -> None:
 
 def as_data(
     study: Study,
-    judgements: list[Judgement],
+    validations: list[Validation],
     command: str,
     top: int,
     block: dict[str, Any] | None = None,
@@ -90,7 +90,7 @@ def as_data(
     :param block: the best settings; None for those that the study began from
     :param finding: what the file of hyperparameters should say of the study
     """
-    best = best_of(judgements)
+    best = best_of(validations)
     return {
         "study": study.name,
         "command": command,
@@ -111,7 +111,7 @@ def as_data(
                 "failures": {str(seed): reason for seed, reason in each.failures.items()},
                 "missing": list(each.missing),
             }
-            for each in judgements
+            for each in validations
         ],
         "best": None if best is None else best.candidate.name,
         "shown_better": shown_better(best),
@@ -134,14 +134,14 @@ def show_failures(study: Study) -> None:
         terminal.note(f"{number} {'trial' if number == 1 else 'trials'} failed: {reason or 'no reason known'}")
 
 
-def show(study: Study, judgements: list[Judgement]) -> None:
+def show(study: Study, validations: list[Validation]) -> None:
     """Print the table of the validation."""
     table = Table()
-    known = [each.candidate.name for each in judgements if not each.candidate.is_trial]
+    known = [each.candidate.name for each in validations if not each.candidate.is_trial]
     for column in ("settings", "in search", "on fresh seeds", *(f"gain over {name}" for name in known)):
         table.add_column(column, justify="left" if column == "settings" else "right")
-    best = best_of(judgements)
-    for each in judgements:
+    best = best_of(validations)
+    for each in validations:
         searched = each.candidate.searched
         table.add_row(
             each.candidate.name,
@@ -152,15 +152,15 @@ def show(study: Study, judgements: list[Judgement]) -> None:
         )
     terminal.wide().print(table)
     settings = study.settings
-    judging = settings.judging
-    under = f" under the {judging.attack} attack" if judging.attack else ""
-    seeds = max(len(each.scores) for each in judgements)
+    protocol = settings.protocol
+    under = f" under the {protocol.attack} attack" if protocol.attack else ""
+    seeds = max(len(each.scores) for each in validations)
     caption = (
         f"mean over seeds ({settings.n_seeds} in the search, {seeds} fresh ones) of the interquartile mean of "
-        f"{judging.final_episodes} fresh episodes{under},\nafter {settings.n_timesteps:,} steps; 95 % t intervals"
+        f"{protocol.final_episodes} fresh episodes{under},\nafter {settings.n_timesteps:,} steps; 95 % t intervals"
     )
     terminal.out().print(Text(caption, style="dim"))
-    for each in judgements:
+    for each in validations:
         for seed, reason in each.failures.items():
             terminal.note(f"{each.candidate.name}, seed {seed}: {reason}")
         if each.missing:

@@ -11,7 +11,7 @@ from rlspo.zoo.tune.search import Search
 from rlspo.zoo.tune.space import SearchSpace
 from rlspo.zoo.tune.study import Study
 from rlspo.zoo.tune.task import Task
-from rlspo.zoo.tune.validation import Candidate, Judgement, candidates, validate
+from rlspo.zoo.tune.validation import Candidate, Validation, candidates, validate
 from rlspo.zoo.tune.watch import Bars, TrialBars
 
 
@@ -82,7 +82,7 @@ def _search(task: Task, study: Study) -> None:
         Search(study, task.base, n_trials, TrialBars(bars, best)).run(task.args.workers)
 
 
-def _validate(task: Task, study: Study, chosen: list[Candidate]) -> list[Judgement]:
+def _validate(task: Task, study: Study, chosen: list[Candidate]) -> list[Validation]:
     seeds = study.settings.validation_seeds(task.args.validation_seeds)
     with Bars("fresh seeds", len(chosen) * len(seeds)) as bars:
 

@@ -62,10 +62,10 @@ class PercentilePruner(BasePruner):
     Optuna's own compares the best that a trial has shown at any step so far: one good evaluation of the first seed would
     protect all others. Twice in a row, because single evaluations are noisy.
 
-    The complete trials are those that were not given up, so the median rises as they come, until only the best few pass it at
+    The complete trials are those that were not pruned, so the median rises as they come, until only the best few pass it at
     every step, and where all reach the same return, noise decides. The lower quartile gives up what is really behind.
 
-    :param warm_up: steps at the beginning that are never judged
+    :param warm_up: steps at the beginning at which nothing is pruned
     :param percent: 50 for the median, 25 for the lower quartile
     """
 

@@ -78,7 +78,7 @@ class Search:
         missing = tuple(seed for seed in settings.seeds if seed not in done)
         self.watcher.began(trial.number)
         block = self.study.block_of(reference_of(self.study.frozen(trial)))
-        return running, Job(with_block(self.base, block, settings.n_timesteps), chosen, missing, settings.judging)
+        return running, Job(with_block(self.base, block, settings.n_timesteps), chosen, missing, settings.protocol)
 
     def _handle(self, worker: Worker, message: Message) -> None:
         running: _Running = worker.key
@@ -127,7 +127,7 @@ class Search:
         checkpoint = len(values) - 1
         if self.study.settings.pruner != "wilcoxon":
             same = [others[checkpoint] for others in running.values.values() if len(others) > checkpoint]
-            step = running.seeds.index(seed) * self.study.settings.judging.checkpoints + checkpoint
+            step = running.seeds.index(seed) * self.study.settings.protocol.checkpoints + checkpoint
             running.trial.report(float(np.mean(same)), step)
 
     def _report_outcome(self, running: _Running, outcome: Outcome) -> None:

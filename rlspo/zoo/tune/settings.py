@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rlspo.zoo.tune.training import Judging
+from rlspo.zoo.tune.training import EvaluationProtocol
 
 #: Distance between the seeds of the trials and those of the validation.
 VALIDATION_OFFSET = 10_000
@@ -27,7 +27,7 @@ class StudySettings:
     :param n_startup_trials: random trials at the beginning, never pruned
     :param space: fingerprint of the search space
     :param block: the settings that are not searched, as the agent's file and the flags give them
-    :param judging: how a training is judged
+    :param protocol: how a training is evaluated
     :param references: settings that are known, by name; None where there are none
     """
 
@@ -41,7 +41,7 @@ class StudySettings:
     n_startup_trials: int
     space: str
     block: dict[str, Any]
-    judging: Judging
+    protocol: EvaluationProtocol
     references: dict[str, dict[str, Any]] | None = None
 
     @property
@@ -57,6 +57,7 @@ class StudySettings:
     def plain(self) -> dict[str, Any]:
         """Plain data; what a study does not have is left out, so that studies from before it existed compare."""
         data = asdict(self)
+        data["judging"] = data.pop("protocol")  # as it is called in the files of studies
         if self.references is None:
             del data["references"]
         return data
@@ -115,7 +116,7 @@ class StudyFolder:
 
     @property
     def report(self) -> Path:
-        """What came out."""
+        """The report: validation, the best settings, versions."""
         return self.path / "report.json"
 
     @property

@@ -9,7 +9,7 @@
       batch_size: {choices: [64, 128, 256]}
       ent_coef: 0.0                                                       # fixed
       policy_kwargs:
-        net_arch: {choices: {small: [64, 64], large: [256, 256]}}         # what is no scalar has a name
+        net_arch: {choices: {small: [64, 64], large: [256, 256]}}         # what is not a scalar has a name
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Range(BaseModel):
         return self
 
     def name(self, path: Keys) -> str:
-        """In Optuna."""
+        """The name of its parameter in Optuna."""
         return ("1-" if self.one_minus else "") + ".".join(path)
 
     def names(self, path: Keys) -> list[str]:
@@ -106,7 +106,7 @@ class Range(BaseModel):
     def nearest(self, setting: Any, name: str) -> dict[str, Any]:
         """The parameters that come nearest to a setting.
 
-        :raises ValueError: for what is no number and no schedule
+        :raises ValueError: for what is neither a number nor a schedule
         """
         falls = isinstance(setting, str) and setting.startswith("lin_")
         number = float(setting.removeprefix("lin_").partition("@")[0] if falls else setting)
@@ -179,7 +179,7 @@ class Choices(BaseModel):
         return self
 
     def name(self, path: Keys) -> str:
-        """In Optuna."""
+        """The name of its parameter in Optuna."""
         return ".".join(path)
 
     def names(self, path: Keys) -> list[str]:
@@ -208,7 +208,7 @@ class Choices(BaseModel):
         return self.choices[choice] if isinstance(self.choices, dict) else choice
 
     def settings(self) -> list[Any]:
-        """All."""
+        """What the agent is given, for every choice."""
         return [self.setting({"": choice}, "") for choice in self.choices]
 
 
@@ -336,7 +336,7 @@ def find_space(algo: str, agent: type[BaseAlgorithm], given: Path | None = None)
     name = f"{algo}.space"
     found = find_file(name, agent)  # None if there is none, since the name has a dot
     if found is None:
-        raise UserError(f"Agent {algo!r} brings no search space (hyperparams/{name}.yml). Give one: --space my.space.yml")
+        raise UserError(f"Agent {algo!r} has no search space of its own (hyperparams/{name}.yml). Give --space my.space.yml")
     return found
 
 

@@ -20,7 +20,7 @@ from rlspo.zoo.tune.storage import check_name, open_journal
 from rlspo.zoo.tune.study import check_settings, counted_trials, outcomes_of
 from rlspo.zoo.tune.task import Task
 
-#: The share of its training that a trial has behind it when it ends, on average, once trials may be given up: for estimates.
+#: The share of its training that a trial has behind it when it ends, on average, once trials may be pruned: for estimates.
 _KEPT = 0.6
 
 
@@ -76,7 +76,7 @@ class _Work:
 
     @property
     def spent(self) -> float:
-        """Seconds."""
+        """Seconds of training done so far."""
         return (sum(self.trained) + self.fresh) * (self.seconds or 0.0)
 
 

@@ -71,8 +71,8 @@ def open_journal(journal: Path) -> JournalStorage:
         raise UserError(f"{journal}: cannot be opened: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # what Optuna makes of lines that are none of its own
         raise DamagedFile(
-            f"{journal}: is damaged, at a line that is no entry: {error}. Take it back from where it was last whole, such as "
-            "a commit; what it holds cannot be made again."
+            f"{journal}: is damaged, at a line that is not an entry: {error}. Restore it from a copy, such as a "
+            "commit; its trials cannot be recomputed."
         ) from error
 
 
@@ -87,12 +87,12 @@ class _NoLock(JournalFileOpenLock):
         self.journal = journal
 
     def acquire(self) -> bool:
-        """Nobody else is there."""
+        """Drop a torn last line; no other process has the journal open."""
         _cut_torn_line(self.journal)
         return True
 
     def release(self) -> None:
-        """Nothing to do."""
+        """Does nothing: nothing was locked."""
 
 
 def _cut_torn_line(journal: Path) -> None:

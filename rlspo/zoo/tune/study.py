@@ -73,8 +73,8 @@ class Study:
         self.code = code_state()
         if not shared:
             check_name(storage, name, folder)
-        judging = settings.judging
-        pruner = make_pruner(settings.pruner, judging.checkpoints, settings.n_seeds)
+        protocol = settings.protocol
+        pruner = make_pruner(settings.pruner, protocol.checkpoints, settings.n_seeds)
         self.optuna = optuna.create_study(
             study_name=name, storage=storage, pruner=pruner, direction="maximize", load_if_exists=True
         )
@@ -167,7 +167,7 @@ class Study:
         return value
 
     def tell_pruned(self, trial: Trial) -> None:
-        """The trial was given up as hopeless."""
+        """The trial was pruned."""
         self.optuna.tell(trial, state=TrialState.PRUNED)
 
     def tell_failed(self, trial: Trial, reason: str) -> None:
@@ -226,7 +226,7 @@ def check_settings(study: optuna.Study, settings: StudySettings) -> None:
     if began is None:
         if study.get_trials(deepcopy=False):
             raise UserError(
-                f"--study-name: the storage has a study {study.study_name!r} that rlspo tune did not make. Take another."
+                f"--study-name: the storage has a study {study.study_name!r} that rlspo tune did not make. Choose another."
             )
         return
     changed = list(_differences(began, _without_new_defaults(began, _plain(settings))))

@@ -20,7 +20,7 @@ from rlspo.zoo.tune.settings import StudyFolder, StudySettings
 from rlspo.zoo.tune.space import SearchSpace, find_space
 from rlspo.zoo.tune.storage import only_one, open_storage
 from rlspo.zoo.tune.study import Study
-from rlspo.zoo.tune.training import Judging
+from rlspo.zoo.tune.training import EvaluationProtocol
 
 _OF_TRAINING = (
     "algo",
@@ -125,7 +125,9 @@ class Task:
             n_startup_trials=args.n_startup_trials,
             space=self.space.fingerprint(),
             block=block,
-            judging=Judging(args.n_evaluations, args.eval_episodes, args.final_episodes, args.attack, args.attack_epsilon),
+            protocol=EvaluationProtocol(
+                args.n_evaluations, args.eval_episodes, args.final_episodes, args.attack, args.attack_epsilon
+            ),
             references=self.blocks,
         )
 
@@ -151,8 +153,8 @@ def make_task(args: argparse.Namespace, folder: Path | None = None) -> Task:
     begun = folder is not None and left.space.is_file()
     if begun and not (left.journal.is_file() and left.journal.stat().st_size):
         raise UserError(
-            f"{left.path}: the study has begun, but its trials are gone: {left.journal.name} is missing or empty. Take it "
-            "back, such as from a commit (does git ignore *.log?), or remove the folder to begin anew."
+            f"{left.path}: the study has begun, but its trials are gone: {left.journal.name} is missing or empty. Restore "
+            "it, such as from a commit (does git ignore *.log?), or remove the folder to begin anew."
         )
     space_file = left.space if begun else find_space(algo, plan.cls, args.space)
     in_file = yaml_io.read_mapping(space_file)

@@ -1,4 +1,4 @@
-"""One training of one seed, without a folder: evaluated on the way, and judged by fresh episodes at its end."""
+"""One training of one seed, without a folder: evaluated on the way, and by fresh episodes at its end."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Abandoned(Exception):
 
 
 @dataclass(frozen=True)
-class Judging:
-    """How an agent is judged.
+class EvaluationProtocol:
+    """How an agent is evaluated.
 
     :param checkpoints: evaluations in one training, at equal distances; the last is the fresh one at the end
     :param episodes: of each evaluation on the way
@@ -83,11 +83,11 @@ def train_seed(
     base: dict[str, Any],
     overrides: dict[str, Any],
     seed: int,
-    judging: Judging,
+    protocol: EvaluationProtocol,
     on_step: Callable[[int], None],
     on_evaluation: Callable[[int, float], None],
 ) -> Outcome:
-    """Train an agent and judge it.
+    """Train an agent and evaluate it.
 
     :param base: what ``rlspo train`` would have parsed
     :param overrides: settings on top of it, merged key by key
@@ -103,14 +103,14 @@ def train_seed(
     config = plan.config
     env = plan.recipe.build(config.settings.n_envs, seed, training=True)
     recipe = dataclasses.replace(evaluation_recipe(config), vec_env="dummy")
-    test_env = recipe.build(min(max(judging.episodes, 1), _SIDE_BY_SIDE), config.seeds.evaluation, training=False)
-    fresh_env = recipe.build(min(judging.final_episodes, _SIDE_BY_SIDE), config.seeds.report, training=False)
+    test_env = recipe.build(min(max(protocol.episodes, 1), _SIDE_BY_SIDE), config.seeds.evaluation, training=False)
+    fresh_env = recipe.build(min(protocol.final_episodes, _SIDE_BY_SIDE), config.seeds.report, training=False)
     try:
         model = plan.new_agent(env, seed=seed, verbose=0, device=base["device"])
         total = config.settings.n_timesteps
-        watch = _Watch(test_env, total, judging, config.seeds.evaluation, on_step, on_evaluation)
+        watch = _Watch(test_env, total, protocol, config.seeds.evaluation, on_step, on_evaluation)
         model.learn(total, callback=[watch, *plan.callbacks])
-        returns = _returns(model, fresh_env, judging, judging.final_episodes, config.seeds.report)
+        returns = _returns(model, fresh_env, protocol, protocol.final_episodes, config.seeds.report)
     finally:
         for each in (env, test_env, fresh_env):
             each.close()
@@ -124,34 +124,34 @@ class _Watch(BaseCallback):
         self,
         env: VecEnv,
         total: int,
-        judging: Judging,
+        protocol: EvaluationProtocol,
         seed: int,
         on_step: Callable[[int], None],
         on_evaluation: Callable[[int, float], None],
     ) -> None:
         super().__init__()
-        self.env, self.total, self.judging, self.seed = env, total, judging, seed
+        self.env, self.total, self.protocol, self.seed = env, total, protocol, seed
         self.tell_steps, self.tell_evaluation = on_step, on_evaluation
         self.curve: list[tuple[int, float]] = []
 
     def _on_step(self) -> bool:
         self.tell_steps(self.num_timesteps)
         done = len(self.curve)
-        if done + 1 < self.judging.checkpoints and self.num_timesteps >= (done + 1) * self.total / self.judging.checkpoints:
-            returns = _returns(self.model, self.env, self.judging, self.judging.episodes, self.seed + done)
+        if done + 1 < self.protocol.checkpoints and self.num_timesteps >= (done + 1) * self.total / self.protocol.checkpoints:
+            returns = _returns(self.model, self.env, self.protocol, self.protocol.episodes, self.seed + done)
             self.curve.append((self.num_timesteps, float(returns.mean())))
             self.tell_evaluation(done, self.curve[-1][1])
         return True
 
 
-def _returns(model: BaseAlgorithm, env: VecEnv, judging: Judging, n_episodes: int, seed: int) -> np.ndarray:
+def _returns(model: BaseAlgorithm, env: VecEnv, protocol: EvaluationProtocol, n_episodes: int, seed: int) -> np.ndarray:
     """Returns of whole episodes, in equal shares of the environments, deterministic."""
     env.seed(seed)
     training_env = model.get_env()
     if training_env is not None and model.get_vec_normalize_env() is not None:
         sync_envs_normalization(training_env, env)
-    if judging.attack is not None:
-        epsilon = radius(model, judging.epsilon)
-        return attacked_evaluation(model, env, judging.attack, epsilon, n_episodes, steps=INNER_STEPS, seed=seed)
+    if protocol.attack is not None:
+        epsilon = radius(model, protocol.epsilon)
+        return attacked_evaluation(model, env, protocol.attack, epsilon, n_episodes, steps=INNER_STEPS, seed=seed)
     with own_randomness(model, seed):
         return play(Actor(model, env), env, n_episodes).returns

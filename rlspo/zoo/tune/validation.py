@@ -25,11 +25,11 @@ _UNKNOWN = Estimate(math.nan, math.nan, math.nan)
 
 @dataclass(frozen=True)
 class Candidate:
-    """Settings that are to be judged.
+    """Settings to validate.
 
     :param name: ``default`` for the settings that the search began from, the name of known settings, or ``trial N``
     :param overrides: what a trial changes in those that the search began from
-    :param searched: the value in the search, None where it was not a trial, or was given up
+    :param searched: the value in the search, None where it was not a trial, or was pruned
     :param block: whole settings, where they are known ones
     """
 
@@ -45,7 +45,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Validation:
     """A candidate on fresh seeds.
 
     :param scores: the interquartile mean of each seed's fresh episodes, by seed
@@ -85,7 +85,7 @@ def validate(
     seeds: tuple[int, ...],
     n_workers: int,
     progressed: Callable[[Candidate, int, float], None],
-) -> list[Judgement]:
+) -> list[Validation]:
     """Train each candidate on each fresh seed, skipping what an earlier call has done.
 
     :param chosen: the default first
@@ -105,13 +105,13 @@ def validate(
         candidate, seed = waiting.popleft()
         attempts[candidate.name, seed] += 1
         own = with_block(base, candidate.block, study.settings.n_timesteps)
-        return (candidate, seed), Job(own, candidate.overrides, (seed,), study.settings.judging)
+        return (candidate, seed), Job(own, candidate.overrides, (seed,), study.settings.protocol)
 
     for worker, message in at_work(n_workers, next_job):
         candidate, seed = worker.key
         match message:
             case Progress(_, steps):
-                progressed(candidate, seed, min(steps / study.settings.n_timesteps, 0.99))  # until it is judged
+                progressed(candidate, seed, min(steps / study.settings.n_timesteps, 0.99))  # until it is evaluated
             case Evaluated():
                 worker.answer(True)
             case Outcome():
@@ -122,19 +122,19 @@ def validate(
                 failures[candidate.name, seed] = reason
             case Died() if attempts[candidate.name, seed] < MAX_ATTEMPTS:
                 waiting.appendleft((candidate, seed))
-    return list(_judgements(store, chosen, seeds, failures))
+    return list(_validations(store, chosen, seeds, failures))
 
 
-def _judgements(
+def _validations(
     store: _Store, chosen: list[Candidate], seeds: tuple[int, ...], failures: dict[tuple[str, int], str]
-) -> Iterator[Judgement]:
+) -> Iterator[Validation]:
     every = {candidate.name: _known(store, candidate, seeds) for candidate in chosen}
     known = [candidate.name for candidate in chosen if not candidate.is_trial]
     for candidate in chosen:
         scores = every[candidate.name]
         failed = {seed: reason for (name, seed), reason in failures.items() if name == candidate.name}
         others = known if candidate.is_trial else [DEFAULT] if candidate.name != DEFAULT else []
-        yield Judgement(
+        yield Validation(
             candidate,
             scores,
             mean_interval(list(scores.values())) if scores else _UNKNOWN,

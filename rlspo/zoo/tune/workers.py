@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from rlspo.zoo.jobs.pool import Died, Failed, Finished, Pool, Worker
-from rlspo.zoo.tune.training import Abandoned, Judging, Outcome, train_seed
+from rlspo.zoo.tune.training import Abandoned, EvaluationProtocol, Outcome, train_seed
 
 _REPORT_EVERY = 0.5  # seconds between messages about progress
 #: Seconds without a message after which a worker counts as hanging; a step, or an evaluation, may take so long.
@@ -40,7 +40,7 @@ class Job:
     base: dict[str, Any]
     overrides: dict[str, Any]
     seeds: tuple[int, ...]
-    judging: Judging
+    protocol: EvaluationProtocol
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _work(job: Job, pipe: Connection) -> None:
 
     try:
         for seed in job.seeds:
-            pipe.send(train_seed(job.base, job.overrides, seed, job.judging, on_step, on_evaluation))
+            pipe.send(train_seed(job.base, job.overrides, seed, job.protocol, on_step, on_evaluation))
             if not pipe.recv():
                 return
     except Abandoned:

@@ -75,7 +75,7 @@ class Camera(gym.Wrapper):
     def look(self) -> Snapshot:
         """A snapshot of the environment as it is now.
 
-        :raises NoPictures: if the environment cannot be drawn, or what the agent sees is to be shown and is no picture
+        :raises NoPictures: if the environment cannot be drawn, or what the agent sees is to be shown and is not a picture
         """
         image: Any = self.env.render()
         if not isinstance(image, np.ndarray) or image.ndim != 3:
@@ -88,7 +88,7 @@ class Camera(gym.Wrapper):
         seen = self._seen() if self._seen is not None else picture_of(self._observation)
         if seen is None:
             raise NoPictures(
-                f"--seen: what the agent sees of {self._name} is no picture; its observation space is "
+                f"--seen: what the agent sees of {self._name} is not a picture; its observation space is "
                 f"{self.env.observation_space}. Leave --seen out."
             )
         marked = bool(self._report and self._report.get("perturbed"))
@@ -143,7 +143,7 @@ def beside(image: np.ndarray, seen: np.ndarray, edge: tuple[int, int, int]) -> t
 
 
 def picture_of(observation: Any) -> np.ndarray | None:
-    """An observation as a picture ``(height, width, 3)``, of a stack the newest frame; None if it is no picture.
+    """An observation as a picture ``(height, width, 3)``, of a stack the newest frame; None if it is not a picture.
 
     :param observation: bytes, ``(height, width)`` or with the channels or the stack before or behind
 

@@ -96,8 +96,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _work(arguments: list[str]) -> int:
     """Check the command line, show the agent, and print its episodes."""
-    if not arguments:
-        raise UserError("give a run folder or a model file, such as: rlspo enjoy logs/ppo/CartPole-v1_1")
     args = build_parser().read(arguments)
     _check_flags(args)
     budget = budget_from(args)

@@ -100,8 +100,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _work(arguments: list[str]) -> int:
     """Check the command line, record, and print what was recorded."""
-    if not arguments:
-        raise UserError("give a run folder or a model file, such as: rlspo record logs/ppo/CartPole-v1_1")
     args = build_parser().read(arguments)
     if args.max_agents is not None and not args.checkpoints:
         raise UserError("--max-agents needs --checkpoints.")

@@ -144,7 +144,7 @@ def _watch(process: subprocess.Popen[bytes]) -> threading.Timer:
 
 @contextlib.contextmanager
 def bar(title: str) -> Iterator[Callable[[float], None]]:
-    """A bar on standard error with the time left; nothing where that is no terminal.
+    """A bar on standard error with the time left; nothing where that is not a terminal.
 
     :return: a function to call with the share that is done, 0 to 1
     """

@@ -21,7 +21,7 @@ def environments_are_trusted(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def workers_find_the_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cells are processes of their own."""
+    """Runs are processes of their own."""
     environments_are_trusted(monkeypatch)
     monkeypatch.syspath_prepend(str(HERE))
     monkeypatch.setenv("PYTHONPATH", PATHS)

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from rlspo.zoo.benchmark.command import main
 from rlspo.zoo.benchmark.grid import read_grid
-from tests.zoo.benchmark.tiny_grids import TINY, cells_of, read, write_grid
+from tests.zoo.benchmark.tiny_grids import TINY, read, runs_of, write_grid
 
 PPO = {"ppo": {"params": TINY}}
 NATURAL = {"natural": {}}
@@ -58,7 +58,7 @@ def free(folder):
     return True
 
 
-def test_a_grid_leaves_cells_and_tables(done_grid):
+def test_a_grid_leaves_runs_and_tables(done_grid):
     assert (done_grid / "trainings.txt").read_text().split() == ["PPO/0", "PPO/0"]
     out = done_grid / "out"
     assert {path.name for path in (out / "ppo/Ledger-v0/seed_0").iterdir()} == {
@@ -96,7 +96,7 @@ def test_an_evaluation_added_later_needs_no_training(done, trainings, capsys):
     assert list(read(Path("out/summary.json"))["envs"]["Ledger-v0"]) == [*added, "worst", "area_under_curve"]
 
 
-def test_agents_are_judged_in_other_environments_and_by_samples(done, capsys):
+def test_agents_are_evaluated_in_other_environments_and_by_samples(done, capsys):
     evaluations = {"natural": {}, "rich": {"env_kwargs": {"pay": 4.0}}, "sampled": {"deterministic": False}}
     assert run(done, evaluations=evaluations) == 0
     natural, rich, sampled = (read(Path(f"out/ppo/Ledger-v0/seed_0/evaluation_{name}.json")) for name in evaluations)
@@ -142,11 +142,11 @@ def test_an_option_that_agents_got_later_makes_nothing_stale(done):
 
 def test_a_dry_run_starts_and_makes_nothing(workplace, trainings, capsys):
     assert run(workplace, "--dry-run", seeds=2) == 0
-    assert "4 cells, 0 done; 256 steps to train" in capsys.readouterr().out
+    assert "4 runs, 0 done; 256 steps to train" in capsys.readouterr().out
     assert not Path("out").exists()
     assert run(workplace, "--dry-run", "--json", "--only", "twin/*", seeds=2) == 0
-    cells = json.loads(capsys.readouterr().out)["cells"]
-    assert [(cell["agent"], cell["seed"], cell["state"]) for cell in cells] == [("twin", 0, "missing"), ("twin", 1, "missing")]
+    runs = json.loads(capsys.readouterr().out)["cells"]
+    assert [(run["agent"], run["seed"], run["state"]) for run in runs] == [("twin", 0, "missing"), ("twin", 1, "missing")]
     assert trainings() == []
 
 
@@ -189,7 +189,7 @@ def test_files_of_hyperparameters_are_kept_with_the_grid(workplace, trainings):
 
 def test_there_must_be_something_to_report(workplace, capsys):
     assert run(workplace, "--report") == 1
-    assert "no cell is done yet" in capsys.readouterr().err
+    assert "no run is done yet" in capsys.readouterr().err
     assert run(workplace, "--report", "--json") == 1
     said = json.loads(capsys.readouterr().out)
     assert said == {"grid": "tiny", "cells": {"complete": 0, "total": 2}, "envs": {}, "failed": {}}
@@ -203,12 +203,12 @@ def test_seeds_are_numbers(workplace, capsys, seeds):
     assert f"--seeds: {seeds!r} is neither how many nor a list, such as 5 or '[3, 4]'." in error
 
 
-def test_a_pattern_must_name_a_cell(workplace, capsys):
+def test_a_pattern_must_name_a_run(workplace, capsys):
     assert run(workplace, "--only", "ppo/Ledger") == 2
-    assert "--only: no cell is called 'ppo/Ledger'. The first is ppo/Ledger-v0/0" in capsys.readouterr().err
+    assert "--only: no run is called 'ppo/Ledger'. The first is ppo/Ledger-v0/0" in capsys.readouterr().err
 
 
-def test_a_cell_that_fails_stops_no_other_and_is_tried_again(workplace, trainings, capsys):
+def test_a_run_that_fails_stops_no_other_and_is_tried_again(workplace, trainings, capsys):
     Path("fail_0").touch()
     assert run(workplace, "-j", "2", agents=PPO, seeds=2, evaluations=NATURAL) == 1
     error = capsys.readouterr().err
@@ -220,22 +220,22 @@ def test_a_cell_that_fails_stops_no_other_and_is_tried_again(workplace, training
     assert trainings() == ["PPO/0", "PPO/0", "PPO/1"]
 
 
-def test_killing_the_parent_ends_its_cells_and_loses_only_those(workplace, trainings, capsys):
+def test_killing_the_parent_ends_its_runs_and_loses_only_those(workplace, trainings, capsys):
     grid = {"agents": PPO, "seeds": 2, "evaluations": NATURAL}
     Path("hold").write_text("1")
     parent = start(workplace, "-j", "2", **grid)
-    first, second = cells_of(Path("tiny.yml"), Path("out"))
-    until(lambda: first.standing().complete and Path("held").exists(), "the first cell, and the second to begin")
+    first, second = runs_of(Path("tiny.yml"), Path("out"))
+    until(lambda: first.standing().complete and Path("held").exists(), "the first run, and the second to begin")
     assert run(workplace, **grid) == 2
     assert "another rlspo benchmark is at work" in capsys.readouterr().err
     assert run(workplace, "--report", **grid) == 0  # looking is always allowed
     parent.kill()
     parent.wait()
-    until(lambda: free(Path("out")), "the held cell to end with its parent")
+    until(lambda: free(Path("out")), "the held run to end with its parent")
     assert not second.standing().trained
     # Whatever lies in the run folder, it is not read: the training begins again, in an empty one.
-    assert second.folder.run.is_dir()
-    (second.folder.run / "last_model.zip").write_text("half a model")
+    assert second.folder.run_folder.is_dir()
+    (second.folder.run_folder / "last_model.zip").write_text("half a model")
     Path("hold").unlink()
     assert run(workplace, **grid) == 0
     assert trainings() == ["PPO/0", "PPO/1", "PPO/1"]
@@ -243,21 +243,21 @@ def test_killing_the_parent_ends_its_cells_and_loses_only_those(workplace, train
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_end_the_cells_too(workplace, number, code):
+def test_signals_end_the_runs_too(workplace, number, code):
     Path("hold").write_text("0")
     parent = start(workplace, agents=PPO, evaluations=NATURAL)
-    until(Path("held").exists, "the cell to begin")
+    until(Path("held").exists, "the run to begin")
     parent.send_signal(number)
     assert parent.wait() == code
     assert free(Path("out"))
     assert not Path("out/ppo/Ledger-v0/seed_0/cell.json").exists()
 
 
-def test_a_killed_cell_is_told_and_others_go_on(workplace, trainings):
+def test_a_killed_run_is_told_and_others_go_on(workplace, trainings):
     grid = {"agents": PPO, "seeds": 2, "evaluations": NATURAL}
     Path("hold").write_text("0")
     parent = start(workplace, "--json", **grid)
-    until(Path("held").exists, "the first cell to begin")
+    until(Path("held").exists, "the first run to begin")
     (lock,) = Path("out").glob("lock.worker_*")
     os.kill(int(lock.name.partition("_")[2]), signal.SIGKILL)
     output, errors = parent.communicate()

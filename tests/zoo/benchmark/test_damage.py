@@ -1,4 +1,4 @@
-"""One damaged file, or one process that hangs, costs its own cell; everything else goes on."""
+"""One damaged file, or one process that hangs, costs its own run; everything else goes on."""
 
 import json
 import multiprocessing
@@ -14,26 +14,26 @@ from rlspo.zoo.benchmark.progress import Progress
 from rlspo.zoo.benchmark.runner import Runner
 from rlspo.zoo.jobs.pool import Worker
 from rlspo.zoo.runs.folder import RunFolder
-from tests.zoo.benchmark.tiny_grids import TINY, cells_of, fake, read, write_grid
+from tests.zoo.benchmark.tiny_grids import TINY, fake, read, runs_of, write_grid
 
 GRID = {"agents": {"ppo": {"params": TINY}}, "seeds": 3, "evaluations": {"natural": {}}}
 
 
 @pytest.fixture
-def cells(workplace):
-    """Three cells that are done."""
-    found = cells_of(write_grid(workplace, **GRID), workplace / "out")
-    for cell in found:
-        fake(cell, {"natural": [1.0, 2.0]}, {32: [1.0, 1.0], 64: [2.0, 2.0]})
+def runs(workplace):
+    """Three runs that are done."""
+    found = runs_of(write_grid(workplace, **GRID), workplace / "out")
+    for run in found:
+        fake(run, {"natural": [1.0, 2.0]}, {32: [1.0, 1.0], 64: [2.0, 2.0]})
     return found
 
 
-def record_of(cell):
-    return cell.folder.record
+def record_of(run):
+    return run.folder.record
 
 
-def evaluation_of(cell):
-    return cell.folder.evaluation("natural")
+def evaluation_of(run):
+    return run.folder.evaluation("natural")
 
 
 def cut(file):
@@ -60,8 +60,8 @@ def binary(file):
 
 @pytest.mark.parametrize("damage", [cut, emptied, of_another_seed, without_content, binary])
 @pytest.mark.parametrize("place", [record_of, evaluation_of])
-def test_a_damaged_file_names_itself_and_costs_its_own_cell(cells, capsys, monkeypatch, place, damage):
-    file = place(cells[1])
+def test_a_damaged_file_names_itself_and_costs_its_own_run(runs, capsys, monkeypatch, place, damage):
+    file = place(runs[1])
     damage(file)
     monkeypatch.setattr(Runner, "_start", lambda *args: pytest.fail("nothing is to be done"))
     for flags in (["--report"], [], ["--dry-run"]):
@@ -73,19 +73,19 @@ def test_a_damaged_file_names_itself_and_costs_its_own_cell(cells, capsys, monke
             assert code == 1
             assert str(file.relative_to(Path.cwd())) in captured.err.replace("\n", "") and "--redo" in captured.err
             assert "Traceback" not in captured.err
-            assert read(cells[0].folder.path.parents[2] / "summary.json")["cells"] == {"complete": 2, "total": 3}
+            assert read(runs[0].folder.path.parents[2] / "summary.json")["cells"] == {"complete": 2, "total": 3}
 
 
 @pytest.mark.parametrize(("place", "word"), [(record_of, "missing"), (evaluation_of, "trained")])
-def test_redo_clears_what_is_damaged_and_nothing_else(cells, place, word):
-    cut(place(cells[1]))
-    _clear_stale(cells)
-    assert [cell.standing().word for cell in cells] == ["done", word, "done"]
+def test_redo_clears_what_is_damaged_and_nothing_else(runs, place, word):
+    cut(place(runs[1]))
+    _clear_stale(runs)
+    assert [run.standing().word for run in runs] == ["done", word, "done"]
 
 
 @pytest.mark.parametrize("seed", [None, 9])
-def test_a_learning_curve_that_cannot_be_read_or_is_another_runs_is_left_out(cells, capsys, seed):
-    file = RunFolder.existing(cells[1].folder.run).evaluations
+def test_a_learning_curve_that_cannot_be_read_or_is_another_runs_is_left_out(runs, capsys, seed):
+    file = RunFolder.existing(runs[1].folder.run_folder).evaluations
     if seed is None:
         file.write_bytes(file.read_bytes()[:100])
     else:
@@ -97,7 +97,7 @@ def test_a_learning_curve_that_cannot_be_read_or_is_another_runs_is_left_out(cel
 
 
 class Silent:
-    def changed(self, cell, progress):
+    def changed(self, run, progress):
         pass
 
     def look(self):
@@ -108,46 +108,46 @@ def sleep(job, pipe):
     time.sleep(1000)
 
 
-def sleeping(self, cell):
-    """A process of a cell that does nothing."""
-    self._enter(cell, "training")
-    return Worker.start(multiprocessing.get_context("fork"), cell, sleep, None, 60.0)
+def sleeping(self, run):
+    """A process of a run that does nothing."""
+    self._enter(run, "training")
+    return Worker.start(multiprocessing.get_context("fork"), run, sleep, None, 60.0)
 
 
-def test_a_cell_that_hangs_is_told_and_ended_and_the_next_one_runs(cells, monkeypatch):
+def test_a_run_that_hangs_is_told_and_ended_and_the_next_one_runs(runs, monkeypatch):
     monkeypatch.setattr(Runner, "_start", sleeping)
     monkeypatch.setattr(runner, "_SILENCE", {"training": 0.2, "evaluating": 0.2})
-    for cell in cells[:2]:
-        cell.folder.record.unlink()
-    progress = {cell.key: Progress() for cell in cells}
-    Runner(cells[:2], progress, Silent(), Path("out")).run(jobs=1)
-    for cell in cells[:2]:
-        assert progress[cell.key].state == "failed"
-        assert "its process hung: it gave no sign of life for" in progress[cell.key].reason
+    for run in runs[:2]:
+        run.folder.record.unlink()
+    progress = {run.key: Progress() for run in runs}
+    Runner(runs[:2], progress, Silent(), Path("out")).run(jobs=1)
+    for run in runs[:2]:
+        assert progress[run.key].state == "failed"
+        assert "its process hung: it gave no sign of life for" in progress[run.key].reason
 
 
-def test_a_cell_that_writes_is_alive(cells):
-    at_work = Runner([], {cells[0].key: Progress("training")}, Silent(), Path("out"))
-    worker = Worker(cells[0], None, None, 1.0)
+def test_a_run_that_writes_is_alive(runs):
+    at_work = Runner([], {runs[0].key: Progress("training")}, Silent(), Path("out"))
+    worker = Worker(runs[0], None, None, 1.0)
     at_work._look_at(worker)
     worker.heard -= 100
     silent_since = worker.heard
     at_work._look_at(worker)
     assert worker.heard == silent_since and worker.patience == runner._SILENCE["evaluating"]
-    cells[0].folder.log.write_text(f"a line {time.monotonic()}")
+    runs[0].folder.log.write_text(f"a line {time.monotonic()}")
     at_work._look_at(worker)
     assert worker.heard > silent_since
 
 
-def test_a_cell_that_cannot_start_is_told_and_the_next_one_runs(cells, monkeypatch):
+def test_a_run_that_cannot_start_is_told_and_the_next_one_runs(runs, monkeypatch):
     tried = []
 
-    def start(self, cell):
-        tried.append(cell)
+    def start(self, run):
+        tried.append(run)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Runner, "_start", start)
-    progress = {cell.key: Progress() for cell in cells}
-    Runner(cells, progress, Silent(), Path("out")).run(jobs=1)
-    assert tried == list(cells)
+    progress = {run.key: Progress() for run in runs}
+    Runner(runs, progress, Silent(), Path("out")).run(jobs=1)
+    assert tried == list(runs)
     assert {each.state for each in progress.values()} == {"failed"}

@@ -9,15 +9,15 @@ from rlspo.zoo.envs.of_run import evaluation_recipe
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.train.arguments import parse
 from rlspo.zoo.train.plan import make_plan
-from tests.zoo.benchmark.tiny_grids import TINY, cells_of, write_grid
+from tests.zoo.benchmark.tiny_grids import TINY, runs_of, write_grid
 
 
-def cells(folder, **changes):
-    return cells_of(write_grid(folder, **changes), folder / "out")
+def runs(folder, **changes):
+    return runs_of(write_grid(folder, **changes), folder / "out")
 
 
 def test_all_of_the_first_seed_come_before_any_of_the_second(workplace):
-    keys = [cell.key for cell in cells(workplace, seeds=2)]
+    keys = [run.key for run in runs(workplace, seeds=2)]
     assert keys == ["ppo/Ledger-v0/0", "twin/Ledger-v0/0", "ppo/Ledger-v0/1", "twin/Ledger-v0/1"]
 
 
@@ -50,7 +50,7 @@ def test_agents_choose_evaluations_and_environments_change_them(workplace):
     assert grid.attacks == ["random"]
 
 
-def test_the_command_of_a_cell_says_what_the_grid_says(workplace):
+def test_the_command_of_a_run_says_what_the_grid_says(workplace):
     params = {
         **TINY,
         "policy_kwargs": {"net_arch": [8], "activation_fn": "tanh"},
@@ -63,13 +63,13 @@ def test_the_command_of_a_cell_says_what_the_grid_says(workplace):
         "env_kwargs": {"pay": 2.0},
         "params": {"gamma": 0.5, "n_steps": 8},
     }
-    (cell,) = cells(workplace, agents={"mine": {"algo": "ppo", "params": params}}, envs={"paid": env}, seeds=[5])
-    args = parse(cell.command)
+    (run,) = runs(workplace, agents={"mine": {"algo": "ppo", "params": params}}, envs={"paid": env}, seeds=[5])
+    args = parse(run.command)
     assert args.hyperparams == {"gamma": 0.5, **{key: value for key, value in params.items() if key != "n_timesteps"}}
     assert (args.algo, args.env, args.seed, args.n_timesteps, args.eval_freq) == ("ppo", "Ledger-v0", 5, 32, 32)
     assert args.env_kwargs == {"pay": 2.0} and args.no_report
-    assert cell.folder.path == workplace / "out/mine/paid/seed_5"
-    assert cell.n_timesteps == 32
+    assert run.folder.path == workplace / "out/mine/paid/seed_5"
+    assert run.n_timesteps == 32
 
 
 def test_one_environment_stands_in_a_grid_with_several_arguments(workplace):
@@ -77,16 +77,16 @@ def test_one_environment_stands_in_a_grid_with_several_arguments(workplace):
         f"pay-{pay}": {"id": "Ledger-v0", "gym_packages": ["zoo_environments"], "env_kwargs": {"pay": pay}}
         for pay in (0.5, 1.0, 2.0)
     }
-    found = cells(workplace, envs=envs, agents={"ppo": {"params": TINY}}, evaluations={"natural": {}})
-    assert [cell.key for cell in found] == ["ppo/pay-0.5/0", "ppo/pay-1.0/0", "ppo/pay-2.0/0"]
-    for cell, pay in zip(found, (0.5, 1.0, 2.0), strict=True):
-        plan = make_plan(parse(cell.command))
+    found = runs(workplace, envs=envs, agents={"ppo": {"params": TINY}}, evaluations={"natural": {}})
+    assert [run.key for run in found] == ["ppo/pay-0.5/0", "ppo/pay-1.0/0", "ppo/pay-2.0/0"]
+    for run, pay in zip(found, (0.5, 1.0, 2.0), strict=True):
+        plan = make_plan(parse(run.command))
         for recipe in (plan.recipe, evaluation_recipe(plan.config)):  # what it learns in, and what it is evaluated in
             env = recipe.build(1, 0, training=False)
             env.reset()
             assert env.step(np.array([0]))[1] == pay
             env.close()
-        assert cell.settings["settings"]["env_kwargs"] == {"pay": pay}
+        assert run.settings["settings"]["env_kwargs"] == {"pay": pay}
 
 
 @pytest.mark.parametrize(
@@ -101,17 +101,17 @@ def test_profiles_of_stochastic_environments_are_arguments_as_any(workplace, giv
     pytest.importorskip("ale_py")
     agents = {"ppo": {"params": {**TINY, "policy": "CnnPolicy"}}}
     envs = {"mine": {"id": "STORI/Breakout-v0", "env_kwargs": given}}
-    (cell,) = cells(workplace, envs=envs, agents=agents, evaluations={"natural": {}})
-    assert parse(cell.command).env_kwargs == given
+    (run,) = runs(workplace, envs=envs, agents=agents, evaluations={"natural": {}})
+    assert parse(run.command).env_kwargs == given
     wrong = {"mine": {"id": "STORI/Breakout-v0", "env_kwargs": {"profile": "breakout-3.2Q"}}}
     with pytest.raises(UserError, match=r"ppo on mine: --env STORI/Breakout-v0 cannot be made .* Did you mean 'breakout-3.2"):
-        cells(workplace, envs=wrong, agents=agents, evaluations={"natural": {}})
+        runs(workplace, envs=wrong, agents=agents, evaluations={"natural": {}})
 
 
 def test_an_agent_may_be_trained_in_another_way_than_its_environment_says(workplace):
     agents = {"fast": {"algo": "ppo", "params": TINY}, "slow": {"algo": "ppo", "params": TINY, "vec_env": "dummy"}}
-    found = cells(workplace, agents=agents, envs={"CartPole-v1": {"vec_env": "native"}}, evaluations={"natural": {}}, seeds=1)
-    assert [parse(cell.command).vec_env for cell in found] == ["native", "dummy"]
+    found = runs(workplace, agents=agents, envs={"CartPole-v1": {"vec_env": "native"}}, evaluations={"natural": {}}, seeds=1)
+    assert [parse(run.command).vec_env for run in found] == ["native", "dummy"]
     assert found[0].settings == found[1].settings
 
 
@@ -119,16 +119,16 @@ def test_a_file_of_hyperparameters_is_found_beside_the_grid(workplace):
     (workplace / "grids").mkdir()
     (workplace / "grids/mine.yml").write_text("default: {policy: MlpPolicy, n_timesteps: 77, n_steps: 11, batch_size: 11}\n")
     file = write_grid(workplace / "grids", agents={"ppo": {"conf_file": "mine.yml"}}, n_timesteps=None)
-    (cell,) = cells_of(file, workplace / "out")
-    assert cell.n_timesteps == 77
-    assert parse(cell.command).conf_file.as_posix() == "grids/mine.yml"
+    (run,) = runs_of(file, workplace / "out")
+    assert run.n_timesteps == 77
+    assert parse(run.command).conf_file.as_posix() == "grids/mine.yml"
 
 
 def test_a_class_of_stable_baselines3_is_an_agent(workplace):
     settings = {"policy": "MlpPolicy", "n_steps": 16, "batch_size": 16}
-    (cell,) = cells(workplace, agents={"sb3": {"algo": "stable_baselines3.PPO", "params": settings}})
-    assert cell.settings["algo"] == "stable_baselines3.PPO"
-    assert cell.settings["agent"]["n_steps"] == 16
+    (run,) = runs(workplace, agents={"sb3": {"algo": "stable_baselines3.PPO", "params": settings}})
+    assert run.settings["algo"] == "stable_baselines3.PPO"
+    assert run.settings["agent"]["n_steps"] == 16
 
 
 SAC = {"algo": "stable_baselines3.SAC", "params": {"policy": "MlpPolicy"}}
@@ -169,5 +169,5 @@ HALLS = {"Halls-v0": {"gym_packages": ["zoo_environments"]}}
 )  # fmt: skip
 def test_mistakes_are_told_at_once(workplace, changes, message):
     with pytest.raises(UserError, match=message):
-        cells(workplace, **changes)
+        runs(workplace, **changes)
     assert not (workplace / "out").exists()

@@ -5,44 +5,44 @@ from rich.console import Console
 
 from rlspo.zoo.benchmark.live_view import Board, Lines
 from rlspo.zoo.benchmark.progress import Progress, seconds_left
-from tests.zoo.benchmark.tiny_grids import TINY, cells_of, fake, write_grid
+from tests.zoo.benchmark.tiny_grids import TINY, fake, runs_of, write_grid
 
 ENV = {"id": "Ledger-v0", "gym_packages": ["zoo_environments"]}
 
 
 @pytest.fixture
 def board(workplace):
-    """Draw a grid: seeds, how many environments, and the progress of some cells, to the lines of a terminal."""
+    """Draw a grid: seeds, how many environments, and the progress of some runs, to the lines of a terminal."""
 
     def draw(progress, seeds=2, envs=1, width=100, height=40):
         entries = {f"env{number}": ENV for number in range(envs)}
-        cells = cells_of(write_grid(workplace, envs=entries, seeds=seeds), workplace / "out")
-        everything = {cell.key: progress.get(cell.key, Progress()) for cell in cells}
+        runs = runs_of(write_grid(workplace, envs=entries, seeds=seeds), workplace / "out")
+        everything = {run.key: progress.get(run.key, Progress()) for run in runs}
         console = Console(width=width, height=height, record=True, force_terminal=False)
         with console.capture() as captured:
-            console.print(Board(cells, cells, everything, jobs=2).render(console))
+            console.print(Board(runs, runs, everything, jobs=2).render(console))
         return captured.get()
 
     return draw
 
 
 def row(text, agent):
-    """The cells of an agent's first row."""
+    """The runs of an agent's first row."""
     line = next(line for line in text.splitlines() if f"│ {agent} " in line)
     return [part.strip() for part in line.strip("│").split("│")]
 
 
-def test_every_cell_has_a_place(board):
+def test_every_run_has_a_place(board):
     text = board(
         {
             "ppo/env0/0": Progress("done", 64, 100.0, 2, {"natural": 1234.56, "random": 9.0}),
             "ppo/env0/1": Progress("training", 16, 50.0),
-            "twin/env0/0": Progress("evaluating", 64, 30.0, judged=1),
+            "twin/env0/0": Progress("evaluating", 64, 30.0, evaluated=1),
             "twin/env0/1": Progress("failed", reason="killed by SIGKILL"),
         }
     )
     assert row(text, "ppo") == ["env0", "ppo", "1,234.6", "25%", "75"]
-    assert row(text, "twin") == ["", "twin", "judged 1/2", "failed", "30"]
+    assert row(text, "twin") == ["", "twin", "evaluated 1/2", "failed", "30"]
     assert "1 of 4 done, 2 running, 1 failed" in text and "mean return, natural" in text
 
 
@@ -60,36 +60,36 @@ def test_what_does_not_fit_is_summed_up_and_what_happens_is_seen(board):
 
 
 def test_time_left_is_told_from_what_is_known(workplace):
-    cells = cells_of(write_grid(workplace, seeds=2), workplace / "out")
-    ppo_0, twin_0, ppo_1, twin_1 = cells
-    progress = {cell.key: Progress() for cell in cells}
-    assert seconds_left(cells, progress, 1) is None
-    progress[ppo_0.key] = Progress("done", 64, 8.0, seconds_judging=2.0)
+    runs = runs_of(write_grid(workplace, seeds=2), workplace / "out")
+    ppo_0, twin_0, ppo_1, twin_1 = runs
+    progress = {run.key: Progress() for run in runs}
+    assert seconds_left(runs, progress, 1) is None
+    progress[ppo_0.key] = Progress("done", 64, 8.0, seconds_evaluating=2.0)
     progress[twin_0.key] = Progress("training", 32, 4.0)
-    # twin_0: 32 steps at 4 a second and 2 s of judging; ppo_1: 64 at 8 and 2; twin_1: 64 at 4 and 2.
-    assert seconds_left(cells, progress, 1) == (8 + 2) + (8 + 2) + (16 + 2)
-    assert seconds_left(cells, progress, 2) == 38 / 2
-    assert seconds_left(cells, progress, 30) == 18  # the longest cell
+    # twin_0: 32 steps at 4 a second and 2 s of evaluating; ppo_1: 64 at 8 and 2; twin_1: 64 at 4 and 2.
+    assert seconds_left(runs, progress, 1) == (8 + 2) + (8 + 2) + (16 + 2)
+    assert seconds_left(runs, progress, 2) == 38 / 2
+    assert seconds_left(runs, progress, 30) == 18  # the longest run
     progress[twin_1.key].state = progress[ppo_1.key].state = "failed"
-    assert seconds_left(cells, progress, 1) == 10
+    assert seconds_left(runs, progress, 1) == 10
 
 
 def test_progress_is_read_from_the_folder(workplace):
-    cell = cells_of(write_grid(workplace, agents={"ppo": {"params": TINY}}), workplace / "out")[0]
+    run = runs_of(write_grid(workplace, agents={"ppo": {"params": TINY}}), workplace / "out")[0]
     progress = Progress()
-    progress.read(cell)
+    progress.read(run)
     assert progress == Progress()
-    fake(cell, {"natural": [1.0, 3.0]})
-    progress.read(cell)
-    assert (progress.steps, progress.steps_per_second, progress.judged, progress.means) == (64, 32.0, 1, {"natural": 2.0})
+    fake(run, {"natural": [1.0, 3.0]})
+    progress.read(run)
+    assert (progress.steps, progress.steps_per_second, progress.evaluated, progress.means) == (64, 32.0, 1, {"natural": 2.0})
 
 
 def test_without_a_terminal_each_change_is_a_line(workplace, capsys):
-    cells = cells_of(write_grid(workplace, seeds=1), workplace / "out")
-    lines = Lines(cells)
-    lines.changed(cells[0], Progress("training"))
-    lines.changed(cells[0], Progress("done", means={"natural": 12.0}, seconds=75.0))
-    lines.changed(cells[1], Progress("failed", reason="exit code 1\nmuch more", seconds=1.0))
+    runs = runs_of(write_grid(workplace, seeds=1), workplace / "out")
+    lines = Lines(runs)
+    lines.changed(runs[0], Progress("training"))
+    lines.changed(runs[0], Progress("done", means={"natural": 12.0}, seconds=75.0))
+    lines.changed(runs[1], Progress("failed", reason="exit code 1\nmuch more", seconds=1.0))
     assert capsys.readouterr().err.splitlines() == [
         "[0/2] ppo/Ledger-v0/0 training",
         "[1/2] ppo/Ledger-v0/0 done: natural 12.0 (1 min 15 s)",

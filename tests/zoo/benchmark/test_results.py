@@ -10,11 +10,11 @@ from rlspo.zoo.benchmark import report
 from rlspo.zoo.benchmark.grid import read_grid
 from rlspo.zoo.benchmark.results import FILES
 from rlspo.zoo.benchmark.scores import COVERAGE
-from rlspo.zoo.benchmark.tables import Sheet, sheets
+from rlspo.zoo.benchmark.tables import TextTable, tables_of
 from rlspo.zoo.evaluate import statistics
 from rlspo.zoo.runs.folder import environment_record
 from tests.zoo.benchmark import tiny_grids
-from tests.zoo.benchmark.tiny_grids import TINY, cells_of, fake, read, write_grid
+from tests.zoo.benchmark.tiny_grids import TINY, fake, read, runs_of, write_grid
 
 AGENTS = {"ppo": {"params": TINY}, "twin": {"algo": "ppo", "params": TINY}}
 ATTACKS = {
@@ -30,13 +30,13 @@ def rows(file):
 
 
 def summed_up(folder, returns, curves=None, **changes):
-    """A grid whose cells hold these returns: cell key and evaluation to those of its episodes."""
+    """A grid whose runs hold these returns: run key and evaluation to those of its episodes."""
     file = write_grid(folder, agents=AGENTS, evaluations=ATTACKS, **changes)
-    grid, cells = read_grid(file), cells_of(file, folder / "out")
-    there = [cell for cell in cells if cell.key in returns]
-    for cell in there:
-        fake(cell, returns[cell.key], (curves or {}).get(cell.key))
-    return report.write(grid, there, len(cells), folder / "out")
+    grid, runs = read_grid(file), runs_of(file, folder / "out")
+    there = [run for run in runs if run.key in returns]
+    for run in there:
+        fake(run, returns[run.key], (curves or {}).get(run.key))
+    return report.write(grid, there, len(runs), folder / "out")
 
 
 def same(values):
@@ -70,7 +70,7 @@ def test_the_worst_attack_is_chosen_training_by_training(workplace):
     summary = summed_up(workplace, returns, seeds=2)
     assert summary["envs"]["Ledger-v0"]["worst"]["agents"]["ppo"]["scores"] == {"0": 1.0, "1": 2.0}
     assert summary["cells"] == {"complete": 2, "total": 4}
-    assert (workplace / "out/tables.md").read_text().startswith("Not complete: 2 of 4 cells.")
+    assert (workplace / "out/tables.md").read_text().startswith("Not complete: 2 of 4 runs.")
 
 
 def test_the_area_under_a_curve_is_its_mean_over_the_steps(workplace):
@@ -128,11 +128,11 @@ def test_rows_carry_what_it_takes_to_get_them_again(workplace):
 
 def test_the_clock_of_a_curve_is_that_of_environments_side_by_side(workplace, monitor):
     file = write_grid(workplace, agents=AGENTS, evaluations={"natural": {}})
-    grid, (cell, _) = read_grid(file), cells_of(file, workplace / "out")
-    fake(cell, {"natural": [1.0]}, {4000: [1.0], 8000: [2.0], 16000: [3.0]})
+    grid, (run, _) = read_grid(file), runs_of(file, workplace / "out")
+    fake(run, {"natural": [1.0]}, {4000: [1.0], 8000: [2.0], 16000: [3.0]})
     for number in range(8):
-        monitor(cell.folder.run / f"{number}.monitor.csv", [(1.0, 1000, 10.0), (1.0, 1000, 20.0)])
-    report.write(grid, [cell], 1, workplace / "out")
+        monitor(run.folder.run_folder / f"{number}.monitor.csv", [(1.0, 1000, 10.0), (1.0, 1000, 20.0)])
+    report.write(grid, [run], 1, workplace / "out")
     assert [line["seconds"] for line in rows(workplace / "out/curves.csv")] == ["5", "10", "20"]
 
 
@@ -178,13 +178,13 @@ def test_against_a_baseline_one_column_for_each_measure(workplace):
     summary = summed_up(workplace, returns, seeds=2, baseline="ppo")
     improvement = summary["envs"]["Ledger-v0"]["natural"]["improvement"]
     assert list(improvement["twin"]) == ["ppo"] and improvement["ppo"] == {}
-    (sheet,) = [sheet for sheet in sheets(summary) if "scoring higher than ppo" in sheet.title]
-    assert sheet.columns == ["agent", "natural", "random", "MAD", "worst attack"]
+    (table,) = [table for table in tables_of(summary) if "scoring higher than ppo" in table.title]
+    assert table.columns == ["agent", "natural", "random", "MAD", "worst attack"]
     # 1 and 2 against 0 and 1: three wins and a tie of four pairs.
-    assert [row[0] for row in sheet.rows] == ["twin"] and sheet.rows[0][1].startswith("88% (")
+    assert [row[0] for row in table.rows] == ["twin"] and table.rows[0][1].startswith("88% (")
 
 
 def test_tables_mark_the_best_and_keep_their_shape():
-    sheet = Sheet("Title", ["agent", "a|b"], [["x", "1 (0 to 2)"], ["y", "3"]], frozenset({(0, 1), (1, 1)}))
+    table = TextTable("Title", ["agent", "a|b"], [["x", "1 (0 to 2)"], ["y", "3"]], frozenset({(0, 1), (1, 1)}))
     expected = "**Title**\n\n| agent | a\\|b |\n| --- | ---: |\n| x | **1** (0 to 2) |\n| y | **3** |\n"
-    assert sheet.markdown() == expected
+    assert table.markdown() == expected

@@ -1,4 +1,4 @@
-"""Grids that are done in moments, and cells that were never trained."""
+"""Grids that are done in moments, and runs that were never trained."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from rlspo.zoo.benchmark.grid import read_grid
-from rlspo.zoo.benchmark.jobs import Cell, plain_json, write_json
-from rlspo.zoo.benchmark.planning import plan_cells
+from rlspo.zoo.benchmark.grid_runs import GridRun, plain_json, write_json
+from rlspo.zoo.benchmark.planning import plan_runs
 from rlspo.zoo.config import yaml_io
 from rlspo.zoo.runs.folder import environment_record
 
@@ -39,18 +39,18 @@ def write_grid(folder: Path, **changes: Any) -> Path:
     return file
 
 
-def cells_of(file: Path, output: Path) -> tuple[Cell, ...]:
-    """The cells of a grid file."""
-    return plan_cells(read_grid(file), file, output).cells
+def runs_of(file: Path, output: Path) -> tuple[GridRun, ...]:
+    """The runs of a grid file."""
+    return plan_runs(read_grid(file), file, output).runs
 
 
-def fake(cell: Cell, returns: dict[str, list[float]], curve: dict[int, list[float]] | None = None) -> None:
+def fake(run: GridRun, returns: dict[str, list[float]], curve: dict[int, list[float]] | None = None) -> None:
     """Leave on disk what a training and its evaluations would have left.
 
     :param returns: of the episodes, for each evaluation
     :param curve: steps to the returns of an evaluation during training
     """
-    cell.folder.run.mkdir(parents=True)
+    run.folder.run_folder.mkdir(parents=True)
     record = {
         "fingerprint": "0",
         "n_timesteps": 64,
@@ -58,20 +58,20 @@ def fake(cell: Cell, returns: dict[str, list[float]], curve: dict[int, list[floa
         "command": "python -m rlspo.zoo.train",
         "finished": "2026-01-01T00:00:00+00:00",
         "versions": environment_record(),
-        "settings": plain_json(cell.settings),
+        "settings": plain_json(run.settings),
     }
-    write_json(cell.folder.record, record)
+    write_json(run.folder.record, record)
     for name, values in returns.items():
         done = {
-            "settings": cell.evaluations[name],
+            "settings": run.evaluations[name],
             "seconds": 1.0,
             "seed": 7,
             "summary": {"mean": float(np.mean(values))},
             "episodes": [{"return": value, "length": 10} for value in values],
         }
-        write_json(cell.folder.evaluation(name), done)
+        write_json(run.folder.evaluation(name), done)
     if curve:
-        np.savez(cell.folder.run / "evaluations.npz", timesteps=[*curve], results=np.array([*curve.values()]))
+        np.savez(run.folder.run_folder / "evaluations.npz", timesteps=[*curve], results=np.array([*curve.values()]))
 
 
 def read(file: Path) -> Any:

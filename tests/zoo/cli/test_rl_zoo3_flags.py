@@ -37,7 +37,7 @@ BENCHMARK = """--log-dir --benchmark-dir -n --n-timesteps --n-envs --verbose --s
 def tune_parser():
     """That of one study."""
     parser = tune.Parser("tune", "", "", "tune")
-    for add in (tune._add_task, tune._add_search, tune._add_judging, tune._add_output, tune._add_queue):
+    for add in (tune._add_task, tune._add_search, tune._add_evaluation, tune._add_output, tune._add_queue):
         add(parser)
     return parser
 

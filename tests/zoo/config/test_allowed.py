@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from rlspo.common.registry import agent_class
 from rlspo.zoo.benchmark import command as benchmark_command
 from rlspo.zoo.benchmark import worker
-from rlspo.zoo.benchmark.jobs import CellFolder
+from rlspo.zoo.benchmark.grid_runs import GridRunFolder
 from rlspo.zoo.benchmark.worker import Job
 from rlspo.zoo.config import ownership
 from rlspo.zoo.config.allowed import Allowed, check_agent, check_env, check_packages, check_settings
@@ -69,7 +69,7 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     ({"vec_env_wrapper": "os.system"}, "os.system"),
     ({"vec_env_wrapper": [{"builtins.exec": {}}]}, "builtins.exec"),
     ({"callback": {"subprocess.Popen": {"args": SHELL}}}, "subprocess.Popen"),
-    ({"callback": {"stable_baselines3.common.logger.HumanOutputFormat": {"filename_or_file": "ran"}}}, "is no BaseCallback"),
+    ({"callback": {"stable_baselines3.common.logger.HumanOutputFormat": {"filename_or_file": "ran"}}}, "not a BaseCallback"),
     ({"callback": {"stable_baselines3.common.callbacks.CheckpointCallback": {"save_freq": 1, "save_path": "."}}}, "save_path"),
     ({"env_wrapper": {"stable_baselines3.common.monitor.Monitor": {"filename": "ran"}}}, "filename: ran would be written"),
     ({"env_wrapper": {"gymnasium.wrappers.RecordVideo": {"video_folder": "ran"}}}, "video_folder"),
@@ -215,7 +215,7 @@ def test_a_downloaded_run_is_evaluated_without_trust(downloaded, capsys):
 def test_the_record_of_a_run_names_nothing_else(changes, says, downloaded, capsys):
     edit(downloaded, **changes)
     error = error_of(evaluate.main, capsys, str(downloaded), *EVALUATE)
-    assert says in error or "is no Wrapper" in error
+    assert says in error or "is not a Wrapper" in error
     plot_command.main(["--", str(downloaded)])  # reads text and numbers only
 
 
@@ -264,13 +264,13 @@ def test_a_clone_with_a_folder_of_runs_runs_nothing(trained, workplace, capsys):
 
 
 def test_a_run_of_a_benchmark_that_others_have_trained_runs_nothing(trained, workplace):
-    folder = CellFolder(workplace / "cell")
-    shutil.copytree(trained, folder.run)
-    edit(folder.run, settings={"env_wrapper": "evil_module.make"})
+    folder = GridRunFolder(workplace / "run")
+    shutil.copytree(trained, folder.run_folder)
+    edit(folder.run_folder, settings={"env_wrapper": "evil_module.make"})
     command = ["--algo", "ppo", "--env", "CartPole-v1"]
     job = Job(Path(), folder.path, command, settings={}, about={}, evaluations={"natural": NATURAL}, device="cpu")
     with pytest.raises(UserError, match="evil_module"):
-        worker._judge(job, folder, ())
+        worker._evaluate(job, folder, ())
 
 
 def test_a_user_without_a_place_for_a_key(workplace, monkeypatch, trained, capsys):
@@ -315,20 +315,20 @@ def test_a_run_of_rl_zoo3_names_nothing_else(workplace, capsys):
 
 @pytest.mark.parametrize("name", [name for name in ODD_NAMES if name.isascii()])
 def test_what_imports_takes_names_of_modules_only(name):
-    with pytest.raises(UserError, match="no dotted path"):
+    with pytest.raises(UserError, match="not a dotted path"):
         imported(f"{name}.make", "here")
-    with pytest.raises(UserError, match="no name of a module"):
+    with pytest.raises(UserError, match="not the name of a module"):
         register(f"{name}:CartPole-v1")
-    with pytest.raises(UserError, match="no name of a module"):
+    with pytest.raises(UserError, match="not the name of a module"):
         register("CartPole-v1", [name])
-    with pytest.raises(ImportError, match="no name of a module"):
+    with pytest.raises(ImportError, match="not the name of a module"):
         agent_class(f"{name}.Thing")
 
 
 @pytest.mark.parametrize("key", ["env_wrapper", "vec_env_wrapper", "callback"])
 def test_functions_are_not_called(key, workplace):
     (workplace / "fine_module.py").write_text("import pathlib\ndef make(*env): pathlib.Path('ran').touch()\n")
-    with pytest.raises(UserError, match=r"fine_module.make is no \w+: name a class that extends"):
+    with pytest.raises(UserError, match=r"fine_module.make is not a \w+: name a class that extends"):
         layers("fine_module.make", key, "env", "here")
 
 

@@ -61,7 +61,7 @@ def test_classes_by_name_and_path():
 
 @pytest.mark.parametrize(
     ("path", "message"),
-    [("nowhere.Thing", "cannot import 'nowhere'"), ("torch.nn.ReLo", r"Did you mean 'ReLU"), ("ReLU", "no dotted path")],
+    [("nowhere.Thing", "cannot import 'nowhere'"), ("torch.nn.ReLo", r"Did you mean 'ReLU"), ("ReLU", "not a dotted path")],
 )
 def test_dotted_path_that_leads_nowhere(path, message):
     with pytest.raises(UserError, match=message):

@@ -95,7 +95,7 @@ def test_users_file_comes_first_and_a_package_brings_its_own(workplace, monkeypa
     mine.write_text("{}")
     assert find_file("cautious", Cautious, mine) == mine
     assert find_file("ppo", PPO, mine) == mine
-    with pytest.raises(UserError, match=r"'other' brings no hyperparameters .*other\.yml.* --conf-file"):
+    with pytest.raises(UserError, match=r"'other' has no hyperparameters .*other\.yml.* --conf-file"):
         find_file("other", Cautious)
     with pytest.raises(UserError, match=r"--conf-file: there is no file .*gone\.yml"):
         find_file("ppo", PPO, Path("gone.yml"))
@@ -107,7 +107,7 @@ def test_an_agent_in_a_module_alone(workplace, monkeypatch):
     from alone import Cautious
 
     assert find_file("alone.Cautious", Cautious) is None
-    with pytest.raises(UserError, match=r"'cautious' brings no hyperparameters .*cautious\.yml"):
+    with pytest.raises(UserError, match=r"'cautious' has no hyperparameters .*cautious\.yml"):
         find_file("cautious", Cautious)
     beside = workplace / "hyperparams" / "cautious.yml"
     beside.parent.mkdir()
@@ -135,7 +135,7 @@ def test_an_agent_in_a_module_alone(workplace, monkeypatch):
         ("policy_kwargs: {n_experts: 4}", r"does not take all of it\. Give policy: MoeMlpPolicy or MoeCnnPolicy"),
         ("policy_kwargs: {net_arc: [8]}", r"policy_kwargs: there is no key 'net_arc'. Did you mean 'net_arch'\?"),
         ("policy_kwargs: {log_std_init: low}", "policy_kwargs: log_std_init is 'low', but must be a number"),
-        ("seed: 3", "'seed' is no hyperparameter; give --seed"),
+        ("seed: 3", "'seed' is not a hyperparameter; give --seed"),
     ],
 )
 def test_mistakes_name_file_block_key_and_remedy(entries, message):

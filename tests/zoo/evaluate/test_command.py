@@ -1,6 +1,7 @@
 """`rlspo evaluate`: unbiased, repeatable, and the same numbers in every form."""
 
 import csv
+import functools
 import json
 import random
 from pathlib import Path
@@ -233,15 +234,9 @@ def test_an_agent_that_cannot_be_attacked():
 
 
 @pytest.fixture
-def run(capsys):
+def run(call):
     """Run the command; gives exit code, output and errors."""
-
-    def run(*words):
-        code = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return functools.partial(call, main)
 
 
 @pytest.fixture

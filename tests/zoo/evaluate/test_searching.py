@@ -1,6 +1,7 @@
 """Acting by search in the zoo: what it finds, what it costs, in which units, and what is refused."""
 
 import csv
+import functools
 import json
 from pathlib import Path
 
@@ -83,15 +84,9 @@ def saved(cls=rlspo.PPO, settings=TINY, env="Fork-v0", file="agent.zip"):
 
 
 @pytest.fixture
-def run(capsys):
+def run(call):
     """Run ``rlspo evaluate``; gives exit code, output and errors."""
-
-    def run(*words):
-        code = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return functools.partial(call, main)
 
 
 @pytest.mark.parametrize("cls", [rlspo.PPO, rlspo.SPO, stable_baselines3.PPO, stable_baselines3.A2C])

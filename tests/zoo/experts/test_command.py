@@ -23,17 +23,11 @@ def mixture(workplace):
     return workplace / "mixture.zip"
 
 
-def call(main, capsys, *arguments):
-    code = main([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
 WHICH = ("--algo", "sac", "--env", "rlspo/MultiGoal-v0")
 
 
-def test_draws_a_map_and_writes_its_points(mixture, workplace, capsys):
-    code, out, err = call(experts.main, capsys, mixture, *WHICH, "-n", 50, "--csv", workplace / "map.csv", "--stochastic")
+def test_draws_a_map_and_writes_its_points(mixture, workplace, call):
+    code, out, err = call(experts.main, mixture, *WHICH, "-n", 50, "--csv", workplace / "map.csv", "--stochastic")
     assert (code, err) == (0, "")
     assert "experts.png" in out
     assert Image.open(workplace / "experts.png").size[0] > 1000
@@ -67,34 +61,34 @@ def test_every_expert_has_a_colour_of_its_own():
         assert len(set(expert_colours(n_experts))) == n_experts
 
 
-def test_mistakes_are_explained(mixture, workplace, capsys):
+def test_mistakes_are_explained(mixture, workplace, call):
     SAC("MlpPolicy", "rlspo/MultiGoal-v0", policy_kwargs={"net_arch": [8]}).save(workplace / "plain.zip")
-    code, _, err = call(experts.main, capsys, workplace / "plain.zip", *WHICH)
+    code, _, err = call(experts.main, workplace / "plain.zip", *WHICH)
     assert code == 2
     assert "has no experts" in err
-    code, out, err = call(enjoy.main, capsys, workplace / "plain.zip", *WHICH, "--experts")
+    code, out, err = call(enjoy.main, workplace / "plain.zip", *WHICH, "--experts")
     assert code == 2
     assert "has no experts" in err
     assert "Making a video" not in out + err
-    code, _, err = call(experts.main, capsys, mixture, *WHICH, "-o", "map.txt")
+    code, _, err = call(experts.main, mixture, *WHICH, "-o", "map.txt")
     assert code == 2
     assert "ends in .png, .svg or .pdf" in err
-    code, _, err = call(enjoy.main, capsys, mixture, *WHICH, "--experts", "--no-render")
+    code, _, err = call(enjoy.main, mixture, *WHICH, "--experts", "--no-render")
     assert code == 2
     assert "--experts frames a picture" in err
-    code, _, err = call(experts.main, capsys)
+    code, _, err = call(experts.main)
     assert code == 2
 
 
 @pytest.mark.parametrize("expert", [0, 2])
-def test_a_video_shows_who_acts(expert, mixture, workplace, capsys):
+def test_a_video_shows_who_acts(expert, mixture, workplace, call):
     imageio = pytest.importorskip("imageio_ffmpeg")
     file = workplace / "video.mp4"
     model = SAC.load(mixture)
     with torch.no_grad():
         model.actor.gate[-1].bias[expert] = 100.0
     model.save(mixture)
-    code, _, err = call(record.main, capsys, mixture, *WHICH, "--experts", "-n", 6, "-o", file)
+    code, _, err = call(record.main, mixture, *WHICH, "--experts", "-n", 6, "-o", file)
     assert (code, err) == (0, "")
     frames = imageio.read_frames(str(file))
     width, height = next(frames)["size"]

@@ -1,6 +1,7 @@
 """The command: what it writes, what it says, and what it refuses."""
 
 import csv
+import functools
 import json
 import subprocess
 import sys
@@ -15,15 +16,9 @@ from rlspo.zoo.plot.command import KINDS, main
 
 
 @pytest.fixture
-def plot(capsys):
+def plot(call):
     """Run ``rlspo plot``; gives exit code, output and errors."""
-
-    def run(*arguments):
-        code = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return functools.partial(call, main)
 
 
 @pytest.fixture
@@ -116,7 +111,7 @@ def test_a_broken_file_hides_no_other_run(plot, run_folder):
     said = json.loads(out)
     assert code == 0
     assert [run["name"] for run in said["runs"]] == ["E-v0_1"]
-    assert "E-v0_2/evaluations.npz is no record" in err and "E-v0_3/report.json cannot be read" in err
+    assert "E-v0_2/evaluations.npz is not a record" in err and "E-v0_3/report.json cannot be read" in err
     assert plot("logs/ppo/E-v0_2")[0] == 2
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlspo.zoo.benchmark.jobs import Cell, CellFolder
+from rlspo.zoo.benchmark.grid_runs import GridRun, GridRunFolder
 from rlspo.zoo.benchmark.results import Curve as GridCurve
 from rlspo.zoo.benchmark.results import Result, write_results
 from rlspo.zoo.errors import UserError
@@ -117,7 +117,7 @@ def test_tables_of_a_grid(table, results):
 
 
 def test_tables_as_benchmark_writes_them(tmp_path):
-    cell = Cell("ppo", "ALE/Pong-v5", 3, CellFolder(tmp_path), (), {}, {}, 100, {})
+    run = GridRun("ppo", "ALE/Pong-v5", 3, GridRunFolder(tmp_path), (), {}, {}, 100, {})
     record = {
         "versions": {"python": "3", "packages": {"torch": "2"}, "git": None},
         "n_timesteps": 100,
@@ -128,8 +128,8 @@ def test_tables_as_benchmark_writes_them(tmp_path):
     }
     returns = np.array([1.0, 2.0])
     attacked = {"settings": {"attack": "mad", "epsilon": 0.1}, "seed": 0}
-    result = Result(cell, "under fire", returns, returns, None, record, attacked)
-    curve = GridCurve(cell, np.array([50, 100]), np.array([0.5, np.nan]), np.array([[1.0, 3.0], [4.0, 8.0]]))
+    result = Result(run, "under fire", returns, returns, None, record, attacked)
+    curve = GridCurve(run, np.array([50, 100]), np.array([0.5, np.nan]), np.array([[1.0, 3.0], [4.0, 8.0]]))
     write_results([result], [curve], tmp_path)
     (run,) = find([tmp_path], {}).runs
     assert (run.agent, run.env, run.name) == ("ppo", "ALE/Pong-v5", "seed 3")
@@ -144,8 +144,8 @@ def test_an_unfinished_grid_is_read_from_its_run_folders(run_folder, config, tmp
     text = "normalize: {Pendulum-v1: [-1600, -150]}\nbaseline: sb3\n"
     (tmp_path / "grid" / "grid.yml").write_text(text)
     folder = run_folder("grid/mine/Pendulum-v1/seed_4/run", {10: [1.0]}, config=config("ppo", "Pendulum-v1"))
-    judged = {"episodes": [{"return": 2.0}, {"return": 4.0}], "attack": {"name": "mad"}}
-    (folder.parent / "evaluation_mad.json").write_text(json.dumps(judged))
+    evaluation = {"episodes": [{"return": 2.0}, {"return": 4.0}], "attack": {"name": "mad"}}
+    (folder.parent / "evaluation_mad.json").write_text(json.dumps(evaluation))
     found = find([tmp_path / "grid"], {})
     assert names(found) == [("mine", "Pendulum-v1", "seed 4")]
     assert found.runs[0].scores == {"mad": 3.0, LAST: 1.0}
@@ -155,10 +155,10 @@ def test_an_unfinished_grid_is_read_from_its_run_folders(run_folder, config, tmp
 
 def test_runs_newer_than_the_tables_are_reported(results, tmp_path):
     file = results({"ppo": {"E": {"natural": [1.0]}}})
-    cell = file.parent / "ppo" / "E" / "seed_1" / "cell.json"
-    cell.parent.mkdir(parents=True)
-    cell.write_text("{}")
-    os.utime(cell, (2e9, 2e9))
+    record = file.parent / "ppo" / "E" / "seed_1" / "cell.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    os.utime(record, (2e9, 2e9))
     assert "newer than the tables" in find([file.parent], {}).notes[0]
 
 

@@ -70,7 +70,7 @@ def test_record_can_be_read_again(workplace):
     versions = json.loads((folder.path / "versions.json").read_text())
     assert {"rlspo", "stable-baselines3", "gymnasium", "torch", "numpy"} <= {k for k, v in versions["packages"].items() if v}
     folder.config.write_text("algo: ppo\n")
-    with pytest.raises(UserError, match=r"config\.yml is no record of a run"):
+    with pytest.raises(UserError, match=r"config\.yml is not the record of a run"):
         RunConfig.read(folder.config)
 
 

@@ -144,7 +144,7 @@ def test_several_runs_are_listed(train):
 def test_files_that_are_no_agent_are_refused(tmp_path):
     with pytest.raises(UserError, match="no run folder and no model file gone"):
         find_agent("gone")
-    with pytest.raises(UserError, match=r"is no run folder: it holds no config\.yml"):
+    with pytest.raises(UserError, match=r"is not a run folder: it holds no config\.yml"):
         find_agent(tmp_path)
     Path("text.zip").write_text("no zip")
     with pytest.raises(UserError, match="not a readable model file"):

@@ -313,7 +313,7 @@ def test_a_record_of_evaluations_tells_what_is_wrong_with_it(tmp_path):
     with pytest.raises(DamagedFile, match=r"evaluations\.npz is the record of another run: of seed 3, and not of 4"):
         read_evaluations(file, seed=4)
     file.write_bytes(file.read_bytes()[:-50])
-    with pytest.raises(DamagedFile, match=r"evaluations\.npz is no record"):
+    with pytest.raises(DamagedFile, match=r"evaluations\.npz is not a record"):
         read_evaluations(file)
 
 

@@ -273,7 +273,7 @@ def test_a_folder_of_events_is_claimed_once(workplace):
     release_folder(second)
     assert [path.name for path in (workplace / "board" / "ppo").iterdir()] == ["a"]
     (workplace / "board" / "ppo" / "a_2").write_text("in the way")
-    with pytest.raises(UserError, match="a_2 exists and is no folder"):
+    with pytest.raises(UserError, match="a_2 exists and is not a folder"):
         claim_folder(folder, "ppo")
 
 

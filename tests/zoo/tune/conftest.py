@@ -12,7 +12,7 @@ from rlspo.zoo.tune.settings import StudyFolder, StudySettings
 from rlspo.zoo.tune.space import SearchSpace
 from rlspo.zoo.tune.storage import open_storage
 from rlspo.zoo.tune.study import Study
-from rlspo.zoo.tune.training import Judging, Outcome
+from rlspo.zoo.tune.training import EvaluationProtocol, Outcome
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -57,7 +57,7 @@ def open_study(tmp_path: Path, space_file: Path) -> Callable[..., Study]:
             "n_startup_trials": 3,
             "space": "abc",
             "block": {},
-            "judging": Judging(checkpoints=2, episodes=1, final_episodes=4),
+            "protocol": EvaluationProtocol(checkpoints=2, episodes=1, final_episodes=4),
             **changes,
         }
         folder = StudyFolder(tmp_path / "study")

@@ -100,7 +100,7 @@ def test_studies_are_worked_off_in_order_and_then_left_alone(capsys, monkeypatch
     assert {file: file.read_bytes() for file in Path("studies").rglob("*") if file.is_file()} == before
 
 
-def test_known_settings_are_the_first_trials_and_judged_on_fresh_seeds():
+def test_known_settings_are_the_first_trials_and_validated_on_fresh_seeds():
     assert queue() == 0
     trials = stored(FOLDER / "journal.log")
     assert [trial.user_attrs.get("reference") for trial in trials] == ["default", "stock", None, None]
@@ -416,7 +416,7 @@ def test_a_damaged_journal_is_told_and_nothing_is_lost(capsys, line):
     journal.write_text(damaged)
     for flags in (["--dry-run"], []):
         assert queue(*flags) == 2
-        assert f"{journal}: is damaged, at a line that is no entry" in capsys.readouterr().err
+        assert f"{journal}: is damaged, at a line that is not an entry" in capsys.readouterr().err
     assert journal.read_text() == damaged
 
 

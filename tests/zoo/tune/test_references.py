@@ -16,7 +16,7 @@ from rlspo.zoo.tune.references import Reference, find_references, read_reference
 from rlspo.zoo.tune.search import Search
 from rlspo.zoo.tune.space import find_space
 from rlspo.zoo.tune.task import make_task
-from rlspo.zoo.tune.training import Judging, train_seed
+from rlspo.zoo.tune.training import EvaluationProtocol, train_seed
 
 from .conftest import outcome
 from .test_search import Log
@@ -91,7 +91,7 @@ def test_what_is_the_same_under_another_name_is_taken_once(task):
         ("default: {mine: {gama: 0.9}}", r"own.references.yml: mine: .*there is no key 'gama'. Did you mean 'gamma'\?"),
         ("default: {mine: {gamma: high}}", "own.references.yml: mine: .*gamma is 'high', but must be a number"),
         ("default: {1: {}}", r"must be a mapping from names to values, not \{1: \{\}\}"),
-        ("default: {mine: {gamma: .nan}}", "mine holds what is no finite number"),
+        ("default: {mine: {gamma: .nan}}", "mine holds what is not a finite number"),
         ("default: {%s: {}}" % ("a" * 41), "use up to 40 letters and digits"),
         ("default: {mine: 3}", "own.references.yml, block 'default': mine must be a mapping from keys to values, not 3"),
         ("default: {default: {}}", "'default' cannot name settings"),
@@ -170,7 +170,7 @@ def test_whole_settings_leave_out_what_the_file_and_the_flags_say(task):
     assert plan.config.agent["learning_rate"] == 3e-4
     assert plan.config.settings.env_kwargs == {"pay": 2.0}, "the task stays the same"
     assert plan.config.settings.n_timesteps == 64
-    found = train_seed(args, {}, 0, Judging(2, 1, 2), lambda steps: None, lambda checkpoint, value: None)
+    found = train_seed(args, {}, 0, EvaluationProtocol(2, 1, 2), lambda steps: None, lambda checkpoint, value: None)
     assert found.returns == [20.0, 20.0]
 
 
@@ -196,7 +196,7 @@ def test_an_agent_without_known_settings_and_a_file_that_is_not_there(capsys, wo
     more = ["-params", "policy:MlpPolicy", "--space", "own.space.yml"]
     Path("own.space.yml").write_text("default: {gamma: {low: 0.9, high: 0.99}}\n")
     assert main([*flags, *more, "--references"]) == 2
-    assert "brings no hyperparams/stable_baselines3.PPO.references.yml. Give one: --references" in capsys.readouterr().err
+    assert "has no hyperparams/stable_baselines3.PPO.references.yml. Give one: --references" in capsys.readouterr().err
     assert main([*flags, *more, "--references", "gone.yml"]) == 2
     assert "--references: there is no file gone.yml" in capsys.readouterr().err
 

@@ -37,7 +37,7 @@ def test_every_place_in_every_study_draws_its_own():
     assert len({draws(seed, position) for seed in range(3) for position in range(3)}) == 9
 
 
-def judged(curve, others=((100.0,) * 30,) * 3, checkpoints=10, n_seeds=3, pruner="median"):
+def pruned(curve, others=((100.0,) * 30,) * 3, checkpoints=10, n_seeds=3, pruner="median"):
     """At which steps a pruner would give up a trial with this curve."""
     study = optuna.create_study(direction="maximize", pruner=make_pruner(pruner, checkpoints, n_seeds))
     for other in others:
@@ -55,25 +55,25 @@ def judged(curve, others=((100.0,) * 30,) * 3, checkpoints=10, n_seeds=3, pruner
 
 
 def test_one_good_seed_does_not_protect_the_others():
-    assert judged([102.0] * 10 + [0.0] * 20)[0] == 11
-    assert judged([102.0] * 5 + [-500.0] * 25)[0] == 6
+    assert pruned([102.0] * 10 + [0.0] * 20)[0] == 11
+    assert pruned([102.0] * 5 + [-500.0] * 25)[0] == 6
 
 
 def test_the_first_third_and_single_bad_evaluations_are_forgiven():
-    assert judged([0.0] * 3 + [101.0] * 27) == []
-    assert judged([101.0] * 4 + [0.0] + [101.0] * 25) == []
-    assert judged([0.0] * 30)[0] == 4
+    assert pruned([0.0] * 3 + [101.0] * 27) == []
+    assert pruned([101.0] * 4 + [0.0] + [101.0] * 25) == []
+    assert pruned([0.0] * 30)[0] == 4
 
 
 def test_the_median_is_that_of_the_same_step():
     climbing = tuple(float(step) for step in range(30))
-    assert judged([step + 1.0 for step in range(30)], others=(climbing,) * 3) == []
-    assert judged([], others=()) == []
+    assert pruned([step + 1.0 for step in range(30)], others=(climbing,) * 3) == []
+    assert pruned([], others=()) == []
 
 
 def test_the_quartile_keeps_what_is_nearly_as_good():
     others = tuple((value,) * 30 for value in (0.0, 90.0, 100.0, 101.0, 102.0))  # lower quartile 90, median 100
     nearly, behind = [99.9] * 30, [80.0] * 30
-    assert judged(nearly, others)[0] == 4
-    assert judged(nearly, others, pruner="quartile") == []
-    assert judged(behind, others, pruner="quartile")[0] == 4
+    assert pruned(nearly, others)[0] == 4
+    assert pruned(nearly, others, pruner="quartile") == []
+    assert pruned(behind, others, pruner="quartile")[0] == 4

@@ -198,7 +198,7 @@ def test_all_mistakes_of_a_key_are_told_at_once(space):
         ),
         ("gamma: {choices: [0.9, 0.99]}\nent_coef: none", "ent_coef is 'none', but must be a number"),
         ("epsilon: {low: 0, high: 1}", "there is no key 'epsilon'"),
-        ("seed: {low: 0, high: 9, int: true}", "'seed' is no hyperparameter; give --seed"),
+        ("seed: {low: 0, high: 9, int: true}", "'seed' is not a hyperparameter; give --seed"),
         ("n_timesteps: {low: 1, high: 9, int: true}", "'n_timesteps' cannot be searched: trials would not compare"),
         ("gamma: {choices: [0.9, 0.99]}\nenv_kwargs: {g: 1}", "'env_kwargs' cannot be searched"),
         (
@@ -252,7 +252,7 @@ def test_a_package_brings_its_own_space_and_the_users_comes_first(workplace, mon
     mine = workplace / "mine.yml"
     mine.write_text("{}")
     assert find_space("cautious", Cautious, mine) == mine
-    with pytest.raises(UserError, match=r"'other' brings no search space \(hyperparams/other\.space\.yml\).*--space"):
+    with pytest.raises(UserError, match=r"'other' has no search space of its own \(hyperparams/other\.space\.yml\).*--space"):
         find_space("other", Cautious)
     with pytest.raises(UserError, match=r"--space: there is no file .*gone\.yml"):
         find_space("ppo", PPO, workplace / "gone.yml")

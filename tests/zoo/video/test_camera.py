@@ -129,7 +129,7 @@ def test_an_environment_without_perturbation_is_shown_as_ever_unless_asked_for()
 def test_an_observation_that_is_no_picture_cannot_be_shown():
     camera = Camera(gym.make("CartPole-v1", render_mode="rgb_array"), both=True)
     camera.reset(seed=0)
-    with pytest.raises(NoPictures, match=r"--seen.*CartPole-v1 is no picture.*Box.*Leave --seen out"):
+    with pytest.raises(NoPictures, match=r"--seen.*CartPole-v1 is not a picture.*Box.*Leave --seen out"):
         camera.look()
 
 

@@ -1,5 +1,6 @@
 """`rlspo enjoy`: a window, or else a video and a word about it; and returns that are right for every environment."""
 
+import functools
 import itertools
 import json
 import signal
@@ -14,22 +15,9 @@ from rlspo.zoo.video.spec import Recording, Video
 
 
 @pytest.fixture
-def run(train, workplace):
-    """A finished run."""
-    assert train("--no-report", "--eval-freq", "-1", "--gym-packages", "video_environments", env="Lamp-v0")[0] == 0
-    return workplace / "logs" / "ppo" / "Lamp-v0_1"
-
-
-@pytest.fixture
-def enjoy(capsys):
+def enjoy(call):
     """Run ``rlspo enjoy``; gives exit code, output and errors."""
-
-    def call(*arguments):
-        code = command.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+    return functools.partial(call, command.main)
 
 
 @pytest.fixture
@@ -177,4 +165,4 @@ def test_mistakes_are_reported(run, enjoy, flags, message):
 
 def test_no_arguments_are_a_mistake(enjoy):
     code, _, err = enjoy()
-    assert code == 2 and "rlspo enjoy logs/" in err
+    assert code == 2 and "Give a run folder or a model file, such as logs/" in err

@@ -1,6 +1,6 @@
-"""Cells of a grid: one training and its evaluations, in a folder of their own; what is done is read from the folder alone.
+"""Runs of a grid: one training and its evaluations, in a folder of their own; what is done is read from the folder alone.
 
-A cell's folder is ``AGENT/ENV/seed_K/``. It holds ``run/``, an ordinary run folder; ``cell.json``, written when the training
+A run's folder is ``AGENT/ENV/seed_K/``. It holds ``run/``, an ordinary run folder; ``cell.json``, written when the training
 is whole; ``evaluation_NAME.json``, each written when that evaluation is whole; and ``log.txt``. These JSON files appear under
 their names only when complete, so whatever ends a process, a half result is never read.
 """
@@ -19,7 +19,7 @@ from rlspo.zoo.config.atomic import write_text
 from rlspo.zoo.config.convert import merged
 from rlspo.zoo.runs.evaluation_log import DamagedFile
 
-#: What the files of a cell always hold.
+#: What the files of a run always hold.
 _OF_RECORD = ("settings", "n_timesteps", "seconds", "versions")
 _OF_EVALUATION = ("settings", "seconds", "summary", "episodes")
 #: Stands for a key that is not there.
@@ -27,8 +27,8 @@ _ABSENT = "absent"
 
 
 @dataclass(frozen=True)
-class CellFolder:
-    """Where everything of one cell lies.
+class GridRunFolder:
+    """Where everything of one run lies.
 
     :param path: the folder
     """
@@ -36,7 +36,7 @@ class CellFolder:
     path: Path
 
     @property
-    def run(self) -> Path:
+    def run_folder(self) -> Path:
         """The run folder."""
         return self.path / "run"
 
@@ -47,7 +47,7 @@ class CellFolder:
 
     @property
     def log(self) -> Path:
-        """What the cell's process said."""
+        """What the run's process said."""
         return self.path / "log.txt"
 
     def evaluation(self, name: str) -> Path:
@@ -63,12 +63,12 @@ class CellFolder:
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridRun:
     """One agent on one environment with one seed.
 
     :param agent: its name in the grid
     :param env: its name in the grid
-    :param folder: of the cell
+    :param folder: of the run
     :param command: arguments of ``rlspo train`` that do this training again
     :param settings: everything that decides what the training gives, plain data
     :param evaluations: by name, everything that decides what each one gives, plain data
@@ -79,7 +79,7 @@ class Cell:
     agent: str
     env: str
     seed: int
-    folder: CellFolder
+    folder: GridRunFolder
     command: tuple[str, ...]
     settings: dict[str, Any]
     evaluations: dict[str, dict[str, Any]]
@@ -92,7 +92,7 @@ class Cell:
         return f"{self.agent}/{self.folder.path.parent.name}/{self.seed}"
 
     def standing(self) -> Standing:
-        """What of the cell is there, and whether it is what the grid asks for."""
+        """What of the run is there, and whether it is what the grid asks for."""
         try:
             record = self.record()
         except DamagedFile as error:
@@ -116,19 +116,19 @@ class Cell:
     def record(self) -> dict[str, Any] | None:
         """What was trained and how; None if the training is not whole.
 
-        :raises DamagedFile: if it cannot be read, or is another cell's
+        :raises DamagedFile: if it cannot be read, or is another run's
         """
         return self._read(self.folder.record, _OF_RECORD, lambda data: data)
 
     def evaluation(self, name: str) -> dict[str, Any] | None:
         """What came of an evaluation; None if it is not whole.
 
-        :raises DamagedFile: if it cannot be read, or is another cell's
+        :raises DamagedFile: if it cannot be read, or is another run's
         """
         return self._read(self.folder.evaluation(name), _OF_EVALUATION, lambda data: data.get("of", {}))
 
     def _read(self, file: Path, keys: Collection[str], owner: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-        """A file of this cell.
+        """A file of this run.
 
         :param keys: that it must have
         :param owner: from its content to where agent, environment and seed stand; files of earlier versions do not tell
@@ -143,7 +143,7 @@ class Cell:
         own = {"agent": self.agent, "env": self.env, "seed": self.seed}
         other = [f"{key} {told[key]}, not {value}" for key, value in own.items() if told.get(key, value) != value]
         if other:
-            raise DamagedFile(f"{file} belongs to another cell: {'; '.join(other)}.")
+            raise DamagedFile(f"{file} belongs to another run: {'; '.join(other)}.")
         return data
 
     def training_changes(self, record: Mapping[str, Any]) -> list[str]:
@@ -160,7 +160,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a cell is.
+    """How far a run is.
 
     :param trained: whether its training is whole
     :param missing: evaluations that are still to be done
@@ -180,7 +180,7 @@ class Standing:
 
     @property
     def word(self) -> str:
-        """In a word."""
+        """``damaged``, ``stale``, ``done``, ``trained`` or ``missing``."""
         if self.damaged:
             return "damaged"
         if self.stale:

@@ -15,7 +15,7 @@ SMALL = ["policy:MlpPolicy", "learning_starts:8", "batch_size:4", "buffer_size:6
 QUICK = ("--no-report", "--eval-freq", "-1")
 
 
-def test_a_memory_is_saved_and_loaded(train):
+def test_a_buffer_is_saved_and_loaded(train):
     assert train(*QUICK, "--save-replay-buffer", algo=DQN, params=SMALL)[0] == 0
     model = stable_baselines3.DQN.load(RUN / "last_model.zip")
     model.load_replay_buffer(RUN / "replay_buffer.pkl")
@@ -24,24 +24,24 @@ def test_a_memory_is_saved_and_loaded(train):
     assert code == 0 and "replay_buffer.pkl, 32 transitions" in errors
     code, _, errors = train(*QUICK, "-i", f"{RUN}/last_model.zip", algo=DQN, params=["n_timesteps:8", "n_envs:2"])
     assert code == 2 and "It is of 1 environments side by side, not of 2" in errors and "rename it" in errors
-    (RUN / "replay_buffer.pkl").write_bytes(b"no memory")
+    (RUN / "replay_buffer.pkl").write_bytes(b"no buffer")
     code, _, errors = train(*QUICK, "-i", f"{RUN}/last_model.zip", algo=DQN, params=["n_timesteps:8"])
     assert code == 2 and "replay_buffer.pkl cannot be used" in errors
     (RUN / "replay_buffer.pkl").unlink()
     code, _, errors = train(*QUICK, "-i", f"{RUN}/last_model.zip", algo=DQN, params=["n_timesteps:8"])
-    assert code == 0 and "EMPTY REPLAY MEMORY" in errors and "--save-replay-buffer" in errors
+    assert code == 0 and "EMPTY REPLAY BUFFER" in errors and "--save-replay-buffer" in errors
     assert len(list(RUN.parent.iterdir())) == 3, "what could not begin left nothing"
 
 
-def test_an_agent_without_a_memory_is_refused(train):
+def test_an_agent_without_a_replay_buffer_is_refused(train):
     code, _, errors = train("--save-replay-buffer")
-    assert code == 2 and "PPO learns from each rollout once and has no replay memory" in errors
+    assert code == 2 and "PPO learns from each rollout once and has no replay buffer" in errors
     assert train(*QUICK)[0] == 0
     code, _, errors = train(*QUICK, "-i", "logs/ppo/Ledger-v0_1/last_model.zip", params=["n_timesteps:16"])
     assert (code, "MEMORY" in errors) == (0, False)
 
 
-def test_a_memory_that_cannot_be_written_is_no_success(train, monkeypatch):
+def test_a_buffer_that_cannot_be_written_is_no_success(train, monkeypatch):
     def full(self, path):
         raise OSError(28, "No space left on device")
 
@@ -79,4 +79,4 @@ def test_log_interval_sets_how_often_is_logged(train, interval, rollouts):
 
 
 def test_a_log_interval_of_zero_is_refused(train):
-    assert "0 is no interval" in train("--log-interval", "0")[2]
+    assert "0 is not an interval" in train("--log-interval", "0")[2]

@@ -1,4 +1,4 @@
-"""The replay memory of off-policy agents on disk: saved after training, and loaded by a run that continues."""
+"""The replay buffer of off-policy agents on disk: saved after training, and loaded by a run that continues."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from rlspo.zoo.runs.folder import RunFolder
 from rlspo.zoo.runs.models import folder_of
 
 
-def check_has_memory(cls: type[BaseAlgorithm]) -> None:
-    """Refuse to save the memory of an agent that has none.
+def check_has_buffer(cls: type[BaseAlgorithm]) -> None:
+    """Refuse to save the replay buffer of an agent that has none.
 
     :raises UserError: for an agent that is not off-policy
     """
     if not issubclass(cls, OffPolicyAlgorithm):
-        raise UserError(f"--save-replay-buffer: {cls.__name__} learns from each rollout once and has no replay memory.")
+        raise UserError(f"--save-replay-buffer: {cls.__name__} learns from each rollout once and has no replay buffer.")
 
 
 def save(model: BaseAlgorithm, folder: RunFolder) -> bool:
-    """Write the memory beside the last model, whole or not at all.
+    """Write the buffer beside the last model, whole or not at all.
 
     :return: False if it could not be written, which is reported
     """
@@ -41,25 +41,25 @@ def save(model: BaseAlgorithm, folder: RunFolder) -> bool:
     return True
 
 
-def memory_of(model_file: Path) -> Path:
-    """The file for the memory of a saved agent, where rl-baselines3-zoo has it too; it may not exist."""
+def buffer_file(model_file: Path) -> Path:
+    """The file for the buffer of a saved agent, where rl-baselines3-zoo has it too; it may not exist."""
     return RunFolder.existing(folder_of(model_file) or model_file.parent).replay_buffer
 
 
 def load_into(model: BaseAlgorithm, model_file: Path, trust: bool) -> None:
-    """Load the saved memory into an agent that continues; warn where there is none.
+    """Load the saved buffer into an agent that continues; warn where there is none.
 
-    :param trust: run whatever code is in the memory
-    :raises UserError: for a memory that does not fit
+    :param trust: run whatever code is in the buffer
+    :raises UserError: for a buffer that does not fit
     """
     if not isinstance(model, OffPolicyAlgorithm):
         return
-    file = memory_of(model_file)
+    file = buffer_file(model_file)
     if not file.is_file():
         terminal.warning(
-            "EMPTY REPLAY MEMORY",
-            f"There is no {file}, so {type(model).__name__} continues with an empty memory: its first updates sample the few "
-            "newest transitions again and again, and may undo what it has learned. Next time, keep the memory: "
+            "EMPTY REPLAY BUFFER",
+            f"There is no {file}, so {type(model).__name__} continues with an empty buffer: its first updates sample the few "
+            "newest transitions again and again, and may undo what it has learned. Next time, keep the buffer: "
             "--save-replay-buffer",
         )
         return
@@ -79,4 +79,4 @@ def load_into(model: BaseAlgorithm, model_file: Path, trust: bool) -> None:
             f"--trained-agent: {file} cannot be used. {type(error).__name__}: {error}\n"
             "To continue without it, rename it or copy the model elsewhere."
         ) from error
-    terminal.note(f"Continues with the replay memory of {file}, {buffer.size() * buffer.n_envs:,} transitions.")
+    terminal.note(f"Continues with the replay buffer of {file}, {buffer.size() * buffer.n_envs:,} transitions.")
