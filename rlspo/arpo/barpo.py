@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rlspo.adversary import Objective
 from rlspo.arpo.arpo import ARPO
 from rlspo.common.update import Minibatch, Parameters
@@ -26,5 +28,5 @@ class BARPO(ARPO):
 
     def adversary_objective(self, parameters: Parameters, batch: Minibatch | None, clean: Distribution) -> Objective:
         """The inner problem maximises the change of the policy, KL(pi(.|s) || pi(.|s')), also while acting."""
-        policy, fixed = self.policy, clean.detach()
-        return lambda inputs: fixed.kl(policy.action_distribution(parameters, inputs))
+        fixed: Any = clean.detach()
+        return lambda inputs: fixed.kl(self.policy.action_distribution(parameters, inputs))
