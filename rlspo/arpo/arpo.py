@@ -231,10 +231,10 @@ class ARPO(PPO):
 
     def _rollout_search(self, perturb: Perturbation) -> Callable[[Any, Tensor, Any], Any]:
         """What finds the observations to act on, from inputs, radius and noise; compiled where the update is."""
-        flat = self.update.flat
+        vector = self.update.vector
 
         def search(values: Tensor, inputs: Any, radius: Tensor, noise: Any) -> Any:
-            parameters = flat.named(values)
+            parameters = vector.named(values)
             clean = self.policy.action_distribution(parameters, inputs)
             return perturb(self.adversary_objective(parameters, None, clean), inputs, radius, noise)
 
@@ -242,7 +242,7 @@ class ARPO(PPO):
             if self.compiled_search is None:
                 self.compiled_search = compile_whole(search, self.device, or_eager=self.compile == "auto")
             search = self.compiled_search
-        return partial(search, flat.values)
+        return partial(search, vector.values)
 
     def after_update(self, data: dict[str, Any], hyper: dict[str, Tensor]) -> None:
         """Log what the search gains over a random corner of the ball, on one minibatch."""

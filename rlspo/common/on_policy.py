@@ -311,11 +311,11 @@ class OnPolicyAgent(OnPolicyLearner):
 
     def get_parameters(self) -> dict[str, dict[str, Any]]:
         """State dicts of policy and optimiser, in SB3's form."""
-        self.update.flat.publish_steps()
+        self.update.vector.publish_steps()
         return super().get_parameters()
 
     def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: Any = "auto") -> None:
         """As SB3's; weights and optimiser state are copied into the update's vectors."""
         super().set_parameters(load_path_or_dict, exact_match, device)
-        self.update.flat.adopt_optimizer_state()
+        self.update.vector.adopt_optimizer_state()
         self.update.last_good.forget()

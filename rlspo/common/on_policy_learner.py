@@ -151,7 +151,7 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
             return
         self._update_learning_rate(self.policy.optimizer)
         if not self.update.holds(self.policy, self.policy.optimizer):
-            self.update.flat.publish_steps()
+            self.update.vector.publish_steps()
             self.update = self._new_update(self.update.compiled)
         update = self.update
         hyper = update.tensors_of(self.scalars())
@@ -169,7 +169,7 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
                 sizes = [len(some) for some in rows]
                 for number, indices in enumerate(torch.as_tensor(np.concatenate(rows), device=self.device).split(sizes), 1):
                     if (epoch + 1, number) == (self.n_epochs, len(sizes)):
-                        before = update.flat.before_step()
+                        before = update.vector.before_step()
                     size = indices.shape[0]
                     noise = self.draw_noise(size), self.policy.draw_noise(size, self.randomness.torch)
                     reports.append(update(data, indices, hyper, *noise))
@@ -183,11 +183,11 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
                         )
                     break
             else:
-                update.flat.show_gradients(before)
+                update.vector.show_gradients(before)
         self.policy.set_training_mode(False)
         read = torch.stack(reports).cpu().numpy()
         self._check_update(read, len(sizes))
-        update.flat.publish_steps()
+        update.vector.publish_steps()
         self._record(read, first)
         self.after_update(data, hyper)
         self.policy.update_statistics(self.rollout_buffer.flat_valid)
@@ -197,7 +197,7 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
         finite = np.isfinite(reports[:, [0, -2]]).all(axis=1)
         if finite[0]:
             self.update.last_good.trust()
-        if finite.all() and bool(self.update.flat.values.sum().isfinite()):
+        if finite.all() and bool(self.update.vector.values.sum().isfinite()):
             return
         row = int(np.argmin(finite)) if not finite.all() else len(reports) - 1
         epoch, number = divmod(row, per_epoch)

@@ -95,15 +95,15 @@ class Update(Compilable):
         before: Update | None = None,
     ) -> None:
         self.loss = loss
-        self.flat: FlatParameters = FlatParameters(module, optimizer, None if before is None else before.flat)
-        self.gradient = Gradient(dict(zip(self.flat.names, self.flat.parameters, strict=True)))
+        self.vector: FlatParameters = FlatParameters(module, optimizer, None if before is None else before.vector)
+        self.gradient = Gradient(dict(zip(self.vector.names, self.vector.parameters, strict=True)))
         self.statistics = RunningStatistics(module, statistic_names(module))
-        self.clip_sizes = self.flat.clip_sizes()
-        self.rates = self.flat.rates()
+        self.clip_sizes = self.vector.clip_sizes()
+        self.rates = self.vector.rates()
         self.optimizer = optimizer
         self.max_grad_norm = max_grad_norm
         self.target_kl = target_kl
-        self.device = self.flat.values.device
+        self.device = self.vector.values.device
         self.active = mark_static(torch.ones(1, dtype=torch.bool, device=self.device))
         self.stat_names: list[str] = []
         closure = inspect.signature(optimizer.step).parameters.get("closure")
@@ -112,25 +112,25 @@ class Update(Compilable):
                 f"The optimiser {type(optimizer).__name__} evaluates the loss several times in each step, which rlspo's "
                 "update does not. Take another optimizer_class, such as torch.optim.Adam."
             )
-        self.last_good = LastGood(self._everything, None if self.flat.adam else optimizer)
+        self.last_good = LastGood(self._everything, None if self.vector.adam else optimizer)
         self.use_compiled(compiled)
 
     def _everything(self) -> list[Tensor]:
         """All tensors that an update changes, including the statistics of the module."""
-        flat = self.flat
+        flat = self.vector
         return [flat.values, flat.first_moment, flat.second_moment, flat.steps, *flat.module.buffers()]
 
     def pure_function(self) -> Callable[..., Any]:
         """A whole step, or the gradient alone where the optimiser steps outside."""
-        return self._step if self.flat.adam else self._clipped_gradient
+        return self._step if self.vector.adam else self._clipped_gradient
 
     def holds(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
         """Whether the module's parameters and statistics still are where this update writes to."""
-        return self.flat.holds(module, optimizer) and self.statistics.held_by(module)
+        return self.vector.holds(module, optimizer) and self.statistics.held_by(module)
 
     def begin(self) -> None:
         """Start a round of minibatches: lift the stop that ``target_kl`` may have set, look at the optimiser."""
-        if self.flat.refresh():
+        if self.vector.refresh():
             self.last_good.forget()
         self.active.fill_(True)
 
@@ -148,7 +148,7 @@ class Update(Compilable):
         """
         if not self.stat_names:
             self._look_at_loss(gather(data, indices, hyper, noise, policy_noise))
-        flat = self.flat
+        flat = self.vector
         function = self.pure_function() if flat.hooked else self.function_for(indices.shape[0])
         with torch.no_grad():
             if flat.adam:
@@ -163,7 +163,7 @@ class Update(Compilable):
         """Find the names of the loss's statistics, and how it can be differentiated."""
         with torch.no_grad():
             loss = partial(self._recorded_loss, batch=batch)
-            _, (_, (stats, _)) = self.gradient.decide(loss, self.flat.named(self.flat.values))
+            _, (_, (stats, _)) = self.gradient.decide(loss, self.vector.named(self.vector.values))
         self.stat_names = [*stats]
         if self.gradient.by_autograd:
             self.compilable = False
@@ -181,11 +181,11 @@ class Update(Compilable):
     ) -> tuple[Tensor, Tensor]:
         batch = gather(data, indices, hyper, noise, policy_noise)
         whole_loss = partial(self._recorded_loss, batch=batch)
-        named_gradient, (loss, (stats, statistics)) = self.gradient(whole_loss, self.flat.named(values))
+        named_gradient, (loss, (stats, statistics)) = self.gradient(whole_loss, self.vector.named(values))
         self.statistics.write(statistics, where=active)  # as in SB3, including those of the minibatch that target_kl stops at
-        if self.flat.hooked:
-            named_gradient = self.flat.through_hooks(named_gradient)
-        gradient = self.flat.flatten(named_gradient)
+        if self.vector.hooked:
+            named_gradient = self.vector.through_hooks(named_gradient)
+        gradient = self.vector.flatten(named_gradient)
         limit = hyper.get("max_grad_norm", self.max_grad_norm)
         parts = gradient.split(self.clip_sizes)
         norms = [part.norm() for part in parts]
@@ -225,8 +225,8 @@ class Update(Compilable):
         gradient, report = self._clipped_gradient(values, active, data, indices, hyper, noise, policy_noise)
         state: tuple[Tensor, ...] = (values, first_moment, second_moment, steps)
         learning_rate = hyper["learning_rate"]
-        assert self.flat.adam is not None
-        new_state: tuple[Tensor, ...] = self.flat.adam.step(
+        assert self.vector.adam is not None
+        new_state: tuple[Tensor, ...] = self.vector.adam.step(
             values, gradient, first_moment, second_moment, steps, learning_rate, self.rates
         )
         going_on = self._within_target(active, report, hyper)
@@ -243,6 +243,6 @@ class Update(Compilable):
             return
         for group in self.optimizer.param_groups:
             group["lr"] = float(hyper["learning_rate"]) * group.get("lr_scale", 1.0)
-        for parameter, part in zip(self.flat.parameters, self.flat.views(gradient), strict=True):
+        for parameter, part in zip(self.vector.parameters, self.vector.views(gradient), strict=True):
             parameter.grad = part
         self.optimizer.step()

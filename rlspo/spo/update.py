@@ -26,7 +26,7 @@ class TargetUpdate(Update):
 
     def target_parameters(self) -> dict[str, Tensor]:
         """The average as parameters by name, with the running statistics of the trained network."""
-        return {**self.flat.named(self.target), **self.statistics.read()}
+        return {**self.vector.named(self.target), **self.statistics.read()}
 
     def _step(self, values: Tensor, *given: Any) -> Tensor:
         *_, hyper, _, _ = given
@@ -36,9 +36,9 @@ class TargetUpdate(Update):
 
     def _step_outside(self, gradient: Tensor, report: Tensor, hyper: dict[str, Tensor]) -> None:
         super()._step_outside(gradient, report, hyper)
-        self._follow(self.flat.values, hyper)
+        self._follow(self.vector.values, hyper)
 
     def _follow(self, values: Tensor, hyper: dict[str, Tensor]) -> None:
-        if "raw_multipliers" in self.flat.names:  # an optimiser of only some layers does not contain them
-            self.flat.named(values)["raw_multipliers"].clamp_(min=LOWEST_RAW)
+        if "raw_multipliers" in self.vector.names:  # an optimiser of only some layers does not contain them
+            self.vector.named(values)["raw_multipliers"].clamp_(min=LOWEST_RAW)
         self.target.lerp_(values, hyper.get("tau", self.tau))

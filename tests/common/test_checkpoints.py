@@ -65,8 +65,8 @@ def test_training_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
         one._current_progress_remaining = 0.5
         one._setup_learn(16, reset_num_timesteps=False)
         one.train()
-    assert torch.equal(loaded.update.flat.values, model.update.flat.values)
-    assert float(loaded.update.flat.steps) == float(model.update.flat.steps) == 6
+    assert torch.equal(loaded.update.vector.values, model.update.vector.values)
+    assert float(loaded.update.vector.steps) == float(model.update.vector.steps) == 6
 
 
 def test_an_open_file_will_do(saved: Path) -> None:
@@ -94,7 +94,7 @@ def test_reads_what_sb3_wrote(observation: str, action: str, tmp_path: Path) -> 
     np.testing.assert_allclose(decisions(ours, observation), decisions(reference, observation), atol=1e-5)
     assert ours.num_timesteps == 32
     assert (ours.n_epochs, ours.clip_range_vf(1.0)) == (2, 0.3)
-    assert float(ours.update.flat.steps) == 4
+    assert float(ours.update.vector.steps) == 4
     ours.learn(16, reset_num_timesteps=False)
     assert ours.num_timesteps == 48
 

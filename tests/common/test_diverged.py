@@ -183,7 +183,7 @@ def test_running_statistics_and_targets_go_back_too(name: str) -> None:
 def test_a_loss_that_is_nan_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights, moments, the statistics of observations and the scale of rewards are those of before the round."""
     model = BARPO("MlpPolicy", SpacesEnv(), **SMALL).learn(32)
-    flat, scaler = model.update.flat, model.reward_scaler
+    flat, scaler = model.update.vector, model.reward_scaler
     before = [*everything(model), flat.first_moment.clone(), flat.second_moment.clone(), flat.steps.clone()]
     scale = scaler.scale
     loss, calls = model.update.loss, []
@@ -207,7 +207,7 @@ def test_weights_that_were_set_meanwhile_are_the_ones_that_count() -> None:
     model.learning_rate = 1e39
     with np.errstate(all="ignore"), pytest.raises(DivergedError):
         model.learn(16, reset_num_timesteps=False)
-    assert torch.equal(model.update.flat.values, other.update.flat.values)
+    assert torch.equal(model.update.vector.values, other.update.vector.values)
 
 
 BAD = [float("nan"), -1e-3, float("inf")]

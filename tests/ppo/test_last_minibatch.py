@@ -64,4 +64,4 @@ def test_relatives_learn_from_every_row(agent: type[PPO], policy: str, env: str,
     rows = np.concatenate([*model.minibatches()])
     assert sorted(rows) == [*range(8)]
     assert model.updates_per_rollout() == 2 * (3 if batch_size == 3 else 1)
-    assert model.update.flat.steps.item() == 2 * model.updates_per_rollout()
+    assert model.update.vector.steps.item() == 2 * model.updates_per_rollout()

@@ -143,8 +143,8 @@ def test_q_is_clipped_apart() -> None:
         before = model.policy.action_net.weight.detach().clone()
         data = model.rollout_buffer.data
         data["returns"][:] *= scale
-        model.update.flat.first_moment.zero_()
-        model.update.flat.second_moment.zero_()
+        model.update.vector.first_moment.zero_()
+        model.update.vector.second_moment.zero_()
         model.randomness.numpy = np.random.default_rng(0)
         model.train()
         moved.append(model.policy.action_net.weight.detach() - before)
