@@ -164,16 +164,16 @@ class ARPO(PPO):
         clean, values = self.evaluate(parameters, batch)
         fixed = detach(parameters)
         objective = self.adversary_objective(fixed, batch, clean)
-        perturbed = self.perturb(objective, inputs, batch.hyper["epsilon"], batch.noise)  # held fixed below
+        perturbed = self.perturb(objective, inputs, batch.scalars["epsilon"], batch.noise)  # held fixed below
         attacked = self.policy.action_distribution(parameters, perturbed)
 
         clean_surrogate, log_ratio = self.surrogate(clean, batch)
         clean_loss, robust_loss = -clean_surrogate.mean(), -self.surrogate(attacked, batch)[0].mean()
-        guidance = batch.hyper.get("guidance", 0.0)  # 0: see scalars
+        guidance = batch.scalars.get("guidance", 0.0)  # 0: see scalars
         policy_loss = (robust_loss + guidance * clean_loss) / (1 + guidance)
         stats = {
             "policy_gradient_loss": policy_loss,
-            **losses.ratio_statistics(log_ratio, batch.hyper["clip_range"]),
+            **losses.ratio_statistics(log_ratio, batch.scalars["clip_range"]),
             "adversary/inner_kl": clean.kl(attacked).mean(),
             "adversary/surrogate_gap": robust_loss - clean_loss,
         }
@@ -208,9 +208,9 @@ class ARPO(PPO):
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "perturb", "to_random_corner", "compiled_search", "_example_input"]
 
-    def hyper(self) -> dict[str, float]:
+    def schedules(self) -> dict[str, float]:
         radius = ramped_radius(self.epsilon, self.epsilon_ramp, self._current_progress_remaining)
-        return {**super().hyper(), "epsilon": radius}
+        return {**super().schedules(), "epsilon": radius}
 
     def scalars(self) -> dict[str, float]:
         """Without guidance the clean surrogate is compiled away; to take it up later is to compile once more."""
@@ -226,7 +226,7 @@ class ARPO(PPO):
     def make_actor(self) -> Actor:
         if self.rollouts == "clean" or self.perturb is None:
             return super().make_actor()
-        radius = torch.tensor(self.hyper()["epsilon"], device=self.device)
+        radius = torch.tensor(self.schedules()["epsilon"], device=self.device)
         return attacked_actor(self.policy, self.perturb, self._rollout_search(self.perturb), radius, self.randomness.torch)
 
     def _rollout_search(self, perturb: Perturbation) -> Callable[[Any, Tensor, Any], Any]:
@@ -244,14 +244,14 @@ class ARPO(PPO):
             search = self.compiled_search
         return partial(search, vector.values)
 
-    def after_update(self, data: dict[str, Any], hyper: dict[str, Tensor]) -> None:
+    def after_update(self, data: dict[str, Any], scalars: dict[str, Tensor]) -> None:
         """Log what the search gains over a random corner of the ball, on one minibatch."""
         if self.perturb is None:
             return
         generator = self.randomness.torch.clone_state()  # so the corner is that of the point from which the search begins
         rows = torch.arange(self.minibatch_size, device=self.device)
-        batch = gather(data, rows, hyper, self.draw_noise(len(rows)))
-        parameters, radius = detach(dict(self.policy.named_parameters())), hyper["epsilon"]
+        batch = gather(data, rows, scalars, self.draw_noise(len(rows)))
+        parameters, radius = detach(dict(self.policy.named_parameters())), scalars["epsilon"]
         with torch.no_grad():
             inputs = self.policy.preprocess(batch.observations)
             objective = self.adversary_objective(parameters, batch, self.policy.distribution_of(inputs))

@@ -37,7 +37,7 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
     target_kl: Any
     #: Rollout fields recorded beyond the usual ones, by name.
     extra_fields: Mapping[str, Field | dict[str, Field]] = {}
-    #: Settings that the loss finds in ``batch.hyper``, as tensors: a change needs no compiling.
+    #: Settings that the loss finds in ``batch.scalars``, as tensors: a change needs no compiling.
     coefficients: ClassVar[tuple[str, ...]] = ("ent_coef", "vf_coef")
     #: Statistics of rewards before the rollout, to go back to.
     _scaler_before: RewardScaler | None = None
@@ -54,19 +54,19 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
         """
         raise TypeError(f"{type(self).__name__} defines no loss.")
 
-    def hyper(self) -> dict[str, float]:
-        """Scalars that the loss needs and that change during training; ``learning_rate`` is added by the engine."""
+    def schedules(self) -> dict[str, float]:
+        """Numbers that change during training and that the loss needs, as they are now; they are logged too."""
         return {}
 
     def draw_noise(self, batch_size: int) -> Any:
         """Random numbers for one minibatch's loss, from ``self.randomness.torch``."""
         return None
 
-    def after_update(self, data: dict[str, Any], hyper: dict[str, Tensor]) -> None:
+    def after_update(self, data: dict[str, Any], scalars: dict[str, Tensor]) -> None:
         """Called at the end of :meth:`train`, for diagnostics.
 
         :param data: flat rollout fields
-        :param hyper: what the loss got
+        :param scalars: what the loss got
         """
 
     # The update.
@@ -123,7 +123,7 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
             "max_grad_norm": self.max_grad_norm,
             **({} if limit is None else {"target_kl": limit}),
             **{name: scheduled(name, getattr(self, name), remaining) for name in self.coefficients},
-            **self.hyper(),
+            **self.schedules(),
         }
 
     def evaluate(self, parameters: Parameters, batch: Minibatch) -> tuple[Any, Tensor]:
@@ -154,7 +154,7 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
             self.update.vector.publish_steps()
             self.update = self._new_update(self.update.compiled)
         update = self.update
-        hyper = update.tensors_of(self.scalars())
+        scalars = update.tensors_of(self.scalars())
         data = self.learning_data()
         self.policy.set_training_mode(True)
         reports: list[Tensor] = []
@@ -172,7 +172,7 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
                         before = update.vector.before_step()
                     size = indices.shape[0]
                     noise = self.draw_noise(size), self.policy.draw_noise(size, self.randomness.torch)
-                    reports.append(update(data, indices, hyper, *noise))
+                    reports.append(update(data, indices, scalars, *noise))
                     if len(reports) == 1:
                         after_the_first.enter_context(update.skip_guards())
                 self._n_updates += 1
@@ -189,7 +189,7 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
         self._check_update(read, len(sizes))
         update.vector.publish_steps()
         self._record(read, first)
-        self.after_update(data, hyper)
+        self.after_update(data, scalars)
         self.policy.update_statistics(self.rollout_buffer.flat_valid)
 
     def _check_update(self, reports: np.ndarray, per_epoch: int) -> None:
@@ -231,5 +231,5 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
         if hasattr(self.policy, "log_std"):
             self.logger.record("train/std", torch.exp(self.policy.log_std).mean().item())
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        for name, value in self.hyper().items():
+        for name, value in self.schedules().items():
             self.logger.record(f"train/{name}", value)

@@ -32,7 +32,7 @@ class Minibatch:
     :param old_log_prob: log pi of the collecting weights, ``(B,)``
     :param advantages: ``(B,)``, not normalised
     :param returns: TD(lambda) targets, ``(B,)``
-    :param hyper: scalars that change during training (``clip_range``, ...), as tensors so that they do not recompile
+    :param scalars: scalars that change during training (``clip_range``, ...), as tensors so that they do not recompile
     :param noise: random numbers drawn for this minibatch (see ``draw_noise`` of the agent)
     :param policy_noise: the same for the policy's auxiliary loss (see ``draw_noise`` of the policy)
     :param extra: fields that the agent declared beyond these
@@ -45,7 +45,7 @@ class Minibatch:
     old_log_prob: Tensor
     advantages: Tensor
     returns: Tensor
-    hyper: dict[str, Tensor]
+    scalars: dict[str, Tensor]
     noise: Any = None
     policy_noise: Any = None
     extra: dict[str, Any] = field(default_factory=dict)
@@ -64,11 +64,13 @@ MINIBATCH_FIELDS = {
 Loss = Callable[[Parameters, Minibatch], tuple[Tensor, dict[str, Tensor]]]
 
 
-def gather(data: dict[str, Any], indices: Tensor, hyper: dict[str, Tensor], noise: Any, policy_noise: Any = None) -> Minibatch:
+def gather(
+    data: dict[str, Any], indices: Tensor, scalars: dict[str, Tensor], noise: Any, policy_noise: Any = None
+) -> Minibatch:
     """Pick the rows ``indices`` of flat rollout fields."""
     rows: dict[str, Any] = {name: tree_map(lambda tensor: tensor[indices], tree) for name, tree in data.items()}
     usual = {argument: rows.pop(name) for argument, name in MINIBATCH_FIELDS.items()}
-    return Minibatch(**usual, hyper=hyper, noise=noise, policy_noise=policy_noise, extra=rows)
+    return Minibatch(**usual, scalars=scalars, noise=noise, policy_noise=policy_noise, extra=rows)
 
 
 class Update(Compilable):
@@ -77,9 +79,9 @@ class Update(Compilable):
     :param loss: pure; returns a scalar and a dictionary of scalar statistics that contains ``approx_kl``
     :param module: the policy; its parameters move into one vector (see :class:`FlatParameters`)
     :param optimizer: Adam and AdamW become part of the function; any other optimiser steps outside it
-    :param max_grad_norm: clip the norm of the whole gradient to this, where ``hyper`` does not say
+    :param max_grad_norm: clip the norm of the whole gradient to this, where ``scalars`` does not say
     :param target_kl: once a minibatch's ``approx_kl`` exceeds 1.5 times this, it and all later ones leave the
-        parameters alone until :meth:`begin`; None for no limit; where ``hyper`` does not say
+        parameters alone until :meth:`begin`; None for no limit; where ``scalars`` does not say
     :param compiled: compile the function at its first call
     :param before: the update of this module until now, None for the first; see :class:`FlatParameters`
     """
@@ -135,28 +137,28 @@ class Update(Compilable):
         self.active.fill_(True)
 
     def __call__(
-        self, data: dict[str, Any], indices: Tensor, hyper: dict[str, Tensor], noise: Any, policy_noise: Any = None
+        self, data: dict[str, Any], indices: Tensor, scalars: dict[str, Tensor], noise: Any, policy_noise: Any = None
     ) -> Tensor:
         """Do one minibatch step in place.
 
         :param data: flat rollout fields on the device
         :param indices: ``(B,)``, which rows
-        :param hyper: scalars by name, ``learning_rate`` among them
+        :param scalars: scalars by name, ``learning_rate`` among them
         :param noise: passed on to the loss, as is the next
         :return: the loss, then the statistics in the order of ``stat_names``, the norm of the gradient, and whether this
             minibatch came before any stop; a vector left on the device so that nothing waits for it
         """
         if not self.stat_names:
-            self._look_at_loss(gather(data, indices, hyper, noise, policy_noise))
+            self._look_at_loss(gather(data, indices, scalars, noise, policy_noise))
         flat = self.vector
         function = self.pure_function() if flat.hooked else self.function_for(indices.shape[0])
         with torch.no_grad():
             if flat.adam:
                 state = (flat.values, flat.first_moment, flat.second_moment, flat.steps, self.active)
-                return self.clone_output(function(*state, data, indices, hyper, noise, policy_noise))
-            gradient, report = function(flat.values, self.active, data, indices, hyper, noise, policy_noise)
+                return self.clone_output(function(*state, data, indices, scalars, noise, policy_noise))
+            gradient, report = function(flat.values, self.active, data, indices, scalars, noise, policy_noise)
             report = self.clone_output(report)
-            self._step_outside(gradient, report, hyper)
+            self._step_outside(gradient, report, scalars)
             return report
 
     def _look_at_loss(self, batch: Minibatch) -> None:
@@ -175,24 +177,24 @@ class Update(Compilable):
         active: Tensor,
         data: dict[str, Any],
         indices: Tensor,
-        hyper: dict[str, Tensor],
+        scalars: dict[str, Tensor],
         noise: Any,
         policy_noise: Any,
     ) -> tuple[Tensor, Tensor]:
-        batch = gather(data, indices, hyper, noise, policy_noise)
+        batch = gather(data, indices, scalars, noise, policy_noise)
         whole_loss = partial(self._recorded_loss, batch=batch)
         named_gradient, (loss, (stats, statistics)) = self.gradient(whole_loss, self.vector.named(values))
         self.statistics.write(statistics, where=active)  # as in SB3, including those of the minibatch that target_kl stops at
         if self.vector.hooked:
             named_gradient = self.vector.through_hooks(named_gradient)
         gradient = self.vector.flatten(named_gradient)
-        limit = hyper.get("max_grad_norm", self.max_grad_norm)
+        limit = scalars.get("max_grad_norm", self.max_grad_norm)
         parts = gradient.split(self.clip_sizes)
         norms = [part.norm() for part in parts]
         clipped = [part * (limit / (norm + 1e-6)).clamp(max=1.0) for part, norm in zip(parts, norms, strict=True)]
         norm = norms[0] if len(norms) == 1 else torch.stack(norms).norm()
-        scalars = [loss, *stats.values(), norm, active]
-        return torch.cat(clipped), torch.cat([scalar.detach().reshape(1).to(torch.float32) for scalar in scalars])
+        report = [number.detach().reshape(1).to(torch.float32) for number in (loss, *stats.values(), norm, active)]
+        return torch.cat(clipped), torch.cat(report)
 
     def _recorded_loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, Any]:
         """The loss, its statistics, and what it made of the running statistics of layers."""
@@ -203,8 +205,8 @@ class Update(Compilable):
         loss, stats = self.loss(seen, batch)
         return loss, (stats, {name: seen[name] for name in self.statistics.views})
 
-    def _within_target(self, active: Tensor, report: Tensor, hyper: dict[str, Tensor]) -> Tensor:
-        limit: Any = hyper.get("target_kl", self.target_kl)
+    def _within_target(self, active: Tensor, report: Tensor, scalars: dict[str, Tensor]) -> Tensor:
+        limit: Any = scalars.get("target_kl", self.target_kl)
         if limit is None:
             return active
         return active & (report[1 + self.stat_names.index("approx_kl")] <= 1.5 * limit)
@@ -218,18 +220,18 @@ class Update(Compilable):
         active: Tensor,
         data: dict[str, Any],
         indices: Tensor,
-        hyper: dict[str, Tensor],
+        scalars: dict[str, Tensor],
         noise: Any,
         policy_noise: Any,
     ) -> Tensor:
-        gradient, report = self._clipped_gradient(values, active, data, indices, hyper, noise, policy_noise)
+        gradient, report = self._clipped_gradient(values, active, data, indices, scalars, noise, policy_noise)
         state: tuple[Tensor, ...] = (values, first_moment, second_moment, steps)
-        learning_rate = hyper["learning_rate"]
+        learning_rate = scalars["learning_rate"]
         assert self.vector.adam is not None
         new_state: tuple[Tensor, ...] = self.vector.adam.step(
             values, gradient, first_moment, second_moment, steps, learning_rate, self.rates
         )
-        going_on = self._within_target(active, report, hyper)
+        going_on = self._within_target(active, report, scalars)
         if going_on is not active:
             new_state = tuple(torch.where(going_on, new, old) for new, old in zip(new_state, state, strict=True))
             active.copy_(going_on)
@@ -237,12 +239,12 @@ class Update(Compilable):
             old.copy_(new)
         return report
 
-    def _step_outside(self, gradient: Tensor, report: Tensor, hyper: dict[str, Tensor]) -> None:
-        self.active.copy_(self._within_target(self.active, report, hyper))
+    def _step_outside(self, gradient: Tensor, report: Tensor, scalars: dict[str, Tensor]) -> None:
+        self.active.copy_(self._within_target(self.active, report, scalars))
         if not self.active:
             return
         for group in self.optimizer.param_groups:
-            group["lr"] = float(hyper["learning_rate"]) * group.get("lr_scale", 1.0)
+            group["lr"] = float(scalars["learning_rate"]) * group.get("lr_scale", 1.0)
         for parameter, part in zip(self.vector.parameters, self.vector.views(gradient), strict=True):
             parameter.grad = part
         self.optimizer.step()

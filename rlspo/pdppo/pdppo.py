@@ -183,19 +183,19 @@ class PDPPO(PPO):
         advantages = batch.extra["component_advantages"]
         if self.normalize_advantage:
             advantages = losses.standardize(advantages)
-        return losses.clipped_surrogate(log_ratio, advantages, batch.hyper["clip_range"]).sum(dim=-1), log_ratio
+        return losses.clipped_surrogate(log_ratio, advantages, batch.scalars["clip_range"]).sum(dim=-1), log_ratio
 
     def loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
         loss, stats = super().loss(parameters, batch)
         post_values = self.policy.post_values(parameters, self.policy.preprocess_post(batch.extra["post_observations"]))
         post_value_loss = (batch.extra["post_returns"] - post_values).square().mean()
-        return loss + batch.hyper["vf_coef"] * post_value_loss, {**stats, "post_value_loss": post_value_loss}
+        return loss + batch.scalars["vf_coef"] * post_value_loss, {**stats, "post_value_loss": post_value_loss}
 
     def action_returns(self, batch: Minibatch) -> Tensor:
         """With split targets each critic has a part of the rewards alone; an action is worth both."""
         return batch.returns + batch.extra["post_returns"] if self.targets == "split" else batch.returns
 
-    def after_update(self, data: dict[str, Any], hyper: dict[str, Tensor]) -> None:
+    def after_update(self, data: dict[str, Any], scalars: dict[str, Tensor]) -> None:
         """Log how much of its targets V^x explains."""
         buffer = self.rollout_buffer
         valid = buffer.flat("valid")

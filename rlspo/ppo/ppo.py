@@ -146,7 +146,7 @@ class PPO(OnPolicyAgent):
         # Where these were given to load, they have been set by nobody yet.
         self.clip_range, self.clip_range_vf = self.clip_range, self.clip_range_vf
 
-    def hyper(self) -> dict[str, float]:
+    def schedules(self) -> dict[str, float]:
         schedules = {"clip_range": self.clip_range, "clip_range_vf": self.clip_range_vf}
         if callable(self.ent_coef):
             schedules["ent_coef"] = self.ent_coef
@@ -157,20 +157,20 @@ class PPO(OnPolicyAgent):
         """The clipped surrogate of each sample, ``(B,)``, to be maximised; and log r, ``(B,)`` or in K parts, ``(B, K)``."""
         log_ratio = distribution.log_prob(batch.actions) - batch.old_log_prob
         advantages = losses.standardize(batch.advantages) if self.normalize_advantage else batch.advantages
-        return losses.clipped_surrogate(log_ratio, advantages, batch.hyper["clip_range"]), log_ratio
+        return losses.clipped_surrogate(log_ratio, advantages, batch.scalars["clip_range"]), log_ratio
 
     def loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
         distribution, values = self.evaluate(parameters, batch)
         surrogate, log_ratio = self.surrogate(distribution, batch)
         policy_loss = -surrogate.mean()
-        stats = {"policy_gradient_loss": policy_loss, **losses.ratio_statistics(log_ratio, batch.hyper["clip_range"])}
+        stats = {"policy_gradient_loss": policy_loss, **losses.ratio_statistics(log_ratio, batch.scalars["clip_range"])}
         return self.total_loss(policy_loss, distribution, values, batch, stats)
 
     def total_loss(
         self, policy_loss: Tensor, distribution: Distribution, values: Tensor, batch: Minibatch, stats: dict[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Policy loss, value loss and entropy bonus together, and ``stats`` with the latter two."""
-        value_loss = losses.value_loss(values, batch.returns, batch.old_values, batch.hyper.get("clip_range_vf"))
+        value_loss = losses.value_loss(values, batch.returns, batch.old_values, batch.scalars.get("clip_range_vf"))
         entropy_loss = losses.entropy_loss(distribution, batch.actions)
-        loss = policy_loss + batch.hyper["ent_coef"] * entropy_loss + batch.hyper["vf_coef"] * value_loss
+        loss = policy_loss + batch.scalars["ent_coef"] * entropy_loss + batch.scalars["vf_coef"] * value_loss
         return loss, {**stats, "value_loss": value_loss, "entropy_loss": entropy_loss}

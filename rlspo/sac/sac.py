@@ -274,7 +274,7 @@ class SAC(OffPolicyAgent, SB3SAC):
         if not self.update.holds() or (self.ent_coef_optimizer is not None and not self._holds_temperature()):
             self.update.publish_steps()
             self.update = self._new_update(self.update.compiled)
-        hyper = self.hyper()
+        scalars = self.scalars()
         self.policy.set_training_mode(True)
         reports = []
         self.update.use_size(batch_size)
@@ -293,7 +293,7 @@ class SAC(OffPolicyAgent, SB3SAC):
             noise = {when: self.policy.draw_noise(batch_size, self.randomness.torch) for when in ("now", "next")}
             if self.use_sde:
                 noise["next"] = noise["now"]  # one exploration matrix for both, as in SB3
-            reports.append(self.update(data, rows, hyper if follow else {**hyper, "tau": hyper["tau"] * 0}, noise))
+            reports.append(self.update(data, rows, scalars if follow else {**scalars, "tau": scalars["tau"] * 0}, noise))
         if before is not None:
             self.update.show_gradients(before)
         self._n_updates += gradient_steps
@@ -327,18 +327,18 @@ class SAC(OffPolicyAgent, SB3SAC):
             self._stop(f"at update {self._n_updates}: the policy's actions are NaN or infinite", {})
         return actions, buffer_actions
 
-    def hyper(self) -> dict[str, Tensor]:
+    def scalars(self) -> dict[str, Tensor]:
         """Scalars of the update that may change during training."""
-        scalars = {
+        numbers = {
             "learning_rate": self.actor.optimizer.param_groups[0]["lr"],
             "gamma": self.gamma,
             "tau": self.tau,
         }
         if self.ent_coef_optimizer is None:
-            scalars["ent_coef"] = float(self.ent_coef_tensor)
+            numbers["ent_coef"] = float(self.ent_coef_tensor)
         else:
-            scalars["target_entropy"] = float(self.target_entropy)
-        return self.update.tensors_of(scalars)
+            numbers["target_entropy"] = float(self.target_entropy)
+        return self.update.tensors_of(numbers)
 
     def _holds_temperature(self) -> bool:
         return self.update.parts["temperature"].holds_all([self.log_ent_coef])

@@ -173,12 +173,12 @@ class SACUpdate(Compilable):
         for part in self.parts.values():
             part.adopt_optimizer_state()
 
-    def __call__(self, data: dict[str, Any], indices: Tensor, hyper: dict[str, Tensor], noise: dict[str, Any]) -> Tensor:
+    def __call__(self, data: dict[str, Any], indices: Tensor, scalars: dict[str, Tensor], noise: dict[str, Any]) -> Tensor:
         """Do one gradient step in place.
 
         :param data: fields on the device
         :param indices: ``(B,)``, which rows
-        :param hyper: scalars ``learning_rate``, ``gamma``, ``tau`` (0: leave the targets alone) and ``ent_coef`` where that
+        :param scalars: scalars ``learning_rate``, ``gamma``, ``tau`` (0: leave the targets alone) and ``ent_coef`` where that
             is fixed, ``target_entropy`` (nats) where it is learned
         :param noise: see :class:`Transitions`
         :return: statistics in the order of ``stat_names`` and the sum of all weights, left on the device so that nothing waits
@@ -187,10 +187,10 @@ class SACUpdate(Compilable):
         states = {name: (part.values, part.first_moment, part.second_moment, part.steps) for name, part in self.parts.items()}
         with torch.no_grad():
             if not self.stat_names:
-                self.stat_names = [*self._stats(states, data, indices, hyper, noise)]
+                self.stat_names = [*self._stats(states, data, indices, scalars, noise)]
             hooked = any(part.hooked for part in self.parts.values())
             function = self.pure_function() if hooked else self.function_for(len(indices))
-            return self.clone_output(function(states, self.target.values, data, indices, hyper, noise))
+            return self.clone_output(function(states, self.target.values, data, indices, scalars, noise))
 
     def _stats(self, states: dict[str, State], *given: Any) -> dict[str, Tensor]:
         """The statistics of a step that is not taken."""
@@ -203,11 +203,11 @@ class SACUpdate(Compilable):
                 old.copy_(new)
         target.copy_(new_target)
         if self.statistics.views:
-            hyper = given[2]
-            self.statistics.write(statistics, where=torch.ones_like(hyper["tau"], dtype=torch.bool))
+            scalars = given[2]
+            self.statistics.write(statistics, where=torch.ones_like(scalars["tau"], dtype=torch.bool))
             still = self.target_statistics.read()
             following = {name: self._online(statistics, name, still[name]) for name in still}
-            self.target_statistics.write(following, where=hyper["tau"] > 0)
+            self.target_statistics.write(following, where=scalars["tau"] > 0)
         # No sum of numbers is finite where one of them is not.
         weights = torch.stack([values.sum() for values, *_ in new_states.values()]).sum()
         return torch.cat([value.detach().reshape(1).to(torch.float32) for value in (*stats.values(), weights)])
@@ -218,13 +218,13 @@ class SACUpdate(Compilable):
         target: Tensor,
         data: dict[str, Any],
         indices: Tensor,
-        hyper: dict[str, Tensor],
+        scalars: dict[str, Tensor],
         noise: dict[str, Any],
     ) -> tuple[dict[str, State], Tensor, dict[str, Tensor], Parameters]:
-        new, stats, rate = dict(states), {}, hyper["learning_rate"]
+        new, stats, rate = dict(states), {}, scalars["learning_rate"]
         learned = "temperature" in states
-        ent_coef = states["temperature"][0].exp().squeeze(0) if learned else hyper["ent_coef"]
-        batch = self._gather(data, indices, hyper, noise, ent_coef)
+        ent_coef = states["temperature"][0].exp().squeeze(0) if learned else scalars["ent_coef"]
+        batch = self._gather(data, indices, scalars, noise, ent_coef)
         fixed = {**self.parts["actor"].named(states["actor"][0]), **self.target.named(target)}
 
         statistics = self.statistics.read()
@@ -256,7 +256,7 @@ class SACUpdate(Compilable):
 
         stats["ent_coef"] = ent_coef
         if learned:
-            loss, slope = temperature_loss(states["temperature"][0], log_prob, hyper["target_entropy"])
+            loss, slope = temperature_loss(states["temperature"][0], log_prob, scalars["target_entropy"])
             gradient = {self.parts["temperature"].names[0]: slope}
             new["temperature"] = self._adam("temperature", states, gradient, rate)
             stats["ent_coef_loss"] = loss
@@ -264,7 +264,7 @@ class SACUpdate(Compilable):
         online = {**self.parts["actor"].named(new["actor"][0]), **self.parts["critic"].named(new["critic"][0])}
         still = self.target.named(target)  # what does not learn, a frozen features extractor, has nothing to follow
         following = self.target.flatten({name: self._online(online, name, still[name]) for name in self.target.names})
-        return new, torch.lerp(target, following, hyper["tau"]), {**stats, **more}, statistics
+        return new, torch.lerp(target, following, scalars["tau"]), {**stats, **more}, statistics
 
     def _adam(self, name: str, states: dict[str, State], gradient: Parameters, rate: Tensor) -> State:
         part, (values, first, second, steps) = self.parts[name], states[name]
@@ -281,10 +281,10 @@ class SACUpdate(Compilable):
 
     @staticmethod
     def _gather(
-        data: dict[str, Any], indices: Tensor, hyper: dict[str, Tensor], noise: dict[str, Any], ent_coef: Tensor
+        data: dict[str, Any], indices: Tensor, scalars: dict[str, Tensor], noise: dict[str, Any], ent_coef: Tensor
     ) -> Transitions:
         rows: dict[str, Any] = {name: tree_map(lambda tensor: tensor[indices], tree) for name, tree in data.items()}
-        rows.setdefault("discounts", hyper["gamma"].expand_as(rows["rewards"]))
+        rows.setdefault("discounts", scalars["gamma"].expand_as(rows["rewards"]))
         return Transitions(**rows, ent_coef=ent_coef, noise=noise)
 
 

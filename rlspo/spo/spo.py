@@ -195,7 +195,7 @@ class SPO(SearchedRollouts):
         raw = parameters.get("raw_multipliers", self.policy.raw_multipliers)  # an optimiser may not contain them
         price, multiplier_loss = losses.penalties(divergences, raw, self.bounds)
         value_loss = (values - batch.returns).square().mean()
-        loss = price - likelihood + multiplier_loss + 0.5 * batch.hyper["vf_coef"] * value_loss
+        loss = price - likelihood + multiplier_loss + 0.5 * batch.scalars["vf_coef"] * value_loss
         return loss, {"policy_loss": -likelihood, "value_loss": value_loss, **self.divergence_stats(divergences)}
 
     def e_step(self) -> float:

@@ -17,7 +17,7 @@ class TargetUpdate(Update):
     """An :class:`~rlspo.common.update.Update` with an exponential moving average of the parameters.
 
     :param target: vector of the average, as long as the parameters; written to
-    :param tau: step of the average towards the parameters, unless ``hyper`` contains it
+    :param tau: step of the average towards the parameters, unless ``scalars`` contains it
     """
 
     def __init__(self, *args: Any, target: Tensor, tau: float, **kwargs: Any) -> None:
@@ -29,16 +29,16 @@ class TargetUpdate(Update):
         return {**self.vector.named(self.target), **self.statistics.read()}
 
     def _step(self, values: Tensor, *given: Any) -> Tensor:
-        *_, hyper, _, _ = given
+        *_, scalars, _, _ = given
         report = super()._step(values, *given)
-        self._follow(values, hyper)
+        self._follow(values, scalars)
         return report
 
-    def _step_outside(self, gradient: Tensor, report: Tensor, hyper: dict[str, Tensor]) -> None:
-        super()._step_outside(gradient, report, hyper)
-        self._follow(self.vector.values, hyper)
+    def _step_outside(self, gradient: Tensor, report: Tensor, scalars: dict[str, Tensor]) -> None:
+        super()._step_outside(gradient, report, scalars)
+        self._follow(self.vector.values, scalars)
 
-    def _follow(self, values: Tensor, hyper: dict[str, Tensor]) -> None:
+    def _follow(self, values: Tensor, scalars: dict[str, Tensor]) -> None:
         if "raw_multipliers" in self.vector.names:  # an optimiser of only some layers does not contain them
             self.vector.named(values)["raw_multipliers"].clamp_(min=LOWEST_RAW)
-        self.target.lerp_(values, hyper.get("tau", self.tau))
+        self.target.lerp_(values, scalars.get("tau", self.tau))

@@ -29,11 +29,11 @@ def parameters(model: PPO) -> torch.Tensor:
 
 def batch_and_hyper(model: Any, epsilon: float = 0.1) -> tuple[Any, dict[str, torch.Tensor]]:
     """A minibatch of the model's last rollout, with a radius of our choice."""
-    hyper = {name: torch.tensor(value, device=model.device) for name, value in model.scalars().items()}
-    hyper["epsilon"] = torch.tensor(epsilon, device=model.device)
+    scalars = {name: torch.tensor(value, device=model.device) for name, value in model.scalars().items()}
+    scalars["epsilon"] = torch.tensor(epsilon, device=model.device)
     data = model.rollout_buffer.tensors(tuple(MINIBATCH_FIELDS.values()))
     rows = torch.arange(model.batch_size, device=model.device)
-    return gather(data, rows, hyper, model.draw_noise(model.batch_size)), hyper
+    return gather(data, rows, scalars, model.draw_noise(model.batch_size)), scalars
 
 
 @pytest.mark.parametrize("agent", [ARPO, BARPO])
@@ -67,12 +67,12 @@ def test_vanishing_adversary_recovers_ppo(agent: type[ARPO]) -> None:
 def test_the_variants_differ_only_in_the_adversary_and_the_guidance() -> None:
     """The loss is the mix of the surrogates at the perturbed and the clean observation."""
     model = BARPO("MlpPolicy", SpacesEnv(), **SMALL, ent_coef=0.01, guidance=3.0, epsilon=0.2).learn(64)
-    batch, hyper = batch_and_hyper(model)
+    batch, scalars = batch_and_hyper(model)
     weights = dict(model.policy.named_parameters())
     loss, stats = model.loss(weights, batch)
     inputs = model.policy.preprocess(batch.observations)
     clean, values = model.policy.evaluate(weights, inputs)
-    perturbed = model.perturb(model.adversary_objective(weights, batch, clean), inputs, hyper["epsilon"], batch.noise)
+    perturbed = model.perturb(model.adversary_objective(weights, batch, clean), inputs, scalars["epsilon"], batch.noise)
     attacked = model.policy.action_distribution(weights, perturbed)
     robust, natural = (-model.surrogate(distribution, batch)[0].mean() for distribution in (attacked, clean))
     expected = (
@@ -87,14 +87,14 @@ def test_the_variants_differ_only_in_the_adversary_and_the_guidance() -> None:
 
 def test_gradient_holds_the_inner_solution_fixed() -> None:
     model = BARPO("MlpPolicy", SpacesEnv(), **SMALL, guidance=0.0, epsilon=0.2).learn(64)
-    batch, hyper = batch_and_hyper(model)
+    batch, scalars = batch_and_hyper(model)
     weights = dict(model.policy.named_parameters())
     loss, _ = model.loss(weights, batch)
     gradient = torch.autograd.grad(loss, list(weights.values()))
     inputs = model.policy.preprocess(batch.observations)
     clean, values = model.policy.evaluate(weights, inputs)
     with torch.no_grad():
-        perturbed = model.perturb(model.adversary_objective(weights, batch, clean), inputs, hyper["epsilon"], batch.noise)
+        perturbed = model.perturb(model.adversary_objective(weights, batch, clean), inputs, scalars["epsilon"], batch.noise)
     attacked = model.policy.action_distribution(weights, perturbed)
     by_hand = -model.surrogate(attacked, batch)[0].mean() + 0.5 * losses.value_loss(values, batch.returns, batch.old_values)
     for mine, theirs in zip(gradient, torch.autograd.grad(by_hand, list(weights.values())), strict=True):
@@ -112,13 +112,13 @@ def test_arpo_lowers_the_surrogate_and_barpo_changes_the_policy_more(solver: str
     arpo.learn(64 * 4)
     barpo = BARPO("MlpPolicy", SpacesEnv(), **kwargs)
     barpo.set_parameters(arpo.get_parameters())
-    batch, hyper = batch_and_hyper(arpo, 0.3)
+    batch, scalars = batch_and_hyper(arpo, 0.3)
     weights = {name: parameter.detach() for name, parameter in arpo.policy.named_parameters()}
     inputs = arpo.policy.preprocess(batch.observations)
     clean = arpo.policy.action_distribution(weights, inputs)
     at = {}
     for name, model in (("arpo", arpo), ("barpo", barpo)):
-        found = arpo.perturb(model.adversary_objective(weights, batch, clean), inputs, hyper["epsilon"], batch.noise)
+        found = arpo.perturb(model.adversary_objective(weights, batch, clean), inputs, scalars["epsilon"], batch.noise)
         distribution = arpo.policy.action_distribution(weights, found)
         at[name] = (float(arpo.surrogate(distribution, batch)[0].mean()), float(clean.kl(distribution).mean()))
     assert at["arpo"][0] < at["barpo"][0]
@@ -149,7 +149,7 @@ def test_trains_on_every_observation_and_logs_the_adversary(
 def test_radius_ramps_during_training() -> None:
     model = BARPO("MlpPolicy", SpacesEnv(), **SMALL, epsilon=0.4, epsilon_ramp=0.5)
     seen = []
-    model.after_update = lambda data, hyper: seen.append(float(hyper["epsilon"]))  # type: ignore[method-assign]
+    model.after_update = lambda data, scalars: seen.append(float(scalars["epsilon"]))  # type: ignore[method-assign]
     model.learn(64 * 8)
     np.testing.assert_allclose(seen, [0.1, 0.2, 0.3, 0.4, 0.4, 0.4, 0.4, 0.4], atol=1e-6)
 

@@ -46,13 +46,13 @@ def test_nearly_the_same_numbers_and_float32_parameters(device: str) -> None:
 def test_compiled_convolutions_do_what_eager_ones_do(choice: str) -> None:
     model = PPO("CnnPolicy", SpacesEnv("image", "discrete"), **SMALL, device="cpu", precision=choice).learn(64)
     data = model.rollout_buffer.tensors(tuple(MINIBATCH_FIELDS.values()))
-    hyper = model.update.tensors_of({**model.scalars(), "learning_rate": 1e-3, "clip_range": 0.2})
+    scalars = model.update.tensors_of({**model.scalars(), "learning_rate": 1e-3, "clip_range": 0.2})
     start, after, reports = copy.deepcopy(model.get_parameters()), [], []
     before = model.update.vector.values.clone()
     for compiled in (False, True):
         model.set_parameters(start)
         model.update.use_compiled(compiled)
-        reports.append(model.update(data, torch.arange(32), hyper, None))
+        reports.append(model.update(data, torch.arange(32), scalars, None))
         after.append(model.update.vector.values.clone())
     exact = choice == "float32"
     torch.testing.assert_close(reports[0], reports[1], rtol=1e-3 if exact else 0.1, atol=1e-4 if exact else 0.02)

@@ -40,7 +40,7 @@ def regression(module: nn.Module) -> Any:
     def loss(parameters: Parameters, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
         output = torch.func.functional_call(module, parameters, (batch.observations,)).squeeze(-1)
         shift = 0 if batch.noise is None else batch.noise
-        error = (output - batch.returns - shift).square().mean() * batch.hyper["weight"]
+        error = (output - batch.returns - shift).square().mean() * batch.scalars["weight"]
         return error, {"error": error, "approx_kl": batch.advantages.mean()}
 
     return loss
@@ -51,7 +51,7 @@ def make(device: str, optimizer: Any = torch.optim.Adam, target_kl: float | None
     return Update(regression(module), module, optimizer(module.parameters(), lr=1e-2), limit, target_kl)
 
 
-def hyper(device: str, rate: float = 1e-2, weight: float = 1.0) -> dict[str, Tensor]:
+def scalars(device: str, rate: float = 1e-2, weight: float = 1.0) -> dict[str, Tensor]:
     return {"learning_rate": torch.tensor(rate, device=device), "weight": torch.tensor(weight, device=device)}
 
 
@@ -67,7 +67,7 @@ def test_steps_equal_torch(optimizer: Any, limit: float, device: str) -> None:
     theirs = optimizer(reference.parameters(), lr=1e-2)
     for step, indices in enumerate(orders(10)):
         rate, weight = 1e-2 / (1 + step), 1.0 + step
-        report = update(data, indices.to(device), hyper(device, rate, weight), None)
+        report = update(data, indices.to(device), scalars(device, rate, weight), None)
         theirs.param_groups[0]["lr"] = rate
         output = reference(data["observations"][indices]).squeeze(-1)
         loss = weight * (output - data["returns"][indices]).square().mean()
@@ -103,11 +103,11 @@ def test_kl_stop_leaves_later_minibatches_without_effect(optimizer: Any, over: f
     data, (first, second, third) = kl_data(device, [0.149, over, 0.0])
     start = parameters_of(update)
     update.begin()
-    reports = [update(data, first, hyper(device), None)]
+    reports = [update(data, first, scalars(device), None)]
     after_first = state_of(update)
     moments = str(update.optimizer.state_dict()["state"])
     assert not torch.equal(after_first[0], start)
-    reports += [update(data, rows, hyper(device), None) for rows in (second, third, first)]
+    reports += [update(data, rows, scalars(device), None) for rows in (second, third, first)]
     assert all(torch.equal(old, new) for old, new in zip(after_first, state_of(update), strict=True))
     assert str(update.optimizer.state_dict()["state"]) == moments
     assert not update.active
@@ -115,7 +115,7 @@ def test_kl_stop_leaves_later_minibatches_without_effect(optimizer: Any, over: f
     assert [float(report[-1]) for report in reports] == [1.0, 1.0, 0.0, 0.0]
 
     update.begin()
-    assert update(data, third, hyper(device), None)[-1] == 1
+    assert update(data, third, scalars(device), None)[-1] == 1
     assert not torch.equal(parameters_of(update), after_first[0])
 
 
@@ -124,7 +124,7 @@ def test_without_a_limit_nothing_stops(device: str) -> None:
     data, (first, second, third) = kl_data(device, [5.0, 50.0, float("nan")])
     for rows in (first, second, third):
         before = parameters_of(update)
-        assert update(data, rows, hyper(device), None)[-1] == 1
+        assert update(data, rows, scalars(device), None)[-1] == 1
         assert not torch.equal(parameters_of(update), before)
 
 
@@ -135,7 +135,7 @@ def test_rows_noise_and_extra_fields_reach_the_loss(device: str) -> None:
         "roots": torch.arange(ROWS, device=device) * 10,
     }
     indices = torch.tensor([5, 0, 5], device=device)
-    batch = gather(data, indices, hyper(device), noise={"start": 3})
+    batch = gather(data, indices, scalars(device), noise={"start": 3})
     assert batch.observations["a"].tolist() == [5, 0, 5]
     assert batch.observations["b"].tolist() == [[10, 11], [0, 1], [10, 11]]
     assert torch.equal(batch.old_values, data["values"][indices])
@@ -148,7 +148,7 @@ def test_rows_noise_and_extra_fields_reach_the_loss(device: str) -> None:
     quiet, noisy = make(device), make(device)
     plain = rollout(device)
     for update, noise in ((quiet, None), (noisy, torch.full((SIZE,), 2.0, device=device))):
-        update(plain, torch.arange(SIZE, device=device), hyper(device), noise)
+        update(plain, torch.arange(SIZE, device=device), scalars(device), noise)
     assert not torch.equal(parameters_of(quiet), parameters_of(noisy))
 
 

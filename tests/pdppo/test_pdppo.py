@@ -62,9 +62,9 @@ def test_gsde_and_squashing() -> None:
 
 def batch_of(model: PDPPO) -> Any:
     """The first minibatch's worth of the last rollout."""
-    hyper = {name: torch.tensor(value) for name, value in model.scalars().items()}
+    scalars = {name: torch.tensor(value) for name, value in model.scalars().items()}
     data = model.rollout_buffer.tensors((*MINIBATCH_FIELDS.values(), *model.extra_fields))
-    return gather(data, torch.arange(model.batch_size), hyper, None)
+    return gather(data, torch.arange(model.batch_size), scalars, None)
 
 
 def test_the_loss_is_that_of_the_paper() -> None:

@@ -166,9 +166,9 @@ def test_the_entropy_bonus_may_follow_a_schedule() -> None:
     weights = []
     for remaining in (1.0, 0.75, 0.4):
         falling._current_progress_remaining = remaining
-        weights.append(falling.hyper()["ent_coef"])
+        weights.append(falling.schedules()["ent_coef"])
     assert weights == pytest.approx([0.2, 0.1, 0.0])
-    assert "ent_coef" not in PPO("MlpPolicy", "CartPole-v1", n_steps=64, ent_coef=0.2).hyper()
+    assert "ent_coef" not in PPO("MlpPolicy", "CartPole-v1", n_steps=64, ent_coef=0.2).schedules()
     constant = PPO("MlpPolicy", "CartPole-v1", n_steps=64, ent_coef=0.2, seed=0).learn(64)
     scheduled = PPO("MlpPolicy", "CartPole-v1", n_steps=64, ent_coef=lambda remaining: 0.2, seed=0).learn(64)
     for one, other in zip(constant.policy.parameters(), scheduled.policy.parameters(), strict=True):

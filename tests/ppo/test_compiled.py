@@ -16,11 +16,11 @@ def one_step(model: PPO, state: list[torch.Tensor]) -> tuple[torch.Tensor, torch
     for vector, value in zip((flat.values, flat.first_moment, flat.second_moment, flat.steps), state, strict=True):
         vector.copy_(value)
     scalars = {**model.scalars(), "learning_rate": 1e-3}
-    hyper = model.update.tensors_of(scalars)
+    scalars = model.update.tensors_of(scalars)
     data = model.rollout_buffer.tensors(tuple(MINIBATCH_FIELDS.values()))
     rows = torch.arange(model.batch_size, device=model.device)
     model.update.begin()
-    report = model.update(data, rows, hyper, model.draw_noise(model.batch_size)).clone()
+    report = model.update(data, rows, scalars, model.draw_noise(model.batch_size)).clone()
     return report, flat.values - state[0]
 
 
