@@ -322,7 +322,7 @@ def test_env_kwargs_change_the_environment(run, trained):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "give a run folder or a model file, such as: rlspo evaluate"),
+        ([], "Give a run folder or a model file, such as logs/"),
         (["gone"], "no run folder and no model file gone"),
         ([RUN, "--which", "99999"], "has: --which last, best, 16, 32, 48"),
         ([RUN, "--wich", "best"], "Did you mean --which?"),
