@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import pkgutil
 import re
 import shlex
 from pathlib import Path
@@ -42,7 +43,10 @@ PAGES = [
     "docs/stochastic.md",
     "docs/stori.md",
     "docs/trust.md",
+    "docs/zoo_plot.md",
 ]
+#: Dotted names on the pages that are no names of Python.
+NO_NAMES = {"rlspo.agents"}
 
 
 def python_blocks(page: Path) -> list[str]:
@@ -61,6 +65,26 @@ def test_examples_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         for long, short in SHORTER.items():
             block = block.replace(long, short)
         exec(compile(block, page, "exec"), names)
+
+
+def is_known(name: str) -> bool:
+    """Whether a dotted name is that of a module, or of something in one."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))]
+)
+def test_names_exist(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    names = {*re.findall(r"`(rlspo(?:\.\w+)+)", text)} - NO_NAMES
+    for module, imported in re.findall(r"^from (rlspo[\w.]*) import ([\w, ]+)", text, flags=re.MULTILINE):
+        names |= {f"{module}.{name.strip()}" for name in imported.split(",")}
+    assert [name for name in sorted(names) if not is_known(name)] == []
 
 
 def flags_in(words: str) -> list[str]:
