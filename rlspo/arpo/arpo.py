@@ -60,8 +60,8 @@ class ARPO(PPO):
         L_policy = (L(s') + guidance L(s)) / (1 + guidance)
         L(x) = -E[min(r A, clip(r) A)],   r = pi(a|x) / pi_old(a|s)
 
-    The paper adds ``guidance * L(s)`` to ``L(s')``; the common factor keeps the weight of the value loss and of gradient
-    clipping what it is in PPO, so that ``epsilon=0`` *is* PPO. The value function is that of the clean observation.
+    The paper names guidance and leaves open how it enters; the common factor keeps the weight of the value loss and of
+    gradient clipping what it is in PPO, so that ``epsilon=0`` *is* PPO. The value function is that of the clean observation.
 
     Arguments are those of :class:`rlspo.PPO` (observation and reward normalisation, and a learning rate that falls to zero,
     are the defaults here), and from ``epsilon`` on:

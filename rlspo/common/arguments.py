@@ -75,9 +75,9 @@ def _by_keyword(name: str, constructor: Any, signature: inspect.Signature) -> An
     @functools.wraps(constructor)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         for unknown in (one for one in kwargs if one not in signature.parameters):
-            guess = nearest(unknown, signature.parameters)
+            guess = nearest(unknown, [*inspect.signature(type(self)).parameters, *signature.parameters])
             hint = f" Did you mean {guess!r}?" if guess else ""
-            raise TypeError(f"{name}.__init__() got an unexpected keyword argument {unknown!r}.{hint}")
+            raise TypeError(f"{type(self).__name__}.__init__() got an unexpected keyword argument {unknown!r}.{hint}")
         try:
             given = signature.bind(*args, **kwargs).arguments
         except TypeError as error:

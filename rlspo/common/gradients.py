@@ -36,14 +36,20 @@ def unsupported(error: BaseException) -> str | None:
 def refuse_network(error: Exception) -> None:
     """
     :param error: of a training
-    :raises UnsupportedNetworkError: instead of ``error``, where a network is not a pure function
+    :raises UnsupportedNetworkError: instead of ``error``, where a loss or a network is not a pure function
     """
+    if type(error).__module__ == "torch._dynamo.exc":
+        raise UnsupportedNetworkError(
+            f"The update cannot be compiled as a whole: {str(error).strip().splitlines()[0]} Neither the loss nor the policy "
+            "may branch on the values of tensors (use torch.where), print, or leave torch. With compile=False errors "
+            "point at the line."
+        ) from error
     reason = unsupported(error) if isinstance(error, RuntimeError) else None
     if reason is not None:
         raise UnsupportedNetworkError(
-            f"The policy's networks hold {reason}, which this agent's update cannot differentiate. Write that part with "
-            "torch's operations, move what needs no gradient into a wrapper of the environment, or train with PPO, which "
-            "takes such networks."
+            f"The loss or the policy's networks hold {reason}, which this agent's update cannot differentiate. Write that "
+            "part with torch's operations, move what needs no gradient into a wrapper of the environment, or train with PPO, "
+            "which takes such networks."
         ) from error
 
 
@@ -59,21 +65,22 @@ class Gradient:
         self.by_autograd = False
 
     def decide(self, loss: Loss, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[Tensor, Any]]:
-        """As a call, which also decides whether autograd is needed, and warns if so."""
+        """As :meth:`of`, which also decides whether autograd is needed, and warns if so."""
         try:
-            return self(loss, values)
+            return self.of(loss, values)
         except Exception as error:  # an error of the network itself is raised again just below
             self.by_autograd = True
-            found = self(loss, values)
-            reason = unsupported(error) or str(error).strip().splitlines()[0]
+            found = self.of(loss, values)
+            what = str(error).strip().splitlines()[0]
+            reason = unsupported(error) or f"what torch.func cannot differentiate ({what})"
         warnings.warn(
-            f"The policy's networks hold {reason}: the gradient is taken by autograd, one operator after the other, which is "
-            "slower and cannot be compiled.",
+            f"The loss or the policy's networks hold {reason}: the gradient is taken by autograd, one operator after the "
+            "other, which is slower and cannot be compiled.",
             stacklevel=2,
         )
         return found
 
-    def __call__(self, loss: Loss, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[Tensor, Any]]:
+    def of(self, loss: Loss, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[Tensor, Any]]:
         """
         :param loss: function of parameters by name; returns a scalar and anything else
         :param values: of the parameters

@@ -13,6 +13,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import explained_variance
 
 from rlspo.common.agent import Agent
+from rlspo.common.loss_contract import call_loss, warn_of_untrained
 from rlspo.common.reward_scaling import RewardScaler
 from rlspo.common.rollout_buffer import Field, RolloutBuffer
 from rlspo.common.settings import needs_two_rows, scheduled
@@ -73,6 +74,7 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
 
     def _new_update(self, compiled: bool = False) -> Update:
         self.policy.make_functional()
+        warn_of_untrained(self.policy, self.policy.optimizer, vars(self).items())
         update = Update(
             self._whole_loss if self.policy.has_auxiliary_loss else self.loss,
             self.policy,
@@ -133,7 +135,7 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
     def _whole_loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The agent's loss and the policy's auxiliary one, from one evaluation of the policy."""
         distribution, values = self.evaluate(parameters, batch)
-        loss, stats = self.loss(parameters, replace(batch, evaluation=(distribution, values)))
+        loss, stats = call_loss(self.loss, parameters, replace(batch, evaluation=(distribution, values)))
         seen = replace(batch, returns=self.action_returns(batch))
         more, more_stats = self.policy.auxiliary_loss(parameters, distribution, seen)
         return loss + more, {**stats, **more_stats}

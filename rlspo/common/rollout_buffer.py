@@ -14,7 +14,7 @@ from stable_baselines3.common.buffers import BaseBuffer
 from rlspo.common.advantages import generalized_advantages
 from rlspo.common.compilation import mark_static
 from rlspo.common.sb3_rollouts import SB3Rollouts
-from rlspo.common.trees import tree_map
+from rlspo.common.trees import tree_leaves, tree_map
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,18 @@ class RolloutBuffer(SB3Rollouts):
         self.reset()
 
     def declare(self, fields: Mapping[str, Any]) -> None:
-        """Allocate more fields, by name."""
+        """Allocate more fields, by name.
+
+        :raises TypeError: for what is not a :class:`Field`, or a dictionary of such
+        """
+        wrong = not isinstance(fields, Mapping) or not all(
+            isinstance(part, Field) for field in fields.values() for part in tree_leaves(field)
+        )
+        if wrong:
+            raise TypeError(
+                f"extra_fields is {fields!r}; it must be a dictionary from names to fields, such as {{'goal': Field((3,))}}, "
+                "of rlspo.common.rollout_buffer.Field."
+            )
         self.fields |= fields
         self.data |= {name: tree_map(self._allocate, field) for name, field in fields.items()}
 
@@ -173,6 +184,10 @@ class RolloutBuffer(SB3Rollouts):
             raise IndexError(f"The buffer holds {self.buffer_size} steps and is full; call reset() first.")
         if self.pos == 0:  # once per rollout: a source does not change its format
             for name, value in fields.items():
+                if name not in self.fields:
+                    raise ValueError(
+                        f"There is no field {name!r} to record; declare it: extra_fields = {{{name!r}: Field(shape)}}."
+                    )
                 check_rows(name, value, self.fields[name], self.n_envs)
         for name, value in fields.items():
             store = self.data[name]

@@ -33,6 +33,13 @@ class SB3Rollouts(SB3RolloutBuffer):
             return self._in_sb3s_shape(name, data[name], 2)
         raise AttributeError(f"{type(self).__name__} has no field {name!r}; its fields are {', '.join(data)}.")
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        data = self.__dict__.get("data", {})
+        if name in data and not isinstance(data[name], dict):
+            getattr(self, name)[...] = value  # into the field: an attribute of that name would hide it
+        else:
+            super().__setattr__(name, value)
+
     def _in_sb3s_shape(self, name: str, tree: Any, leading: int) -> Any:
         """In SB3 a discrete action is a row of length one; actions are elements of their space.
 

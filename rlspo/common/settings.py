@@ -173,6 +173,8 @@ def scheduled(name: str, value: Any, remaining: float) -> float:
     :raises ValueError: for NaN, infinity or a negative number
     """
     number = float(value(remaining)) if callable(value) else value
+    if isinstance(number, str) or number is None:
+        check_schedule(name, value)
     if not 0.0 <= number < float("inf"):
         check_schedule(name, value)
         raise ValueError(

@@ -15,6 +15,7 @@ from rlspo.common.compilation import Compilable, mark_static
 from rlspo.common.flat_parameters import FlatParameters
 from rlspo.common.gradients import Gradient
 from rlspo.common.last_good import LastGood
+from rlspo.common.loss_contract import call_loss, warn_of_no_gradient
 from rlspo.common.running_statistics import Recording, RunningStatistics, statistic_names
 from rlspo.common.trees import tree_map
 
@@ -165,7 +166,10 @@ class Update(Compilable):
         """Find the names of the loss's statistics, and how it can be differentiated."""
         with torch.no_grad():
             loss = partial(self._recorded_loss, batch=batch)
-            _, (_, (stats, _)) = self.gradient.decide(loss, self.vector.named(self.vector.values))
+            gradient, (_, (stats, _)) = self.gradient.decide(loss, self.vector.named(self.vector.values))
+        warn_of_no_gradient(self.loss, gradient)
+        if self.target_kl is not None and "approx_kl" not in stats:
+            raise ValueError(f"target_kl needs the loss to return the statistic 'approx_kl'; it returned {[*stats]}.")
         self.stat_names = [*stats]
         if self.gradient.by_autograd:
             self.compilable = False
@@ -183,7 +187,7 @@ class Update(Compilable):
     ) -> tuple[Tensor, Tensor]:
         batch = gather(data, indices, scalars, noise, policy_noise)
         whole_loss = partial(self._recorded_loss, batch=batch)
-        named_gradient, (loss, (stats, statistics)) = self.gradient(whole_loss, self.vector.named(values))
+        named_gradient, (loss, (stats, statistics)) = self.gradient.of(whole_loss, self.vector.named(values))
         self.statistics.write(statistics, where=active)  # as in SB3, including those of the minibatch that target_kl stops at
         if self.vector.hooked:
             named_gradient = self.vector.through_hooks(named_gradient)
@@ -199,10 +203,10 @@ class Update(Compilable):
     def _recorded_loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, Any]:
         """The loss, its statistics, and what it made of the running statistics of layers."""
         if not self.statistics.views:
-            loss, stats = self.loss(parameters, batch)
+            loss, stats = call_loss(self.loss, parameters, batch)
             return loss, (stats, {})
         seen = Recording({**parameters, **self.statistics.read()})
-        loss, stats = self.loss(seen, batch)
+        loss, stats = call_loss(self.loss, seen, batch)
         return loss, (stats, {name: seen[name] for name in self.statistics.views})
 
     def _within_target(self, active: Tensor, report: Tensor, scalars: dict[str, Tensor]) -> Tensor:

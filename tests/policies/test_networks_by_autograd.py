@@ -87,7 +87,7 @@ def one_update(extractor: type) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("extractor", [Tied, *IMPURE])
-@pytest.mark.filterwarnings("ignore:The policy's networks hold")
+@pytest.mark.filterwarnings("ignore:The loss or the policy's networks hold")
 def test_an_update_is_that_of_sb3(extractor: type) -> None:
     ours, theirs = one_update(extractor)
     for (name, got), expected in zip(ours.policy.named_parameters(), theirs.policy.parameters(), strict=True):

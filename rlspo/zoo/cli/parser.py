@@ -83,7 +83,8 @@ def _with_plain_trust(arguments: Sequence[str]) -> list[str]:
     words = list(arguments)
     for place, word in enumerate(words):
         following = words[place + 1] if place + 1 < len(words) else ""
-        if word == "--trust" and (not _MODULE.fullmatch(following) or Path(following).exists()):
+        package = (Path(following) / "__init__.py").is_file()  # beside the caller, as a module of its own often is
+        if word == "--trust" and (not _MODULE.fullmatch(following) or (Path(following).exists() and not package)):
             words[place] = f"--trust={ALL}"
     return words
 

@@ -144,7 +144,8 @@ def resolve(
         settings.setdefault("policy", next(iter(cls.policy_aliases)))
     for required, flag in (("n_timesteps", "-n"), ("policy", "-params policy:MlpPolicy")):
         if required not in settings:
-            raise UserError(f"{place}: the key {required!r} is missing; add it, or give {flag}.")
+            no_file = " No file of settings for this agent was found." if file is None else ""
+            raise UserError(f"{place}: the key {required!r} is missing; add it, or give {flag}.{no_file}")
     agent = {key: value for key, value in values.items() if key not in setting_types}
     settings["normalize"] = _with_gamma(settings.get("normalize", False), agent.get("gamma"))
     agent_arguments = arguments(agent, agent_signature, where)

@@ -101,7 +101,11 @@ class SavedAgent:
         except Exception as error:  # anything may come out of a pickle
             raise UserError(
                 f"{self.model_file} cannot be loaded as an agent of {self.algo}. {type(error).__name__}: {error}\n"
-                "If another agent wrote it, name that one: --algo NAME, or --algo stable_baselines3.SAC"
+                + (
+                    "Install that module, or start where it lies."
+                    if isinstance(error, ModuleNotFoundError)
+                    else "If another agent wrote it, name that one: --algo NAME, or --algo stable_baselines3.SAC"
+                )
             ) from error
 
     def build_env(self, n_envs: int, seed: int | None, **env_kwargs: Any) -> VecEnv:
