@@ -233,8 +233,8 @@ class ARPO(PPO):
         """What finds the observations to act on, from inputs, radius and noise; compiled where the update is."""
         vector = self.update.vector
 
-        def search(values: Tensor, inputs: Any, radius: Tensor, noise: Any) -> Any:
-            parameters = vector.named(values)
+        def search(weights: Tensor, inputs: Any, radius: Tensor, noise: Any) -> Any:
+            parameters = vector.named(weights)
             clean = self.policy.action_distribution(parameters, inputs)
             return perturb(self.adversary_objective(parameters, None, clean), inputs, radius, noise)
 
@@ -242,7 +242,7 @@ class ARPO(PPO):
             if self.compiled_search is None:
                 self.compiled_search = compile_whole(search, self.device, or_eager=self.compile == "auto")
             search = self.compiled_search
-        return partial(search, vector.values)
+        return partial(search, vector.weights)
 
     def after_update(self, data: dict[str, Any], scalars: dict[str, Tensor]) -> None:
         """Log what the search gains over a random corner of the ball, on one minibatch."""

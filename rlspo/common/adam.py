@@ -74,7 +74,7 @@ class Adam:
 
     def step(
         self,
-        values: Tensor,
+        weights: Tensor,
         gradient: Tensor,
         first_moment: Tensor,
         second_moment: Tensor,
@@ -82,25 +82,25 @@ class Adam:
         rate: Tensor,
         scales: Tensor | float = 1.0,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The new values, first moment, second moment and step count, at learning rate ``rate * scales``."""
+        """The new weights, first moment, second moment and step count, at learning rate ``rate * scales``."""
         beta1, beta2 = self.betas.unbind()
         new1, keep2, new2, eps, weight_decay = self.numbers.unbind()
         if self.adds_decay:
-            gradient = gradient + weight_decay * values
+            gradient = gradient + weight_decay * weights
         elif self.decays:
-            values = values * (1 - rate * scales * weight_decay)
+            weights = weights * (1 - rate * scales * weight_decay)
         steps = steps + 1
         first_moment = first_moment + new1 * (gradient - first_moment)
         second_moment = keep2 * second_moment + new2 * gradient * gradient
-        step_size = (rate / (1 - beta1**steps)).to(values.dtype)
-        correction = torch.sqrt(1 - beta2**steps).to(values.dtype)
-        values = values - step_size * scales * first_moment / (second_moment.sqrt() / correction + eps)
-        return values, first_moment, second_moment, steps
+        step_size = (rate / (1 - beta1**steps)).to(weights.dtype)
+        correction = torch.sqrt(1 - beta2**steps).to(weights.dtype)
+        weights = weights - step_size * scales * first_moment / (second_moment.sqrt() / correction + eps)
+        return weights, first_moment, second_moment, steps
 
-    def gradient(self, before: Tensor, after: Tensor, values: Tensor | None) -> Tensor:
+    def gradient(self, before: Tensor, after: Tensor, weights: Tensor | None) -> Tensor:
         """The gradient that took the first moment from ``before`` to ``after``.
 
-        :param values: from before the step, where :attr:`adds_decay`
+        :param weights: from before the step, where :attr:`adds_decay`
         """
         gradient = before + (after - before) / self.numbers[0]
-        return gradient if values is None else gradient - self.numbers[4] * values
+        return gradient if weights is None else gradient - self.numbers[4] * weights

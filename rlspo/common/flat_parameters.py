@@ -52,8 +52,8 @@ class FlatVector:
         self.parameters = [parameter for _, parameter in named]
         self.shapes = [parameter.shape for parameter in self.parameters]
         self.sizes = [parameter.numel() for parameter in self.parameters]
-        self.values = mark_static(torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters]))
-        for parameter, view in zip(self.parameters, self.views(self.values), strict=True):
+        self.weights = mark_static(torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters]))
+        for parameter, view in zip(self.parameters, self.views(self.weights), strict=True):
             parameter.data = own_storage(view)
         self.addresses = [parameter.data_ptr() for parameter in self.parameters]
 
@@ -108,13 +108,13 @@ class FlatParameters(FlatVector):
         self._trainable = [p.requires_grad for p in self.seen]
         self.adam = Adam.of(optimizer)
         self.kind = self._kind()
-        self.first_moment = mark_static(torch.zeros_like(self.values))
-        self.second_moment = mark_static(torch.zeros_like(self.values))
+        self.first_moment = mark_static(torch.zeros_like(self.weights))
+        self.second_moment = mark_static(torch.zeros_like(self.weights))
         vectors = (self.first_moment, self.second_moment)
         self._moments = [*zip(*([own_storage(view) for view in self.views(vector)] for vector in vectors), strict=True)]
         # float64: 1 - 0.999**t cancels in float32 while t is small. One dimension: compiled code on the CPU treats tensors
         # without dimensions as numbers, and what it writes to them is lost.
-        self.steps = mark_static(torch.zeros(1, dtype=torch.float64, device=self.values.device))
+        self.steps = mark_static(torch.zeros(1, dtype=torch.float64, device=self.weights.device))
         #: The step counts last written to the optimiser's state: a tensor for each parameter, and its value.
         self._published: list[tuple[Tensor, float]] = []
         #: The optimiser's state at that time, and the entry of each parameter in it.
@@ -151,7 +151,7 @@ class FlatParameters(FlatVector):
         if set(scales.values()) == {1.0}:
             return 1.0
         parts = [torch.full((size,), scales[id(p)]) for p, size in zip(self.parameters, self.sizes, strict=True)]
-        return mark_static(torch.cat(parts).to(self.values.device))
+        return mark_static(torch.cat(parts).to(self.weights.device))
 
     def _adopt_new_parameters(self, module: nn.Module, seen: list[nn.Parameter]) -> None:
         """If trained layers were replaced, replace their parameters in the optimiser too.
@@ -264,7 +264,7 @@ class FlatParameters(FlatVector):
         if len(each) == len(self.steps):
             self.steps.copy_(torch.tensor(each))
         else:
-            self.steps = mark_static(torch.tensor(each, dtype=torch.float64, device=self.values.device))
+            self.steps = mark_static(torch.tensor(each, dtype=torch.float64, device=self.weights.device))
         self._publish()
 
     def _counts(self) -> list[float]:
@@ -293,10 +293,10 @@ class FlatParameters(FlatVector):
     # Gradients, for code that reads them.
 
     def before_step(self) -> tuple[Tensor, Tensor | None] | None:
-        """The values before a step that :meth:`show_gradients` needs."""
+        """The weights before a step that :meth:`show_gradients` needs."""
         if self.adam is None:
             return None
-        return self.first_moment.clone(), self.values.clone() if self.adam.adds_decay else None
+        return self.first_moment.clone(), self.weights.clone() if self.adam.adds_decay else None
 
     def show_gradients(self, before: tuple[Tensor, Tensor | None] | None) -> None:
         """Set ``grad`` of the parameters to the gradient of the last step, for example for gradient histograms.
@@ -306,10 +306,10 @@ class FlatParameters(FlatVector):
         :param before: the result of :meth:`before_step` before that step; None if the optimiser's step itself set ``grad``
         """
         if before is not None and self.adam is not None:
-            moment, values = before
-            gradient = self.adam.gradient(moment, self.first_moment, values)
+            moment, weights = before
+            gradient = self.adam.gradient(moment, self.first_moment, weights)
             if not self._gradients:
-                self._gradients = [own_storage(view) for view in self.views(torch.zeros_like(self.values))]
+                self._gradients = [own_storage(view) for view in self.views(torch.zeros_like(self.weights))]
             for parameter, there, found in zip(self.parameters, self._gradients, self.views(gradient), strict=True):
                 there.copy_(found)
                 parameter.grad = there

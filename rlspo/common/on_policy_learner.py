@@ -199,7 +199,7 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
         finite = np.isfinite(reports[:, [0, -2]]).all(axis=1)
         if finite[0]:
             self.update.last_good.trust()
-        if finite.all() and bool(self.update.vector.values.sum().isfinite()):
+        if finite.all() and bool(self.update.vector.weights.sum().isfinite()):
             return
         row = int(np.argmin(finite)) if not finite.all() else len(reports) - 1
         epoch, number = divmod(row, per_epoch)

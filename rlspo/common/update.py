@@ -106,7 +106,7 @@ class Update(Compilable):
         self.optimizer = optimizer
         self.max_grad_norm = max_grad_norm
         self.target_kl = target_kl
-        self.device = self.vector.values.device
+        self.device = self.vector.weights.device
         self.active = mark_static(torch.ones(1, dtype=torch.bool, device=self.device))
         self.stat_names: list[str] = []
         closure = inspect.signature(optimizer.step).parameters.get("closure")
@@ -121,7 +121,7 @@ class Update(Compilable):
     def _everything(self) -> list[Tensor]:
         """All tensors that an update changes, including the statistics of the module."""
         flat = self.vector
-        return [flat.values, flat.first_moment, flat.second_moment, flat.steps, *flat.module.buffers()]
+        return [flat.weights, flat.first_moment, flat.second_moment, flat.steps, *flat.module.buffers()]
 
     def pure_function(self) -> Callable[..., Any]:
         """A whole step, or the gradient alone where the optimiser steps outside."""
@@ -155,9 +155,9 @@ class Update(Compilable):
         function = self.pure_function() if flat.hooked else self.function_for(indices.shape[0])
         with torch.no_grad():
             if flat.adam:
-                state = (flat.values, flat.first_moment, flat.second_moment, flat.steps, self.active)
+                state = (flat.weights, flat.first_moment, flat.second_moment, flat.steps, self.active)
                 return self.clone_output(function(*state, data, indices, scalars, noise, policy_noise))
-            gradient, report = function(flat.values, self.active, data, indices, scalars, noise, policy_noise)
+            gradient, report = function(flat.weights, self.active, data, indices, scalars, noise, policy_noise)
             report = self.clone_output(report)
             self._step_outside(gradient, report, scalars)
             return report
@@ -166,7 +166,7 @@ class Update(Compilable):
         """Find the names of the loss's statistics, and how it can be differentiated."""
         with torch.no_grad():
             loss = partial(self._recorded_loss, batch=batch)
-            gradient, (_, (stats, _)) = self.gradient.decide(loss, self.vector.named(self.vector.values))
+            gradient, (_, (stats, _)) = self.gradient.decide(loss, self.vector.named(self.vector.weights))
         warn_of_no_gradient(self.loss, gradient)
         if self.target_kl is not None and "approx_kl" not in stats:
             raise ValueError(f"target_kl needs the loss to return the statistic 'approx_kl'; it returned {[*stats]}.")
@@ -177,7 +177,7 @@ class Update(Compilable):
 
     def _clipped_gradient(
         self,
-        values: Tensor,
+        weights: Tensor,
         active: Tensor,
         data: dict[str, Any],
         indices: Tensor,
@@ -187,7 +187,7 @@ class Update(Compilable):
     ) -> tuple[Tensor, Tensor]:
         batch = gather(data, indices, scalars, noise, policy_noise)
         whole_loss = partial(self._recorded_loss, batch=batch)
-        named_gradient, (loss, (stats, statistics)) = self.gradient.of(whole_loss, self.vector.named(values))
+        named_gradient, (loss, (stats, statistics)) = self.gradient.of(whole_loss, self.vector.named(weights))
         self.statistics.write(statistics, where=active)  # as in SB3, including those of the minibatch that target_kl stops at
         if self.vector.hooked:
             named_gradient = self.vector.through_hooks(named_gradient)
@@ -217,7 +217,7 @@ class Update(Compilable):
 
     def _step(
         self,
-        values: Tensor,
+        weights: Tensor,
         first_moment: Tensor,
         second_moment: Tensor,
         steps: Tensor,
@@ -228,12 +228,12 @@ class Update(Compilable):
         noise: Any,
         policy_noise: Any,
     ) -> Tensor:
-        gradient, report = self._clipped_gradient(values, active, data, indices, scalars, noise, policy_noise)
-        state: tuple[Tensor, ...] = (values, first_moment, second_moment, steps)
+        gradient, report = self._clipped_gradient(weights, active, data, indices, scalars, noise, policy_noise)
+        state: tuple[Tensor, ...] = (weights, first_moment, second_moment, steps)
         learning_rate = scalars["learning_rate"]
         assert self.vector.adam is not None
         new_state: tuple[Tensor, ...] = self.vector.adam.step(
-            values, gradient, first_moment, second_moment, steps, learning_rate, self.rates
+            weights, gradient, first_moment, second_moment, steps, learning_rate, self.rates
         )
         going_on = self._within_target(active, report, scalars)
         if going_on is not active:

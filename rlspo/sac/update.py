@@ -47,7 +47,7 @@ class Transitions:
     noise: dict[str, Any]
 
 
-#: Moments and values of one part, as :class:`~rlspo.common.flat_parameters.FlatParameters` has them.
+#: Moments and weights of one part, as :class:`~rlspo.common.flat_parameters.FlatParameters` has them.
 State = tuple[Tensor, Tensor, Tensor, Tensor]
 CriticLoss = Callable[[Parameters, Transitions], Tensor]
 ActorLoss = Callable[[Parameters, Transitions], tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]]
@@ -122,15 +122,15 @@ class SACUpdate(Compilable):
                     "its optimisers inside, has Adam and AdamW (policy_kwargs=dict(optimizer_class=torch.optim.AdamW)), "
                     "without amsgrad and maximize, and with the same settings in all groups."
                 )
-        self.device = self.target.values.device
+        self.device = self.target.weights.device
         self.stat_names: list[str] = []
         self.last_good = LastGood(self._everything)
         self.use_compiled(False)
 
     def _everything(self) -> list[Tensor]:
         """All that a step changes, and the statistics of the networks."""
-        vectors = [(part.values, part.first_moment, part.second_moment, part.steps) for part in self.parts.values()]
-        return [*itertools.chain(*vectors), self.target.values, *self.policy.buffers()]
+        vectors = [(part.weights, part.first_moment, part.second_moment, part.steps) for part in self.parts.values()]
+        return [*itertools.chain(*vectors), self.target.weights, *self.policy.buffers()]
 
     def pure_function(self) -> Callable[..., Tensor]:
         """A whole step."""
@@ -184,17 +184,17 @@ class SACUpdate(Compilable):
         :return: statistics in the order of ``stat_names`` and the sum of all weights, left on the device so that nothing waits
             for them
         """
-        states = {name: (part.values, part.first_moment, part.second_moment, part.steps) for name, part in self.parts.items()}
+        states = {name: (part.weights, part.first_moment, part.second_moment, part.steps) for name, part in self.parts.items()}
         with torch.no_grad():
             if not self.stat_names:
                 self.stat_names = [*self._stats(states, data, indices, scalars, noise)]
             hooked = any(part.hooked for part in self.parts.values())
             function = self.pure_function() if hooked else self.function_for(len(indices))
-            return self.clone_output(function(states, self.target.values, data, indices, scalars, noise))
+            return self.clone_output(function(states, self.target.weights, data, indices, scalars, noise))
 
     def _stats(self, states: dict[str, State], *given: Any) -> dict[str, Tensor]:
         """The statistics of a step that is not taken."""
-        return self._new_states(states, self.target.values, *given)[2]
+        return self._new_states(states, self.target.weights, *given)[2]
 
     def _step(self, states: dict[str, State], target: Tensor, *given: Any) -> Tensor:
         new_states, new_target, stats, statistics = self._new_states(states, target, *given)
@@ -267,11 +267,11 @@ class SACUpdate(Compilable):
         return new, torch.lerp(target, following, scalars["tau"]), {**stats, **more}, statistics
 
     def _adam(self, name: str, states: dict[str, State], gradient: Parameters, rate: Tensor) -> State:
-        part, (values, first, second, steps) = self.parts[name], states[name]
+        part, (weights, first, second, steps) = self.parts[name], states[name]
         assert part.adam is not None
         if part.hooked and self.stat_names:  # before that, no step is taken
             gradient = part.through_hooks(gradient)
-        return part.adam.step(values, part.flatten(gradient), first, second, steps, rate, self.rates[name])
+        return part.adam.step(weights, part.flatten(gradient), first, second, steps, rate, self.rates[name])
 
     @staticmethod
     def _online(parameters: Parameters, target_name: str, otherwise: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ class SearchedRollouts(OnPolicyAgent):
             self.noise = RootNoise(self.root_noise, self.root_alpha, self.action_space)
             self.extra_fields["root_corrections"] = Field(rows)
         super()._setup_model()
-        self.policy.target.copy_(self.update.vector.values)
+        self.policy.target.copy_(self.update.vector.weights)
         self.replay = Replay(self.rollout_buffer, self.replay_rollouts)
         if self.env is not None:
             self.planner = self._new_planner(self.env)

@@ -276,7 +276,7 @@ class SPO(SearchedRollouts):
             tau=self.tau,
             before=getattr(self, "update", None),
         )
-        if len(policy.target) != len(update.vector.values):  # layers were frozen or replaced: their average starts anew
-            policy.target = update.target = mark_static(update.vector.values.clone())
+        if len(policy.target) != len(update.vector.weights):  # layers were frozen or replaced: their average starts anew
+            policy.target = update.target = mark_static(update.vector.weights.clone())
         update.use_compiled(compiled, or_eager=self.compile == "auto")
         return update

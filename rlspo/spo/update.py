@@ -28,17 +28,17 @@ class TargetUpdate(Update):
         """The average as parameters by name, with the running statistics of the trained network."""
         return {**self.vector.named(self.target), **self.statistics.read()}
 
-    def _step(self, values: Tensor, *given: Any) -> Tensor:
+    def _step(self, weights: Tensor, *given: Any) -> Tensor:
         *_, scalars, _, _ = given
-        report = super()._step(values, *given)
-        self._follow(values, scalars)
+        report = super()._step(weights, *given)
+        self._follow(weights, scalars)
         return report
 
     def _step_outside(self, gradient: Tensor, report: Tensor, scalars: dict[str, Tensor]) -> None:
         super()._step_outside(gradient, report, scalars)
-        self._follow(self.vector.values, scalars)
+        self._follow(self.vector.weights, scalars)
 
-    def _follow(self, values: Tensor, scalars: dict[str, Tensor]) -> None:
+    def _follow(self, weights: Tensor, scalars: dict[str, Tensor]) -> None:
         if "raw_multipliers" in self.vector.names:  # an optimiser of only some layers does not contain them
-            self.vector.named(values)["raw_multipliers"].clamp_(min=LOWEST_RAW)
-        self.target.lerp_(values, scalars.get("tau", self.tau))
+            self.vector.named(weights)["raw_multipliers"].clamp_(min=LOWEST_RAW)
+        self.target.lerp_(weights, scalars.get("tau", self.tau))

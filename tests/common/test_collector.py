@@ -177,15 +177,15 @@ def test_steps_that_only_reset_are_recorded_but_not_learned_from() -> None:
 def test_one_minibatch_to_a_rollout_with_steps_that_only_reset() -> None:
     """Each row that counts comes once; where none does, nothing is learned."""
     model = vectorised(n_steps=16, batch_size=32)
-    before = model.update.vector.values.clone()
+    before = model.update.vector.weights.clone()
     model.learn(32)
     (rows,) = model.minibatches()
     assert sorted(rows) == np.flatnonzero(model.rollout_buffer.flat("valid")).tolist()
-    assert not torch.equal(model.update.vector.values, before)
-    before = model.update.vector.values.clone()
+    assert not torch.equal(model.update.vector.weights, before)
+    before = model.update.vector.weights.clone()
     model.rollout_buffer.data["valid"][:] = False
     model.train()
-    assert torch.equal(model.update.vector.values, before)
+    assert torch.equal(model.update.vector.weights, before)
 
 
 def test_every_row_comes_once_in_an_epoch() -> None:

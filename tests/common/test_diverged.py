@@ -207,7 +207,7 @@ def test_weights_that_were_set_meanwhile_are_the_ones_that_count() -> None:
     model.learning_rate = 1e39
     with np.errstate(all="ignore"), pytest.raises(DivergedError):
         model.learn(16, reset_num_timesteps=False)
-    assert torch.equal(model.update.vector.values, other.update.vector.values)
+    assert torch.equal(model.update.vector.weights, other.update.vector.weights)
 
 
 BAD = [float("nan"), -1e-3, float("inf")]

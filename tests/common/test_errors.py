@@ -107,14 +107,14 @@ def test_bad_steps_stop_the_run_and_spare_the_weights(fault: Fault, observation:
     text = in_one_line(error.value)
     assert re.search(message.replace("a observation", "an? observation"), text)
     assert "weights are as they were after the last update" in text
-    assert torch.equal(model.update.vector.values, reference.update.vector.values)
+    assert torch.equal(model.update.vector.weights, reference.update.vector.weights)
     assert np.isfinite(model.reward_scaler.scale)
     assert model.rollout_buffer.pos < 8
 
 
 def test_the_last_observation_of_an_ended_episode_is_of_no_consequence() -> None:
     model = agent(11, bad_termination).learn(48)
-    assert torch.isfinite(model.update.vector.values).all()
+    assert torch.isfinite(model.update.vector.weights).all()
 
 
 @pytest.mark.parametrize("which", [0, 2])
@@ -141,22 +141,22 @@ def test_bad_first_observation() -> None:
 def test_bad_first_observation_of_a_new_environment() -> None:
     """Also where training goes on, so that the first step is not number 0."""
     model = PPO("MlpPolicy", SpacesEnv("box", "discrete"), n_steps=4, batch_size=4, seed=0).learn(4)
-    weights = model.update.vector.values.clone()
+    weights = model.update.vector.weights.clone()
     model.set_env(BadStart("box", "discrete"))
     with pytest.raises(InvalidRolloutError, match=r"Environment 0 .*observation"):
         model.learn(4, reset_num_timesteps=False)
-    assert torch.equal(model.update.vector.values, weights)
+    assert torch.equal(model.update.vector.weights, weights)
 
 
 def test_training_can_go_on_after_the_environment_was_fixed() -> None:
     model = agent(11, failing)
     with pytest.raises(ZeroDivisionError):
         model.learn(1000)
-    before = model.update.vector.values.clone()
+    before = model.update.vector.weights.clone()
     model.set_env(DummyVecEnv([SpacesEnv] * 3))
     model.learn(24)
-    assert torch.isfinite(model.update.vector.values).all()
-    assert not torch.equal(model.update.vector.values, before)
+    assert torch.isfinite(model.update.vector.weights).all()
+    assert not torch.equal(model.update.vector.weights, before)
 
 
 def test_an_interrupt_is_not_explained_away() -> None:

@@ -94,7 +94,7 @@ def test_the_policys_own_optimizer_and_learning_take_turns() -> None:
     assert cloned > before + 0.01
     weights = torch.nn.utils.parameters_to_vector(policy.parameters()).detach()
     own = torch.cat([parameter.detach().flatten() for parameter in model.update.vector.parameters])
-    assert torch.equal(own, torch.cat([view.flatten() for view in model.update.vector.views(model.update.vector.values)]))
+    assert torch.equal(own, torch.cat([view.flatten() for view in model.update.vector.views(model.update.vector.weights)]))
     model.learn(32, reset_num_timesteps=False)
     after = torch.nn.utils.parameters_to_vector(policy.parameters()).detach()
     assert 0 < (after - weights).norm() < 0.5 * weights.norm()

@@ -1,7 +1,7 @@
 """Whoever writes a loss wrongly is told so, of the loss, at its first minibatch."""
 
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -123,8 +123,8 @@ def test_a_coefficient_that_is_a_text() -> None:
 
 
 class Fields(PPO):
-    extra_fields: Any = {"goal": Field((2,))}
-    steps: Any = {"goal": np.zeros((1, 2))}
+    extra_fields: ClassVar[Any] = {"goal": Field((2,))}
+    steps: ClassVar[Any] = {"goal": np.zeros((1, 2))}
 
     def step_fields(self, infos: Any) -> Any:
         return self.steps

@@ -48,12 +48,12 @@ def test_compiled_convolutions_do_what_eager_ones_do(choice: str) -> None:
     data = model.rollout_buffer.tensors(tuple(MINIBATCH_FIELDS.values()))
     scalars = model.update.tensors_of({**model.scalars(), "learning_rate": 1e-3, "clip_range": 0.2})
     start, after, reports = copy.deepcopy(model.get_parameters()), [], []
-    before = model.update.vector.values.clone()
+    before = model.update.vector.weights.clone()
     for compiled in (False, True):
         model.set_parameters(start)
         model.update.use_compiled(compiled)
         reports.append(model.update(data, torch.arange(32), scalars, None))
-        after.append(model.update.vector.values.clone())
+        after.append(model.update.vector.weights.clone())
     exact = choice == "float32"
     torch.testing.assert_close(reports[0], reports[1], rtol=1e-3 if exact else 0.1, atol=1e-4 if exact else 0.02)
     moved = (after[0] - before).norm()

@@ -118,14 +118,14 @@ def test_a_seed_decides_everything_and_global_generators_nothing(case: str, devi
         torch.manual_seed(global_seed)
         np.random.seed(global_seed)
         random.seed(global_seed)
-        weights.append(train(case, device, seed).update.vector.values.clone())
+        weights.append(train(case, device, seed).update.vector.weights.clone())
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 
 
 def test_agents_without_a_seed_differ() -> None:
     first, second = (train("gaussian", "cpu", seed=None, steps=16) for _ in range(2))
-    assert not torch.equal(first.update.vector.values, second.update.vector.values)
+    assert not torch.equal(first.update.vector.weights, second.update.vector.weights)
 
 
 class Careless(gym.Env[Any, Any]):

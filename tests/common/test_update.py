@@ -56,7 +56,7 @@ def scalars(device: str, rate: float = 1e-2, weight: float = 1.0) -> dict[str, T
 
 
 def parameters_of(update: Update) -> Tensor:
-    return update.vector.values.clone()
+    return update.vector.weights.clone()
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.RMSprop])
@@ -79,7 +79,7 @@ def test_steps_equal_torch(optimizer: Any, limit: float, device: str) -> None:
         assert float(report[1 + update.stat_names.index("error")]) == pytest.approx(loss.item(), rel=1e-4)
         assert report[-1] == 1
     expected = torch.cat([parameter.detach().flatten() for parameter in reference.parameters()])
-    torch.testing.assert_close(update.vector.values, expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(update.vector.weights, expected, rtol=1e-4, atol=1e-6)
 
 
 def kl_data(device: str, kl: list[float]) -> tuple[dict[str, Tensor], list[Tensor]]:
@@ -93,7 +93,7 @@ def kl_data(device: str, kl: list[float]) -> tuple[dict[str, Tensor], list[Tenso
 
 def state_of(update: Update) -> list[Tensor]:
     flat = update.vector
-    return [tensor.clone() for tensor in (flat.values, flat.first_moment, flat.second_moment, flat.steps)]
+    return [tensor.clone() for tensor in (flat.weights, flat.first_moment, flat.second_moment, flat.steps)]
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.RMSprop])
@@ -188,7 +188,7 @@ def test_compiled_equals_eager(device: str) -> None:
     for name, value in eager.rollout_buffer.data.items():
         compiled.rollout_buffer.data[name][:] = value
     order = [np.random.default_rng(i).permutation(32).reshape(2, 16) for i in range(2)]
-    start = eager.update.vector.values.clone()
+    start = eager.update.vector.weights.clone()
     reports: dict[str, list[Tensor]] = {}
     for name, model in (("eager", eager), ("compiled", compiled)):
         data = model.rollout_buffer.tensors(FIELDS)
@@ -200,7 +200,7 @@ def test_compiled_equals_eager(device: str) -> None:
             reports[name].append(model.update(data, torch.as_tensor(rows, device=device), scalars, None))
     got, expected = torch.stack(reports["compiled"]), torch.stack(reports["eager"])
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-5)
-    torch.testing.assert_close(compiled.update.vector.values, eager.update.vector.values, rtol=1e-4, atol=1e-5)
-    assert (eager.update.vector.values - start).abs().max() > 1e-3
+    torch.testing.assert_close(compiled.update.vector.weights, eager.update.vector.weights, rtol=1e-4, atol=1e-5)
+    assert (eager.update.vector.weights - start).abs().max() > 1e-3
     assert expected[0, -1] == 1
     assert counters["stats"]["unique_graphs"] == 1

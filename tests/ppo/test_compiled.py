@@ -13,7 +13,7 @@ from tests.spaces import ACTIONS, SpacesEnv
 def one_step(model: PPO, state: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """The report of one minibatch step from ``state`` and how it moved the parameters."""
     flat = model.update.vector
-    for vector, value in zip((flat.values, flat.first_moment, flat.second_moment, flat.steps), state, strict=True):
+    for vector, value in zip((flat.weights, flat.first_moment, flat.second_moment, flat.steps), state, strict=True):
         vector.copy_(value)
     scalars = {**model.scalars(), "learning_rate": 1e-3}
     scalars = model.update.tensors_of(scalars)
@@ -21,7 +21,7 @@ def one_step(model: PPO, state: list[torch.Tensor]) -> tuple[torch.Tensor, torch
     rows = torch.arange(model.batch_size, device=model.device)
     model.update.begin()
     report = model.update(data, rows, scalars, model.draw_noise(model.batch_size)).clone()
-    return report, flat.values - state[0]
+    return report, flat.weights - state[0]
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -30,7 +30,7 @@ def test_compiled_equals_eager(action: str, device: str) -> None:
     options |= {"clip_range_vf": 0.2, "ent_coef": 0.01, "compile": False, "device": device}
     model = PPO("MlpPolicy", SpacesEnv("box", action), **options).learn(32)
     flat = model.update.vector
-    state = [vector.clone() for vector in (flat.values, flat.first_moment, flat.second_moment, flat.steps)]
+    state = [vector.clone() for vector in (flat.weights, flat.first_moment, flat.second_moment, flat.steps)]
     report, movement = one_step(model, state)
     model.update.use_compiled(True)
     compiled_report, compiled_movement = one_step(model, state)
@@ -48,8 +48,8 @@ def test_what_is_changed_between_two_rounds_counts() -> None:
         model = PPO("MlpPolicy", SpacesEnv("box", "discrete"), n_steps=32, batch_size=16, n_epochs=2, seed=2, compile=compiled)
         model.learn(64)
         model.vf_coef, model.batch_size = 50.0, 8
-        before = model.update.vector.values.clone()
+        before = model.update.vector.weights.clone()
         model.train()
         assert model.update.compiled == compiled
-        moved[compiled] = model.update.vector.values - before
+        moved[compiled] = model.update.vector.weights - before
     assert (moved[True] - moved[False]).norm() < 1e-2 * moved[False].norm()

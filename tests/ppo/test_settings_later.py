@@ -166,26 +166,26 @@ def test_learning_rate_discount_and_lambda_count_too() -> None:
     made = PPO("MlpPolicy", SpacesEnv(), **SMALL, learning_rate=2e-2, gamma=0.5, gae_lambda=0.1, normalize_rewards=True)
     for model in (changed, made):
         model.learn(64)
-    assert torch.equal(changed.update.vector.values, made.update.vector.values)
+    assert torch.equal(changed.update.vector.weights, made.update.vector.weights)
 
 
 @pytest.mark.parametrize("agent", [PPO, ARPO, BARPO])
 def test_a_radius_and_guidance_count(agent: type[PPO]) -> None:
     """From no ball to one and back; from one guidance to another."""
     if agent is PPO:
-        expected = PPO("MlpPolicy", SpacesEnv(), **SMALL).learn(64).update.vector.values
+        expected = PPO("MlpPolicy", SpacesEnv(), **SMALL).learn(64).update.vector.weights
         kind, kwargs = (
             ARPO,
             {"epsilon": 0.3, "normalize_observations": False, "normalize_rewards": False, "learning_rate": 3e-4},
         )
         model = kind("MlpPolicy", SpacesEnv(), **SMALL, **kwargs)
         model.epsilon = 0.0
-        torch.testing.assert_close(model.learn(64).update.vector.values, expected)
+        torch.testing.assert_close(model.learn(64).update.vector.weights, expected)
         return
     model = agent("MlpPolicy", SpacesEnv(), **SMALL, epsilon=0.0, epsilon_ramp=0.0)
     model.epsilon, model.guidance = 0.3, 2.0  # type: ignore[attr-defined]
     made = agent("MlpPolicy", SpacesEnv(), **SMALL, epsilon=0.3, epsilon_ramp=0.0, guidance=2.0)
-    torch.testing.assert_close(model.learn(64).update.vector.values, made.learn(64).update.vector.values)
+    torch.testing.assert_close(model.learn(64).update.vector.weights, made.learn(64).update.vector.weights)
 
 
 def spo(**kwargs: Any) -> SPO:
@@ -201,7 +201,7 @@ def test_settings_of_spo_count() -> None:
     made = spo(**later)
     for model in (changed, made):
         model.learn(24)
-    assert torch.equal(changed.update.vector.values, made.update.vector.values)
+    assert torch.equal(changed.update.vector.weights, made.update.vector.weights)
     assert torch.equal(changed.policy.target, made.policy.target)
 
 
@@ -377,7 +377,7 @@ def test_one_compilation_serves_them_all() -> None:
         torch._dynamo.reset()
         counters.clear()
         model = PPO("MlpPolicy", SpacesEnv("box", "discrete"), **options, compile=compiled).learn(32 * 12, callback=Anneal())
-        weights[compiled] = model.update.vector.values.clone()
+        weights[compiled] = model.update.vector.weights.clone()
     assert model.update.compiled
     assert counters["stats"]["unique_graphs"] == 1
     torch.testing.assert_close(weights[True], weights[False], rtol=1e-4, atol=1e-5)

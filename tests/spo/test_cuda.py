@@ -17,10 +17,10 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "rlspo/RubiksCube-v0"])
 def test_it_learns_on_cuda(env_id):
     model = SPO("MlpPolicy", env_id, n_steps=16, batch_size=16, gradient_steps=2, device="cuda", compile=False, seed=0)
-    before = model.update.vector.values.clone()
+    before = model.update.vector.weights.clone()
     model.learn(64)
     assert model.device.type == "cuda"
-    assert not torch.equal(before, model.update.vector.values)
+    assert not torch.equal(before, model.update.vector.weights)
 
 
 def test_a_search_of_an_array_form_waits_for_nothing_on_the_device():

@@ -96,7 +96,7 @@ def test_a_gradient_step_is_the_losses_with_adam_and_moves_the_average():
     optimizer.step()
     for (name, ours), theirs in zip(model.policy.named_parameters(), policy.parameters(), strict=True):
         assert torch.allclose(ours, theirs, atol=2e-6), name
-    assert torch.allclose(model.policy.target, before.lerp(model.update.vector.values, 0.3), atol=1e-6)
+    assert torch.allclose(model.policy.target, before.lerp(model.update.vector.weights, 0.3), atol=1e-6)
 
 
 def _minibatch_of(model: SPO) -> np.ndarray:
@@ -308,7 +308,7 @@ def test_a_frozen_layer_stays_and_the_rest_learns():
     model.learn(16)
     assert torch.equal(frozen, before)
     assert not torch.equal(model.policy.value_net.weight, other)
-    assert len(model.policy.target) == len(model.update.vector.values)
+    assert len(model.policy.target) == len(model.update.vector.weights)
 
 
 def test_an_environment_that_resets_in_a_step_of_its_own():
