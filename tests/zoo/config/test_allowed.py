@@ -386,3 +386,15 @@ def test_what_comes_with_the_libraries_may_be_named():
     with pytest.raises(UserError, match="neither registered nor named"):
         check_packages(["ale_pyx"], "here", Allowed())
     check_packages(["ale_pyx"], "here", Allowed(("ale_pyx",)))
+
+
+def test_a_package_in_the_current_folder_is_a_module(tmp_path, monkeypatch):
+    """A folder that is no package is a path, such as a run folder after a plain --trust."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "package").mkdir()
+    base = ["--algo", "ppo", "--env", "CartPole-v1"]
+    assert parse([*base, "--trust=package"]).trust == ["package"]
+    with pytest.raises(SystemExit):
+        parse([*base, "--trust", "package"])
+    (tmp_path / "package" / "__init__.py").touch()
+    assert parse([*base, "--trust", "package"]).trust == ["package"]
