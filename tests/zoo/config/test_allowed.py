@@ -394,7 +394,7 @@ def test_a_package_in_the_current_folder_is_a_module(tmp_path, monkeypatch):
     (tmp_path / "package").mkdir()
     base = ["--algo", "ppo", "--env", "CartPole-v1"]
     assert parse([*base, "--trust=package"]).trust == ["package"]
-    with pytest.raises(SystemExit):
+    with pytest.raises(UserError):
         parse([*base, "--trust", "package"])
     (tmp_path / "package" / "__init__.py").touch()
     assert parse([*base, "--trust", "package"]).trust == ["package"]
