@@ -15,9 +15,10 @@ import torch
 
 from rlspo.adversary.ball import Ball
 from rlspo.adversary.objectives import Objective
-from rlspo.common.choices import make_kind
+from rlspo.common.choices import check_kind, make_kind
 from rlspo.common.errors import check_count, check_number
 from rlspo.common.trees import Tensor, tree_map
+from rlspo.common.withheld import Withheld
 
 
 class Solver(ABC):
@@ -204,6 +205,15 @@ def make_solver(solver: str | type[Solver] | Solver, **settings: Any) -> Solver:
     :raises TypeError: for anything else
     """
     return make_kind("solver", solver, SOLVERS, Solver, **settings)
+
+
+def check_solver(name: str, value: Any) -> None:
+    """Check that ``value`` is what :func:`make_solver` takes, or was left in a file as code.
+
+    :param name: of the setting, for messages
+    """
+    if not isinstance(value, Withheld):
+        check_kind(name, value, SOLVERS, Solver)
 
 
 def _check_step_size(size: float | None) -> None:

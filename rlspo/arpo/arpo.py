@@ -10,19 +10,9 @@ import numpy as np
 import torch
 from stable_baselines3.common.utils import LinearSchedule
 
-from rlspo.adversary import (
-    NORMS,
-    SOLVERS,
-    Objective,
-    Perturbation,
-    RandomCorner,
-    Solver,
-    make_solver,
-    negative,
-    ramped_radius,
-)
+from rlspo.adversary import NORMS, Objective, Perturbation, RandomCorner, Solver, make_solver, negative, ramped_radius
+from rlspo.adversary.solvers import check_solver
 from rlspo.arpo.attacked_rollouts import attacked_actor
-from rlspo.common.choices import check_kind
 from rlspo.common.collector import Actor
 from rlspo.common.compilation import compile_whole
 from rlspo.common.errors import check_choice, check_count, check_fraction, check_number
@@ -37,12 +27,6 @@ from rlspo.ppo.settings import PPOSettings
 Tensor = torch.Tensor
 #: Published relatives let the learning rate fall to zero over training.
 FALLING_LEARNING_RATE = LinearSchedule(3e-4, 0.0, 1.0)
-
-
-def check_solver(name: str, value: Any) -> None:
-    """Check that ``value`` is a solver, its class or its name, or was left in a file as code."""
-    if not isinstance(value, Withheld):
-        check_kind(name, value, SOLVERS, Solver)
 
 
 class ARPO(PPO):
