@@ -45,10 +45,10 @@ def torch_step(module: nn.Module, optimizer: torch.optim.Optimizer, gradient: di
 
 def flat_step(vectors: FlatParameters, gradient: dict[str, Tensor], rate: float) -> None:
     assert vectors.adam is not None
-    state = (vectors.values, vectors.first_moment, vectors.second_moment, vectors.steps)
+    state = (vectors.weights, vectors.first_moment, vectors.second_moment, vectors.steps)
     with torch.no_grad():
         flattened = vectors.flatten(gradient)
-        new = vectors.adam.step(vectors.values, flattened, *state[1:], torch.tensor(rate, device=flattened.device))
+        new = vectors.adam.step(vectors.weights, flattened, *state[1:], torch.tensor(rate, device=flattened.device))
         for old, value in zip(state, new, strict=True):
             old.copy_(value)
 
@@ -67,21 +67,21 @@ def test_parameters_are_views_of_the_vector(device: str) -> None:
     module = network(device)
     before = copy.deepcopy(module)
     vectors = flat(module)
-    assert vectors.values.numel() == sum(parameter.numel() for parameter in module.parameters())
+    assert vectors.weights.numel() == sum(parameter.numel() for parameter in module.parameters())
     assert_same(module, before, rtol=0.0)
     with torch.no_grad():
-        vectors.values.mul_(2)
+        vectors.weights.mul_(2)
     for parameter, old in zip(module.parameters(), before.parameters(), strict=True):
         assert torch.equal(parameter, 2 * old)
     with torch.no_grad():
         module[3].bias.fill_(7.0)
-    assert vectors.values[-3:].tolist() == [7.0] * 3
+    assert vectors.weights[-3:].tolist() == [7.0] * 3
 
 
 def test_named_and_flatten_are_inverse_and_differentiable(device: str) -> None:
     module = network(device)
     vectors = flat(module)
-    vector = torch.randn(vectors.values.shape, device=device)
+    vector = torch.randn(vectors.weights.shape, device=device)
     named = vectors.named(vector)
     assert {name: tensor.shape for name, tensor in named.items()} == {
         name: parameter.shape for name, parameter in module.named_parameters()
@@ -101,7 +101,7 @@ def test_state_dict_round_trip(device: str) -> None:
             parameter.normal_()
     module.load_state_dict(other.state_dict())
     assert_same(module, other, rtol=0.0)
-    assert torch.equal(vectors.values, torch.cat([parameter.detach().flatten() for parameter in other.parameters()]))
+    assert torch.equal(vectors.weights, torch.cat([parameter.detach().flatten() for parameter in other.parameters()]))
     twin = network(device)
     twin.load_state_dict(module.state_dict())
     assert_same(twin, other, rtol=0.0)
