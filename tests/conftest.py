@@ -17,12 +17,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark as slow what tests/slow.txt lists: a folder, file or test, with all that is below it."""
+    """Mark as slow what tests/slow.txt lists: a folder, file or test, with all that is below it.
+
+    Tests named there by themselves do not count for coverage: its tracing makes training and compiling half as long again,
+    and quick tests run the same lines.
+    """
     lines = [line for line in SLOW.read_text().splitlines() if line and not line.startswith("#")]
     below = tuple(line + end for line in lines for end in ("/", "::", "["))
     for item in items:
         if item.nodeid in lines or item.nodeid.startswith(below):
             item.add_marker(pytest.mark.slow)
+        if item.nodeid.partition("[")[0] in lines:
+            item.add_marker(pytest.mark.no_cover)
     if config.getoption("--fast"):
         left_out = [item for item in items if item.get_closest_marker("slow")]
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
