@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -17,16 +18,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark as slow what tests/slow.txt lists: a folder, file or test, with all that is below it."""
+    """Mark as slow what tests/slow.txt lists: a folder, file or test, with all that is below it.
+
+    Tests named there by themselves do not count for coverage: its tracing makes training and compiling half as long again,
+    and quick tests run the same lines.
+    """
     lines = [line for line in SLOW.read_text().splitlines() if line and not line.startswith("#")]
     below = tuple(line + end for line in lines for end in ("/", "::", "["))
     for item in items:
         if item.nodeid in lines or item.nodeid.startswith(below):
             item.add_marker(pytest.mark.slow)
+        if item.nodeid.partition("[")[0] in lines:
+            item.add_marker(pytest.mark.no_cover)
     if config.getoption("--fast"):
         left_out = [item for item in items if item.get_closest_marker("slow")]
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over torch and all that was imported: most of what it would look at, again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=DEVICES)

@@ -141,6 +141,7 @@ def test_the_oldest_rollout_is_overwritten():
     assert np.array_equal(model.replay.data["observations"][:8], newest)  # the fifth took the place of the third
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("env", ["Pendulum-v1", "CartPole-v1"])
 def test_the_bounds_hold_on_average(env):
     """However hard the search pulls, the actor stays near its average."""
@@ -160,6 +161,7 @@ def test_the_bounds_hold_on_average(env):
         assert loose.logger.name_to_value["train/policy_kl"] > 2 * logged["train/policy_kl"]
 
 
+@pytest.mark.no_cover
 def test_the_compiled_update_gives_the_eager_numbers():
     models = [tiny("Pendulum-v1", compile=compiled, n_steps=16, gradient_steps=3).learn(32) for compiled in (False, True)]
     assert models[1].update.compiled
@@ -208,6 +210,7 @@ def test_search_is_logged():
     assert {"search/temperature", "search/search_kl", "search/model_steps", "search/model_steps_per_second"} <= logged.keys()
 
 
+@pytest.mark.no_cover
 def test_it_learns_to_solve_cartpole_beside_a_policy_that_did_not_learn():
     settings = {"n_steps": 32, "batch_size": 256, "learning_rate": 1e-3, "gradient_steps": 32}
     model = SPO("MlpPolicy", make_vec_env("CartPole-v1", 8, seed=0), seed=0, device="cpu", compile=False, **settings)

@@ -16,8 +16,8 @@ from tests.envs.lot_sizing.plants import plant
 
 
 def test_bound_hindsight_optimum_and_rules_come_in_this_order() -> None:
-    """On the same episodes; with 20 periods, so that the program is solved."""
-    instance, episodes, seed = replace(load_instance("2x1"), time_horizon=20), 4, 7
+    """On the same episodes; with 12 periods, so that the program is solved."""
+    instance, episodes, seed = replace(load_instance("2x1"), time_horizon=12), 4, 7
     exact = ExactPlant(instance)
     bound = perfect_information_bound(instance, episodes, seed, time_limit=20)
     relaxed = perfect_information_bound(instance, episodes, seed, relax=True)

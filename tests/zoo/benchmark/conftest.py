@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from rlspo.zoo.benchmark import runner
 from rlspo.zoo.benchmark.command import main
 from rlspo.zoo.config import allowed
+from rlspo.zoo.tune import workers
 from tests.zoo.benchmark.tiny_grids import HERE, write_grid
 
 #: What worker processes find: the environments, and the rlspo that is tested.
@@ -20,12 +22,15 @@ def environments_are_trusted(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def workers_find_the_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs are processes of their own."""
+def workers_find_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are processes of their own; those of a test's own process are forked, which spares importing torch each time.
+
+    A fresh interpreter for each run, as users have it, runs :func:`done_grid` and whatever a test starts as a command.
+    """
     environments_are_trusted(monkeypatch)
+    monkeypatch.setattr(runner, "_CONTEXT", workers._CONTEXT)
     monkeypatch.syspath_prepend(str(HERE))
     monkeypatch.setenv("PYTHONPATH", PATHS)
-    monkeypatch.setenv("COUNT_TRAININGS", str(tmp_path / "trainings.txt"))
 
 
 @pytest.fixture
@@ -44,7 +49,6 @@ def done_grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             patch.syspath_prepend(str(path))
         environments_are_trusted(patch)
         patch.setenv("PYTHONPATH", PATHS)
-        patch.setenv("COUNT_TRAININGS", str(folder / "trainings.txt"))
         patch.chdir(folder)
         assert main([str(write_grid(folder)), "-o", "out", "--jobs", "2"]) == 0
     yield folder
