@@ -66,7 +66,7 @@ def caption(folder: Path) -> str:
 
 def returns(ppo: Scores, others: Scores, skill_free: Scores) -> str:
     """All cells: no skill, PPO, and what was published."""
-    lines = [row(["cell", "random", "no action", "PPO", "kept", *(f"{name} (digitised)" for name in ALGORITHMS)])]
+    lines = [row(["configuration", "random", "no action", "PPO", "kept", *(f"{name} (digitised)" for name in ALGORITHMS)])]
     lines.append("|---" * 7 + "|")
     for cell in CELLS:
         lines.append(
@@ -99,7 +99,7 @@ PROTOCOLS = (
 def agents_table(scores: Scores, skill_free: Scores) -> str:
     """PPO, BARPO and the mixture on types 1 and 3.1."""
     names = [*LABELS, *sorted({agent for agent, _ in scores} - set(LABELS))]
-    lines = [row(["cell", *(LABELS.get(name, name) for name in names)]), "|---" * (1 + len(names)) + "|"]
+    lines = [row(["configuration", *(LABELS.get(name, name) for name in names)]), "|---" * (1 + len(names)) + "|"]
     cells = [cell for cell in CELLS if cell.endswith(("-1", f"-{PLAIN}"))]
     for cell in cells:
         lines.append(row([f"`{cell}`", *(shown(scores.get((name, cell))) for name in names)]))
