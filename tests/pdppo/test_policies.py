@@ -60,10 +60,10 @@ def test_each_network_has_its_learning_rate() -> None:
     """After one step of Adam each number has moved by its network's rate."""
     made = policy(vf_lr_scale=3.0, post_vf_lr_scale=0.5)
     vectors = FlatParameters(made, made.optimizer)
-    gradient = torch.ones_like(vectors.values)
+    gradient = torch.ones_like(vectors.weights)
     state = vectors.first_moment, vectors.second_moment, vectors.steps, torch.tensor(1e-3)
     assert vectors.adam is not None
-    moved = vectors.values - vectors.adam.step(vectors.values, gradient, *state, vectors.rates())[0]
+    moved = vectors.weights - vectors.adam.step(vectors.weights, gradient, *state, vectors.rates())[0]
     for name, part in vectors.named(moved).items():
         scale = 0.5 if name.startswith("post_") else 3.0 if "value" in name else 1.0
         np.testing.assert_allclose(part.numpy(), 1e-3 * scale, rtol=1e-2, err_msg=name)
@@ -74,7 +74,7 @@ def test_the_post_critic_is_clipped_apart() -> None:
     made = policy()
     vectors = FlatParameters(made, made.optimizer)
     own = sum(parameter.numel() for name, parameter in made.named_parameters() if name.startswith("post_"))
-    assert vectors.clip_sizes() == [vectors.values.numel() - own, own]
+    assert vectors.clip_sizes() == [vectors.weights.numel() - own, own]
     assert [name.startswith("post_") for name in vectors.names] == sorted(name.startswith("post_") for name in vectors.names)
 
 

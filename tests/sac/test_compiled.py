@@ -17,7 +17,7 @@ STEPS = 6
 
 def vectors(model: SAC) -> list[Tensor]:
     parts = model.update.parts.values()
-    return [v for p in parts for v in (p.values, p.first_moment, p.second_moment, p.steps)] + [model.update.target.weights]
+    return [v for p in parts for v in (p.weights, p.first_moment, p.second_moment, p.steps)] + [model.update.target.weights]
 
 
 def take_steps(model: SAC) -> Tensor:

@@ -59,7 +59,7 @@ def test_no_pickle_is_loaded(run_folder, tmp_path):
 
     folder = run_folder("logs/ppo/E_1")
     np.savez(folder / "evaluations.npz", timesteps=[1], results=np.array([[Trap()]], dtype=object))
-    with pytest.raises(UserError, match="no record of evaluations"):
+    with pytest.raises(UserError, match="not a record of evaluations"):
         _ = find([folder], {}).runs[0].evaluations
     assert not (tmp_path / "sprung").exists()
 
@@ -194,7 +194,7 @@ def test_labels_name_agents(run_folder, results, tmp_path):
     [
         ("nowhere", "does not exist"),
         ("empty", "holds nothing to draw"),
-        ("notes.txt", "no table"),
+        ("notes.txt", "not a table"),
         ("other.csv", "columns a, b"),
     ],
 )
