@@ -307,7 +307,8 @@ class OneStepBandit(gym.Env[np.ndarray, np.ndarray]):
 
 
 def test_barpo_learns_a_policy_that_perturbations_move_less_than_ppos() -> None:
-    """Same return on the true observations, and a smaller worst-case change of the policy."""
+    """Same return on the true observations, and a smaller worst-case change of the policy. Half the steps would not do for
+    every seed."""
     kwargs = {"n_steps": 32, "batch_size": 64, "n_epochs": 5, "seed": 0, "device": "cpu", "learning_rate": 1e-3}
     radius = torch.tensor(0.7)
     change, reward = {}, {}
@@ -316,7 +317,7 @@ def test_barpo_learns_a_policy_that_perturbations_move_less_than_ppos() -> None:
         ("barpo", BARPO, {"epsilon": 0.7, "epsilon_ramp": 0.3, "guidance": 0.0}),
     ):
         env = make_vec_env(OneStepBandit, n_envs=8, seed=0)
-        model = agent("MlpPolicy", env, **kwargs, **options).learn(10_240)
+        model = agent("MlpPolicy", env, **kwargs, **options).learn(20_000)
         observations = np.array([[0.8, 0.0], [-0.8, 0.0]] * 16, np.float32)
         actions, _ = model.predict(observations, deterministic=True)
         reward[name] = float(np.mean(np.abs(actions[:, 0] - np.sign(observations[:, 0]))))
