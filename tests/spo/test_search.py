@@ -12,10 +12,10 @@ from rlspo.spo.search import search
 from tests.spo.trees import Tree
 
 DEPTH = 4
-PARTICLES = 4096
+PARTICLES = 512
 
 
-def found(tree: Tree, roots: int = 32, known: bool = False, gamma: float = 1.0, temperature: float = 1.0, **settings):
+def found(tree: Tree, roots: int = 256, known: bool = False, gamma: float = 1.0, temperature: float = 1.0, **settings):
     """The mean of the weights of each first action over ``roots`` searches."""
     generator = torch.Generator().manual_seed(0)
     result = search(
