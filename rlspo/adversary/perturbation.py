@@ -17,7 +17,7 @@ from rlspo.policies.preprocessing import Preprocessing
 
 
 class Perturbation:
-    """``perturb(observation, objective, ball) -> observation'`` for the inputs of one policy.
+    """``perturb(objective, inputs, radius, noise) -> inputs'`` for the inputs of one policy.
 
     :param preprocess: of the policy; its output is what is perturbed
     :param observation_space: of the environment

@@ -44,11 +44,15 @@ def _message(loss: Callable[..., Any], what: str) -> str:
     )
 
 
+def _name(loss: Callable[..., Any]) -> str:
+    return getattr(loss, "__qualname__", "the loss")
+
+
 def warn_of_no_gradient(loss: Callable[..., Any], gradient: dict[str, Tensor]) -> None:
     """Warn of a loss that no parameter changes."""
     if not any(bool(part.any()) for part in gradient.values()):
         warnings.warn(
-            f"The gradient of {getattr(loss, '__qualname__', 'the loss')} is 0 in every parameter of the policy: nothing will "
+            f"The gradient of {_name(loss)} is 0 in every parameter of the policy: nothing will "
             "be learned. Ask the policy with the parameters that the loss is given: self.policy.evaluate(parameters, inputs), "
             "torch.func.functional_call(layer, parameters, inputs).",
             stacklevel=2,
