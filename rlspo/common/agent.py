@@ -212,7 +212,7 @@ class Agent(BaseAlgorithm):
         :param n_updates: of the coming run; those of runs before it count too, since training in slices pays in the end
         """
         self._planned_updates += n_updates
-        compiled, reason = should_compile(self.compile, self._planned_updates, self.device)
+        compiled, reason = should_compile(self.compile, self._planned_updates, self.device, self.policy)
         if compiled and not self.update.asked_to_compile:
             if self.verbose >= 1:
                 print(f"Compiling the update, which takes 10 to 25 s before the first one: {reason}.", flush=True)

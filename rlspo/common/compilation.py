@@ -13,9 +13,12 @@ from typing import Any
 import torch
 import torch.utils._triton
 
+from rlspo.common.precision import has_convolutions
+
 #: Minibatch updates after which compilation has paid for itself: it costs 10 to 25 s and saves 1 ms an update of small
-#: networks, 10 ms and more of large ones.
+#: networks, 20 to 50 ms of those with convolutions.
 UPDATES_THAT_PAY = 10_000
+UPDATES_THAT_PAY_CONVOLUTIONS = 1_000
 
 
 @functools.cache
@@ -27,17 +30,22 @@ def compiler_available(device_type: str) -> bool:
     return any(shutil.which(name) for name in (compiler, "g++", "clang++", "c++") if name)
 
 
-def should_compile(choice: str | bool, n_updates: int, device: torch.device) -> tuple[bool, str]:
+def should_compile(
+    choice: str | bool, n_updates: int, device: torch.device, networks: torch.nn.Module | None = None
+) -> tuple[bool, str]:
     """Resolve ``compile="auto"``.
 
     :param choice: ``"auto"``, ``True`` or ``False``
     :param n_updates: minibatch updates that the coming training run will do
+    :param networks: what is trained: with convolutions, fewer updates pay
     :return: the decision and the reason for it, in words for the user
     """
     if choice != "auto":
         return bool(choice), f"compile={choice} was asked for"
-    if n_updates < UPDATES_THAT_PAY:
-        return False, f"{n_updates} updates are too few to pay for compilation ({UPDATES_THAT_PAY} are needed)"
+    convolutional = networks is not None and has_convolutions(networks)
+    enough = UPDATES_THAT_PAY_CONVOLUTIONS if convolutional else UPDATES_THAT_PAY
+    if n_updates < enough:
+        return False, f"{n_updates} updates are too few to pay for compilation ({enough} are needed)"
     if not compiler_available(device.type):
         what = "Triton" if device.type == "cuda" else "a C++ compiler (install g++ or set CXX)"
         return False, f"compilation would pay, but {what} was not found"

@@ -19,6 +19,11 @@ def bfloat16_is_fast(device: torch.device) -> bool:
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
+def has_convolutions(module: nn.Module) -> bool:
+    """Whether the module holds a two-dimensional convolution."""
+    return any(isinstance(part, nn.Conv2d) for part in module.modules())
+
+
 def convolution_dtype(precision: str, policy: nn.Module, device: torch.device) -> torch.dtype | None:
     """The type under which the features extractor runs; None for float32.
 
@@ -26,7 +31,6 @@ def convolution_dtype(precision: str, policy: nn.Module, device: torch.device) -
         convolutions and hardware for it
     """
     check_choice("precision", precision, PRECISIONS)
-    convolutional = any(isinstance(module, nn.Conv2d) for module in policy.modules())
-    if precision == "float32" or not convolutional:
+    if precision == "float32" or not has_convolutions(policy):
         return None
     return torch.bfloat16 if precision == "bfloat16" or bfloat16_is_fast(device) else None

@@ -8,7 +8,12 @@ import torch
 
 from rlspo import BARPO, PPO
 from rlspo.common import compilation
-from rlspo.common.compilation import UPDATES_THAT_PAY, compiler_available, should_compile
+from rlspo.common.compilation import (
+    UPDATES_THAT_PAY,
+    UPDATES_THAT_PAY_CONVOLUTIONS,
+    compiler_available,
+    should_compile,
+)
 from tests.spaces import SpacesEnv
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -45,6 +50,14 @@ def test_auto_compiles_where_it_pays(programs: set[str]) -> None:
     assert str(UPDATES_THAT_PAY - 1) in why_not
     assert "too few" in why_not
     assert should_compile("auto", UPDATES_THAT_PAY, CPU)[0]
+
+
+def test_convolutions_pay_sooner(programs: set[str]) -> None:
+    programs.add("g++")
+    networks, dense = torch.nn.Sequential(torch.nn.Conv2d(4, 32, 8)), torch.nn.Sequential(torch.nn.Linear(4, 32))
+    assert not should_compile("auto", UPDATES_THAT_PAY_CONVOLUTIONS - 1, CPU, networks)[0]
+    assert should_compile("auto", UPDATES_THAT_PAY_CONVOLUTIONS, CPU, networks)[0]
+    assert not should_compile("auto", UPDATES_THAT_PAY_CONVOLUTIONS, CPU, dense)[0]
 
 
 def test_auto_without_a_compiler_says_what_to_install(programs: set[str]) -> None:
