@@ -112,27 +112,39 @@ class GymnasiumVecEnv(VecEnv):
         # A copy, because a vectorised environment may write its next step into the same buffer.
         observations = tree_map(np.array, observations)
         infos = split_infos(vector_info, self.num_envs)
-        only_reset, ended = self.resets_next, np.logical_or(terminated, truncated)
-        dones = ended & ~only_reset
-        rewards = np.where(only_reset, 0.0, rewards)
+        for info in infos:
+            info["TimeLimit.truncated"] = False
+        dones = np.logical_or(terminated, truncated)
+        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
+            ended, only_reset = dones, self.resets_next
+            dones = ended & ~only_reset
+            rewards = np.where(only_reset, 0.0, rewards)
+            for i in _where(only_reset):
+                self.reset_infos[i], infos[i] = infos[i], {ONLY_RESET: True, "TimeLimit.truncated": False}
+            self.resets_next = ended
+            self._lengths -= only_reset
+        self._returns += rewards
+        self._lengths += 1
+        if dones.any() or "final_obs" in vector_info:
+            self._end_episodes(observations, dones, truncated & ~terminated, infos)
+        return observations, rewards.astype(np.float32), dones, infos
 
-        for i in _where(only_reset):
-            self.reset_infos[i], infos[i] = infos[i], {ONLY_RESET: True}
+    def _end_episodes(self, observations: Any, dones: np.ndarray, cut: np.ndarray, infos: list[dict[str, Any]]) -> None:
+        """Complete the infos of episodes that ended.
+
+        :param observations: those of environments that are reset here are replaced by their first ones
+        :param cut: where the end is a time limit's
+        """
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
             self._take_final(infos, dones)
         else:
             for i in _where(dones):
                 infos[i]["terminal_observation"] = _row(observations, i)
-            if self.autoreset_mode is AutoresetMode.NEXT_STEP:
-                self.resets_next = ended
-            elif dones.any():
+            if self.autoreset_mode is AutoresetMode.DISABLED:
                 self._reset_where(dones, observations)
-        for i, info in enumerate(infos):
-            info["TimeLimit.truncated"] = bool(dones[i] and truncated[i] and not terminated[i])
-        self._returns += rewards
-        self._lengths += ~only_reset
-        self._end_episodes(dones, infos)
-        return observations, rewards.astype(np.float32), dones, infos
+        for i in _where(dones):
+            infos[i]["TimeLimit.truncated"] = bool(cut[i])
+        self._add_statistics(dones, infos)
 
     def _take_final(self, infos: list[dict[str, Any]], dones: np.ndarray) -> None:
         """Where an episode ended, the info is the new episode's and contains the old one's: swap them."""
@@ -159,7 +171,7 @@ class GymnasiumVecEnv(VecEnv):
 
         tree_map(overwrite, observations, first)
 
-    def _end_episodes(self, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
+    def _add_statistics(self, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
         """Add the episode statistics that ``Monitor`` would add, and start new ones."""
         for i in _where(dones):
             seconds = round(time.time() - self._start, 6)
@@ -275,7 +287,9 @@ def split_infos(vector_info: dict[str, Any], num_envs: int) -> list[dict[str, An
         nest, and a value that is not one per environment belongs to all of them
     :param num_envs: number of environments
     """
-    infos: list[dict[str, Any]] = [{} for _ in range(num_envs)]
+    columns: dict[str, Sequence[Any]] = {}
+    partial: list[tuple[str, Sequence[Any], list[int]]] = []
+    complete: dict[int, bool] = {}
     for key, value in vector_info.items():
         if key.startswith("_") and key[1:] in vector_info:
             continue
@@ -286,7 +300,16 @@ def split_infos(vector_info: dict[str, Any], num_envs: int) -> list[dict[str, An
             rows = list(value if value.ndim == 1 else value.copy())
         else:
             rows = [value] * num_envs
-        for i in _where(vector_info.get(f"_{key}", np.ones(num_envs, dtype=bool))):
+        mask = vector_info.get(f"_{key}")
+        if mask is None or complete.setdefault(id(mask), bool(mask.all())):
+            columns[key] = rows
+        else:
+            partial.append((key, rows, _where(mask)))
+    infos = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)] or [
+        {} for _ in range(num_envs)
+    ]
+    for key, rows, owners in partial:
+        for i in owners:
             infos[i][key] = rows[i]
     return infos
 

@@ -287,9 +287,11 @@ def distinct(actions: Tensor) -> Tensor:
     :param actions: ``(B, N, *action_shape)``
     """
     flat = actions.reshape(*actions.shape[:2], -1)
-    same = (flat.unsqueeze(2) == flat.unsqueeze(1)).all(dim=-1)
-    earlier = torch.ones(same.shape[-2:], dtype=torch.bool, device=flat.device).tril(diagonal=-1)
-    return (~(same & earlier).any(dim=-1)).sum(dim=-1)
+    order = torch.arange(flat.shape[1], device=flat.device).expand(flat.shape[:2])
+    for column in flat.unbind(dim=-1):  # sorted by one column after the other, equal actions come to lie side by side
+        order = order.gather(1, column.gather(1, order).argsort(dim=1, stable=True))
+    rows = flat.gather(1, order.unsqueeze(-1).expand_as(flat))
+    return 1 + (rows[:, 1:] != rows[:, :-1]).any(dim=-1).sum(dim=-1)
 
 
 def search_divergence(advantages: Tensor, temperature: Tensor | float, correction: Tensor | float = 0.0) -> Tensor:

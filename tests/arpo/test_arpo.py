@@ -184,7 +184,7 @@ def test_compiled_equals_eager(agent: type[ARPO], action: str, options: dict[str
 
     Where signs and the choice among restarts break near-ties differently, the parameters may differ a little more.
     """
-    kwargs = {**SMALL, "epsilon": 0.2, "epsilon_ramp": 0.0, "adversary_steps": 4, "device": device, **options}
+    kwargs = {**SMALL, "epsilon": 0.2, "epsilon_ramp": 0.0, "adversary_steps": 2, "device": device, **options}
     eager, compiled = (
         agent("MlpPolicy", SpacesEnv("box", action), compile=choice, **kwargs).learn(128) for choice in (False, True)
     )

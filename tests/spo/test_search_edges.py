@@ -310,3 +310,6 @@ def test_bad_settings_are_rejected(settings, words):
 def test_distinct_actions_are_counted():
     assert distinct(torch.tensor([[1, 1, 2, 3], [4, 4, 4, 4]])).tolist() == [3, 1]
     assert distinct(torch.tensor([[[1.0, 2.0], [1.0, 2.5]]])).tolist() == [2]
+    assert distinct(torch.tensor([[[1.0, 2.0], [3.0, 4.0], [1.0, 4.0], [3.0, 2.0], [1.0, 2.0]]])).tolist() == [4]
+    many = torch.randint(0, 3, (2, 500, 4), generator=torch.Generator().manual_seed(0))
+    assert distinct(many).tolist() == [len(set(map(tuple, actions.tolist()))) for actions in many]

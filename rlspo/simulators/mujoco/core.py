@@ -12,7 +12,7 @@ import numpy as np
 
 from rlspo.simulators.base import Array, Core, Outcome
 from rlspo.simulators.mujoco.physics import INTEGRATION, component, physics_for
-from rlspo.simulators.mujoco.task import Task
+from rlspo.simulators.mujoco.task import Constants, Task
 from rlspo.simulators.mujoco.tasks import task_for
 
 #: Options (of MuJoCo 3.4 and later) under which a row is not the whole state.
@@ -67,13 +67,16 @@ class MujocoCore(Core):
 
     :param env: a MuJoCo environment of gymnasium, wrapped or not
     :param threads: largest number; None: the number of cores. Small batches use fewer
+    :param whole_info: :meth:`step_with_terms` gives all that the environment's info holds
     :raises TypeError: for an environment whose rules are not known
     """
 
-    def __init__(self, env: Any, threads: int | None = None) -> None:
+    def __init__(self, env: Any, threads: int | None = None, whole_info: bool = False) -> None:
         self.env = env.unwrapped
         self.task: Task = task_for(self.env)
-        self.physics = physics_for(tuple(dict.fromkeys((*self.task.after, *self.task.before))), threads)
+        self.whole_info = whole_info
+        fields = (*self.task.after, *self.task.before, *(self.task.shown if whole_info else ()))
+        self.physics = physics_for((*dict.fromkeys(fields),), threads)
         model = self.env.model
         self._parts = {name.lower(): component(model, name) for name in ("QPOS", "QVEL", "CTRL")}
         self._row_size = mujoco.mj_stateSize(model, INTEGRATION)
@@ -115,12 +118,7 @@ class MujocoCore(Core):
         by the lag of a substep.
         """
         inner = env.unwrapped
-        model, data, row = inner.model, inner.data, states.rows[0]
-        mujoco.mj_setState(model, data, row, INTEGRATION)
-        mujoco.mj_forward(model, data)
-        mujoco.mj_rnePostConstraint(model, data)
-        for name, array in states.lagging.items():
-            getattr(data, name)[:] = array[0]
+        self.show(inner, states, 0)
         random = states.origins[states.origin[0]].random
         if random is None:
             inner._np_random = None
@@ -128,6 +126,15 @@ class MujocoCore(Core):
             if inner._np_random is None:
                 inner._np_random = np.random.Generator(getattr(np.random, random["bit_generator"])())
             inner._np_random.bit_generator.state = random
+
+    def show(self, inner: Any, states: MujocoStates, index: int) -> None:
+        """Put the physics of ``inner`` into one of the states; its generator is left alone."""
+        model, data = inner.model, inner.data
+        mujoco.mj_setState(model, data, states.rows[index], INTEGRATION)
+        mujoco.mj_forward(model, data)
+        mujoco.mj_rnePostConstraint(model, data)
+        for name, array in states.lagging.items():
+            getattr(data, name)[:] = array[index]
 
     def size(self, states: MujocoStates) -> int:
         return len(states.rows)
@@ -153,7 +160,8 @@ class MujocoCore(Core):
         return self.step_with_terms(states, actions, live)[0]
 
     def step_with_terms(self, states: MujocoStates, actions: Array, live: Array) -> tuple[Outcome, dict[str, np.ndarray]]:
-        """:meth:`step`, and the terms of the rewards, ``(n,)`` each, under their names in the environment's info."""
+        """:meth:`step`, and the terms of the rewards, ``(n,)`` each, under their names in the environment's info; with
+        ``whole_info`` the rest of the info too."""
         actions, live = np.asarray(actions), np.asarray(live, bool)
         n, n_controls = len(states.rows), self._parts["ctrl"].stop - self._parts["ctrl"].start
         if actions.shape != (n, n_controls):
@@ -188,15 +196,12 @@ class MujocoCore(Core):
         rows, derived = self.physics.step(states.rows, models, self.env.frame_skip)
         now = self._frame(rows, derived)
         observations = self.task.observe(now)
-        score = self.task.score(self._frame(states.rows, states.lagging), now, actions, self._model(models))
+        then, model = self._frame(states.rows, states.lagging), Constants(models, self.env.frame_skip)
+        score = self.task.score(then, now, actions, model)
+        terms = {**self.task.facts(then, now, model), **score.terms} if self.whole_info else score.terms
         new = MujocoStates(rows, {name: derived[name] for name in self.task.before}, states.origins, states.origin)
         truncated = np.zeros(len(rows), bool)
-        return Outcome(new, observations, score.rewards.astype(np.float64), score.terminated, truncated), score.terms
+        return Outcome(new, observations, score.rewards.astype(np.float64), score.terminated, truncated), terms
 
     def _frame(self, rows: np.ndarray, derived: dict[str, np.ndarray]) -> SimpleNamespace:
         return SimpleNamespace(**{name: rows[:, part] for name, part in self._parts.items()}, **derived)
-
-    def _model(self, models: Sequence[Any]) -> SimpleNamespace:
-        timestep = np.array([model.opt.timestep for model in models])
-        mass = np.stack([model.body_mass for model in models])
-        return SimpleNamespace(timestep=timestep, dt=timestep * self.env.frame_skip, body_mass=mass)

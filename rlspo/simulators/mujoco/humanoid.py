@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from rlspo.simulators.mujoco.task import Score, Task, between, never, sum_of_squares
+from rlspo.simulators.mujoco.task import Constants, Score, Task, between, never, sum_of_squares
+from rlspo.simulators.mujoco.walking import positions, velocities
 
 
 class HumanoidStandup(Task):
@@ -18,6 +19,7 @@ class HumanoidStandup(Task):
         names = ("cinert", "cvel", "qfrc_actuator", "cfrc_ext")
         self.observed = [name for name in names if getattr(env, f"_include_{name}_in_observation") is True]
         self.after = (*self.observed, "cfrc_ext")
+        self.shown = ("ten_length", "ten_velocity")
 
     def observe(self, now: SimpleNamespace) -> np.ndarray:
         parts = [now.qpos[:, 2 if self.env._exclude_current_positions_from_observation else 0 :], now.qvel]
@@ -27,7 +29,7 @@ class HumanoidStandup(Task):
             parts.append(values.reshape(len(values), -1))
         return np.concatenate(parts, axis=1)
 
-    def score(self, then: SimpleNamespace, now: SimpleNamespace, actions: np.ndarray, model: SimpleNamespace) -> Score:
+    def score(self, then: SimpleNamespace, now: SimpleNamespace, actions: np.ndarray, model: Constants) -> Score:
         env = self.env
         height = now.qpos[:, 2] / model.timestep
         control = env._ctrl_cost_weight * sum_of_squares(now.ctrl)
@@ -36,15 +38,23 @@ class HumanoidStandup(Task):
         terms = {"reward_linup": height, "reward_quadctrl": -control, "reward_impact": -impact}
         return Score(rewards, terms, never(rewards))
 
+    def facts(self, then: SimpleNamespace, now: SimpleNamespace, model: Constants) -> dict[str, np.ndarray]:
+        risen = now.qpos[:, 2] - self.env.init_qpos[2]
+        return {**self.place(now), "z_distance_from_origin": risen}
+
+    def place(self, now: SimpleNamespace) -> dict[str, np.ndarray]:
+        tendons = {"tendon_length": now.ten_length, "tendon_velocity": now.ten_velocity}
+        return {"x_position": now.qpos[:, 0], "y_position": now.qpos[:, 1], **tendons}
+
 
 class Humanoid(HumanoidStandup):
     """Forward velocity of the centre of mass and a bonus for being healthy, less the costs of controls and contacts."""
 
     before = ("xipos",)
 
-    def score(self, then: SimpleNamespace, now: SimpleNamespace, actions: np.ndarray, model: SimpleNamespace) -> Score:
+    def score(self, then: SimpleNamespace, now: SimpleNamespace, actions: np.ndarray, model: Constants) -> Score:
         env, healthy = self.env, between(self.env._healthy_z_range[0], now.qpos[:, 2], self.env._healthy_z_range[1])
-        velocity = (centre_of_mass(now, model) - centre_of_mass(then, model)) / model.dt
+        velocity = (centre_of_mass(now, model) - centre_of_mass(then, model))[:, 0] / model.dt
         forward = env._forward_reward_weight * velocity
         survive = healthy * env._healthy_reward
         control = env._ctrl_cost_weight * sum_of_squares(now.ctrl)
@@ -52,7 +62,11 @@ class Humanoid(HumanoidStandup):
         terms = {"reward_survive": survive, "reward_forward": forward, "reward_ctrl": -control, "reward_contact": -contact}
         return Score(forward + survive - (control + contact), terms, ~healthy & bool(env._terminate_when_unhealthy))
 
+    def facts(self, then: SimpleNamespace, now: SimpleNamespace, model: Constants) -> dict[str, np.ndarray]:
+        moved = velocities(centre_of_mass(now, model), centre_of_mass(then, model), model)
+        return self.place(now) | positions(now) | moved
 
-def centre_of_mass(frame: SimpleNamespace, model: SimpleNamespace) -> np.ndarray:
-    """Its x coordinate in m, ``(n,)``."""
-    return np.einsum("nb,nbj->nj", model.body_mass, frame.xipos)[:, 0] / model.body_mass.sum(axis=1)
+
+def centre_of_mass(frame: SimpleNamespace, model: Constants) -> np.ndarray:
+    """In m, ``(n, 3)``."""
+    return np.einsum("nb,nbj->nj", model.body_mass, frame.xipos) / model.body_mass.sum(axis=1)[:, None]

@@ -17,8 +17,6 @@ import mujoco
 import numpy as np
 
 INTEGRATION = int(mujoco.mjtState.mjSTATE_INTEGRATION)
-#: Smallest number of states per thread that is worth the overhead.
-MIN_ROWS = 16
 
 
 def usable_cores() -> int:
@@ -44,6 +42,9 @@ class Physics(ABC):
     :param threads: largest number, including the caller's
     """
 
+    #: Smallest number of states per thread that is worth the overhead.
+    rows_per_thread: int
+
     def __init__(self, fields: Sequence[str], threads: int) -> None:
         self.fields, self.threads = (*fields,), threads
 
@@ -57,15 +58,19 @@ class Physics(ABC):
 
     def threads_for(self, n: int) -> int:
         """The number of threads worth using for ``n`` rows."""
-        return max(1, min(self.threads, n // MIN_ROWS))
+        return max(1, min(self.threads, n // self.rows_per_thread))
 
 
 class BatchPhysics(Physics):
     """Uses ``mujoco.batch`` (MuJoCo 4.0) with native threads. It returns only what ``mj_step`` itself computes."""
 
+    rows_per_thread = 2
+
     def __init__(self, fields: Sequence[str], threads: int) -> None:
         super().__init__(fields, threads)
+        #: Batches by their number of threads, and the one that serves each number of rows.
         self._batches: dict[int, Any] = {}
+        self._serving: dict[int, Any] = {}
 
     def step(self, rows: np.ndarray, models: Sequence[Any], n_substeps: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         n = len(rows)
@@ -73,23 +78,27 @@ class BatchPhysics(Physics):
         # Built anew each time: MuJoCo requires this after changes to a model, and such changes cannot be detected.
         batch.set_models(models[0] if len(models) == 1 else [*models, *[models[0]] * (batch.nsim - n)])
         batch.state[:n] = rows
-        batch.step(np.arange(n, dtype=np.int32), nstep=n_substeps)
+        batch.step(None if n == batch.nsim else np.arange(n, dtype=np.int32), nstep=n_substeps)
         return batch.state[:n].copy(), {name: batch.bind(name)[:n].copy() for name in self.fields}
 
     def _batch(self, n: int, model: Any) -> Any:
-        from mujoco.batch import Batch
+        if n not in self._serving:
+            from mujoco.batch import Batch
 
-        threads = self.threads_for(n)
-        if threads not in self._batches or self._batches[threads].nsim < n:
-            self._batches[threads] = Batch(model, 1 << (n - 1).bit_length(), threads)
-            for name in self.fields:
-                self._batches[threads].bind(name)
-        return self._batches[threads]
+            threads = self.threads_for(n)
+            if threads not in self._batches or self._batches[threads].nsim < n:
+                self._batches[threads] = Batch(model, 1 << (n - 1).bit_length(), threads)
+                for name in self.fields:
+                    self._batches[threads].bind(name)
+            self._serving[n] = self._batches[threads]
+        return self._serving[n]
 
 
 class LoopPhysics(Physics):
     """Uses one ``MjData`` per thread: for fields that need ``mj_rnePostConstraint`` after ``mj_step``, and for older
     MuJoCo."""
+
+    rows_per_thread = 4
 
     def __init__(self, fields: Sequence[str], threads: int) -> None:
         super().__init__(fields, threads)

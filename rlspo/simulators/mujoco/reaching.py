@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rlspo.simulators.mujoco.task import Score, Task, never, sum_of_squares
+from rlspo.simulators.mujoco.task import Constants, Score, Task, never, sum_of_squares
 
 
 class InvertedPendulum(Task):
@@ -16,9 +16,9 @@ class InvertedPendulum(Task):
     def observe(self, now: SimpleNamespace) -> np.ndarray:
         return np.concatenate([now.qpos, now.qvel], axis=1)
 
-    def score(self, then: SimpleNamespace, now: SimpleNamespace, actions: np.ndarray, model: SimpleNamespace) -> Score:
+    def score(self, then: SimpleNamespace, now: SimpleNamespace, actions: np.ndarray, model: Constants) -> Score:
         terminated = ~np.isfinite(self.observe(now)).all(axis=1) | (np.abs(now.qpos[:, 1]) > 0.2)
-        rewards = (~terminated).astype(np.float64)
+        rewards = (~terminated).astype(np.int64)
         return Score(rewards, {"reward_survive": rewards}, terminated)
 
 
@@ -32,7 +32,7 @@ class InvertedDoublePendulum(Task):
         force = np.clip(now.qfrc_constraint[:, :1], -10, 10)
         return np.concatenate([cart, np.sin(angles), np.cos(angles), np.clip(now.qvel, -10, 10), force], axis=1)
 
-    def score(self, then: SimpleNamespace, now: SimpleNamespace, actions: np.ndarray, model: SimpleNamespace) -> Score:
+    def score(self, then: SimpleNamespace, now: SimpleNamespace, actions: np.ndarray, model: Constants) -> Score:
         x, y = now.site_xpos[:, 0, 0], now.site_xpos[:, 0, 2]
         terminated = y <= 1
         distance = 0.01 * x**2 + (y - 2) ** 2
@@ -56,7 +56,7 @@ class Reacher(Task):
         offset = now.xpos[:, self.tip] - now.xpos[:, self.target]
         return np.concatenate([np.cos(angles), np.sin(angles), now.qpos[:, 2:], now.qvel[:, :2], offset[:, :2]], axis=1)
 
-    def score(self, then: SimpleNamespace, now: SimpleNamespace, actions: np.ndarray, model: SimpleNamespace) -> Score:
+    def score(self, then: SimpleNamespace, now: SimpleNamespace, actions: np.ndarray, model: Constants) -> Score:
         distance = -np.linalg.norm(now.xpos[:, self.tip] - now.xpos[:, self.target], axis=1) * self.env._reward_dist_weight
         control = -sum_of_squares(actions) * self.env._reward_control_weight
         rewards = distance + control
@@ -76,7 +76,7 @@ class Pusher(Task):
         bodies = [now.xpos[:, body] for body in (self.arm, self.object, self.goal)]
         return np.concatenate([now.qpos[:, :7], now.qvel[:, :7], *bodies], axis=1)
 
-    def score(self, then: SimpleNamespace, now: SimpleNamespace, actions: np.ndarray, model: SimpleNamespace) -> Score:
+    def score(self, then: SimpleNamespace, now: SimpleNamespace, actions: np.ndarray, model: Constants) -> Score:
         env, thing = self.env, now.xpos[:, self.object]
         near = -np.linalg.norm(thing - now.xpos[:, self.arm], axis=1) * env._reward_near_weight
         distance = -np.linalg.norm(thing - now.xpos[:, self.goal], axis=1) * env._reward_dist_weight

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -21,6 +23,32 @@ class Score(NamedTuple):
     terminated: np.ndarray
 
 
+class Constants:
+    """What a task reads of the models; n = 1 if all states have the same.
+
+    :param models: of MuJoCo, one for all states or one for each
+    :param frame_skip: substeps of a step
+    """
+
+    def __init__(self, models: Sequence[Any], frame_skip: int) -> None:
+        self.models, self.frame_skip = models, frame_skip
+
+    @cached_property
+    def timestep(self) -> np.ndarray:
+        """In s, ``(n,)``."""
+        return np.array([model.opt.timestep for model in self.models])
+
+    @cached_property
+    def dt(self) -> np.ndarray:
+        """Duration of a step in s, ``(n,)``."""
+        return self.timestep * self.frame_skip
+
+    @cached_property
+    def body_mass(self) -> np.ndarray:
+        """In kg, ``(n, n_bodies)``."""
+        return np.stack([model.body_mass for model in self.models])
+
+
 class Task:
     """The rules of one environment. They repeat gymnasium's operations one by one, so that results agree to the last bits.
 
@@ -34,6 +62,8 @@ class Task:
     after: tuple[str, ...] = ()
     #: Arrays that are read before the step, as the previous step left them. They may lag a substep behind qpos.
     before: tuple[str, ...] = ()
+    #: Arrays that only :meth:`facts` reads, after the step.
+    shown: tuple[str, ...] = ()
 
     def __init__(self, env: Any) -> None:
         self.env = env
@@ -45,20 +75,32 @@ class Task:
         """
         raise NotImplementedError
 
-    def score(self, then: SimpleNamespace, now: SimpleNamespace, actions: np.ndarray, model: SimpleNamespace) -> Score:
+    def score(self, then: SimpleNamespace, now: SimpleNamespace, actions: np.ndarray, model: Constants) -> Score:
         """
         :param then: the frame before the step
         :param now: the frame after it
         :param actions: as given to the environment, ``(n, n_actions)``
-        :param model: ``dt`` and ``timestep`` in s, ``(n,)``, ``body_mass`` in kg, ``(n, n_bodies)``; n = 1 if all are the same
+        :param model: of all states, or of each
         """
         raise NotImplementedError
+
+    def facts(self, then: SimpleNamespace, now: SimpleNamespace, model: Constants) -> dict[str, np.ndarray]:
+        """What the environment's info says besides the terms of the reward, ``(n, ...)`` each.
+
+        The arguments are those of :meth:`score`.
+        """
+        return {}
 
 
 def sum_of_squares(values: np.ndarray) -> np.ndarray:
     """Over all but the first dimension, in the array's own precision: the cost of a float32 action is computed in float32."""
     # Contiguous rows are summed in the order in which NumPy sums a single one.
     return np.ascontiguousarray(np.square(values)).reshape(len(values), -1).sum(axis=1)
+
+
+def lengths(vectors: np.ndarray) -> np.ndarray:
+    """Euclidean norms of ``(n, d)``, as NumPy takes that of a single vector: ``(n,)``."""
+    return np.array([np.linalg.norm(vector, ord=2) for vector in vectors])
 
 
 def between(low: float, values: np.ndarray, high: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Environments that step all copies at once, as arrays (``gymnasium.make_vec``): ``--vec-env native``."""
+"""Environments that step all copies at once, as arrays (``gymnasium.make_vec``, MuJoCo's tasks): ``--vec-env native``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.vector import VectorEnv
 from stable_baselines3.common.monitor import Monitor, ResultsWriter
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from rlspo.common.signatures import signature_of
 from rlspo.common.vector_env import GymnasiumVecEnv
+from rlspo.envs import MujocoVectorEnv
 from rlspo.simulators import Layer
 from rlspo.zoo.envs.patient_monitor import patient
 from rlspo.zoo.errors import UserError
@@ -32,7 +34,7 @@ def check_native(spec: EnvSpec, wrapped: bool, monitor_kwargs: dict[str, Any]) -
     :param monitor_kwargs: arguments of SB3's ``Monitor``
     :raises UserError: with what to do instead
     """
-    if spec.vector_entry_point is None:
+    if spec.vector_entry_point is None and not _in_batches(spec.id):
         raise UserError(f"--vec-env native: {spec.id} has no vectorised form of its own. Use dummy or subproc.")
     if wrapped and not _wraps(spec):
         raise UserError(
@@ -41,6 +43,15 @@ def check_native(spec: EnvSpec, wrapped: bool, monitor_kwargs: dict[str, Any]) -
         )
     if monitor_kwargs:
         raise UserError(f"--vec-env native: monitor_kwargs {monitor_kwargs} are for single environments. Leave them out.")
+
+
+def _in_batches(env_id: str) -> bool:
+    """Whether rlspo steps copies of this environment of gymnasium's together."""
+    if not env_id.endswith("-v5"):  # none other is known, and MuJoCo may not be installed
+        return False
+    from rlspo.simulators.mujoco import SIMULATED
+
+    return env_id in SIMULATED
 
 
 def _wraps(spec: EnvSpec) -> bool:
@@ -67,7 +78,11 @@ def make_native(
     if wrap is not None:
         # Monitor innermost, as around single environments: returns and lengths are the environment's own.
         env_kwargs = {**env_kwargs, _WRAPPERS: [Monitor, wrap]}
-    copies = gym.make_vec(env_id, num_envs=n_envs, vectorization_mode="vector_entry_point", **env_kwargs)
+    copies: VectorEnv
+    if _in_batches(env_id):
+        copies = MujocoVectorEnv(env_id, n_envs, **env_kwargs)
+    else:
+        copies = gym.make_vec(env_id, num_envs=n_envs, vectorization_mode="vector_entry_point", **env_kwargs)
     env = GymnasiumVecEnv(copies, monitored=wrap is not None)
     env.seed(seed)
     env.action_space.seed(seed)

@@ -88,6 +88,20 @@ def test_copies_that_step_as_one_are_seeded_and_their_episodes_written(tmp_path)
     assert episodes.r.sum() == pytest.approx(total, rel=1e-5)
 
 
+def test_mujocos_tasks_step_as_one(tmp_path):
+    pytest.importorskip("mujoco")
+    one, other = (EnvRecipe("Hopper-v5", vec_env=kind).build(3, 5, True, tmp_path / kind) for kind in ("native", "dummy"))
+    np.testing.assert_array_equal(one.reset(), other.reset())
+    draws = np.random.default_rng(0)
+    for _ in range(60):
+        actions = draws.uniform(-1, 1, (3, 3)).astype(np.float32)
+        for mine, theirs in zip(one.step(actions)[:3], other.step(actions)[:3], strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-6)
+    one.close(), other.close()
+    ours, theirs = (load_results(str(tmp_path / kind)) for kind in ("native", "dummy"))
+    assert sorted(ours.l) == sorted(theirs.l) and len(ours) > 3
+
+
 def test_a_single_copy_is_a_single_environment():
     assert native("Pendulum-v1").build(1, 0, False).env_is_wrapped(Monitor) == [True]
 
