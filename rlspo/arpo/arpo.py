@@ -224,7 +224,7 @@ class ARPO(PPO):
 
         if self.update.compiled:
             if self.compiled_search is None:
-                self.compiled_search = compile_whole(search, self.device, or_eager=self.compile == "auto")
+                self.compiled_search = compile_whole(search, self.device, otherwise=search if self.compile == "auto" else None)
             search = self.compiled_search
         return partial(search, vector.weights)
 

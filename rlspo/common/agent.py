@@ -199,10 +199,7 @@ class Agent(BaseAlgorithm):
     # Compilation.
 
     def set_up_compiling(self, compile: str | bool) -> None:
-        """
-        :param compile: the agent's argument
-        :raises ValueError: for another value than the three
-        """
+        """Take the agent's argument. It raises a ValueError for another value than the three."""
         self.compile = compile
         self._planned_updates = 0
 
@@ -212,6 +209,7 @@ class Agent(BaseAlgorithm):
         :param n_updates: of the coming run; those of runs before it count too, since training in slices pays in the end
         """
         self._planned_updates += n_updates
+        self.update.plan(n_updates)
         compiled, reason = should_compile(self.compile, self._planned_updates, self.device, self.policy)
         if compiled and not self.update.asked_to_compile:
             if self.verbose >= 1:

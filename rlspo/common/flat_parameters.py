@@ -293,26 +293,24 @@ class FlatParameters(FlatVector):
     # Gradients, for code that reads them.
 
     def before_step(self) -> tuple[Tensor, Tensor | None] | None:
-        """The weights before a step that :meth:`show_gradients` needs."""
+        """What :meth:`gradient_since` needs from before a step; None where the optimiser's own step sets ``grad``."""
         if self.adam is None:
             return None
         return self.first_moment.clone(), self.weights.clone() if self.adam.adds_decay else None
 
-    def show_gradients(self, before: tuple[Tensor, Tensor | None] | None) -> None:
-        """Set ``grad`` of the parameters to the gradient of the last step, for example for gradient histograms.
+    def gradient_since(self, before: tuple[Tensor, Tensor | None]) -> Tensor:
+        """The gradient of one step, from the change of the first moment: steps do not store it."""
+        assert self.adam is not None
+        moment, weights = before
+        return self.adam.gradient(moment, self.first_moment, weights)
 
-        Steps do not store it: it is computed from the change of the first moment.
-
-        :param before: the result of :meth:`before_step` before that step; None if the optimiser's step itself set ``grad``
-        """
-        if before is not None and self.adam is not None:
-            moment, weights = before
-            gradient = self.adam.gradient(moment, self.first_moment, weights)
-            if not self._gradients:
-                self._gradients = [own_storage(view) for view in self.views(torch.zeros_like(self.weights))]
-            for parameter, there, found in zip(self.parameters, self._gradients, self.views(gradient), strict=True):
-                there.copy_(found)
-                parameter.grad = there
+    def show_gradients(self, gradient: Tensor) -> None:
+        """Set ``grad`` of the parameters, for example for gradient histograms."""
+        if not self._gradients:
+            self._gradients = [own_storage(view) for view in self.views(torch.zeros_like(self.weights))]
+        for parameter, there, found in zip(self.parameters, self._gradients, self.views(gradient), strict=True):
+            there.copy_(found)
+            parameter.grad = there
 
     def through_hooks(self, gradient: dict[str, Tensor]) -> dict[str, Tensor]:
         """The gradients after the parameters' hooks, as in a backward pass. Cannot be compiled.

@@ -63,6 +63,10 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
         """Random numbers for one minibatch's loss, from ``self.randomness.torch``."""
         return None
 
+    def _draw(self, batch_size: int) -> tuple[Any, Any]:
+        """Random numbers for one minibatch: of the loss, and of the policy's auxiliary loss."""
+        return self.draw_noise(batch_size), self.policy.draw_noise(batch_size, self.randomness.torch)
+
     def after_update(self, data: dict[str, Any], scalars: dict[str, Tensor]) -> None:
         """Called at the end of :meth:`train`, for diagnostics.
 
@@ -160,23 +164,17 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
         data = self.learning_data()
         self.policy.set_training_mode(True)
         reports: list[Tensor] = []
-        before: Any = None
         update.use_size(self.minibatch_size)
         update.begin()
         update.last_good.note()
         with ExitStack() as after_the_first:
             for epoch in range(self.n_epochs):
-                first = len(reports)
-                rows = self.minibatches()
-                sizes = [len(some) for some in rows]
-                for number, indices in enumerate(torch.as_tensor(np.concatenate(rows), device=self.device).split(sizes), 1):
-                    if (epoch + 1, number) == (self.n_epochs, len(sizes)):
-                        before = update.vector.before_step()
-                    size = indices.shape[0]
-                    noise = self.draw_noise(size), self.policy.draw_noise(size, self.randomness.torch)
-                    reports.append(update(data, indices, scalars, *noise))
-                    if len(reports) == 1:
-                        after_the_first.enter_context(update.skip_guards())
+                minibatches = self.minibatches()
+                order = torch.as_tensor(np.concatenate(minibatches), device=self.device)
+                rows = order.split([len(some) for some in minibatches])
+                reports.append(update.sweep(data, rows, scalars, self._draw, show=epoch == self.n_epochs - 1))
+                if epoch == 0:
+                    after_the_first.enter_context(update.skip_guards())
                 self._n_updates += 1
                 if self.target_kl is not None and not update.active:
                     if self.verbose >= 1:
@@ -184,13 +182,11 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
                             f"Early stopping at epoch {epoch}: approx_kl exceeded 1.5 * target_kl = {1.5 * self.target_kl:.4f}"
                         )
                     break
-            else:
-                update.vector.show_gradients(before)
         self.policy.set_training_mode(False)
-        read = torch.stack(reports).cpu().numpy()
-        self._check_update(read, len(sizes))
+        read = torch.cat(reports).cpu().numpy()
+        self._check_update(read, len(rows))
         update.vector.publish_steps()
-        self._record(read, first)
+        self._record(read, len(read) - len(rows))
         self.after_update(data, scalars)
         self.policy.update_statistics(self.rollout_buffer.flat_valid)
 

@@ -22,6 +22,17 @@ def tree_map(function: Callable[..., Result], tree: Any, *others: Any) -> Result
     return function(tree, *others)
 
 
+def nested_map(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
+    """:func:`tree_map` for any nesting of tuples, lists and dictionaries; None stays None."""
+    if tree is None:
+        return None
+    if isinstance(tree, dict):
+        return {key: nested_map(function, part, *(other[key] for other in others)) for key, part in tree.items()}
+    if isinstance(tree, tuple | list):
+        return tuple(nested_map(function, *parts) for parts in zip(tree, *others, strict=True))
+    return function(tree, *others)
+
+
 def detach(tree: Any) -> Any:
     """``tree`` without gradients."""
     return tree_map(torch.detach, tree)

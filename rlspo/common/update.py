@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import nn
+from torch._higher_order_ops import while_loop
 
+from rlspo.common import compilation
 from rlspo.common.compilation import Compilable, mark_static
 from rlspo.common.flat_parameters import FlatParameters
 from rlspo.common.gradients import Gradient
 from rlspo.common.last_good import LastGood
 from rlspo.common.loss_contract import call_loss, warn_of_no_gradient
 from rlspo.common.running_statistics import Recording, RunningStatistics, statistic_names
-from rlspo.common.trees import tree_map
+from rlspo.common.trees import nested_map, tree_map
 
 Tensor = torch.Tensor
 Parameters = dict[str, Tensor]
@@ -62,6 +65,9 @@ MINIBATCH_FIELDS = {
     "advantages": "advantages",
     "returns": "returns",
 }
+#: Parameters up to which a compiled call takes a whole epoch. The way into a call costs 0.1 ms; copying a vector of this
+#: length at each step of the loop costs as much.
+LONGEST_IN_LOOPS = 200_000
 Loss = Callable[[Parameters, Minibatch], tuple[Tensor, dict[str, Tensor]]]
 
 
@@ -108,7 +114,9 @@ class Update(Compilable):
         self.target_kl = target_kl
         self.device = self.vector.weights.device
         self.active = mark_static(torch.ones(1, dtype=torch.bool, device=self.device))
+        self.long_run: bool = before is not None and before.long_run
         self.stat_names: list[str] = []
+        self._gradient = torch.zeros(0)
         closure = inspect.signature(optimizer.step).parameters.get("closure")
         if closure is not None and closure.default is inspect.Parameter.empty:
             raise ValueError(
@@ -127,6 +135,27 @@ class Update(Compilable):
         """A whole step, or the gradient alone where the optimiser steps outside."""
         return self._step if self.vector.adam else self._clipped_gradient
 
+    @property
+    def loops(self) -> bool:
+        """Whether the compiled call takes all minibatches of an epoch, and not one."""
+        flat = self.vector
+        short = flat.adam is not None and len(flat.weights) <= LONGEST_IN_LOOPS and not self.statistics.views
+        return self.long_run and short and self.device.type == "cpu"
+
+    def plan(self, n_updates: int) -> None:
+        """Compile the loop over an epoch's minibatches before a run that is long enough."""
+        if not self.long_run and n_updates >= compilation.UPDATES_THAT_PAY_LOOPS:
+            self.long_run = True
+            self.use_compiled(self.asked_to_compile, self._or_eager)
+
+    def forms(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """One step, or a loop of steps."""
+        return (self._loop, self._one_by_one) if self.loops else super().forms()
+
+    def function_for(self, rows: int) -> Callable[..., Any]:
+        """What does one step of so many rows."""
+        return self.pure_function() if self.loops else super().function_for(rows)
+
     def holds(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
         """Whether the module's parameters and statistics still are where this update writes to."""
         return self.vector.holds(module, optimizer) and self.statistics.held_by(module)
@@ -140,27 +169,71 @@ class Update(Compilable):
     def __call__(
         self, data: dict[str, Any], indices: Tensor, scalars: dict[str, Tensor], noise: Any, policy_noise: Any = None
     ) -> Tensor:
-        """Do one minibatch step in place.
+        """:meth:`sweep` of one minibatch: its row."""
+        return self.sweep(data, [indices], scalars, lambda size: (noise, policy_noise))[0]
+
+    def sweep(
+        self,
+        data: dict[str, Any],
+        rows: Sequence[Tensor],
+        scalars: dict[str, Tensor],
+        draw: Callable[[int], tuple[Any, Any]],
+        show: bool = False,
+    ) -> Tensor:
+        """Do a minibatch step for each of ``rows``, one after the other, in place.
 
         :param data: flat rollout fields on the device
-        :param indices: ``(B,)``, which rows
+        :param rows: which rows each minibatch has, ``(B,)``; the last one may have fewer
         :param scalars: scalars by name, ``learning_rate`` among them
-        :param noise: passed on to the loss, as is the next
-        :return: the loss, then the statistics in the order of ``stat_names``, the norm of the gradient, and whether this
-            minibatch came before any stop; a vector left on the device so that nothing waits for it
+        :param draw: from B to the random numbers of the loss, and of the policy's auxiliary loss
+        :param show: set ``grad`` of the parameters to the gradient of the last step
+        :return: for each minibatch the loss, then the statistics in the order of ``stat_names``, the norm of the gradient, and
+            whether it came before any stop; a matrix left on the device so that nothing waits for it
         """
+        noises: Iterator[tuple[Any, Any]] = (draw(len(indices)) for indices in rows)
         if not self.stat_names:
-            self._look_at_loss(gather(data, indices, scalars, noise, policy_noise))
+            first = next(noises)
+            self._look_at_loss(gather(data, rows[0], scalars, *first))
+            noises = chain([first], noises)
+        reports, done = [], 0
+        with torch.no_grad():
+            if self.loops and self.compiled and not self.vector.hooked:
+                done = len(rows) - (len(rows[-1]) != self._size)
+                reports.append(self._in_one_call(data, rows[:done], scalars, [next(noises) for _ in range(done)]))
+            for number, (indices, noise) in enumerate(zip(rows[done:], noises, strict=True), done + 1):
+                before = self.vector.before_step() if show and number == len(rows) else None
+                reports.append(self._single(data, indices, scalars, *noise)[None])
+                if before is not None:
+                    self._gradient = self.vector.gradient_since(before)
+            if show and self.vector.adam:
+                self.vector.show_gradients(self._gradient)
+        return torch.cat(reports)
+
+    def _in_one_call(
+        self, data: dict[str, Any], rows: Sequence[Tensor], scalars: dict[str, Tensor], noises: list[tuple[Any, Any]]
+    ) -> Tensor:
+        """As :meth:`sweep`. The loop has room for as many minibatches as ``data`` gives, so that fewer do not recompile."""
+        count, room = len(rows), len(data["advantages"]) // len(rows[0])
+        padding = range(room - count)
+        order = torch.stack([*rows, *(rows[0] for _ in padding)])
+        stacked = nested_map(lambda *parts: torch.stack(parts), *noises, *(noises[0] for _ in padding))
+        flat = self.vector
+        state = (flat.weights, flat.first_moment, flat.second_moment, flat.steps, self.active)
+        reports, self._gradient = self._function(*state, data, order, torch.tensor([count]), scalars, *stacked)
+        return reports[:count]
+
+    def _single(
+        self, data: dict[str, Any], indices: Tensor, scalars: dict[str, Tensor], noise: Any, policy_noise: Any
+    ) -> Tensor:
         flat = self.vector
         function = self.pure_function() if flat.hooked else self.function_for(indices.shape[0])
-        with torch.no_grad():
-            if flat.adam:
-                state = (flat.weights, flat.first_moment, flat.second_moment, flat.steps, self.active)
-                return self.clone_output(function(*state, data, indices, scalars, noise, policy_noise))
-            gradient, report = function(flat.weights, self.active, data, indices, scalars, noise, policy_noise)
-            report = self.clone_output(report)
-            self._step_outside(gradient, report, scalars)
-            return report
+        if flat.adam:
+            state = (flat.weights, flat.first_moment, flat.second_moment, flat.steps, self.active)
+            return self.clone_output(function(*state, data, indices, scalars, noise, policy_noise))
+        gradient, report = function(flat.weights, self.active, data, indices, scalars, noise, policy_noise)
+        report = self.clone_output(report)
+        self._step_outside(gradient, report, scalars)
+        return report
 
     def _look_at_loss(self, batch: Minibatch) -> None:
         """Find the names of the loss's statistics, and how it can be differentiated."""
@@ -229,19 +302,78 @@ class Update(Compilable):
         policy_noise: Any,
     ) -> Tensor:
         gradient, report = self._clipped_gradient(weights, active, data, indices, scalars, noise, policy_noise)
-        state: tuple[Tensor, ...] = (weights, first_moment, second_moment, steps)
-        learning_rate = scalars["learning_rate"]
-        assert self.vector.adam is not None
-        new_state: tuple[Tensor, ...] = self.vector.adam.step(
-            weights, gradient, first_moment, second_moment, steps, learning_rate, self.rates
-        )
-        going_on = self._within_target(active, report, scalars)
+        state = (weights, first_moment, second_moment, steps)
+        new_state, going_on = self._stepped(state, active, gradient, report, scalars)
         if going_on is not active:
-            new_state = tuple(torch.where(going_on, new, old) for new, old in zip(new_state, state, strict=True))
             active.copy_(going_on)
         for old, new in zip(state, new_state, strict=True):
             old.copy_(new)
         return report
+
+    def _stepped(
+        self, state: tuple[Tensor, ...], active: Tensor, gradient: Tensor, report: Tensor, scalars: dict[str, Tensor]
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Weights, moments and step count after a step, and whether later minibatches count."""
+        assert self.vector.adam is not None
+        weights, first_moment, second_moment, steps = state
+        new_state: tuple[Tensor, ...] = self.vector.adam.step(
+            weights, gradient, first_moment, second_moment, steps, scalars["learning_rate"], self.rates
+        )
+        going_on = self._within_target(active, report, scalars)
+        if going_on is not active:
+            new_state = tuple(torch.where(going_on, new, old) for new, old in zip(new_state, state, strict=True))
+        return new_state, going_on
+
+    def _loop(
+        self,
+        weights: Tensor,
+        first_moment: Tensor,
+        second_moment: Tensor,
+        steps: Tensor,
+        active: Tensor,
+        data: dict[str, Any],
+        order: Tensor,
+        count: Tensor,
+        scalars: dict[str, Tensor],
+        noises: Any,
+        policy_noises: Any,
+    ) -> tuple[Tensor, Tensor]:
+        """``count`` steps, of the minibatches ``order``, ``(n, B)``. Reports, and the gradient of the last step."""
+        numbers = torch.arange(len(order)).unsqueeze(1)
+
+        def going(i: Tensor, *carried: Tensor) -> Tensor:
+            return (i < count)[0]
+
+        def body(i: Tensor, *carried: Tensor) -> tuple[Tensor, ...]:
+            *state, active, _, reports = carried
+            noise, policy_noise = nested_map(lambda part: part.index_select(0, i)[0], (noises, policy_noises))
+            gradient, report = self._clipped_gradient(
+                state[0], active, data, order.index_select(0, i)[0], scalars, noise, policy_noise
+            )
+            new_state, going_on = self._stepped((*state,), active, gradient, report, scalars)
+            going_on = going_on.clone() if going_on is active else going_on
+            return i + 1, *new_state, going_on, gradient, torch.where(numbers == i, report, reports)
+
+        state = (weights, first_moment, second_moment, steps, active)
+        reports = torch.zeros(len(order), len(self.stat_names) + 3)
+        _, *new_state, gradient, reports = while_loop(
+            going, body, (torch.zeros(1, dtype=torch.int64), *state, torch.zeros_like(weights), reports)
+        )
+        for old, new in zip(state, new_state, strict=True):
+            old.copy_(new)
+        return reports, gradient
+
+    def _one_by_one(self, *arguments: Any) -> tuple[Tensor, Tensor]:
+        """:meth:`_loop` where it cannot be compiled."""
+        *state, data, order, count, scalars, noises, policy_noises = arguments
+        step: Callable[..., Tensor] = self._step
+        reports = torch.zeros(len(order), len(self.stat_names) + 3)
+        for i in range(int(count)):
+            before = self.vector.before_step()
+            noise = nested_map(lambda part, i=i: part[i], (noises, policy_noises))
+            reports[i] = step(*state, data, order[i], scalars, *noise)
+        assert before is not None
+        return reports, self.vector.gradient_since(before)
 
     def _step_outside(self, gradient: Tensor, report: Tensor, scalars: dict[str, Tensor]) -> None:
         self.active.copy_(self._within_target(self.active, report, scalars))
