@@ -17,7 +17,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test lint format type imports unit unit-fast docs benchmark clean
+.PHONY: help install train test others lint format type imports unit unit-fast docs benchmark clean
 
 help: ## show this list
 	@echo "rlspo: reinforcement learning for noisy and hostile environments"
@@ -46,7 +46,10 @@ $(STAMP): setup.py constraints.txt | $(BIN)/python
 train: $(STAMP) ## train an agent with a progress bar, then attack it and record a video
 	$(BIN)/python -m rlspo.zoo.train --algo $(ALGO) --env $(ENV) -P $(if $(STEPS),-n $(STEPS))
 
-test: lint type imports unit docs ## every check that CI runs
+test: $(STAMP) ## every check that CI runs; with COVERAGE=1 coverage too, as there
+	@$(MAKE) --no-print-directory -j 2 unit others
+
+others: lint type imports docs
 
 lint: $(STAMP) ## ruff: rules and format; codespell
 	$(BIN)/ruff check .
@@ -63,8 +66,8 @@ type: $(STAMP) ## mypy
 imports: $(STAMP) ## import-linter: which package may import which
 	$(BIN)/lint-imports
 
-unit: $(STAMP) ## pytest on all cores, with coverage
-	$(BIN)/python -m pytest -n $(CORES) --dist worksteal --cov --cov-report=term-missing:skip-covered
+unit: $(STAMP) ## pytest on all cores; with COVERAGE=1 coverage too
+	$(BIN)/python -m pytest -n $(CORES) --dist worksteal $(if $(COVERAGE),--cov --cov-report=term-missing:skip-covered)
 
 unit-fast: $(STAMP) ## pytest without what compiles or trains for seconds, for daily work
 	$(BIN)/python -m pytest -n $(CORES) --dist worksteal --fast

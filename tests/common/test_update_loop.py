@@ -38,11 +38,8 @@ def test_equals_one_call_after_the_other(kind: str, every_run_is_long: None) -> 
     assert looping.update.loops and looping.update.compiled and not eager.update.compiled
     moved = [model.update.vector.weights for model in (eager, looping)]
     assert (moved[0] - moved[1]).norm() < 1e-4 * moved[0].norm()
-    assert (
-        float(looping.update.vector.steps)
-        == float(eager.update.vector.steps)
-        == (18 if kind != "target_kl" else pytest.approx(12, abs=6))
-    )
+    assert float(looping.update.vector.steps) == float(eager.update.vector.steps)
+    assert (float(eager.update.vector.steps) < 18) == (kind == "target_kl")
     for name, value in eager.logger.name_to_value.items():
         if name.startswith("train/"):
             assert looping.logger.name_to_value[name] == pytest.approx(value, rel=1e-2, abs=1e-4), name
