@@ -161,7 +161,8 @@ class SACUpdate(Compilable):
     def show_gradients(self, before: list[Any]) -> None:
         """See :meth:`~rlspo.common.flat_parameters.FlatParameters.show_gradients`."""
         for part, one in zip(self.parts.values(), before, strict=True):
-            part.show_gradients(one)
+            if one is not None:
+                part.show_gradients(part.gradient_since(one))
 
     def publish_steps(self) -> None:
         """Write the number of steps taken to the optimisers' states."""

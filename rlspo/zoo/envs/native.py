@@ -34,7 +34,7 @@ def check_native(spec: EnvSpec, wrapped: bool, monitor_kwargs: dict[str, Any]) -
     :param monitor_kwargs: arguments of SB3's ``Monitor``
     :raises UserError: with what to do instead
     """
-    if spec.vector_entry_point is None and not _in_batches(spec.id):
+    if spec.vector_entry_point is None and not in_batches(spec):
         raise UserError(f"--vec-env native: {spec.id} has no vectorised form of its own. Use dummy or subproc.")
     if wrapped and not _wraps(spec):
         raise UserError(
@@ -45,13 +45,14 @@ def check_native(spec: EnvSpec, wrapped: bool, monitor_kwargs: dict[str, Any]) -
         raise UserError(f"--vec-env native: monitor_kwargs {monitor_kwargs} are for single environments. Leave them out.")
 
 
-def _in_batches(env_id: str) -> bool:
-    """Whether rlspo steps copies of this environment of gymnasium's together."""
-    if not env_id.endswith("-v5"):  # none other is known, and MuJoCo may not be installed
-        return False
-    from rlspo.simulators.mujoco import SIMULATED
+def in_batches(spec: EnvSpec) -> bool:
+    """Whether copies of this environment can be stepped by :class:`rlspo.envs.MujocoVectorEnv`."""
+    entry = spec.entry_point
+    if not isinstance(entry, str) or not entry.startswith("gymnasium.envs.mujoco.") or spec.additional_wrappers:
+        return False  # no other is known, and MuJoCo may not be installed
+    from rlspo.simulators.mujoco.tasks import TASKS
 
-    return env_id in SIMULATED
+    return entry.replace(":", ".") in TASKS
 
 
 def _wraps(spec: EnvSpec) -> bool:
@@ -79,7 +80,7 @@ def make_native(
         # Monitor innermost, as around single environments: returns and lengths are the environment's own.
         env_kwargs = {**env_kwargs, _WRAPPERS: [Monitor, wrap]}
     copies: VectorEnv
-    if _in_batches(env_id):
+    if in_batches(gym.spec(env_id)):
         copies = MujocoVectorEnv(env_id, n_envs, **env_kwargs)
     else:
         copies = gym.make_vec(env_id, num_envs=n_envs, vectorization_mode="vector_entry_point", **env_kwargs)

@@ -7,7 +7,7 @@ import functools
 import importlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from rlspo.zoo.config.allowed import check_kind
 from rlspo.zoo.config.convert import arguments, imported
 from rlspo.zoo.config.schema import Pieces, Settings
 from rlspo.zoo.config.signatures import check_names
-from rlspo.zoo.envs.native import check_native, make_native
+from rlspo.zoo.envs.native import check_native, in_batches, make_native
 from rlspo.zoo.envs.patient_monitor import be_patient
 from rlspo.zoo.envs.processes import ProcessVecEnv
 from rlspo.zoo.errors import UserError
@@ -281,6 +281,13 @@ class EnvRecipe:
         spec = find_spec(self.env_id, self.gym_packages)
         check_native(spec, bool(self.env_wrappers), self.monitor_kwargs)
         return make_native(spec.id, n_envs, seed, folder, env_kwargs, _Wrap(self.env_wrappers) if self.env_wrappers else None)
+
+    def stepped_together(self) -> EnvRecipe:
+        """The recipe with copies stepped together, where the episodes are the very same: MuJoCo's tasks without wrappers."""
+        bare = self.vec_env == "dummy" and not self.env_wrappers and not self.monitor_kwargs
+        if bare and in_batches(find_spec(self.env_id, self.gym_packages)):
+            return replace(self, vec_env="native")
+        return self
 
     def probe(self) -> None:
         """Make a minimal environment and close it, so that errors show before anything is written.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +213,7 @@ def evaluate(
         raise UserError(
             "--search does not go with --attack: an attack changes what the agent sees, a search plans from the true state."
         )
-    agent = agent if search is None else in_this_process(agent)
+    agent = replace(agent, recipe=agent.recipe.stepped_together()) if search is None else in_this_process(agent)
     n_envs = min(n_episodes, n_envs or SIDE_BY_SIDE)
     model = agent.load(device)
     env = agent.build_env(n_envs, seed)

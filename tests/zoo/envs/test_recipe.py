@@ -102,6 +102,19 @@ def test_mujocos_tasks_step_as_one(tmp_path):
     assert sorted(ours.l) == sorted(theirs.l) and len(ours) > 3
 
 
+def test_copies_are_stepped_together_where_nothing_else_differs():
+    pytest.importorskip("mujoco")
+    assert EnvRecipe("Hopper-v5").stepped_together().vec_env == "native"
+    for other in (
+        EnvRecipe("CartPole-v1"),
+        EnvRecipe("STORI/Hopper-v0"),
+        EnvRecipe("Hopper-v5", monitor_kwargs={"allow_early_resets": False}),
+        EnvRecipe("Hopper-v5", env_wrappers=((gym.wrappers.FlattenObservation, {}),)),
+        EnvRecipe("Hopper-v5", vec_env="subproc"),
+    ):
+        assert other.stepped_together() == other
+
+
 def test_a_single_copy_is_a_single_environment():
     assert native("Pendulum-v1").build(1, 0, False).env_is_wrapped(Monitor) == [True]
 
