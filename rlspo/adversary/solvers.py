@@ -1,7 +1,7 @@
 """How an adversary searches its ball: one class for each solver, and what a solver of your own must give.
 
 All maximise, and all are pure functions of their arguments, so that they compile as a part of the update. Gradients are
-``torch.func.grad`` of a function of the inputs, so that they nest inside the gradient of a loss.
+:func:`rlspo.common.gradients.grad` of a function of the inputs, so that they nest inside the gradient of a loss.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from rlspo.adversary.ball import Ball
 from rlspo.adversary.objectives import Objective
 from rlspo.common.choices import check_kind, make_kind
 from rlspo.common.errors import check_count, check_number
+from rlspo.common.gradients import grad
 from rlspo.common.trees import Tensor, tree_map
 from rlspo.common.withheld import Withheld
 
@@ -76,7 +77,7 @@ class Power(Solver):
         return [ball.draw(like, generator) for _ in range(min(self.restarts, self.steps))]
 
     def __call__(self, objective: Objective, clean: Any, ball: Ball, noise: list[Any]) -> Any:
-        gradient = torch.func.grad(lambda x: objective(x).sum())
+        gradient = grad(lambda x: objective(x).sum())
         best: Any = None
         for start in noise:
             inputs = ball.shift(clean, start)
@@ -116,7 +117,7 @@ class PGD(Solver):
         return ball.draw(like, generator)
 
     def __call__(self, objective: Objective, clean: Any, ball: Ball, noise: Any) -> Any:
-        gradient = torch.func.grad(lambda x: objective(x).sum())
+        gradient = grad(lambda x: objective(x).sum())
         size = self.step_size or 1 / self.steps
         # Steps of radius / steps that start farther out could not reach the opposite corner any more.
         inputs = ball.shift(clean, tree_map(lambda unit: size * unit, noise))
@@ -160,7 +161,7 @@ class Langevin(Solver):
         return {"start": start, "steps": [tree_map(normal, like) for _ in range(self.steps)]}
 
     def __call__(self, objective: Objective, clean: Any, ball: Ball, noise: dict[str, Any]) -> Any:
-        gradient = torch.func.grad(lambda x: objective(x).sum())
+        gradient = grad(lambda x: objective(x).sum())
         size = self.step_size or 1 / self.steps
         inputs = ball.shift(clean, tree_map(lambda unit: size * unit, ball.steepest(noise["start"])))
         for step in range(self.steps):

@@ -75,6 +75,7 @@ class Functional(nn.Module):
         """Look at the layers that were built, or changed since."""
         self._ties = self._other_names()
         self.statistic_names = self._statistic_names()
+        self._holders: dict[str, dict[str, Any]] = {}
         # Not a submodule (it would contain its own parent), hence past nn.Module's registration.
         self.__dict__["_methods"] = _Methods(self)
 
@@ -101,20 +102,44 @@ class Functional(nn.Module):
 
         :param method: one of this policy
         """
-        # Not by functional_call's own tie_weights: it leaves its tensor in a layer whose parameter is another layer's, too,
-        # and breaks compilation of a shared features extractor.
-        renamed = {f"policy.{name}": tensor for name, tensor in parameters.items()}
+        tensors = dict(parameters)
         for other, name in self._ties.items():
             if name in parameters:
-                renamed[f"policy.{other}"] = parameters[name]
+                tensors[other] = parameters[name]
         written = self.statistic_names if self.training else []
         for name in written:
             before = parameters[name] if name in parameters else self.get_buffer(name)
-            renamed[f"policy.{name}"] = before.clone()
-        result = torch.func.functional_call(self._methods, renamed, (method, inputs), tie_weights=False)
+            tensors[name] = before.clone()
+        if torch.compiler.is_compiling():
+            # Not by functional_call's own tie_weights: it leaves its tensor in a layer whose parameter is another layer's,
+            # too, and breaks compilation of a shared features extractor.
+            renamed = {f"policy.{name}": tensor for name, tensor in tensors.items()}
+            result = torch.func.functional_call(self._methods, renamed, (method, inputs), tie_weights=False)
+        else:
+            result = self._call_with(tensors, method, inputs)
         if isinstance(parameters, Recording):
-            parameters.update({name: renamed[f"policy.{name}"] for name in written})
+            parameters.update({name: tensors[name] for name in written})
         return result
+
+    def _call_with(self, tensors: Parameters, method: Callable[[Any], Result], inputs: Any) -> Result:
+        """``functional_call`` without looking for the layers again, which takes as long as the layers of a small network."""
+        places = [(self._holder(name), name.rpartition(".")[2], tensor) for name, tensor in tensors.items()]
+        before = [holder[key] for holder, key, _ in places]
+        try:
+            for holder, key, tensor in places:
+                holder[key] = tensor
+            return method(inputs)
+        finally:
+            for (holder, key, _), own in zip(places, before, strict=True):
+                holder[key] = own
+
+    def _holder(self, name: str) -> dict[str, Any]:
+        """Where a layer keeps the parameter or the buffer of this name."""
+        if name not in self._holders:
+            path, _, key = name.rpartition(".")
+            layer = self.get_submodule(path)
+            self._holders[name] = layer._parameters if key in layer._parameters else layer._buffers
+        return self._holders[name]
 
     def _features(self, inputs: Any, extractor: nn.Module) -> Tensor:
         inputs = tree_map(_channels_last, inputs)

@@ -13,6 +13,7 @@ from torch import nn
 from rlspo.common.adam import step_hooks
 from rlspo.common.compilation import Compilable
 from rlspo.common.flat_parameters import FlatParameters, FlatVector
+from rlspo.common.gradients import grad_and_value
 from rlspo.common.last_good import LastGood
 from rlspo.common.module_contents import ModuleContents
 from rlspo.common.running_statistics import Recording, RunningStatistics, statistic_names
@@ -238,8 +239,8 @@ class SACUpdate(Compilable):
             seen = Recording({**fixed, **parameters, **statistics})
             return self.critic_loss(seen, batch), {name: seen[name] for name in statistics}
 
-        gradient, (stats["critic_loss"], statistics) = torch.func.grad_and_value(critic_loss, has_aux=True)(
-            self.parts["critic"].named(states["critic"][0])
+        gradient, (stats["critic_loss"], statistics) = grad_and_value(
+            critic_loss, self.parts["critic"].named(states["critic"][0])
         )
         new["critic"] = self._adam("critic", states, gradient, rate)
 
@@ -250,8 +251,8 @@ class SACUpdate(Compilable):
             loss, more = self.actor_loss(seen, batch)
             return loss, (more, {name: seen[name] for name in statistics})
 
-        gradient, (stats["actor_loss"], ((log_prob, more), statistics)) = torch.func.grad_and_value(actor_loss, has_aux=True)(
-            self.parts["actor"].named(states["actor"][0])
+        gradient, (stats["actor_loss"], ((log_prob, more), statistics)) = grad_and_value(
+            actor_loss, self.parts["actor"].named(states["actor"][0])
         )
         new["actor"] = self._adam("actor", states, gradient, rate)
 
