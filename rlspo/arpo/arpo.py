@@ -74,6 +74,7 @@ class ARPO(PPO):
 
     saved_settings: ClassVar[set[str]] = PPO.saved_settings | {"epsilon", "guidance"}
     coefficients: ClassVar[tuple[str, ...]] = (*PPO.coefficients, "guidance")
+    gain_of_compiling: ClassVar[float] = 2.5
     changed_defaults: ClassVar[PPOSettings] = {
         "learning_rate": FALLING_LEARNING_RATE,
         "normalize_observations": True,

@@ -64,6 +64,8 @@ class Agent(BaseAlgorithm):
     shown_metric: ClassVar[str] = "train/loss"
     #: Whether agents learn from the last observation of an episode even without a time limit.
     learns_from_ends: ClassVar[bool] = False
+    #: See :func:`~rlspo.common.compilation.should_compile`.
+    gain_of_compiling: ClassVar[float] = 1.0
     #: What becomes of the steps before one at which an environment raises, for a note on its exception.
     left_by_failure: ClassVar[str] = "The unfinished rollout was dropped"
     update: Any
@@ -204,13 +206,12 @@ class Agent(BaseAlgorithm):
         self._planned_updates = 0
 
     def decide_on_compiling(self, n_updates: int) -> None:
-        """Switch the update to its compiled form where that was asked for, or where the updates planned so far pay for it.
-
-        :param n_updates: of the coming run; those of runs before it count too, since training in slices pays in the end
-        """
+        """Compile the update where that was asked for, or where ``n_updates`` of this run and those of earlier ones pay."""
         self._planned_updates += n_updates
         self.update.plan(n_updates)
-        compiled, reason = should_compile(self.compile, self._planned_updates, self.device, self.policy)
+        compiled, reason = should_compile(
+            self.compile, self._planned_updates, self.device, self.policy, self.gain_of_compiling
+        )
         if compiled and not self.update.asked_to_compile:
             if self.verbose >= 1:
                 print(f"Compiling the update, which takes 10 to 25 s before the first one: {reason}.", flush=True)

@@ -15,10 +15,10 @@ import torch.utils._triton
 
 from rlspo.common.precision import has_convolutions
 
-#: Minibatch updates after which compilation has paid for itself: it costs 10 to 25 s and saves 1 ms an update of small
-#: networks, 20 to 50 ms of those with convolutions.
+#: Updates of PPO after which compilation has paid for itself: it costs 10 s and saves 1 ms an update of small networks.
 UPDATES_THAT_PAY = 10_000
-UPDATES_THAT_PAY_CONVOLUTIONS = 1_000
+#: What it saves where networks have convolutions, in units of that: 20 to 50 ms for 15 s.
+GAIN_OF_CONVOLUTIONS = 10.0
 #: Minibatch updates of one run after which it pays to compile the loop over them too: it costs 3 s (PPO) to 14 s (BARPO) more,
 #: which torch does not keep on disk, and saves 0.06 to 0.12 ms an update.
 UPDATES_THAT_PAY_LOOPS = 100_000
@@ -34,19 +34,20 @@ def compiler_available(device_type: str) -> bool:
 
 
 def should_compile(
-    choice: str | bool, n_updates: int, device: torch.device, networks: torch.nn.Module | None = None
+    choice: str | bool, n_updates: int, device: torch.device, networks: torch.nn.Module | None = None, gain: float = 1.0
 ) -> tuple[bool, str]:
     """Resolve ``compile="auto"``.
 
     :param choice: ``"auto"``, ``True`` or ``False``
     :param n_updates: minibatch updates that the coming training run will do
     :param networks: what is trained: with convolutions, fewer updates pay
+    :param gain: what compiling saves in an update for what it costs, in units of PPO's
     :return: the decision and the reason for it, in words for the user
     """
     if choice != "auto":
         return bool(choice), f"compile={choice} was asked for"
     convolutional = networks is not None and has_convolutions(networks)
-    enough = UPDATES_THAT_PAY_CONVOLUTIONS if convolutional else UPDATES_THAT_PAY
+    enough = round(UPDATES_THAT_PAY / (max(gain, GAIN_OF_CONVOLUTIONS) if convolutional else gain))
     if n_updates < enough:
         return False, f"{n_updates} updates are too few to pay for compilation ({enough} are needed)"
     if not compiler_available(device.type):

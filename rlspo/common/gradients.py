@@ -49,7 +49,13 @@ def grad_and_value(function: Callable[[Any], tuple[Tensor, Any]], at: Any) -> tu
 
 def grad(function: Callable[[Any], Tensor]) -> Callable[[Any], Any]:
     """``torch.func.grad(function)``, see :func:`grad_and_value`."""
-    return lambda at: grad_and_value(lambda inputs: (function(inputs), None), at)[0]
+
+    def gradient(at: Any) -> Any:
+        if _is_transformed():
+            return torch.func.grad(function)(at)
+        return grad_and_value(lambda inputs: (function(inputs), None), at)[0]
+
+    return gradient
 
 
 def _is_transformed() -> bool:

@@ -97,6 +97,7 @@ class SAC(OffPolicyAgent, SB3SAC):
     update: SACUpdate
     saved_settings: ClassVar[set[str]] = {"target_entropy", "tau"}
     shown_metric: ClassVar[str] = "train/critic_loss"
+    gain_of_compiling: ClassVar[float] = 2.5
 
     batch_size = setting(check_count, then="check_minibatches")
     tau = setting(check_fraction)

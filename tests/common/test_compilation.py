@@ -8,12 +8,7 @@ import torch
 
 from rlspo import BARPO, PPO
 from rlspo.common import compilation
-from rlspo.common.compilation import (
-    UPDATES_THAT_PAY,
-    UPDATES_THAT_PAY_CONVOLUTIONS,
-    compiler_available,
-    should_compile,
-)
+from rlspo.common.compilation import GAIN_OF_CONVOLUTIONS, UPDATES_THAT_PAY, compiler_available, should_compile
 from tests.spaces import SpacesEnv
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -52,12 +47,18 @@ def test_auto_compiles_where_it_pays(programs: set[str]) -> None:
     assert should_compile("auto", UPDATES_THAT_PAY, CPU)[0]
 
 
-def test_convolutions_pay_sooner(programs: set[str]) -> None:
+def test_convolutions_and_larger_updates_pay_sooner(programs: set[str]) -> None:
     programs.add("g++")
-    networks, dense = torch.nn.Sequential(torch.nn.Conv2d(4, 32, 8)), torch.nn.Sequential(torch.nn.Linear(4, 32))
-    assert not should_compile("auto", UPDATES_THAT_PAY_CONVOLUTIONS - 1, CPU, networks)[0]
-    assert should_compile("auto", UPDATES_THAT_PAY_CONVOLUTIONS, CPU, networks)[0]
-    assert not should_compile("auto", UPDATES_THAT_PAY_CONVOLUTIONS, CPU, dense)[0]
+    images, dense = torch.nn.Sequential(torch.nn.Conv2d(4, 32, 8)), torch.nn.Sequential(torch.nn.Linear(4, 32))
+    enough = int(UPDATES_THAT_PAY / GAIN_OF_CONVOLUTIONS)
+    for networks, gain, decisions in (
+        (images, 1.0, (False, True, True)),
+        (images, 2.5, (False, True, True)),
+        (dense, 1.0, (False, False, False)),
+        (dense, 2.5, (False, False, True)),
+    ):
+        for n_updates, decision in zip((enough - 1, enough, 4 * enough), decisions, strict=True):
+            assert should_compile("auto", n_updates, CPU, networks, gain)[0] is decision
 
 
 def test_auto_without_a_compiler_says_what_to_install(programs: set[str]) -> None:
