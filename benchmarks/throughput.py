@@ -2,13 +2,15 @@
 
     python benchmarks/throughput.py                          # all cases, prints a table
     python benchmarks/throughput.py --cases hopper cartpole --repeats 5 --json speed.json
+    python benchmarks/throughput.py --eager                  # rlspo without compiling, as in short runs and without g++
     python benchmarks/throughput.py --device cuda
 
 Both libraries train with one thread (``--threads``) on copies of the same environments. Each repeat runs both, and the one
 that ran last goes first in the next; a case's figures are medians over the repeats, its ratio the median of the repeats'
 ratios. Compilation happens in an untimed first round and is reported apart. "BARPO" is compared with SB3's plain PPO: ten
 inner steps against none. SAC does one gradient step for each step of one environment; "sac-moe" has a mixture of four
-experts, of which all learn ("sac-moe-max": the best one alone), and is compared with SB3's plain SAC.
+experts, of which all learn ("sac-moe-max": the best one alone), and is compared with SB3's plain SAC. "sac-small" and
+"sac-hindsight" have networks of 64-64, the latter with SB3's ``HerReplayBuffer``.
 """
 
 from __future__ import annotations
@@ -30,10 +32,38 @@ import stable_baselines3
 import torch
 from rich.console import Console
 from rich.table import Table
+from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.env_util import make_atari_env, make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
 
 import rlspo
+
+
+class Reach(gym.Env):
+    """A point moves to a goal in a cube: a task for hindsight replay whose step costs next to nothing."""
+
+    def __init__(self) -> None:
+        box = gym.spaces.Box(-1, 1, (3,), np.float32)
+        self.action_space = box
+        self.observation_space = gym.spaces.Dict(observation=box, achieved_goal=box, desired_goal=box)
+
+    def _seen(self) -> dict[str, np.ndarray]:
+        return {"observation": self.place.copy(), "achieved_goal": self.place.copy(), "desired_goal": self.goal.copy()}
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        super().reset(seed=seed)
+        self.place, self.goal = self.np_random.uniform(-1, 1, (2, 3)).astype(np.float32)
+        return self._seen(), {}
+
+    def compute_reward(self, achieved: Any, desired: Any, info: Any) -> np.ndarray:
+        return -(np.linalg.norm(achieved - desired, axis=-1) > 0.2).astype(np.float32)
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        self.place = np.clip(self.place + 0.1 * action, -1, 1).astype(np.float32)
+        return self._seen(), float(self.compute_reward(self.place, self.goal, {})), False, False, {}
+
+
+gym.register("Reach-v0", Reach, max_episode_steps=50)
 
 
 @dataclass(frozen=True)
@@ -56,6 +86,7 @@ class Case:
     policy: str = "MlpPolicy"
     agent: str = "PPO"
     ours: dict[str, Any] = field(default_factory=dict)
+    both: dict[str, Any] = field(default_factory=dict)
 
     @property
     def peer(self) -> str:
@@ -66,8 +97,8 @@ class Case:
     def settings(self) -> dict[str, Any]:
         """Of both agents."""
         if self.peer == "SAC":
-            return {"batch_size": self.batch_size, "learning_starts": 100, "buffer_size": 100_000}
-        return {"n_steps": self.n_steps, "batch_size": self.batch_size, "n_epochs": self.n_epochs}
+            return {"batch_size": self.batch_size, "learning_starts": 100, "buffer_size": 100_000, **self.both}
+        return {**self.both, "n_steps": self.n_steps, "batch_size": self.batch_size, "n_epochs": self.n_epochs}
 
     def make_env(self) -> VecEnv:
         if self.env.startswith("ALE/"):
@@ -98,6 +129,17 @@ CASES = {
         3,
         agent="SAC",
         ours={"policy": "MoeMlpPolicy", "policy_kwargs": {"primitive_update": "max"}},
+    ),
+    "sac-small": Case("Pendulum-v1", 1, 500, 256, 3, agent="SAC", both={"policy_kwargs": {"net_arch": [64, 64]}}),
+    "sac-hindsight": Case(
+        "Reach-v0",
+        1,
+        500,
+        256,
+        3,
+        policy="MultiInputPolicy",
+        agent="SAC",
+        both={"policy_kwargs": {"net_arch": [64, 64]}, "replay_buffer_class": HerReplayBuffer},
     ),
     "sac-moe-bfloat16": Case("Hopper-v5", 1, 500, 256, 3, agent="SAC", ours={"policy": "MoeMlpPolicy", "precision": "auto"}),
 }
@@ -140,11 +182,11 @@ class Stopwatch:
         self.seconds += time.perf_counter() - start
 
 
-def measure(name: str, case: Case, repeats: int, device: str) -> dict[str, Any]:
+def measure(name: str, case: Case, repeats: int, device: str, compiled: bool = True) -> dict[str, Any]:
     """Train both in turn and compare."""
     settings = {**case.settings, "device": device, "seed": 0}
     theirs = getattr(stable_baselines3, case.peer)(case.policy, case.make_env(), **settings)
-    own = {"policy": case.policy, "compile": True, **case.ours}
+    own = {"policy": case.policy, "compile": compiled, **case.ours}
     ours = getattr(rlspo, case.agent)(env=case.make_env(), **own, **settings)
     rollout = case.n_steps * case.n_envs
     for _ in range(2):
@@ -201,6 +243,7 @@ def save(results: list[dict[str, Any]], args: argparse.Namespace) -> None:
     machine = {
         "device": args.device,
         "threads": args.threads,
+        "compiled": not args.eager,
         "processor": torch.cpu.get_capabilities()["cpu_name"],
     }
     if args.device.startswith("cuda"):
@@ -214,13 +257,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="alternations; at least 3 for figures to quote")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--eager", action="store_true", help="rlspo with compile=False")
     parser.add_argument("--json", type=Path, help="write the results to this file too")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     gym.register_envs(ale_py)
     results = []
     for name in args.cases:
-        results.append(measure(name, CASES[name], args.repeats, args.device))
+        results.append(measure(name, CASES[name], args.repeats, args.device, not args.eager))
         if args.json:  # after each case, so that a long run which is cut short has not run for nothing
             save(results, args)
     show(results)
