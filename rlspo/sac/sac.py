@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any, ClassVar, Unpack
 
 import numpy as np
@@ -286,15 +287,18 @@ class SAC(OffPolicyAgent, SB3SAC):
         if now_and_then:
             self.update.last_good.note()
         before: Any = None
-        for step in range(gradient_steps):
-            if step == gradient_steps - 1 and now_and_then:
-                before = self.update.before_step()
-            data, rows = self._minibatch(batch_size)
-            follow = step % self.target_update_interval == 0
-            noise = {when: self.policy.draw_noise(batch_size, self.randomness.torch) for when in ("now", "next")}
-            if self.use_sde:
-                noise["next"] = noise["now"]  # one exploration matrix for both, as in SB3
-            reports.append(self.update(data, rows, scalars if follow else {**scalars, "tau": scalars["tau"] * 0}, noise))
+        with ExitStack() as after_the_first:
+            for step in range(gradient_steps):
+                if step == gradient_steps - 1 and now_and_then:
+                    before = self.update.before_step()
+                data, rows = self._minibatch(batch_size)
+                follow = step % self.target_update_interval == 0
+                noise = {when: self.policy.draw_noise(batch_size, self.randomness.torch) for when in ("now", "next")}
+                if self.use_sde:
+                    noise["next"] = noise["now"]  # one exploration matrix for both, as in SB3
+                reports.append(self.update(data, rows, scalars if follow else {**scalars, "tau": scalars["tau"] * 0}, noise))
+                if step == 0 and gradient_steps > 1:
+                    after_the_first.enter_context(self.update.skip_guards())
         if before is not None:
             self.update.show_gradients(before)
         self._n_updates += gradient_steps
