@@ -6,8 +6,11 @@ A network that goes through NumPy, has an ``autograd.Function`` of the old style
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -29,6 +32,9 @@ _REASONS = {
 }
 
 
+_strictly_pure: ContextVar[bool] = ContextVar("strictly_pure", default=False)
+
+
 def grad_and_value(function: Callable[[Any], tuple[Tensor, Any]], at: Any) -> tuple[Any, tuple[Tensor, Any]]:
     """``torch.func.grad_and_value(function, has_aux=True)(at)``, eagerly by autograd.
 
@@ -48,11 +54,14 @@ def grad_and_value(function: Callable[[Any], tuple[Tensor, Any]], at: Any) -> tu
 
 
 def grad(function: Callable[[Any], Tensor]) -> Callable[[Any], Any]:
-    """``torch.func.grad(function)``, see :func:`grad_and_value`."""
+    """``torch.func.grad(function)``, from its second call on as :func:`grad_and_value`: the first one fails on what autograd
+    would miss."""
+    pure = torch.func.grad(function)
+    calls = itertools.count()
 
     def gradient(at: Any) -> Any:
-        if _is_transformed():
-            return torch.func.grad(function)(at)
+        if _is_transformed() or next(calls) == 0:
+            return pure(at)
         return grad_and_value(lambda inputs: (function(inputs), None), at)[0]
 
     return gradient
@@ -60,7 +69,17 @@ def grad(function: Callable[[Any], Tensor]) -> Callable[[Any], Any]:
 
 def _is_transformed() -> bool:
     """Whether what runs is being compiled or transformed, and autograd cannot be used."""
-    return torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
+    return torch.compiler.is_compiling() or _strictly_pure.get() or torch._C._functorch.peek_interpreter_stack() is not None
+
+
+@contextmanager
+def strictly_pure() -> Iterator[None]:
+    """In it, gradients are taken by ``torch.func``, which fails where autograd would miss what a network does past torch."""
+    before = _strictly_pure.set(True)
+    try:
+        yield
+    finally:
+        _strictly_pure.reset(before)
 
 
 def unsupported(error: BaseException) -> str | None:
@@ -126,7 +145,7 @@ class Gradient:
         leaves = {name: parameter.detach().requires_grad_() for name, parameter in self.parameters.items()}
         for parameter in self.parameters.values():
             parameter.grad = None
-        with torch.enable_grad():
+        with torch.enable_grad(), strictly_pure():  # an adversary inside is not to search with a gradient that misses a part
             value, more = loss(leaves)
             value.backward()
         gradient = {}

@@ -13,7 +13,7 @@ from torch import nn
 from rlspo.common.adam import step_hooks
 from rlspo.common.compilation import Compilable
 from rlspo.common.flat_parameters import FlatParameters, FlatVector
-from rlspo.common.gradients import grad_and_value
+from rlspo.common.gradients import grad_and_value, strictly_pure
 from rlspo.common.last_good import LastGood
 from rlspo.common.module_contents import ModuleContents
 from rlspo.common.running_statistics import Recording, RunningStatistics, statistic_names
@@ -189,7 +189,8 @@ class SACUpdate(Compilable):
         states = {name: (part.weights, part.first_moment, part.second_moment, part.steps) for name, part in self.parts.items()}
         with torch.no_grad():
             if not self.stat_names:
-                self.stat_names = [*self._stats(states, data, indices, scalars, noise)]
+                with strictly_pure():
+                    self.stat_names = [*self._stats(states, data, indices, scalars, noise)]
             hooked = any(part.hooked for part in self.parts.values())
             function = self.pure_function() if hooked else self.function_for(len(indices))
             return self.clone_output(function(states, self.target.weights, data, indices, scalars, noise))

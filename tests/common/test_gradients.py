@@ -1,0 +1,54 @@
+"""Eager gradients are those of ``torch.func``."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from rlspo.common.gradients import grad, grad_and_value, strictly_pure
+
+AT = {"used": torch.linspace(-1, 1, 4), "unused": torch.ones(2)}
+
+
+def loss(values: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Any]:
+    squares = values["used"] ** 2
+    return squares.sum(), ({"squares": squares}, None)
+
+
+def test_values_gradients_and_all_else_are_torch_funcs() -> None:
+    gradient, (value, ((stats), nothing)) = grad_and_value(loss, AT)
+    expected, (value_there, _) = torch.func.grad_and_value(lambda values: (loss(values)[0], ()), has_aux=True)(AT)
+    torch.testing.assert_close(gradient, expected)
+    assert torch.equal(value, value_there) and nothing is None
+    assert not any(tensor.requires_grad for tensor in (value, stats["squares"], *gradient.values()))
+
+
+def test_a_value_that_depends_on_nothing_has_no_slope() -> None:
+    gradient, (value, _) = grad_and_value(lambda values: (torch.ones(()), None), AT)
+    assert all(not part.any() for part in gradient.values()) and value == 1
+
+
+def test_it_works_where_gradients_are_off_and_within_torch_func() -> None:
+    with torch.no_grad():
+        slope = grad(lambda x: (x**3).sum())
+        for _ in range(3):
+            torch.testing.assert_close(slope(AT["used"]), 3 * AT["used"] ** 2)
+
+    def outer(x: torch.Tensor) -> torch.Tensor:
+        inner = grad(lambda y: (y**3).sum())
+        inner(x)
+        return inner(x).sum()
+
+    torch.testing.assert_close(torch.func.grad(outer)(AT["used"]), 6 * AT["used"])
+
+
+def test_a_way_past_torch_is_an_error() -> None:
+    """Autograd would give 0, and an adversary would search nowhere."""
+
+    def through_numpy(x: torch.Tensor) -> torch.Tensor:
+        return torch.as_tensor(x.detach().numpy() ** 2).sum()
+
+    with pytest.raises(RuntimeError):
+        grad(through_numpy)(AT["used"])
+    with pytest.raises(RuntimeError), strictly_pure():
+        grad_and_value(lambda x: (through_numpy(x), ()), AT["used"])
