@@ -69,11 +69,12 @@ class Perturbation:
         :param noise: from :meth:`draw`
         """
         ball = self.ball(radius)
-        if not isinstance(inputs, dict):
-            return detach(self.solver(objective, inputs, ball, noise))
-        part = {key: inputs[key] for key in self.keys}
-        found = self.solver(lambda changed: objective({**inputs, **changed}), part, ball, noise)
-        return {**inputs, **detach(found)}
+        with torch.no_grad():
+            if not isinstance(inputs, dict):
+                return detach(self.solver(objective, inputs, ball, noise))
+            part = {key: inputs[key] for key in self.keys}
+            found = self.solver(lambda changed: objective({**inputs, **changed}), part, ball, noise)
+            return {**inputs, **detach(found)}
 
     def try_out(self, inputs: Any) -> None:
         """Search once with a solver of a user's own: mistakes in it should show before training. Ours are not tried.

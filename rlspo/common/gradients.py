@@ -26,6 +26,7 @@ _REASONS = {
     "setup_context": "an autograd.Function without the method setup_context",
     "saved tensor hooks": "torch.utils.checkpoint, or other hooks on saved tensors",
     "Cannot access data pointer of Tensor": "a way through NumPy",
+    "modified by an inplace operation": "a tensor that is written in place",
     "Cannot access storage": "a way through NumPy, or a tensor that is kept from call to call",
     "vmap": "what torch.func cannot take apart",
     "functorch": "what torch.func cannot differentiate",
@@ -36,12 +37,12 @@ _strictly_pure: ContextVar[bool] = ContextVar("strictly_pure", default=False)
 
 
 def grad_and_value(function: Callable[[Any], tuple[Tensor, Any]], at: Any) -> tuple[Any, tuple[Tensor, Any]]:
-    """``torch.func.grad_and_value(function, has_aux=True)(at)``, eagerly by autograd.
+    """``torch.func.grad_and_value(function, has_aux=True)(at)``, where gradients are off and nothing is compiled by autograd.
 
     :param function: from a tensor or a dictionary of tensors to a scalar and anything else, in tuples and dictionaries
     :return: the gradient, then both results of ``function``, all without a graph
     """
-    if _is_transformed():
+    if _needs_func():
         return torch.func.grad_and_value(function, has_aux=True)(at)
     leaves = tree_map(lambda leaf: leaf.detach().requires_grad_(), at)
     with torch.enable_grad():
@@ -60,16 +61,22 @@ def grad(function: Callable[[Any], Tensor]) -> Callable[[Any], Any]:
     calls = itertools.count()
 
     def gradient(at: Any) -> Any:
-        if _is_transformed() or next(calls) == 0:
+        if _needs_func() or next(calls) == 0:
             return pure(at)
         return grad_and_value(lambda inputs: (function(inputs), None), at)[0]
 
     return gradient
 
 
-def _is_transformed() -> bool:
-    """Whether what runs is being compiled or transformed, and autograd cannot be used."""
-    return torch.compiler.is_compiling() or _strictly_pure.get() or torch._C._functorch.peek_interpreter_stack() is not None
+def _needs_func() -> bool:
+    """Whether autograd cannot be used, or would lose what a caller differentiates once more."""
+    return (
+        torch.compiler.is_compiling()
+        or torch.is_grad_enabled()
+        or torch.is_inference_mode_enabled()
+        or _strictly_pure.get()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    )
 
 
 @contextmanager

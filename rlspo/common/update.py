@@ -198,14 +198,15 @@ class Update(Compilable):
         reports, done = [], 0
         with torch.no_grad():
             if self.loops and self.compiled and not self.vector.hooked:
-                done = len(rows) - (len(rows[-1]) != self._size)
+                done = next((number for number, indices in enumerate(rows) if len(indices) != self._size), len(rows))
+            if done:
                 reports.append(self._in_one_call(data, rows[:done], scalars, [next(noises) for _ in range(done)]))
             for number, (indices, noise) in enumerate(zip(rows[done:], noises, strict=True), done + 1):
                 before = self.vector.before_step() if show and number == len(rows) else None
                 reports.append(self._single(data, indices, scalars, *noise)[None])
                 if before is not None:
                     self._gradient = self.vector.gradient_since(before)
-            if show and self.vector.adam:
+            if show and self.vector.adam and self.active:
                 self.vector.show_gradients(self._gradient)
         return torch.cat(reports)
 

@@ -112,28 +112,27 @@ class GymnasiumVecEnv(VecEnv):
         # A copy, because a vectorised environment may write its next step into the same buffer.
         observations = tree_map(np.array, observations)
         infos = split_infos(vector_info, self.num_envs)
-        for info in infos:
-            info["TimeLimit.truncated"] = False
-        dones = np.logical_or(terminated, truncated)
+        rewards, terminated, truncated = np.asarray(rewards), np.asarray(terminated), np.asarray(truncated)
+        dones = terminated | truncated
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
-            ended, only_reset = dones, self.resets_next
-            dones = ended & ~only_reset
-            rewards = np.where(only_reset, 0.0, rewards)
-            for i in _where(only_reset):
-                self.reset_infos[i], infos[i] = infos[i], {ONLY_RESET: True, "TimeLimit.truncated": False}
-            self.resets_next = ended
-            self._lengths -= only_reset
+            resetting, self.resets_next = self.resets_next, dones
+            dones = dones & ~resetting
+            rewards = np.where(resetting, 0.0, rewards)
+            for i in _where(resetting):
+                self.reset_infos[i], infos[i] = infos[i], {ONLY_RESET: True}
+            self._lengths -= resetting
         self._returns += rewards
         self._lengths += 1
         if dones.any() or "final_obs" in vector_info:
-            self._end_episodes(observations, dones, truncated & ~terminated, infos)
+            self._end_episodes(observations, dones, infos)
+        for info, cut in zip(infos, (dones & truncated & ~terminated).tolist(), strict=True):
+            info["TimeLimit.truncated"] = cut
         return observations, rewards.astype(np.float32), dones, infos
 
-    def _end_episodes(self, observations: Any, dones: np.ndarray, cut: np.ndarray, infos: list[dict[str, Any]]) -> None:
+    def _end_episodes(self, observations: Any, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
         """Complete the infos of episodes that ended.
 
         :param observations: those of environments that are reset here are replaced by their first ones
-        :param cut: where the end is a time limit's
         """
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
             self._take_final(infos, dones)
@@ -142,8 +141,6 @@ class GymnasiumVecEnv(VecEnv):
                 infos[i]["terminal_observation"] = _row(observations, i)
             if self.autoreset_mode is AutoresetMode.DISABLED:
                 self._reset_where(dones, observations)
-        for i in _where(dones):
-            infos[i]["TimeLimit.truncated"] = bool(cut[i])
         self._add_statistics(dones, infos)
 
     def _take_final(self, infos: list[dict[str, Any]], dones: np.ndarray) -> None:
@@ -218,6 +215,8 @@ class GymnasiumVecEnv(VecEnv):
         self._require_all(indices, f"set {attr_name!r}")
         if isinstance(base, AsyncVectorEnv):
             base.set_attr(attr_name, [value] * self.num_envs)
+        elif not hasattr(base, attr_name):
+            raise AttributeError(f"{self.env} has no attribute {attr_name!r} that could be set for all of its environments.")
         else:
             setattr(base, attr_name, value)
 
@@ -301,10 +300,12 @@ def split_infos(vector_info: dict[str, Any], num_envs: int) -> list[dict[str, An
         else:
             rows = [value] * num_envs
         mask = vector_info.get(f"_{key}")
-        if mask is None or complete.setdefault(id(mask), bool(mask.all())):
+        if id(mask) not in complete:  # often one mask for all keys
+            complete[id(mask)] = mask is None or bool(np.all(mask))
+        if complete[id(mask)]:
             columns[key] = rows
         else:
-            partial.append((key, rows, _where(mask)))
+            partial.append((key, rows, _where(np.asarray(mask))))
     infos = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)] or [
         {} for _ in range(num_envs)
     ]

@@ -36,7 +36,7 @@ class MujocoVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     :param render_mode: as gymnasium's; :meth:`render` gives a frame of each copy
     :param kwargs: arguments of the task, as for ``gymnasium.make``
     :raises TypeError: for an environment whose rules are not known, or one with wrappers of its own
-    :raises ValueError: for ``num_envs`` or ``threads`` below 1
+    :raises ValueError: for ``num_envs`` or ``threads`` below 1, and for ``render_mode="human"``
     """
 
     def __init__(
@@ -49,8 +49,10 @@ class MujocoVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         **kwargs: Any,
     ) -> None:
         check_count("num_envs", num_envs)
+        if render_mode == "human":
+            raise ValueError("render_mode is 'human', but there is no window for many copies; it may be 'rgb_array'.")
         outer = [
-            gym.make(env_id, max_episode_steps, disable_env_checker=True, render_mode=render_mode, **kwargs)
+            gym.make(env_id, max_episode_steps, render_mode=render_mode, **{"disable_env_checker": True, **kwargs})
             for _ in range(num_envs)
         ]
         self.num_envs, self.spec, self.render_mode = num_envs, outer[0].spec, render_mode
@@ -76,7 +78,7 @@ class MujocoVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         :param seed: of the first copy, the others count up; or one for each; None: they go on with their generators
         :param options: as gymnasium's; ``{"reset_mask": mask}`` resets only some copies and goes on with the others
         """
-        counted = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
+        counted = [int(seed) + i for i in range(self.num_envs)] if isinstance(seed, int | np.integer) else seed
         seeds = [None] * self.num_envs if counted is None else [*counted]
         if len(seeds) != self.num_envs:
             raise ValueError(f"seed lists {len(seeds)} seeds; it must be one for each of {self.num_envs} environments.")
@@ -89,15 +91,15 @@ class MujocoVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     def _mask(self, given: Any) -> np.ndarray:
         """Which copies to reset."""
-        if given is None:
+        if self._states is None or given is None:
             parts = [self._core.capture(copy) for copy in self._copies]
             self._states = self._core.join(parts)
             self._observations = np.zeros(self.observation_space.shape or (), self.observation_space.dtype)
+        if given is None:
             return self._everyone
         mask = np.asarray(given)
         if mask.dtype != np.bool_ or mask.shape != (self.num_envs,) or not mask.any():
             raise ValueError(f"reset_mask is {given!r}; it must be {self.num_envs} booleans, with at least one True.")
-        self._started()
         return mask
 
     def _reset_copy(self, index: int, seed: int | None, options: dict[str, Any] | None) -> dict[str, Any]:
@@ -123,6 +125,7 @@ class MujocoVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         :raises ValueError: for another shape
         """
         outcome, values = self._core.step_with_terms(self._started(), np.asarray(actions), self._everyone)
+        values = {name: value if value.base is None else value.copy() for name, value in values.items()}
         self._states, self._observations = outcome.states, outcome.observations
         self._steps += 1
         terminated, truncated = outcome.terminated, self._steps >= self.time_limit
@@ -148,8 +151,8 @@ class MujocoVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     @property
     def envs(self) -> list[Any]:
-        """The copies as gymnasium's environments, in their present states; changes of their models take effect, changes of
-        their states do not."""
+        """The copies as gymnasium's environments, in their present states. Changes of their models take effect, changes of
+        their states and settings do not."""
         if self._states is not None:
             for index, copy in enumerate(self._copies):
                 self._core.show(copy, self._states, index)

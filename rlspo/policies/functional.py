@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -76,6 +77,8 @@ class Functional(nn.Module):
         self._ties = self._other_names()
         self.statistic_names = self._statistic_names()
         self._holders: dict[str, dict[str, Any]] = {}
+        self._children: list[dict[str, Any]] = []
+        self._layers: list[Any] = [None]
         # Not a submodule (it would contain its own parent), hence past nn.Module's registration.
         self.__dict__["_methods"] = _Methods(self)
 
@@ -123,6 +126,7 @@ class Functional(nn.Module):
 
     def _call_with(self, tensors: Parameters, method: Callable[[Any], Result], inputs: Any) -> Result:
         """``functional_call`` without looking for the layers again, which takes as long as the layers of a small network."""
+        self._look_again()
         places = [(self._holder(name), name.rpartition(".")[2], tensor) for name, tensor in tensors.items()]
         before = [holder[key] for holder, key, _ in places]
         try:
@@ -133,12 +137,22 @@ class Functional(nn.Module):
             for (holder, key, _), own in zip(places, before, strict=True):
                 holder[key] = own
 
+    def _look_again(self) -> None:
+        """Forget where layers keep their parameters, if a layer was replaced."""
+        if self._layers != [*chain.from_iterable(map(dict.values, self._children))]:
+            self._children = [layer._modules for layer in self.modules()]
+            self._layers = [*chain.from_iterable(map(dict.values, self._children))]
+            self._holders = {}
+
     def _holder(self, name: str) -> dict[str, Any]:
         """Where a layer keeps the parameter or the buffer of this name."""
         if name not in self._holders:
             path, _, key = name.rpartition(".")
             layer = self.get_submodule(path)
-            self._holders[name] = layer._parameters if key in layer._parameters else layer._buffers
+            holder = layer._parameters if key in layer._parameters else layer._buffers
+            if key not in holder:
+                raise KeyError(f"The policy has no parameter {name!r}.")
+            self._holders[name] = holder
         return self._holders[name]
 
     def _features(self, inputs: Any, extractor: nn.Module) -> Tensor:

@@ -16,7 +16,8 @@ def loss(values: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Any]:
 
 
 def test_values_gradients_and_all_else_are_torch_funcs() -> None:
-    gradient, (value, ((stats), nothing)) = grad_and_value(loss, AT)
+    with torch.no_grad():
+        gradient, (value, ((stats), nothing)) = grad_and_value(loss, AT)
     expected, (value_there, _) = torch.func.grad_and_value(lambda values: (loss(values)[0], ()), has_aux=True)(AT)
     torch.testing.assert_close(gradient, expected)
     assert torch.equal(value, value_there) and nothing is None
@@ -24,12 +25,14 @@ def test_values_gradients_and_all_else_are_torch_funcs() -> None:
 
 
 def test_a_value_that_depends_on_nothing_has_no_slope() -> None:
-    gradient, (value, _) = grad_and_value(lambda values: (torch.ones(()), None), AT)
+    with torch.no_grad():
+        gradient, (value, _) = grad_and_value(lambda values: (torch.ones(()), None), AT)
     assert all(not part.any() for part in gradient.values()) and value == 1
 
 
-def test_it_works_where_gradients_are_off_and_within_torch_func() -> None:
-    with torch.no_grad():
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad, torch.inference_mode])
+def test_it_works_in_every_mode_and_within_torch_func(mode: Any) -> None:
+    with mode():
         slope = grad(lambda x: (x**3).sum())
         for _ in range(3):
             torch.testing.assert_close(slope(AT["used"]), 3 * AT["used"] ** 2)
@@ -52,3 +55,19 @@ def test_a_way_past_torch_is_an_error() -> None:
         grad(through_numpy)(AT["used"])
     with pytest.raises(RuntimeError), strictly_pure():
         grad_and_value(lambda x: (through_numpy(x), ()), AT["used"])
+
+
+def test_what_is_differentiated_once_more_keeps_its_graph() -> None:
+    """A penalty on a gradient, in a loss of a user's."""
+
+    def penalty(weights: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        slope = grad(lambda x: torch.tanh(x * weights).sum())
+        slope(torch.ones(4))
+        return slope(torch.ones(4)).pow(2).sum(), ()
+
+    weights = torch.linspace(-1, 1, 4)
+    with torch.no_grad():
+        found, _ = grad_and_value(penalty, weights)
+    expected, _ = torch.func.grad_and_value(penalty, has_aux=True)(weights)
+    torch.testing.assert_close(found, expected)
+    assert expected.any()

@@ -82,3 +82,21 @@ def test_short_runs_and_long_vectors_do_not_loop(monkeypatch: pytest.MonkeyPatch
     wide.update.plan(compilation.UPDATES_THAT_PAY_LOOPS)
     assert len(wide.update.vector.weights) > 200_000 and not wide.update.loops
     assert np.isfinite(float(short.update.vector.weights.sum()))
+
+
+def test_epochs_of_one_short_minibatch(monkeypatch: pytest.MonkeyPatch, every_run_is_long: None) -> None:
+    """As resets that take a step of their own leave them: then nothing is left for the loop."""
+    monkeypatch.setattr(compilation, "compile_whole", lambda function, *_: function)
+    model = PPO("MlpPolicy", SpacesEnv("box"), compile=True, **{**OPTIONS, "batch_size": 40}).learn(40)
+    model.rollout_buffer.data["valid"][:30] = False
+    model.train()
+    assert float(model.update.vector.steps) == 4
+
+
+def test_gradients_shown_are_those_of_a_step_that_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = trained("target_kl", compile=False)
+    for parameter in model.policy.parameters():
+        parameter.grad = None
+    monkeypatch.setattr(model.update, "_within_target", lambda active, *_: active & False)
+    model.train()
+    assert all(parameter.grad is None for parameter in model.policy.parameters())

@@ -10,6 +10,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 pytest.importorskip("mujoco")
 
 import rlspo
+from rlspo.common.vector_env import GymnasiumVecEnv
 from rlspo.envs import MujocoVectorEnv
 from rlspo.simulators.mujoco import SIMULATED
 
@@ -114,6 +115,17 @@ def test_models_may_change() -> None:
     assert_same_steps(ours, theirs, 20)
 
 
+def test_infos_are_no_views_of_the_physics() -> None:
+    ours, theirs = MujocoVectorEnv("Hopper-v5", N), gymnasiums("Hopper-v5")
+    ours.reset(seed=np.int64(0)), theirs.reset(seed=0)
+    for _ in range(3):
+        infos = ours.step(np.zeros((N, 3)))[4]
+        theirs.step(np.zeros((N, 3)))
+        for value in infos.values():
+            value[:] = 0
+    assert_same_steps(ours, theirs, 5)
+
+
 def test_agents_take_it() -> None:
     agent = rlspo.PPO(
         "MlpPolicy", MujocoVectorEnv("Hopper-v5", 2), n_steps=32, batch_size=32, n_epochs=1, device="cpu", seed=1
@@ -129,6 +141,10 @@ def test_what_is_wrong_is_said() -> None:
         MujocoVectorEnv("Hopper-v5", 0)
     with pytest.raises(ValueError, match="threads is 0"):
         MujocoVectorEnv("Hopper-v5", 1, threads=0)
+    with pytest.raises(ValueError, match="'human'"):
+        MujocoVectorEnv("Hopper-v5", 1, render_mode="human")
+    with pytest.raises(AttributeError, match="_forward_reward_weight"):
+        GymnasiumVecEnv(MujocoVectorEnv("Hopper-v5")).set_attr("_forward_reward_weight", 3.0)
     with pytest.raises(TypeError, match="cannot be simulated"):
         MujocoVectorEnv("CartPole-v1")
     env = MujocoVectorEnv("Hopper-v5", 2)

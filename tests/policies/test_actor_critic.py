@@ -109,6 +109,24 @@ class Tied(ActorCriticPolicy):
         self.mlp_extractor.value_net[0].weight = self.mlp_extractor.policy_net[0].weight
 
 
+def test_a_replaced_layer_takes_the_argument_too() -> None:
+    """Where layers keep their parameters is looked up once, until a layer is another one."""
+    policy = PPO("MlpPolicy", SpacesEnv("box"), n_steps=16, batch_size=16, device="cpu", seed=0).policy
+    inputs = policy.preprocess(torch.randn(4, *SpacesEnv("box").observation_space.shape))
+
+    def slope() -> torch.Tensor:
+        parameters = {name: parameter.detach() for name, parameter in policy.named_parameters()}
+        found = torch.func.grad(lambda given: policy.evaluate(given, inputs)[1].pow(2).sum())(parameters)
+        return found["mlp_extractor.value_net.0.weight"].norm()
+
+    assert slope() > 0
+    old = policy.mlp_extractor.value_net[0]
+    policy.mlp_extractor.value_net[0] = torch.nn.Linear(old.in_features, old.out_features)
+    assert slope() > 0
+    with pytest.raises(KeyError, match="no parameter 'action_net.w'"):
+        policy.evaluate({"action_net.w": torch.zeros(1)}, inputs)
+
+
 def test_a_parameter_in_two_places_stays_one() -> None:
     model = PPO(Tied, SpacesEnv(), **SMALL, device="cpu")
     inputs = torch.randn(6, 5)

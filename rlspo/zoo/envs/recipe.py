@@ -284,7 +284,7 @@ class EnvRecipe:
 
     def stepped_together(self) -> EnvRecipe:
         """The recipe with copies stepped together, where the episodes are the very same: MuJoCo's tasks without wrappers."""
-        bare = self.vec_env == "dummy" and not self.env_wrappers and not self.monitor_kwargs
+        bare = self.vec_env == "dummy" and not (self.env_wrappers or self.vec_env_wrappers or self.monitor_kwargs)
         if bare and in_batches(find_spec(self.env_id, self.gym_packages)):
             return replace(self, vec_env="native")
         return self
