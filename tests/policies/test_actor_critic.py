@@ -123,7 +123,7 @@ def test_a_replaced_layer_takes_the_argument_too() -> None:
     old = policy.mlp_extractor.value_net[0]
     policy.mlp_extractor.value_net[0] = torch.nn.Linear(old.in_features, old.out_features)
     assert slope() > 0
-    with pytest.raises(KeyError, match="no parameter 'action_net.w'"):
+    with pytest.raises(KeyError, match=r"no parameter 'action_net\.w'"):
         policy.evaluate({"action_net.w": torch.zeros(1)}, inputs)
 
 
