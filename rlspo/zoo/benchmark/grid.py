@@ -27,7 +27,7 @@ AREA = "area_under_curve"
 RESERVED = {WORST, AREA}
 
 
-VecEnvKind = Literal["dummy", "subproc", "native"]
+VecEnvKind = Literal["auto", "dummy", "subproc", "native"]
 
 
 class AgentSpec(BaseModel):
@@ -58,7 +58,7 @@ class EnvSpec(BaseModel):
     :param params: hyperparameters for all agents on this environment; those of the agent go first
     :param gym_packages: modules to import, because they register environments
     :param evaluations: changes to the grid's evaluations, such as ``{mad: {epsilon: 0.05}}``
-    :param vec_env: how it is stepped in training: ``"dummy"``, ``"subproc"`` or ``"native"``
+    :param vec_env: how it is stepped in training, as after ``rlspo train --vec-env``
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -68,7 +68,7 @@ class EnvSpec(BaseModel):
     params: dict[str, Any] = Field(default_factory=dict)
     gym_packages: list[str] = Field(default_factory=list)
     evaluations: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    vec_env: VecEnvKind = "dummy"
+    vec_env: VecEnvKind = "auto"
 
 
 class Grid(BaseModel):

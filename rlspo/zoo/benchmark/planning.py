@@ -122,7 +122,7 @@ def _command(grid: Grid, agent: str, env: str, beside: Path, device: str) -> lis
     if params:
         words += ["-params", *_pairs(params)]
     vec_env = spec.vec_env or env_spec.vec_env
-    if vec_env != "dummy":
+    if vec_env != "auto":
         words += ["--vec-env", vec_env]
     words += ["--eval-freq", str(grid.eval_freq), "--eval-episodes", str(grid.eval_episodes)]
     return [*words, *(["--device", device] if device != "auto" else []), "--no-report", "--verbose", "0"]

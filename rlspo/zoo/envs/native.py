@@ -1,9 +1,9 @@
-"""Environments that step all copies at once, as arrays (``gymnasium.make_vec``, MuJoCo's tasks): ``--vec-env native``."""
+"""Environments that step all copies at once (``gymnasium.make_vec``, MuJoCo's tasks, Atari games): ``--vec-env native``."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import VectorEnv
+from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.monitor import Monitor, ResultsWriter
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
@@ -18,25 +19,38 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from rlspo.common.signatures import signature_of
 from rlspo.common.vector_env import GymnasiumVecEnv
 from rlspo.envs import MujocoVectorEnv
+from rlspo.envs.atari import AtariGames
+from rlspo.envs.atari.rules import plays_frames
 from rlspo.simulators import Layer
 from rlspo.zoo.envs.patient_monitor import patient
 from rlspo.zoo.errors import UserError
 
 #: Argument of environments that put wrappers around each copy themselves.
 _WRAPPERS = "env_wrappers"
+#: A wrapper class and its arguments after the wrapped object.
+_Wrapper = tuple[Any, dict[str, Any]]
 
 
-def check_native(spec: EnvSpec, wrapped: bool, monitor_kwargs: dict[str, Any]) -> None:
+def plays_atari(spec: EnvSpec, env_kwargs: dict[str, Any], wrappers: Sequence[_Wrapper]) -> bool:
+    """Whether :class:`rlspo.envs.atari.AtariGames` plays it: a game of the ALE, wrapped in SB3's ``AtariWrapper`` alone."""
+    return [cls for cls, _ in wrappers] == [AtariWrapper] and plays_frames(spec, env_kwargs)
+
+
+def check_native(
+    spec: EnvSpec, env_kwargs: dict[str, Any], wrappers: Sequence[_Wrapper], monitor_kwargs: dict[str, Any]
+) -> None:
     """Refuse settings that do not work with copies that are stepped as one.
 
     :param spec: of the environment
-    :param wrapped: whether there are wrappers for single environments
+    :param env_kwargs: its arguments
+    :param wrappers: of single environments
     :param monitor_kwargs: arguments of SB3's ``Monitor``
     :raises UserError: with what to do instead
     """
-    if spec.vector_entry_point is None and not in_batches(spec):
+    atari = plays_atari(spec, env_kwargs, wrappers)
+    if spec.vector_entry_point is None and not (atari or in_batches(spec)):
         raise UserError(f"--vec-env native: {spec.id} has no vectorised form of its own. Use dummy or subproc.")
-    if wrapped and not _wraps(spec):
+    if wrappers and not (atari or _wraps(spec)):
         raise UserError(
             "--vec-env native: env_wrapper goes around single environments, and there are none. Use vec_env_wrapper, or "
             "--vec-env dummy or subproc."
@@ -68,23 +82,27 @@ def make_native(
     seed: int | None,
     folder: Path | None,
     env_kwargs: dict[str, Any],
-    wrap: Callable[[gym.Env], gym.Env] | None = None,
+    wrappers: Sequence[_Wrapper],
+    wrap: Callable[[gym.Env], gym.Env],
 ) -> VecEnv:
     """All copies as one SB3 ``VecEnv``.
 
-    :param wrap: puts wrappers around one copy; None for no wrappers
+    :param wrappers: of single environments
+    :param wrap: puts these around one copy
     :param seed: of all copies together
     :param folder: where ``0.monitor.csv``, the episodes of all copies, goes; None for nowhere
     """
-    if wrap is not None:
-        # Monitor innermost, as around single environments: returns and lengths are the environment's own.
-        env_kwargs = {**env_kwargs, _WRAPPERS: [Monitor, wrap]}
     copies: VectorEnv
-    if in_batches(gym.spec(env_id)):
+    spec = gym.spec(env_id)
+    if plays_atari(spec, env_kwargs, wrappers):
+        copies = AtariGames(env_id, n_envs, frame_stack=1, **wrappers[0][1], **env_kwargs)
+    elif in_batches(spec):
         copies = MujocoVectorEnv(env_id, n_envs, **env_kwargs)
     else:
-        copies = gym.make_vec(env_id, num_envs=n_envs, vectorization_mode="vector_entry_point", **env_kwargs)
-    env = GymnasiumVecEnv(copies, monitored=wrap is not None)
+        # Monitor innermost, as around single environments: returns and lengths are the environment's own.
+        inside = {_WRAPPERS: [Monitor, wrap]} if wrappers else {}
+        copies = gym.make_vec(env_id, num_envs=n_envs, vectorization_mode="vector_entry_point", **env_kwargs, **inside)
+    env = GymnasiumVecEnv(copies, monitored=bool(wrappers))
     env.seed(seed)
     env.action_space.seed(seed)
     return env if folder is None else EpisodeFile(env, folder)

@@ -36,7 +36,7 @@ from rlspo.zoo.config.allowed import check_kind
 from rlspo.zoo.config.convert import arguments, imported
 from rlspo.zoo.config.schema import Pieces, Settings
 from rlspo.zoo.config.signatures import check_names
-from rlspo.zoo.envs.native import check_native, in_batches, make_native
+from rlspo.zoo.envs.native import check_native, in_batches, make_native, plays_atari
 from rlspo.zoo.envs.patient_monitor import be_patient
 from rlspo.zoo.envs.processes import ProcessVecEnv
 from rlspo.zoo.errors import UserError
@@ -195,7 +195,7 @@ class EnvRecipe:
 
     :param env_kwargs: arguments of the environment
     :param vec_env: ``"dummy"``: in this process, one after the other; ``"subproc"``: one process each; ``"native"``: all
-        at once, where the environment has a vectorised form
+        at once, where the environment has a vectorised form; ``"auto"``: see :meth:`decided`
     :param normalize: arguments of ``VecNormalize``, None for none
     """
 
@@ -279,8 +279,16 @@ class EnvRecipe:
 
     def _native(self, n_envs: int, seed: int | None, folder: Path | None, env_kwargs: dict[str, Any]) -> VecEnv:
         spec = find_spec(self.env_id, self.gym_packages)
-        check_native(spec, bool(self.env_wrappers), self.monitor_kwargs)
-        return make_native(spec.id, n_envs, seed, folder, env_kwargs, _Wrap(self.env_wrappers) if self.env_wrappers else None)
+        check_native(spec, env_kwargs, self.env_wrappers, self.monitor_kwargs)
+        return make_native(spec.id, n_envs, seed, folder, env_kwargs, self.env_wrappers, _Wrap(self.env_wrappers))
+
+    def decided(self) -> EnvRecipe:
+        """The recipe with ``vec_env`` decided where it is ``"auto"``: Atari games in SB3's wrapper are played together."""
+        if self.vec_env != "auto":
+            return self
+        spec = find_spec(self.env_id, self.gym_packages)
+        together = plays_atari(spec, self.env_kwargs, self.env_wrappers) and not self.monitor_kwargs
+        return replace(self, vec_env="native" if together else "dummy")
 
     def stepped_together(self) -> EnvRecipe:
         """The recipe with copies stepped together, where the episodes are the very same: MuJoCo's tasks without wrappers."""

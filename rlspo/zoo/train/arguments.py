@@ -194,10 +194,10 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
     group.add_argument(
         "--vec-env",
-        choices=("dummy", "subproc", "native"),
-        default="dummy",
-        help="environments one by one in this process, one process each, or all stepped at once as arrays, where the "
-        "environment can (default: %(default)s)",
+        choices=("auto", "dummy", "subproc", "native"),
+        default="auto",
+        help="environments one by one in this process (dummy), one process each (subproc), or all stepped at once, where they "
+        "can (native); auto: native for Atari games, else dummy (default: %(default)s)",
     )
     group.add_argument("--num-threads", type=threads, metavar="N", help="threads of PyTorch (default: PyTorch's)")
 

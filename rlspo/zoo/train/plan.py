@@ -112,12 +112,13 @@ def make_plan(args: argparse.Namespace) -> Plan:
         gym_packages=args.gym_packages,
         trained_agent=None if args.trained_agent is None else str(args.trained_agent),
         steps_before=0 if args.trained_agent is None else int(settings_of(args.trained_agent).get("num_timesteps", 0)),
-        vec_env=args.vec_env,
+        vec_env="dummy" if args.vec_env == "auto" and issubclass(cls, SPO) else args.vec_env,  # a search copies games
         device=args.device,
     )
     where = found.where("")
-    recipe = recipe_of(config, found.settings.env_kwargs, where)
+    recipe = recipe_of(config, found.settings.env_kwargs, where).decided()
     recipe.probe()
+    config = config.model_copy(update={"vec_env": recipe.vec_env})
     if args.eval_env_kwargs:
         evaluation_recipe(config).probe()
     return Plan(

@@ -135,8 +135,8 @@ def _add_task(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-conf", "--conf-file", type=Path, metavar="YML", help="hyperparameters to begin from")
     group.add_argument(
         "--vec-env",
-        choices=("dummy", "subproc", "native"),
-        default="dummy",
+        choices=("auto", "dummy", "subproc", "native"),
+        default="auto",
         help="how they are stepped (default: %(default)s)",
     )
     group.add_argument("--gym-packages", nargs="+", default=[], metavar="MODULE", help="modules that register environments")

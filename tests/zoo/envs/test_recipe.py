@@ -102,6 +102,45 @@ def test_mujocos_tasks_step_as_one(tmp_path):
     assert sorted(ours.l) == sorted(theirs.l) and len(ours) > 3
 
 
+def atari(vec_env: str, env_id="BreakoutNoFrameskip-v4", **settings) -> EnvRecipe:
+    wrapper = {"stable_baselines3.common.atari_wrappers.AtariWrapper": {"noop_max": 0}}
+    block = Settings(**{"n_timesteps": 1, "policy": "CnnPolicy", "frame_stack": 4, "env_wrapper": wrapper, **settings})
+    return EnvRecipe.from_settings(block, env_id, "F", env_kwargs=block.env_kwargs, vec_env=vec_env)
+
+
+def test_atari_games_are_played_together(tmp_path):
+    pytest.importorskip("ale_py")
+    one, other = (atari(kind).build(2, 5, True, tmp_path / kind) for kind in ("native", "dummy"))
+    assert one.observation_space == other.observation_space
+    np.testing.assert_array_equal(one.reset(), other.reset())
+    draws = np.random.default_rng(0)
+    for _ in range(250):
+        actions = draws.integers(4, size=2)
+        for mine, theirs in zip(one.step(actions)[:3], other.step(actions)[:3], strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+    one.close(), other.close()
+    ours, theirs = (load_results(str(tmp_path / kind)) for kind in ("native", "dummy"))
+    assert len(ours) > 0
+    assert sorted(zip(ours.r, ours.l, strict=True)) == sorted(zip(theirs.r, theirs.l, strict=True))
+
+
+def test_only_plain_atari_games_are_played_together_by_themselves():
+    pytest.importorskip("ale_py")
+    sticky = {"frameskip": 1}
+    assert atari("auto").decided().vec_env == "native"
+    assert atari("auto", "ALE/Pong-v5", env_kwargs=sticky).decided().vec_env == "native"
+    for other in (
+        atari("auto", "ALE/Pong-v5"),  # skips frames itself, and the wrapper skips frames again
+        atari("auto", "ALE/Pong-v5", env_kwargs={**sticky, "mode": 0}),
+        atari("auto", "STORI/Breakout-v0"),
+        atari("auto", env_wrapper=None),
+        atari("auto", monitor_kwargs={"allow_early_resets": False}),
+        EnvRecipe("Hopper-v5", vec_env="auto"),
+    ):
+        assert other.decided().vec_env == "dummy"
+    assert atari("subproc").decided().vec_env == "subproc"
+
+
 def test_copies_are_stepped_together_where_nothing_else_differs():
     pytest.importorskip("mujoco")
     assert EnvRecipe("Hopper-v5").stepped_together().vec_env == "native"
