@@ -1,12 +1,29 @@
 """Reinforcement learning for noisy, hostile and plannable environments, for people who know stable-baselines3."""
 
-from rlspo.arpo import ARPO, BARPO
+from typing import TYPE_CHECKING
+
 from rlspo.common import mujoco_warnings
+from rlspo.common.lazy import lazily
 from rlspo.envs.registration import register_envs
-from rlspo.pdppo import PDPPO
-from rlspo.ppo import PPO
-from rlspo.sac import SAC
-from rlspo.spo import SPO
+
+if TYPE_CHECKING:
+    from rlspo.arpo import ARPO, BARPO
+    from rlspo.pdppo import PDPPO
+    from rlspo.ppo import PPO
+    from rlspo.sac import SAC
+    from rlspo.spo import SPO
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "ARPO": "rlspo.arpo",
+            "BARPO": "rlspo.arpo",
+            "PDPPO": "rlspo.pdppo",
+            "PPO": "rlspo.ppo",
+            "SAC": "rlspo.sac",
+            "SPO": "rlspo.spo",
+        },
+    )
 
 __version__ = "0.1.0"
 __all__ = ["ARPO", "BARPO", "PDPPO", "PPO", "SAC", "SPO", "__version__"]

@@ -8,8 +8,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from rlspo.common.errors import did_you_mean
-
 #: Command to the module whose ``main`` runs it, and what it does.
 COMMANDS = {
     "train": ("rlspo.zoo.train.command", "train an agent, evaluate it while it learns, attack it when it is done"),
@@ -56,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"rlspo {version('rlspo')}")
         return 0
     if given[0] not in COMMANDS:
+        from rlspo.common.errors import did_you_mean  # imports PyTorch, which help and version do without
+
         what = "flag" if given[0].startswith("-") else "command"
         hint = did_you_mean(given[0], COMMANDS) if what == "command" else f"Commands: {', '.join(COMMANDS)}."
         print(f"error: rlspo has no {what} {given[0]!r}. {hint} See: rlspo --help", file=sys.stderr)
