@@ -211,6 +211,9 @@ class SAC(OffPolicyAgent, SB3SAC):
         self.policy.matmul_dtype = torch.bfloat16 if low else None
         self.check_minibatches()
         self.update = self._new_update()
+        #: Statistics that nobody has read yet, and updates until then. Reading them waits for the device.
+        self.reports: list[tuple[int, Tensor]] = []
+        self.reports_kept = 1 if self.device.type == "cpu" else 100
 
     def _new_update(self, compiled: bool = False) -> SACUpdate:
         temperature = None
@@ -285,6 +288,7 @@ class SAC(OffPolicyAgent, SB3SAC):
         now_and_then = self._n_updates // 100 != (self._n_updates + gradient_steps) // 100
         now_and_then |= self.update.last_good.holds_nothing()
         if now_and_then:
+            self._read_reports()
             self.update.last_good.note()
         before: Any = None
         with ExitStack() as after_the_first:
@@ -303,15 +307,36 @@ class SAC(OffPolicyAgent, SB3SAC):
             self.update.show_gradients(before)
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        *means, weights = torch.stack(reports).mean(dim=0).tolist()
-        found = dict(zip(self.update.stat_names, means, strict=True))
-        if not math.isfinite(weights) or not all(
-            math.isfinite(found[name]) for name in found if "loss" in name or name == "ent_coef"
-        ):
-            self._stop(f"at update {self._n_updates}", found)
+        self.reports.append((self._n_updates, torch.stack(reports).mean(dim=0)))
+        if len(self.reports) >= self.reports_kept:
+            self._read_reports()
+
+    def _read_reports(self) -> None:
+        """Log the latest training's statistics.
+
+        :raises DivergedError: where a loss or weights of any training since were NaN or infinite
+        """
+        if not self.reports:
+            return
+        numbers, rows = zip(*self.reports, strict=True)
+        self.reports.clear()
+        for n_updates, (*means, weights) in zip(numbers, torch.stack(rows).tolist(), strict=True):
+            found = dict(zip(self.update.stat_names, means, strict=True))
+            losses_found = [value for name, value in found.items() if "loss" in name or name == "ent_coef"]
+            if not all(map(math.isfinite, [weights, *losses_found])):
+                self._stop(f"at update {n_updates}", found)
         self.update.last_good.trust()
         for name, value in found.items():
             self.logger.record(name if "/" in name else f"train/{name}", value)
+
+    def dump_logs(self) -> None:
+        """As SB3's."""
+        self._read_reports()
+        super().dump_logs()
+
+    def check_policy(self) -> None:
+        self._read_reports()
+        super().check_policy()
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
         optimizers = [self.actor.optimizer, self.critic.optimizer]
@@ -350,8 +375,12 @@ class SAC(OffPolicyAgent, SB3SAC):
 
     # Saving and loading.
 
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "reports", "reports_kept"]
+
     def get_parameters(self) -> dict[str, dict[str, Any]]:
         """State dicts of policy and optimisers, in SB3's form."""
+        self._read_reports()
         self.update.publish_steps()
         return super().get_parameters()
 

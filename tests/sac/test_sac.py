@@ -12,12 +12,13 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.her import HerReplayBuffer
 
 from rlspo import PPO, SAC
-from rlspo.common.errors import IncompatibleModelError, InvalidRolloutError
+from rlspo.common.errors import DivergedError, IncompatibleModelError, InvalidRolloutError
 from rlspo.common.replay_buffer import ReplayBuffer
 from rlspo.sac.policies import SACPolicy
 from tests.spaces import OBSERVATIONS, SpacesEnv, policy_name
@@ -355,3 +356,37 @@ def test_updates_are_planned_for_episodes_too(capsys: pytest.CaptureFixture[str]
     with pytest.raises(ZeroDivisionError):
         model.learn(1e6, callback=lambda *_: 1 / 0)
     assert planned == [999 * 200]
+
+
+class Kept(KVWriter):
+    """What was logged."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0) -> None:
+        self.rows.append({key: value for key, value in key_values.items() if not key.startswith("time/")})
+
+
+def test_statistics_that_are_read_late_are_the_same() -> None:
+    """On a GPU they stay on the device until they are logged."""
+    logged = []
+    for kept in (1, 100):
+        model, writer = SAC("MlpPolicy", SpacesEnv(), **SMALL), Kept()
+        model.reports_kept = kept
+        model.set_logger(Logger(None, [writer]))
+        model.learn(150, log_interval=2)
+        assert not model.reports
+        logged.append(writer.rows)
+    assert logged[0] == logged[1]
+    assert len(logged[0]) > 1
+    assert "train/critic_loss" in logged[0][-1]
+
+
+def test_a_divergence_that_is_read_late_is_named_and_undone() -> None:
+    model = SAC("MlpPolicy", SpacesEnv(), **SMALL).learn(40)
+    model.reports_kept = 100
+    model.learning_rate = 1e39
+    with np.errstate(all="ignore"), pytest.raises(DivergedError, match=r"^Learning diverged at update \d+"):
+        model.learn(40, reset_num_timesteps=False)
+    assert parameters(model).abs().max() < 1e3
