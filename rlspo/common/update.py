@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -54,6 +54,19 @@ class Minibatch:
     policy_noise: Any = None
     extra: dict[str, Any] = field(default_factory=dict)
     evaluation: tuple[Any, Tensor] | None = None
+
+
+class State(NamedTuple):
+    """What a step changes.
+
+    :param active: whether minibatches still count, ``(1,)``; see ``target_kl``
+    """
+
+    weights: Tensor
+    first_moment: Tensor
+    second_moment: Tensor
+    steps: Tensor
+    active: Tensor
 
 
 #: The arguments of :class:`Minibatch` that are rollout fields, and the fields' names.
@@ -140,7 +153,8 @@ class Update(Compilable):
         """Whether the compiled call takes all minibatches of an epoch, and not one."""
         flat = self.vector
         short = flat.adam is not None and len(flat.weights) <= LONGEST_IN_LOOPS and not self.statistics.views
-        return self.long_run and short and self.device.type == "cpu"
+        usual = type(self)._step is Update._step  # a subclass may do more in a step than the loop does
+        return self.long_run and short and usual and self.device.type == "cpu"
 
     def plan(self, n_updates: int) -> None:
         """Compile the loop over an epoch's minibatches before a run that is long enough."""
@@ -218,10 +232,12 @@ class Update(Compilable):
         padding = range(room - count)
         order = torch.stack([*rows, *(rows[0] for _ in padding)])
         stacked = nested_map(lambda *parts: torch.stack(parts), *noises, *(noises[0] for _ in padding))
-        flat = self.vector
-        state = (flat.weights, flat.first_moment, flat.second_moment, flat.steps, self.active)
-        reports, self._gradient = self._function(*state, data, order, torch.tensor([count]), scalars, *stacked)
+        reports, self._gradient = self._function(self._state(), data, order, torch.tensor([count]), scalars, *stacked)
         return reports[:count]
+
+    def _state(self) -> State:
+        flat = self.vector
+        return State(flat.weights, flat.first_moment, flat.second_moment, flat.steps, self.active)
 
     def _single(
         self, data: dict[str, Any], indices: Tensor, scalars: dict[str, Tensor], noise: Any, policy_noise: Any
@@ -229,8 +245,7 @@ class Update(Compilable):
         flat = self.vector
         function = self.pure_function() if flat.hooked else self.function_for(indices.shape[0])
         if flat.adam:
-            state = (flat.weights, flat.first_moment, flat.second_moment, flat.steps, self.active)
-            return self.clone_output(function(*state, data, indices, scalars, noise, policy_noise))
+            return self.clone_output(function(self._state(), data, indices, scalars, noise, policy_noise))
         gradient, report = function(flat.weights, self.active, data, indices, scalars, noise, policy_noise)
         report = self.clone_output(report)
         self._step_outside(gradient, report, scalars)
@@ -290,48 +305,26 @@ class Update(Compilable):
         return active & (report[1 + self.stat_names.index("approx_kl")] <= 1.5 * limit)
 
     def _step(
-        self,
-        weights: Tensor,
-        first_moment: Tensor,
-        second_moment: Tensor,
-        steps: Tensor,
-        active: Tensor,
-        data: dict[str, Any],
-        indices: Tensor,
-        scalars: dict[str, Tensor],
-        noise: Any,
-        policy_noise: Any,
+        self, state: State, data: dict[str, Any], indices: Tensor, scalars: dict[str, Tensor], noise: Any, policy_noise: Any
     ) -> Tensor:
-        gradient, report = self._clipped_gradient(weights, active, data, indices, scalars, noise, policy_noise)
-        state = (weights, first_moment, second_moment, steps)
-        new_state, going_on = self._stepped(state, active, gradient, report, scalars)
-        if going_on is not active:
-            active.copy_(going_on)
-        for old, new in zip(state, new_state, strict=True):
-            old.copy_(new)
+        gradient, report = self._clipped_gradient(state.weights, state.active, data, indices, scalars, noise, policy_noise)
+        _write(state, self._stepped(state, gradient, report, scalars))
         return report
 
-    def _stepped(
-        self, state: tuple[Tensor, ...], active: Tensor, gradient: Tensor, report: Tensor, scalars: dict[str, Tensor]
-    ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Weights, moments and step count after a step, and whether later minibatches count."""
+    def _stepped(self, state: State, gradient: Tensor, report: Tensor, scalars: dict[str, Tensor]) -> State:
+        """The state after a step."""
         assert self.vector.adam is not None
-        weights, first_moment, second_moment, steps = state
-        new_state: tuple[Tensor, ...] = self.vector.adam.step(
-            weights, gradient, first_moment, second_moment, steps, scalars["learning_rate"], self.rates
-        )
+        *before, active = state
+        weights, *moments = before
+        after: Sequence[Tensor] = self.vector.adam.step(weights, gradient, *moments, scalars["learning_rate"], self.rates)
         going_on = self._within_target(active, report, scalars)
         if going_on is not active:
-            new_state = tuple(torch.where(going_on, new, old) for new, old in zip(new_state, state, strict=True))
-        return new_state, going_on
+            after = [torch.where(going_on, new, old) for new, old in zip(after, before, strict=True)]
+        return State(*after, going_on)
 
     def _loop(
         self,
-        weights: Tensor,
-        first_moment: Tensor,
-        second_moment: Tensor,
-        steps: Tensor,
-        active: Tensor,
+        state: State,
         data: dict[str, Any],
         order: Tensor,
         count: Tensor,
@@ -346,33 +339,37 @@ class Update(Compilable):
             return (i < count)[0]
 
         def body(i: Tensor, *carried: Tensor) -> tuple[Tensor, ...]:
-            *state, active, _, reports = carried
+            *parts, _, reports = carried
+            now = State(*parts)
             noise, policy_noise = nested_map(lambda part: part.index_select(0, i)[0], (noises, policy_noises))
-            gradient, report = self._clipped_gradient(
-                state[0], active, data, order.index_select(0, i)[0], scalars, noise, policy_noise
-            )
-            new_state, going_on = self._stepped((*state,), active, gradient, report, scalars)
-            going_on = going_on.clone() if going_on is active else going_on
-            return i + 1, *new_state, going_on, gradient, torch.where(numbers == i, report, reports)
+            rows = order.index_select(0, i)[0]
+            gradient, report = self._clipped_gradient(now.weights, now.active, data, rows, scalars, noise, policy_noise)
+            *after, going_on = self._stepped(now, gradient, report, scalars)
+            going_on = going_on.clone() if going_on is now.active else going_on
+            return i + 1, *after, going_on, gradient, torch.where(numbers == i, report, reports)
 
-        state = (weights, first_moment, second_moment, steps, active)
         reports = torch.zeros(len(order), len(self.stat_names) + 3)
-        _, *new_state, gradient, reports = while_loop(
-            going, body, (torch.zeros(1, dtype=torch.int64), *state, torch.zeros_like(weights), reports)
-        )
-        for old, new in zip(state, new_state, strict=True):
-            old.copy_(new)
+        start = (torch.zeros(1, dtype=torch.int64), *state, torch.zeros_like(state.weights), reports)
+        _, *after, gradient, reports = while_loop(going, body, start)
+        _write(state, after)
         return reports, gradient
 
-    def _one_by_one(self, *arguments: Any) -> tuple[Tensor, Tensor]:
+    def _one_by_one(
+        self,
+        state: State,
+        data: dict[str, Any],
+        order: Tensor,
+        count: Tensor,
+        scalars: dict[str, Tensor],
+        noises: Any,
+        policy_noises: Any,
+    ) -> tuple[Tensor, Tensor]:
         """:meth:`_loop` where it cannot be compiled."""
-        *state, data, order, count, scalars, noises, policy_noises = arguments
-        step: Callable[..., Tensor] = self._step
         reports = torch.zeros(len(order), len(self.stat_names) + 3)
         for i in range(int(count)):
             before = self.vector.before_step()
             noise = nested_map(lambda part, i=i: part[i], (noises, policy_noises))
-            reports[i] = step(*state, data, order[i], scalars, *noise)
+            reports[i] = self._step(state, data, order[i], scalars, *noise)
         assert before is not None
         return reports, self.vector.gradient_since(before)
 
@@ -385,3 +382,10 @@ class Update(Compilable):
         for parameter, part in zip(self.vector.parameters, self.vector.views(gradient), strict=True):
             parameter.grad = part
         self.optimizer.step()
+
+
+def _write(state: State, after: Sequence[Tensor]) -> None:
+    """Make ``state`` what it is after a step, in place."""
+    for old, new in zip(state, after, strict=True):
+        if new is not old:
+            old.copy_(new)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from rlspo.common.compilation import mark_static
-from rlspo.common.update import Update
+from rlspo.common.update import State, Update
 from rlspo.spo.losses import LOWEST_RAW
 
 Tensor = torch.Tensor
@@ -28,10 +28,11 @@ class TargetUpdate(Update):
         """The average as parameters by name, with the running statistics of the trained network."""
         return {**self.vector.named(self.target), **self.statistics.read()}
 
-    def _step(self, weights: Tensor, *given: Any) -> Tensor:
-        *_, scalars, _, _ = given
-        report = super()._step(weights, *given)
-        self._follow(weights, scalars)
+    def _step(
+        self, state: State, data: dict[str, Any], indices: Tensor, scalars: dict[str, Tensor], noise: Any, policy_noise: Any
+    ) -> Tensor:
+        report = super()._step(state, data, indices, scalars, noise, policy_noise)
+        self._follow(state.weights, scalars)
         return report
 
     def _step_outside(self, gradient: Tensor, report: Tensor, scalars: dict[str, Tensor]) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlspo import BARPO, PPO
+from rlspo import BARPO, PPO, SPO
 from rlspo.common import compilation
 from tests.spaces import SpacesEnv
 
@@ -100,3 +100,13 @@ def test_gradients_shown_are_those_of_a_step_that_was_taken(monkeypatch: pytest.
     monkeypatch.setattr(model.update, "_within_target", lambda active, *_: active & False)
     model.train()
     assert all(parameter.grad is None for parameter in model.policy.parameters())
+
+
+def test_steps_that_do_more_are_taken_one_by_one(monkeypatch: pytest.MonkeyPatch, every_run_is_long: None) -> None:
+    """SPO's average of the parameters follows in each step, which the loop does not know."""
+    monkeypatch.setattr(compilation, "compile_whole", lambda function, *_: function)
+    model = SPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, gradient_steps=2, compile=True, seed=0).learn(16)
+    before = model.update.target.clone()
+    model.learn(16, reset_num_timesteps=False)
+    assert model.update.long_run and not model.update.loops
+    assert not torch.equal(model.update.target, before)
