@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,18 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples, Repla
 from stable_baselines3.common.vec_env import VecNormalize
 
 from rlspo.common.compilation import mark_static
+from rlspo.common.frames import Frames, ImageRows, is_image, places_for, zeros
 from rlspo.common.rollout_buffer import Field, action_field, check_rows, observation_fields
-from rlspo.common.trees import tree_leaves, tree_map
+from rlspo.common.trees import by_key, tree_map
 from rlspo.common.vector_env import only_reset
+
+#: The fields that show observations.
+SEEN = ("observations", "next_observations")
 
 
 class ReplayBuffer(SB3ReplayBuffer):
-    """The last ``buffer_size`` transitions, in a ring; every field is a tensor ``(buffer_size, *field.shape)``.
+    """The last ``buffer_size`` transitions, in a ring; every field is a tensor ``(buffer_size, *field.shape)``, and images are
+    read as if they were: each of their frames is kept once, which for four stacked ones is an eighth of the memory.
 
     Rows are transitions of any environment, so a step in which an environment only reset is not stored. On a CPU the tensors
     share memory with NumPy arrays. On a GPU they are on the device, and minibatches are gathered there.
@@ -61,10 +67,12 @@ class ReplayBuffer(SB3ReplayBuffer):
         }
         #: The fields by name; empty until the first transition, so that an agent that only acts needs no memory.
         self.data: dict[str, Any] = {}
+        #: Of images, by their key in a Dict observation; "" for others.
+        self.frames: dict[str, Frames] = {}
 
     def __getattr__(self, name: str) -> Any:
         # For code written for SB3: rows as if of one environment, ``(buffer_size, 1, *shape)``, as ``pos`` and ``size()``
-        # count them; discrete actions as rows of length one. Without a copy on a CPU.
+        # count them; discrete actions as rows of length one. Without a copy on a CPU, but for images.
         if name in self.__dict__.get("fields", {}):
             if not self.data:
                 self._make_room()
@@ -76,30 +84,46 @@ class ReplayBuffer(SB3ReplayBuffer):
         raise AttributeError(f"{type(self).__name__} has no {name!r}{hint}.")
 
     def _allocate(self, field: Field) -> torch.Tensor:
-        shape = (self.buffer_size, *field.shape)
-        if self.device.type == "cpu":  # NumPy's zeros use memory only where they are written to
-            return torch.from_numpy(np.zeros(shape, field.dtype))
-        return mark_static(torch.zeros(shape, dtype=torch.from_numpy(np.zeros(0, field.dtype)).dtype, device=self.device))
+        return zeros((self.buffer_size, *field.shape), field.dtype, self.device)
 
-    @property
-    def bytes_needed(self) -> int:
-        """Memory of a full buffer."""
-        fields = [field for tree in self.fields.values() for field in tree_leaves(tree)]
-        return self.buffer_size * sum(int(np.prod(field.shape)) * np.dtype(field.dtype).itemsize for field in fields)
-
-    def _make_room(self) -> None:
+    def _make_room(self, images_once: bool = True) -> None:
         """Allocate all fields.
 
+        :param images_once: False: as files of earlier versions have them
         :raises ValueError: if they need more than a GPU's free memory
         """
+        images = {
+            key: field.shape for key, field in by_key(self.fields[SEEN[0]]).items() if is_image(field.shape, field.dtype)
+        }
+        images = images if images_once else {}
         if self.device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(self.device)
-            if self.bytes_needed > free:
+            needed, (free, _) = self._bytes_needed(images), torch.cuda.mem_get_info(self.device)
+            if needed > free:
                 raise ValueError(
-                    f"buffer_size is {self.buffer_size:,}: {self.bytes_needed / 1e9:.1f} GB, but {self.device} has "
+                    f"buffer_size is {self.buffer_size:,}: {needed / 1e9:.1f} GB, but {self.device} has "
                     f"{free / 1e9:.1f} GB left. Choose a smaller one, or device='cpu'."
                 )
-        self.data = {name: tree_map(self._allocate, field) for name, field in self.fields.items()}
+        self.frames = {key: Frames(self.buffer_size, shape, self.device) for key, shape in images.items()}
+        for name, tree in self.fields.items():
+            seen = self.frames if name in SEEN else {}
+            leaves = {
+                key: getattr(seen[key], name) if key in seen else self._allocate(field) for key, field in by_key(tree).items()
+            }
+            self.data[name] = leaves if isinstance(tree, dict) else leaves[""]
+
+    def _bytes_needed(self, images: Collection[str]) -> int:
+        """Memory of a full buffer.
+
+        :param images: the keys of those that are kept once
+        """
+        needed = 0
+        for name, tree in self.fields.items():
+            for key, field in by_key(tree).items():
+                if name not in SEEN or key not in images:
+                    needed += self.buffer_size * int(np.prod(field.shape)) * np.dtype(field.dtype).itemsize
+                elif name == SEEN[0]:
+                    needed += places_for(self.buffer_size, field.shape[0]) * int(np.prod(field.shape[1:]))
+        return needed
 
     def size(self) -> int:
         """Transitions that can be drawn."""
@@ -144,11 +168,17 @@ class ReplayBuffer(SB3ReplayBuffer):
         kept = np.array([index for index, info in enumerate(infos) if not only_reset(info)], np.int64)
         for name, value in rows.items():
             tree_map(lambda store, part: self._write(store, np.asarray(part)[kept]), self.data[name], value)
+        for key, frames in self.frames.items():
+            seen, then = (by_key(rows[name])[key] for name in SEEN)
+            for number, env in enumerate(kept.tolist()):
+                frames.write((self.pos + number) % self.buffer_size, env, seen[env], then[env])
         self.full |= self.pos + len(kept) >= self.buffer_size
         self.pos = (self.pos + len(kept)) % self.buffer_size
 
-    def _write(self, store: torch.Tensor, rows: np.ndarray) -> None:
+    def _write(self, store: torch.Tensor | ImageRows, rows: np.ndarray) -> None:
         """Write ``rows`` from ``pos`` on, wrapping around at the end of the ring."""
+        if isinstance(store, ImageRows):
+            return
         at = self.pos
         while len(rows):
             stretch = rows[: self.buffer_size - at]
@@ -199,20 +229,36 @@ class ReplayBuffer(SB3ReplayBuffer):
     def to(self, device: torch.device) -> None:
         """Move all fields to another device."""
         self.device = device
-        self.data = {name: tree_map(lambda store: mark_static(store.to(device)), tree) for name, tree in self.data.items()}
+        for frames in self.frames.values():
+            frames.to(device)
+
+        def moved(store: torch.Tensor | ImageRows) -> torch.Tensor | ImageRows:
+            return mark_static(store.to(device)) if isinstance(store, torch.Tensor) else store
+
+        self.data = {name: tree_map(moved, tree) for name, tree in self.data.items()}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without unused rows, and readable on machines without this device."""
-        filled = {name: tree_map(lambda store: store[: self.size()].clone().cpu(), tree) for name, tree in self.data.items()}
-        return {**self.__dict__, "data": filled, "device": torch.device("cpu")}
+        """Without unused rows, and readable on machines without this device; of images, frames and which rows show them."""
+        rows = slice(self.size())
+        filled = {name: tree_map(lambda store: _stored(store)[rows].clone().cpu(), tree) for name, tree in self.data.items()}
+        frames = {key: each.filled() for key, each in self.frames.items()}
+        return {**self.__dict__, "data": filled, "frames": frames, "device": torch.device("cpu")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        filled = self.data
-        if filled:
-            self._make_room()
-            for name, tree in filled.items():
-                tree_map(lambda store, part: store[: len(part)].copy_(part), self.data[name], tree)
+        filled, frames = state["data"], state.get("frames", {})
+        self.__dict__.update({**state, "data": {}, "frames": {}})
+        if not filled:
+            return
+        self._make_room(images_once=bool(frames))
+        for name, tree in filled.items():
+            tree_map(lambda store, part: _stored(store)[: len(part)].copy_(part), self.data[name], tree)
+        for key, stored in frames.items():
+            self.frames[key].refill(stored, self.size())
+
+
+def _stored(store: torch.Tensor | ImageRows) -> torch.Tensor:
+    """What is there for each row: a value, or where frames are."""
+    return store.index if isinstance(store, ImageRows) else store
 
 
 def _without_column(rows: Any, field: Field) -> Any:

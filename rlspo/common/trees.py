@@ -40,7 +40,12 @@ def detach(tree: Any) -> Any:
 
 def tree_leaves(tree: Any) -> list[Any]:
     """The leaves of ``tree``, in the order of its keys."""
-    return list(tree.values()) if isinstance(tree, dict) else [tree]
+    return list(by_key(tree).values())
+
+
+def by_key(tree: Any) -> dict[str, Any]:
+    """The leaves of ``tree`` by key; a single one has none, ``""``."""
+    return tree if isinstance(tree, dict) else {"": tree}
 
 
 def to_tensor(tree: ArrayTree, device: torch.device) -> Any:
