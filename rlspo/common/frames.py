@@ -39,10 +39,18 @@ class ImageRows:
     def __init__(self, held: Planes, index: Any) -> None:
         self.held, self.index = held, index
 
+    @property
+    def device(self) -> torch.device:
+        """Where tensors of images are."""
+        return self.index.device
+
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, rows: Any) -> Any:
+        if isinstance(rows, tuple):  # of several axes
+            first, *others = rows
+            return self[first][(*others,) if isinstance(first, int) else (slice(None), *others)]
         return self.held.planes[self.index[rows]]
 
     def cpu(self) -> Tensor:

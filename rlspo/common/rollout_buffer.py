@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from stable_baselines3.common.buffers import BaseBuffer
 
 from rlspo.common.advantages import generalized_advantages
 from rlspo.common.compilation import mark_static
+from rlspo.common.frames import is_image
+from rlspo.common.rollout_images import RolloutImages
 from rlspo.common.sb3_rollouts import SB3Rollouts
-from rlspo.common.trees import tree_leaves, tree_map
+from rlspo.common.trees import by_key, tree_leaves, tree_map
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,8 @@ def check_rows(name: str, given: Any, field: Field | dict[str, Field], count: in
 class RolloutBuffer(SB3Rollouts):
     """``n_steps`` steps of ``n_envs`` environments, every field of shape ``(n_steps, n_envs, *field.shape)``.
 
+    Images that are observations are read as if they had it too: of stacked frames, each is kept once.
+
     Collected in NumPy, read as tensors on the agent's device: without a copy on the CPU, else in one transfer per field and
     rollout.
 
@@ -143,8 +148,8 @@ class RolloutBuffer(SB3Rollouts):
         }
         self.data: dict[str, Any] = {}
         self.declare({**self.fields, **(extra_fields or {})})
-        #: The fields on a device other than the CPU, by name.
-        self.on_device: dict[str, Any] = {}
+        #: The fields on a device other than the CPU, by name, and by key of a Dict.
+        self.on_device: dict[tuple[str, str], torch.Tensor] = {}
         self.reset()
 
     def declare(self, fields: Mapping[str, Any]) -> None:
@@ -161,15 +166,21 @@ class RolloutBuffer(SB3Rollouts):
                 "of rlspo.common.rollout_buffer.Field."
             )
         self.fields |= fields
-        self.data |= {name: tree_map(self._allocate, field) for name, field in fields.items()}
+        self.data |= {name: tree_map(partial(self._allocate, name), field) for name, field in fields.items()}
 
-    def _allocate(self, field: Field) -> np.ndarray:
+    def _allocate(self, name: str, field: Field) -> np.ndarray | RolloutImages:
+        # A subclass may read and write the array itself.
+        if name == "observations" and is_image(field.shape, field.dtype) and type(self) is RolloutBuffer:
+            return RolloutImages(self.buffer_size, self.n_envs, field.shape)
         return np.zeros((self.buffer_size, self.n_envs, *field.shape), field.dtype)
 
     def reset(self) -> None:
         """Empty the buffer; its memory is reused."""
         BaseBuffer.reset(self)
         self.data["valid"][:] = True
+        for leaf in tree_leaves(self.data["observations"]):
+            if isinstance(leaf, RolloutImages):
+                leaf.reset()
 
     def add(self, *args: Any, **fields: Any) -> None:
         """Record one step of all environments.
@@ -200,8 +211,9 @@ class RolloutBuffer(SB3Rollouts):
         self.full = self.pos == self.buffer_size
 
     def flat(self, name: str) -> Any:
-        """A field with steps and environments merged, ``(n_steps * n_envs, *field.shape)``, as numpy views."""
-        return tree_map(lambda array: array.reshape(-1, *array.shape[2:]), self.data[name])
+        """A field with steps and environments merged, ``(n_steps * n_envs, *field.shape)``, as numpy views; images are read
+        as from an array."""
+        return tree_map(_merged, self.data[name])
 
     def flat_valid(self, name: str) -> Any:
         """As :meth:`flat`, without the steps that only reset; a copy."""
@@ -210,13 +222,21 @@ class RolloutBuffer(SB3Rollouts):
 
     def tensors(self, names: tuple[str, ...]) -> dict[str, Any]:
         """Fields as tensors on the device, steps and environments merged; the next call overwrites them."""
-        here = {name: tree_map(torch.from_numpy, self.flat(name)) for name in names}
-        return here if self.device.type == "cpu" else {name: self._transferred(name, views) for name, views in here.items()}
+        found: dict[str, Any] = {}
+        for name in names:
+            leaves = {key: self._on_device((name, key), leaf) for key, leaf in by_key(self.data[name]).items()}
+            found[name] = leaves if isinstance(self.data[name], dict) else leaves[""]
+        return found
 
-    def _transferred(self, name: str, views: Any) -> Any:
-        if name not in self.on_device:
-            self.on_device[name] = tree_map(lambda view: mark_static(torch.empty_like(view, device=self.device)), views)
-        return tree_map(lambda there, view: there.copy_(view), self.on_device[name], views)
+    def _on_device(self, place: tuple[str, str], leaf: np.ndarray | RolloutImages) -> Any:
+        if isinstance(leaf, RolloutImages):
+            return leaf.tensors(self.device)
+        view = torch.from_numpy(_merged(leaf))
+        if self.device.type == "cpu":
+            return view
+        if place not in self.on_device:
+            self.on_device[place] = mark_static(torch.empty_like(view, device=self.device))
+        return self.on_device[place].copy_(view)
 
     def continues(self, dones: np.ndarray) -> np.ndarray:
         """1 where the episode went on after a step, 0 where it ended, ``(n_steps, n_envs)``.
@@ -241,3 +261,7 @@ class RolloutBuffer(SB3Rollouts):
             self.gae_lambda,
         )
         self.data["returns"][:] = self.data["advantages"] + self.data["values"]
+
+
+def _merged(leaf: Any) -> Any:
+    return leaf.rows if isinstance(leaf, RolloutImages) else leaf.reshape(-1, *leaf.shape[2:])

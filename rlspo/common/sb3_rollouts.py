@@ -27,7 +27,7 @@ class SB3Rollouts(SB3RolloutBuffer):
     flat: Callable[[str], Any]
 
     def __getattr__(self, name: str) -> Any:
-        # Fields can be read as attributes (``buffer.returns``), in SB3's shapes, without a copy.
+        # Fields can be read as attributes (``buffer.returns``), in SB3's shapes, without a copy but for images.
         data = self.__dict__.get("data", {})
         if name in data:
             return self._in_sb3s_shape(name, data[name], 2)
@@ -52,7 +52,7 @@ class SB3Rollouts(SB3RolloutBuffer):
                 elements.flags.writeable = False  # writes to this copy would not reach the field
             return elements
         if name == "observations":
-            return tree_map(lambda rows, shape: rows.reshape(*rows.shape[:leading], *shape), tree, self.obs_shape)
+            return tree_map(lambda rows, shape: np.asarray(rows).reshape(*rows.shape[:leading], *shape), tree, self.obs_shape)
         return tree
 
     def named(self, *values: Any) -> dict[str, Any]:

@@ -183,7 +183,8 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
 
         :param rows: from the name of a rollout field to its rows, ``(N, *field.shape)``
         """
-        self.preprocess.update(rows("observations"))
+        if self.preprocess.normalizes:
+            self.preprocess.update(rows("observations"))
 
     def fast_actor(self, generator: np.random.Generator) -> Callable[[np.ndarray], np.ndarray] | None:
         """See :func:`~rlspo.policies.numpy_actor.numpy_actor`."""

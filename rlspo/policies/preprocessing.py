@@ -129,6 +129,11 @@ class Preprocessing(nn.Module):
             return {key: part(observations[key]) for key, part in self.parts.items()}
         return self.parts["observation"](observations)
 
+    @property
+    def normalizes(self) -> bool:
+        """Whether any input has running statistics."""
+        return any(isinstance(part.normalizer, RunningNormalizer) for part in self.parts.values())
+
     def update(self, observations: ArrayTree) -> None:
         """Merge a rollout's observations, ``(N, *obs_shape)``, into the running statistics."""
         for key, part in self.parts.items():
