@@ -314,13 +314,15 @@ class Update(Compilable):
     def _stepped(self, state: State, gradient: Tensor, report: Tensor, scalars: dict[str, Tensor]) -> State:
         """The state after a step."""
         assert self.vector.adam is not None
-        *before, active = state
-        weights, *moments = before
-        after: Sequence[Tensor] = self.vector.adam.step(weights, gradient, *moments, scalars["learning_rate"], self.rates)
+        weights, first_moment, second_moment, steps, active = state
+        after: tuple[Tensor, ...] = self.vector.adam.step(
+            weights, gradient, first_moment, second_moment, steps, scalars["learning_rate"], self.rates
+        )
         going_on = self._within_target(active, report, scalars)
         if going_on is not active:
-            after = [torch.where(going_on, new, old) for new, old in zip(after, before, strict=True)]
-        return State(*after, going_on)
+            after = tuple(torch.where(going_on, new, old) for new, old in zip(after, state[:4], strict=True))
+        weights, first_moment, second_moment, steps = after
+        return State(weights, first_moment, second_moment, steps, going_on)
 
     def _loop(
         self,

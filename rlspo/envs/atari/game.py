@@ -15,6 +15,7 @@ from rlspo.envs.atari.rules import Rules
 #: A number of frames that no episode reaches; the limit is kept here, because the interface would skip the last picture.
 _NEVER = 2**30
 _NOOP, _FIRE, _SECOND = 0, 1, 2
+_FULL_STRENGTH = np.ones(1, np.float32)
 
 
 @dataclass
@@ -56,8 +57,9 @@ class Game:
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
+        rom: Any = get_rom_path(rules.game)
         self._ale = ALEVectorInterface(
-            rom_path=get_rom_path(rules.game),
+            rom_path=rom,
             num_envs=1,
             frame_skip=rules.frame_skip,
             stack_num=1,
@@ -67,11 +69,16 @@ class Game:
             maxpool=rules.frame_skip > 1,
             noop_max=rules.noop_max,
             use_fire_reset=False,
+            episodic_life=False,  # would start the game anew
+            life_loss_info=False,
             reward_clipping=False,
             max_episode_steps=_NEVER,
             repeat_action_probability=rules.repeat_action_probability,
             full_action_space=rules.full_action_space,
+            batch_size=0,
             num_threads=1,
+            thread_affinity_offset=-1,
+            autoreset_mode="NextStep",
         )
         self.actions: list[Action] = self._ale.get_action_set()
         self._fires = Action.FIRE in self.actions
@@ -83,7 +90,7 @@ class Game:
 
     def send(self, action: int) -> None:
         """Begin a step."""
-        self._ale.send([action], [1.0])
+        self._ale.send(np.array([action]), _FULL_STRENGTH)
 
     def receive(self) -> Seen:
         """Wait for the end of the step."""
@@ -136,7 +143,7 @@ class Game:
         return self._restart(seed)
 
     def _restart(self, seed: int | None) -> Seen:
-        pictures, info = self._ale.reset([0], [-1 if seed is None else seed])
+        pictures, info = self._ale.reset(np.zeros(1, int), np.array([-1 if seed is None else seed]))
         seen = self._played(pictures, np.zeros(1), np.zeros(1, bool), np.zeros(1, bool), info)
         self.score, self._lives, self._game_over, self.seen = 0.0, seen.lives, False, seen
         return seen

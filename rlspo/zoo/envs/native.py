@@ -100,7 +100,7 @@ def make_native(
         copies = MujocoVectorEnv(env_id, n_envs, **env_kwargs)
     else:
         # Monitor innermost, as around single environments: returns and lengths are the environment's own.
-        inside = {_WRAPPERS: [Monitor, wrap]} if wrappers else {}
+        inside: dict[str, Any] = {_WRAPPERS: [Monitor, wrap]} if wrappers else {}
         copies = gym.make_vec(env_id, num_envs=n_envs, vectorization_mode="vector_entry_point", **env_kwargs, **inside)
     env = GymnasiumVecEnv(copies, monitored=bool(wrappers))
     env.seed(seed)
