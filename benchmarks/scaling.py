@@ -144,6 +144,8 @@ def draw(found: dict[str, Any], file: Path) -> None:
     figure, panels = pyplot.subplots(
         len(agents), len(AXES), figsize=(3 * len(AXES), 2.6 * len(agents)), squeeze=False, layout="constrained"
     )
+    for panel, axis in zip(panels[0], AXES, strict=True):
+        panel.set_title(axis)
     for row, agent in zip(panels, agents, strict=True):
         speeds = found["agents"][agent]
         for panel, (axis, values) in zip(row, AXES.items(), strict=True):
@@ -159,8 +161,6 @@ def draw(found: dict[str, Any], file: Path) -> None:
             panel.set(xscale="log", yscale="log", xticks=values, xticklabels=values)
             panel.minorticks_off()
             panel.grid(alpha=0.3)
-            if row is panels[0]:
-                panel.set_title(axis)
         row[0].set_ylabel(f"{agent}: steps/s")
     panels[0, 0].legend(labels=["rlspo", "SB3"], frameon=False)
     figure.savefig(file, dpi=90)

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
 from rlspo.common.errors import check_count
+from rlspo.envs.together import StepsTogether
 
 if TYPE_CHECKING:
     from rlspo.simulators.mujoco import MujocoStates
 
 
-class MujocoVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
+class MujocoVectorEnv(StepsTogether):
     """Copies of a ``-v5`` task, stepped together: MuJoCo on several threads, observations and rewards as arrays.
 
     Trajectories are those of ``SyncVectorEnv(..., autoreset_mode=AutoresetMode.SAME_STEP)`` from the same seeds: observations,
@@ -78,10 +79,7 @@ class MujocoVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         :param seed: of the first copy, the others count up; or one for each; None: they go on with their generators
         :param options: as gymnasium's; ``{"reset_mask": mask}`` resets only some copies and goes on with the others
         """
-        counted = [int(seed) + i for i in range(self.num_envs)] if isinstance(seed, int | np.integer) else seed
-        seeds = [None] * self.num_envs if counted is None else [*counted]
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"seed lists {len(seeds)} seeds; it must be one for each of {self.num_envs} environments.")
+        seeds = self.seeds(seed)
         options = dict(options or {})
         mask = self._mask(options.pop("reset_mask", None))
         infos: dict[str, Any] = {}

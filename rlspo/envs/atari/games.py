@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Discrete
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from rlspo.common.errors import check_count, shown
 from rlspo.common.vector_env import GymnasiumVecEnv
 from rlspo.envs.arguments import flag
 from rlspo.envs.atari.rules import rules_of
+from rlspo.envs.together import StepsTogether
 
 if TYPE_CHECKING:
     from rlspo.envs.atari.game import Game, Seen
@@ -58,7 +59,7 @@ def make_atari_vec_env(
     return env
 
 
-class AtariGames(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
+class AtariGames(StepsTogether):
     """Copies of a game of the ALE, played together, with the pipeline of SB3's ``AtariWrapper`` and ``VecFrameStack``.
 
     Observations, rewards, ends, infos, episode statistics and final observations are those of SB3's, to the last bit, except:
@@ -127,10 +128,7 @@ class AtariGames(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         :param seed: of the first copy, the others count up; or one for each
         :param options: none are known
         """
-        counted = [int(seed) + i for i in range(self.num_envs)] if isinstance(seed, int | np.integer) else seed
-        seeds = [None] * self.num_envs if counted is None else [*counted]
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"seed lists {len(seeds)} seeds; it must be one for each of {self.num_envs} environments.")
+        seeds = self.seeds(seed)
         self._start = time.time()
         for index, game in enumerate(self.games):
             self._begin(index, game.reset(seeds[index]))

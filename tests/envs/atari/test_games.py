@@ -1,5 +1,7 @@
 """Atari games played together, against SB3's wrappers around single ones."""
 
+import copy
+import pickle
 from typing import Any
 
 import gymnasium as gym
@@ -164,6 +166,17 @@ def test_screens_are_rendered() -> None:
 def test_bad_arguments_are_refused(kwargs: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         AtariGames(**{"env_id": "ALE/Breakout-v5", **kwargs})
+
+
+def test_copies_are_refused_and_seeds_are_one_for_each() -> None:
+    env = AtariGames("ALE/Breakout-v5", 2)
+    for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="AtariGames cannot be copied or pickled; make another one"):
+            copied(env)
+    with pytest.raises(ValueError, match="seed lists 3 seeds; it must be one for each of 2"):
+        env.reset(seed=[1, 2, 3])
+    first, _ = env.reset(seed=[4, 4])
+    np.testing.assert_array_equal(first[0], first[1])
 
 
 def test_bad_actions_are_refused_before_the_emulator_sees_them() -> None:
