@@ -8,7 +8,7 @@ HERE = Path(__file__).parent
 #: Simulators, video and trackers; all else that the library and its command line need is in the base.
 EXTRAS = {
     "mujoco": ["mujoco>=3.2"],
-    "atari": ["ale-py>=0.11", "opencv-python-headless>=4.8"],
+    "atari": ["ale-py>=0.11.1,<0.13", "opencv-python-headless>=4.8"],
     "video": ["gymnasium[classic-control]", "imageio>=2.34", "imageio-ffmpeg>=0.5"],
     "track": ["wandb>=0.18"],
     "tsne": ["scikit-learn>=1.4"],

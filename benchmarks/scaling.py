@@ -194,8 +194,9 @@ def main() -> None:
             for library in ("rlspo", "sb3"):
                 if "steps_per_second" in speeds.setdefault(name, {}).get(library, {}):
                     continue
-                before = [other.get(name, {}).get("sb3") for other in found["agents"].values() if library == "sb3"]
-                same = agent != "SAC" and next((each for each in before if each), None)
+                peers = [other for other in PEERS if library == "sb3" and PEERS[other] == PEERS[agent]]
+                before = [found["agents"].get(other, {}).get(name, {}).get("sb3", {}) for other in peers]
+                same = next((each for each in before if "steps_per_second" in each), None)
                 speeds[name][library] = same or in_a_process(library, agent, point)
                 print(agent, name, library, speeds[name][library], flush=True)
                 args.json.write_text(json.dumps(found, indent=1) + "\n")

@@ -28,7 +28,7 @@ class Planes:
 
 
 class ImageRows:
-    """Images ``(rows, channels, height, width)``, read as an array of that shape; what is read is a copy.
+    """Images ``(rows, channels, height, width)``, read as from an array. What is read is a copy, and nothing can be written.
 
     :param held: their channels
     :param index: the places of each row's channels, ``(rows, channels)``; of the same kind as ``held.planes``
@@ -44,14 +44,29 @@ class ImageRows:
         """Where tensors of images are."""
         return self.index.device
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(rows, channels, height, width)``."""
+        return (*self.index.shape, *self.held.planes.shape[1:])
+
+    @property
+    def dtype(self) -> Any:
+        """Bytes, of NumPy or PyTorch."""
+        return self.held.planes.dtype
+
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, rows: Any) -> Any:
         if isinstance(rows, tuple):  # of several axes
+            if not all(isinstance(part, int | np.integer | slice) for part in rows):
+                raise TypeError(f"Images are read by rows, or by numbers and slices, not by {rows!r}. Read rows first.")
             first, *others = rows
-            return self[first][(*others,) if isinstance(first, int) else (slice(None), *others)]
+            return self[first][(*others,) if not isinstance(first, slice) else (slice(None), *others)]
         return self.held.planes[self.index[rows]]
+
+    def __setitem__(self, rows: Any, images: Any) -> None:
+        raise TypeError("Images that are kept once cannot be written to row by row; add them to the buffer.")
 
     def cpu(self) -> Tensor:
         """All rows, as a tensor."""
@@ -94,7 +109,9 @@ class Frames:
         self._shifts = Shifts(channels)
         self._places = np.zeros((rows, 2 * channels), np.int64)  # both indices, for counting
         self._shown = np.zeros(len(self.held.planes), np.int64)
-        self._used, self._free = 1, list[int]()
+        #: Places that have been used, the black one among them.
+        self.used = 1
+        self._free: list[int] = []
         #: By environment: its last observation and the places of its channels.
         self._last: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
@@ -135,18 +152,22 @@ class Frames:
         if self._free:
             place = self._free.pop()
         else:
-            place, self._used = self._used, self._used + 1
+            place, self.used = self.used, self.used + 1
             if place == len(self.held.planes):
                 self._grow()
-        self.held.planes[place] = torch.from_numpy(plane)
+        self.held.planes[place] = torch.from_numpy(np.array(plane))
         return place
 
     def _grow(self) -> None:
-        """Make room for half as many again: episodes end, and stacks begin anew, more often than was planned for."""
-        planes = self.held.planes
-        more = zeros((len(planes) // 2 + 1, *planes.shape[1:]), np.uint8, planes.device)
-        self.held.planes = mark_static(torch.cat([planes, more]))
-        self._shown = np.append(self._shown, np.zeros(len(more), np.int64))
+        """Make room for more: images are no stacks, or begin anew more often than was planned for. On a CPU, where room costs
+        nothing until it is used, there is enough for any images then."""
+        planes, rows = self.held.planes, self.observations.index
+        more = len(planes) // 2 + 1
+        if planes.device.type == "cpu":
+            more = max(more, 2 * rows.numel() + 2 * rows.shape[1] - len(planes))
+        self.held.planes = zeros((len(planes) + more, *planes.shape[1:]), np.uint8, planes.device)
+        self.held.planes[: len(planes)] = planes
+        self._shown = np.append(self._shown, np.zeros(more, np.int64))
 
     def _release(self, places: np.ndarray) -> None:
         """One row fewer shows these."""
@@ -161,7 +182,7 @@ class Frames:
 
     def filled(self) -> Tensor:
         """The channels, from the first place to the last one used."""
-        return self.held.planes[: self._used].clone().cpu()
+        return self.held.planes[: self.used].clone().cpu()
 
     def refill(self, planes: Tensor, rows: int) -> None:
         """Take back what :meth:`filled` gave, once the indices of the first ``rows`` rows are there.
@@ -171,18 +192,18 @@ class Frames:
         while len(self.held.planes) < len(planes):
             self._grow()
         self.held.planes[: len(planes)] = planes.to(self.held.planes.device)
-        self._used = len(planes)
+        self.used = len(planes)
         shown = torch.cat([self.observations.index[:rows], self.next_observations.index[:rows]], dim=1).cpu().numpy()
-        if shown.size and not 0 <= shown.min() <= shown.max() < self._used:
-            raise ValueError(f"Rows show images from {shown.min()} to {shown.max()}, of {self._used}.")
+        if shown.size and not 0 <= shown.min() <= shown.max() < self.used:
+            raise ValueError(f"Rows show images from {shown.min()} to {shown.max()}, of {self.used}.")
         self._places[:rows] = shown
         self._shown += np.bincount(self._places.ravel(), minlength=len(self._shown))
-        self._free = [place for place in range(1, self._used) if not self._shown[place]]
+        self._free = [place for place in range(1, self.used) if not self._shown[place]]
 
 
 def is_image(shape: tuple[int, ...], dtype: Any) -> bool:
-    """Whether observations of this shape and type are images."""
-    return dtype == np.uint8 and len(shape) == 3
+    """Whether observations of this shape and type are images with the channel first, large enough for looking at each."""
+    return dtype == np.uint8 and len(shape) == 3 and shape[1] * shape[2] >= 1024
 
 
 def places_for(rows: int, channels: int) -> int:

@@ -21,7 +21,7 @@ def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any]
     def get(name: str) -> Any:
         if name in homes:
             value = getattr(importlib.import_module(homes[name]), name)
-        elif not name.startswith("_") and importlib.util.find_spec(f"{package}.{name}") is not None:
+        elif name.isidentifier() and not name.startswith("_") and importlib.util.find_spec(f"{package}.{name}") is not None:
             value = importlib.import_module(f"{package}.{name}")
         else:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")

@@ -76,7 +76,7 @@ class ReplayBuffer(SB3ReplayBuffer):
         if name in self.__dict__.get("fields", {}):
             if not self.data:
                 self._make_room()
-            tree = tree_map(lambda store: store.cpu().numpy()[:, None], self.data[name])
+            tree = tree_map(_as_sb3s, self.data[name])
             if name not in ("observations", "next_observations"):
                 return tree
             return tree_map(lambda rows, shape: rows.reshape(*rows.shape[:2], *shape), tree, self.obs_shape)
@@ -92,10 +92,10 @@ class ReplayBuffer(SB3ReplayBuffer):
         :param images_once: False: as files of earlier versions have them
         :raises ValueError: if they need more than a GPU's free memory
         """
-        images = {
-            key: field.shape for key, field in by_key(self.fields[SEEN[0]]).items() if is_image(field.shape, field.dtype)
-        }
-        images = images if images_once else {}
+        seen = by_key(self.fields[SEEN[0]])
+        images = {key: field.shape for key, field in seen.items() if is_image(field.shape, field.dtype)}
+        if not images_once or type(self) is not ReplayBuffer:  # a subclass may read and write the arrays themselves
+            images = {}
         if self.device.type == "cuda":
             needed, (free, _) = self._bytes_needed(images), torch.cuda.mem_get_info(self.device)
             if needed > free:
@@ -105,9 +105,9 @@ class ReplayBuffer(SB3ReplayBuffer):
                 )
         self.frames = {key: Frames(self.buffer_size, shape, self.device) for key, shape in images.items()}
         for name, tree in self.fields.items():
-            seen = self.frames if name in SEEN else {}
+            once = self.frames if name in SEEN else {}
             leaves = {
-                key: getattr(seen[key], name) if key in seen else self._allocate(field) for key, field in by_key(tree).items()
+                key: getattr(once[key], name) if key in once else self._allocate(field) for key, field in by_key(tree).items()
             }
             self.data[name] = leaves if isinstance(tree, dict) else leaves[""]
 
@@ -254,6 +254,14 @@ class ReplayBuffer(SB3ReplayBuffer):
             tree_map(lambda store, part: _stored(store)[: len(part)].copy_(part), self.data[name], tree)
         for key, stored in frames.items():
             self.frames[key].refill(stored, self.size())
+
+
+def _as_sb3s(store: torch.Tensor | ImageRows) -> np.ndarray:
+    """All rows, ``(buffer_size, 1, *shape)``."""
+    rows = store.cpu().numpy()[:, None]
+    if isinstance(store, ImageRows):
+        rows.flags.writeable = False  # writes to a copy would be lost
+    return rows
 
 
 def _stored(store: torch.Tensor | ImageRows) -> torch.Tensor:

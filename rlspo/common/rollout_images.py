@@ -26,13 +26,12 @@ class RolloutImages:
         channels = shape[0]
         self.shape = (n_steps, n_envs, *shape)
         self.index = np.zeros((n_steps, n_envs, channels), np.int64)
-        self.rows = ImageRows(
-            Planes(np.zeros((places_for(n_steps * n_envs, channels), *shape[1:]), np.uint8)), self._flat_index
-        )
+        room = places_for(n_steps * n_envs, channels) + n_envs * channels  # a first step is kept whole
+        self.rows = ImageRows(Planes(np.zeros((room, *shape[1:]), np.uint8)), self._flat_index)
         self._shifts = Shifts(channels)
         self._before: np.ndarray | None = None  # the last step that was written, and where its channels are
         self._places_before = self.index[0]
-        self._there: ImageRows | None = None
+        self._on_device: ImageRows | None = None
         #: Places in use, the black one among them.
         self.used = 1
 
@@ -46,9 +45,11 @@ class RolloutImages:
 
     def __setitem__(self, steps: Any, observations: np.ndarray) -> None:
         """Write a step, ``(n_envs, channels, height, width)``, or all: ``images[:] = observations``."""
-        if isinstance(steps, int):
-            self._write(steps, observations)
+        if isinstance(steps, int | np.integer):
+            self._write(int(steps), observations)
             return
+        if isinstance(steps, tuple):
+            raise TypeError("Images of a rollout are written step by step, or all at once: observations[step] = images.")
         written = range(len(self.index))[slice(None) if steps is Ellipsis else steps]
         if len(written) == len(self.index):
             self.reset()
@@ -81,8 +82,10 @@ class RolloutImages:
         places = np.zeros(seen.shape, np.int64)
         first, self.used = self.used, self.used + int(seen.sum())
         held = self.rows.held
-        while self.used > len(held.planes):
-            held.planes = np.concatenate([held.planes, np.zeros_like(held.planes[: len(held.planes) // 2 + 1])])
+        if self.used > len(held.planes):  # enough for any images; room costs nothing until it is used
+            planes = np.zeros((max(self.used, self.index.size + 1), *held.planes.shape[1:]), np.uint8)
+            planes[: len(held.planes)] = held.planes
+            held.planes = planes
         places[seen] = np.arange(first, self.used)
         held.planes[first : self.used] = images[seen]
         return places
@@ -90,15 +93,26 @@ class RolloutImages:
     def tensors(self, device: torch.device) -> ImageRows:
         """The rows, steps and environments merged, as tensors: on a CPU no copy; elsewhere the next call overwrites them."""
         planes, index = torch.from_numpy(self.rows.held.planes), torch.from_numpy(self._flat_index)
-        there = self._there
-        if there is None or there.held.planes.shape != planes.shape:
-            here = device.type == "cpu"
-            parts = [part if here else mark_static(torch.empty_like(part, device=device)) for part in (planes, index)]
-            self._there = there = ImageRows(Planes(parts[0]), parts[1])
-        if device.type != "cpu":
-            there.held.planes[: self.used].copy_(planes[: self.used])
-            there.index.copy_(index)
-        return there
+        rows, on_cpu = self._on_device, device.type == "cpu"
+        if rows is None or rows.held.planes.shape != planes.shape or rows.device.type != device.type:
+            parts = [part if on_cpu else mark_static(torch.empty_like(part, device=device)) for part in (planes, index)]
+            self._on_device = rows = ImageRows(Planes(parts[0]), parts[1])
+        if not on_cpu:
+            rows.held.planes[: self.used].copy_(planes[: self.used])
+            rows.index.copy_(index)
+        return rows
+
+    def __getitem__(self, steps: Any) -> np.ndarray:
+        """A copy of some steps."""
+        return self.rows.held.planes[self.index[steps]]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what shares memory with something else."""
+        return {**vars(self), "rows": self.rows.held, "_on_device": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.rows = ImageRows(state["rows"], self._flat_index)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         images = self.rows.held.planes[self.index]

@@ -13,6 +13,7 @@ from stable_baselines3.common.buffers import DictRolloutBuffer
 from stable_baselines3.common.buffers import RolloutBuffer as SB3RolloutBuffer
 from stable_baselines3.common.type_aliases import DictRolloutBufferSamples, RolloutBufferSamples
 
+from rlspo.common.rollout_images import RolloutImages
 from rlspo.common.spaces import as_env_numbers, from_env_numbers
 from rlspo.common.trees import tree_map
 
@@ -36,6 +37,9 @@ class SB3Rollouts(SB3RolloutBuffer):
     def __setattr__(self, name: str, value: Any) -> None:
         data = self.__dict__.get("data", {})
         if name in data and not isinstance(data[name], dict):
+            if isinstance(data[name], RolloutImages):
+                data[name][:] = np.reshape(value, data[name].shape)
+                return
             getattr(self, name)[...] = value  # into the field: an attribute of that name would hide it
         else:
             super().__setattr__(name, value)

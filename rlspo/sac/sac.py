@@ -387,5 +387,6 @@ class SAC(OffPolicyAgent, SB3SAC):
     def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: Any = "auto") -> None:
         """As SB3's; weights and optimiser states are copied into the update's vectors."""
         super().set_parameters(load_path_or_dict, exact_match, device)
+        self.reports.clear()  # of weights that are gone
         self.update.adopt_optimizer_state()
         self.update.last_good.forget()

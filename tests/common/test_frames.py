@@ -79,7 +79,7 @@ def test_a_frame_is_kept_once_and_as_long_as_it_is_shown() -> None:
     filled(buffer, stacked(), 1000)
     frames = buffer.frames[""]
     # One for each row, one for each episode's first observation, and what stacks and environments hold beyond the oldest row.
-    assert frames._used < 100 + 100 / 9 + 2 * 2 * 4 + 1
+    assert frames.used < 100 + 100 / 9 + 2 * 2 * 4 + 1
     assert frames.held.planes.numel() < 200 * SIDE**2
 
 
@@ -154,15 +154,59 @@ def test_a_file_whose_rows_show_images_that_it_lacks_is_refused(tmp_path: Path) 
 
 
 def test_dict_observations_keep_their_images_once() -> None:
-    space = spaces.Dict(image=spaces.Box(0, 255, (4, 8, 8), np.uint8), place=spaces.Box(-1, 1, (2,)))
+    space = spaces.Dict(image=spaces.Box(0, 255, (4, SIDE, SIDE), np.uint8), place=spaces.Box(-1, 1, (2,)))
     buffer = ReplayBuffer(20, space, ACTIONS)
     rng = np.random.default_rng(0)
-    tape = rng.integers(0, 256, (40, 8, 8)).astype(np.uint8)
+    tape = rng.integers(0, 256, (40, SIDE, SIDE)).astype(np.uint8)
     for step in range(20):
         seen, then = ({"image": tape[None, at : at + 4], "place": np.full((1, 2), at / 40)} for at in (step, step + 1))
         buffer.add(seen, then, np.zeros((1, 2)), np.zeros(1), np.zeros(1), [{}])
     assert [*buffer.frames] == ["image"]
-    assert buffer.frames["image"]._used == 25
+    assert buffer.frames["image"].used == 25
     rows = buffer.sample(12).next_observations
     start = (rows["place"][:, 0] * 40).round().long()
     np.testing.assert_array_equal(rows["image"], np.stack([tape[at : at + 4] for at in start.tolist()]))
+
+
+class Own(ReplayBuffer):
+    """Subclasses have arrays."""
+
+
+def test_images_are_read_like_arrays_and_not_written_to() -> None:
+    buffer = ReplayBuffer(30, stacked().observation_space, ACTIONS, n_envs=2)
+    images = filled(buffer, stacked(), 15)["observations"]
+    rows = buffer.data["observations"]
+    assert (rows.shape, rows.dtype, len(rows)) == (images.shape, torch.uint8, 30)
+    for part in (3, np.int64(3), slice(2, 9), (3, 0), (np.int64(3), 0), (slice(None), 1), (slice(1, 5), 2, 3)):
+        np.testing.assert_array_equal(rows[part], images[part])
+    for part in ((..., 0), ([1, 2], [0, 1]), (None, 0)):
+        with pytest.raises(TypeError, match="Read rows first"):
+            rows[part]
+    with pytest.raises(TypeError, match="add them to the buffer"):
+        rows[3] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        buffer.observations[3] = 0
+    buffer.add(images[None, 0, ::-1], images[None, 1, :, ::-1], np.zeros((1, 2)), np.zeros(1), np.zeros(1), [{}])
+    np.testing.assert_array_equal(rows[0], images[0, ::-1])
+
+
+def test_small_images_and_subclasses_have_arrays() -> None:
+    for buffer in (
+        ReplayBuffer(5, spaces.Box(0, 255, (84, 84, 4), np.uint8), ACTIONS),
+        ReplayBuffer(5, spaces.Box(0, 255, (3, 8, 8), np.uint8), ACTIONS),
+        Own(5, stacked().observation_space, ACTIONS),
+    ):
+        buffer._make_room()
+        assert not buffer.frames
+        assert isinstance(buffer.data["observations"], torch.Tensor)
+
+
+def test_room_for_any_images_is_made_once() -> None:
+    """A compiled update is compiled again when it changes."""
+    buffer, rooms = ReplayBuffer(100, Noise(4).observation_space, ACTIONS), set()
+    rng = np.random.default_rng(0)
+    for _ in range(250):
+        seen, then = rng.integers(0, 256, (2, 1, 4, SIDE, SIDE)).astype(np.uint8)
+        buffer.add(seen, then, np.zeros((1, 2)), np.zeros(1), np.zeros(1), [{}])
+        rooms.add(len(buffer.frames[""].held.planes))
+    assert len(rooms) == 2

@@ -1,5 +1,7 @@
 """The images of a rollout are kept once, and read as they were written."""
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,27 @@ def test_steps_may_be_written_in_any_order_and_all_at_once() -> None:
         assert images.used < 30 * 2 * 2
 
 
+def test_copies_are_whole() -> None:
+    images, _ = filled(4, 1, 2)
+    images.tensors(torch.device("cpu"))
+    for copied in (copy.deepcopy(images), pickle.loads(pickle.dumps(images))):
+        new = np.random.default_rng(0).integers(0, 256, images.shape).astype(np.uint8)
+        copied[:] = new
+        for found in (copied, copied.rows[:].reshape(new.shape), copied.tensors(torch.device("cpu"))[:].reshape(new.shape)):
+            np.testing.assert_array_equal(found, new)
+
+
+def test_stacks_need_no_more_room_than_was_made() -> None:
+    env = stacked(64)
+    images = RolloutImages(8, 64, env.observation_space.shape)
+    room = len(images.rows.held.planes)
+    seen = env.reset()
+    for step in range(8):
+        images[step] = seen
+        seen = env.step(np.zeros((64, 2), np.float32))[0]
+    assert len(images.rows.held.planes) == room
+
+
 def test_a_channel_is_kept_once() -> None:
     images, _ = filled(4, 1, 2)
     assert images.used <= 1 + 2 * (30 + 3 + 30 // 9 + 1)  # a new one in each step, and stacks that begin anew
@@ -84,14 +107,19 @@ def test_fields_read_as_sb3s() -> None:
     np.testing.assert_array_equal(observations[1:, :, :-1][:5], observations[:-1, :, 1:][:5])
     with pytest.raises(ValueError, match="read-only"):
         observations[0] = 0
+    with pytest.raises(TypeError, match="step by step, or all at once"):
+        buffer.data["observations"][0, 1] = 0
+    buffer.observations = 255 - observations
+    np.testing.assert_array_equal(buffer.observations, 255 - observations)
+    np.testing.assert_array_equal(buffer.data["observations"][3], 255 - observations[3])
     drawn = next(iter(buffer.get(8))).observations
     assert drawn.shape == (8, 4, SIDE, SIDE)
 
 
 def test_dict_observations_keep_their_images_once() -> None:
-    space = spaces.Dict(image=spaces.Box(0, 255, (4, 8, 8), np.uint8), place=spaces.Box(-1, 1, (2,)))
+    space = spaces.Dict(image=spaces.Box(0, 255, (4, SIDE, SIDE), np.uint8), place=spaces.Box(-1, 1, (2,)))
     buffer = RolloutBuffer(10, space, spaces.Discrete(2), "cpu")
-    tape = np.random.default_rng(0).integers(1, 256, (20, 8, 8)).astype(np.uint8)
+    tape = np.random.default_rng(0).integers(1, 256, (20, SIDE, SIDE)).astype(np.uint8)
     for step in range(10):
         buffer.add(observations={"image": tape[None, step : step + 4], "place": np.full((1, 2), step, np.float32)})
     assert buffer.data["observations"]["image"].used == 1 + 13

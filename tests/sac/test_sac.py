@@ -390,3 +390,12 @@ def test_a_divergence_that_is_read_late_is_named_and_undone() -> None:
     with np.errstate(all="ignore"), pytest.raises(DivergedError, match=r"^Learning diverged at update \d+"):
         model.learn(40, reset_num_timesteps=False)
     assert parameters(model).abs().max() < 1e3
+
+
+def test_statistics_of_weights_that_are_gone_are_not_read() -> None:
+    model = SAC("MlpPolicy", SpacesEnv(), **SMALL).learn(40)
+    good = model.get_parameters()
+    model.reports_kept = 100
+    model.reports.append((41, torch.full((len(model.update.stat_names) + 1,), torch.nan)))
+    model.set_parameters(good)
+    model.learn(40, reset_num_timesteps=False)

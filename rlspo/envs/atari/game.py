@@ -7,7 +7,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from ale_py import Action, ALEVectorInterface
+from ale_py import Action, ALEInterface, ALEVectorInterface, LoggerMode
 from ale_py.roms import get_rom_path
 
 from rlspo.envs.atari.rules import Rules
@@ -22,7 +22,7 @@ _FULL_STRENGTH = np.ones(1, np.float32)
 class Seen:
     """What a step gave.
 
-    :param picture: ``(210, 160, 3)`` bytes, the brighter of the last two frames
+    :param picture: the screen, ``(height, width, 3)`` bytes, of the last two frames the brighter
     :param reward: not clipped
     :param terminated: by the end of the game, or by a lost life where this counts
     :param truncated: by the limit of frames
@@ -47,54 +47,79 @@ class Seen:
         cv2.resize(grey, out.shape[::-1], dst=out, interpolation=cv2.INTER_AREA)
 
 
+def screen_of(rules: Rules) -> tuple[int, int]:
+    """Height and width of a game's screen, in pixels."""
+    ALEInterface.setLoggerMode(LoggerMode.Error)  # no banner
+    ale, rom = ALEInterface(), get_rom_path(rules.game)
+    assert rom is not None
+    ale.loadROM(rom)
+    return ale.getScreenDims()
+
+
 class Game:
     """A game that is told an action with :meth:`send` and asked for the outcome with :meth:`receive`; it plays in between.
 
     Follows SB3's ``NoopResetEnv``, ``MaxAndSkipEnv``, ``EpisodicLifeEnv`` and ``FireResetEnv``, one in the other.
 
     :param rules: how it is played
+    :param screen: height and width, see :func:`screen_of`
+    :raises ValueError: for a game whose first actions are not what the wrappers take them for
     """
 
-    def __init__(self, rules: Rules) -> None:
-        self.rules = rules
-        rom: Any = get_rom_path(rules.game)
-        self._ale = ALEVectorInterface(
+    def __init__(self, rules: Rules, screen: tuple[int, int]) -> None:
+        self.rules, self.screen = rules, screen
+        self._ale = self._new_interface()
+        self.actions: list[Action] = self._ale.get_action_set()
+        self._fires = Action.FIRE in self.actions
+        fires_second = len(self.actions) > _SECOND and self.actions[_FIRE] == Action.FIRE
+        if self.actions[_NOOP] != Action.NOOP or (self._fires and not fires_second):
+            raise ValueError(
+                f"The first actions of {rules.game} are {', '.join(action.name for action in self.actions[:2])}; SB3's "
+                "wrappers, which are followed here, take them for NOOP and FIRE, and refuse the game too. Give "
+                "full_action_space=True."
+            )
+        self._lives, self._game_over, self._sent = 0, True, False
+        #: The latest outcome; None before the first reset.
+        self.seen: Seen | None = None
+        #: Rewards of the game so far.
+        self.score = 0.0
+
+    def _new_interface(self) -> ALEVectorInterface:
+        height, width = self.screen
+        rom: Any = get_rom_path(self.rules.game)
+        return ALEVectorInterface(
             rom_path=rom,
             num_envs=1,
-            frame_skip=rules.frame_skip,
+            frame_skip=self.rules.frame_skip,
             stack_num=1,
-            img_height=210,  # the emulator's own size: SB3 makes it grey first, and small after that
-            img_width=160,
+            img_height=height,  # as it is: SB3 makes it grey first, and small after that
+            img_width=width,
             grayscale=False,
-            maxpool=rules.frame_skip > 1,
-            noop_max=rules.noop_max,
+            maxpool=self.rules.frame_skip > 1,
+            noop_max=self.rules.noop_max,
             use_fire_reset=False,
             episodic_life=False,  # would start the game anew
             life_loss_info=False,
             reward_clipping=False,
             max_episode_steps=_NEVER,
-            repeat_action_probability=rules.repeat_action_probability,
-            full_action_space=rules.full_action_space,
+            repeat_action_probability=self.rules.repeat_action_probability,
+            full_action_space=self.rules.full_action_space,
             batch_size=0,
             num_threads=1,
             thread_affinity_offset=-1,
             autoreset_mode="NextStep",
         )
-        self.actions: list[Action] = self._ale.get_action_set()
-        self._fires = Action.FIRE in self.actions
-        self._lives, self._game_over = 0, True
-        #: The latest outcome.
-        self.seen: Seen
-        #: Rewards of the game so far.
-        self.score = 0.0
 
     def send(self, action: int) -> None:
         """Begin a step."""
+        self._sent = True
         self._ale.send(np.array([action]), _FULL_STRENGTH)
 
     def receive(self) -> Seen:
         """Wait for the end of the step."""
-        seen = self._played(*self._ale.recv())
+        outcome = self._ale.recv()
+        self._sent = False
+        seen = self._played(*outcome)
         self.score += seen.reward
         self._game_over = seen.game_over
         # At 0 lives some games go on for a few frames, and end by themselves.
@@ -136,14 +161,22 @@ class Game:
         return seen
 
     def _begin(self, seed: int | None) -> Seen:
-        if seed is None and not self._game_over and self.rules.terminal_on_life_loss:
+        goes_on = self.rules.terminal_on_life_loss and not self._game_over and not self._sent
+        if seed is None and goes_on:
             seen = self.step(_NOOP)
             if not seen.game_over:
                 return seen
         return self._restart(seed)
 
     def _restart(self, seed: int | None) -> Seen:
-        pictures, info = self._ale.reset(np.zeros(1, int), np.array([-1 if seed is None else seed]))
+        if self._sent:  # a step was interrupted: whether its outcome is still to come is not known
+            self._ale, self._sent = self._new_interface(), False
+        pictures, info = self._ale.reset(np.zeros(1, int), np.array([-1 if seed is None else _emulators(seed)]))
         seen = self._played(pictures, np.zeros(1), np.zeros(1, bool), np.zeros(1, bool), info)
         self.score, self._lives, self._game_over, self.seen = 0.0, seen.lives, False, seen
         return seen
+
+
+def _emulators(seed: int) -> int:
+    """A seed that the emulator can take, which has 31 bits."""
+    return int(np.random.SeedSequence(seed).generate_state(1)[0]) & 0x7FFFFFFF

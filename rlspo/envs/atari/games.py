@@ -14,7 +14,6 @@ from gymnasium.vector.utils import batch_space
 
 from rlspo.common.errors import check_count, shown
 from rlspo.common.vector_env import GymnasiumVecEnv
-from rlspo.envs.arguments import flag
 from rlspo.envs.atari.rules import rules_of
 from rlspo.envs.together import StepsTogether
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 #: What an info tells of a game, as ale_py's environments do.
 _INFO = ("lives", "episode_frame_number", "frame_number")
+_INTERRUPTED = "The last step was interrupted, and some games have gone on without the others. Call reset() first."
 
 
 def make_atari_vec_env(
@@ -41,6 +41,9 @@ def make_atari_vec_env(
     >>> env.reset().shape
     (2, 4, 84, 84)
 
+    An id's own frame skip is replaced by the wrapper's: ``ALE/Breakout-v5`` is what SB3's functions make of it with
+    ``env_kwargs={"frameskip": 1}``.
+
     :param env_id: such as ``ALE/Breakout-v5`` (sticky actions) or ``BreakoutNoFrameskip-v4`` (none)
     :param n_envs: number of copies
     :param seed: of the first copy, the others count up
@@ -52,7 +55,7 @@ def make_atari_vec_env(
     :raises TypeError: for arguments that do not exist
     :raises ValueError: for values that are not allowed, and for environments that are not games of the ALE
     """
-    games = AtariGames(env_id, n_envs, frame_stack, threads, **(wrapper_kwargs or {}), **(env_kwargs or {}))
+    games = AtariGames(env_id, n_envs, frame_stack, threads, wrapper_kwargs=wrapper_kwargs, env_kwargs=env_kwargs)
     env = GymnasiumVecEnv(games, monitored=True)
     env.seed(seed)
     env.action_space.seed(seed)
@@ -63,22 +66,21 @@ class AtariGames(StepsTogether):
     """Copies of a game of the ALE, played together, with the pipeline of SB3's ``AtariWrapper`` and ``VecFrameStack``.
 
     Observations, rewards, ends, infos, episode statistics and final observations are those of SB3's, to the last bit, except:
-    a game begins with up to ``noop_max - 1`` frames without action, SB3's with 1 to ``noop_max``; where the game itself ends,
-    the final observation may show an earlier frame of the last step; and random numbers are others.
 
-    :param env_id: of a game whose observations are pictures
+    - A game begins with up to ``noop_max - 1`` frames without action, SB3's with 1 to ``noop_max``; rewards in these frames,
+      which few games give, do not count in the statistics.
+    - A limit of frames ends a game between two steps, not in the middle of one.
+    - Where the game itself ends, the final observation may show an earlier frame of the last step.
+    - Random numbers are others.
+
+    :param env_id: of a game whose observations are pictures; its own frame skip is replaced by the wrapper's
     :param num_envs: number of copies
     :param frame_stack: pictures in an observation, the newest last
     :param threads: copies that play at the same time; None: all, as the cores allow
-    :param noop_max: see above; 0 for none
-    :param frame_skip: frames that an action is repeated for; an observation shows the brighter pixels of the last two
-    :param screen_size: of the square pictures, in pixels
-    :param terminal_on_life_loss: a lost life ends the episode, and the next one goes on with the game
-    :param clip_reward: rewards are their signs
-    :param action_repeat_probability: of repeating the last action in a frame (sticky actions)
-    :param render_mode: ``"rgb_array"``: :meth:`render` gives the screens
+    :param wrapper_kwargs: arguments of SB3's ``AtariWrapper``
     :param env_kwargs: of the game: ``repeat_action_probability``, ``full_action_space``, ``max_num_frames_per_episode``
-    :raises TypeError: for other arguments
+    :param render_mode: ``"rgb_array"``: :meth:`render` gives the screens
+    :raises TypeError: for arguments that do not exist
     :raises ValueError: for values that are not allowed, and for environments that are not games of the ALE
     """
 
@@ -89,36 +91,35 @@ class AtariGames(StepsTogether):
         frame_stack: int = 4,
         threads: int | None = None,
         *,
-        noop_max: int = 30,
-        frame_skip: int = 4,
-        screen_size: int = 84,
-        terminal_on_life_loss: bool = True,
-        clip_reward: bool = True,
-        action_repeat_probability: float = 0.0,
+        wrapper_kwargs: dict[str, Any] | None = None,
+        env_kwargs: dict[str, Any] | None = None,
         render_mode: str | None = None,
-        **env_kwargs: Any,
     ) -> None:
         try:
-            from rlspo.envs.atari.game import Game
+            from rlspo.envs.atari.game import Game, screen_of
         except ImportError as error:
             raise gym.error.DependencyNotInstalled(
                 "Atari games need ale_py and OpenCV: pip install ale-py opencv-python-headless"
             ) from error
-        side = check_count("screen_size", screen_size)
         self.num_envs = check_count("num_envs", num_envs)
         self.threads = num_envs if threads is None else min(check_count("threads", threads), num_envs)
+        check_count("frame_stack", frame_stack)
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode is {shown(render_mode)}; it must be None or 'rgb_array'; there are many screens.")
-        rules = rules_of(env_id, env_kwargs, noop_max, frame_skip, terminal_on_life_loss, action_repeat_probability)
-        self.spec, self.render_mode, self.clip_reward = gym.spec(env_id), render_mode, flag("clip_reward", clip_reward)
-        self.games = [Game(rules) for _ in range(num_envs)]
+        rules = rules_of(env_id, wrapper_kwargs or {}, env_kwargs or {})
+        self.spec, self.render_mode, self.clip_reward = gym.spec(env_id), render_mode, rules.clip_reward
+        screen = screen_of(rules)
+        self.games = [Game(rules, screen) for _ in range(num_envs)]
         self.metadata = {"render_modes": ["rgb_array"], "autoreset_mode": AutoresetMode.SAME_STEP}
-        self.single_observation_space = Box(0, 255, (check_count("frame_stack", frame_stack), side, side), np.uint8)
+        shape = (frame_stack, rules.screen_size, rules.screen_size)
+        self.single_observation_space = Box(0, 255, shape, np.uint8)
         self.single_action_space = Discrete(len(self.games[0].actions))
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._stacks = np.zeros(self.observation_space.shape or (), np.uint8)
-        self._start: float | None = None
+        self._start = 0.0
+        #: Why the next step cannot be taken; empty where it can.
+        self._needs_reset = "Call reset() before step()."
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -127,12 +128,19 @@ class AtariGames(StepsTogether):
 
         :param seed: of the first copy, the others count up; or one for each
         :param options: none are known
+        :raises ValueError: for options
         """
+        if options:
+            raise ValueError(f"options is {shown(options)}; games know none, and all of them are reset together.")
+        if self.closed:
+            raise ValueError("The games have been closed; make them anew.")
         seeds = self.seeds(seed)
-        self._start = time.time()
-        for index, game in enumerate(self.games):
-            self._begin(index, game.reset(seeds[index]))
-        return self._stacks.copy(), _columns([game.seen for game in self.games])
+        self._start, self._needs_reset = time.time(), _INTERRUPTED
+        begun = [game.reset(seeds[index]) for index, game in enumerate(self.games)]
+        for index, seen in enumerate(begun):
+            self._begin(index, seen)
+        self._needs_reset = ""
+        return self._stacks.copy(), _columns(begun)
 
     def _begin(self, index: int, seen: Seen) -> None:
         """Start an observation with the first picture."""
@@ -145,17 +153,20 @@ class AtariGames(StepsTogether):
         :param actions: ``(num_envs,)``, whole numbers below the number of actions
         :raises ValueError: for others
         """
-        seen = self._play(self._checked(actions))
+        given = self._checked(actions)
+        self._needs_reset = _INTERRUPTED
+        seen = self._play(given)
         rewards = np.array([one.reward for one in seen])
         terminated = np.array([one.terminated for one in seen])
         truncated = np.array([one.truncated for one in seen])
         ended = np.flatnonzero(terminated | truncated).tolist()
         infos = self._infos(seen, ended) if ended else _columns(seen)
+        self._needs_reset = ""
         return self._stacks.copy(), np.sign(rewards) if self.clip_reward else rewards, terminated, truncated, infos
 
     def _checked(self, actions: np.ndarray) -> list[int]:
-        if self._start is None:
-            raise gym.error.ResetNeeded("Call reset() before step().")
+        if self._needs_reset:
+            raise gym.error.ResetNeeded(self._needs_reset)
         given, count = np.asarray(actions), len(self.games[0].actions)
         if given.shape != (self.num_envs,) or given.dtype.kind not in "iu" or not (0 <= given.min() <= given.max() < count):
             raise ValueError(
@@ -193,17 +204,21 @@ class AtariGames(StepsTogether):
         """The info of an episode's end, with the statistics of the game where it has ended too."""
         info: dict[str, Any] = {name: getattr(seen, name) for name in _INFO}
         if seen.game_over:
-            seconds = round(time.time() - (self._start or 0), 6)
+            seconds = round(time.time() - self._start, 6)
             info["episode"] = {"r": round(game.score, 6), "l": seen.episode_frame_number, "t": seconds}
         return info
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the threads."""
         self.games.clear()
+        self._needs_reset = "The games have been closed; make them anew."
 
     def render(self) -> tuple[np.ndarray, ...]:
-        """The screens, each ``(210, 160, 3)`` bytes."""
-        return tuple(game.seen.picture for game in self.games)
+        """The screens, each ``(height, width, 3)`` bytes."""
+        seen = [game.seen for game in self.games]
+        if not all(seen):
+            raise gym.error.ResetNeeded("Call reset() before render().")
+        return tuple(each.picture for each in seen if each is not None)
 
 
 def _columns(outcomes: list[Seen]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from rlspo.common.signatures import signature_of
 from rlspo.common.vector_env import GymnasiumVecEnv
 from rlspo.envs import MujocoVectorEnv
 from rlspo.envs.atari import AtariGames
-from rlspo.envs.atari.rules import plays_frames
+from rlspo.envs.atari.rules import is_game, rules_of
 from rlspo.simulators import Layer
 from rlspo.zoo.envs.patient_monitor import patient
 from rlspo.zoo.errors import UserError
@@ -32,8 +32,15 @@ _Wrapper = tuple[Any, dict[str, Any]]
 
 
 def plays_atari(spec: EnvSpec, env_kwargs: dict[str, Any], wrappers: Sequence[_Wrapper]) -> bool:
-    """Whether :class:`rlspo.envs.atari.AtariGames` plays it: a game of the ALE, wrapped in SB3's ``AtariWrapper`` alone."""
-    return [cls for cls, _ in wrappers] == [AtariWrapper] and plays_frames(spec, env_kwargs)
+    """Whether :class:`rlspo.envs.atari.AtariGames` plays it: a game of the ALE that skips no frames itself, wrapped in SB3's
+    ``AtariWrapper`` alone."""
+    if [cls for cls, _ in wrappers] != [AtariWrapper] or not is_game(spec) or {**spec.kwargs, **env_kwargs}["frameskip"] != 1:
+        return False
+    try:
+        rules_of(spec.id, wrappers[0][1], env_kwargs)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def check_native(
@@ -95,7 +102,7 @@ def make_native(
     copies: VectorEnv
     spec = gym.spec(env_id)
     if plays_atari(spec, env_kwargs, wrappers):
-        copies = AtariGames(env_id, n_envs, frame_stack=1, **wrappers[0][1], **env_kwargs)
+        copies = AtariGames(env_id, n_envs, frame_stack=1, wrapper_kwargs=wrappers[0][1], env_kwargs=env_kwargs)
     elif in_batches(spec):
         copies = MujocoVectorEnv(env_id, n_envs, **env_kwargs)
     else:

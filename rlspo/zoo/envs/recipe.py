@@ -280,14 +280,24 @@ class EnvRecipe:
     def _native(self, n_envs: int, seed: int | None, folder: Path | None, env_kwargs: dict[str, Any]) -> VecEnv:
         spec = find_spec(self.env_id, self.gym_packages)
         check_native(spec, env_kwargs, self.env_wrappers, self.monitor_kwargs)
+        if self._before_stacking and plays_atari(spec, env_kwargs, self.env_wrappers):
+            raise UserError(
+                "--vec-env native: Atari games that are played together give images with the channel first, others with the "
+                "channel last, and normalize or vec_env_wrapper would see both. Use dummy or subproc."
+            )
         return make_native(spec.id, n_envs, seed, folder, env_kwargs, self.env_wrappers, _Wrap(self.env_wrappers))
 
-    def decided(self) -> EnvRecipe:
+    @property
+    def _before_stacking(self) -> bool:
+        """Whether anything stands between the environments and the stacking of frames."""
+        return bool(self.vec_env_wrappers) or self.normalize is not None
+
+    def decided(self, n_envs: int) -> EnvRecipe:
         """The recipe with ``vec_env`` decided where it is ``"auto"``: Atari games in SB3's wrapper are played together."""
         if self.vec_env != "auto":
             return self
-        spec = find_spec(self.env_id, self.gym_packages)
-        together = plays_atari(spec, self.env_kwargs, self.env_wrappers) and not self.monitor_kwargs
+        spec, single = find_spec(self.env_id, self.gym_packages), n_envs == 1 or self.monitor_kwargs or self._before_stacking
+        together = not single and plays_atari(spec, self.env_kwargs, self.env_wrappers)
         return replace(self, vec_env="native" if together else "dummy")
 
     def stepped_together(self) -> EnvRecipe:

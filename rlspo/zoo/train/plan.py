@@ -116,7 +116,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         device=args.device,
     )
     where = found.where("")
-    recipe = recipe_of(config, found.settings.env_kwargs, where).decided()
+    recipe = recipe_of(config, found.settings.env_kwargs, where).decided(found.settings.n_envs)
     recipe.probe()
     config = config.model_copy(update={"vec_env": recipe.vec_env})
     if args.eval_env_kwargs:

@@ -112,7 +112,7 @@ class Task:
             "eval": config.eval_env_kwargs,
         }
         del block["settings"]["provenance"]
-        if config.vec_env != "dummy":
+        if args.vec_env not in ("auto", "dummy"):
             block["vec_env"] = config.vec_env
         return StudySettings(
             algo=config.algo,

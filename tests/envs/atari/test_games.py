@@ -70,6 +70,7 @@ def assert_same(one: VecEnv, other: VecEnv, steps: int) -> dict[str, int]:
         ("BreakoutNoFrameskip-v4", 350),
         ("QbertNoFrameskip-v4", 330),  # goes on for some frames without lives
         ("FreewayNoFrameskip-v4", 30),  # has no FIRE
+        ("CarnivalNoFrameskip-v4", 30),  # has another screen
     ],
 )
 def test_episodes_are_sb3s(env_id: str, steps: int) -> None:
@@ -123,7 +124,7 @@ def test_games_begin_after_different_numbers_of_frames() -> None:
 
 
 def test_a_limit_of_frames_counts_those_of_the_reset() -> None:
-    env = AtariGames("ALE/Pong-v5", 2, max_num_frames_per_episode=40, noop_max=0)
+    env = AtariGames("ALE/Pong-v5", 2, wrapper_kwargs=SETTLED, env_kwargs={"max_num_frames_per_episode": 40})
     env.reset(seed=0)
     ends = [env.step(np.zeros(2, int))[3] for _ in range(16)]
     assert np.flatnonzero(np.any(ends, axis=1)).tolist() == [7, 15]  # two steps of FIRE, and eight
@@ -150,22 +151,77 @@ def test_screens_are_rendered() -> None:
     [
         ({"env_id": "CartPole-v1"}, ValueError, "not a game of the ALE"),
         ({"env_id": "Breakout-v4"}, ValueError, "fixed frame skip"),
+        ({"env_id": "ALE/Backgammon-v5"}, ValueError, "first actions of backgammon are FIRE, RIGHT"),
         ({"num_envs": 0}, ValueError, "num_envs is 0"),
         ({"threads": 0}, ValueError, "threads is 0"),
-        ({"frame_skip": 0}, ValueError, "frame_skip is 0"),
-        ({"noop_max": -1}, ValueError, "noop_max is -1"),
-        ({"frameskip": 4}, ValueError, "frameskip is 4; it must be 1"),
-        ({"mode": 3}, TypeError, "'mode' is not an argument .*make_atari_env"),
-        ({"full_actionspace": True}, TypeError, "Did you mean 'full_action_space'"),
+        ({"frame_stack": 0}, ValueError, "frame_stack is 0"),
         ({"render_mode": "human"}, ValueError, "rgb_array"),
-        ({"repeat_action_probability": 25}, ValueError, "repeat_action_probability is 25"),
-        ({"action_repeat_probability": 0.25}, ValueError, "sticky actions already"),
-        ({"clip_reward": "yes"}, ValueError, "clip_reward is 'yes'"),
+        ({"wrapper_kwargs": {"frame_skip": 0}}, ValueError, "frame_skip is 0"),
+        ({"wrapper_kwargs": {"noop_max": -1}}, ValueError, "noop_max is -1"),
+        ({"wrapper_kwargs": {"clip_reward": "yes"}}, ValueError, "clip_reward is 'yes'"),
+        ({"wrapper_kwargs": {"screen_sise": 3}}, TypeError, "Did you mean 'screen_size'"),
+        ({"wrapper_kwargs": {"frame_stack": 3}}, TypeError, "'frame_stack' is not an argument"),
+        ({"wrapper_kwargs": {"action_repeat_probability": 0.25}}, ValueError, "sticky actions already"),
+        ({"env_kwargs": {"frameskip": 4}}, ValueError, "frameskip is 4; it must be 1"),
+        ({"env_kwargs": {"mode": 3}}, TypeError, "'mode' is not an argument .*make_atari_env"),
+        ({"env_kwargs": {"noop_max": 3}}, TypeError, "'noop_max' is not an argument"),
+        ({"env_kwargs": {"full_actionspace": True}}, TypeError, "Did you mean 'full_action_space'"),
+        ({"env_kwargs": {"repeat_action_probability": 25}}, ValueError, "repeat_action_probability is 25"),
     ],
 )
 def test_bad_arguments_are_refused(kwargs: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         AtariGames(**{"env_id": "ALE/Breakout-v5", **kwargs})
+
+
+@pytest.mark.parametrize("more", [{"kwargs": {"mode": 12}}, {"kwargs": {"obs_type": "ram"}}, {"max_episode_steps": 5}])
+def test_games_registered_with_settings_of_their_own_are_refused(more: dict[str, Any], monkeypatch: Any) -> None:
+    kwargs = {"game": "breakout", "frameskip": 1, **more.pop("kwargs", {})}
+    spec = gym.envs.registration.EnvSpec("Mine-v0", "ale_py.env:AtariEnv", kwargs=kwargs, **more)
+    monkeypatch.setitem(gym.registry, "Mine-v0", spec)
+    with pytest.raises(ValueError, match="Mine-v0 is not a game of the ALE with its own screen"):
+        AtariGames("Mine-v0")
+
+
+@pytest.mark.parametrize("seed", [None, 2**31 - 1, 2**32 - 1, 2**40])
+def test_any_seed_will_do(seed: int | None) -> None:
+    for _ in range(1 if seed is None else 2):
+        env = make_atari_vec_env("ALE/Breakout-v5", 2, seed=seed)
+        last = played(env, 10)
+    if seed is not None:
+        np.testing.assert_array_equal(last, played(make_atari_vec_env("ALE/Breakout-v5", 2, seed=seed), 10))
+    with pytest.raises(ValueError, match="negative"):
+        AtariGames("ALE/Breakout-v5").reset(seed=-1)
+
+
+def test_an_interrupted_step_ends_in_a_reset() -> None:
+    def played_from(env: AtariGames) -> list[np.ndarray]:
+        return [env.reset(seed=7)[0], *(env.step(np.array([2, 3, 0]))[0] for _ in range(12))]
+
+    env = AtariGames("ALE/Breakout-v5", 3)
+    expected = played_from(env)
+    receive = env.games[1].receive
+    env.games[1].receive = lambda: 1 / 0  # type: ignore[assignment,return-value]
+    with pytest.raises(ZeroDivisionError):
+        env.step(np.array([0, 0, 0]))
+    env.games[1].receive = receive  # type: ignore[method-assign]
+    with pytest.raises(gym.error.ResetNeeded, match="interrupted"):
+        env.step(np.array([0, 0, 0]))
+    np.testing.assert_array_equal(played_from(env), expected)
+
+
+def test_closed_games_say_so() -> None:
+    env = AtariGames("ALE/Breakout-v5", 1)
+    with pytest.raises(gym.error.ResetNeeded, match="before render"):
+        env.render()
+    with pytest.raises(ValueError, match="games know none"):
+        env.reset(options={"reset_mask": np.ones(1, bool)})
+    env.reset(seed=0)
+    env.close()
+    with pytest.raises(gym.error.ResetNeeded, match="closed"):
+        env.step(np.zeros(1, int))
+    with pytest.raises(ValueError, match="closed"):
+        env.reset()
 
 
 def test_copies_are_refused_and_seeds_are_one_for_each() -> None:

@@ -102,8 +102,11 @@ def test_mujocos_tasks_step_as_one(tmp_path):
     assert sorted(ours.l) == sorted(theirs.l) and len(ours) > 3
 
 
+WRAPPER = "stable_baselines3.common.atari_wrappers.AtariWrapper"
+
+
 def atari(vec_env: str, env_id="BreakoutNoFrameskip-v4", **settings) -> EnvRecipe:
-    wrapper = {"stable_baselines3.common.atari_wrappers.AtariWrapper": {"noop_max": 0}}
+    wrapper = {WRAPPER: {"noop_max": 0}}
     block = Settings(**{"n_timesteps": 1, "policy": "CnnPolicy", "frame_stack": 4, "env_wrapper": wrapper, **settings})
     return EnvRecipe.from_settings(block, env_id, "F", env_kwargs=block.env_kwargs, vec_env=vec_env)
 
@@ -127,18 +130,25 @@ def test_atari_games_are_played_together(tmp_path):
 def test_only_plain_atari_games_are_played_together_by_themselves():
     pytest.importorskip("ale_py")
     sticky = {"frameskip": 1}
-    assert atari("auto").decided().vec_env == "native"
-    assert atari("auto", "ALE/Pong-v5", env_kwargs=sticky).decided().vec_env == "native"
+    assert atari("auto").decided(8).vec_env == "native"
+    assert atari("auto", "ALE/Pong-v5", env_kwargs=sticky).decided(8).vec_env == "native"
+    assert atari("auto").decided(1).vec_env == "dummy"
     for other in (
         atari("auto", "ALE/Pong-v5"),  # skips frames itself, and the wrapper skips frames again
         atari("auto", "ALE/Pong-v5", env_kwargs={**sticky, "mode": 0}),
         atari("auto", "STORI/Breakout-v0"),
         atari("auto", env_wrapper=None),
         atari("auto", monitor_kwargs={"allow_early_resets": False}),
+        atari("auto", normalize={"norm_obs": False}),
+        atari("auto", vec_env_wrapper="stable_baselines3.common.vec_env.VecMonitor"),
+        atari("auto", "ALE/Pong-v5", env_kwargs=sticky, env_wrapper={WRAPPER: {"action_repeat_probability": 0.25}}),
+        atari("auto", env_wrapper={WRAPPER: {"frame_skip": 0}}),
         EnvRecipe("Hopper-v5", vec_env="auto"),
     ):
-        assert other.decided().vec_env == "dummy"
-    assert atari("subproc").decided().vec_env == "subproc"
+        assert other.decided(8).vec_env == "dummy"
+    assert atari("subproc").decided(8).vec_env == "subproc"
+    with pytest.raises(UserError, match="normalize or vec_env_wrapper would see both"):
+        atari("native", normalize=True).probe()
 
 
 def test_copies_are_stepped_together_where_nothing_else_differs():
