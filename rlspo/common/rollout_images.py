@@ -57,7 +57,7 @@ class RolloutImages:
             self._write(step, of_step)
 
     def _write(self, step: int, observations: np.ndarray) -> None:
-        places = self.index[step]
+        observations, places = np.asarray(observations), self.index[step]
         moved, size = self._moved(observations)
         if moved.any():
             places[moved, :-size] = self._places_before[moved, size:]

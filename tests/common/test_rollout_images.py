@@ -88,15 +88,13 @@ def test_a_channel_is_kept_once() -> None:
 
 
 def test_learning_does_not_notice() -> None:
-    def weights(agent: Any, buffer: Any, compile: bool = False) -> torch.Tensor:
-        model = agent("CnnPolicy", stacked(), rollout_buffer_class=buffer, compile=compile, **SMALL).learn(64)
+    def weights(agent: Any, buffer: Any) -> torch.Tensor:
+        model = agent("CnnPolicy", stacked(), rollout_buffer_class=buffer, **SMALL).learn(64)
         assert isinstance(model.rollout_buffer.data["observations"], RolloutImages) == (buffer is None)
         return torch.cat([parameter.detach().flatten() for parameter in model.policy.parameters()])
 
-    once = weights(PPO, None)
-    assert torch.equal(once, weights(PPO, Whole))
-    torch.testing.assert_close(weights(PPO, None, compile=True), once, rtol=1e-3, atol=1e-4)
-    assert torch.equal(weights(BARPO, None), weights(BARPO, Whole))
+    for agent in (PPO, BARPO):
+        assert torch.equal(weights(agent, None), weights(agent, Whole))
 
 
 def test_fields_read_as_sb3s() -> None:
