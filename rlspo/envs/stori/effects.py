@@ -45,6 +45,9 @@ class Moment:
     debt: float = 0.0
 
 
+_FRAME_HOOKS = ("extra", "before_frame", "after_frame")
+
+
 class Effect:
     """A way to perturb a game. All hooks do nothing here; each effect overrides the few that it needs.
 
@@ -64,6 +67,11 @@ class Effect:
 
     def __init__(self, game: str, fidelity: str = "exact") -> None:
         self.game, self.fidelity = game, fidelity
+
+    @property
+    def in_frames(self) -> bool:
+        """Whether it does anything between the frames of a decision step, rather than to its action or its screen alone."""
+        return self.previews or any(getattr(type(self), name) is not getattr(Effect, name) for name in _FRAME_HOOKS)
 
     def check(self, now: Moment) -> None:
         """Check settings once the game is loaded.

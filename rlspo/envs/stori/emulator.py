@@ -31,6 +31,7 @@ class Source:
         self.concept, self.effect, self.after = concept, effect, after
         self.holds = self.open = False
         self.weight = 0.0
+        self.in_frames = effect.in_frames
 
     def follow(self, drift: Drift, now: Moment) -> None:
         """Update whether the effect is active from the drift."""
@@ -110,6 +111,8 @@ class PerturbedEmulator:
         self._preview: dict[str, np.ndarray] = {}
         self._true: dict[str, np.ndarray] = {}
         self._held: list[Source] = []
+        #: Of these, the sources that act between frames.
+        self._in_frames: list[Source] = []
 
     def __getattr__(self, name: str) -> Any:
         if name == "ale":
@@ -156,6 +159,7 @@ class PerturbedEmulator:
                 source.effect.begin(now)
             source.draw(now)
         self._held = [source for source in self.sources if source.holds]
+        self._in_frames = [source for source in self._held if source.in_frames]
 
     def end_step(self) -> None:
         """End the decision step."""
@@ -186,14 +190,14 @@ class PerturbedEmulator:
 
         :returns: the reward, through the effects
         """
-        now, held, playing = self.now, self._held, self.playing
+        now, held, playing = self.now, self._in_frames, self.playing
         if self.pool and self._left == 1:
             self._earlier = {kind: self._look(kind) for kind in self._kinds}
         if playing:
             action = self._executed(action)
         if self._preview:
             self._preview, self._true = {}, {}
-        if not held:
+        if not held:  # nothing happens between frames, as with most effects
             reward = self._played(action, strength)
             now.reward += reward if playing else 0
             self._left = self._left - 1 or self.frames
@@ -224,7 +228,7 @@ class PerturbedEmulator:
     def _play_extra(self, strength: float) -> float:
         """Play the additional frames of effects and return their rewards."""
         now, reward = self.now, 0.0
-        for source in self._held:
+        for source in self._in_frames:
             for index in source.effect.extra(source.open, now):
                 reward += self._played(self._actions[index], strength)
                 now.perturbed = True
@@ -248,7 +252,7 @@ class PerturbedEmulator:
     # --- pictures of another memory ------------------------------------------------------------------------------------------
 
     def _previewing(self) -> list[Effect]:
-        return [source.effect for source in self._held if source.open and source.effect.previews]
+        return [source.effect for source in self._in_frames if source.open and source.effect.previews]
 
     def _foresee(self, action: Any, strength: float, kinds: Iterable[str]) -> bool:
         """The picture of the coming frame with changed memory; the game does not change."""
