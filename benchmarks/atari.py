@@ -29,6 +29,7 @@ import torch
 from ale_py.vector_env import AtariVectorEnv
 from stable_baselines3.common.env_util import make_atari_env
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecFrameStack
+from stepping import step_in_turn, summary
 
 import rlspo
 from rlspo.common.checked_env import look_into
@@ -71,26 +72,11 @@ FORMS: dict[str, Callable[[int], VecEnv]] = {
 }
 
 
-def summary(speeds: list[float]) -> dict[str, Any]:
-    low, middle, high = np.quantile(speeds, (0.25, 0.5, 0.75))
-    return {"median": round(float(middle)), "middle_half": [round(float(low)), round(float(high))]}
-
-
 def step_alone(n_envs: int, turns: int, steps: int) -> dict[str, Any]:
     """Decision steps per second of each form; one is four frames."""
     envs = {name: form(n_envs) for name, form in FORMS.items()}
     actions = np.random.default_rng(0).integers(4, size=(steps, n_envs))
-    speeds: dict[str, list[float]] = {name: [] for name in envs}
-    for _ in range(turns):
-        for name, env in envs.items():
-            env.reset()
-            start = time.perf_counter()
-            for action in actions:
-                env.step(action)
-            speeds[name].append(steps * n_envs / (time.perf_counter() - start))
-    for env in envs.values():
-        env.close()
-    return {name: summary(found) for name, found in speeds.items()}
+    return step_in_turn(envs, actions, turns)
 
 
 def train_ppo(n_envs: int, threads: int, turns: int) -> dict[str, Any]:

@@ -27,6 +27,7 @@ import stable_baselines3
 import torch
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
+from stepping import step_in_turn, summary
 
 import rlspo
 from rlspo.common.checked_env import look_into
@@ -56,27 +57,12 @@ def together(threads: int) -> Form:
 FORMS: dict[str, Form] = {"sb3": sb3s, "dummy": rlspos, "native, 1 thread": together(1), "native, 2 threads": together(2)}
 
 
-def summary(speeds: list[float]) -> dict[str, Any]:
-    low, middle, high = np.quantile(speeds, (0.25, 0.5, 0.75))
-    return {"median": round(float(middle)), "middle_half": [round(float(low)), round(float(high))]}
-
-
 def step_alone(env_id: str, n_envs: int, turns: int, steps: int) -> dict[str, Any]:
     """Environment steps per second of each form."""
     envs = {name: form(env_id, n_envs) for name, form in FORMS.items()}
     shape = (steps, n_envs, *(envs["sb3"].action_space.shape or ()))
     actions = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
-    speeds: dict[str, list[float]] = {name: [] for name in envs}
-    for _ in range(turns):
-        for name, env in envs.items():
-            env.reset()
-            start = time.perf_counter()
-            for action in actions:
-                env.step(action)
-            speeds[name].append(steps * n_envs / (time.perf_counter() - start))
-    for env in envs.values():
-        env.close()
-    return {name: summary(found) for name, found in speeds.items()}
+    return step_in_turn(envs, actions, turns)
 
 
 def train_ppo(env_id: str, n_envs: int, turns: int, rollouts: int) -> dict[str, Any]:
