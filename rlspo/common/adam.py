@@ -92,8 +92,8 @@ class Adam:
         steps = steps + 1
         first_moment = first_moment + new1 * (gradient - first_moment)
         second_moment = keep2 * second_moment + new2 * gradient * gradient
-        step_size = (rate / (1 - beta1**steps)).to(weights.dtype)
-        correction = torch.sqrt(1 - beta2**steps).to(weights.dtype)
+        step_size = _once((rate / (1 - beta1**steps)).to(weights.dtype))
+        correction = _once(torch.sqrt(1 - beta2**steps).to(weights.dtype))
         weights = weights - step_size * scales * first_moment / (second_moment.sqrt() / correction + eps)
         return weights, first_moment, second_moment, steps
 
@@ -104,3 +104,8 @@ class Adam:
         """
         gradient = before + (after - before) / self.numbers[0]
         return gradient if weights is None else gradient - self.numbers[4] * weights
+
+
+def _once(number: Tensor) -> Tensor:
+    """``number``, which compiled functions compute once: by themselves they would take its powers for every weight."""
+    return number.as_strided(number.shape, number.stride())

@@ -14,6 +14,7 @@ import torch
 import torch.utils._triton
 
 from rlspo.common.precision import has_convolutions
+from rlspo.common.processor import options_for_products
 
 #: Updates of PPO after which compilation has paid for itself: it costs 10 s and saves 1 ms an update of small networks.
 UPDATES_THAT_PAY = 10_000
@@ -111,7 +112,7 @@ def compile_whole(
         not ask again
     """
     # Built apart from the kernels, the wrapper is not optimised, which takes a third off the C++ compiler's time.
-    options: dict[str, Any] = {"cpp_wrapper": True, "cpp_wrapper_build_separate": True}
+    options: dict[str, Any] = {"cpp_wrapper": True, "cpp_wrapper_build_separate": True, **options_for_products()}
     if device.type != "cpu":
         options = {"triton.cudagraphs": True}
     known = {id(tensor) for tensor in held}
