@@ -4,8 +4,8 @@
     python benchmarks/products.py --json products.json
 
 One thread, float32. ``forward`` is ``x @ W.T`` of a layer, ``inputs`` and ``weight`` are the products of its backward pass;
-the figures are GFLOP/s, the best of several rounds in turn. Where oneDNN is faster, :mod:`rlspo.common.matrix_products` exchanges
-the products of compiled updates from ``WORTH_IT`` multiplications on.
+the figures are GFLOP/s, the best of several rounds in turn. Where oneDNN is faster, :mod:`rlspo.common.matrix_products`
+exchanges the products of compiled updates from ``WORTH_IT`` multiplications on.
 """
 
 from __future__ import annotations

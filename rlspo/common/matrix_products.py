@@ -43,7 +43,7 @@ def _call_onednn(inputs: TensorBox, weight: TensorBox, bias: TensorBox | None) -
     # Not by torch's own lowering, which wants weights that never change, and copies what is transposed.
     parts = [_without_gaps(mkldnn_ir.LinearUnary.realize_input(part)) for part in (inputs, weight, bias) if part is not None]
     size = [inputs.get_size()[0], weight.get_size()[0]]
-    layout = FixedLayout(device=inputs.get_device(), dtype=inputs.get_dtype(), size=size)
+    layout = FixedLayout(device=inputs.get_device_or_error(), dtype=inputs.get_dtype(), size=size)
     arguments = [*([] if bias is not None else [None]), "none", [-1], ""]
     product = mkldnn_ir.LinearUnary(layout=layout, inputs=parts, constant_args=arguments)
     return TensorBox.create(mkldnn_ir._create_output_node(product))
