@@ -12,6 +12,7 @@ from rlspo.adversary.ball import NORMS, Ball
 from rlspo.adversary.objectives import Objective
 from rlspo.adversary.solvers import SOLVERS, Solver
 from rlspo.common.errors import check_choice, shown
+from rlspo.common.sequences import MEMORY
 from rlspo.common.trees import Tensor, detach, tree_leaves, tree_map
 from rlspo.policies.preprocessing import Preprocessing
 
@@ -51,7 +52,7 @@ class Perturbation:
         if self._bounds is None:
             return self.ball_class(radius)
         low, high = ({key: self.preprocess.parts[key](bound) for key, bound in side.items()} for side in self._bounds)
-        if not self.preprocess.nested:
+        if not self.preprocess.keyed:
             return self.ball_class(radius, low["observation"], high["observation"])
         return self.ball_class(radius, low, high)
 
@@ -73,6 +74,8 @@ class Perturbation:
             if not isinstance(inputs, dict):
                 return detach(self.solver(objective, inputs, ball, noise))
             part = {key: inputs[key] for key in self.keys}
+            if MEMORY in inputs:
+                objective = _of_sequences(objective, len(inputs[MEMORY]))
             found = self.solver(lambda changed: objective({**inputs, **changed}), part, ball, noise)
             return {**inputs, **detach(found)}
 
@@ -96,6 +99,17 @@ class Perturbation:
         nearest = ball.project(found, part)
         if any(not torch.allclose(*pair, atol=1e-4) for pair in zip(tree_leaves(found), tree_leaves(nearest), strict=True)):
             raise ValueError(f"The solver {self.solver} left the ball; let it end with ball.project(inputs, clean).")
+
+
+def _of_sequences(objective: Objective, count: int) -> Objective:
+    """The mean over each of ``count`` sequences at all of its steps: with memory, what is shown at one step has its effect on
+    later ones, so a solver that compares perturbations has to compare whole sequences."""
+
+    def mean_of_sequence(inputs: Any) -> Tensor:
+        steps = objective(inputs).reshape(-1, count)
+        return steps.mean(0, keepdim=True).expand(steps.shape).reshape(-1)
+
+    return mean_of_sequence
 
 
 def _form(tree: Any) -> Any:

@@ -172,6 +172,8 @@ class ARPO(PPO):
 
     def _setup_model(self) -> None:
         super()._setup_model()
+        if self.memory is not None and self.rollouts == "attacked":
+            raise ValueError("rollouts is 'attacked' and the policy has a memory; it learns from rollouts='clean' only.")
         self.perturb: Perturbation | None = None
         self._set_up_search()
 
@@ -234,7 +236,7 @@ class ARPO(PPO):
         if self.perturb is None:
             return
         generator = self.randomness.torch.clone_state()  # so the corner is that of the point from which the search begins
-        rows = torch.arange(self.minibatch_size, device=self.device)
+        rows = torch.as_tensor(self.first_rows(self.minibatch_size), device=self.device)
         batch = gather(data, rows, scalars, self.draw_noise(len(rows)))
         parameters, radius = detach(dict(self.policy.named_parameters())), scalars["epsilon"]
         with torch.no_grad():

@@ -24,8 +24,10 @@ from rlspo.attacks.attacks import Attack, make_attack
 from rlspo.common.collector import env_actions
 from rlspo.common.errors import check_number
 from rlspo.common.randomness import generators_seeded
+from rlspo.common.sequences import with_memory
 from rlspo.common.trees import to_tensor
 from rlspo.policies import ActorCriticPolicy, functional_policy_class
+from rlspo.policies.recurrent import Recurrent
 
 #: Most ends of episodes in a row that a Monitor inside does not see, such as lives lost in a game.
 _MOST_UNSEEN = 1_000
@@ -104,11 +106,20 @@ def attacked_episodes(
     generator = torch.Generator(device=policy.device).manual_seed(seed)
     perturb = None if adversary is None else _perturb(policy, adversary, epsilon, norm, generator)
 
+    state: Any = None
+
     @torch.no_grad()
     def act(observations: Any, starts: np.ndarray) -> np.ndarray:
+        nonlocal state
+        if isinstance(policy, Recurrent):
+            memory = policy.packed(state, len(starts)).cpu().numpy()
+            observations = with_memory(observations, memory, starts.astype(np.float32))
         inputs = policy.preprocess(to_tensor(observations, policy.device))
-        distribution = policy.distribution_of(inputs if perturb is None else perturb(inputs))
+        shown = inputs if perturb is None else perturb(inputs)
+        distribution = policy.distribution_of(shown)
         actions = distribution.mode() if deterministic else distribution.sample(generator)
+        if isinstance(policy, Recurrent):
+            state = policy.state_after(shown)  # a victim remembers what it was shown
         return env_actions(actions.cpu().numpy(), policy, policy.action_space)
 
     policy.set_training_mode(False)

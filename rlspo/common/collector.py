@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
+from rlspo.common.sequences import EnvMemory
 from rlspo.common.spaces import as_env_numbers
 from rlspo.common.trees import ArrayTree, to_tensor, tree_leaves, tree_map
 
@@ -107,9 +108,13 @@ def stack_observations(observations: list[Any]) -> Any:
 
 
 class TimeLimits:
-    """The observations at which time limits cut episodes, to be bootstrapped in one batch (Pardo et al. 2018)."""
+    """The observations at which time limits cut episodes, to be bootstrapped in one batch (Pardo et al. 2018).
 
-    def __init__(self) -> None:
+    :param memory: what the policy remembers of each environment, after the step; None for one without memory
+    """
+
+    def __init__(self, memory: EnvMemory | None = None) -> None:
+        self.memory = memory
         self.where: list[tuple[int, int]] = []
         self.observations: list[Any] = []
 
@@ -120,7 +125,8 @@ class TimeLimits:
             if info.get("TimeLimit.truncated", False) and info.get("terminal_observation") is not None:
                 self.where.append((step, int(index)))
                 # A copy, because the environment may write the end of its next episode into the same array.
-                self.observations.append(tree_map(np.array, info["terminal_observation"]))
+                last = tree_map(np.array, info["terminal_observation"])
+                self.observations.append(last if self.memory is None else self.memory.seen_by(int(index), last))
 
     def mask(self, shape: tuple[int, ...]) -> np.ndarray:
         """Where time limits cut episodes, ``(n_steps, n_envs)``."""

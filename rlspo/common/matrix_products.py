@@ -16,14 +16,10 @@ from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_file
 from torch._inductor.ir import FixedLayout, TensorBox
 from torch._inductor.lowering import register_lowering
 
+from rlspo.common.processor import NARROW, WORTH_IT
+
 Tensor = torch.Tensor
-#: Multiplications from which on oneDNN is faster: its way into a product takes 10 us, that of MKL 2.
-WORTH_IT = 700_000
-#: Rows and columns of a result below which MKL is faster, whatever their number.
-NARROW = 8
 _aten = torch.ops.aten
-
-
 _library = torch.library.Library("rlspo", "DEF")
 _library.define("linear(Tensor inputs, Tensor weight, Tensor? bias) -> Tensor")
 
@@ -62,7 +58,7 @@ class ProductsByOneDNN(CustomGraphPass):
 
     def uuid(self) -> Any:
         """Changes with this file, so that torch's cache on the disk does not mix them up."""
-        return get_hash_for_files((__file__,))
+        return get_hash_for_files((__file__,), extra=f"{WORTH_IT} {NARROW}")
 
     def __call__(self, graph: torch.fx.Graph) -> None:
         for node in list(graph.nodes):

@@ -28,8 +28,9 @@ from rlspo.common.on_policy_learner import OnPolicyLearner
 from rlspo.common.precision import convolution_dtype
 from rlspo.common.randomness import Randomness
 from rlspo.common.reward_scaling import RewardScaler
-from rlspo.common.rollout_buffer import RolloutBuffer, observation_fields
+from rlspo.common.rollout_buffer import Field, RolloutBuffer, observation_fields
 from rlspo.common.sb3_rollouts import adopted_buffer
+from rlspo.common.sequences import EnvMemory, Sequences, with_memory
 from rlspo.common.settings import (
     check_batch_size,
     check_flag,
@@ -61,6 +62,7 @@ class OnPolicyAgent(OnPolicyLearner):
     """
 
     rollout_buffer_class: Any
+    memory: EnvMemory | None = None
     saved_settings: ClassVar[set[str]] = {"n_epochs", "batch_size"}
     shown_metric: ClassVar[str] = "train/value_loss"
 
@@ -137,6 +139,8 @@ class OnPolicyAgent(OnPolicyLearner):
 
     def make_actor(self) -> Actor:
         """What chooses the actions of the coming rollout."""
+        if self.memory is not None:
+            return self.memory.actor(self.policy, self.randomness.torch, lambda: self._last_episode_starts)
         fast = self.policy.fast_actor(self.randomness.numpy)
         if fast is None:
             return torch_actor(self.policy, self.randomness.torch)
@@ -172,6 +176,7 @@ class OnPolicyAgent(OnPolicyLearner):
         with Randomness.fork(self.seed):
             super()._setup_model()
         self.rollout_buffer.declare(self.extra_fields)
+        self._set_up_memory()
         # Files name no buffer of ours, so that SB3's agents, which have their own, can go on from them.
         self.rollout_buffer_class = None if buffer_class is RolloutBuffer else given
         self.policy.generator = self.randomness.predict
@@ -182,6 +187,13 @@ class OnPolicyAgent(OnPolicyLearner):
             self.reward_scaler = RewardScaler(self.gamma, self.n_envs)
         check_rows_suffice(self.policy, self.smallest_minibatch, "the last minibatch of an epoch")
         self.update = self._new_update()
+
+    def _set_up_memory(self) -> None:
+        size = self.policy.memory_size
+        self.memory = EnvMemory(self.n_envs, size) if size else None
+        self.sequences = Sequences(self.sequence_length, self.n_steps, self.n_envs, self.batch_size) if size else None
+        if size:
+            self.rollout_buffer.declare({"memory": Field((size,))})
 
     # Collecting.
 
@@ -210,7 +222,7 @@ class OnPolicyAgent(OnPolicyLearner):
         observations: Any = self._last_obs
         episode_starts: Any = self._last_episode_starts
         act = self.make_actor()
-        time_limits = TimeLimits()
+        time_limits = TimeLimits(self.memory)
         obs_tensor = values = log_probs = LATER  # for callbacks
         rollout_ended = False
 
@@ -240,6 +252,8 @@ class OnPolicyAgent(OnPolicyLearner):
             }
             if acted_values is not None:
                 fields |= {"values": acted_values, "log_probs": acted_log_probs}
+            if self.memory is not None:
+                fields["memory"] = self.memory.before
             buffer.add(**fields, **more_fields)
             for index, info in enumerate(infos):
                 if ONLY_RESET in info and only_reset(info):
@@ -273,7 +287,10 @@ class OnPolicyAgent(OnPolicyLearner):
         given = ("values", "log_probs") if acted_by_torch else ()
         missing = [name for name in EVALUATED if name in buffer.data and name not in given]
         if missing:
-            found = evaluated_fields(self.policy, buffer.flat("observations"), buffer.flat("actions"), missing)
+            seen = buffer.flat("observations")
+            if self.memory is not None:
+                seen = with_memory(seen, buffer.flat("memory"), buffer.flat("episode_starts"))
+            found = evaluated_fields(self.policy, seen, buffer.flat("actions"), missing)
             for name, column in found.items():
                 buffer.flat(name)[:] = column
         if not np.abs(buffer.data["values"]).max() < TOO_LARGE:
@@ -285,7 +302,8 @@ class OnPolicyAgent(OnPolicyLearner):
             self.reward_scaler.update(rewards, ended)
             rewards = self.reward_scaler(rewards)
         rewards = time_limits.bootstrap(rewards, self.gamma, self.policy)
-        last_values, _ = evaluate_in_batches(self.policy, last_obs, None)
+        last = last_obs if self.memory is None else self.memory.seen(last_obs, dones)
+        last_values, _ = evaluate_in_batches(self.policy, last, None)
         self.estimate_advantages(buffer, rewards, last_values, dones, time_limits.mask(rewards.shape))
 
     def learn(

@@ -16,6 +16,7 @@ from rlspo.common.agent import Agent
 from rlspo.common.loss_contract import call_loss, warn_of_untrained
 from rlspo.common.reward_scaling import RewardScaler
 from rlspo.common.rollout_buffer import Field, RolloutBuffer
+from rlspo.common.sequences import FirstRows, Sequences, with_memory
 from rlspo.common.settings import needs_two_rows, scheduled
 from rlspo.common.update import MINIBATCH_FIELDS, Minibatch, Parameters, Update
 
@@ -42,6 +43,9 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
     coefficients: ClassVar[tuple[str, ...]] = ("ent_coef", "vf_coef")
     #: Statistics of rewards before the rollout, to go back to.
     _scaler_before: RewardScaler | None = None
+    #: How rollouts are cut for a policy with memory; None for one without.
+    sequences: Sequences | None = None
+    sequence_length: Any = None
 
     # What an agent may change.
 
@@ -93,7 +97,12 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
     def learning_data(self) -> dict[str, Any]:
         """Flat fields on the device, by name: what minibatches are rows of."""
         extra = [name for name, field in self.extra_fields.items() if isinstance(field, dict) or field.for_loss]
-        return self.rollout_buffer.tensors((*MINIBATCH_FIELDS.values(), *extra))
+        data = self.rollout_buffer.tensors((*MINIBATCH_FIELDS.values(), *extra))
+        if self.sequences is not None:
+            beside = self.rollout_buffer.tensors(("memory", "episode_starts"))
+            memory = FirstRows(beside["memory"], self.sequences.length)
+            data["observations"] = with_memory(data["observations"], memory, beside["episode_starts"])
+        return data
 
     @property
     def minibatch_size(self) -> int:
@@ -107,12 +116,20 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
 
     def minibatches(self) -> np.ndarray | list[np.ndarray]:
         """Row numbers of one epoch's minibatches in random order, ``(n_minibatches, minibatch_size)``; a list where the last
-        one is smaller, because ``batch_size`` does not divide the rows, of which steps that only reset are none."""
+        one is smaller, because ``batch_size`` does not divide the rows, of which steps that only reset are none. With memory
+        they are whole sequences."""
+        if self.sequences is not None:
+            return self.sequences.minibatches(self.minibatch_size, self.randomness.numpy)
         order = self.randomness.numpy.permutation(np.flatnonzero(self.rollout_buffer.flat("valid")))
         size = self.minibatch_size
         if len(order) % size == 1 and self.smallest_minibatch > 1 and needs_two_rows(self.policy):
             order = order[:-1]  # after resets a single row may be left, which such layers cannot take
         return np.split(order, range(size, len(order), size)) if len(order) % size else order.reshape(-1, size)
+
+    def first_rows(self, count: int) -> np.ndarray:
+        """Row numbers of a minibatch of ``count`` rows without chance."""
+        rows = np.arange(count)
+        return rows if self.sequences is None else self.sequences.rows(rows[: count // self.sequences.length])
 
     def updates_per_rollout(self) -> int:
         """Minibatches that one :meth:`train` takes, unless it stops early."""

@@ -66,6 +66,10 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
     radius is measured.
     """
 
+    preprocessing_class: ClassVar[type[Preprocessing]] = Preprocessing
+    #: Numbers that are remembered of an episode from step to step; see :mod:`rlspo.policies.recurrent`.
+    memory_size: int = 0
+
     def __init__(
         self,
         observation_space: spaces.Space,
@@ -79,7 +83,9 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
         super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
         self.normalize_observations = normalize_observations
         self.clip_observations = clip_observations
-        self.preprocess = Preprocessing(observation_space, self.normalize_images, normalize_observations, clip_observations)
+        self.preprocess = self.preprocessing_class(
+            observation_space, self.normalize_images, normalize_observations, clip_observations
+        )
         self._choices = tuple(map(int, action_space.nvec)) if isinstance(action_space, spaces.MultiDiscrete) else ()
         self.make_functional()
 
@@ -162,13 +168,14 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
         # Not by SB3's distribution object, which is one for all threads.
         inputs = self.preprocess(observation)
         if self.use_sde and not deterministic:
-            return self._explored(inputs)
-        distribution = self.distribution_of(inputs)
+            return self._explored(self.mlp_extractor.forward_actor(self._features(inputs, self.pi_features_extractor)))
+        return self._choose(self.distribution_of(inputs), deterministic)
+
+    def _choose(self, distribution: Any, deterministic: bool) -> Tensor:
         return distribution.mode() if deterministic else distribution.sample(self.generator)
 
-    def _explored(self, inputs: Any) -> Tensor:
-        """Actions with gSDE's noise, whose matrices were drawn before."""
-        latent = self.mlp_extractor.forward_actor(self._features(inputs, self.pi_features_extractor))
+    def _explored(self, latent: Tensor) -> Tensor:
+        """Actions with gSDE's noise, whose matrices were drawn before, from the actor's last hidden layer."""
         kind: Any = self.action_dist
         actions = self.action_net(latent) + kind.get_noise(latent)
         return actions if kind.bijector is None else kind.bijector.forward(actions)
@@ -189,6 +196,11 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
     def fast_actor(self, generator: np.random.Generator) -> Callable[[np.ndarray], np.ndarray] | None:
         """See :func:`~rlspo.policies.numpy_actor.numpy_actor`."""
         return numpy_actor(self, generator, self._repeated_in_numpy)
+
+    @property
+    def n_features(self) -> int:
+        """Width of what the actor's hidden layers see."""
+        return self.pi_features_extractor.features_dim
 
     # An auxiliary loss, which agents add to theirs without knowing what it is.
 

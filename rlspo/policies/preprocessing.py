@@ -117,9 +117,13 @@ class Preprocessing(nn.Module):
     :param clip: see :class:`RunningNormalizer`
     """
 
+    #: Whether inputs are dictionaries.
+    keyed = False
+
     def __init__(self, space: spaces.Space, normalize_images: bool, normalize: bool, clip: float) -> None:
         super().__init__()
         self.nested = isinstance(space, spaces.Dict)
+        self.keyed = self.keyed or self.nested
         parts = space.spaces if isinstance(space, spaces.Dict) else {"observation": space}
         self.parts = nn.ModuleDict({key: SpaceInput(part, normalize_images, normalize, clip) for key, part in parts.items()})
 

@@ -11,7 +11,16 @@ from stable_baselines3.common.type_aliases import Schedule
 
 from rlspo.common.arguments import OnPolicySettings
 from rlspo.common.on_policy import OnPolicyAgent
-from rlspo.common.settings import as_schedule, check_flag, check_limit_schedule, check_positive_schedule, scheduled, setting
+from rlspo.common.sequences import check_sequence_length
+from rlspo.common.settings import (
+    as_schedule,
+    check_flag,
+    check_limit_schedule,
+    check_positive_schedule,
+    fixed_setting,
+    scheduled,
+    setting,
+)
 from rlspo.common.update import Minibatch, Parameters
 from rlspo.policies import (
     ActorCriticCnnPolicy,
@@ -21,6 +30,14 @@ from rlspo.policies import (
     functional_policy_class,
 )
 from rlspo.policies.moe import MoeActorCriticCnnPolicy, MoeActorCriticPolicy, MoeMultiInputActorCriticPolicy
+from rlspo.policies.recurrent import (
+    MoeRecurrentActorCriticCnnPolicy,
+    MoeRecurrentActorCriticPolicy,
+    MoeRecurrentMultiInputActorCriticPolicy,
+    RecurrentActorCriticCnnPolicy,
+    RecurrentActorCriticPolicy,
+    RecurrentMultiInputActorCriticPolicy,
+)
 from rlspo.ppo import losses
 
 Tensor = torch.Tensor
@@ -38,7 +55,8 @@ class PPO(OnPolicyAgent):
 
     :param policy: ``"MlpPolicy"`` (vectors), ``"CnnPolicy"`` (images), ``"MultiInputPolicy"`` (Dict observations), their
         mixtures of experts ``"MoeMlpPolicy"``, ``"MoeCnnPolicy"`` and ``"MoeMultiInputPolicy"``
-        (:class:`rlspo.policies.moe.MixtureOfExperts`), or a subclass of SB3's ``ActorCriticPolicy`` or of
+        (:class:`rlspo.policies.moe.MixtureOfExperts`), any of these six with memory, such as ``"MlpLstmPolicy"`` and
+        ``"MoeCnnLstmPolicy"`` (:class:`rlspo.policies.recurrent.Recurrent`), or a subclass of SB3's ``ActorCriticPolicy`` or of
         :class:`rlspo.policies.ActorCriticPolicy`
     :param env: environment id, gymnasium environment, SB3 VecEnv or gymnasium VectorEnv
     :param learning_rate: of Adam, or a function of the remaining progress (1 to 0); lower it when ``approx_kl`` or the
@@ -61,6 +79,9 @@ class PPO(OnPolicyAgent):
     :param rollout_buffer_class: a subclass of :class:`~rlspo.common.rollout_buffer.RolloutBuffer`
     :param rollout_buffer_kwargs: for it
     :param target_kl: stop a rollout's updates once ``approx_kl`` exceeds 1.5 times this; None for no limit
+    :param sequence_length: of a policy with memory: steps of the sequences that minibatches are made of, and through which
+        gradients go; it must divide ``n_steps`` and ``batch_size``. More learns to remember for longer and costs time (8 to
+        128). None: their largest common divisor up to 32
     :raises ValueError: for values out of range, here and where a setting is changed later
     :raises TypeError: for a policy class that losses cannot use
 
@@ -76,11 +97,18 @@ class PPO(OnPolicyAgent):
         "MoeMlpPolicy": MoeActorCriticPolicy,
         "MoeCnnPolicy": MoeActorCriticCnnPolicy,
         "MoeMultiInputPolicy": MoeMultiInputActorCriticPolicy,
+        "MlpLstmPolicy": RecurrentActorCriticPolicy,
+        "CnnLstmPolicy": RecurrentActorCriticCnnPolicy,
+        "MultiInputLstmPolicy": RecurrentMultiInputActorCriticPolicy,
+        "MoeMlpLstmPolicy": MoeRecurrentActorCriticPolicy,
+        "MoeCnnLstmPolicy": MoeRecurrentActorCriticCnnPolicy,
+        "MoeMultiInputLstmPolicy": MoeRecurrentMultiInputActorCriticPolicy,
     }
 
     clip_range = setting(check_positive_schedule, kept_as=as_schedule)
     clip_range_vf = setting(check_limit_schedule, kept_as=as_schedule)
     normalize_advantage = setting(check_flag)
+    sequence_length = fixed_setting(check_sequence_length)
 
     def __init__(
         self,
@@ -104,6 +132,7 @@ class PPO(OnPolicyAgent):
         rollout_buffer_kwargs: dict[str, Any] | None = None,
         target_kl: float | None = None,
         *,
+        sequence_length: int | None = None,
         _init_setup_model: bool = True,
         **settings: Unpack[OnPolicySettings],
     ) -> None:
@@ -137,6 +166,7 @@ class PPO(OnPolicyAgent):
         self.clip_range = clip_range
         self.clip_range_vf = clip_range_vf
         self.normalize_advantage = normalize_advantage
+        self.sequence_length = sequence_length
         if _init_setup_model:
             self._setup_model()
 

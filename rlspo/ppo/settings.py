@@ -29,3 +29,4 @@ class PPOSettings(OnPolicySettings, total=False):
     rollout_buffer_class: type[Any] | None
     rollout_buffer_kwargs: dict[str, Any] | None
     target_kl: float | None
+    sequence_length: int | None

@@ -73,7 +73,7 @@ class MixtureOfExperts(HasExperts, ActorCriticPolicy):
         super()._add_parts()
         if self.n_experts == 1:
             return
-        latent, features = self.mlp_extractor.latent_dim_pi, self.pi_features_extractor.features_dim
+        latent, features = self.mlp_extractor.latent_dim_pi, self.n_features
         plain: Any = self.action_net
         self.action_net = nn.Linear(latent, self.n_experts * plain.out_features)
         if self.ortho_init:
@@ -121,12 +121,13 @@ class MixtureOfExperts(HasExperts, ActorCriticPolicy):
         _mixture,
     )
 
-    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+    def _choose(self, distribution: Any, deterministic: bool) -> Tensor:
         if self.n_experts == 1:
-            return super()._predict(observation, deterministic)
-        mixture: Any = self.distribution_of(self.preprocess(observation))
+            return super()._choose(distribution, deterministic)
         actions, index = (
-            (mixture.mode(), mixture.best_expert()) if deterministic else mixture.sample_with_expert(self.generator)
+            (distribution.mode(), distribution.best_expert())
+            if deterministic
+            else distribution.sample_with_expert(self.generator)
         )
         self.acting_experts = index.cpu().numpy()
         return actions
@@ -171,7 +172,7 @@ class MixtureOfExperts(HasExperts, ActorCriticPolicy):
         """Experts in the shapes of a minibatch, whatever their numbers; kept, since every minibatch asks."""
         where = (batch_size, self.device)
         if self._template is None or self._template[0] != where:
-            widths = (self.mlp_extractor.latent_dim_pi, self.pi_features_extractor.features_dim)
+            widths = (self.mlp_extractor.latent_dim_pi, self.n_features)
             with torch.no_grad():
                 mixture = self._distribution_at(*(torch.zeros(batch_size, width, device=self.device) for width in widths))
             self._template = (where, mixture.experts)

@@ -1,0 +1,140 @@
+"""Rollouts for policies with memory: minibatches of whole sequences, and what is remembered while acting.
+
+A policy with memory sees one dictionary: observations, what it remembers, and where episodes begin. Rows are the steps of ``S``
+sequences of ``L`` steps, the first step of all sequences first: row ``t * S + s`` is step t of sequence s. So ``S`` is told by
+the memory, which has one row for each sequence, and ``L`` by the rows of the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from rlspo.common.errors import check_count
+from rlspo.common.trees import by_key, to_tensor
+
+Tensor = torch.Tensor
+#: Keys beside those of the observation.
+MEMORY = "memory of the policy"
+STARTS = "begins an episode"
+#: The key of an observation that has none.
+OBSERVATION = "observation"
+#: Steps through which gradients go by default, at most.
+USUAL_LENGTH = 32
+
+
+def with_memory(observations: Any, memory: Any, starts: Any) -> dict[str, Any]:
+    """Observations, tensors or arrays, with what a policy needs beside them.
+
+    :param observations: ``(L * S, *obs_shape)``, or a dictionary of these
+    :param memory: before the first step of each sequence, ``(S, memory_size)``
+    :param starts: 1 where an episode begins, so that nothing is remembered, ``(L * S,)``
+    """
+    named = by_key(observations)
+    return {**({OBSERVATION: named[""]} if "" in named else named), MEMORY: memory, STARTS: starts}
+
+
+class FirstRows:
+    """Reads rows of the first step of each sequence only, for what a sequence has one of.
+
+    :param rows: ``(n_steps * n_envs, ...)``
+    :param length: steps of a sequence
+    """
+
+    def __init__(self, rows: Tensor, length: int) -> None:
+        self.rows, self.length = rows, length
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        return self.rows[indices[: len(indices) // self.length]]
+
+
+class Sequences:
+    """How a rollout is cut into sequences of equal length.
+
+    :param length: steps; None: the largest common divisor of ``n_steps`` and ``batch_size`` up to :data:`USUAL_LENGTH`
+    :param n_steps: of a rollout, for each environment
+    :param n_envs: parallel environments
+    :param batch_size: rows of a minibatch
+    :raises ValueError: for a length that does not divide ``n_steps`` and ``batch_size``
+    """
+
+    def __init__(self, length: int | None, n_steps: int, n_envs: int, batch_size: int) -> None:
+        size = min(batch_size, n_steps * n_envs)
+        if length is None:
+            common = math.gcd(n_steps, size)
+            length = max(one for one in range(1, min(common, USUAL_LENGTH) + 1) if common % one == 0)
+            if length == 1 < n_steps:
+                raise ValueError(
+                    f"n_steps is {n_steps} and batch_size {batch_size}, which have no common divisor, so a minibatch holds no "
+                    "whole sequences for a policy with memory. Choose n_steps and batch_size as multiples of 16 or 32."
+                )
+        elif n_steps % length or size % length:
+            raise ValueError(
+                f"sequence_length is {length}, n_steps {n_steps} and a minibatch has {size} rows; sequence_length must divide "
+                "both, so that minibatches are made of whole sequences."
+            )
+        self.length, self.n_steps, self.n_envs = length, n_steps, n_envs
+
+    def rows(self, starts: np.ndarray) -> np.ndarray:
+        """Row numbers of sequences, ``(length * S,)``, the first step of all sequences first.
+
+        :param starts: numbers of sequences, ``(S,)``: environment by environment in the first ``length`` steps, then in the next
+        """
+        first = starts // self.n_envs * self.length * self.n_envs + starts % self.n_envs
+        return (first + np.arange(self.length)[:, None] * self.n_envs).reshape(-1)
+
+    def minibatches(self, size: int, generator: np.random.Generator) -> list[np.ndarray]:
+        """Row numbers of one epoch's minibatches, sequences in random order; the last one may be smaller.
+
+        :param size: rows of a minibatch
+        """
+        order = generator.permutation(self.n_steps // self.length * self.n_envs)
+        count = size // self.length
+        return [self.rows(order[start : start + count]) for start in range(0, len(order), count)]
+
+
+def check_sequence_length(name: str, value: Any) -> Any:
+    """Check that ``value`` is None or a whole number of at least 1."""
+    return None if value is None else check_count(name, value)
+
+
+class EnvMemory:
+    """What a policy remembers of each environment between steps.
+
+    :param n_envs: parallel environments
+    :param size: numbers for each
+    """
+
+    def __init__(self, n_envs: int, size: int) -> None:
+        #: Before the coming step, ``(n_envs, size)``; and before the last one.
+        self.now = self.before = np.zeros((n_envs, size), np.float32)
+
+    def seen(self, observations: Any, starts: Any) -> dict[str, Any]:
+        """The coming observations with what is remembered.
+
+        :param starts: which of them begin an episode, ``(n_envs,)``
+        """
+        return with_memory(observations, self.now, np.asarray(starts, np.float32))
+
+    def seen_by(self, index: int, observation: Any) -> dict[str, Any]:
+        """A single observation that goes on with the episode of environment ``index``."""
+        return with_memory(observation, self.now[index], np.float32(0))
+
+    def actor(self, policy: Any, generator: torch.Generator, starts: Callable[[], Any]) -> Callable[[Any], Any]:
+        """Acts, and remembers; see :data:`~rlspo.common.collector.Actor`.
+
+        :param starts: tells which environments begin an episode
+        """
+
+        @torch.inference_mode()
+        def act(observations: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            inputs = policy.preprocess(to_tensor(self.seen(observations, starts()), policy.device))
+            actions, values, log_probs, after = policy.act(inputs, generator)
+            self.before, self.now = self.now, after.cpu().numpy()
+            return actions.cpu().numpy(), values.cpu().numpy(), log_probs.cpu().numpy()
+
+        return act

@@ -1,0 +1,78 @@
+"""What a policy remembers with: recurrent layers whose weights have the names and the initial values of torch's own."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from rlspo.policies.recurrent.cells import gru, lstm
+
+Tensor = torch.Tensor
+
+
+class Memory(nn.Module):
+    """Layers of LSTM or GRU over sequences; ``state_dict`` is that of ``nn.LSTM`` or ``nn.GRU``.
+
+    What is remembered is one row of numbers for each sequence: h of all layers and, of an LSTM, then c of all.
+
+    :param kind: ``"lstm"`` or ``"gru"``
+    :param n_inputs: width of the inputs
+    :param width: H, of h and c
+    :param n_layers: one after the other
+    """
+
+    def __init__(self, kind: str, n_inputs: int, width: int, n_layers: int) -> None:
+        super().__init__()
+        self.kind, self.width, self.n_layers = kind, width, n_layers
+        gates = {"lstm": 4, "gru": 3}[kind]
+        #: Numbers that are remembered: h, and c of an LSTM.
+        self.parts = 2 if kind == "lstm" else 1
+        for layer in range(n_layers):
+            seen = n_inputs if layer == 0 else width
+            shapes = {"weight_ih": (gates * width, seen), "weight_hh": (gates * width, width)}
+            for name, shape in {**shapes, "bias_ih": (gates * width,), "bias_hh": (gates * width,)}.items():
+                self.register_parameter(f"{name}_l{layer}", nn.Parameter(torch.empty(shape)))
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -1 / math.sqrt(width), 1 / math.sqrt(width))
+
+    @property
+    def size(self) -> int:
+        """Numbers that are remembered of a sequence."""
+        return self.parts * self.n_layers * self.width
+
+    def forward(self, inputs: Tensor, keep: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Go through ``L`` steps of ``S`` sequences.
+
+        :param inputs: ``(L * S, n_inputs)``, the first step of all sequences first
+        :param keep: 0 where an episode begins, else 1, ``(L, S)``
+        :param memory: of before the first step, ``(S, size)``
+        :return: h of the last layer after each step, ``(L * S, H)``, and the memory after the last step
+        """
+        before = memory.unflatten(-1, (self.parts, self.n_layers, self.width)).unbind(1)
+        after: list[list[Tensor]] = [[] for _ in range(self.parts)]
+        for layer in range(self.n_layers):
+            first = [part[:, layer].contiguous() for part in before]
+            states = self._layer(layer, inputs, keep, first)
+            for part, state in zip(after, states, strict=True):
+                part.append(state[-1])
+            inputs = states[0].flatten(0, 1)
+        return inputs, torch.cat([state for part in after for state in part], dim=-1)
+
+    def _layer(self, layer: int, inputs: Tensor, keep: Tensor, first: list[Tensor]) -> tuple[Tensor, ...]:
+        weight, recurrent, bias, recurrent_bias = (
+            getattr(self, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        if self.kind == "lstm":
+            seen = F.linear(inputs, weight, bias + recurrent_bias)
+            return lstm(seen.unflatten(0, keep.shape), keep, *first, recurrent)
+        seen = F.linear(inputs, weight, bias)
+        return (gru(seen.unflatten(0, keep.shape), keep, *first, recurrent, recurrent_bias),)
+
+    def states(self, memory: Any) -> tuple[Any, ...]:
+        """From ``(n_envs, size)`` to what torch and sb3-contrib hand around: h and, of an LSTM, c, ``(n_layers, n_envs, H)``."""
+        parts = memory.reshape(len(memory), self.parts, self.n_layers, self.width)
+        return tuple(parts[:, part].swapaxes(0, 1) for part in range(self.parts))

@@ -1,0 +1,254 @@
+"""Actors and critics with memory ("MlpLstmPolicy"): recurrent layers between the features and the hidden layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import MlpExtractor
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import nn
+
+from rlspo.common.collector import env_actions
+from rlspo.common.errors import check_choice, check_count
+from rlspo.common.sequences import MEMORY, OBSERVATION, STARTS, with_memory
+from rlspo.common.settings import check_flag
+from rlspo.policies.actor_critic import ActorCriticCnnPolicy, ActorCriticPolicy, MultiInputActorCriticPolicy
+from rlspo.policies.distributions import Distribution
+from rlspo.policies.preprocessing import Preprocessing
+from rlspo.policies.recurrent.layers import Memory
+
+Tensor = torch.Tensor
+
+
+class PreprocessingWithMemory(Preprocessing):
+    """Preprocesses the observations of :func:`~rlspo.common.sequences.with_memory` and leaves what is beside them.
+
+    Observations alone are those of first steps.
+    """
+
+    keyed = True
+
+    def forward(self, observations: Any) -> Any:
+        named = observations if isinstance(observations, dict) else {OBSERVATION: observations}
+        inputs = {key: part(named[key]) for key, part in self.parts.items()}
+        if MEMORY in named:
+            return {**inputs, MEMORY: named[MEMORY], STARTS: named[STARTS]}
+        first = next(iter(inputs.values()))
+        return {**inputs, MEMORY: first.new_zeros(len(first), 0), STARTS: first.new_ones(len(first))}
+
+
+class Recurrent(ActorCriticPolicy):
+    """Stands before an actor-critic policy and gives it a memory, for what a single observation does not show.
+
+    ::
+
+        features -> memory -> hidden layers -> action, value
+
+    The networks and the names of their weights are those of sb3-contrib's recurrent policies. All arguments of the policy it
+    stands before, and:
+
+    :param lstm_hidden_size: width of the memory; 0: none, and the policy is the one without it. More remembers more and costs
+        in proportion to its square (64 to 512)
+    :param n_lstm_layers: recurrent layers, one after the other
+    :param shared_lstm: the critic sees the actor's memory, which it does not shape
+    :param enable_critic_lstm: the critic has a memory of its own; without it, and without a shared one, it has none
+    :param memory: ``"lstm"``, or ``"gru"``, which has fewer weights
+    :raises ValueError: for a critic with a shared memory and one of its own
+    """
+
+    preprocessing_class: ClassVar[type[Preprocessing]] = PreprocessingWithMemory
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        *args: Any,
+        lstm_hidden_size: int = 256,
+        n_lstm_layers: int = 1,
+        shared_lstm: bool = False,
+        enable_critic_lstm: bool = True,
+        memory: str = "lstm",
+        **kwargs: Any,
+    ) -> None:
+        self.lstm_hidden_size = lstm_hidden_size and check_count("lstm_hidden_size", lstm_hidden_size)
+        self.n_lstm_layers = check_count("n_lstm_layers", n_lstm_layers)
+        check_flag("shared_lstm", shared_lstm)
+        check_flag("enable_critic_lstm", enable_critic_lstm)
+        self.shared_lstm, self.enable_critic_lstm = shared_lstm, enable_critic_lstm
+        self.memory_kind = check_choice("memory", memory, ("lstm", "gru"))
+        if shared_lstm and enable_critic_lstm:
+            raise ValueError(
+                "shared_lstm and enable_critic_lstm are both True; the critic sees the actor's memory or has its own. Set one "
+                "of them to False."
+            )
+        if shared_lstm and not kwargs.get("share_features_extractor", True):
+            raise ValueError("shared_lstm is True and share_features_extractor False; a shared memory needs shared features.")
+        super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            **super()._get_constructor_parameters(),
+            "lstm_hidden_size": self.lstm_hidden_size,
+            "n_lstm_layers": self.n_lstm_layers,
+            "shared_lstm": self.shared_lstm,
+            "enable_critic_lstm": self.enable_critic_lstm,
+            "memory": self.memory_kind,
+        }
+
+    def _build_mlp_extractor(self) -> None:
+        self.mlp_extractor = MlpExtractor(self.n_features, self.net_arch, self.activation_fn, self.device)
+
+    def _add_parts(self) -> None:
+        # Before other parts, in the order in which sb3-contrib makes them, so that both begin alike from one seed.
+        self.lstm_actor: Memory | None = None
+        self.lstm_critic: Memory | None = None
+        self.critic: nn.Linear | None = None
+        if self.lstm_hidden_size:
+            shape = (self.memory_kind, self.features_dim, self.lstm_hidden_size, self.n_lstm_layers)
+            self.lstm_actor = Memory(*shape)
+            if self.enable_critic_lstm:
+                self.lstm_critic = Memory(*shape)
+            elif not self.shared_lstm:
+                self.critic = nn.Linear(self.features_dim, self.lstm_hidden_size)
+        super()._add_parts()
+
+    @property
+    def n_features(self) -> int:
+        return self.lstm_hidden_size or self.features_dim
+
+    @property
+    def memory_size(self) -> int:  # type: ignore[override]
+        """Numbers that are remembered of an episode from step to step: those of the actor, then those of the critic."""
+        return sum(part.size for part in (self.lstm_actor, self.lstm_critic) if part is not None)
+
+    # What they compute.
+
+    def distribution_of(self, inputs: Any) -> Distribution:
+        seen, _ = self._actor_sees(inputs)
+        return self._distribution_at(self.mlp_extractor.forward_actor(seen), seen)
+
+    def values_of(self, inputs: Any) -> Tensor:
+        seen, _ = self._critic_sees(inputs)
+        return self._values(self.mlp_extractor.forward_critic(seen))
+
+    def evaluation_of(self, inputs: Any) -> tuple[Distribution, Tensor]:
+        actor, critic, _ = self._both_see(inputs)
+        distribution = self._distribution_at(self.mlp_extractor.forward_actor(actor), actor)
+        return distribution, self._values(self.mlp_extractor.forward_critic(critic))
+
+    def act(self, inputs: Any, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Sampled actions, values ``(B,)``, log-probabilities ``(B,)``, and what is remembered after the step."""
+        actor, critic, memory = self._both_see(inputs)
+        latent = self.mlp_extractor.forward_actor(actor)
+        distribution = self._distribution_at(latent, actor)
+        actions = self._explored(latent) if self.use_sde else distribution.sample(generator)
+        return actions, self._values(self.mlp_extractor.forward_critic(critic)), distribution.log_prob(actions), memory
+
+    def _both_see(self, inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+        features = self._features(inputs, self.pi_features_extractor)
+        actor, actor_memory = self._actor_sees(inputs, features)
+        if self.shared_lstm:
+            return actor, actor.detach(), actor_memory
+        critic, critic_memory = self._critic_sees(inputs, features if self.share_features_extractor else None)
+        return actor, critic, torch.cat([actor_memory, critic_memory], dim=-1)
+
+    def _actor_sees(self, inputs: Any, features: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What the actor's hidden layers see, and what it remembers after the last step."""
+        if features is None:
+            features = self._features(inputs, self.pi_features_extractor)
+        if self.lstm_actor is None:
+            return features, _nothing(inputs)
+        return _through(self.lstm_actor, features, inputs, 0)
+
+    def _critic_sees(self, inputs: Any, features: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if self.shared_lstm:
+            actor, _ = self._actor_sees(inputs)
+            return actor.detach(), _nothing(inputs)
+        if features is None:
+            features = self._features(inputs, self.vf_features_extractor)
+        if self.lstm_critic is not None:
+            assert self.lstm_actor is not None
+            return _through(self.lstm_critic, features, inputs, self.lstm_actor.size)
+        return (features if self.critic is None else self.critic(features)), _nothing(inputs)
+
+    def _features(self, inputs: Any, extractor: nn.Module) -> Tensor:
+        seen = {key: part for key, part in inputs.items() if key not in (MEMORY, STARTS)}
+        return super()._features(seen if self.preprocess.nested else seen[OBSERVATION], extractor)
+
+    # Acting, with sb3-contrib's arguments.
+
+    def predict(
+        self,
+        observation: Any,
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """Actions, and what the actor remembers after this step; hand it back at the next one.
+
+        :param observation: one, or ``(n_envs, *obs_shape)``
+        :param state: h and, of an LSTM, c, each ``(n_layers, n_envs, H)``; None at the first step of all
+        :param episode_start: where an episode begins, so that its state is left, ``(n_envs,)``; None: nowhere
+        :param deterministic: the most likely action, not a sample
+        """
+        self.set_training_mode(False)
+        observations, vectorized = self.obs_to_tensor(observation)
+        n_envs = len(next(iter(observations.values())) if isinstance(observations, dict) else observations)
+        starts = np.zeros(n_envs, np.float32) if episode_start is None else np.asarray(episode_start, np.float32)
+        with torch.no_grad():
+            memory = self.packed(state, n_envs)
+            inputs = self.preprocess(with_memory(observations, memory, torch.as_tensor(starts, device=self.device)))
+            seen, after = self._actor_sees(inputs)
+            latent = self.mlp_extractor.forward_actor(seen)
+            if self.use_sde and not deterministic:
+                chosen = self._explored(latent)
+            else:
+                chosen = self._choose(self._distribution_at(latent, seen), deterministic)
+        actions = env_actions(chosen.cpu().numpy(), self, self.action_space).reshape(-1, *(self.action_space.shape or ()))
+        remembered = None if self.lstm_actor is None else self.lstm_actor.states(after.cpu().numpy())
+        return (actions if vectorized else actions.squeeze(axis=0)), remembered
+
+    def state_after(self, inputs: Any) -> tuple[Tensor, ...] | None:
+        """What the actor remembers after the last step, as :meth:`predict` hands it around."""
+        return None if self.lstm_actor is None else self.lstm_actor.states(self._actor_sees(inputs)[1])
+
+    def packed(self, state: tuple[Any, ...] | None, n_envs: int) -> Tensor:
+        """What the actor remembers as rows, ``(n_envs, memory_size)``, the critic's part empty."""
+        memory = torch.zeros(n_envs, self.memory_size, device=self.device)
+        if state is not None and self.lstm_actor is not None:
+            parts = torch.stack([torch.as_tensor(part, dtype=torch.float32, device=self.device) for part in state], dim=1)
+            memory[:, : self.lstm_actor.size] = parts.permute(2, 1, 0, 3).reshape(n_envs, -1)
+        return memory
+
+    def fast_actor(self, generator: np.random.Generator) -> Callable[[np.ndarray], np.ndarray] | None:
+        return None  # what is remembered is carried by EnvMemory
+
+
+def _through(layers: Memory, features: Tensor, inputs: Any, first: int) -> tuple[Tensor, Tensor]:
+    """Through ``layers``, whose numbers begin at column ``first`` of the memory."""
+    memory, starts = inputs[MEMORY], inputs[STARTS]
+    keep = (1.0 - starts).reshape(-1, len(memory))
+    if memory.shape[-1] == 0:  # of first steps
+        return layers(features, keep, features.new_zeros(len(memory), layers.size))
+    return layers(features, keep, memory[:, first : first + layers.size])
+
+
+def _nothing(inputs: Any) -> Tensor:
+    return inputs[MEMORY][:, :0]
+
+
+class RecurrentActorCriticPolicy(Recurrent):
+    """Memory for vectors ("MlpLstmPolicy")."""
+
+
+class RecurrentActorCriticCnnPolicy(Recurrent, ActorCriticCnnPolicy):
+    """Memory for images ("CnnLstmPolicy")."""
+
+
+class RecurrentMultiInputActorCriticPolicy(Recurrent, MultiInputActorCriticPolicy):
+    """Memory for Dict observations ("MultiInputLstmPolicy")."""
