@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import gymnasium as gym
@@ -40,8 +41,8 @@ class Recall(gym.Env):
 class Tiger(gym.Env):
     """The tiger problem (Kaelbling et al. 1998): listen for which of two doors hides a tiger, then open one.
 
-    Listening costs 1 and is right with probability 0.85; the door with the tiger costs 20, the other one earns 10, and either ends
-    the episode. After ``horizon`` steps it ends by itself.
+    Listening costs 1 and is right with probability 0.85; the door with the tiger costs 20, the other one earns 10, and either
+    ends the episode. After ``horizon`` steps it ends by itself.
 
     :param horizon: steps at most
     """
@@ -87,10 +88,27 @@ class Tiger(gym.Env):
         return max(best, listen)
 
     @classmethod
-    def value_without_memory(cls, horizon: int) -> float:
-        """The most that a policy earns which sees the step's number and what was heard last, but remembers nothing.
+    def best_without_memory(cls, horizon: int) -> tuple[float, dict[tuple[int, int], int]]:
+        """The most that can be earned by what was heard last and the number of the step, and the policy that earns it.
 
-        Opening at step t is by the last thing heard; before it all steps listen, since nothing else leads there.
+        By enumeration of all policies from (step, heard) to an action. No choice comes twice in an episode, so what is earned
+        is linear in the probabilities of each, and chance in them adds nothing.
         """
-        informed = 10 * cls.RIGHT - 20 * (1 - cls.RIGHT)
-        return max(0.0 - horizon, *(informed - listened for listened in range(1, horizon)), -5.0)
+        seen = [(0, 0), *((step, heard) for step in range(1, horizon) for heard in (-1, 1))]
+        policies = (dict(zip(seen, actions, strict=True)) for actions in product(range(3), repeat=len(seen)))
+        return max(((cls.earned_by(policy, horizon), policy) for policy in policies), key=lambda pair: pair[0])
+
+    @classmethod
+    def earned_by(cls, policy: dict[tuple[int, int], int], horizon: int) -> float:
+        """What a policy without memory earns on average."""
+
+        def onwards(step: int, heard: int, tiger: int) -> float:
+            if step == horizon:
+                return 0.0
+            action = policy[step, heard]
+            if action != cls.LISTEN:
+                return -20.0 if action - 1 == tiger else 10.0
+            side = 2 * tiger - 1
+            return -1 + cls.RIGHT * onwards(step + 1, side, tiger) + (1 - cls.RIGHT) * onwards(step + 1, -side, tiger)
+
+        return 0.5 * (onwards(0, 0, 0) + onwards(0, 0, 1))

@@ -1,8 +1,8 @@
 """Rollouts for policies with memory: minibatches of whole sequences, and what is remembered while acting.
 
-A policy with memory sees one dictionary: observations, what it remembers, and where episodes begin. Rows are the steps of ``S``
-sequences of ``L`` steps, the first step of all sequences first: row ``t * S + s`` is step t of sequence s. So ``S`` is told by
-the memory, which has one row for each sequence, and ``L`` by the rows of the rest.
+A policy with memory sees one dictionary: observations, what it remembers, and where episodes begin. Rows are the steps of
+``S`` sequences of ``L`` steps, the first step of all sequences first: row ``t * S + s`` is step t of sequence s. So ``S`` is
+told by the memory, which has one row for each sequence, and ``L`` by the rows of the rest.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class Sequences:
     def rows(self, starts: np.ndarray) -> np.ndarray:
         """Row numbers of sequences, ``(length * S,)``, the first step of all sequences first.
 
-        :param starts: numbers of sequences, ``(S,)``: environment by environment in the first ``length`` steps, then in the next
+        :param starts: numbers of sequences, ``(S,)``: those of all environments in the first ``length`` steps, then in the
+            next ones
         """
         first = starts // self.n_envs * self.length * self.n_envs + starts % self.n_envs
         return (first + np.arange(self.length)[:, None] * self.n_envs).reshape(-1)

@@ -56,8 +56,8 @@ class PPO(OnPolicyAgent):
     :param policy: ``"MlpPolicy"`` (vectors), ``"CnnPolicy"`` (images), ``"MultiInputPolicy"`` (Dict observations), their
         mixtures of experts ``"MoeMlpPolicy"``, ``"MoeCnnPolicy"`` and ``"MoeMultiInputPolicy"``
         (:class:`rlspo.policies.moe.MixtureOfExperts`), any of these six with memory, such as ``"MlpLstmPolicy"`` and
-        ``"MoeCnnLstmPolicy"`` (:class:`rlspo.policies.recurrent.Recurrent`), or a subclass of SB3's ``ActorCriticPolicy`` or of
-        :class:`rlspo.policies.ActorCriticPolicy`
+        ``"MoeCnnLstmPolicy"`` (:class:`rlspo.policies.recurrent.Recurrent`), or a subclass of SB3's ``ActorCriticPolicy`` or
+        of :class:`rlspo.policies.ActorCriticPolicy`
     :param env: environment id, gymnasium environment, SB3 VecEnv or gymnasium VectorEnv
     :param learning_rate: of Adam, or a function of the remaining progress (1 to 0); lower it when ``approx_kl`` or the
         return jump, usual range 3e-5 to 1e-3

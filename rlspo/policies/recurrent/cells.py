@@ -1,8 +1,9 @@
 """Recurrent layers over sequences in which an episode may begin at any step, differentiated by hand.
 
 Resets inside a sequence keep torch's own layers from running over it at once, and an unrolled loop over time takes a compiler
-minutes. Here the loop over time holds only what depends on the step before: inputs are multiplied by their weights for all steps
-at once before it, and weights get their gradients for all steps at once after it. To a compiler each pass is one operator.
+minutes. Here the loop over time holds only what depends on the step before: inputs are multiplied by their weights for all
+steps at once before it, and weights get their gradients for all steps at once after it. To a compiler each pass is one
+operator.
 
 Shapes: ``L`` steps of ``S`` sequences, time first; ``H`` is the width of the memory.
 """

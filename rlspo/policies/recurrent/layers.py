@@ -73,6 +73,9 @@ class Memory(nn.Module):
         return (gru(seen.unflatten(0, keep.shape), keep, *first, recurrent, recurrent_bias),)
 
     def states(self, memory: Any) -> tuple[Any, ...]:
-        """From ``(n_envs, size)`` to what torch and sb3-contrib hand around: h and, of an LSTM, c, ``(n_layers, n_envs, H)``."""
+        """As torch and sb3-contrib hand it around: h and, of an LSTM, c, ``(n_layers, n_envs, H)``.
+
+        :param memory: ``(n_envs, size)``
+        """
         parts = memory.reshape(len(memory), self.parts, self.n_layers, self.width)
         return tuple(parts[:, part].swapaxes(0, 1) for part in range(self.parts))
