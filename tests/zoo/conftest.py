@@ -1,12 +1,16 @@
 """A folder of one's own to run in, with the environments of the tests on the import path."""
 
+import io
 import json
+import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rlspo.zoo.train.command import main
+from rlspo.zoo.video import render, worker
 
 #: Imported by the environments' processes alone, which find its neighbours.
 collect_ignore = ["end_environments.py"]
@@ -57,3 +61,18 @@ def train(call: Callable[..., tuple[int, str, str]]) -> Callable[..., tuple[int,
         return call(main, "--algo", algo, "--env", env, *QUICK, "-params", *params, *flags)
 
     return run
+
+
+@pytest.fixture
+def recorded_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Videos are made in the test's own process, which spares importing torch each time."""
+
+    def attempt(pickled: bytes, renderer: str | None, progressed: Callable[[float], None]) -> tuple[int, dict[str, Any]]:
+        channel = io.StringIO()
+        code = worker.serve(lambda: pickle.loads(pickled), channel)
+        reports = [json.loads(line) for line in channel.getvalue().splitlines()]
+        for report in reports:
+            progressed(report.get("share", 1.0))
+        return code, reports[-1]
+
+    monkeypatch.setattr(render, "_attempt", attempt)
