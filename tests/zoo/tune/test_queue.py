@@ -168,14 +168,14 @@ def test_a_queue_given_by_its_whole_path_is_told_by_its_name():
 
 def test_the_commit_that_trained_is_recorded(monkeypatch):
     monkeypatch.setattr("rlspo.zoo.tune.study.code_state", lambda: "abc1234")
-    write_queue(lever={"n_trials": 3})
+    write_queue(lever={"n_trials": 2})
     assert queue() == 0
     monkeypatch.setattr("rlspo.zoo.tune.study.code_state", lambda: "def5678-dirty")
-    write_queue(lever={})
+    write_queue(lever={"n_trials": 3})
     assert queue() == 0
     trials = [trial for trial in stored(FOLDER / "journal.log") if trial.user_attrs["outcomes"]]
     codes = [{outcome["code"] for outcome in trial.user_attrs["outcomes"].values()} for trial in trials]
-    assert codes == [{"abc1234"}] * 3 + [{"def5678-dirty"}]
+    assert codes == [{"abc1234"}] * 2 + [{"def5678-dirty"}]
     assert report()["commits"] == ["abc1234", "def5678-dirty"]
     assert "commits abc1234, def5678-dirty" in report()["finding"]
     assert "abc1234" in (FOLDER / "trials.csv").read_text()
