@@ -5,10 +5,12 @@ import json
 import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from rlspo.zoo.train import learning_curve
 from rlspo.zoo.train.command import main
 from rlspo.zoo.video import render, worker
 
@@ -54,8 +56,21 @@ def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, st
 
 
 @pytest.fixture
-def train(call: Callable[..., tuple[int, str, str]]) -> Callable[..., tuple[int, str, str]]:
-    """Run ``rlspo train`` in the test's own environment; gives exit code, output and errors."""
+def really_drawn() -> None:
+    """For a test of ``train`` whose learning curve is a picture."""
+
+
+@pytest.fixture
+def train(
+    call: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Callable[..., tuple[int, str, str]]:
+    """Run ``rlspo train`` in the test's own environment; gives exit code, output and errors.
+
+    Learning curves are made, but not rendered, which takes longer than such a training.
+    """
+    if "really_drawn" not in request.fixturenames:
+        unrendered = {**vars(learning_curve.style), "save": lambda figure, file: file.touch()}
+        monkeypatch.setattr(learning_curve, "style", SimpleNamespace(**unrendered))
 
     def run(*flags: str, algo: str = "ppo", env: str = "Ledger-v0", params: list[str] = SMALL) -> tuple[int, str, str]:
         return call(main, "--algo", algo, "--env", env, *QUICK, "-params", *params, *flags)
