@@ -3,7 +3,7 @@ buffer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,7 @@ class SB3Rollouts(SB3RolloutBuffer):
             named[name] = tree_map(lambda rows, shape: rows.reshape(shape), named[name], shapes)
         return named | {name: named[name].reshape(-1) for name in ("values", "log_probs")}
 
-    def get(self, batch_size: int | None = None) -> Iterator[Any]:  # type: ignore[override]
+    def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:
         """The rows in random order, as SB3's samples of tensors; without those of steps that only reset an environment.
 
         :param batch_size: rows in each; None: all

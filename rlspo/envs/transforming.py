@@ -93,8 +93,8 @@ class TransformPostDecision(LookingAhead):
             elif isinstance(wrapper, NormalizeObservation):
                 rms = wrapper.obs_rms
                 observation = ((observation - rms.mean) / np.sqrt(rms.var + wrapper.epsilon)).astype(np.float32)
-            else:
-                observation = wrapper.observation(observation)  # type: ignore[attr-defined]
+            elif isinstance(wrapper, gym.ObservationWrapper):
+                observation = wrapper.observation(observation)
         return observation
 
     def _scaled(self, reward: float) -> float:

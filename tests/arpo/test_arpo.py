@@ -174,13 +174,12 @@ def test_attacked_rollouts_record_what_the_policy_saw(device: str) -> None:
         (BARPO, "box", {}, 1e-3),
         (ARPO, "discrete", {}, 1e-3),
         (ARPO, "box", {"norm": "l2", "solver": "pgd", "guidance": 1.0}, 1e-5),
-        (BARPO, "box", {"solver": "power", "restarts": 2}, 1e-3),
-        (BARPO, "box", {"rollouts": "attacked", "clip_to_space": True}, 1e-3),
+        (BARPO, "box", {"solver": "power", "restarts": 2, "rollouts": "attacked", "clip_to_space": True}, 1e-3),
     ],
-    ids=["barpo-linf-langevin", "arpo-discrete-linf-langevin", "arpo-l2-pgd", "barpo-linf-power", "barpo-attacked-rollouts"],
+    ids=["barpo-linf-langevin", "arpo-discrete-linf-langevin", "arpo-l2-pgd", "barpo-linf-power-attacked-rollouts"],
 )
 def test_compiled_equals_eager(agent: type[ARPO], action: str, options: dict[str, Any], tolerance: float, device: str) -> None:
-    """The default search, ARPO's objective, both norms and a restarted search; each compiles once.
+    """The default search, ARPO's objective, both norms, and a restarted search in the rollouts too; each compiles once.
 
     Where signs and the choice among restarts break near-ties differently, the parameters may differ a little more.
     """

@@ -24,17 +24,16 @@ def uniform(model: TabularModel) -> np.ndarray:
 
 
 def converged(
-    env: Any, targets: str, gae_lambda: float, rate: float = 0.3, hidden: tuple[int, ...] = (), steps: int = 60_000
+    env: Any, targets: str, gae_lambda: float, rate: float = 0.3, hidden: tuple[int, ...] = (), **others: Any
 ) -> PDPPO:
     """Critics that are tables (no hidden layer, one-hot states), trained while the policy stays uniform."""
+    steps = others.pop("steps", 30_000)
     agent = PDPPO(
         "MlpPolicy",
         env,
         # Steps that shrink to nothing average the targets of the last rollouts.
         learning_rate=lambda remaining: rate * remaining**2,
-        n_steps=128,
         batch_size=512,
-        n_epochs=10,
         gamma=GAMMA,
         gae_lambda=gae_lambda,
         vf_coef=1.0,
@@ -43,6 +42,7 @@ def converged(
         normalize_rewards=False,
         policy_kwargs={"net_arch": list(hidden)},
         seed=1,
+        **{"n_steps": 64, "n_epochs": 8, **others},
     )
     for parameter in agent.policy.action_net.parameters():
         torch.nn.init.zeros_(parameter)
@@ -88,7 +88,7 @@ def test_textbook_critics_converge_in_a_small_inventory_world() -> None:
         after = plant.post_decision_value(value, GAMMA)
         value = np.mean([paid + after.ravel()[where] for where, paid in led], axis=0).reshape(plant.state_shape)
     env = gym.make_vec("rlspo/LotSizing-v0", num_envs=8, instance="2x1")
-    agent = converged(env, "textbook", 0.9, rate=0.03, hidden=(64,), steps=120_000)
+    agent = converged(env, "textbook", 0.9, rate=0.03, hidden=(64,), steps=120_000, n_steps=128, n_epochs=10)
     data = agent.rollout_buffer.data
 
     def exact(values: np.ndarray, seen: np.ndarray, low: Any = 0) -> np.ndarray:

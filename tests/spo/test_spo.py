@@ -216,7 +216,7 @@ def test_it_learns_to_solve_cartpole_beside_a_policy_that_did_not_learn():
     model = SPO("MlpPolicy", make_vec_env("CartPole-v1", 8, seed=0), seed=0, device="cpu", compile=False, **settings)
     env = make_vec_env("CartPole-v1", 8, seed=100)
     before, _ = evaluate_policy(model, env, 8)
-    model.learn(10_000)
+    model.learn(5_000)
     by_policy, _ = evaluate_policy(model, env, 8)
     assert by_policy > 2 * before
     assert by_policy > 60

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import gymnasium as gym
@@ -73,12 +74,12 @@ def repeated_by(env: gym.Env) -> gym.Wrapper | None:
 
     A wrapper does not know the wrappers above it: they are found among the callers on the stack.
     """
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         caller = frame.f_locals.get("self")
         if isinstance(caller, gym.Wrapper) and _skip(caller) > 1 and caller.unwrapped is env.unwrapped:
             return caller
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return None
 
 

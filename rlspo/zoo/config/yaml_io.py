@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +28,17 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+.0123456789"))
 
 
+#: One command looks into the same files again and again, and reading a long one takes milliseconds.
+_parsed = functools.lru_cache(maxsize=16)(parse)
+
+
 def read_mapping(file: Path) -> dict[str, Any]:
     """The mapping that a YAML file holds.
 
     :raises UserError: if the file is missing, is not YAML, or holds something else than a mapping
     """
     try:
-        data = parse(file.read_text(encoding="utf-8"))
+        data = copy.deepcopy(_parsed(file.read_text(encoding="utf-8")))
     except OSError as error:
         raise UserError(f"Cannot read {file}: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

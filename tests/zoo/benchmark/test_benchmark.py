@@ -1,11 +1,13 @@
 """`rlspo benchmark` from end to end, with real processes: resuming, failing, being killed."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -45,6 +47,20 @@ def until(condition, what):
             return
         time.sleep(0.05)
     raise AssertionError(f"waited in vain for {what}")
+
+
+@contextlib.contextmanager
+def once_held(do):
+    """While this process is at work on a grid, do something as soon as a run is held."""
+
+    def wait():
+        until(Path("held").exists, "a run to begin")
+        do()
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    yield
+    waiting.join()
 
 
 def free(folder):
@@ -242,26 +258,33 @@ def test_killing_the_parent_ends_its_runs_and_loses_only_those(workplace, traini
     assert read(Path("out/summary.json"))["cells"] == {"complete": 2, "total": 2}
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_end_the_runs_too(workplace, number, code):
+def test_ctrl_c_ends_the_runs_too(workplace):
     Path("hold").write_text("0")
-    parent = start(workplace, agents=PPO, evaluations=NATURAL)
-    until(Path("held").exists, "the run to begin")
-    parent.send_signal(number)
-    assert parent.wait() == code
+    with once_held(lambda: os.kill(os.getpid(), signal.SIGINT)):
+        assert run(workplace, agents=PPO, evaluations=NATURAL) == 130
     assert free(Path("out"))
     assert not Path("out/ppo/Ledger-v0/seed_0/cell.json").exists()
 
 
-def test_a_killed_run_is_told_and_others_go_on(workplace, trainings):
-    grid = {"agents": PPO, "seeds": 2, "evaluations": NATURAL}
+def test_a_program_that_is_terminated_ends_its_runs_too(workplace):
     Path("hold").write_text("0")
-    parent = start(workplace, "--json", **grid)
-    until(Path("held").exists, "the first run to begin")
-    (lock,) = Path("out").glob("lock.worker_*")
-    os.kill(int(lock.name.partition("_")[2]), signal.SIGKILL)
-    output, errors = parent.communicate()
-    assert parent.returncode == 1
+    parent = start(workplace, agents=PPO, evaluations=NATURAL)
+    until(Path("held").exists, "the run to begin")
+    parent.terminate()
+    assert parent.wait() == 143
+    assert free(Path("out"))
+    assert not Path("out/ppo/Ledger-v0/seed_0/cell.json").exists()
+
+
+def test_a_killed_run_is_told_and_others_go_on(workplace, trainings, capsys):
+    def kill():
+        (lock,) = Path("out").glob("lock.worker_*")
+        os.kill(int(lock.name.partition("_")[2]), signal.SIGKILL)
+
+    Path("hold").write_text("0")
+    with once_held(kill):
+        assert run(workplace, "--json", agents=PPO, seeds=2, evaluations=NATURAL) == 1
+    output, errors = capsys.readouterr()
     assert json.loads(output)["failed"]["ppo/Ledger-v0/0"].startswith("its process was killed by SIGKILL")
     assert "[1/2] ppo/Ledger-v0/0 failed: its process was killed by SIGKILL" in errors
     assert trainings() == ["PPO/0", "PPO/1"]

@@ -30,7 +30,7 @@ def no_film(monkeypatch):
     monkeypatch.setattr(render, "record_run", lambda folder: "not in this test")
 
 
-def test_a_run_leaves_a_folder_that_explains_itself(train):
+def test_a_run_leaves_a_folder_that_explains_itself(really_drawn, train):
     code, output, errors = train("--eval-freq", "32", "--save-freq", "32", "--eval-episodes", "2", algo="barpo")
     assert code == 0
     run = Path("logs/barpo/Ledger-v0_1")
@@ -51,6 +51,7 @@ def test_a_run_leaves_a_folder_that_explains_itself(train):
         "versions.json",
     }
     assert {path.name for path in run.iterdir()} == expected
+    assert (run / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
     assert list(run.glob("tensorboard/barpo_1/events.*"))
     assert rlspo.BARPO.load(run / "last_model.zip").num_timesteps == 64
     status = json.loads((run / "status.json").read_text())

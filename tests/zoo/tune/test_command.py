@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,6 +71,22 @@ def told(trials):
     return [(trial.params, trial.value) for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """The study of two trials, once it is done."""
+    return tmp_path_factory.mktemp("kept") / "study"
+
+
+@pytest.fixture
+def two_trials(kept):
+    """Leave the study of two trials behind: the first time it is searched, later its files are copied."""
+    if kept.exists():
+        shutil.copytree(kept, STUDY)
+    else:
+        assert tune(trials=2) == 0
+        shutil.copytree(STUDY, kept)
+
+
 def test_a_study_searches_validates_and_reports():
     assert tune() == 0
     report = json.loads((STUDY / "report.json").read_text())
@@ -131,8 +148,7 @@ def test_a_killed_validation_is_made_up_for(capsys):
     assert json.loads((STUDY / "report.json").read_text())["validation"] == report["validation"]
 
 
-def test_nothing_is_chosen_while_trainings_are_missing(capsys, monkeypatch):
-    assert tune("--json", trials=2) == 0
+def test_nothing_is_chosen_while_trainings_are_missing(two_trials, capsys, monkeypatch):
     capsys.readouterr()
     monkeypatch.setattr("rlspo.zoo.tune.validation.MAX_ATTEMPTS", 1)
     for file in (STUDY / "validation").iterdir():
@@ -155,9 +171,9 @@ class FakeWorker:
         self.key = key
 
 
-def test_validation_of_another_study_is_not_taken_for_this_one(capsys):
-    assert tune(trials=2) == 0
+def test_validation_of_another_study_is_not_taken_for_this_one(two_trials):
     first = json.loads((STUDY / "report.json").read_text())["validation"][0]
+    first_fingerprint = json.loads((STUDY / "validation" / "default_seed_10000.json").read_text())["of"]
     (STUDY / "journal.log").unlink()
     assert tune("-params", "learning_rate:0.05", trials=2) == 0
     second = json.loads((STUDY / "report.json").read_text())["validation"][0]
@@ -165,17 +181,10 @@ def test_validation_of_another_study_is_not_taken_for_this_one(capsys):
     stored_scores = [json.loads(file.read_text())["of"] for file in sorted((STUDY / "validation").glob("default_*"))]
     assert len(set(stored_scores)) == 1
     assert second["name"] == first["name"] == "default"
-    assert stored_scores[0] != first_fingerprint()
+    assert stored_scores[0] != first_fingerprint
 
 
-def first_fingerprint():
-    """Of the same validation under the settings of the file alone."""
-    assert tune("--study-name", "other", trials=2) == 0
-    return json.loads(Path("logs/tune/other/validation/default_seed_10000.json").read_text())["of"]
-
-
-def test_a_torn_line_in_the_journal_costs_one_entry(capsys):
-    assert tune(trials=2) == 0
+def test_a_torn_line_in_the_journal_costs_one_entry(two_trials, capsys):
     journal = STUDY / "journal.log"
     journal.write_bytes(journal.read_bytes()[:-10])
     assert tune(trials=3) == 0

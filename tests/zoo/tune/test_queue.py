@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,6 +66,27 @@ def queue(*flags):
     return main(["--queue", "studies.yml", *flags])
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Studies that were worked off, by their number of trials."""
+    return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture
+def worked_off(kept):
+    """Leave the common study behind, as working it off does: the first time it is, later its files are copied."""
+
+    def leave(n_trials=4):
+        write_queue(lever={"n_trials": n_trials})
+        if (kept / str(n_trials)).exists():
+            shutil.copytree(kept / str(n_trials), "studies")
+        else:
+            assert queue() == 0
+            shutil.copytree("studies", kept / str(n_trials))
+
+    return leave
+
+
 def report(folder=FOLDER):
     return json.loads((folder / "report.json").read_text())
 
@@ -100,8 +122,8 @@ def test_studies_are_worked_off_in_order_and_then_left_alone(capsys, monkeypatch
     assert {file: file.read_bytes() for file in Path("studies").rglob("*") if file.is_file()} == before
 
 
-def test_known_settings_are_the_first_trials_and_validated_on_fresh_seeds():
-    assert queue() == 0
+def test_known_settings_are_the_first_trials_and_validated_on_fresh_seeds(worked_off):
+    worked_off()
     trials = stored(FOLDER / "journal.log")
     assert [trial.user_attrs.get("reference") for trial in trials] == ["default", "stock", None, None]
     found = {each["name"]: each for each in report()["validation"]}
@@ -146,14 +168,14 @@ def test_a_queue_given_by_its_whole_path_is_told_by_its_name():
 
 def test_the_commit_that_trained_is_recorded(monkeypatch):
     monkeypatch.setattr("rlspo.zoo.tune.study.code_state", lambda: "abc1234")
-    write_queue(lever={"n_trials": 3})
+    write_queue(lever={"n_trials": 2})
     assert queue() == 0
     monkeypatch.setattr("rlspo.zoo.tune.study.code_state", lambda: "def5678-dirty")
-    write_queue(lever={})
+    write_queue(lever={"n_trials": 3})
     assert queue() == 0
     trials = [trial for trial in stored(FOLDER / "journal.log") if trial.user_attrs["outcomes"]]
     codes = [{outcome["code"] for outcome in trial.user_attrs["outcomes"].values()} for trial in trials]
-    assert codes == [{"abc1234"}] * 3 + [{"def5678-dirty"}]
+    assert codes == [{"abc1234"}] * 2 + [{"def5678-dirty"}]
     assert report()["commits"] == ["abc1234", "def5678-dirty"]
     assert "commits abc1234, def5678-dirty" in report()["finding"]
     assert "abc1234" in (FOLDER / "trials.csv").read_text()
@@ -174,11 +196,12 @@ def wait_for(process, condition):
         time.sleep(0.02)
 
 
-def test_killed_cloned_and_gone_on_with_it_is_as_if_nothing_had_happened(workplace, monkeypatch):
-    write_queue(lever={}, whole={})
-    assert queue("--only", "whole") == 0
-    process = started("--only", "lever")
+def test_killed_cloned_and_gone_on_with_it_is_as_if_nothing_had_happened(worked_off, monkeypatch):
+    worked_off()
     journal = FOLDER / "journal.log"
+    whole, validated = stored(journal), report()["validation"]
+    shutil.rmtree("studies")
+    process = started()
 
     def in_the_third_trial():
         trials = stored(journal) if journal.is_file() and journal.read_text().endswith("}\n") else []
@@ -199,15 +222,13 @@ def test_killed_cloned_and_gone_on_with_it_is_as_if_nothing_had_happened(workpla
         subprocess.run([*git, *arguments], check=True)
     monkeypatch.chdir("elsewhere")
     monkeypatch.setattr(platform, "node", lambda: "another-machine")
-    assert queue("--only", "lever") == 0
-    found, whole = stored(journal), stored(workplace / "studies/whole/journal.log")
+    assert queue() == 0
+    found = stored(journal)
     assert told(found) == told(whole)
     assert len(found) == 5, "four trials, and the one that was cut off"
     again = next(trial for trial in found if "retry_of" in trial.user_attrs)
     assert list(again.user_attrs["outcomes"]) == ["0", "1"], "the seed that was done is not trained again"
-    assert [each["scores"] for each in report()["validation"]] == [
-        each["scores"] for each in report(workplace / "studies/whole")["validation"]
-    ]
+    assert [each["scores"] for each in report()["validation"]] == [each["scores"] for each in validated]
 
 
 def test_a_signal_stops_it_cleanly(capsys):
@@ -235,23 +256,21 @@ def test_time_that_is_up_stops_cleanly_and_it_goes_on(capsys):
 
 
 @pytest.mark.parametrize("gone", [False, True])
-def test_a_study_goes_on_with_the_space_the_settings_and_the_references_it_began_with(gone):
-    write_queue(lever={"n_trials": 2})
-    assert queue() == 0
+def test_a_study_goes_on_with_the_space_the_settings_and_the_references_it_began_with(worked_off, gone):
+    worked_off(n_trials=2)
     Path("own.yml").write_text(BLOCK.replace("n_epochs: 2", "n_epochs: 1"))
     Path("own.space.yml").write_text(SPACE.replace("1e-4", "1e-3"))
     Path("own.references.yml").write_text(REFERENCES.replace("32", "8"))
     for file in Path().glob("own*.yml") if gone else ():
         file.unlink()
-    write_queue(lever={})
+    write_queue(lever={"n_trials": 3})
     assert queue() == 0
-    assert sum(report()["trials"].values()) == 4
+    assert sum(report()["trials"].values()) == 3
     assert yaml_io.read_mapping(FOLDER / "base.yml")["Lever-v0"]["n_epochs"] == 2
 
 
-def test_other_settings_are_refused_before_anything_is_trained(capsys, monkeypatch):
-    write_queue(lever={"n_trials": 2})
-    assert queue() == 0
+def test_other_settings_are_refused_before_anything_is_trained(worked_off, capsys, monkeypatch):
+    worked_off(n_trials=2)
     no_training(monkeypatch)
     for changes, message in (({"n_seeds": 3}, "n_seeds: was 2, is 3"), ({"references": None}, "references: was {")):
         write_queue(first={}, lever={"n_trials": 2, **changes})
@@ -260,9 +279,8 @@ def test_other_settings_are_refused_before_anything_is_trained(capsys, monkeypat
     assert not Path("studies/first").exists()
 
 
-def test_more_trials_candidates_or_fresh_seeds_are_made_up_for(capsys):
-    write_queue(lever={"n_trials": 3})
-    assert queue() == 0
+def test_more_trials_candidates_or_fresh_seeds_are_made_up_for(worked_off, capsys):
+    worked_off(n_trials=2)
     for more in ({"n_trials": 4}, {"n_trials": 4, "top": 2}, {"n_trials": 4, "top": 2, "validation_seeds": 3}):
         write_queue(lever=more)
         assert not standing(capsys)["studies"][0]["finished"]
@@ -351,8 +369,8 @@ def test_flags_that_do_not_go_with_a_queue(capsys, flags, message):
 
 @pytest.mark.parametrize("name", ["report.json", "validation/default_seed_10000.json"])
 @pytest.mark.parametrize("content", ["", '{"score": 1', "[]"])
-def test_what_can_be_made_again_is_made_again_where_it_is_damaged(capsys, name, content):
-    assert queue() == 0
+def test_what_can_be_made_again_is_made_again_where_it_is_damaged(worked_off, name, content):
+    worked_off()
     before = report()
     (FOLDER / name).write_text(content)
     assert queue() == 0
@@ -360,14 +378,13 @@ def test_what_can_be_made_again_is_made_again_where_it_is_damaged(capsys, name, 
 
 
 @pytest.mark.parametrize("more", ["\n", "garbage\n", '{"op_code": 4'])
-def test_what_is_no_entry_at_the_end_of_a_journal_is_dropped_before_anything_follows_it(capsys, more):
-    write_queue(lever={"n_trials": 2})
-    assert queue() == 0
+def test_what_is_no_entry_at_the_end_of_a_journal_is_dropped_before_anything_follows_it(worked_off, capsys, more):
+    worked_off(n_trials=2)
     with (FOLDER / "journal.log").open("a") as file:
         file.write(more)
-    write_queue(lever={})
+    write_queue(lever={"n_trials": 3})
     assert queue() == 0
-    assert sum(report()["trials"].values()) == 4
+    assert sum(report()["trials"].values()) == 3
     assert "the last entry was cut off and is dropped" in capsys.readouterr().err
 
 
@@ -389,18 +406,16 @@ def test_a_write_that_fails_half_way_costs_one_entry(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("gone", ["deleted", "empty"])
-def test_a_study_whose_trials_are_gone_does_not_begin_anew(capsys, gone):
-    write_queue(lever={"n_trials": 2})
-    assert queue() == 0
+def test_a_study_whose_trials_are_gone_does_not_begin_anew(worked_off, capsys, gone):
+    worked_off(n_trials=2)
     journal = FOLDER / "journal.log"
     journal.unlink() if gone == "deleted" else journal.write_text("")
     assert queue() == 2
     assert "the study has begun, but its trials are gone" in capsys.readouterr().err
 
 
-def test_a_study_that_was_renamed_does_not_begin_anew(capsys):
-    write_queue(lever={"n_trials": 2})
-    assert queue() == 0
+def test_a_study_that_was_renamed_does_not_begin_anew(worked_off, capsys):
+    worked_off(n_trials=2)
     FOLDER.rename("studies/handle")
     write_queue(handle={"n_trials": 2})
     assert queue() == 2
@@ -408,8 +423,8 @@ def test_a_study_that_was_renamed_does_not_begin_anew(capsys):
 
 
 @pytest.mark.parametrize("line", ["nonsense", "[1]", "{}"])
-def test_a_damaged_journal_is_told_and_nothing_is_lost(capsys, line):
-    assert queue() == 0
+def test_a_damaged_journal_is_told_and_nothing_is_lost(worked_off, capsys, line):
+    worked_off()
     journal = FOLDER / "journal.log"
     lines = journal.read_text().splitlines()
     damaged = "\n".join([*lines[:5], line, *lines[6:]]) + "\n"

@@ -69,7 +69,7 @@ def test_the_video_of_a_run_shows_what_the_environment_draws(run_folder):
     assert not list(folder.path.glob("partial*"))
 
 
-def test_a_model_of_a_run_can_be_recorded_into_any_file(run_folder):
+def test_a_model_of_a_run_can_be_recorded_into_any_file(run_folder, recorded_in_process):
     folder = run_folder("Ledger-v0", "--save-freq", "16")
     checkpoint = folder.checkpoints / "rl_model_32_steps.zip"
     assert render.record_run(folder, checkpoint, folder.path / "clip.gif", max_steps=5) is None
@@ -146,7 +146,7 @@ def test_progress_and_result_are_reported_as_lines_of_json(lamp, workplace):
     assert last["video"]["pictures"] == 41
 
 
-def test_an_environment_that_cannot_be_drawn_is_reported(run_folder):
+def test_an_environment_that_cannot_be_drawn_is_reported(run_folder, recorded_in_process):
     folder = run_folder("Blind-v0")
     assert render.record_run(folder) == "Blind-v0 has no render mode 'rgb_array'"
     assert not folder.video.exists()
@@ -174,7 +174,7 @@ def test_a_failing_environment_tries_no_other_renderer(lamp, workplace):
     assert not spec.file.exists()
 
 
-def test_a_failed_recording_leaves_the_old_one(lamp, workplace):
+def test_a_failed_recording_leaves_the_old_one(lamp, workplace, recorded_in_process):
     spec = VideoSpec((lamp(fail_at=4),), workplace / "video.mp4", seed=0, episodes=1)
     spec.file.write_bytes(b"old")
     with pytest.raises(render.RecordingFailed, match="RuntimeError: the lamp has burnt out"):
