@@ -10,7 +10,8 @@ that ran last goes first in the next; a case's figures are medians over the repe
 ratios. rlspo is compiled as in runs of 100,000 minibatches and more, in an untimed first round that is reported apart. "BARPO"
 is compared with SB3's plain PPO: ten inner steps against none. SAC does one gradient step for each step of one environment;
 "sac-moe" has a mixture of four experts, of which all learn ("sac-moe-max": the best one alone), and is compared with SB3's
-plain SAC. "sac-small" and "sac-hindsight" have networks of 64-64, the latter with SB3's ``HerReplayBuffer``.
+plain SAC. "sac-small" and "sac-hindsight" have networks of 64-64, the latter with SB3's ``HerReplayBuffer``. "pendulum-memory"
+and "breakout-memory" (single frames) are compared with sb3-contrib's RecurrentPPO.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import stable_baselines3
 import torch
 from rich.console import Console
 from rich.table import Table
+from sb3_contrib import RecurrentPPO
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.env_util import make_atari_env, make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
@@ -64,7 +66,15 @@ class Reach(gym.Env):
         return self._seen(), float(self.compute_reward(self.place, self.goal, {})), False, False, {}
 
 
+def pendulum_without_velocity(**settings: Any) -> gym.Env:
+    """Where it is, not how fast: a task for memory."""
+    env = gym.make("Pendulum-v1", **settings).unwrapped
+    low, high = env.observation_space.low[:2], env.observation_space.high[:2]
+    return gym.wrappers.TransformObservation(env, lambda seen: seen[:2], gym.spaces.Box(low, high, dtype=np.float32))
+
+
 gym.register("Reach-v0", Reach, max_episode_steps=50)
+gym.register("PendulumWithoutVelocity-v0", pendulum_without_velocity, max_episode_steps=200)
 
 
 @dataclass(frozen=True)
@@ -88,11 +98,12 @@ class Case:
     agent: str = "PPO"
     ours: dict[str, Any] = field(default_factory=dict)
     both: dict[str, Any] = field(default_factory=dict)
+    frames: int = 4
 
     @property
     def peer(self) -> str:
         """SB3's agent that it is compared with."""
-        return "SAC" if self.agent == "SAC" else "PPO"
+        return "SAC" if self.agent == "SAC" else "RecurrentPPO" if "Lstm" in self.policy else "PPO"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -104,7 +115,8 @@ class Case:
     def make_env(self) -> VecEnv:
         if self.env.startswith("ALE/"):
             # SB3's AtariWrapper skips the frames
-            return VecFrameStack(make_atari_env(self.env, self.n_envs, seed=0, env_kwargs={"frameskip": 1}), 4)
+            env = make_atari_env(self.env, self.n_envs, seed=0, env_kwargs={"frameskip": 1})
+            return VecFrameStack(env, self.frames)
         return make_vec_env(self.env, self.n_envs, seed=0)
 
     @property
@@ -119,6 +131,8 @@ CASES = {
     # rl-zoo's number of epochs for Atari; sticky actions by the ALE, the rest by SB3's AtariWrapper.
     "breakout": Case("ALE/Breakout-v5", 8, 128, 256, 3, 4, "CnnPolicy", ours={"precision": "auto"}),
     "hopper-barpo": Case("Hopper-v5", 1, 2048, 64, 6, agent="BARPO"),
+    "pendulum-memory": Case("PendulumWithoutVelocity-v0", 8, 128, 128, 3, policy="MlpLstmPolicy"),
+    "breakout-memory": Case("ALE/Breakout-v5", 8, 128, 256, 2, 4, "CnnLstmPolicy", ours={"precision": "auto"}, frames=1),
     "sac": Case("Hopper-v5", 1, 500, 256, 3, agent="SAC"),
     "sac-bfloat16": Case("Hopper-v5", 1, 500, 256, 3, agent="SAC", ours={"precision": "auto"}),
     "sac-moe": Case("Hopper-v5", 1, 500, 256, 3, agent="SAC", ours={"policy": "MoeMlpPolicy"}),
@@ -145,7 +159,7 @@ CASES = {
     "sac-moe-bfloat16": Case("Hopper-v5", 1, 500, 256, 3, agent="SAC", ours={"policy": "MoeMlpPolicy", "precision": "auto"}),
 }
 #: The cases that compare like with like; their geometric mean is the headline.
-PPO_CASES = [name for name, case in CASES.items() if case.agent == "PPO"]
+PPO_CASES = [name for name, case in CASES.items() if case.agent == case.peer == "PPO"]
 
 
 def timed(model: Any, steps: int) -> float:
@@ -186,7 +200,8 @@ class Stopwatch:
 def measure(name: str, case: Case, repeats: int, device: str, compiled: bool = True) -> dict[str, Any]:
     """Train both in turn and compare."""
     settings = {**case.settings, "device": device, "seed": 0}
-    theirs = getattr(stable_baselines3, case.peer)(case.policy, case.make_env(), **settings)
+    theirs: Any = RecurrentPPO if case.peer == "RecurrentPPO" else getattr(stable_baselines3, case.peer)
+    theirs = theirs(case.policy, case.make_env(), **settings)
     own = {"policy": case.policy, "compile": compiled, **case.ours}
     ours = getattr(rlspo, case.agent)(env=case.make_env(), **own, **settings)
     if compiled:

@@ -14,7 +14,7 @@ import torch
 import torch.utils._triton
 
 from rlspo.common.precision import has_convolutions
-from rlspo.common.processor import options_for_products
+from rlspo.common.processor import mkl_is_slow
 
 #: Updates of PPO after which compilation has paid for itself: it costs 10 s and saves 1 ms an update of small networks.
 UPDATES_THAT_PAY = 10_000
@@ -94,6 +94,18 @@ class CompiledOrEager:
             return self.function(*arguments)
 
 
+def _for_products() -> dict[str, Any]:
+    """Options of ``torch.compile`` with which matrix products on the CPU are as fast as can be."""
+    if not mkl_is_slow():
+        return {}
+    try:
+        # Imported late: with it come seconds of torch's compiler.
+        from rlspo.common.matrix_products import ProductsByOneDNN
+    except (ImportError, AttributeError):  # of another version's compiler, of which this uses inner parts
+        return {}
+    return {"post_grad_custom_post_pass": ProductsByOneDNN()}
+
+
 def compile_whole(
     function: Callable[..., Any],
     device: torch.device,
@@ -112,7 +124,7 @@ def compile_whole(
         not ask again
     """
     # Built apart from the kernels, the wrapper is not optimised, which takes a third off the C++ compiler's time.
-    options: dict[str, Any] = {"cpp_wrapper": True, "cpp_wrapper_build_separate": True, **options_for_products()}
+    options: dict[str, Any] = {"cpp_wrapper": True, "cpp_wrapper_build_separate": True, **_for_products()}
     if device.type != "cpu":
         options = {"triton.cudagraphs": True}
     known = {id(tensor) for tensor in held}

@@ -43,7 +43,7 @@ from rlspo.common.settings import (
     setting,
 )
 from rlspo.common.trees import tree_map
-from rlspo.common.vector_env import ONLY_RESET, only_reset
+from rlspo.common.vector_env import ONLY_RESET, only_reset, resets_by_itself
 
 Tensor = torch.Tensor
 SelfAgent = TypeVar("SelfAgent", bound="OnPolicyAgent")
@@ -190,6 +190,11 @@ class OnPolicyAgent(OnPolicyLearner):
 
     def _set_up_memory(self) -> None:
         size = self.policy.memory_size
+        if size and resets_by_itself(self.env):
+            raise ValueError(
+                "The environments reset in a step of their own, which would stand inside the sequences that a policy with "
+                "memory learns from. Make them with autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP."
+            )
         self.memory = EnvMemory(self.n_envs, size) if size else None
         self.sequences = Sequences(self.sequence_length, self.n_steps, self.n_envs, self.batch_size) if size else None
         if size:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import platform
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -40,15 +39,3 @@ def product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     if large and left.device.type == "cpu" and left.dtype == torch.float32 and mkl_is_slow():
         return torch.ops.mkldnn._linear_pointwise(left, right.t(), None, "none", [None], "")
     return left @ right
-
-
-def options_for_products() -> dict[str, Any]:
-    """Options of ``torch.compile`` with which matrix products on the CPU are as fast as can be."""
-    if not mkl_is_slow():
-        return {}
-    try:
-        # Imported late: with it come seconds of torch's compiler.
-        from rlspo.common.matrix_products import ProductsByOneDNN
-    except (ImportError, AttributeError):  # of another version's compiler, of which this uses inner parts
-        return {}
-    return {"post_grad_custom_post_pass": ProductsByOneDNN()}

@@ -33,6 +33,13 @@ ARRAY_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiB
 ONLY_RESET = "rlspo.only_reset"
 
 
+def resets_by_itself(env: Any) -> bool:
+    """Whether environments, wrapped or not, reset in a step of their own, which is no step of an episode."""
+    while env is not None and not isinstance(env, GymnasiumVecEnv):
+        env = getattr(env, "venv", None)
+    return env is not None and env.autoreset_mode is AutoresetMode.NEXT_STEP
+
+
 def only_reset(info: dict[str, Any]) -> bool:
     """Whether the environment only reset in the step that gave this info, without a decision."""
     return info.get(ONLY_RESET, False) is True

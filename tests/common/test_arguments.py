@@ -46,6 +46,7 @@ OF_PPO = {
     "normalize_rewards": False,
     "compile": "auto",
     "precision": "float32",
+    "sequence_length": None,
 }
 OF_ARPO = {
     **OF_PPO,

@@ -33,6 +33,7 @@ OTHERS: dict[str, Any] = {
     "normalize_observations": True,
     "normalize_rewards": True,
     "precision": "bfloat16",
+    "sequence_length": 2,
     "norm": "l2",
     "solver": "pgd",
     "adversary_steps": 3,

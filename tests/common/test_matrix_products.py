@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from rlspo.common import processor
+from rlspo.common import compilation, processor
 from rlspo.common.compilation import compile_whole, compiler_available
 
 pytestmark = pytest.mark.skipif(
@@ -28,7 +28,7 @@ def exchanged(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]
     """What was given to oneDNN: rows, inner dimension and columns of each product."""
     from rlspo.common import matrix_products
 
-    monkeypatch.setattr(processor, "mkl_is_slow", lambda: True)
+    monkeypatch.setattr(compilation, "mkl_is_slow", lambda: True)
     seen: list[tuple[int, ...]] = []
     worth_it = matrix_products._worth_it
 
@@ -82,4 +82,3 @@ def test_mkl_is_slow_on_processors_that_are_not_intels(text: str, slow: bool, mo
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     assert processor.mkl_is_slow.__wrapped__() is slow
-    assert bool(processor.options_for_products()) == processor.mkl_is_slow()

@@ -197,3 +197,12 @@ def test_sequences_that_do_not_fit_are_refused(length: int) -> None:
 def test_a_rollout_without_whole_sequences_is_refused() -> None:
     with pytest.raises(ValueError, match=r"n_steps is 25.*no common divisor"):
         PPO("MlpLstmPolicy", "CartPole-v1", n_steps=25, batch_size=16)
+
+
+def test_environments_that_reset_in_a_step_of_their_own_are_refused() -> None:
+    env = gym.make_vec("CartPole-v1", 2, vectorization_mode="sync")
+    with pytest.raises(ValueError, match=r"reset in a step of their own.*SAME_STEP"):
+        PPO("MlpLstmPolicy", env, n_steps=32)
+    same_step = {"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP}
+    env = gym.make_vec("CartPole-v1", 2, vectorization_mode="sync", vector_kwargs=same_step)
+    PPO("MlpLstmPolicy", env, n_steps=32, policy_kwargs=MEMORY).learn(64)

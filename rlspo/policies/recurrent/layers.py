@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -55,22 +56,24 @@ class Memory(nn.Module):
         before = memory.unflatten(-1, (self.parts, self.n_layers, self.width)).unbind(1)
         after: list[list[Tensor]] = [[] for _ in range(self.parts)]
         for layer in range(self.n_layers):
-            first = [part[:, layer].contiguous() for part in before]
+            first: Any = [part[:, layer].contiguous() for part in before]
             states = self._layer(layer, inputs, keep, first)
             for part, state in zip(after, states, strict=True):
                 part.append(state[-1])
             inputs = states[0].flatten(0, 1)
         return inputs, torch.cat([state for part in after for state in part], dim=-1)
 
-    def _layer(self, layer: int, inputs: Tensor, keep: Tensor, first: list[Tensor]) -> tuple[Tensor, ...]:
+    def _layer(self, layer: int, inputs: Tensor, keep: Tensor, first: Any) -> tuple[Tensor, ...]:
         weight, recurrent, bias, recurrent_bias = (
             getattr(self, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
         if self.kind == "lstm":
             seen = F.linear(inputs, weight, bias + recurrent_bias)
-            return lstm(seen.unflatten(0, keep.shape), keep, *first, recurrent)
+            hidden, cell = first
+            return lstm(seen.unflatten(0, keep.shape), keep, hidden, cell, recurrent)
         seen = F.linear(inputs, weight, bias)
-        return (gru(seen.unflatten(0, keep.shape), keep, *first, recurrent, recurrent_bias),)
+        (hidden,) = first
+        return (gru(seen.unflatten(0, keep.shape), keep, hidden, recurrent, recurrent_bias),)
 
     def states(self, memory: Any) -> tuple[Any, ...]:
         """As torch and sb3-contrib hand it around: h and, of an LSTM, c, ``(n_layers, n_envs, H)``.
@@ -79,3 +82,17 @@ class Memory(nn.Module):
         """
         parts = memory.reshape(len(memory), self.parts, self.n_layers, self.width)
         return tuple(parts[:, part].swapaxes(0, 1) for part in range(self.parts))
+
+    def rows(self, states: Sequence[Any], like: Tensor) -> Tensor:
+        """The inverse of :meth:`states`, ``(n_envs, size)``, of the type and on the device of ``like``.
+
+        :raises ValueError: for another number of states, or another shape
+        """
+        shape = (self.n_layers, self.width)
+        found = [torch.as_tensor(state, dtype=like.dtype, device=like.device) for state in states]
+        if len(found) != self.parts or any((len(one), *one.shape[2:]) != shape or one.dim() != 3 for one in found):
+            raise ValueError(
+                f"state is of {[tuple(one.shape) for one in found]}; it must be {self.parts} of ({self.n_layers}, n_envs, "
+                f"{self.width}), as the last call returned it."
+            )
+        return torch.stack(found, dim=1).permute(2, 1, 0, 3).reshape(found[0].shape[1], -1)

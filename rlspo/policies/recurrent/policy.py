@@ -19,6 +19,7 @@ from rlspo.common.settings import check_flag
 from rlspo.policies.actor_critic import ActorCriticCnnPolicy, ActorCriticPolicy, MultiInputActorCriticPolicy
 from rlspo.policies.distributions import Distribution
 from rlspo.policies.preprocessing import Preprocessing
+from rlspo.policies.recurrent.as_contrib import AsContrib
 from rlspo.policies.recurrent.layers import Memory
 
 Tensor = torch.Tensor
@@ -41,7 +42,7 @@ class PreprocessingWithMemory(Preprocessing):
         return {**inputs, MEMORY: first.new_zeros(len(first), 0), STARTS: first.new_ones(len(first))}
 
 
-class Recurrent(ActorCriticPolicy):
+class Recurrent(AsContrib, ActorCriticPolicy):
     """Stands before an actor-critic policy and gives it a memory, for what a single observation does not show.
 
     ::
@@ -221,8 +222,10 @@ class Recurrent(ActorCriticPolicy):
         """What the actor remembers as rows, ``(n_envs, memory_size)``, the critic's part empty."""
         memory = torch.zeros(n_envs, self.memory_size, device=self.device)
         if state is not None and self.lstm_actor is not None:
-            parts = torch.stack([torch.as_tensor(part, dtype=torch.float32, device=self.device) for part in state], dim=1)
-            memory[:, : self.lstm_actor.size] = parts.permute(2, 1, 0, 3).reshape(n_envs, -1)
+            rows = self.lstm_actor.rows(state, memory)
+            if len(rows) != n_envs:
+                raise ValueError(f"state is that of {len(rows)} environments, the observations are of {n_envs}.")
+            memory[:, : self.lstm_actor.size] = rows
         return memory
 
     def fast_actor(self, generator: np.random.Generator) -> Callable[[np.ndarray], np.ndarray] | None:

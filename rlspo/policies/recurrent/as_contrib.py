@@ -1,0 +1,89 @@
+"""What code written for sb3-contrib's recurrent policies calls, with its arguments.
+
+Rows are those of sb3-contrib here: ``(S * L, ...)``, all steps of the first sequence first. States are ``(n_layers, S, H)``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
+
+from rlspo.common.sequences import with_memory
+from rlspo.common.spaces import as_env_numbers, from_env_numbers
+from rlspo.common.trees import tree_map
+
+Tensor = torch.Tensor
+
+
+class _AsContrib:
+    """Stands before :class:`~rlspo.policies.recurrent.Recurrent`'s bases; the functional methods are its own."""
+
+    def forward(
+        self: Any, obs: Any, lstm_states: RNNStates, episode_starts: Tensor, deterministic: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor, RNNStates]:
+        """Actions, values ``(B, 1)``, log-probabilities ``(B,)``, and the states after the last step."""
+        distribution, values, memory = self._judged(obs, lstm_states, episode_starts)
+        actions = distribution.mode() if deterministic else distribution.sample(self.generator)
+        log_probs, count = distribution.log_prob(actions), len(memory)
+        actions = as_env_numbers(actions.reshape(-1, *(self.action_space.shape or ())), self.action_space)
+        return _rows(actions, count), _rows(values[:, None], count), _rows(log_probs, count), self._states(memory)
+
+    def evaluate_actions(
+        self: Any, obs: Any, actions: Tensor, lstm_states: RNNStates, episode_starts: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Values ``(B, 1)``, log-probabilities ``(B,)`` and entropy ``(B,)``."""
+        distribution, values, memory = self._judged(obs, lstm_states, episode_starts)
+        count = len(memory)
+        log_probs = distribution.log_prob(_steps(from_env_numbers(actions, self.action_space), count))
+        entropy = distribution.entropy()
+        found = None if entropy is None else _rows(entropy, count)
+        return _rows(values[:, None], count), _rows(log_probs, count), found
+
+    def get_distribution(
+        self: Any, obs: Any, lstm_states: tuple[Tensor, ...], episode_starts: Tensor
+    ) -> tuple[Any, tuple[Tensor, ...]]:
+        """pi(. | obs) of rlspo, for a step of each sequence, and the actor's states after it."""
+        distribution, _, memory = self._judged(obs, RNNStates(lstm_states, ()), episode_starts)
+        return distribution, self._states(memory).pi
+
+    def predict_values(self: Any, obs: Any, lstm_states: tuple[Tensor, ...], episode_starts: Tensor) -> Tensor:
+        """V at ``obs``, ``(B, 1)``, from the critic's states, or from the actor's where they share them."""
+        states = RNNStates(lstm_states, ()) if self.shared_lstm else RNNStates((), lstm_states)
+        _, values, memory = self._judged(obs, states, episode_starts)
+        return _rows(values[:, None], len(memory))
+
+    def _judged(self: Any, obs: Any, states: RNNStates, starts: Tensor) -> tuple[Any, Tensor, Tensor]:
+        """pi, V and memory, the first step of all sequences first."""
+        like = self.action_net.weight
+        layers = [layer for layer in (self.lstm_actor, self.lstm_critic) if layer is not None]
+        parts = [layer.rows(part, like) if part else None for layer, part in zip(layers, states, strict=False)]
+        count = next((len(part) for part in parts if part is not None), len(starts))
+        rows = [like.new_zeros(count, layer.size) if part is None else part for layer, part in zip(layers, parts, strict=True)]
+        memory = torch.cat(rows, dim=-1) if rows else like.new_zeros(count, 0)
+        seen = with_memory(tree_map(lambda leaf: _steps(leaf, count), obs), memory, _steps(starts.float(), count))
+        actor, critic, after = self._both_see(self.preprocess(seen))
+        distribution = self._distribution_at(self.mlp_extractor.forward_actor(actor), actor)
+        return distribution, self._values(self.mlp_extractor.forward_critic(critic)), after
+
+    def _states(self: Any, memory: Tensor) -> RNNStates:
+        if self.lstm_actor is None:
+            return RNNStates((), ())
+        actor = self.lstm_actor.states(memory[:, : self.lstm_actor.size])
+        return RNNStates(
+            actor, actor if self.lstm_critic is None else self.lstm_critic.states(memory[:, self.lstm_actor.size :])
+        )
+
+
+#: Of no type: arguments differ from those of policies without memory, for which it stands.
+AsContrib: Any = _AsContrib
+
+
+def _steps(rows: Tensor, count: int) -> Tensor:
+    """From all steps of the first of ``count`` sequences first, to the first step of all."""
+    return rows.unflatten(0, (count, -1)).transpose(0, 1).flatten(0, 1)
+
+
+def _rows(steps: Tensor, count: int) -> Tensor:
+    return steps.unflatten(0, (-1, count)).transpose(0, 1).flatten(0, 1)
