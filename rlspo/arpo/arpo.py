@@ -172,7 +172,7 @@ class ARPO(PPO):
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        if self.memory is not None and self.rollouts == "attacked":
+        if self._env_memory is not None and self.rollouts == "attacked":
             raise ValueError("rollouts is 'attacked' and the policy has a memory; it learns from rollouts='clean' only.")
         self.perturb: Perturbation | None = None
         self._set_up_search()

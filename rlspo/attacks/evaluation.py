@@ -106,20 +106,21 @@ def attacked_episodes(
     generator = torch.Generator(device=policy.device).manual_seed(seed)
     perturb = None if adversary is None else _perturb(policy, adversary, epsilon, norm, generator)
 
-    state: Any = None
+    memory = torch.zeros(0)  # of a policy that has one, row by row
 
     @torch.no_grad()
     def act(observations: Any, starts: np.ndarray) -> np.ndarray:
-        nonlocal state
+        nonlocal memory
+        seen = to_tensor(observations, policy.device)
         if isinstance(policy, Recurrent):
-            memory = policy.packed(state, len(starts)).cpu().numpy()
-            observations = with_memory(observations, memory, starts.astype(np.float32))
-        inputs = policy.preprocess(to_tensor(observations, policy.device))
+            begins = torch.as_tensor(starts, dtype=torch.float32, device=policy.device)
+            seen = with_memory(seen, memory if len(memory) else policy.packed(None, len(starts)), begins)
+        inputs = policy.preprocess(seen)
         shown = inputs if perturb is None else perturb(inputs)
         distribution = policy.distribution_of(shown)
         actions = distribution.mode() if deterministic else distribution.sample(generator)
         if isinstance(policy, Recurrent):
-            state = policy.state_after(shown)  # a victim remembers what it was shown
+            memory = policy.memory_after(shown)  # a victim remembers what it was shown
         return env_actions(actions.cpu().numpy(), policy, policy.action_space)
 
     policy.set_training_mode(False)

@@ -77,7 +77,7 @@ def _worth_it(node: torch.fx.Node) -> bool:
     left, right = (part.meta["val"] for part in (inputs, matrix))  # type: ignore[union-attr]
     if left.dtype != torch.float32 or left.device.type != "cpu":
         return False
-    if node.target is _aten.addmm.default and bias.meta["val"].dim() != 1:  # type: ignore[union-attr]
+    if node.target is _aten.addmm.default and tuple(bias.meta["val"].shape) != (right.shape[1],):  # type: ignore[union-attr]
         return False
     rows, inner = left.shape
     columns = right.shape[1]

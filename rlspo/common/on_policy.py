@@ -30,7 +30,7 @@ from rlspo.common.randomness import Randomness
 from rlspo.common.reward_scaling import RewardScaler
 from rlspo.common.rollout_buffer import Field, RolloutBuffer, observation_fields
 from rlspo.common.sb3_rollouts import adopted_buffer
-from rlspo.common.sequences import EnvMemory, Sequences, with_memory
+from rlspo.common.sequences import MEMORY, EnvMemory, Sequences, with_memory
 from rlspo.common.settings import (
     check_batch_size,
     check_flag,
@@ -43,7 +43,7 @@ from rlspo.common.settings import (
     setting,
 )
 from rlspo.common.trees import tree_map
-from rlspo.common.vector_env import ONLY_RESET, only_reset, resets_by_itself
+from rlspo.common.vector_env import ONLY_RESET, check_resets, only_reset
 
 Tensor = torch.Tensor
 SelfAgent = TypeVar("SelfAgent", bound="OnPolicyAgent")
@@ -62,7 +62,6 @@ class OnPolicyAgent(OnPolicyLearner):
     """
 
     rollout_buffer_class: Any
-    memory: EnvMemory | None = None
     saved_settings: ClassVar[set[str]] = {"n_epochs", "batch_size"}
     shown_metric: ClassVar[str] = "train/value_loss"
 
@@ -134,13 +133,15 @@ class OnPolicyAgent(OnPolicyLearner):
         """
         self.warn_of_a_rest()
         check_rows_suffice(self.policy, self.smallest_minibatch, "the last minibatch of an epoch")
+        if self._sequences is not None:
+            self._sequences = Sequences(self.sequence_length, self.n_steps, self.n_envs, self.batch_size)
 
     # What an agent may change.
 
     def make_actor(self) -> Actor:
         """What chooses the actions of the coming rollout."""
-        if self.memory is not None:
-            return self.memory.actor(self.policy, self.randomness.torch, lambda: self._last_episode_starts)
+        if self._env_memory is not None:
+            return self._env_memory.actor(self.policy, self.randomness.torch, lambda: self._last_episode_starts)
         fast = self.policy.fast_actor(self.randomness.numpy)
         if fast is None:
             return torch_actor(self.policy, self.randomness.torch)
@@ -190,15 +191,22 @@ class OnPolicyAgent(OnPolicyLearner):
 
     def _set_up_memory(self) -> None:
         size = self.policy.memory_size
-        if size and resets_by_itself(self.env):
-            raise ValueError(
-                "The environments reset in a step of their own, which would stand inside the sequences that a policy with "
-                "memory learns from. Make them with autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP."
-            )
-        self.memory = EnvMemory(self.n_envs, size) if size else None
-        self.sequences = Sequences(self.sequence_length, self.n_steps, self.n_envs, self.batch_size) if size else None
         if size:
-            self.rollout_buffer.declare({"memory": Field((size,))})
+            check_resets(self.env)
+        self._env_memory = EnvMemory(self.n_envs, size) if size else None
+        self._sequences = Sequences(self.sequence_length, self.n_steps, self.n_envs, self.batch_size) if size else None
+        if size:
+            self.rollout_buffer.declare({MEMORY: Field((size,))})
+
+    def set_env(self, env: Any, force_reset: bool = True) -> None:
+        """As SB3's.
+
+        :raises ValueError: for environments that reset in a step of their own, where the policy has a memory
+        """
+        env = self._wrap_env(env, self.verbose)
+        if self._env_memory is not None:
+            check_resets(env)
+        super().set_env(env, force_reset)
 
     # Collecting.
 
@@ -227,7 +235,7 @@ class OnPolicyAgent(OnPolicyLearner):
         observations: Any = self._last_obs
         episode_starts: Any = self._last_episode_starts
         act = self.make_actor()
-        time_limits = TimeLimits(self.memory)
+        time_limits = TimeLimits(self._env_memory)
         obs_tensor = values = log_probs = LATER  # for callbacks
         rollout_ended = False
 
@@ -257,8 +265,8 @@ class OnPolicyAgent(OnPolicyLearner):
             }
             if acted_values is not None:
                 fields |= {"values": acted_values, "log_probs": acted_log_probs}
-            if self.memory is not None:
-                fields["memory"] = self.memory.before
+            if self._env_memory is not None:
+                fields[MEMORY] = self._env_memory.now
             buffer.add(**fields, **more_fields)
             for index, info in enumerate(infos):
                 if ONLY_RESET in info and only_reset(info):
@@ -266,6 +274,8 @@ class OnPolicyAgent(OnPolicyLearner):
             # Copies, because a VecEnv may write its next step into the same arrays.
             self._last_obs = observations = new_obs.copy() if isinstance(new_obs, np.ndarray) else tree_map(np.array, new_obs)
             self._last_episode_starts = episode_starts = np.array(dones)
+            if self._env_memory is not None:
+                self._env_memory.move_on()
 
         try:
             self._evaluate_rollout(buffer, time_limits, observations, dones, acted_by_torch=acted_values is not None)
@@ -293,8 +303,8 @@ class OnPolicyAgent(OnPolicyLearner):
         missing = [name for name in EVALUATED if name in buffer.data and name not in given]
         if missing:
             seen = buffer.flat("observations")
-            if self.memory is not None:
-                seen = with_memory(seen, buffer.flat("memory"), buffer.flat("episode_starts"))
+            if self._env_memory is not None:
+                seen = with_memory(seen, buffer.flat(MEMORY), buffer.flat("episode_starts"))
             found = evaluated_fields(self.policy, seen, buffer.flat("actions"), missing)
             for name, column in found.items():
                 buffer.flat(name)[:] = column
@@ -307,7 +317,7 @@ class OnPolicyAgent(OnPolicyLearner):
             self.reward_scaler.update(rewards, ended)
             rewards = self.reward_scaler(rewards)
         rewards = time_limits.bootstrap(rewards, self.gamma, self.policy)
-        last = last_obs if self.memory is None else self.memory.seen(last_obs, dones)
+        last = last_obs if self._env_memory is None else self._env_memory.seen(last_obs, dones)
         last_values, _ = evaluate_in_batches(self.policy, last, None)
         self.estimate_advantages(buffer, rewards, last_values, dones, time_limits.mask(rewards.shape))
 

@@ -16,7 +16,7 @@ from rlspo.common.agent import Agent
 from rlspo.common.loss_contract import call_loss, warn_of_untrained
 from rlspo.common.reward_scaling import RewardScaler
 from rlspo.common.rollout_buffer import Field, RolloutBuffer
-from rlspo.common.sequences import FirstRows, Sequences, with_memory
+from rlspo.common.sequences import MEMORY, EnvMemory, FirstRows, Sequences, with_memory
 from rlspo.common.settings import needs_two_rows, scheduled
 from rlspo.common.update import MINIBATCH_FIELDS, Minibatch, Parameters, Update
 
@@ -44,7 +44,9 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
     #: Statistics of rewards before the rollout, to go back to.
     _scaler_before: RewardScaler | None = None
     #: How rollouts are cut for a policy with memory; None for one without.
-    sequences: Sequences | None = None
+    _sequences: Sequences | None = None
+    #: What is remembered of each environment while acting.
+    _env_memory: EnvMemory | None = None
     sequence_length: Any = None
 
     # What an agent may change.
@@ -98,9 +100,9 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
         """Flat fields on the device, by name: what minibatches are rows of."""
         extra = [name for name, field in self.extra_fields.items() if isinstance(field, dict) or field.for_loss]
         data = self.rollout_buffer.tensors((*MINIBATCH_FIELDS.values(), *extra))
-        if self.sequences is not None:
-            beside = self.rollout_buffer.tensors(("memory", "episode_starts"))
-            memory = FirstRows(beside["memory"], self.sequences.length)
+        if self._sequences is not None:
+            beside = self.rollout_buffer.tensors((MEMORY, "episode_starts"))
+            memory = FirstRows(beside[MEMORY], self._sequences.length)
             data["observations"] = with_memory(data["observations"], memory, beside["episode_starts"])
         return data
 
@@ -118,8 +120,8 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
         """Row numbers of one epoch's minibatches in random order, ``(n_minibatches, minibatch_size)``; a list where the last
         one is smaller, because ``batch_size`` does not divide the rows, of which steps that only reset are none. With memory
         they are whole sequences."""
-        if self.sequences is not None:
-            return self.sequences.minibatches(self.minibatch_size, self.randomness.numpy)
+        if self._sequences is not None:
+            return self._sequences.minibatches(self.minibatch_size, self.randomness.numpy)
         order = self.randomness.numpy.permutation(np.flatnonzero(self.rollout_buffer.flat("valid")))
         size = self.minibatch_size
         if len(order) % size == 1 and self.smallest_minibatch > 1 and needs_two_rows(self.policy):
@@ -129,7 +131,7 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
     def first_rows(self, count: int) -> np.ndarray:
         """Row numbers of a minibatch of ``count`` rows without chance."""
         rows = np.arange(count)
-        return rows if self.sequences is None else self.sequences.rows(rows[: count // self.sequences.length])
+        return rows if self._sequences is None else self._sequences.rows(rows[: count // self._sequences.length])
 
     def updates_per_rollout(self) -> int:
         """Minibatches that one :meth:`train` takes, unless it stops early."""
@@ -227,6 +229,8 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
         return [values, distribution.log_prob(distribution.mode())]
 
     def _stop(self, where: str, found: dict[str, float]) -> NoReturn:
+        if self._env_memory is not None:  # what weights that are not finite left there
+            self._env_memory.clear()
         if self._scaler_before is not None:
             self.reward_scaler = self._scaler_before
         super()._stop(where, found)

@@ -8,6 +8,7 @@ told by the memory, which has one row for each sequence, and ``L`` by the rows o
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,8 @@ STARTS = "begins an episode"
 OBSERVATION = "observation"
 #: Steps through which gradients go by default, at most.
 USUAL_LENGTH = 32
+#: Steps below which hardly anything is learned about what to remember.
+SHORT = 8
 
 
 def with_memory(observations: Any, memory: Any, starts: Any) -> dict[str, Any]:
@@ -69,8 +72,14 @@ class Sequences:
             length = max(one for one in range(1, min(common, USUAL_LENGTH) + 1) if common % one == 0)
             if length == 1 < n_steps:
                 raise ValueError(
-                    f"n_steps is {n_steps} and batch_size {batch_size}, which have no common divisor, so a minibatch holds no "
-                    "whole sequences for a policy with memory. Choose n_steps and batch_size as multiples of 16 or 32."
+                    f"n_steps is {n_steps} and batch_size {batch_size}, which have no common divisor above 1, so a minibatch "
+                    "holds no whole sequences for a policy with memory. Choose both as multiples of 16 or 32."
+                )
+            if length < SHORT <= n_steps:
+                warnings.warn(
+                    f"The policy learns to remember from sequences of {length} steps only, the largest common divisor of "
+                    f"n_steps ({n_steps}) and batch_size ({batch_size}). Choose both as multiples of 16 or 32.",
+                    stacklevel=2,
                 )
         elif n_steps % length or size % length:
             raise ValueError(
@@ -111,19 +120,30 @@ class EnvMemory:
     """
 
     def __init__(self, n_envs: int, size: int) -> None:
-        #: Before the coming step, ``(n_envs, size)``; and before the last one.
-        self.now = self.before = np.zeros((n_envs, size), np.float32)
+        self.shape = (n_envs, size)
+        self.clear()
+
+    def clear(self) -> None:
+        """Remember nothing."""
+        #: Before the coming step, ``(n_envs, size)``; and after it, once the policy has acted.
+        self.now = self.after = np.zeros(self.shape, np.float32)
+
+    def move_on(self) -> None:
+        """The step was taken, and counts."""
+        self.now = self.after
 
     def seen(self, observations: Any, starts: Any) -> dict[str, Any]:
         """The coming observations with what is remembered.
 
         :param starts: which of them begin an episode, ``(n_envs,)``
         """
-        return with_memory(observations, self.now, np.asarray(starts, np.float32))
+        begins = np.asarray(starts, np.float32)
+        # Not by the policy alone, which multiplies by 0: that leaves NaN.
+        return with_memory(observations, np.where(begins[:, None] > 0, np.float32(0), self.now), begins)
 
     def seen_by(self, index: int, observation: Any) -> dict[str, Any]:
-        """A single observation that goes on with the episode of environment ``index``."""
-        return with_memory(observation, self.now[index], np.float32(0))
+        """A single observation that follows the coming step of environment ``index`` in the same episode."""
+        return with_memory(observation, self.after[index], np.float32(0))
 
     def actor(self, policy: Any, generator: torch.Generator, starts: Callable[[], Any]) -> Callable[[Any], Any]:
         """Acts, and remembers; see :data:`~rlspo.common.collector.Actor`.
@@ -135,7 +155,7 @@ class EnvMemory:
         def act(observations: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             inputs = policy.preprocess(to_tensor(self.seen(observations, starts()), policy.device))
             actions, values, log_probs, after = policy.act(inputs, generator)
-            self.before, self.now = self.now, after.cpu().numpy()
+            self.after = after.cpu().numpy()
             return actions.cpu().numpy(), values.cpu().numpy(), log_probs.cpu().numpy()
 
         return act

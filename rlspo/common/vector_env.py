@@ -33,11 +33,19 @@ ARRAY_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiB
 ONLY_RESET = "rlspo.only_reset"
 
 
-def resets_by_itself(env: Any) -> bool:
-    """Whether environments, wrapped or not, reset in a step of their own, which is no step of an episode."""
+def check_resets(env: Any) -> None:
+    """Check that environments, wrapped or not, reset in the step that ends an episode.
+
+    :raises ValueError: where they take a step of their own for it, which would stand inside of sequences
+    """
     while env is not None and not isinstance(env, GymnasiumVecEnv):
         env = getattr(env, "venv", None)
-    return env is not None and env.autoreset_mode is AutoresetMode.NEXT_STEP
+    if env is not None and env.autoreset_mode is AutoresetMode.NEXT_STEP:
+        raise ValueError(
+            "The environments reset in a step of their own, which would stand inside the sequences that a policy with memory "
+            "learns from. Make them with gymnasium.make_vec(..., vectorization_mode='sync', vector_kwargs={'autoreset_mode': "
+            "gymnasium.vector.AutoresetMode.SAME_STEP})."
+        )
 
 
 def only_reset(info: dict[str, Any]) -> bool:

@@ -21,7 +21,7 @@ from stable_baselines3.common.distributions import (
     MultiCategoricalDistribution,
     StateDependentNoiseDistribution,
 )
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 
 from rlspo.common.spaces import as_env_numbers, from_env_numbers
@@ -81,6 +81,11 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
         **kwargs: Any,
     ) -> None:
         super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
+        if isinstance(observation_space, spaces.Dict) and type(self.features_extractor) is FlattenExtractor:
+            raise ValueError(
+                f"The observation space is a Dict, and {type(self).__name__} is for vectors. Take the policy that has "
+                "MultiInput in place of Mlp in its name, or a features_extractor_class for Dict observations."
+            )
         self.normalize_observations = normalize_observations
         self.clip_observations = clip_observations
         self.preprocess = self.preprocessing_class(

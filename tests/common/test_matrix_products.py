@@ -69,6 +69,12 @@ def test_small_products_are_left_alone(exchanged: list[tuple[int, ...]]) -> None
     assert exchanged == []
 
 
+def test_a_bias_that_is_one_number_is_left_alone(exchanged: list[tuple[int, ...]]) -> None:
+    bias, left, right = torch.randn(1), torch.randn(200, 100), torch.randn(100, 64)
+    found = compile_whole(lambda bias, left, right: left @ right + bias, CPU)(bias, left, right)
+    torch.testing.assert_close(found, left @ right + bias, rtol=1e-4, atol=1e-4)
+
+
 def test_other_types_are_left_alone(exchanged: list[tuple[int, ...]]) -> None:
     matrix = torch.randn(256, 256, dtype=torch.float64)
     product = compile_whole(torch.mm, CPU)(matrix, matrix)

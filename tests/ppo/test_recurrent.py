@@ -14,6 +14,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from rlspo import PPO
+from rlspo.common.sequences import MEMORY as ROWS
 from rlspo.common.sequences import with_memory
 from rlspo.policies import ActorCriticPolicy
 from tests.envs_for_memory import Recall
@@ -56,7 +57,7 @@ def both(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tup
     parts = [buffer.hidden_states_pi, buffer.cell_states_pi, buffer.hidden_states_vf, buffer.cell_states_vf]
     # (n_steps, n_layers, n_envs, H) each
     rows = np.concatenate([part.transpose(0, 2, 1, 3).reshape(32, 4, -1) for part in parts], axis=-1)
-    data["memory"][:] = rows[..., : mine.policy.memory_size]
+    data[ROWS][:] = rows[..., : mine.policy.memory_size]
     mine.randomness.numpy = InOrder()  # type: ignore[assignment]
     monkeypatch.setattr(np.random, "randint", lambda *_: 0)
     return mine, theirs
@@ -163,7 +164,7 @@ class Ends(BaseCallback):
     def _on_step(self) -> bool:
         for index, info in enumerate(self.locals["infos"]):
             if info.get("TimeLimit.truncated"):
-                remembered = self.model.memory.now[index].copy()
+                remembered = self.model._env_memory.after[index].copy()
                 self.seen.append((self.model.rollout_buffer.pos, index, info["terminal_observation"], remembered))
         return True
 

@@ -13,6 +13,8 @@ from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from rlspo.common.sequences import with_memory
 from rlspo.common.spaces import as_env_numbers, from_env_numbers
 from rlspo.common.trees import tree_map
+from rlspo.policies.mixtures import Mixture
+from rlspo.policies.moe.sb3_distribution import SB3Mixture
 
 Tensor = torch.Tensor
 
@@ -24,8 +26,9 @@ class _AsContrib:
         self: Any, obs: Any, lstm_states: RNNStates, episode_starts: Tensor, deterministic: bool = False
     ) -> tuple[Tensor, Tensor, Tensor, RNNStates]:
         """Actions, values ``(B, 1)``, log-probabilities ``(B,)``, and the states after the last step."""
-        distribution, values, memory = self._judged(obs, lstm_states, episode_starts)
-        actions = distribution.mode() if deterministic else distribution.sample(self.generator)
+        latent, distribution, values, memory = self._judged(obs, lstm_states, episode_starts)
+        explores = self.use_sde and not deterministic
+        actions = self._explored(latent) if explores else self._choose(distribution, deterministic)
         log_probs, count = distribution.log_prob(actions), len(memory)
         actions = as_env_numbers(actions.reshape(-1, *(self.action_space.shape or ())), self.action_space)
         return _rows(actions, count), _rows(values[:, None], count), _rows(log_probs, count), self._states(memory)
@@ -34,7 +37,7 @@ class _AsContrib:
         self: Any, obs: Any, actions: Tensor, lstm_states: RNNStates, episode_starts: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Values ``(B, 1)``, log-probabilities ``(B,)`` and entropy ``(B,)``."""
-        distribution, values, memory = self._judged(obs, lstm_states, episode_starts)
+        _, distribution, values, memory = self._judged(obs, lstm_states, episode_starts)
         count = len(memory)
         log_probs = distribution.log_prob(_steps(from_env_numbers(actions, self.action_space), count))
         entropy = distribution.entropy()
@@ -44,28 +47,37 @@ class _AsContrib:
     def get_distribution(
         self: Any, obs: Any, lstm_states: tuple[Tensor, ...], episode_starts: Tensor
     ) -> tuple[Any, tuple[Tensor, ...]]:
-        """pi(. | obs) of rlspo, for a step of each sequence, and the actor's states after it."""
-        distribution, _, memory = self._judged(obs, RNNStates(lstm_states, ()), episode_starts)
-        return distribution, self._states(memory).pi
+        """SB3's distribution object at ``obs``, a step of each sequence, and the actor's states after it."""
+        latent, distribution, _, memory = self._judged(obs, RNNStates(lstm_states, ()), episode_starts)
+        if isinstance(distribution, Mixture):
+            return SB3Mixture(distribution, self.generator), self._states(memory).pi
+        return self._get_action_dist_from_latent(latent), self._states(memory).pi
 
     def predict_values(self: Any, obs: Any, lstm_states: tuple[Tensor, ...], episode_starts: Tensor) -> Tensor:
         """V at ``obs``, ``(B, 1)``, from the critic's states, or from the actor's where they share them."""
         states = RNNStates(lstm_states, ()) if self.shared_lstm else RNNStates((), lstm_states)
-        _, values, memory = self._judged(obs, states, episode_starts)
+        _, _, values, memory = self._judged(obs, states, episode_starts)
         return _rows(values[:, None], len(memory))
 
-    def _judged(self: Any, obs: Any, states: RNNStates, starts: Tensor) -> tuple[Any, Tensor, Tensor]:
-        """pi, V and memory, the first step of all sequences first."""
+    def _judged(self: Any, obs: Any, states: RNNStates, starts: Tensor) -> tuple[Tensor, Any, Tensor, Tensor]:
+        """The actor's last hidden layer, pi, V and memory, the first step of all sequences first."""
         like = self.action_net.weight
         layers = [layer for layer in (self.lstm_actor, self.lstm_critic) if layer is not None]
         parts = [layer.rows(part, like) if part else None for layer, part in zip(layers, states, strict=False)]
-        count = next((len(part) for part in parts if part is not None), len(starts))
+        counts = {len(part) for part in parts if part is not None} or {len(starts)}
+        count = min(counts)
+        if len(counts) > 1 or len(starts) % count:
+            raise ValueError(
+                f"There are {len(starts)} observations and states of {' and '.join(map(str, sorted(counts)))} sequences; each "
+                "sequence has one state, and all have equally many steps."
+            )
         rows = [like.new_zeros(count, layer.size) if part is None else part for layer, part in zip(layers, parts, strict=True)]
         memory = torch.cat(rows, dim=-1) if rows else like.new_zeros(count, 0)
         seen = with_memory(tree_map(lambda leaf: _steps(leaf, count), obs), memory, _steps(starts.float(), count))
         actor, critic, after = self._both_see(self.preprocess(seen))
-        distribution = self._distribution_at(self.mlp_extractor.forward_actor(actor), actor)
-        return distribution, self._values(self.mlp_extractor.forward_critic(critic)), after
+        latent = self.mlp_extractor.forward_actor(actor)
+        values = self._values(self.mlp_extractor.forward_critic(critic))
+        return latent, self._distribution_at(latent, actor), values, after
 
     def _states(self: Any, memory: Tensor) -> RNNStates:
         if self.lstm_actor is None:

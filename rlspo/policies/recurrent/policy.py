@@ -76,7 +76,8 @@ class Recurrent(AsContrib, ActorCriticPolicy):
         memory: str = "lstm",
         **kwargs: Any,
     ) -> None:
-        self.lstm_hidden_size = lstm_hidden_size and check_count("lstm_hidden_size", lstm_hidden_size)
+        none = lstm_hidden_size == 0 and not isinstance(lstm_hidden_size, bool)
+        self.lstm_hidden_size = 0 if none else check_count("lstm_hidden_size", lstm_hidden_size)
         self.n_lstm_layers = check_count("n_lstm_layers", n_lstm_layers)
         check_flag("shared_lstm", shared_lstm)
         check_flag("enable_critic_lstm", enable_critic_lstm)
@@ -89,7 +90,27 @@ class Recurrent(AsContrib, ActorCriticPolicy):
             )
         if shared_lstm and not kwargs.get("share_features_extractor", True):
             raise ValueError("shared_lstm is True and share_features_extractor False; a shared memory needs shared features.")
+        if isinstance(observation_space, spaces.Dict) and {MEMORY, STARTS} & set(observation_space):
+            raise ValueError(
+                f"The observation has a key {MEMORY!r} or {STARTS!r}, which a policy with memory keeps for itself."
+            )
         super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
+
+    def make_functional(self) -> None:
+        """As the base's.
+
+        :raises TypeError: where a class that this stands before computes pi or V in methods that are replaced here
+        """
+        super().make_functional()
+        behind = type(self).__mro__[type(self).__mro__.index(Recurrent) + 1 :]
+        for one in behind:
+            replaced = sorted({"distribution_of", "values_of", "evaluation_of"} & set(vars(one)))
+            if replaced and not one.__module__.startswith(("rlspo.", "stable_baselines3.")):
+                raise TypeError(
+                    f"{one.__name__} defines {' and '.join(replaced)}, which a memory before it replaces. Define "
+                    "_distribution_at, _distribution or _values, which it calls, or put these methods into the class that "
+                    "comes first."
+                )
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {
@@ -200,7 +221,12 @@ class Recurrent(AsContrib, ActorCriticPolicy):
         self.set_training_mode(False)
         observations, vectorized = self.obs_to_tensor(observation)
         n_envs = len(next(iter(observations.values())) if isinstance(observations, dict) else observations)
-        starts = np.zeros(n_envs, np.float32) if episode_start is None else np.asarray(episode_start, np.float32)
+        starts = np.asarray(0 if episode_start is None else episode_start, np.float32)
+        if starts.shape not in ((), (n_envs,)):
+            raise ValueError(
+                f"episode_start is of {starts.shape}; it must be one truth value for each of {n_envs} observations."
+            )
+        starts = np.broadcast_to(starts, n_envs).copy()
         with torch.no_grad():
             memory = self.packed(state, n_envs)
             inputs = self.preprocess(with_memory(observations, memory, torch.as_tensor(starts, device=self.device)))
@@ -214,9 +240,9 @@ class Recurrent(AsContrib, ActorCriticPolicy):
         remembered = None if self.lstm_actor is None else self.lstm_actor.states(after.cpu().numpy())
         return (actions if vectorized else actions.squeeze(axis=0)), remembered
 
-    def state_after(self, inputs: Any) -> tuple[Tensor, ...] | None:
-        """What the actor remembers after the last step, as :meth:`predict` hands it around."""
-        return None if self.lstm_actor is None else self.lstm_actor.states(self._actor_sees(inputs)[1])
+    def memory_after(self, inputs: Any) -> Tensor:
+        """What actor and critic remember after the last step, ``(S, memory_size)``."""
+        return self._both_see(inputs)[2]
 
     def packed(self, state: tuple[Any, ...] | None, n_envs: int) -> Tensor:
         """What the actor remembers as rows, ``(n_envs, memory_size)``, the critic's part empty."""

@@ -1,0 +1,173 @@
+"""What may go wrong around a policy with memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+
+from rlspo import PPO
+from rlspo.attacks import CriticAttack, attacked_evaluation
+from rlspo.common.errors import DivergedError
+from rlspo.common.sequences import MEMORY
+from rlspo.policies import ActorCriticPolicy
+from rlspo.policies.recurrent import Recurrent
+from tests.envs_for_memory import Recall
+
+KIND: dict[str, Any] = {"lstm_hidden_size": 16, "net_arch": [32]}
+
+
+def make(env: Any = None, **settings: Any) -> Any:
+    env = make_vec_env("CartPole-v1", 2, seed=0) if env is None else env
+    given: dict[str, Any] = {"n_steps": 32, "batch_size": 32, "n_epochs": 2, "seed": 0, "policy_kwargs": KIND, **settings}
+    return PPO("MlpLstmPolicy", env, **given)
+
+
+def test_after_weights_were_not_finite_it_goes_on() -> None:
+    model = make().learn(64)
+    with torch.no_grad():
+        for parameter in model.policy.lstm_critic.parameters():
+            parameter.fill_(float("nan"))
+    with pytest.raises(DivergedError):
+        model.learn(64)
+    model.learn(128)
+    assert np.isfinite(model._env_memory.now).all()
+
+
+def test_nothing_is_left_of_a_memory_where_an_episode_begins() -> None:
+    model = make()
+    memory = model._env_memory
+    memory.now = np.full(memory.shape, np.nan, np.float32)
+    seen = memory.seen(np.zeros((2, 4), np.float32), [True, False])[MEMORY]
+    assert (seen[0] == 0).all() and np.isnan(seen[1]).all()
+
+
+@pytest.mark.parametrize(("size", "length"), [(16, 16), (64, 32), (48, 24)])
+def test_another_batch_size_later(size: int, length: int) -> None:
+    model = make(n_steps=96)
+    model.batch_size = size
+    assert model._sequences.length == length
+    assert {len(rows) for rows in model.minibatches()} == {size}
+    model.learn(192)
+
+
+def test_a_batch_size_that_does_not_fit_is_refused_and_leaves_the_old_one() -> None:
+    model = make(sequence_length=16)
+    with pytest.raises(ValueError, match="sequence_length is 16"):
+        model.batch_size = 24
+    assert model.batch_size == 32
+
+
+def test_a_critic_under_attack_remembers() -> None:
+    seen = []
+
+    class Watched(CriticAttack):
+        def objective(self, policy: Any, inputs: Any) -> Any:
+            seen.append(inputs[MEMORY].clone())
+            return super().objective(policy, inputs)
+
+    model = make(make_vec_env(Recall, 2, seed=0)).learn(64)
+    attacked_evaluation(model, make_vec_env(Recall, 2, seed=0), Watched, 0.1, n_eval_episodes=2)
+    of_actor = model.policy.lstm_actor.size
+    assert seen[0].abs().sum() == 0
+    assert (seen[1][:, :of_actor].abs().sum(-1) > 0).all()
+    assert (seen[1][:, of_actor:].abs().sum(-1) > 0).all()
+
+
+def test_environments_that_reset_apart_are_refused_later_too() -> None:
+    with pytest.raises(ValueError, match="reset in a step of their own"):
+        make().set_env(gym.make_vec("CartPole-v1", 2, vectorization_mode="sync"))
+
+
+def test_names_of_a_users_own_are_left_alone() -> None:
+    class Own(PPO):
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            self.memory, self.sequences = [1, 2], "mine"
+            super().__init__(*args, **settings)
+
+    agent = Own("MlpLstmPolicy", "CartPole-v1", n_steps=32, policy_kwargs=KIND)
+    assert agent.memory == [1, 2] and agent.sequences == "mine"
+
+
+def test_methods_that_a_memory_would_replace_are_refused() -> None:
+    class Own(ActorCriticPolicy):
+        def values_of(self, inputs: Any) -> torch.Tensor:
+            return super().values_of(inputs) * 0 + 7
+
+    class Both(Recurrent, Own):
+        pass
+
+    with pytest.raises(TypeError, match="Own defines values_of, which a memory before it replaces"):
+        PPO(Both, "CartPole-v1", n_steps=32)
+
+
+def test_very_short_sequences_are_spoken_of() -> None:
+    with pytest.warns(UserWarning, match="sequences of 2 steps only"):
+        make(n_steps=50, batch_size=64)
+
+
+class StopAt(BaseCallback):
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def _on_step(self) -> bool:
+        return self.n_calls != self.step
+
+
+def test_a_stopped_rollout_remembers_what_its_last_observation_follows() -> None:
+    model = make()
+    model.learn(64, StopAt(3))
+    before = model._env_memory.now.copy()
+    kept, after = model._last_obs.copy(), model._env_memory.after
+    assert not np.allclose(before, after)
+    model.learn(64, StopAt(1), reset_num_timesteps=False)
+    assert np.array_equal(model._last_obs, kept)  # the same observation, seen once more from the same memory
+    assert np.allclose(model._env_memory.now, before)
+    assert np.allclose(model._env_memory.after, after, atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [None, False, -1, 1.5])
+def test_widths_that_are_none_are_refused(width: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="lstm_hidden_size is"):
+        make(policy_kwargs={"lstm_hidden_size": width})
+
+
+def test_episode_starts_of_another_number_are_refused() -> None:
+    model, seen = make(), np.zeros((2, 4), np.float32)
+    model.predict(seen, None, np.array(True))
+    with pytest.raises(ValueError, match="one truth value for each of 2 observations"):
+        model.predict(seen, None, np.array([True, False, True]))
+
+
+@pytest.mark.parametrize("policy", ["MlpLstmPolicy", "MoeMlpPolicy"])
+def test_dict_observations_need_the_policy_for_them(policy: str) -> None:
+    class Dictionary(gym.ObservationWrapper):
+        def __init__(self, env: gym.Env) -> None:
+            super().__init__(env)
+            self.observation_space = gym.spaces.Dict({"seen": env.observation_space})
+
+        def observation(self, observation: Any) -> Any:
+            return {"seen": observation}
+
+    env = make_vec_env("CartPole-v1", 2, wrapper_class=Dictionary)
+    with pytest.raises(ValueError, match="MultiInput"):
+        PPO(policy, env, n_steps=32)
+    PPO(policy.replace("Mlp", "MultiInput"), env, n_steps=32, batch_size=32).learn(64)
+
+
+def test_gsde_explores_by_its_matrices() -> None:
+    model = make(make_vec_env("Pendulum-v1", 2, seed=0), use_sde=True).learn(64)
+    policy, seen, starts = model.policy, torch.zeros(2, 3), torch.zeros(2)
+    memory = policy.packed(None, 2)
+    states = (policy.lstm_actor.states(memory[:, :32]), policy.lstm_critic.states(memory[:, 32:]))
+    policy.reset_noise(2)
+    one, two = (policy(seen, states, starts)[0] for _ in range(2))
+    assert torch.equal(one, two)
+    policy.reset_noise(2)
+    assert not torch.equal(one, policy(seen, states, starts)[0])
