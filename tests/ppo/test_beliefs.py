@@ -35,8 +35,8 @@ def test_values_are_those_of_play() -> None:
 def test_memory_reaches_the_value_of_beliefs_and_nothing_else_does() -> None:
     env = make_vec_env(Tiger, 16, seed=0)
     kind = {"lstm_hidden_size": 32, "net_arch": [32]}
-    with_memory = PPO("MlpLstmPolicy", env, policy_kwargs=kind, **SETTINGS).learn(60_000)
-    without = PPO("MlpPolicy", env, **SETTINGS).learn(60_000)
+    with_memory = PPO("MlpLstmPolicy", env, policy_kwargs=kind, **SETTINGS).learn(48_000)
+    without = PPO("MlpPolicy", env, **SETTINGS).learn(24_000)
     found = {}
     for name, model in (("memory", with_memory), ("none", without)):
         state, starts = None, np.ones(50, bool)

@@ -113,8 +113,8 @@ def test_a_memory_of_width_zero_is_ppo(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_remembers_what_was_shown_once(memory: str) -> None:
     env = make_vec_env(Recall, 8, seed=0)
     settings: dict[str, Any] = {"n_steps": 64, "batch_size": 128, "learning_rate": 3e-3, "seed": 0, "gamma": 0.95}
-    model = PPO("MlpLstmPolicy", env, policy_kwargs={**MEMORY, "memory": memory}, **settings).learn(16_000)
-    plain = PPO("MlpPolicy", env, **settings).learn(16_000)
+    model = PPO("MlpLstmPolicy", env, policy_kwargs={**MEMORY, "memory": memory}, **settings).learn(9_000)
+    plain = PPO("MlpPolicy", env, **settings).learn(2_000)  # whatever it learns, it guesses
     with_it: Any
     without: Any
     with_it, without = (evaluate_policy(one, make_vec_env(Recall, 8, seed=1), 200)[0] for one in (model, plain))
