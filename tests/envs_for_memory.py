@@ -38,6 +38,67 @@ class Recall(gym.Env):
         return self._seen(), reward, done, False, {}
 
 
+class TMaze(gym.Env):
+    """A corridor with a sign at its beginning that says which way to turn at its end (Bakker 2002).
+
+    Forward is right in the corridor; anything else costs 0.1 and leads nowhere. At the junction the turn that the sign showed
+    earns 1, the other nothing, and either ends the episode.
+
+    :param length: of the corridor
+    """
+
+    FORWARD, LEFT, RIGHT = range(3)
+
+    def __init__(self, length: int = 4) -> None:
+        self.length = length
+        self.observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+        self.action_space = gym.spaces.Discrete(3)
+
+    def _seen(self) -> np.ndarray:
+        return np.array([2.0 * self.sign - 1 if self.place == 0 else 0.0, self.place == self.length], np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.place, self.step_number, self.sign = 0, 0, int(self.np_random.integers(2))
+        return self._seen(), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.step_number += 1
+        at_junction = self.place == self.length
+        if at_junction and action != self.FORWARD:
+            return self._seen(), float(int(action) - 1 == self.sign), True, False, {}
+        moves = action == self.FORWARD and not at_junction
+        self.place += int(moves)
+        return self._seen(), 0.0 if moves else -0.1, False, self.step_number == 5 * self.length, {}
+
+
+class Copy(gym.Env):
+    """Signs are shown one after the other, then each is to be given again, in order. Each right one earns its share of 1.
+
+    :param count: of signs, each one of two
+    """
+
+    def __init__(self, count: int = 2) -> None:
+        self.count = count
+        self.observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+        self.action_space = gym.spaces.Discrete(2)
+
+    def _seen(self) -> np.ndarray:
+        shown = self.step_number < self.count
+        return np.array([2.0 * self.signs[self.step_number] - 1 if shown else 0.0, not shown], np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.step_number, self.signs = 0, self.np_random.integers(2, size=self.count)
+        return self._seen(), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        asked = self.step_number - self.count
+        reward = float(asked >= 0 and int(action) == self.signs[asked]) / self.count
+        self.step_number += 1
+        return self._seen(), reward, self.step_number == 2 * self.count, False, {}
+
+
 class Tiger(gym.Env):
     """The tiger problem (Kaelbling et al. 1998): listen for which of two doors hides a tiger, then open one.
 

@@ -16,7 +16,7 @@ from rlspo.common.agent import Agent
 from rlspo.common.loss_contract import call_loss, warn_of_untrained
 from rlspo.common.reward_scaling import RewardScaler
 from rlspo.common.rollout_buffer import Field, RolloutBuffer
-from rlspo.common.sequences import MEMORY, EnvMemory, FirstRows, Sequences, with_memory
+from rlspo.common.sequences import MEMORY, EnvMemory, Sequences
 from rlspo.common.settings import needs_two_rows, scheduled
 from rlspo.common.update import MINIBATCH_FIELDS, Minibatch, Parameters, Update
 
@@ -48,6 +48,8 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
     #: What is remembered of each environment while acting.
     _env_memory: EnvMemory | None = None
     sequence_length: Any = None
+    burn_in: Any = 0
+    recompute_states: Any = False
 
     # What an agent may change.
 
@@ -102,8 +104,8 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
         data = self.rollout_buffer.tensors((*MINIBATCH_FIELDS.values(), *extra))
         if self._sequences is not None:
             beside = self.rollout_buffer.tensors((MEMORY, "episode_starts"))
-            memory = FirstRows(beside[MEMORY], self._sequences.length)
-            data["observations"] = with_memory(data["observations"], memory, beside["episode_starts"])
+            rows = data["observations"], beside[MEMORY], beside["episode_starts"]
+            data["observations"] = self._sequences.seen(*rows, self.burn_in)
         return data
 
     @property
@@ -188,6 +190,8 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
         update.last_good.note()
         with ExitStack() as after_the_first:
             for epoch in range(self.n_epochs):
+                if epoch and self._sequences is not None and self.recompute_states:
+                    self._sequences.recompute(self.policy, data["observations"])
                 minibatches = self.minibatches()
                 order = torch.as_tensor(np.concatenate(minibatches), device=self.device)
                 rows = order.split([len(some) for some in minibatches])

@@ -22,8 +22,11 @@ Tensor = torch.Tensor
 #: Keys beside those of the observation.
 MEMORY = "memory of the policy"
 STARTS = "begins an episode"
+#: Keys of what burn-in reads: observations before the sequences, by key; their starts; memory before them; where they exist.
+BEFORE, STARTS_BEFORE, MEMORY_BEFORE, EXISTS = "before ", "before: begins", "before: memory", "before: exists"
 #: The key of an observation that has none.
 OBSERVATION = "observation"
+_ONLY_BEFORE = (STARTS_BEFORE, MEMORY_BEFORE, EXISTS)
 #: Steps through which gradients go by default, at most.
 USUAL_LENGTH = 32
 #: Steps below which hardly anything is learned about what to remember.
@@ -53,6 +56,22 @@ class FirstRows:
 
     def __getitem__(self, indices: Tensor) -> Tensor:
         return self.rows[indices[: len(indices) // self.length]]
+
+
+class RowsBefore:
+    """Reads the rows of the steps before each sequence, the first of all sequences first.
+
+    :param rows: ``(n_steps * n_envs, ...)``
+    :param length: steps of a sequence
+    :param offsets: how many rows before its first one they are, ``(steps,)``
+    """
+
+    def __init__(self, rows: Any, length: int, offsets: Tensor) -> None:
+        self.rows, self.length, self.offsets = rows, length, offsets
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        first = indices[: len(indices) // self.length]
+        return self.rows[(first - self.offsets[:, None]).clamp(min=0).reshape(-1)]
 
 
 class Sequences:
@@ -88,6 +107,39 @@ class Sequences:
             )
         self.length, self.n_steps, self.n_envs = length, n_steps, n_envs
 
+    def seen(self, observations: Any, memory: Tensor, starts: Tensor, burn_in: int) -> dict[str, Any]:
+        """What minibatches of sequences are read from, by the row numbers of :meth:`rows`.
+
+        :param observations: flat rows
+        :param memory: before each step, flat rows
+        :param starts: 1 where an episode begins, flat rows
+        :param burn_in: steps before each sequence to read, too
+        """
+        found = with_memory(observations, FirstRows(memory, self.length), starts)
+        if burn_in:
+            steps = self.n_envs * torch.arange(burn_in, 0, -1, device=memory.device)
+            rows = torch.arange(len(starts), device=memory.device)
+            before = {f"{BEFORE}{key}": part for key, part in found.items() if key not in (MEMORY, STARTS)}
+            read = {**before, STARTS_BEFORE: starts}
+            found |= {key: RowsBefore(part, self.length, steps) for key, part in read.items()}
+            found[MEMORY_BEFORE] = RowsBefore(memory, self.length, steps[:1])
+            found[EXISTS] = FirstRows(rows >= burn_in * self.n_envs, self.length)
+        return found
+
+    def recompute(self, policy: Any, seen: dict[str, Any]) -> None:
+        """Store anew what is remembered where sequences begin, by the policy as it is now.
+
+        :param seen: of :meth:`seen`
+        """
+        memory = seen[MEMORY].rows
+        with torch.no_grad():
+            for number in range(self.n_steps // self.length - 1):
+                rows = torch.as_tensor(self.rows(np.arange(self.n_envs) + number * self.n_envs), device=memory.device)
+                now = {key: part[rows] for key, part in seen.items() if not key.startswith(BEFORE) and key not in _ONLY_BEFORE}
+                after = policy.memory_after(policy.preprocess(now))
+                first = (number + 1) * self.length * self.n_envs
+                memory[first : first + self.n_envs] = after
+
     def rows(self, starts: np.ndarray) -> np.ndarray:
         """Row numbers of sequences, ``(length * S,)``, the first step of all sequences first.
 
@@ -110,6 +162,11 @@ class Sequences:
 def check_sequence_length(name: str, value: Any) -> Any:
     """Check that ``value`` is None or a whole number of at least 1."""
     return None if value is None else check_count(name, value)
+
+
+def check_burn_in(name: str, value: Any) -> Any:
+    """Check that ``value`` is a whole number of at least 0."""
+    return value if value == 0 and not isinstance(value, bool) else check_count(name, value)
 
 
 class EnvMemory:

@@ -11,7 +11,7 @@ from stable_baselines3.common.type_aliases import Schedule
 
 from rlspo.common.arguments import OnPolicySettings
 from rlspo.common.on_policy import OnPolicyAgent
-from rlspo.common.sequences import check_sequence_length
+from rlspo.common.sequences import check_burn_in, check_sequence_length
 from rlspo.common.settings import (
     as_schedule,
     check_flag,
@@ -82,6 +82,10 @@ class PPO(OnPolicyAgent):
     :param sequence_length: of a policy with memory: steps of the sequences that minibatches are made of, and through which
         gradients go; it must divide ``n_steps`` and ``batch_size``. More learns to remember for longer and costs time (8 to
         128). None: their largest common divisor up to 32
+    :param burn_in: of a policy with memory: steps before each sequence that are gone through again by the policy as it is now,
+        without gradient, so that what is remembered at its beginning is not that of older weights (0 to 32)
+    :param recompute_states: of a policy with memory: go through the whole rollout again before each epoch but the first, for
+        the same end; else sequences begin with what was remembered while acting
     :raises ValueError: for values out of range, here and where a setting is changed later
     :raises TypeError: for a policy class that losses cannot use
 
@@ -109,6 +113,8 @@ class PPO(OnPolicyAgent):
     clip_range_vf = setting(check_limit_schedule, kept_as=as_schedule)
     normalize_advantage = setting(check_flag)
     sequence_length = fixed_setting(check_sequence_length)
+    burn_in = fixed_setting(check_burn_in)
+    recompute_states = setting(check_flag)
 
     def __init__(
         self,
@@ -133,6 +139,8 @@ class PPO(OnPolicyAgent):
         target_kl: float | None = None,
         *,
         sequence_length: int | None = None,
+        burn_in: int = 0,
+        recompute_states: bool = False,
         _init_setup_model: bool = True,
         **settings: Unpack[OnPolicySettings],
     ) -> None:
@@ -167,6 +175,8 @@ class PPO(OnPolicyAgent):
         self.clip_range_vf = clip_range_vf
         self.normalize_advantage = normalize_advantage
         self.sequence_length = sequence_length
+        self.burn_in = burn_in
+        self.recompute_states = recompute_states
         if _init_setup_model:
             self._setup_model()
 

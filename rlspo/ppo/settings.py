@@ -30,3 +30,5 @@ class PPOSettings(OnPolicySettings, total=False):
     rollout_buffer_kwargs: dict[str, Any] | None
     target_kl: float | None
     sequence_length: int | None
+    burn_in: int
+    recompute_states: bool

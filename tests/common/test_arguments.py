@@ -47,6 +47,8 @@ OF_PPO = {
     "compile": "auto",
     "precision": "float32",
     "sequence_length": None,
+    "burn_in": 0,
+    "recompute_states": False,
 }
 OF_ARPO = {
     **OF_PPO,

@@ -34,6 +34,7 @@ OTHERS: dict[str, Any] = {
     "normalize_rewards": True,
     "precision": "bfloat16",
     "sequence_length": 2,
+    "burn_in": 2,
     "norm": "l2",
     "solver": "pgd",
     "adversary_steps": 3,

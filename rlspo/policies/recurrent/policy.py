@@ -14,7 +14,16 @@ from torch import nn
 
 from rlspo.common.collector import env_actions
 from rlspo.common.errors import check_choice, check_count
-from rlspo.common.sequences import MEMORY, OBSERVATION, STARTS, with_memory
+from rlspo.common.sequences import (
+    BEFORE,
+    EXISTS,
+    MEMORY,
+    MEMORY_BEFORE,
+    OBSERVATION,
+    STARTS,
+    STARTS_BEFORE,
+    with_memory,
+)
 from rlspo.common.settings import check_flag
 from rlspo.policies.actor_critic import ActorCriticCnnPolicy, ActorCriticPolicy, MultiInputActorCriticPolicy
 from rlspo.policies.distributions import Distribution
@@ -36,6 +45,9 @@ class PreprocessingWithMemory(Preprocessing):
     def forward(self, observations: Any) -> Any:
         named = observations if isinstance(observations, dict) else {OBSERVATION: observations}
         inputs = {key: part(named[key]) for key, part in self.parts.items()}
+        if EXISTS in named:
+            before = {f"{BEFORE}{key}": part(named[f"{BEFORE}{key}"]) for key, part in self.parts.items()}
+            inputs |= {**before, **{key: named[key] for key in (STARTS_BEFORE, MEMORY_BEFORE, EXISTS)}}
         if MEMORY in named:
             return {**inputs, MEMORY: named[MEMORY], STARTS: named[STARTS]}
         first = next(iter(inputs.values()))
@@ -151,17 +163,27 @@ class Recurrent(AsContrib, ActorCriticPolicy):
     # What they compute.
 
     def distribution_of(self, inputs: Any) -> Distribution:
-        seen, _ = self._actor_sees(inputs)
+        seen, _ = self._actor_sees(self._burned_in(inputs))
         return self._distribution_at(self.mlp_extractor.forward_actor(seen), seen)
 
     def values_of(self, inputs: Any) -> Tensor:
-        seen, _ = self._critic_sees(inputs)
+        seen, _ = self._critic_sees(self._burned_in(inputs))
         return self._values(self.mlp_extractor.forward_critic(seen))
 
     def evaluation_of(self, inputs: Any) -> tuple[Distribution, Tensor]:
-        actor, critic, _ = self._both_see(inputs)
+        actor, critic, _ = self._both_see(self._burned_in(inputs))
         distribution = self._distribution_at(self.mlp_extractor.forward_actor(actor), actor)
         return distribution, self._values(self.mlp_extractor.forward_critic(critic))
+
+    def _burned_in(self, inputs: Any) -> Any:
+        """``inputs`` with the memory that the steps before lead to now, where there are some; without gradient."""
+        if EXISTS not in inputs:
+            return inputs
+        own = {key: part for key, part in inputs.items() if not key.startswith("before")}
+        before = {key: inputs[f"{BEFORE}{key}"] for key in own if key not in (MEMORY, STARTS)}
+        seen = {**before, MEMORY: inputs[MEMORY_BEFORE], STARTS: inputs[STARTS_BEFORE]}
+        memory = torch.where(inputs[EXISTS][:, None], self.memory_after(seen).detach(), inputs[MEMORY])
+        return {**own, MEMORY: memory}
 
     def act(self, inputs: Any, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Sampled actions, values ``(B,)``, log-probabilities ``(B,)``, and what is remembered after the step."""
