@@ -22,7 +22,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from rlspo.common.processor import mkl_is_slow
+from rlspo.common import processor
 
 Tensor = torch.Tensor
 #: Rows, inputs and outputs of a layer.
@@ -33,8 +33,8 @@ def by_torch(left: Tensor, right: Tensor) -> Tensor:
     return left @ right
 
 
-def by_onednn(left: Tensor, right: Tensor) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(left, right.t(), None, "none", [None], "")
+def onednn(left: Tensor, right: Tensor) -> Tensor:
+    return processor.by_onednn(left, right.t())
 
 
 def seconds(function: Callable[..., Any], *arguments: Any) -> float:
@@ -52,7 +52,7 @@ def measure(rows: int, inputs: int, outputs: int, rounds: int) -> dict[str, dict
     best: dict[str, dict[str, float]] = {name: {"torch": 0.0, "onednn": 0.0} for name in products}
     for _ in range(rounds):
         for name, pair in products.items():
-            for library, function in (("torch", by_torch), ("onednn", by_onednn)):
+            for library, function in (("torch", by_torch), ("onednn", onednn)):
                 best[name][library] = max(best[name][library], flops / seconds(function, *pair))
     return best
 
@@ -77,7 +77,7 @@ def main() -> None:
         about = {
             "processor": platform.processor(),
             "capability": torch.backends.cpu.get_cpu_capability(),
-            "exchanged_here": mkl_is_slow(),
+            "exchanged_here": processor.mkl_is_slow(),
             "torch": torch.__version__,
         }
         arguments.json.write_text(json.dumps({"about": about, "gflops": found}, indent=2) + "\n")

@@ -22,9 +22,9 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from rlspo.adversary import Perturbation
 from rlspo.attacks.attacks import Attack, make_attack
 from rlspo.common.collector import env_actions
+from rlspo.common.env_memory import EnvMemory
 from rlspo.common.errors import check_number
 from rlspo.common.randomness import generators_seeded
-from rlspo.common.sequences import with_memory
 from rlspo.common.trees import to_tensor
 from rlspo.policies import ActorCriticPolicy, functional_policy_class
 from rlspo.policies.recurrent import Recurrent
@@ -106,25 +106,22 @@ def attacked_episodes(
     generator = torch.Generator(device=policy.device).manual_seed(seed)
     perturb = None if adversary is None else _perturb(policy, adversary, epsilon, norm, generator)
 
-    memory = torch.zeros(0)  # of a policy that has one, row by row
+    venv: VecEnv = model._wrap_env(maybe_make_env(env, verbose=0), verbose=0)
+    memory = EnvMemory(venv.num_envs, policy.memory_size)
 
     @torch.no_grad()
     def act(observations: Any, starts: np.ndarray) -> np.ndarray:
-        nonlocal memory
-        seen = to_tensor(observations, policy.device)
-        if isinstance(policy, Recurrent):
-            begins = torch.as_tensor(starts, dtype=torch.float32, device=policy.device)
-            seen = with_memory(seen, memory if len(memory) else policy.packed(None, len(starts)), begins)
-        inputs = policy.preprocess(seen)
+        seen = memory.seen(observations, starts) if isinstance(policy, Recurrent) else observations
+        inputs = policy.preprocess(to_tensor(seen, policy.device))
         shown = inputs if perturb is None else perturb(inputs)
         distribution = policy.distribution_of(shown)
         actions = distribution.mode() if deterministic else distribution.sample(generator)
         if isinstance(policy, Recurrent):
-            memory = policy.memory_after(shown)  # a victim remembers what it was shown
+            memory.after = policy.memory_after(shown).cpu().numpy()  # a victim remembers what it was shown
+            memory.move_on()
         return env_actions(actions.cpu().numpy(), policy, policy.action_space)
 
     policy.set_training_mode(False)
-    venv: VecEnv = model._wrap_env(maybe_make_env(env, verbose=0), verbose=0)
     check_for_correct_spaces(venv, model.observation_space, model.action_space)
     if venv is model.env:
         model._last_obs = None

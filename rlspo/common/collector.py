@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from rlspo.common.sequences import EnvMemory
+from rlspo.common.env_memory import EnvMemory
 from rlspo.common.spaces import as_env_numbers
 from rlspo.common.trees import ArrayTree, to_tensor, tree_leaves, tree_map
 

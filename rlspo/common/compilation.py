@@ -124,9 +124,9 @@ def compile_whole(
         not ask again
     """
     # Built apart from the kernels, the wrapper is not optimised, which takes a third off the C++ compiler's time.
-    options: dict[str, Any] = {"cpp_wrapper": True, "cpp_wrapper_build_separate": True, **_for_products()}
-    if device.type != "cpu":
-        options = {"triton.cudagraphs": True}
+    options: dict[str, Any] = {"triton.cudagraphs": True}
+    if device.type == "cpu":
+        options = {"cpp_wrapper": True, "cpp_wrapper_build_separate": True, **_for_products()}
     known = {id(tensor) for tensor in held}
     options["guard_filter_fn"] = lambda guards: [id(guard.value) not in known for guard in guards]
     # Isolated: torch counts compilations per line of code, and many agents may live in one process.

@@ -16,7 +16,7 @@ from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_file
 from torch._inductor.ir import FixedLayout, TensorBox
 from torch._inductor.lowering import register_lowering
 
-from rlspo.common.processor import NARROW, WORTH_IT
+from rlspo.common.processor import NARROW, WORTH_IT, by_onednn, worth_exchanging
 
 Tensor = torch.Tensor
 _aten = torch.ops.aten
@@ -26,7 +26,7 @@ _library.define("linear(Tensor inputs, Tensor weight, Tensor? bias) -> Tensor")
 
 @torch.library.impl(_library, "linear", "CPU")
 def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [None], "")
+    return by_onednn(inputs, weight, bias)
 
 
 @torch.library.impl(_library, "linear", "Meta")
@@ -79,9 +79,7 @@ def _worth_it(node: torch.fx.Node) -> bool:
         return False
     if node.target is _aten.addmm.default and tuple(bias.meta["val"].shape) != (right.shape[1],):  # type: ignore[union-attr]
         return False
-    rows, inner = left.shape
-    columns = right.shape[1]
-    return rows * inner * columns >= WORTH_IT and min(rows, columns) >= NARROW
+    return worth_exchanging(left.shape, right.shape)
 
 
 def _transposed(graph: torch.fx.Graph, matrix: torch.fx.Node) -> torch.fx.Node:

@@ -23,6 +23,7 @@ from rlspo.common.collector import (
     evaluated_fields,
     torch_actor,
 )
+from rlspo.common.env_memory import EnvMemory
 from rlspo.common.errors import check_count, check_fraction, check_number
 from rlspo.common.on_policy_learner import OnPolicyLearner
 from rlspo.common.precision import convolution_dtype
@@ -30,7 +31,7 @@ from rlspo.common.randomness import Randomness
 from rlspo.common.reward_scaling import RewardScaler
 from rlspo.common.rollout_buffer import Field, RolloutBuffer, observation_fields
 from rlspo.common.sb3_rollouts import adopted_buffer
-from rlspo.common.sequences import MEMORY, EnvMemory, Sequences, with_memory
+from rlspo.common.sequences import MEMORY, Sequences, with_memory
 from rlspo.common.settings import (
     check_batch_size,
     check_flag,

@@ -13,10 +13,11 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import explained_variance
 
 from rlspo.common.agent import Agent
+from rlspo.common.env_memory import EnvMemory
 from rlspo.common.loss_contract import call_loss, warn_of_untrained
 from rlspo.common.reward_scaling import RewardScaler
 from rlspo.common.rollout_buffer import Field, RolloutBuffer
-from rlspo.common.sequences import MEMORY, EnvMemory, Sequences
+from rlspo.common.sequences import MEMORY, Sequences
 from rlspo.common.settings import needs_two_rows, scheduled
 from rlspo.common.update import MINIBATCH_FIELDS, Minibatch, Parameters, Update
 

@@ -34,8 +34,18 @@ def product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     :param left: ``(M, K)``, rows or columns without gaps between them
     :param right: ``(K, N)``, likewise
     """
-    rows, inner, columns = *left.shape, right.shape[1]
-    large = rows * inner * columns >= WORTH_IT and min(rows, columns) >= NARROW
-    if large and left.device.type == "cpu" and left.dtype == torch.float32 and mkl_is_slow():
-        return torch.ops.mkldnn._linear_pointwise(left, right.t(), None, "none", [None], "")
+    on_cpu = left.device.type == "cpu" and left.dtype == torch.float32
+    if on_cpu and mkl_is_slow() and worth_exchanging(left.shape, right.shape):
+        return by_onednn(left, right.t())
     return left @ right
+
+
+def by_onednn(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """``inputs @ weight.T + bias``."""
+    return torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [None], "")
+
+
+def worth_exchanging(left: torch.Size, right: torch.Size) -> bool:
+    """Whether oneDNN is the faster one for a product of matrices of these shapes, where MKL is slow."""
+    (rows, inner), columns = left, right[1]
+    return rows * inner * columns >= WORTH_IT and min(rows, columns) >= NARROW

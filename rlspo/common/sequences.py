@@ -1,4 +1,4 @@
-"""Rollouts for policies with memory: minibatches of whole sequences, and what is remembered while acting.
+"""Rollouts for policies with memory: minibatches of whole sequences, and what such a policy sees.
 
 A policy with memory sees one dictionary: observations, what it remembers, and where episodes begin. Rows are the steps of
 ``S`` sequences of ``L`` steps, the first step of all sequences first: row ``t * S + s`` is step t of sequence s. So ``S`` is
@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
 from rlspo.common.errors import check_count
-from rlspo.common.trees import by_key, to_tensor
+from rlspo.common.trees import by_key
 
 Tensor = torch.Tensor
 #: Keys beside those of the observation.
 MEMORY = "memory of the policy"
 STARTS = "begins an episode"
 #: Keys of what burn-in reads: observations before the sequences, by key; their starts; memory before them; where they exist.
-BEFORE, STARTS_BEFORE, MEMORY_BEFORE, EXISTS = "before ", "before: begins", "before: memory", "before: exists"
+BEFORE = "before the sequence: "
+STARTS_BEFORE, MEMORY_BEFORE, EXISTS = (f"{BEFORE}{what}" for what in (STARTS, MEMORY, "exists"))
 #: The key of an observation that has none.
 OBSERVATION = "observation"
-_ONLY_BEFORE = (STARTS_BEFORE, MEMORY_BEFORE, EXISTS)
 #: Steps through which gradients go by default, at most.
 USUAL_LENGTH = 32
 #: Steps below which hardly anything is learned about what to remember.
@@ -135,7 +134,7 @@ class Sequences:
         with torch.no_grad():
             for number in range(self.n_steps // self.length - 1):
                 rows = torch.as_tensor(self.rows(np.arange(self.n_envs) + number * self.n_envs), device=memory.device)
-                now = {key: part[rows] for key, part in seen.items() if not key.startswith(BEFORE) and key not in _ONLY_BEFORE}
+                now = {key: part[rows] for key, part in seen.items() if not key.startswith(BEFORE)}
                 after = policy.memory_after(policy.preprocess(now))
                 first = (number + 1) * self.length * self.n_envs
                 memory[first : first + self.n_envs] = after
@@ -167,52 +166,3 @@ def check_sequence_length(name: str, value: Any) -> Any:
 def check_burn_in(name: str, value: Any) -> Any:
     """Check that ``value`` is a whole number of at least 0."""
     return value if value == 0 and not isinstance(value, bool) else check_count(name, value)
-
-
-class EnvMemory:
-    """What a policy remembers of each environment between steps.
-
-    :param n_envs: parallel environments
-    :param size: numbers for each
-    """
-
-    def __init__(self, n_envs: int, size: int) -> None:
-        self.shape = (n_envs, size)
-        self.clear()
-
-    def clear(self) -> None:
-        """Remember nothing."""
-        #: Before the coming step, ``(n_envs, size)``; and after it, once the policy has acted.
-        self.now = self.after = np.zeros(self.shape, np.float32)
-
-    def move_on(self) -> None:
-        """The step was taken, and counts."""
-        self.now = self.after
-
-    def seen(self, observations: Any, starts: Any) -> dict[str, Any]:
-        """The coming observations with what is remembered.
-
-        :param starts: which of them begin an episode, ``(n_envs,)``
-        """
-        begins = np.asarray(starts, np.float32)
-        # Not by the policy alone, which multiplies by 0: that leaves NaN.
-        return with_memory(observations, np.where(begins[:, None] > 0, np.float32(0), self.now), begins)
-
-    def seen_by(self, index: int, observation: Any) -> dict[str, Any]:
-        """A single observation that follows the coming step of environment ``index`` in the same episode."""
-        return with_memory(observation, self.after[index], np.float32(0))
-
-    def actor(self, policy: Any, generator: torch.Generator, starts: Callable[[], Any]) -> Callable[[Any], Any]:
-        """Acts, and remembers; see :data:`~rlspo.common.collector.Actor`.
-
-        :param starts: tells which environments begin an episode
-        """
-
-        @torch.inference_mode()
-        def act(observations: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            inputs = policy.preprocess(to_tensor(self.seen(observations, starts()), policy.device))
-            actions, values, log_probs, after = policy.act(inputs, generator)
-            self.after = after.cpu().numpy()
-            return actions.cpu().numpy(), values.cpu().numpy(), log_probs.cpu().numpy()
-
-        return act

@@ -30,14 +30,7 @@ from rlspo.policies import (
     functional_policy_class,
 )
 from rlspo.policies.moe import MoeActorCriticCnnPolicy, MoeActorCriticPolicy, MoeMultiInputActorCriticPolicy
-from rlspo.policies.recurrent import (
-    MoeRecurrentActorCriticCnnPolicy,
-    MoeRecurrentActorCriticPolicy,
-    MoeRecurrentMultiInputActorCriticPolicy,
-    RecurrentActorCriticCnnPolicy,
-    RecurrentActorCriticPolicy,
-    RecurrentMultiInputActorCriticPolicy,
-)
+from rlspo.policies.recurrent import LSTM_POLICIES
 from rlspo.ppo import losses
 
 Tensor = torch.Tensor
@@ -101,12 +94,7 @@ class PPO(OnPolicyAgent):
         "MoeMlpPolicy": MoeActorCriticPolicy,
         "MoeCnnPolicy": MoeActorCriticCnnPolicy,
         "MoeMultiInputPolicy": MoeMultiInputActorCriticPolicy,
-        "MlpLstmPolicy": RecurrentActorCriticPolicy,
-        "CnnLstmPolicy": RecurrentActorCriticCnnPolicy,
-        "MultiInputLstmPolicy": RecurrentMultiInputActorCriticPolicy,
-        "MoeMlpLstmPolicy": MoeRecurrentActorCriticPolicy,
-        "MoeCnnLstmPolicy": MoeRecurrentActorCriticCnnPolicy,
-        "MoeMultiInputLstmPolicy": MoeRecurrentMultiInputActorCriticPolicy,
+        **LSTM_POLICIES,
     }
 
     clip_range = setting(check_positive_schedule, kept_as=as_schedule)

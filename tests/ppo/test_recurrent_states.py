@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -133,3 +134,25 @@ def test_compiled_as_eager() -> None:
 def test_burn_in_is_a_number_of_steps(wrong: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="burn_in is"):
         PPO("MlpLstmPolicy", "CartPole-v1", n_steps=32, burn_in=wrong)
+
+
+class Named(gym.ObservationWrapper):
+    """Observations under a key that begins like words of the memory's own."""
+
+    def __init__(self, env: gym.Env, key: str = "before") -> None:
+        super().__init__(env)
+        self.key = key
+        self.observation_space = gym.spaces.Dict({key: env.observation_space, "x": env.observation_space})
+
+    def observation(self, observation: Any) -> Any:
+        return {self.key: observation, "x": observation}
+
+
+def test_keys_of_an_observation_are_not_taken_for_the_memorys_own() -> None:
+    given: dict[str, Any] = {"n_steps": 32, "batch_size": 32, "burn_in": 4, "recompute_states": True, "seed": 0}
+    env = make_vec_env("CartPole-v1", 2, seed=0, wrapper_class=Named)
+    model = PPO("MultiInputLstmPolicy", env, policy_kwargs=KIND, compile=False, **given).learn(128)
+    assert set(model.policy.preprocess.parts) == {"before", "x"}
+    env = make_vec_env("CartPole-v1", 2, wrapper_class=Named, wrapper_kwargs={"key": MEMORY})
+    with pytest.raises(ValueError, match="keeps for itself"):
+        PPO("MultiInputLstmPolicy", env, policy_kwargs=KIND, **given)

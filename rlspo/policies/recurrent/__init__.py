@@ -12,6 +12,16 @@ from rlspo.policies.recurrent.policy import (
     RecurrentMultiInputActorCriticPolicy,
 )
 
+#: By name, for agents.
+LSTM_POLICIES: dict[str, type[Recurrent]] = {
+    "MlpLstmPolicy": RecurrentActorCriticPolicy,
+    "CnnLstmPolicy": RecurrentActorCriticCnnPolicy,
+    "MultiInputLstmPolicy": RecurrentMultiInputActorCriticPolicy,
+    "MoeMlpLstmPolicy": MoeRecurrentActorCriticPolicy,
+    "MoeCnnLstmPolicy": MoeRecurrentActorCriticCnnPolicy,
+    "MoeMultiInputLstmPolicy": MoeRecurrentMultiInputActorCriticPolicy,
+}
+
 __all__ = [
     "MoeRecurrentActorCriticCnnPolicy",
     "MoeRecurrentActorCriticPolicy",

@@ -74,10 +74,7 @@ class _AsContrib:
         rows = [like.new_zeros(count, layer.size) if part is None else part for layer, part in zip(layers, parts, strict=True)]
         memory = torch.cat(rows, dim=-1) if rows else like.new_zeros(count, 0)
         seen = with_memory(tree_map(lambda leaf: _steps(leaf, count), obs), memory, _steps(starts.float(), count))
-        actor, critic, after = self._both_see(self.preprocess(seen))
-        latent = self.mlp_extractor.forward_actor(actor)
-        values = self._values(self.mlp_extractor.forward_critic(critic))
-        return latent, self._distribution_at(latent, actor), values, after
+        return self._step(self.preprocess(seen))
 
     def _states(self: Any, memory: Tensor) -> RNNStates:
         if self.lstm_actor is None:

@@ -220,6 +220,9 @@ class _Once(torch.autograd.Function):
         raise RuntimeError("Recurrent layers have no second derivatives here.")
 
 
+# One class for each: torch's compiler does not take a class that is made by a function for both.
+
+
 class _LSTM(torch.autograd.Function):
     @staticmethod
     def forward(inputs: Tensor, keep: Tensor, hidden: Tensor, cell: Tensor, weight: Tensor) -> Any:

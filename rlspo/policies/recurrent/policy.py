@@ -102,9 +102,11 @@ class Recurrent(AsContrib, ActorCriticPolicy):
             )
         if shared_lstm and not kwargs.get("share_features_extractor", True):
             raise ValueError("shared_lstm is True and share_features_extractor False; a shared memory needs shared features.")
-        if isinstance(observation_space, spaces.Dict) and {MEMORY, STARTS} & set(observation_space):
+        keys = observation_space.keys() if isinstance(observation_space, spaces.Dict) else ()
+        taken = [key for key in keys if key in (MEMORY, STARTS) or key.startswith(BEFORE)]
+        if taken:
             raise ValueError(
-                f"The observation has a key {MEMORY!r} or {STARTS!r}, which a policy with memory keeps for itself."
+                f"The observation has the keys {taken}, which a policy with memory keeps for itself. Rename them."
             )
         super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
 
@@ -171,15 +173,14 @@ class Recurrent(AsContrib, ActorCriticPolicy):
         return self._values(self.mlp_extractor.forward_critic(seen))
 
     def evaluation_of(self, inputs: Any) -> tuple[Distribution, Tensor]:
-        actor, critic, _ = self._both_see(self._burned_in(inputs))
-        distribution = self._distribution_at(self.mlp_extractor.forward_actor(actor), actor)
-        return distribution, self._values(self.mlp_extractor.forward_critic(critic))
+        _, distribution, values, _ = self._step(self._burned_in(inputs))
+        return distribution, values
 
     def _burned_in(self, inputs: Any) -> Any:
         """``inputs`` with the memory that the steps before lead to now, where there are some; without gradient."""
         if EXISTS not in inputs:
             return inputs
-        own = {key: part for key, part in inputs.items() if not key.startswith("before")}
+        own = {key: part for key, part in inputs.items() if not key.startswith(BEFORE)}
         before = {key: inputs[f"{BEFORE}{key}"] for key in own if key not in (MEMORY, STARTS)}
         seen = {**before, MEMORY: inputs[MEMORY_BEFORE], STARTS: inputs[STARTS_BEFORE]}
         memory = torch.where(inputs[EXISTS][:, None], self.memory_after(seen).detach(), inputs[MEMORY])
@@ -187,11 +188,16 @@ class Recurrent(AsContrib, ActorCriticPolicy):
 
     def act(self, inputs: Any, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Sampled actions, values ``(B,)``, log-probabilities ``(B,)``, and what is remembered after the step."""
+        latent, distribution, values, memory = self._step(inputs)
+        actions = self._explored(latent) if self.use_sde else distribution.sample(generator)
+        return actions, values, distribution.log_prob(actions), memory
+
+    def _step(self, inputs: Any) -> tuple[Tensor, Distribution, Tensor, Tensor]:
+        """The actor's last hidden layer, pi, V, and what is remembered after the last step."""
         actor, critic, memory = self._both_see(inputs)
         latent = self.mlp_extractor.forward_actor(actor)
-        distribution = self._distribution_at(latent, actor)
-        actions = self._explored(latent) if self.use_sde else distribution.sample(generator)
-        return actions, self._values(self.mlp_extractor.forward_critic(critic)), distribution.log_prob(actions), memory
+        values = self._values(self.mlp_extractor.forward_critic(critic))
+        return latent, self._distribution_at(latent, actor), values, memory
 
     def _both_see(self, inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
         features = self._features(inputs, self.pi_features_extractor)
