@@ -172,8 +172,6 @@ class ARPO(PPO):
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        if self._env_memory is not None and self.rollouts == "attacked":
-            raise ValueError("rollouts is 'attacked' and the policy has a memory; it learns from rollouts='clean' only.")
         self.perturb: Perturbation | None = None
         self._set_up_search()
 
@@ -214,7 +212,9 @@ class ARPO(PPO):
         if self.rollouts == "clean" or self.perturb is None:
             return super().make_actor()
         radius = torch.tensor(self.schedules()["epsilon"], device=self.device)
-        return attacked_actor(self.policy, self.perturb, self._rollout_search(self.perturb), radius, self.randomness.torch)
+        search = self._rollout_search(self.perturb)
+        memory = (self._env_memory, lambda: self._last_episode_starts)
+        return attacked_actor(self.policy, self.perturb, search, radius, self.randomness.torch, *memory)
 
     def _rollout_search(self, perturb: Perturbation) -> Callable[[Any, Tensor, Any], Any]:
         """What finds the observations to act on, from inputs, radius and noise; compiled where the update is."""

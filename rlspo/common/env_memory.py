@@ -32,6 +32,13 @@ class EnvMemory:
         """The step was taken, and counts."""
         self.now = self.after
 
+    def after_each(self, before: np.ndarray) -> np.ndarray:
+        """What was remembered after each step of a rollout that was just collected, ``(n_steps * n_envs, size)``.
+
+        :param before: the same before each step, ``(n_steps, n_envs, size)``
+        """
+        return np.concatenate([before[1:], self.now[None]]).reshape(-1, self.shape[1])
+
     def seen(self, observations: Any, starts: Any) -> dict[str, Any]:
         """The coming observations with what is remembered.
 

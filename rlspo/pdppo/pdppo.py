@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from rlspo.common.collector import Actor
 from rlspo.common.errors import check_choice
 from rlspo.common.rollout_buffer import RolloutBuffer
+from rlspo.common.sequences import MEMORY
 from rlspo.common.settings import fixed_setting
 from rlspo.common.update import Minibatch, Parameters
 from rlspo.pdppo.advantages import ADVANTAGES, TARGETS, HalfSteps
@@ -21,6 +22,7 @@ from rlspo.pdppo.moe import MoePostDecisionCnnPolicy, MoePostDecisionMultiInputP
 from rlspo.pdppo.policies import PostDecisionCnnPolicy, PostDecisionMultiInputPolicy, PostDecisionPolicy
 from rlspo.pdppo.published import PUBLISHED
 from rlspo.pdppo.recorder import Recorder, post_values, recorded_fields
+from rlspo.pdppo.recurrent import LSTM_POLICIES
 from rlspo.policies import Distribution
 from rlspo.policies.actor_critic import adopted_policy_class
 from rlspo.ppo import PPO, losses
@@ -86,6 +88,7 @@ class PDPPO(PPO):
         "MoeMlpPolicy": MoePostDecisionPolicy,
         "MoeCnnPolicy": MoePostDecisionCnnPolicy,
         "MoeMultiInputPolicy": MoePostDecisionMultiInputPolicy,
+        **LSTM_POLICIES,
     }
     saved_settings: ClassVar[set[str]] = PPO.saved_settings | {"targets", "advantage"}
     changed_defaults: ClassVar[PPOSettings] = {"normalize_rewards": True}
@@ -173,7 +176,8 @@ class PDPPO(PPO):
 
     def evaluate_decisions(self, buffer: RolloutBuffer) -> None:
         """V^x of the rollout's post-decision states."""
-        buffer.flat("post_values")[:] = post_values(self.policy, buffer.flat("post_observations"))
+        memory = None if self._env_memory is None else self._env_memory.after_each(buffer.data[MEMORY])
+        buffer.flat("post_values")[:] = post_values(self.policy, buffer.flat("post_observations"), memory)
 
     def surrogate(self, distribution: Distribution, batch: Minibatch) -> tuple[Tensor, Tensor]:
         """PPO's; with ``ratio="component"`` each component of the action is clipped on its own and their sum is maximised."""
@@ -187,7 +191,9 @@ class PDPPO(PPO):
 
     def loss(self, parameters: Parameters, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
         loss, stats = super().loss(parameters, batch)
-        post_values = self.policy.post_values(parameters, self.policy.preprocess_post(batch.extra["post_observations"]))
+        before = self.policy.preprocess(batch.observations) if self.policy.n_remembered else None
+        post = self.policy.preprocess_post(batch.extra["post_observations"])
+        post_values = self.policy.post_values(parameters, post, before)
         post_value_loss = (batch.extra["post_returns"] - post_values).square().mean()
         return loss + batch.scalars["vf_coef"] * post_value_loss, {**stats, "post_value_loss": post_value_loss}
 
@@ -209,8 +215,8 @@ class PDPPO(PPO):
         if not issubclass(self.policy_class, PostDecisionPolicy):
             raise TypeError(
                 f"policy is {self.policy_class.__name__}, which has no critic of post-decision states. It is 'MlpPolicy', "
-                "'CnnPolicy', 'MultiInputPolicy', one of these with 'Moe' before it, or a subclass of "
-                "SB3's ActorCriticPolicy or of rlspo.pdppo.PostDecisionPolicy."
+                "'CnnPolicy', 'MultiInputPolicy', one of these with 'Moe' before it or with memory ('MlpLstmPolicy'), or a "
+                "subclass of SB3's ActorCriticPolicy or of rlspo.pdppo.PostDecisionPolicy."
             )
         if self.env is not None:
             self._record_from(self.env)
@@ -244,7 +250,8 @@ class PDPPO(PPO):
         self.recorder, self.post_decision_space = recorder, space
 
     def make_actor(self) -> Actor:
-        return self.recorder.actor(super().make_actor(), self.policy)
+        memory = self._env_memory
+        return self.recorder.actor(super().make_actor(), self.policy, None if memory is None else lambda: memory.after)
 
     def step_fields(self, infos: list[dict[str, Any]]) -> dict[str, Any]:
         return self.recorder.fields(infos, self.num_timesteps // self.n_envs - 1)

@@ -97,7 +97,7 @@ class PostDecisionPolicy(ActorCriticPolicy):
         hidden = self.post_net_arch
         if hidden is None:
             hidden = self.net_arch.get("vf", []) if isinstance(self.net_arch, dict) else list(self.net_arch)
-        layers = create_mlp(self.post_features_extractor.features_dim, 1, hidden, self.activation_fn)
+        layers = create_mlp(self.post_features_extractor.features_dim + self.n_remembered, 1, hidden, self.activation_fn)
         self.post_value_net = nn.Sequential(*layers)
         if self.ortho_init:
             for module in (self.post_features_extractor, self.post_value_net):
@@ -110,11 +110,14 @@ class PostDecisionPolicy(ActorCriticPolicy):
             return self.features_extractor_class
         return CombinedExtractor if kinds[0][0] else NatureCNN if kinds[0][1] else FlattenExtractor
 
+    def _critic_parts(self) -> list[nn.Module]:
+        """The layers of V that the actor has no part in."""
+        own = [] if self.share_features_extractor else [self.vf_features_extractor]
+        return [self.value_net, self.mlp_extractor.value_net, *own]
+
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """Actor, V and V^x, each with its learning rate; V^x, which PPO has not, does not shrink the others' gradients."""
-        critic = [*self.value_net.parameters(), *self.mlp_extractor.value_net.parameters()]
-        if not self.share_features_extractor:
-            critic += [*self.vf_features_extractor.parameters()]
+        critic = [parameter for part in self._critic_parts() for parameter in part.parameters()]
         post = [] if self.single_critic else [*self.post_features_extractor.parameters(), *self.post_value_net.parameters()]
         own = {id(parameter) for parameter in [*critic, *post]}
         first, *others = super()._parameter_groups()
@@ -130,15 +133,43 @@ class PostDecisionPolicy(ActorCriticPolicy):
         """Post-decision observations as the environment gives them, to inputs of V^x."""
         return (self.preprocess if self.single_critic else self.post_preprocessing)(observations)
 
-    def post_values_of(self, inputs: Any) -> Tensor:
-        """V^x(inputs), ``(B,)``; inputs are what :meth:`preprocess_post` returns."""
+    def post_values_of(self, inputs: Any, remembered: Tensor | None = None) -> Tensor:
+        """V^x(inputs), ``(B,)``; inputs are what :meth:`preprocess_post` returns.
+
+        :param remembered: of a policy with memory: what V^x sees of it, ``(B, n_remembered)``
+        """
         if self.single_critic:
             return self.values_of(inputs)
-        return self.post_value_net(self._features(inputs, self.post_features_extractor)).squeeze(-1)
+        # As the base's: what is behind a decision is not seen through the memory.
+        features = super()._features(inputs, self.post_features_extractor)
+        if self.n_remembered:
+            assert remembered is not None
+            features = torch.cat([features, remembered], dim=-1)
+        return self.post_value_net(features).squeeze(-1)
 
-    def post_values(self, parameters: Parameters, inputs: Any) -> Tensor:
-        """V^x(inputs) with ``parameters``, ``(B,)``."""
-        return self._with(parameters, self.post_values_of, inputs)
+    def post_values(self, parameters: Parameters, inputs: Any, before: Any = None) -> Tensor:
+        """V^x(inputs) with ``parameters``, ``(B,)``.
+
+        :param before: of a policy with memory: inputs of V before the decisions
+        """
+        return self._with(parameters, self._post_values_after, (inputs, before))
+
+    def _post_values_after(self, inputs_and_before: tuple[Any, Any]) -> Tensor:
+        inputs, before = inputs_and_before
+        return self.post_values_of(inputs, self.remembered_at(before) if self.n_remembered else None)
+
+    # Of a policy with memory.
+
+    #: Numbers that V^x sees of what is remembered.
+    n_remembered: int = 0
+
+    def remembered_at(self, inputs: Any) -> Tensor:
+        """What V^x sees of the memory at each step of inputs of V, ``(B, n_remembered)``."""
+        raise TypeError(f"{type(self).__name__} has no memory.")
+
+    def remembered_in(self, memory: Tensor) -> Tensor:
+        """The same, from what is kept after these steps, ``(B, memory_size)``."""
+        raise TypeError(f"{type(self).__name__} has no memory.")
 
     def update_statistics(self, rows: Callable[[str], ArrayTree]) -> None:
         super().update_statistics(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,9 +38,17 @@ def recorded_fields(
     }
 
 
-def post_values(policy: Any, observations: Any) -> Array:
-    """V^x of many post-decision observations ``(N, *shape)``, ``(N,)``."""
-    return in_batches(lambda seen: (policy.post_values_of(policy.preprocess_post(seen)),), policy.device, observations)[0]
+def post_values(policy: Any, observations: Any, memory: Array | None) -> Array:
+    """V^x of many post-decision observations ``(N, *shape)``, ``(N,)``.
+
+    :param memory: what the policy remembered after it decided, ``(N, memory_size)``; None for one without memory
+    """
+
+    def values(seen: Any, *after: Any) -> tuple[Any, ...]:
+        remembered = policy.remembered_in(*after) if policy.n_remembered else None
+        return (policy.post_values_of(policy.preprocess_post(seen), remembered),)
+
+    return in_batches(values, policy.device, observations, *([] if memory is None else [memory]))[0]
 
 
 class Recorder:
@@ -69,22 +78,24 @@ class Recorder:
         self.credits_components = looks_ahead and (credit == "component" or (credit == "auto" and several))
         self._credit: dict[str, Array] = {}
 
-    def actor(self, act: Actor, policy: Any) -> Actor:
+    def actor(self, act: Actor, policy: Any, memory: Callable[[], Array] | None) -> Actor:
         """``act``, with what must be known before the step is taken.
 
         :param policy: whose actions they are
+        :param memory: tells what the policy remembers once it has acted, ``(n_envs, memory_size)``; None for one without
         """
 
         def act_and_foresee(observations: Any) -> tuple[Array, Array | None, Array | None]:
             decided = act(observations)
             self.post_decisions.before_step()
             if self.credits_components:
-                self._credit = self._foresee(decided[0], act(observations)[0], policy)
+                others = act(observations)[0]
+                self._credit = self._foresee(decided[0], others, policy, None if memory is None else memory())
             return decided
 
         return act_and_foresee
 
-    def _foresee(self, actions: Array, others: Array, policy: Any) -> dict[str, Array]:
+    def _foresee(self, actions: Array, others: Array, policy: Any, memory: Array | None) -> dict[str, Array]:
         """Both parts of the difference above, ``(n_envs, K)`` each."""
         count, components = len(actions), int(np.prod(actions.shape[1:]))
         mine, theirs = actions.reshape(count, 1, components), others.reshape(count, 1, components)
@@ -92,7 +103,9 @@ class Recorder:
         mixed = np.where(np.eye(components + 1, components, dtype=bool), theirs, mine)
         taken = env_actions(mixed.reshape(-1, *actions.shape[1:]), policy, self.action_space)
         seen, rewards = self.post_decisions.look_ahead(taken.reshape(count, components + 1, *taken.shape[1:]))
-        values = post_values(policy, tree_map(lambda part: part.reshape(-1, *part.shape[2:]), seen)).reshape(rewards.shape)
+        memories = None if memory is None else memory.repeat(components + 1, axis=0)
+        flat = tree_map(lambda part: part.reshape(-1, *part.shape[2:]), seen)
+        values = post_values(policy, flat, memories).reshape(rewards.shape)
         return {"credit_rewards": rewards[:, -1:] - rewards[:, :-1], "credit_values": values[:, -1:] - values[:, :-1]}
 
     def fields(self, infos: list[dict[str, Any]], step: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rlspo.adversary import Power
 from rlspo.adversary.perturbation import Perturbation
 from rlspo.attacks import attacked_evaluation
 from rlspo.common.compilation import compiler_available
+from rlspo.common.sequences import MEMORY as MEMORY_FIELD
 from rlspo.common.sequences import OBSERVATION, with_memory
 from tests.envs_for_memory import Recall
 
@@ -124,9 +125,39 @@ def test_a_victim_remembers_what_it_was_shown(trained: PPO) -> None:
     assert returns.mean() < 0.85
 
 
-def test_attacked_rollouts_are_refused() -> None:
-    with pytest.raises(ValueError, match="rollouts is 'attacked' and the policy has a memory"):
-        ARPO("MlpLstmPolicy", make_vec_env(Recall, 2, seed=0), rollouts="attacked", **SETTINGS)
+def moved(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {**inputs, OBSERVATION: inputs[OBSERVATION] + 0.3}
+
+
+@pytest.mark.parametrize("memory", [{}, {"shared_lstm": True, "enable_critic_lstm": False}, {"enable_critic_lstm": False}])
+def test_in_attacked_rollouts_the_actor_remembers_what_it_was_shown_and_the_critic_what_is_true(
+    memory: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**SETTINGS, "policy_kwargs": {**MEMORY, **memory}}
+    model = ARPO("MlpLstmPolicy", make_vec_env(Recall, 4, seed=0), rollouts="attacked", normalize_rewards=False, **settings)
+    monkeypatch.setattr(model, "_rollout_search", lambda perturb: lambda inputs, radius, noise: moved(inputs))
+    monkeypatch.setattr(model, "train", lambda: None)
+    model.learn(128)
+    buffer, policy = model.rollout_buffer, model.policy
+    observations, starts = (torch.as_tensor(buffer.flat(name)) for name in ("observations", "episode_starts"))
+    empty = torch.zeros(4, policy.memory_size)
+    true = policy.preprocess(with_memory(observations, empty, starts))
+    with torch.no_grad():
+        distribution, values = policy.distribution_of(moved(true)), policy.values_of(true)
+        if policy.shared_lstm:  # what it sees now is true, what it remembers is not
+            remembered = torch.as_tensor(buffer.flat(MEMORY_FIELD))
+            values = policy.values_of(policy.preprocess(with_memory(observations, remembered, starts)))
+    log_probs = distribution.log_prob(torch.as_tensor(buffer.flat("actions")))
+    torch.testing.assert_close(torch.as_tensor(buffer.flat("log_probs")), log_probs)
+    torch.testing.assert_close(torch.as_tensor(buffer.flat("values")), values)
+
+
+@pytest.mark.parametrize("agent", [ARPO, BARPO])
+def test_attacked_rollouts_with_a_memory_are_learned_from(agent: type[ARPO]) -> None:
+    settings = {**SETTINGS, "n_steps": 64, "batch_size": 128, "learning_rate": 2e-3, "gamma": 0.95, "ent_coef": 0.01}
+    ball: dict[str, Any] = {"rollouts": "attacked", "epsilon": 0.1, "epsilon_ramp": 0, "adversary_steps": 2}
+    model = agent("MlpLstmPolicy", make_vec_env(Recall, 8, seed=0), normalize_rewards=False, **ball, **settings).learn(12_000)
+    assert attacked_evaluation(model, make_vec_env(Recall, 4, seed=1), "mad", 0.1, n_eval_episodes=40).mean() > 0.9
 
 
 def test_statistics_of_observations_are_kept_with_a_memory() -> None:

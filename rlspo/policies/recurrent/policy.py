@@ -268,9 +268,14 @@ class Recurrent(AsContrib, ActorCriticPolicy):
         remembered = None if self.lstm_actor is None else self.lstm_actor.states(after.cpu().numpy())
         return (actions if vectorized else actions.squeeze(axis=0)), remembered
 
-    def memory_after(self, inputs: Any) -> Tensor:
-        """What actor and critic remember after the last step, ``(S, memory_size)``."""
-        return self._both_see(inputs)[2]
+    def memory_after(self, inputs: Any, seen_by_critic: Any = None) -> Tensor:
+        """What actor and critic remember after the last step, ``(S, memory_size)``.
+
+        :param seen_by_critic: inputs of a critic with a memory of its own, where it sees others
+        """
+        if seen_by_critic is None:
+            return self._both_see(inputs)[2]
+        return torch.cat([self._actor_sees(inputs)[1], self._critic_sees(seen_by_critic)[1]], dim=-1)
 
     def packed(self, state: tuple[Any, ...] | None, n_envs: int) -> Tensor:
         """What the actor remembers as rows, ``(n_envs, memory_size)``, the critic's part empty."""
