@@ -196,8 +196,10 @@ class OnPolicyAgent(OnPolicyLearner):
             check_resets(self.env)
         self._env_memory = EnvMemory(self.n_envs, size) if size else None
         self._sequences = Sequences(self.sequence_length, self.n_steps, self.n_envs, self.batch_size) if size else None
-        if size:
+        if self._env_memory is not None:
             self.rollout_buffer.declare({MEMORY: Field((size,))})
+            if np.shape(self._last_memory) == self._env_memory.shape:  # else of other environments, whose episodes begin anew
+                self._env_memory.now = np.asarray(self._last_memory, np.float32)
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """As SB3's.
@@ -277,6 +279,7 @@ class OnPolicyAgent(OnPolicyLearner):
             self._last_episode_starts = episode_starts = np.array(dones)
             if self._env_memory is not None:
                 self._env_memory.move_on()
+                self._last_memory = self._env_memory.now  # saved beside _last_obs, for load(force_reset=False)
 
         try:
             self._evaluate_rollout(buffer, time_limits, observations, dones, acted_by_torch=acted_values is not None)

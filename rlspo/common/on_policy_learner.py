@@ -48,6 +48,8 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
     _sequences: Sequences | None = None
     #: What is remembered of each environment while acting.
     _env_memory: EnvMemory | None = None
+    #: What was remembered last, ``(n_envs, memory_size)``, in files too.
+    _last_memory: np.ndarray | None = None
     sequence_length: Any = None
     burn_in: Any = 0
     recompute_states: Any = False

@@ -27,6 +27,7 @@ _MADE_ANEW = {
     "lr_schedule",
     "_episode_storage",
     "_last_episode_starts",
+    "_last_memory",
     "_last_obs",
     "_last_original_obs",
     "_logger",

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from gymnasium import spaces
+from sb3_contrib.common.recurrent import policies as contrib
 from stable_baselines3.common import policies as sb3
 from stable_baselines3.common.distributions import (
     BernoulliDistribution,
@@ -313,16 +314,19 @@ _STOCK = {
     sb3.ActorCriticPolicy: "MlpPolicy",
     sb3.ActorCriticCnnPolicy: "CnnPolicy",
     sb3.MultiInputActorCriticPolicy: "MultiInputPolicy",
+    contrib.RecurrentActorCriticPolicy: "MlpLstmPolicy",
+    contrib.RecurrentActorCriticCnnPolicy: "CnnLstmPolicy",
+    contrib.RecurrentMultiInputActorCriticPolicy: "MultiInputLstmPolicy",
 }
 _OWN = {"MlpPolicy": ActorCriticPolicy, "CnnPolicy": ActorCriticCnnPolicy, "MultiInputPolicy": MultiInputActorCriticPolicy}
 
 
 def adopted_policy_class(policy_class: Any, aliases: Mapping[str, type] = _OWN) -> Any:
-    """The class to build for one of SB3's actor-critic policies, or for a subclass of it; any other as it is.
+    """The class to build for an actor-critic policy of SB3 or sb3-contrib, or for a subclass of SB3's; any other as it is.
 
     :param aliases: the agent's policies by name
     """
-    return adopted(policy_class, {original: aliases[name] for original, name in _STOCK.items()})
+    return adopted(policy_class, {original: aliases[name] for original, name in _STOCK.items() if name in aliases})
 
 
 def functional_policy_class(policy_class: Any, aliases: Mapping[str, type] = _OWN) -> type[ActorCriticPolicy]:

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
@@ -171,3 +172,33 @@ def test_gsde_explores_by_its_matrices() -> None:
     assert torch.equal(one, two)
     policy.reset_noise(2)
     assert not torch.equal(one, policy(seen, states, starts)[0])
+
+
+def test_goes_on_inside_an_episode_with_its_memory(tmp_path: Any) -> None:
+    model = make(make_vec_env("Pendulum-v1", 2, seed=0)).learn(64)
+    model.save(tmp_path / "agent")
+    again: Any = PPO.load(tmp_path / "agent", env=model.get_env(), force_reset=False)
+    assert np.array_equal(again._env_memory.now, model._env_memory.now) and again._env_memory.now.any()
+    model.save(tmp_path / "agent")
+    of_three: Any = PPO.load(tmp_path / "agent", env=make_vec_env("Pendulum-v1", 3, seed=0))
+    assert of_three._env_memory.now.shape[0] == 3 and not of_three._env_memory.now.any()
+    of_three.learn(96)
+
+
+@pytest.mark.parametrize("kind", [{}, {"shared_lstm": True, "enable_critic_lstm": False}, {"enable_critic_lstm": False}])
+def test_files_of_recurrent_ppo_are_loaded(tmp_path: Any, kind: dict[str, Any]) -> None:
+    kwargs: dict[str, Any] = {**KIND, **kind}
+    theirs = RecurrentPPO("MlpLstmPolicy", "CartPole-v1", n_steps=32, batch_size=32, policy_kwargs=kwargs, seed=0).learn(64)
+    theirs.save(tmp_path / "theirs")
+    ours: Any = PPO.load(tmp_path / "theirs", env="CartPole-v1")
+    assert isinstance(ours.policy, Recurrent) and ours.n_steps == 32
+    state: Any = None
+    theirs_state: Any = None
+    for observation in np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32):
+        action, state = ours.predict(observation, state, deterministic=True)
+        expected, theirs_state = theirs.predict(observation, theirs_state, deterministic=True)
+        assert action == expected
+        np.testing.assert_allclose(state[0], theirs_state[0], rtol=1e-5, atol=1e-6)
+    moments, expected_moments = (m.policy.optimizer.state_dict()["state"] for m in (ours, theirs))
+    assert all(torch.equal(moments[row]["exp_avg"], kept["exp_avg"]) for row, kept in expected_moments.items())
+    ours.learn(64)
