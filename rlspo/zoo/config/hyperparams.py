@@ -54,22 +54,24 @@ class Hyperparameters:
 def find_file(algo: str, cls: type[BaseAlgorithm], conf_file: Path | None = None) -> Path | None:
     """The YAML file of an agent.
 
-    A file named by the user comes first. Otherwise it comes with the agent's package, as ``hyperparams/<algo>.yml``
-    inside the package (an installed wheel) or beside it (a checkout), or beside a module alone. An agent named by the
-    dotted path of its class needs none.
+    A file named by the user comes first: a path, or the name of one that comes with the agent's package (``ppo_lstm.yml``).
+    Otherwise it is ``hyperparams/<algo>.yml`` inside the package (an installed wheel) or beside it (a checkout), or beside a
+    module alone. An agent named by the dotted path of its class needs none.
 
     :param algo: the agent's name
     :param cls: the agent
     :param conf_file: the user's file
     :raises UserError: if there is none
     """
-    if conf_file is not None:
-        if not conf_file.is_file():
-            raise UserError(f"--conf-file: there is no file {conf_file}.")
+    if conf_file is not None and conf_file.is_file():
         return conf_file
-    for folder in data_folders("hyperparams", cls.__module__):
-        if (folder / f"{algo}.yml").is_file():
-            return _relative(folder / f"{algo}.yml")
+    name = f"{algo}.yml" if conf_file is None else conf_file.name
+    if conf_file is None or conf_file == Path(name):
+        for folder in data_folders("hyperparams", cls.__module__):
+            if (folder / name).is_file():
+                return _relative(folder / name)
+    if conf_file is not None:
+        raise UserError(f"--conf-file: there is no file {conf_file}.")
     if "." in algo:
         return None
     package = cls.__module__.partition(".")[0]

@@ -9,6 +9,8 @@ from torch import nn
 
 from rlspo import BARPO, PPO
 from rlspo.common.registry import agent_class
+from rlspo.common.sequences import Sequences
+from rlspo.policies.recurrent import LSTM_POLICIES
 from rlspo.zoo.config import yaml_io
 from rlspo.zoo.config.hyperparams import choose_block, find_file, other_versions, resolve
 from rlspo.zoo.errors import UserError
@@ -44,6 +46,18 @@ def test_every_own_block_fits_its_agent_and_says_where_it_comes_from(algo):
         assert len(found.settings.provenance) > 20
         rollout = found.settings.n_envs * found.agent.get("n_steps", 2048)
         assert rollout % found.agent.get("batch_size", 64) == 0
+
+
+@pytest.mark.parametrize("algo", ["ppo", "barpo"])
+def test_every_block_with_memory_fits_its_agent_and_cuts_whole_sequences(algo):
+    file = find_file(algo, agent_class(algo), Path(f"{algo}_lstm.yml"))
+    blocks = yaml_io.read_mapping(file)
+    assert file.read_text().count("\n  provenance:") == len(blocks)
+    for name in blocks:
+        found = resolve(agent_class(algo), file, name, (), {})
+        assert found.policy in LSTM_POLICIES
+        given = {"n_steps": 2048, "batch_size": 64, **found.agent}
+        assert Sequences(None, given["n_steps"], found.settings.n_envs, given["batch_size"]).length >= 32
 
 
 @pytest.mark.parametrize("algo", ["arpo", "barpo"])
@@ -95,6 +109,9 @@ def test_users_file_comes_first_and_a_package_brings_its_own(workplace, monkeypa
     mine.write_text("{}")
     assert find_file("cautious", Cautious, mine) == mine
     assert find_file("ppo", PPO, mine) == mine
+    assert find_file("ppo", PPO, Path("ppo_lstm.yml")).name == "ppo_lstm.yml"  # by its name alone, it comes with the package
+    with pytest.raises(UserError, match=r"--conf-file: there is no file .*ppo_lstm\.yml"):
+        find_file("ppo", PPO, Path("elsewhere") / "ppo_lstm.yml")
     with pytest.raises(UserError, match=r"'other' has no hyperparameters .*other\.yml.* --conf-file"):
         find_file("other", Cautious)
     with pytest.raises(UserError, match=r"--conf-file: there is no file .*gone\.yml"):
