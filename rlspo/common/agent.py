@@ -301,7 +301,7 @@ class Agent(BaseAlgorithm):
     # Saving and loading.
 
     def _excluded_save_params(self) -> list[str]:
-        own = ["update", "randomness", "_env_memory", "_sequences", "_first_step", "_scaler_before", "_kept_statistics"]
+        own = ["update", "randomness", "_first_step", "_scaler_before", "_kept_statistics"]
         return [*super()._excluded_save_params(), *own]
 
     def save(self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from rlspo.common.acting import CopyOnCpu, pays
 from rlspo.common.agent import TOO_LARGE
 from rlspo.common.callback_locals import LATER, show_locals
 from rlspo.common.collector import (
@@ -45,6 +46,9 @@ from rlspo.common.settings import (
 )
 from rlspo.common.trees import tree_map
 from rlspo.common.vector_env import ONLY_RESET, check_resets, only_reset
+
+if TYPE_CHECKING:  # policies stand on this package, not the other way round
+    from rlspo.policies import ActorCriticPolicy
 
 Tensor = torch.Tensor
 SelfAgent = TypeVar("SelfAgent", bound="OnPolicyAgent")
@@ -143,10 +147,17 @@ class OnPolicyAgent(OnPolicyLearner):
         """What chooses the actions of the coming rollout."""
         if self._env_memory is not None:
             return self._env_memory.actor(self.policy, self.randomness.torch, lambda: self._last_episode_starts)
-        fast = self.policy.fast_actor(self.randomness.numpy)
+        fast = self._acting_policy().fast_actor(self.randomness.numpy)
         if fast is None:
             return torch_actor(self.policy, self.randomness.torch)
         return lambda observations: (fast(observations), None, None)
+
+    def _acting_policy(self) -> ActorCriticPolicy:
+        if self.acting_device == "policy" or not pays(self.policy, self.n_envs):
+            return self.policy
+        if self._copy_on_cpu is None:
+            self._copy_on_cpu = CopyOnCpu(self.policy)
+        return self._copy_on_cpu.follow(self.policy)
 
     def step_fields(self, infos: list[dict[str, Any]]) -> dict[str, Any]:
         """Values of the extra fields that the environments' infos hold, each ``(n_envs, *field.shape)``; once per step."""
@@ -178,6 +189,7 @@ class OnPolicyAgent(OnPolicyLearner):
         with Randomness.fork(self.seed):
             super()._setup_model()
         self.rollout_buffer.declare(self.extra_fields)
+        self._copy_on_cpu = None
         self._set_up_memory()
         # Files name no buffer of ours, so that SB3's agents, which have their own, can go on from them.
         self.rollout_buffer_class = None if buffer_class is RolloutBuffer else given
@@ -198,8 +210,9 @@ class OnPolicyAgent(OnPolicyLearner):
         self._sequences = Sequences(self.sequence_length, self.n_steps, self.n_envs, self.batch_size) if size else None
         if self._env_memory is not None:
             self.rollout_buffer.declare({MEMORY: Field((size,))})
-            if np.shape(self._last_memory) == self._env_memory.shape:  # else of other environments, whose episodes begin anew
-                self._env_memory.now = np.asarray(self._last_memory, np.float32)
+            last = self._last_memory
+            if last is not None and np.shape(last) == self._env_memory.shape:  # else of others, whose episodes begin anew
+                self._env_memory.now = np.asarray(last, np.float32)
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """As SB3's.
@@ -345,6 +358,9 @@ class OnPolicyAgent(OnPolicyLearner):
             return super().learn(int(total_timesteps), callback, log_interval, name, reset_num_timesteps, progress_bar)
 
     # Saving and loading.
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_copy_on_cpu", "_env_memory", "_sequences"]
 
     def get_parameters(self) -> dict[str, dict[str, Any]]:
         """State dicts of policy and optimiser, in SB3's form."""

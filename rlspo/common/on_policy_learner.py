@@ -12,6 +12,7 @@ import torch
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import explained_variance
 
+from rlspo.common.acting import CopyOnCpu
 from rlspo.common.agent import Agent
 from rlspo.common.env_memory import EnvMemory
 from rlspo.common.loss_contract import call_loss, warn_of_untrained
@@ -50,6 +51,9 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
     _env_memory: EnvMemory | None = None
     #: What was remembered last, ``(n_envs, memory_size)``, in files too.
     _last_memory: np.ndarray | None = None
+    #: What acts instead of a policy on a GPU.
+    _copy_on_cpu: CopyOnCpu | None = None
+    acting_device: Any = "policy"
     sequence_length: Any = None
     burn_in: Any = 0
     recompute_states: Any = False

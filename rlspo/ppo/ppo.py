@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar, Unpack
 
 import torch
@@ -9,7 +10,9 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 
+from rlspo.common.acting import ACTING_DEVICES
 from rlspo.common.arguments import OnPolicySettings
+from rlspo.common.errors import check_choice
 from rlspo.common.on_policy import OnPolicyAgent
 from rlspo.common.sequences import check_burn_in, check_sequence_length
 from rlspo.common.settings import (
@@ -79,6 +82,8 @@ class PPO(OnPolicyAgent):
         without gradient, so that what is remembered at its beginning is not that of older weights (0 to 32)
     :param recompute_states: of a policy with memory: go through the whole rollout again before each epoch but the first, for
         the same end; else sequences begin with what was remembered while acting
+    :param acting_device: of a policy on a GPU: ``"auto"``: small networks of plain layers act on the CPU, where their answer
+        comes sooner, with weights that are copied once per rollout; ``"policy"``: the policy acts where it is
     :raises ValueError: for values out of range, here and where a setting is changed later
     :raises TypeError: for a policy class that losses cannot use
 
@@ -103,6 +108,7 @@ class PPO(OnPolicyAgent):
     sequence_length = fixed_setting(check_sequence_length)
     burn_in = fixed_setting(check_burn_in)
     recompute_states = setting(check_flag)
+    acting_device = setting(partial(check_choice, allowed=ACTING_DEVICES))
 
     def __init__(
         self,
@@ -129,6 +135,7 @@ class PPO(OnPolicyAgent):
         sequence_length: int | None = None,
         burn_in: int = 0,
         recompute_states: bool = False,
+        acting_device: str = "auto",
         _init_setup_model: bool = True,
         **settings: Unpack[OnPolicySettings],
     ) -> None:
@@ -165,6 +172,7 @@ class PPO(OnPolicyAgent):
         self.sequence_length = sequence_length
         self.burn_in = burn_in
         self.recompute_states = recompute_states
+        self.acting_device = acting_device
         if _init_setup_model:
             self._setup_model()
 

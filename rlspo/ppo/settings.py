@@ -32,3 +32,4 @@ class PPOSettings(OnPolicySettings, total=False):
     sequence_length: int | None
     burn_in: int
     recompute_states: bool
+    acting_device: str

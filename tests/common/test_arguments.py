@@ -49,6 +49,7 @@ OF_PPO = {
     "sequence_length": None,
     "burn_in": 0,
     "recompute_states": False,
+    "acting_device": "auto",
 }
 OF_ARPO = {
     **OF_PPO,
