@@ -47,7 +47,8 @@ def milliseconds(act: Callable[[np.ndarray], Any], observations: np.ndarray) -> 
 
 
 def measure(width: int, n_envs: int, device: str) -> dict[str, float]:
-    model: Any = PPO("MlpPolicy", make_vec_env(Space, 1), policy_kwargs={"net_arch": [width, width]}, device=device, n_steps=64)
+    policy_kwargs = {"net_arch": [width, width]}
+    model: Any = PPO("MlpPolicy", make_vec_env(Space, 1), policy_kwargs=policy_kwargs, device=device, n_steps=64)
     fast = CopyOnCpu(model.policy).policy.fast_actor(model.randomness.numpy)
     actors = {"numpy": fast, "torch": torch_actor(model.policy, model.randomness.torch)}
     observations = np.random.default_rng(0).normal(size=(n_envs, 17)).astype(np.float32)
