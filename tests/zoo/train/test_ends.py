@@ -56,6 +56,7 @@ def test_an_environment_that_leaves_the_program_stops_the_run(train):
 
 
 def test_a_terminal_that_is_closed_stops_the_run(train):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup may have changed it for all of these tests
     code, output, _ = train(*QUIET, "--env-kwargs", "signal_at:21", f"number:{int(signal.SIGHUP)}")
     assert (code, state(run_of())) == (128 + signal.SIGHUP, "stopped")
     assert "stopped by SIGHUP" in output
