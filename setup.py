@@ -12,6 +12,7 @@ EXTRAS = {
     "video": ["gymnasium[classic-control]", "imageio>=2.34", "imageio-ffmpeg>=0.5"],
     "track": ["wandb>=0.18"],
     "tsne": ["scikit-learn>=1.4"],
+    "onnx": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5.4"],
 }
 #: Only to compare ours with, in tests and benchmarks.
 PEERS = ["rliable>=1.2"]
@@ -60,6 +61,7 @@ setup(
         "pydantic>=2.6,<3",
         "PyYAML>=6",
         "rich>=13",
+        "safetensors>=0.4.3",
         "sb3-contrib>=2.9,<3",
         "scipy>=1.11",
         "stable-baselines3>=2.9,<3",
