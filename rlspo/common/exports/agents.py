@@ -45,6 +45,7 @@ LEFT_OUT = frozenset(
         "_init_setup_model",
     }
 )
+_ENVIRONMENT: dict[str, Any] = {"env_kwargs": {}, "gym_packages": [], "wrapping": {}}
 _MOST_ENVS = 2**16
 #: Values in the settings, mostly layers: larger networks would take minutes to build.
 _MOST_VALUES = 2_000
@@ -60,18 +61,25 @@ class Exportable(BaseAlgorithm):
     policy: Any
 
     def export(
-        self, path: str | pathlib.Path, *, provenance: Mapping[str, Any] | None = None, **replaced: Any
+        self,
+        path: str | pathlib.Path,
+        *,
+        environment: Mapping[str, Any] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        **replaced: Any,
     ) -> pathlib.Path:
         """Write the agent to a folder that :func:`rlspo.load` reads without running anything from it.
 
         ``agent.json`` names the agent and the policy and holds their settings, the spaces, the settings of a
-        ``VecNormalize`` and check sums; ``weights.safetensors`` holds the numbers, running statistics included. The loaded
-        agent acts exactly as this one, and may go on learning with a new optimiser. For an exact continuation, optimiser state and
-        random streams included, there is :meth:`save`.
+        ``VecNormalize`` and check sums; ``weights.safetensors`` holds the numbers, running statistics included. The
+        loaded agent acts exactly as this one, and may go on learning with a new optimiser. For an exact continuation,
+        optimiser state and random streams included, there is :meth:`save`.
 
         The folder appears whole or not at all. An exported agent that is there is replaced; anything else never is.
 
         :param path: of the folder; folders above it are made
+        :param environment: how its environment is made, for the command line: ``{"id": "Hopper-v5"}``, and ``env_kwargs``,
+            ``gym_packages`` and ``wrapping`` as ``rlspo evaluate`` takes them
         :param provenance: plain data to be kept in the file: where the agent comes from
         :param replaced: settings to write in place of the agent's, where these are functions: ``learning_rate=3e-4``
         :return: the folder
@@ -80,7 +88,7 @@ class Exportable(BaseAlgorithm):
         """
         folder = pathlib.Path(path)
         check_place(folder)
-        data, tensors = _described(self, replaced, provenance or {})
+        data, tensors = _described(self, replaced, environment, provenance or {})
         with whole_folder(folder) as partial:
             write_folder(partial, data, tensors)
         return folder
@@ -96,7 +104,12 @@ class Exportable(BaseAlgorithm):
         """
 
 
-def _described(agent: Exportable, replaced: Mapping[str, Any], provenance: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+def _described(
+    agent: Exportable,
+    replaced: Mapping[str, Any],
+    environment: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     cls = type(agent)
     settings = {**_settings_of(agent), **replaced}
     unknown = sorted(set(replaced) - set(_names(cls)))
@@ -115,7 +128,8 @@ def _described(agent: Exportable, replaced: Mapping[str, Any], provenance: Mappi
         "settings": {name: encoded(settings[name], name) for name in sorted(settings)},
         "state": encoded(agent.exported_state(), "state"),
         "normalize": None,
-        "provenance": {"versions": _versions(), **encoded(dict(provenance), "provenance")},
+        "environment": None if environment is None else encoded({**_ENVIRONMENT, **environment}, "environment"),
+        "provenance": {"versions": _versions(), **encoded(provenance or {}, "provenance")},
     }
     if normalize is not None:
         data["normalize"], more = described_statistics(normalize)

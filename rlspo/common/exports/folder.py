@@ -18,7 +18,17 @@ from rlspo.common.errors import IncompatibleModelError, shown
 FORMAT, VERSION = "rlspo agent", 1
 AGENT, WEIGHTS = "agent.json", "weights.safetensors"
 #: What the folder of an agent may hold: these two, and what :mod:`rlspo.zoo` writes beside them.
-FILES = (AGENT, WEIGHTS, "policy.onnx", "evaluation.json", "attacks.json", "curve.csv", "episode.json", "seeds.json")
+FILES = (
+    AGENT,
+    WEIGHTS,
+    "policy.onnx",
+    "evaluation.json",
+    "attacks.json",
+    "curve.csv",
+    "episode.json",
+    "episode.safetensors",
+    "seeds.json",
+)
 _MOST_BYTES = 2**24  # of JSON
 
 

@@ -231,7 +231,7 @@ def test_statistics_of_stacked_frames(tmp_path: Path) -> None:
 
 def rewritten(model: Any, folder: Path, **changes: Any) -> Path:
     """An export with other contents, whose check sums are right."""
-    data, tensors = agents._described(model, {}, {})
+    data, tensors = agents._described(model, {})
     folder.mkdir()
     write_folder(folder, {**data, **changes}, {**tensors, **changes.pop("tensors", {})})
     return folder
@@ -268,7 +268,7 @@ def test_hostile_files(changes: dict[str, Any], message: str, tmp_path: Path) ->
 
 def test_weights_of_another_agent(tmp_path: Path) -> None:
     model = PPO("MlpPolicy", SpacesEnv(), **ON_POLICY)
-    data, tensors = agents._described(model, {}, {})
+    data, tensors = agents._described(model, {})
     for number, change in enumerate(({"policy.more": torch.zeros(2)}, {"policy.log_std": torch.zeros(3)})):
         folder = tmp_path / str(number)
         folder.mkdir()
