@@ -41,13 +41,20 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
-    packages=[*find_packages(include=["rlspo", "rlspo.*"]), "rlspo.hyperparams", "rlspo.instances"],
-    # Data lie at the top of the checkout, and inside the wheel in `rlspo/hyperparams/` and `rlspo/instances/`.
-    package_dir={"rlspo.hyperparams": "hyperparams", "rlspo.instances": "envs"},
+    packages=[
+        *find_packages(include=["rlspo", "rlspo.*"]),
+        "rlspo.hyperparams",
+        "rlspo.instances",
+        "rlspo.zoo.agents",
+    ],
+    # Data lie at the top of the checkout, and inside the wheel in `rlspo/hyperparams/`, `rlspo/instances/` and
+    # `rlspo/zoo/agents/`.
+    package_dir={"rlspo.hyperparams": "hyperparams", "rlspo.instances": "envs", "rlspo.zoo.agents": "zoo/agents"},
     package_data={
         "rlspo": ["py.typed"],
         "rlspo.hyperparams": ["*.yml"],
         "rlspo.instances": ["lot_sizing/*.yml", "stori/*.yml"],
+        "rlspo.zoo.agents": ["*/*/*.json", "*/*/*.safetensors", "*/*/*.csv"],
     },
     install_requires=[
         "annotated-types>=0.6",

@@ -26,6 +26,7 @@ SHORTER = {
 #: Pages whose examples are run.
 PAGES = [
     "README.md",
+    "docs/agents.md",
     "docs/arpo_barpo.md",
     "docs/quickstart.md",
     "docs/spo.md",

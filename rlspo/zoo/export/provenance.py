@@ -15,10 +15,10 @@ from rlspo.zoo.runs.saved_agent import WRAPPING, SavedAgent
 _PLACES = {"-f", "--log-folder", "--run-folder", "--tensorboard-log", "-tb"}
 
 
-def environment_of(agent: SavedAgent) -> dict[str, Any]:
+def environment_of(agent: SavedAgent) -> dict[str, Any] | None:
     """How the agent's environment is made, as :meth:`rlspo.common.exports.agents.Exportable.export` takes it."""
     if agent.export is not None:
-        found: dict[str, Any] = agent.export.data["environment"]
+        found: dict[str, Any] | None = agent.export.data["environment"]
         return found
     wrapping = {} if agent.config is None else {key: getattr(agent.config.settings, key) for key in WRAPPING}
     return {
@@ -31,6 +31,8 @@ def environment_of(agent: SavedAgent) -> dict[str, Any]:
 
 def provenance_of(agent: SavedAgent) -> dict[str, Any]:
     """The run of an agent as plain data: command, seed, hyperparameters, versions; empty for a file alone."""
+    if agent.export is not None:
+        return {key: value for key, value in agent.export.data["provenance"].items() if key != "versions"}
     if agent.config is None or agent.folder is None:
         return {}
     config = agent.config

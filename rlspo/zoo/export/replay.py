@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -84,7 +84,8 @@ def write_episode(folder: Path, played: Played, seed: int = SEED) -> None:
     """
     tensors = {f"{_OBSERVATIONS}{key}": part for key, part in played.observations.items()}
     tensors |= {"actions": played.actions, "rewards": played.rewards}
-    save_file({name: torch.as_tensor(np.ascontiguousarray(part)) for name, part in tensors.items()}, folder / STEPS)
+    content = save({name: torch.as_tensor(np.ascontiguousarray(part)) for name, part in tensors.items()})
+    (folder / STEPS).write_bytes(content)
     record = {"seed": seed, "return": played.total, "length": len(played.rewards), "steps_kept": len(played.actions)}
     (folder / EPISODE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
