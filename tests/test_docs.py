@@ -47,7 +47,7 @@ PAGES = [
     "docs/zoo_plot.md",
 ]
 #: Dotted names on the pages that are no names of Python.
-NO_NAMES = {"rlspo.agents"}
+NO_NAMES = {"rlspo.agents", "rlspo.parts"}
 
 
 def python_blocks(page: Path) -> list[str]:
