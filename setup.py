@@ -12,6 +12,7 @@ EXTRAS = {
     "video": ["gymnasium[classic-control]", "imageio>=2.34", "imageio-ffmpeg>=0.5"],
     "track": ["wandb>=0.18"],
     "tsne": ["scikit-learn>=1.4"],
+    "onnx": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5.4"],
 }
 #: Only to compare ours with, in tests and benchmarks.
 PEERS = ["rliable>=1.2"]
@@ -40,13 +41,20 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
-    packages=[*find_packages(include=["rlspo", "rlspo.*"]), "rlspo.hyperparams", "rlspo.instances"],
-    # Data lie at the top of the checkout, and inside the wheel in `rlspo/hyperparams/` and `rlspo/instances/`.
-    package_dir={"rlspo.hyperparams": "hyperparams", "rlspo.instances": "envs"},
+    packages=[
+        *find_packages(include=["rlspo", "rlspo.*"]),
+        "rlspo.hyperparams",
+        "rlspo.instances",
+        "rlspo.zoo.agents",
+    ],
+    # Data lie at the top of the checkout, and inside the wheel in `rlspo/hyperparams/`, `rlspo/instances/` and
+    # `rlspo/zoo/agents/`.
+    package_dir={"rlspo.hyperparams": "hyperparams", "rlspo.instances": "envs", "rlspo.zoo.agents": "zoo/agents"},
     package_data={
         "rlspo": ["py.typed"],
         "rlspo.hyperparams": ["*.yml"],
         "rlspo.instances": ["lot_sizing/*.yml", "stori/*.yml"],
+        "rlspo.zoo.agents": ["*/*/*.json", "*/*/*.safetensors", "*/*/*.csv"],
     },
     install_requires=[
         "annotated-types>=0.6",
@@ -60,6 +68,7 @@ setup(
         "pydantic>=2.6,<3",
         "PyYAML>=6",
         "rich>=13",
+        "safetensors>=0.4.3",
         "sb3-contrib>=2.9,<3",
         "scipy>=1.11",
         "stable-baselines3>=2.9,<3",

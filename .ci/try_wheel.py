@@ -28,6 +28,7 @@ for name in ("mujoco", "ale_py", "imageio", "wandb", "pytest"):
     assert importlib.util.find_spec(name) is None, name
 assert set(agent_names()) >= {"ppo", "sac", "arpo", "barpo", "pdppo", "spo"}, agent_names()
 load_instance("2x1")
+assert rlspo.load("ppo/CartPole-v1").num_timesteps > 0
 gymnasium.make("rlspo/LotSizing-v0")
 """
 
@@ -85,7 +86,8 @@ def main() -> None:
         short = ["--n-trials", "1", "--n-seeds", "1", "--top", "1", "--validation-seeds", "2", "--final-episodes", "2"]
         train = ["-m", "rlspo.zoo.train", *what, "-f", "logs"]
         tune = ["-m", "rlspo.zoo.tune", *what, *short, "-f", "logs"]
-        for arguments in (["-c", IMPORTS, str(ROOT)], train, tune):
+        by_name = ["-m", "rlspo.zoo.evaluate", "ppo/CartPole-v1", "-n", "2"]
+        for arguments in (["-c", IMPORTS, str(ROOT)], train, tune, by_name):
             subprocess.run([str(python), *arguments], cwd=outside, env=environment, check=True)
         if not list(outside.glob("logs/**/events.out.tfevents.*")):
             sys.exit("training wrote nothing for TensorBoard")

@@ -8,6 +8,7 @@ from rlspo.envs.registration import register_envs
 
 if TYPE_CHECKING:
     from rlspo.arpo import ARPO, BARPO
+    from rlspo.common.exports.agents import load
     from rlspo.pdppo import PDPPO
     from rlspo.ppo import PPO
     from rlspo.sac import SAC
@@ -22,11 +23,12 @@ else:
             "PPO": "rlspo.ppo",
             "SAC": "rlspo.sac",
             "SPO": "rlspo.spo",
+            "load": "rlspo.common.exports.agents",
         },
     )
 
 __version__ = "0.1.0"
-__all__ = ["ARPO", "BARPO", "PDPPO", "PPO", "SAC", "SPO", "__version__"]
+__all__ = ["ARPO", "BARPO", "PDPPO", "PPO", "SAC", "SPO", "__version__", "load"]
 
 mujoco_warnings.when_imported()
 register_envs()

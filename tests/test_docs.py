@@ -26,6 +26,7 @@ SHORTER = {
 #: Pages whose examples are run.
 PAGES = [
     "README.md",
+    "docs/agents.md",
     "docs/arpo_barpo.md",
     "docs/quickstart.md",
     "docs/spo.md",
@@ -46,7 +47,7 @@ PAGES = [
     "docs/zoo_plot.md",
 ]
 #: Dotted names on the pages that are no names of Python.
-NO_NAMES = {"rlspo.agents"}
+NO_NAMES = {"rlspo.agents", "rlspo.parts"}
 
 
 def python_blocks(page: Path) -> list[str]:

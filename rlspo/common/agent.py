@@ -27,6 +27,7 @@ from rlspo.common.collector import stack_observations
 from rlspo.common.compilation import should_compile
 from rlspo.common.env_failures import check_last_step, note_env_failure
 from rlspo.common.errors import DivergedError, InvalidRolloutError, check_finite, check_policy_kwargs, nearest
+from rlspo.common.exports.agents import Exportable
 from rlspo.common.files import place_for, whole
 from rlspo.common.flat_parameters import check_float32
 from rlspo.common.given import apply_given, check_given
@@ -46,7 +47,7 @@ from rlspo.common.workers import watched
 TOO_LARGE = 1e19
 
 
-class Agent(BaseAlgorithm):
+class Agent(Exportable):
     """Mixin for SB3's algorithm classes: everything that all agents share.
 
     :param stats_window_size: episodes over which the logged return and length are averaged
@@ -301,7 +302,7 @@ class Agent(BaseAlgorithm):
     # Saving and loading.
 
     def _excluded_save_params(self) -> list[str]:
-        own = ["update", "randomness", "_first_step", "_scaler_before", "_kept_statistics"]
+        own = ("update", "randomness", "_first_step", "_scaler_before", "_kept_statistics")
         return [*super()._excluded_save_params(), *own]
 
     def save(self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:

@@ -57,6 +57,10 @@ class UntrustedFileError(IncompatibleModelError):
     """A file contains pickled code, which is not run unless the user trusts the file."""
 
 
+class NotExportableError(ValueError):
+    """An agent holds something that a file without code cannot: a function, or a class that no package has declared."""
+
+
 class MissingPostDecisionError(ValueError):
     """An environment does not report the post-decision state that an agent learns from.
 

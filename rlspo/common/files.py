@@ -45,6 +45,42 @@ def whole(file: Path, durable: bool = True) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder to write to, which on success takes the place of ``folder``; an interruption leaves the earlier one.
+
+    Between the removal of the old one and the renaming of the new one there is a moment without any.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     with whole_folder(Path(place) / "numbers") as partial:
+    ...         _ = (partial / "one.txt").write_text("1")
+    ...     os.listdir(place), os.listdir(Path(place) / "numbers")
+    (['numbers'], ['one.txt'])
+
+    :param folder: may exist, and is replaced with all that is in it: check that before. Folders above it are made
+    """
+    folder = Path(os.path.realpath(folder))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial, old = (folder.with_name(f"partial_{os.getpid()}_{kind}{folder.name}") for kind in ("", "old_"))
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        for file in partial.iterdir():
+            _sync(file)
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(partial, folder)
+        with contextlib.suppress(OSError):  # not every file system supports this for a folder
+            _sync(folder.parent)
+    finally:
+        if old.exists() and not folder.exists():
+            os.replace(old, folder)
+        for left in (partial, old):
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def is_partial(file: Path) -> bool:
     """Whether a file was left behind by :func:`whole` in a process that was killed.
 

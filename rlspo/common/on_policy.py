@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -361,6 +362,16 @@ class OnPolicyAgent(OnPolicyLearner):
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_copy_on_cpu", "_env_memory", "_sequences"]
+
+    def exported_state(self) -> dict[str, Any]:
+        """The scale of the rewards, where they are scaled."""
+        scaler = self.reward_scaler
+        return super().exported_state() | ({} if scaler is None else {"reward_scaler": scaler.as_numbers()})
+
+    def adopt_state(self, state: Mapping[str, Any]) -> None:
+        super().adopt_state(state)
+        if self.normalize_rewards and "reward_scaler" in state:
+            self.reward_scaler = RewardScaler.of_numbers(self.gamma, self.n_envs, **state["reward_scaler"])
 
     def get_parameters(self) -> dict[str, dict[str, Any]]:
         """State dicts of policy and optimiser, in SB3's form."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 
+from rlspo.common.errors import check_number
 from rlspo.common.outliers import FAR, tell, without_outliers
 
 
@@ -49,6 +52,28 @@ class RewardScaler:
             returns[step] = self.running_return
             self.running_return = self.running_return * (1 - done)
         self.statistics.update(returns.reshape(-1))
+
+    def as_numbers(self) -> dict[str, float]:
+        """The statistics, for :meth:`of_numbers`."""
+        return {
+            "mean": float(self.statistics.mean),
+            "variance": float(self.statistics.var),
+            "count": float(self.statistics.count),
+        }
+
+    @classmethod
+    def of_numbers(cls, gamma: float, n_envs: int, mean: float, variance: float, count: float) -> Self:
+        """A scaler with the statistics of another, whose running returns begin at 0.
+
+        :raises ValueError: for statistics that none has
+        """
+        check_number("mean", mean, minimum=-float("inf"))
+        check_number("variance", variance)
+        check_number("count", count, positive=True)
+        made = cls(gamma, n_envs)
+        made.statistics.mean, made.statistics.var = np.asarray(mean, np.float64), np.asarray(variance, np.float64)
+        made.statistics.count = count
+        return made
 
     @property
     def scale(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Unpack
 
 import numpy as np
@@ -255,6 +256,10 @@ class PDPPO(PPO):
 
     def step_fields(self, infos: list[dict[str, Any]]) -> dict[str, Any]:
         return self.recorder.fields(infos, self.num_timesteps // self.n_envs - 1)
+
+    def adopt_state(self, state: Mapping[str, Any]) -> None:
+        super().adopt_state(state)
+        self.post_decision_space = self.policy_kwargs["post_decision_space"]
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "recorder"]

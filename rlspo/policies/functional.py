@@ -56,6 +56,7 @@ class Functional(nn.Module):
     _methods: nn.Module
     device: Any
     action_space: Any
+    distribution_of: Callable[[Any], Any]
     #: Buffers that layers write to in training mode (batch normalisation), by name.
     statistic_names: list[str]
     #: Source of the samples of ``predict(deterministic=False)``; None: torch's global generator. Set by the agent.
@@ -67,6 +68,13 @@ class Functional(nn.Module):
         """As SB3's; choices are elements of the action space, also where that starts elsewhere than at 0."""
         actions, state = super().predict(*args, **kwargs)  # type: ignore[misc]
         return as_env_numbers(actions, self.action_space), state
+
+    def mode_of(self, inputs: Any) -> Tensor:
+        """The action that ``predict`` takes with ``deterministic=True``, before it is clipped or scaled; a pure function.
+
+        :param inputs: what ``preprocess`` returns
+        """
+        return self.distribution_of(inputs).mode()
 
     def set_training_mode(self, mode: bool) -> None:
         """As SB3's: batch normalisation and dropout behave differently while learning."""

@@ -95,7 +95,7 @@ class SpaceInput(nn.Module):
     def forward(self, observations: Tensor) -> Tensor:
         """``(B, *space.shape)`` to float32 network input."""
         if self.sizes:
-            columns = observations.long().reshape(len(observations), -1)
+            columns = observations.long().reshape(observations.shape[0], -1)
             if self.start is not None:
                 columns = columns - self.start
             if len(set(self.sizes)) == 1:

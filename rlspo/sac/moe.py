@@ -92,12 +92,20 @@ class MoeSACPolicy(HasExperts, SACPolicy):
         if not deterministic:
             actions, index = mixture.sample_with_expert(self.generator)
         else:
-            index = mixture.best_expert()
-            if self.mode_by == "critic":
-                index = self.q_values_of((inputs, mixture.experts.mode())).amin(dim=0).argmax(dim=-1)
+            index = self._acting_expert(mixture, inputs)
             actions = mixture.expert(index).mode()
         self.acting_experts = index.cpu().numpy()
         return actions
+
+    def _acting_expert(self, mixture: Any, inputs: Any) -> Tensor:
+        """Which expert acts where nothing is drawn, ``(B,)``."""
+        if self.mode_by == "gate":
+            return mixture.best_expert()
+        return self.q_values_of((inputs, mixture.experts.mode())).amin(dim=0).argmax(dim=-1)
+
+    def mode_of(self, inputs: Any) -> Tensor:
+        mixture = self.distribution_of(inputs)
+        return mixture.mode() if self.n_experts == 1 else mixture.expert(self._acting_expert(mixture, inputs)).mode()
 
     # Learning.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from rlspo.common.collector import Actor, TimeLimits
 from rlspo.common.on_policy import OnPolicyAgent
 from rlspo.common.rollout_buffer import Field, RolloutBuffer, action_field
+from rlspo.common.settings import check_limit
 from rlspo.common.trees import tree_map
 from rlspo.common.update import MINIBATCH_FIELDS
 from rlspo.spo.exploration import RootNoise
@@ -220,6 +222,15 @@ class SearchedRollouts(OnPolicyAgent):
         return (actions[0] if single else actions), found
 
     # Saving.
+
+    def exported_state(self) -> dict[str, Any]:
+        """The temperature of the search, where it is learned, besides what the base has."""
+        return {**super().exported_state(), "temperature": self._temperature}
+
+    def adopt_state(self, state: Mapping[str, Any]) -> None:
+        super().adopt_state(state)
+        check_limit("temperature", state["temperature"])
+        self._temperature = state["temperature"]
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "replay", "planner", "noise", "bounds", "_found", "_diagnostics"]

@@ -63,6 +63,25 @@ class Memory(nn.Module):
             inputs = states[0].flatten(0, 1)
         return inputs, torch.cat([state for part in after for state in part], dim=-1)
 
+    def one_step(self, inputs: Tensor, keep: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of ``S`` sequences, as :meth:`forward`, in operators that other formats know and without gradients' help.
+
+        :param inputs: ``(S, n_inputs)``
+        :param keep: ``(S,)``
+        :param memory: ``(S, size)``
+        """
+        before = (memory * keep.unsqueeze(-1)).unflatten(-1, (self.parts, self.n_layers, self.width)).unbind(1)
+        after: list[list[Tensor]] = [[] for _ in range(self.parts)]
+        cell: Any = torch.lstm_cell if self.kind == "lstm" else torch.gru_cell
+        for layer in range(self.n_layers):
+            hidden: Any = [part[:, layer] for part in before]
+            weights = [getattr(self, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+            states = cell(inputs, hidden if self.kind == "lstm" else hidden[0], *weights)
+            for part, state in zip(after, states if self.kind == "lstm" else (states,), strict=True):
+                part.append(state)
+            inputs = after[0][-1]
+        return inputs, torch.cat([state for part in after for state in part], dim=-1)
+
     def _layer(self, layer: int, inputs: Tensor, keep: Tensor, first: Any) -> tuple[Tensor, ...]:
         weight, recurrent, bias, recurrent_bias = (
             getattr(self, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

@@ -268,6 +268,24 @@ class Recurrent(AsContrib, ActorCriticPolicy):
         remembered = None if self.lstm_actor is None else self.lstm_actor.states(after.cpu().numpy())
         return (actions if vectorized else actions.squeeze(axis=0)), remembered
 
+    @property
+    def state_size(self) -> int:
+        """Numbers that the actor remembers."""
+        return 0 if self.lstm_actor is None else self.lstm_actor.size
+
+    def mode_after(self, observations: Any, state: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+        """One deterministic step as a pure function: the action before it is clipped or scaled, and what the actor remembers.
+
+        :param observations: ``(B, *obs_shape)``, or a dictionary of such
+        :param state: what the actor remembers before, ``(B, state_size)``
+        :param starts: 1 where an episode begins, ``(B,)``
+        """
+        assert self.lstm_actor is not None
+        inputs = self.preprocess(with_memory(observations, state, starts))
+        features = self._features(inputs, self.pi_features_extractor)
+        seen, after = self.lstm_actor.one_step(features, 1.0 - starts, state)
+        return self._distribution_at(self.mlp_extractor.forward_actor(seen), seen).mode(), after
+
     def memory_after(self, inputs: Any, seen_by_critic: Any = None) -> Tensor:
         """What actor and critic remember after the last step, ``(S, memory_size)``.
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "enjoy": ("rlspo.zoo.video.enjoy", "watch a saved agent in a window"),
     "record": ("rlspo.zoo.video.record", "record a video of a saved agent, or of its checkpoints side by side"),
     "experts": ("rlspo.zoo.experts.command", "map which expert of a mixture acts where"),
+    "export": ("rlspo.zoo.export.command", "export a saved agent to a folder that runs no code, and to ONNX"),
     "tune": ("rlspo.zoo.tune.command", "search for hyperparameters that reproduce"),
     "benchmark": ("rlspo.zoo.benchmark.command", "train and evaluate a grid of agents, environments and seeds"),
     "plot": ("rlspo.zoo.plot.command", "draw learning curves, bars and profiles"),

@@ -168,7 +168,7 @@ def show(evaluation: EvaluationResult) -> None:
     """Print how the agent was evaluated, and the statistics as a table."""
     agent, summary = evaluation.agent, evaluation.summary()
     facts = [
-        ("model", f"{agent.model_file} ({agent.which})" if agent.which != "file" else str(agent.model_file)),
+        ("model", f"{agent.model_file} ({agent.which})" if agent.which not in ("file", "export") else str(agent.model_file)),
         ("trained for", f"{agent.num_timesteps:,} steps"),
         ("episodes", f"{len(evaluation.returns):,}"),
         ("environments", f"{evaluation.n_envs}, seeds from {evaluation.seed}"),

@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _work(arguments: list[str]) -> int:
     args = build_parser().read(arguments)
     agent = agent_from(args)
-    file: Path = args.output or (agent.folder or agent.model_file.parent) / "experts.png"
+    file: Path = args.output or agent.output_folder / "experts.png"
     if file.suffix not in (".png", ".svg", ".pdf"):
         raise UserError(f"-o {file}: a picture ends in .png, .svg or .pdf.")
     if args.steps < FEWEST:

@@ -19,7 +19,13 @@ def add_agent_flags(parser: argparse.ArgumentParser) -> None:
     """The flags that name a saved agent; :func:`agent_from` reads them."""
     group = parser.add_argument_group("which agent")
     pairs: dict[str, Any] = {"action": Pairs, "nargs": "+", "default": {}, "metavar": "K:V"}
-    group.add_argument("path", nargs="?", type=Path, metavar="PATH", help="a run folder, or a model file (.zip)")
+    group.add_argument(
+        "path",
+        nargs="?",
+        type=Path,
+        metavar="PATH",
+        help="a run folder, a model file (.zip), or an exported agent: its folder, or AGENT/ENV",
+    )
     group.add_argument(
         "--which",
         metavar="WHICH",

@@ -29,6 +29,7 @@ from rlspo.zoo.envs.recipe import EnvRecipe, check_env_kwargs, find_spec
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.runs import rl_zoo3
 from rlspo.zoo.runs.compatibility import misfit
+from rlspo.zoo.runs.exported import Export, hint_at_names
 from rlspo.zoo.runs.folder import RunFolder
 from rlspo.zoo.runs.model_files import algo_of, settings_of, steps_of, was_normalised
 from rlspo.zoo.runs.models import checkpoints_of, choose_model, existing_file, folder_of, kind_of
@@ -45,17 +46,18 @@ WRAPPING = ("env_wrapper", "vec_env_wrapper", "frame_stack", "normalize", "monit
 class SavedAgent:
     """An agent on disk, and the recipe of the environments that it is evaluated in.
 
-    :param model_file: the zip file
+    :param model_file: the zip file; of an exported agent the folder
     :param algo: name of the registry, or a dotted path such as ``stable_baselines3.SAC``
     :param env: the environment's id
     :param recipe: as in training, with ``eval_env_kwargs`` and what the user changed on top
     :param folder: of its run, None for a file alone
     :param config: of its run, None for a file alone
-    :param which: ``"last"``, ``"best"``, ``"checkpoint"``, or ``"file"`` for a file alone
+    :param which: ``"last"``, ``"best"``, ``"checkpoint"``, ``"file"`` for a file alone, or ``"export"``
     :param num_timesteps: environment steps that the agent was trained for
     :param statistics: of ``VecNormalize``, None where there is none or where it leaves observations alone
     :param reward_statistics: of ``VecNormalize``, None where there is none; it may leave rewards alone
     :param trust: whether code that is pickled in these files is run; by default they are read as data
+    :param export: of an agent that was exported, its file; None for others
     """
 
     model_file: Path
@@ -69,12 +71,19 @@ class SavedAgent:
     statistics: Path | None = None
     reward_statistics: Path | None = None
     trust: bool = False
+    export: Export | None = None
 
     @property
     def title(self) -> str:
         """Which agent this is, in a line."""
-        name = self.model_file.name if self.which == "file" else f"{self.which} model"
+        name = {"file": self.model_file.name, "export": "exported"}.get(self.which, f"{self.which} model")
         return f"{self.algo} on {self.env}, {name}, trained for {self.num_timesteps:,} steps"
+
+    @property
+    def output_folder(self) -> Path:
+        """Where commands write by default: in the run folder, beside a file alone, and for exported agents, which may lie in
+        an installed package, in the current folder."""
+        return Path() if self.export is not None else self.folder or self.model_file.parent
 
     def load(self, device: str = "auto") -> BaseAlgorithm:
         """The agent, to act with. Off-policy agents are loaded with a minimal replay buffer.
@@ -83,6 +92,8 @@ class SavedAgent:
         :raises UserError: for a file of another agent, one that cannot be read here, or a device that does not exist
         """
         check_device(device)
+        if self.export is not None:
+            return self.export.load(device)
         cls = agent_class(self.algo)
         smaller: dict[str, Any] = {}
         if issubclass(cls, OffPolicyAlgorithm):
@@ -121,6 +132,8 @@ class SavedAgent:
         except Exception:
             self.recipe.probe()  # which reports in one message what is missing
             raise
+        if self.export is not None:
+            return self.export.normalized(env)
         if self.statistics is None:
             return env
         adopt_statistics(env, self.statistics, self.trust)
@@ -131,6 +144,8 @@ class SavedAgent:
 
         :raises UserError: if the statistics are not there, or cannot be read
         """
+        if self.export is not None:
+            return self.export.reward_scaling()
         file = self.reward_statistics
         if file is None:
             return None
@@ -178,7 +193,7 @@ def find_agent(
     """Find a saved agent; everything is checked, nothing is unpickled yet.
 
     :param path: a run folder (of rl-baselines3-zoo too), a folder that holds a single one, or a model file, in a run folder
-        or alone; ``.zip`` may be left out
+        or alone; ``.zip`` may be left out; or an exported agent, by its folder or its name, such as ``barpo/Hopper-v5``
     :param which: for folders: ``"last"``, ``"best"``, or steps of a checkpoint
     :param algo: for a file alone that does not name its agent; otherwise it overrides the run's
     :param env: for a file alone; otherwise it overrides the run's
@@ -191,11 +206,21 @@ def find_agent(
     :raises UserError: for files that do not exist, names that are not allowed, or too little to build the environments of
         training
     """
-    folder, kind, model_file = _find(Path(path), which)
     allowed = allowed or Allowed(tuple(gym_packages))
+    export = Export.at(Path(path), allowed)
+    if export is not None:
+        no_flags = {"--which": which != "last", "--algo": algo, "--vecnormalize": vecnormalize}
+        return _exported(export, no_flags, {"env": env, "env_kwargs": env_kwargs, "wrapping": wrapping}, gym_packages)
+    folder, kind, model_file = _find(Path(path), which)
     trust = allowed.owns(folder)
     config = None
-    given = {"algo": algo, "env": env, "env_kwargs": env_kwargs, "vecnormalize": vecnormalize, "wrapping": wrapping}
+    given: dict[str, Any] = {
+        "algo": algo,
+        "env": env,
+        "env_kwargs": env_kwargs,
+        "vecnormalize": vecnormalize,
+        "wrapping": wrapping,
+    }
     of_run: dict[str, Any] = {"env_kwargs": {}, "wrapping": {}, "gym_packages": []}
     if folder is not None and rl_zoo3.record_in(folder) is not None:
         of_run = rl_zoo3.description_of(folder, WRAPPING, model_file)
@@ -232,6 +257,34 @@ def find_agent(
     )
 
 
+def _exported(
+    export: Export, no_flags: Mapping[str, Any], given: Mapping[str, Any], gym_packages: Sequence[str]
+) -> SavedAgent:
+    """As :func:`find_agent`.
+
+    :param no_flags: flags by name that an exported agent takes no value for, and their values
+    :param given: changes to its environment
+    """
+    for flag, value in no_flags.items():
+        if value:
+            raise UserError(
+                f"{flag} is for runs and model files; {export.folder} is one exported agent, which says all of it."
+            )
+    said = merged(export.description, {key: value for key, value in given.items() if value})
+    if "env" not in said:
+        raise UserError(f"{export.folder} was exported without its environment. Name it: --env ENV")
+    packages = [*said["gym_packages"], *gym_packages]
+    return SavedAgent(
+        model_file=export.folder,
+        algo=said["algo"],
+        env=said["env"],
+        recipe=_recipe(None, said["env"], said["env_kwargs"], packages, said["wrapping"]),
+        which="export",
+        num_timesteps=export.data["num_timesteps"],
+        export=export,
+    )
+
+
 def _check_records(folder: Path, records: Mapping[str, Any], allowed: Allowed) -> None:
     """Refuse what the records of a run may not name, with a :class:`UserError` that names the code."""
     where = f"the records in {folder}"
@@ -253,7 +306,10 @@ def _find(path: Path, which: str) -> tuple[Path | None, str, Path]:
         run = run_in(path)
         choose = choose_model if rl_zoo3.record_in(run) is None else rl_zoo3.choose_model
         return run, *choose(run, which)
-    model_file = existing_file(path)
+    try:
+        model_file = existing_file(path)
+    except UserError as error:
+        raise UserError(f"{error}{hint_at_names()}") from error
     folder = model_file.parent if rl_zoo3.record_in(model_file.parent) is not None else folder_of(model_file)
     return folder, "file" if folder is None else kind_of(model_file), model_file
 

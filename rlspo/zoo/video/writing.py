@@ -60,7 +60,10 @@ def write_video(spec: VideoSpec) -> Video:
 
 
 def default_file(agents: Sequence[SavedAgent]) -> Path:
-    """The default file of a video: in ``videos/`` of the run folder, or beside a model file outside of run folders."""
+    """The default file of a video: in ``videos/`` of the run folder, or beside a model file outside of run folders; of an
+    exported agent in the current folder."""
     agent = agents[0]
     name = agent.model_file.stem if len(agents) == 1 else "checkpoints"
-    return (agent.folder or agent.model_file.parent) / "videos" / f"{name}.mp4"
+    if agent.export is not None:
+        name = f"{agent.algo}_{agent.model_file.name}"
+    return agent.output_folder / "videos" / f"{name}.mp4"

@@ -1,0 +1,135 @@
+"""The folder of an exported agent: ``agent.json``, ``weights.safetensors``, and check sums of both."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from rlspo.common.errors import IncompatibleModelError, shown
+
+FORMAT, VERSION = "rlspo agent", 1
+AGENT, WEIGHTS = "agent.json", "weights.safetensors"
+#: What the folder of an agent may hold: these two, and what :mod:`rlspo.zoo` writes beside them.
+FILES = (
+    AGENT,
+    WEIGHTS,
+    "policy.onnx",
+    "evaluation.json",
+    "attacks.json",
+    "curve.csv",
+    "episode.json",
+    "episode.safetensors",
+    "seeds.json",
+)
+_MOST_BYTES = 2**24  # of JSON
+
+
+def is_export(path: Path) -> bool:
+    """Whether a folder holds an exported agent."""
+    return (path / AGENT).is_file() and (path / WEIGHTS).is_file()
+
+
+def check_place(folder: Path) -> None:
+    """Check that a folder may be written: it does not exist, is empty, or holds an exported agent and nothing else.
+
+    :raises FileExistsError: for anything else, of which nothing is overwritten
+    """
+    if folder.is_dir():
+        others = sorted({each.name for each in folder.iterdir()} - {*FILES})
+        known = any(folder.iterdir()) and not is_export(folder)
+        if not others and not known:
+            return
+        what = f"holds {', '.join(others[:3])}" + (" and more" if len(others) > 3 else "") if others else f"has no {AGENT}"
+        raise FileExistsError(f"{folder} {what}: it is not an exported agent, and is not overwritten. Name another folder.")
+    if folder.exists():
+        raise FileExistsError(f"{folder} is a file, and is not overwritten. An agent is exported to a folder: name another.")
+
+
+def write_folder(folder: Path, data: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write both files.
+
+    :param folder: exists
+    :param data: plain data, what the agent is
+    :param tensors: by name
+    """
+    weights = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    whole = {"format": FORMAT, "version": VERSION, **data, "sha256": {WEIGHTS: hashlib.sha256(weights).hexdigest()}}
+    whole["sha256"][AGENT] = _sum_of(whole)
+    (folder / WEIGHTS).write_bytes(weights)
+    (folder / AGENT).write_text(json.dumps(whole, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _sum_of(data: Mapping[str, Any]) -> str:
+    """Of everything in ``agent.json`` but this very sum; layout does not count."""
+    sums = {name: value for name, value in data["sha256"].items() if name != AGENT}
+    text = json.dumps({**data, "sha256": sums}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """What ``agent.json`` says, checked to be of this format, and unchanged.
+
+    :raises IncompatibleModelError: for another format, a newer version, or a changed file
+    """
+    file = folder / AGENT
+    try:
+        if file.stat().st_size > _MOST_BYTES:
+            raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
+        data = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise ValueError(f"it does not begin with the format {FORMAT!r}")
+    except FileNotFoundError as error:
+        raise IncompatibleModelError(f"{folder} is not an exported agent: it has no {AGENT}.") from error
+    except (ValueError, RecursionError) as error:
+        raise IncompatibleModelError(f"{file} cannot be read as an exported agent: {error}.") from error
+    if data.get("version") != VERSION:
+        raise IncompatibleModelError(
+            f"{file} is of version {shown(data.get('version'))} of the format; this rlspo reads version {VERSION}. "
+            "Install a newer rlspo."
+        )
+    sums = data.get("sha256")
+    try:
+        unchanged = isinstance(sums, dict) and sums.get(AGENT) == _sum_of(data)
+    except (ValueError, RecursionError):
+        unchanged = False
+    if not unchanged:
+        _changed(file)
+    return data
+
+
+def read_tensors(folder: Path, data: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The tensors, checked to be those that were written with ``agent.json``.
+
+    :param data: from :func:`read_description`
+    :raises IncompatibleModelError: for a missing, changed or damaged file
+    """
+    file = folder / WEIGHTS
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise IncompatibleModelError(f"{folder} is not an exported agent: {WEIGHTS} cannot be read ({error}).") from error
+    if hashlib.sha256(content).hexdigest() != data["sha256"].get(WEIGHTS):
+        _changed(file)
+    try:
+        return load_tensors(content)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise IncompatibleModelError(f"{file} cannot be read: {error}.") from error
+
+
+def _changed(file: Path) -> NoReturn:
+    raise IncompatibleModelError(
+        f"{file} is not what was exported: its check sum is another. It was changed, damaged or half copied. Copy the folder "
+        "again, or export the agent anew."
+    )
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
