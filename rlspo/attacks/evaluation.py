@@ -27,7 +27,8 @@ from rlspo.common.errors import check_number
 from rlspo.common.randomness import generators_seeded
 from rlspo.common.trees import to_tensor
 from rlspo.policies import ActorCriticPolicy, functional_policy_class
-from rlspo.policies.recurrent import Recurrent
+from rlspo.policies.recurrent import KNOWN_POLICIES, Recurrent
+from rlspo.policies.recurrent.as_contrib import constructor_arguments
 
 #: Most ends of episodes in a row that a Monitor inside does not see, such as lives lost in a game.
 _MOST_UNSEEN = 1_000
@@ -224,7 +225,8 @@ def _functional_policy(model: BaseAlgorithm) -> ActorCriticPolicy:
             "(PPO, A2C, ARPO, BARPO)."
         )
     try:
-        twin = functional_policy_class(type(policy))(**policy._get_constructor_parameters()).to(policy.device)
+        twin_class = functional_policy_class(type(policy), KNOWN_POLICIES)
+        twin = twin_class(**constructor_arguments(policy)).to(policy.device)
     except TypeError as error:
         raise TypeError(
             f"The model's policy is a {type(policy).__name__}, a class of its own that attacks cannot use: {error}"

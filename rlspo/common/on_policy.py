@@ -139,8 +139,7 @@ class OnPolicyAgent(OnPolicyLearner):
         """
         self.warn_of_a_rest()
         check_rows_suffice(self.policy, self.smallest_minibatch, "the last minibatch of an epoch")
-        if self._sequences is not None:
-            self._sequences = Sequences(self.sequence_length, self.n_steps, self.n_envs, self.batch_size)
+        self._cut_rollouts()
 
     # What an agent may change.
 
@@ -208,12 +207,18 @@ class OnPolicyAgent(OnPolicyLearner):
         if size:
             check_resets(self.env)
         self._env_memory = EnvMemory(self.n_envs, size) if size else None
-        self._sequences = Sequences(self.sequence_length, self.n_steps, self.n_envs, self.batch_size) if size else None
+        self._sequences = None
+        self._cut_rollouts()
         if self._env_memory is not None:
             self.rollout_buffer.declare({MEMORY: Field((size,))})
             last = self._last_memory
             if last is not None and np.shape(last) == self._env_memory.shape:  # else of others, whose episodes begin anew
                 self._env_memory.now = np.asarray(last, np.float32)
+
+    def _cut_rollouts(self) -> None:
+        """Decide on sequences, where there are environments to learn in."""
+        if self._env_memory is not None and self.env is not None:
+            self._sequences = Sequences(self.sequence_length, self.n_steps, self.n_envs, self.batch_size)
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """As SB3's.
@@ -224,6 +229,7 @@ class OnPolicyAgent(OnPolicyLearner):
         if self._env_memory is not None:
             check_resets(env)
         super().set_env(env, force_reset)
+        self._cut_rollouts()
 
     # Collecting.
 

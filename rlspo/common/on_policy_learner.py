@@ -242,6 +242,7 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
     def _stop(self, where: str, found: dict[str, float]) -> NoReturn:
         if self._env_memory is not None:  # what weights that are not finite left there
             self._env_memory.clear()
+            self._last_memory = None
         if self._scaler_before is not None:
             self.reward_scaler = self._scaler_before
         super()._stop(where, found)

@@ -91,7 +91,8 @@ class Sequences:
             if length == 1 < n_steps:
                 raise ValueError(
                     f"n_steps is {n_steps} and batch_size {batch_size}, which have no common divisor above 1, so a minibatch "
-                    "holds no whole sequences for a policy with memory. Choose both as multiples of 16 or 32."
+                    "holds no whole sequences for a policy with memory. Choose both as multiples of 16 or 32, also for a "
+                    "file: load(file, env, n_steps=128, batch_size=64)."
                 )
             if length < SHORT <= n_steps:
                 warnings.warn(

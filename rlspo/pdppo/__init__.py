@@ -2,5 +2,6 @@
 
 from rlspo.pdppo.pdppo import PDPPO
 from rlspo.pdppo.policies import PostDecisionPolicy
+from rlspo.pdppo.recurrent import RecurrentPostDecisionPolicy
 
-__all__ = ["PDPPO", "PostDecisionPolicy"]
+__all__ = ["PDPPO", "PostDecisionPolicy", "RecurrentPostDecisionPolicy"]

@@ -116,7 +116,8 @@ class PostDecisionPolicy(ActorCriticPolicy):
         return [self.value_net, self.mlp_extractor.value_net, *own]
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        """Actor, V and V^x, each with its learning rate; V^x, which PPO has not, does not shrink the others' gradients."""
+        """Actor, V and V^x, each with its learning rate; V^x, which PPO has not, does not shrink the others' gradients (but
+        that of a memory that both critics shape)."""
         critic = [parameter for part in self._critic_parts() for parameter in part.parameters()]
         post = [] if self.single_critic else [*self.post_features_extractor.parameters(), *self.post_value_net.parameters()]
         own = {id(parameter) for parameter in [*critic, *post]}
@@ -140,8 +141,7 @@ class PostDecisionPolicy(ActorCriticPolicy):
         """
         if self.single_critic:
             return self.values_of(inputs)
-        # As the base's: what is behind a decision is not seen through the memory.
-        features = super()._features(inputs, self.post_features_extractor)
+        features = self._features(inputs, self.post_features_extractor)
         if self.n_remembered:
             assert remembered is not None
             features = torch.cat([features, remembered], dim=-1)

@@ -21,8 +21,9 @@ class RecurrentPostDecisionPolicy(Recurrent, PostDecisionPolicy):
 
         V(h_t), V^x(h_t, s^x_t)   with   h_t = memory(h_{t-1}, s_t)
 
-    V and V^x see, and shape, one memory of the critic; with ``shared_lstm`` they see the actor's. All arguments of
-    :class:`~rlspo.policies.recurrent.Recurrent` and of :class:`~rlspo.pdppo.PostDecisionPolicy`.
+    V and V^x see, and shape, one memory of the critic; with ``shared_lstm`` they see the actor's. V^x shapes nothing that the
+    actor has a part in. All arguments of :class:`~rlspo.policies.recurrent.Recurrent` and of
+    :class:`~rlspo.pdppo.PostDecisionPolicy`.
 
     :raises ValueError: for a single critic with a memory, which has no place for post-decision states in it
     """
@@ -43,8 +44,10 @@ class RecurrentPostDecisionPolicy(Recurrent, PostDecisionPolicy):
         return [*super()._critic_parts(), *(part for part in (self.lstm_critic, self.critic) if part is not None)]
 
     def remembered_at(self, inputs: Any) -> Tensor:
-        seen, _ = self._critic_sees(self._burned_in(inputs))
-        return seen
+        inputs = self._burned_in(inputs)
+        if self.shared_lstm or not self.share_features_extractor:
+            return self._critic_sees(inputs)[0]
+        return self._critic_sees(inputs, self._features(inputs, self.features_extractor).detach())[0]
 
     def remembered_in(self, memory: Tensor) -> Tensor:
         layers: Any = self.lstm_critic or self.lstm_actor

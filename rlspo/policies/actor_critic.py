@@ -305,9 +305,18 @@ class MultiInputActorCriticPolicy(ActorCriticPolicy):
     """Actor and critic for Dict observations ("MultiInputPolicy"): SB3's ``CombinedExtractor``."""
 
     def __init__(
-        self, *args: Any, features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor, **kwargs: Any
+        self,
+        observation_space: spaces.Space,
+        *args: Any,
+        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+        if features_extractor_class is CombinedExtractor and not isinstance(observation_space, spaces.Dict):
+            raise ValueError(
+                f"The observation space is {observation_space}, and {type(self).__name__} is for Dict observations. Take the "
+                "policy that has Mlp (vectors) or Cnn (images) in place of MultiInput in its name."
+            )
+        super().__init__(observation_space, *args, features_extractor_class=features_extractor_class, **kwargs)
 
 
 _STOCK = {
@@ -326,7 +335,23 @@ def adopted_policy_class(policy_class: Any, aliases: Mapping[str, type] = _OWN) 
 
     :param aliases: the agent's policies by name
     """
-    return adopted(policy_class, {original: aliases[name] for original, name in _STOCK.items() if name in aliases})
+    twins: dict[type, type] = {original: aliases[name] for original, name in _STOCK.items() if name in aliases}
+    if policy_class not in twins and isinstance(policy_class, type):
+        _refuse_contrib(policy_class)
+    return adopted(policy_class, twins)
+
+
+def _refuse_contrib(policy_class: type) -> None:
+    """Refuse sb3-contrib's policies with memory where they have no twin: their base's would leave the memory out."""
+    if not issubclass(policy_class, contrib.RecurrentActorCriticPolicy):
+        return
+    name = policy_class.__name__
+    if policy_class in _STOCK:
+        raise TypeError(f"policy is sb3-contrib's {name}, and this agent has no memory. PPO, ARPO, BARPO and PDPPO have.")
+    raise TypeError(
+        f"{name} extends a policy with memory of sb3-contrib, whose memory rlspo's losses do not know. Extend "
+        "rlspo.policies.recurrent.RecurrentActorCriticPolicy."
+    )
 
 
 def functional_policy_class(policy_class: Any, aliases: Mapping[str, type] = _OWN) -> type[ActorCriticPolicy]:

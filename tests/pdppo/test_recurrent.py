@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.torch_layers import FlattenExtractor
 
 from rlspo import PDPPO, PPO
 from rlspo.common.compilation import compiler_available
+from rlspo.common.sequences import with_memory
 from rlspo.common.update import gather
 from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY
+from rlspo.pdppo import recorder
 from rlspo.policies import ActorCriticPolicy
 from tests.envs_for_memory import Recall
 
@@ -106,14 +109,16 @@ def test_by_the_advantage_of_v_alone_it_is_ppo_with_memory() -> None:
 
 
 @pytest.mark.parametrize("kind", ["separate", "shared", "gru"])
-@pytest.mark.parametrize("burn_in", [0, 4])
-def test_v_x_of_the_rollout_is_that_of_the_loss(kind: str, burn_in: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", [{}, {"burn_in": 4}, {"recompute_states": True}, {"burn_in": 4, "recompute_states": True}])
+def test_v_x_of_the_rollout_is_that_of_the_loss(kind: str, how: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """What was stored after each step, and what sequences lead to, is the same memory."""
-    model = agent(policy_kwargs=KINDS[kind], burn_in=burn_in)
+    model = agent(policy_kwargs=KINDS[kind], sequence_length=8, **how)
     monkeypatch.setattr(model, "train", lambda: None)
     model.learn(256)
     policy, data = model.policy, model.learning_data()
-    rows = torch.as_tensor(model._sequences.rows(np.array([0, 3])))
+    if model.recompute_states:
+        model._sequences.recompute(policy, data["observations"])
+    rows = torch.as_tensor(model._sequences.rows(np.array([5, 3, 10, 15])))  # the second, the first, the third and the last
     batch = gather(data, rows, {}, None)
     post = policy.preprocess_post(batch.extra["post_observations"])
     with torch.no_grad():
@@ -122,6 +127,35 @@ def test_v_x_of_the_rollout_is_that_of_the_loss(kind: str, burn_in: int, monkeyp
     stored = torch.as_tensor(model.rollout_buffer.flat("post_values"))[rows]
     torch.testing.assert_close(found, stored)
     assert not torch.allclose(forgot, stored, atol=1e-4)
+
+
+def test_v_x_shapes_the_memory_of_the_critics_and_nothing_of_the_actor() -> None:
+    kwargs = {"features_extractor_class": Learned}
+    model = agent(policy_kwargs=kwargs)
+    policy = model.policy
+    seen = policy.preprocess(with_memory(torch.randn(4, 2), torch.zeros(4, policy.memory_size), torch.zeros(4)))
+    policy.post_values(dict(policy.named_parameters()), policy.preprocess_post(torch.randn(4, 2)), seen).sum().backward()
+    shaped = {name.split(".")[0] for name, parameter in policy.named_parameters() if parameter.grad is not None}
+    assert shaped == {"lstm_critic", "post_features_extractor", "post_value_net"}
+
+
+class Learned(FlattenExtractor):
+    """A layer that actor and critic share."""
+
+    def __init__(self, space: Any) -> None:
+        super().__init__(space)
+        self.layer = torch.nn.Linear(2, 2)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        return self.layer(super().forward(observations))
+
+
+def test_the_memory_of_the_critic_learns_at_the_rate_of_the_critic() -> None:
+    policy = agent(policy_kwargs={"vf_lr_scale": 3.0}).policy
+    scale = {id(one): group.get("lr_scale", 1.0) for group in policy.optimizer.param_groups for one in group["params"]}
+    scales = {name: scale[id(parameter)] for name, parameter in policy.named_parameters()}
+    assert {scale for name, scale in scales.items() if name.startswith("lstm_critic")} == {3.0}
+    assert {scale for name, scale in scales.items() if name.startswith("lstm_actor")} == {1.0}
 
 
 def test_v_x_is_the_chance_that_the_cue_decides() -> None:
@@ -148,21 +182,23 @@ def answers(observations: np.ndarray, posts: np.ndarray, values: np.ndarray) -> 
     return np.array(right), np.array(found)
 
 
-def test_credit_of_components_is_by_what_is_remembered() -> None:
-    model = agent(env=TwoAnswers, credit="component", n_epochs=10, learning_rate=2e-3, ent_coef=0.5)
-    model.learn(6000)
-    data = model.rollout_buffer.data
-    answered = data["post_observations"][..., 2] == 1
-    chosen, credit = data["post_observations"][..., :2][answered], data["credit_values"][answered]
-    cue = np.zeros(answered.shape)
-    for step in range(len(cue)):
-        shown = data["observations"][step, :, 0]
-        cue[step] = np.where(shown != 0, shown, cue[step - 1] if step else 0)
-    known = cue[answered] != 0
-    right = chosen[known] == cue[answered][known][:, None]
-    differs = credit[known] != 0  # the other action was another one
-    assert np.median(credit[known][right & differs]) == pytest.approx(0.5, abs=0.2)
-    assert np.median(credit[known][~right & differs]) == pytest.approx(-0.5, abs=0.2)
+def test_credit_of_components_is_by_what_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The action that is taken is foreseen, too: its V^x is the one of the rollout, by the memory of this very step."""
+    model = agent(env=TwoAnswers, credit="component")
+    monkeypatch.setattr(model, "train", lambda: None)
+    foreseen: list[np.ndarray] = []
+    really = recorder.post_values
+
+    def kept(*given: Any) -> np.ndarray:
+        found = really(*given)
+        foreseen.append(found.reshape(4, 3)[:, -1])  # of four environments; each of two components drawn anew, and the action
+        return found
+
+    monkeypatch.setattr(recorder, "post_values", kept)
+    model.learn(128)
+    values = model.rollout_buffer.data["post_values"]
+    np.testing.assert_allclose(np.array(foreseen), values, rtol=1e-5, atol=1e-6)
+    assert np.abs(values[1:] - values[:-1]).min() > 1e-4 and np.abs(values - values[:, ::-1])[1:].max() > 1e-4
 
 
 def test_one_critic_has_no_memory() -> None:
@@ -176,7 +212,9 @@ def test_one_critic_has_no_memory() -> None:
 
 @pytest.mark.skipif(not compiler_available("cpu"), reason="needs a C++ compiler")
 def test_compiled_as_eager() -> None:
-    eager, compiled = (agent(compile=how, burn_in=4).learn(256).policy.state_dict() for how in (False, True))
+    eager, compiled = (
+        agent(compile=how, sequence_length=8, burn_in=4).learn(256).policy.state_dict() for how in (False, True)
+    )
     for name, tensor in eager.items():
         torch.testing.assert_close(tensor, compiled[name], rtol=1e-3, atol=1e-4)
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from sb3_contrib import RecurrentPPO
+from sb3_contrib.common.recurrent import policies as contrib
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
-from rlspo import PPO
+from rlspo import PPO, SPO
 from rlspo.attacks import CriticAttack, attacked_evaluation
 from rlspo.common.errors import DivergedError
 from rlspo.common.sequences import MEMORY
@@ -29,13 +30,15 @@ def make(env: Any = None, **settings: Any) -> Any:
     return PPO("MlpLstmPolicy", env, **given)
 
 
-def test_after_weights_were_not_finite_it_goes_on() -> None:
+def test_after_weights_were_not_finite_it_goes_on(tmp_path: Any) -> None:
     model = make().learn(64)
     with torch.no_grad():
         for parameter in model.policy.lstm_critic.parameters():
             parameter.fill_(float("nan"))
     with pytest.raises(DivergedError):
         model.learn(64)
+    model.save(tmp_path / "agent")
+    PPO.load(tmp_path / "agent", env=model.get_env(), force_reset=False).learn(64)
     model.learn(128)
     assert np.isfinite(model._env_memory.now).all()
 
@@ -202,3 +205,43 @@ def test_files_of_recurrent_ppo_are_loaded(tmp_path: Any, kind: dict[str, Any]) 
     moments, expected_moments = (m.policy.optimizer.state_dict()["state"] for m in (ours, theirs))
     assert all(torch.equal(moments[row]["exp_avg"], kept["exp_avg"]) for row, kept in expected_moments.items())
     ours.learn(64)
+
+
+def test_files_of_recurrent_ppo_that_cannot_be_taken_as_they_are(tmp_path: Any) -> None:
+    settings: dict[str, Any] = {"n_steps": 25, "batch_size": 16, "seed": 0}
+    theirs = RecurrentPPO("MlpLstmPolicy", "CartPole-v1", policy_kwargs={**KIND, "lstm_kwargs": {}}, **settings)
+    theirs.save(tmp_path / "odd")
+    PPO.load(tmp_path / "odd").predict(np.zeros(4, np.float32))  # to act it needs no sequences
+    with pytest.raises(ValueError, match=r"no common divisor above 1.*load\(file, env, n_steps=128, batch_size=64\)"):
+        PPO.load(tmp_path / "odd", env="CartPole-v1")
+    PPO.load(tmp_path / "odd", env="CartPole-v1", n_steps=32).learn(32)
+    with pytest.raises(ValueError, match=r"lstm_kwargs is \{'bias': False\}"):
+        make(policy_kwargs={**KIND, "lstm_kwargs": {"bias": False}})
+
+
+def test_policies_of_contrib_are_told_what_they_lack() -> None:
+    class Own(contrib.RecurrentActorCriticPolicy):
+        pass
+
+    with pytest.raises(TypeError, match="Own extends a policy with memory of sb3-contrib"):
+        PPO(Own, "CartPole-v1")
+    with pytest.raises(TypeError, match="this agent has no memory"):
+        SPO(contrib.RecurrentActorCriticPolicy, "CartPole-v1")
+    assert type(PPO(contrib.RecurrentActorCriticPolicy, "CartPole-v1").policy).__module__.startswith("rlspo.")
+
+
+def test_an_agent_of_contrib_is_attacked_with_its_memory() -> None:
+    env = make_vec_env(Recall, 4, seed=0)
+    settings: dict[str, Any] = {"n_steps": 64, "batch_size": 128, "learning_rate": 2e-3, "seed": 0, "gamma": 0.95}
+    theirs = RecurrentPPO("MlpLstmPolicy", env, policy_kwargs=KIND, **settings).learn(256)
+    ours: Any = PPO("MlpLstmPolicy", env, policy_kwargs=KIND, **settings)
+    ours.policy.load_state_dict(theirs.policy.state_dict())
+    for attack in (None, "mad"):
+        returns = (attacked_evaluation(model, env, attack, 0.3, n_eval_episodes=20, seed=1) for model in (theirs, ours))
+        assert np.array_equal(*returns)
+
+
+def test_policies_for_dictionaries_say_what_they_are_for() -> None:
+    for policy in ("MultiInputPolicy", "MultiInputLstmPolicy"):
+        with pytest.raises(ValueError, match="is for Dict observations"):
+            PPO(policy, "CartPole-v1")

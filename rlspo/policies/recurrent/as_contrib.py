@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 
 from rlspo.common.sequences import with_memory
@@ -17,6 +18,15 @@ from rlspo.policies.mixtures import Mixture
 from rlspo.policies.moe.sb3_distribution import SB3Mixture
 
 Tensor = torch.Tensor
+
+
+def constructor_arguments(policy: Any) -> dict[str, Any]:
+    """What builds a policy of SB3 or sb3-contrib again; the latter leaves the memory out of its own list."""
+    found: dict[str, Any] = policy._get_constructor_parameters()
+    if isinstance(policy, RecurrentActorCriticPolicy):
+        found |= {"lstm_hidden_size": policy.lstm_actor.hidden_size, "n_lstm_layers": policy.lstm_actor.num_layers}
+        found |= {name: getattr(policy, name) for name in ("shared_lstm", "enable_critic_lstm", "lstm_kwargs")}
+    return found
 
 
 class _AsContrib:

@@ -70,7 +70,8 @@ class Recurrent(AsContrib, ActorCriticPolicy):
     :param shared_lstm: the critic sees the actor's memory, which it does not shape
     :param enable_critic_lstm: the critic has a memory of its own; without it, and without a shared one, it has none
     :param memory: ``"lstm"``, or ``"gru"``, which has fewer weights
-    :raises ValueError: for a critic with a shared memory and one of its own
+    :param lstm_kwargs: nothing, as sb3-contrib's files say it
+    :raises ValueError: for a critic with a shared memory and one of its own, and for options of ``torch.nn.LSTM``
     """
 
     preprocessing_class: ClassVar[type[Preprocessing]] = PreprocessingWithMemory
@@ -86,8 +87,14 @@ class Recurrent(AsContrib, ActorCriticPolicy):
         shared_lstm: bool = False,
         enable_critic_lstm: bool = True,
         memory: str = "lstm",
+        lstm_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        if lstm_kwargs:
+            raise ValueError(
+                f"lstm_kwargs is {lstm_kwargs}; options of torch.nn.LSTM, such as dropout and bias, are not to be had here. "
+                "Leave it out."
+            )
         none = lstm_hidden_size == 0 and not isinstance(lstm_hidden_size, bool)
         self.lstm_hidden_size = 0 if none else check_count("lstm_hidden_size", lstm_hidden_size)
         self.n_lstm_layers = check_count("n_lstm_layers", n_lstm_layers)
@@ -227,6 +234,8 @@ class Recurrent(AsContrib, ActorCriticPolicy):
         return (features if self.critic is None else self.critic(features)), _nothing(inputs)
 
     def _features(self, inputs: Any, extractor: nn.Module) -> Tensor:
+        if not isinstance(inputs, dict) or MEMORY not in inputs:
+            return super()._features(inputs, extractor)
         seen = {key: part for key, part in inputs.items() if key not in (MEMORY, STARTS)}
         return super()._features(seen if self.preprocess.nested else seen[OBSERVATION], extractor)
 

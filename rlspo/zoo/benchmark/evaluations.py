@@ -14,6 +14,7 @@ from gymnasium import spaces
 from pydantic import BaseModel, ConfigDict, Field
 
 from rlspo.policies import functional_policy_class
+from rlspo.policies.recurrent import KNOWN_POLICIES
 from rlspo.zoo.config.hyperparams import policy_class
 from rlspo.zoo.envs.env_kwargs import overlaid
 from rlspo.zoo.errors import UserError
@@ -88,7 +89,7 @@ class Attack(Evaluation):
         super().check(plan)
         policy = plan.policy if isinstance(plan.policy, type) else policy_class(plan.cls, plan.policy, "")
         try:
-            functional_policy_class(policy)
+            functional_policy_class(policy, KNOWN_POLICIES)
         except TypeError as error:
             raise UserError(
                 f"the {self.attack} attack needs an actor-critic policy that rlspo knows, as PPO and A2C have; "

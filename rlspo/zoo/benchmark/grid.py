@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from annotated_types import Ge, Gt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rlspo.common.errors import did_you_mean
+from rlspo.common.registry import agent_class
 from rlspo.zoo.benchmark.evaluations import KINDS, Evaluation, Natural, kind_of
 from rlspo.zoo.config import yaml_io
 from rlspo.zoo.config.atomic import whole, write_text
 from rlspo.zoo.config.convert import merged
+from rlspo.zoo.config.hyperparams import find_file
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.evaluate.worst import WORST
 
@@ -36,7 +38,8 @@ class AgentSpec(BaseModel):
     :param algo: name of the agent, or dotted path of a class, such as ``stable_baselines3.PPO``; None for the name it has
         in the grid
     :param params: changes to its block of hyperparameters; for a class without a file, all of them
-    :param conf_file: a file of hyperparameters to use instead of the agent's, relative to the grid file
+    :param conf_file: a file of hyperparameters to use instead of the agent's, relative to the grid file, or one that comes
+        with the agent, such as ``ppo_lstm.yml``
     :param evaluations: names of the grid's evaluations that this agent gets; None for all
     :param vec_env: how its environments are stepped in training, see :class:`EnvSpec`; None for what the environment says
     """
@@ -189,6 +192,20 @@ def read_grid(file: Path, seeds: Any = None) -> Grid:
     return grid
 
 
+def settings_file(spec: AgentSpec, name: str, beside: Path) -> Path:
+    """The file of hyperparameters that an agent names: beside the grid file, or one that comes with the agent.
+
+    :param name: of the agent in the grid
+    :param beside: the folder of the grid file
+    :raises UserError: if there is none
+    """
+    file = Path(spec.conf_file or "")
+    if (beside / file).is_file():
+        return beside / file
+    algo = spec.algo or name
+    return cast(Path, find_file(algo, agent_class(algo), file))
+
+
 def write_grid(grid: Grid, file: Path, folder: Path) -> None:
     """Write the grid as it was run, seeds of the command line included, to ``grid.yml``.
 
@@ -202,7 +219,7 @@ def write_grid(grid: Grid, file: Path, folder: Path) -> None:
     for name, spec in grid.agents.items():
         if spec.conf_file is not None:
             copied = f"hyperparams_{name}.yml"
-            write_text(folder / copied, (file.parent / spec.conf_file).read_text(encoding="utf-8"))
+            write_text(folder / copied, settings_file(spec, name, file.parent).read_text(encoding="utf-8"))
             data["agents"][name] = {**data["agents"][name], "conf_file": copied}
     with whole(folder / "grid.yml") as partial:
         yaml_io.write(partial, data, "The grid as it was run, seeds of the command line included.")

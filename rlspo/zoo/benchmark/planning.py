@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlspo.zoo.benchmark.grid import Grid, folder_name
+from rlspo.zoo.benchmark.grid import Grid, folder_name, settings_file
 from rlspo.zoo.benchmark.grid_runs import GridRun, GridRunFolder
 from rlspo.zoo.config.allowed import Allowed, check_agent, check_env, check_packages, check_settings, check_words
 from rlspo.zoo.config.convert import merged, plain
@@ -114,7 +114,7 @@ def _command(grid: Grid, agent: str, env: str, beside: Path, device: str) -> lis
     if steps is not None:
         words += ["-n", str(steps)]
     if spec.conf_file is not None:
-        words += ["--conf-file", os.path.relpath(beside / spec.conf_file)]
+        words += ["--conf-file", os.path.relpath(settings_file(spec, agent, beside))]
     if env_spec.gym_packages:
         words += ["--gym-packages", *env_spec.gym_packages]
     if env_spec.env_kwargs:

@@ -94,7 +94,11 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--env-kwargs", help="arguments of the environment, for training and evaluation", **pairs)
     group.add_argument("--eval-env-kwargs", help="further arguments of the evaluation environment only", **pairs)
     group.add_argument(
-        "-conf", "--conf-file", type=Path, metavar="YML", help="a file of hyperparameters to use instead of the agent's"
+        "-conf",
+        "--conf-file",
+        type=Path,
+        metavar="YML",
+        help="a file of hyperparameters to use instead of the agent's; ppo_lstm.yml comes with rlspo",
     )
     group.add_argument(
         "--gym-packages", nargs="+", default=[], metavar="MODULE", help="modules to import: they register environments"

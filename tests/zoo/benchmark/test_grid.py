@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from rlspo.zoo.benchmark import grid as grids
 from rlspo.zoo.benchmark.evaluations import Attack, Natural
 from rlspo.zoo.benchmark.grid import read_grid
 from rlspo.zoo.envs.of_run import evaluation_recipe
@@ -122,6 +123,20 @@ def test_a_file_of_hyperparameters_is_found_beside_the_grid(workplace):
     (run,) = runs_of(file, workplace / "out")
     assert run.n_timesteps == 77
     assert parse(run.command).conf_file.as_posix() == "grids/mine.yml"
+
+
+def test_a_file_of_hyperparameters_may_come_with_the_agent(workplace):
+    (workplace / "grids").mkdir()
+    file = write_grid(workplace / "grids", agents={"ppo": {"conf_file": "ppo_lstm.yml"}})
+    (run,) = runs_of(file, workplace / "out")
+    assert "MlpLstmPolicy" in str(run.settings)
+    kept = workplace / "kept"
+    kept.mkdir()
+    grids.write_grid(read_grid(file), file, kept)
+    assert "MlpLstmPolicy" in (kept / "hyperparams_ppo.yml").read_text()
+    gone = write_grid(workplace / "grids", agents={"ppo": {"conf_file": "gone.yml"}})
+    with pytest.raises(UserError, match=r"ppo on .*there is no file gone.yml"):
+        runs_of(gone, workplace / "out")
 
 
 def test_a_class_of_stable_baselines3_is_an_agent(workplace):
