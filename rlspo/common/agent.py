@@ -302,8 +302,7 @@ class Agent(Exportable):
     # Saving and loading.
 
     def _excluded_save_params(self) -> list[str]:
-        own = ("update", "randomness", "_first_step", "_scaler_before", "_kept_statistics")
-        return [*super()._excluded_save_params(), *own]
+        return [*super()._excluded_save_params(), "update", "randomness", "_first_step", "_scaler_before", "_kept_statistics"]
 
     def save(self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
         """As SB3's; the state of the random generators and the agent's name are saved too.
