@@ -24,6 +24,7 @@ from rlspo.common.exports.lookup import find_export
 from rlspo.common.exports.statistics import PREFIX, described_statistics, statistics_alone, with_statistics
 from rlspo.common.exports.values import PARTS, class_named, decoded, encoded, name_of
 from rlspo.common.files import whole_folder
+from rlspo.common.randomness import Randomness
 from rlspo.common.registry import agent_class, agent_names
 from rlspo.common.signatures import signature_of
 
@@ -75,7 +76,8 @@ class Exportable(BaseAlgorithm):
         loaded agent acts exactly as this one, and may go on learning with a new optimiser. For an exact continuation,
         optimiser state and random streams included, there is :meth:`save`.
 
-        The folder appears whole or not at all. An exported agent that is there is replaced; anything else never is.
+        The folder appears whole or not at all. An exported agent that is there is replaced; anything else never is, nor an
+        agent with its evaluation beside it.
 
         :param path: of the folder; folders above it are made
         :param environment: how its environment is made, for the command line: ``{"id": "Hopper-v5"}``, and ``env_kwargs``,
@@ -85,13 +87,35 @@ class Exportable(BaseAlgorithm):
         :return: the folder
         :raises rlspo.common.errors.NotExportableError: for what a file without code cannot hold, with what to do
         :raises FileExistsError: for a place that holds something else
+        :raises ValueError: for an ``environment`` of another form
         """
         folder = pathlib.Path(path)
         check_place(folder)
+        if environment is not None:
+            check_environment({**_ENVIRONMENT, **environment}, "environment")
         data, tensors = _described(self, replaced, environment, provenance or {})
         with whole_folder(folder) as partial:
             write_folder(partial, data, tensors)
         return folder
+
+    def set_env(self, env: Any, force_reset: bool = True) -> None:
+        """As SB3's.
+
+        :raises ValueError: for an agent that was loaded without an environment and needs one that is made for it
+        """
+        normalize: Any = self._vec_normalize_env
+        if self.env is None and normalize is not None:
+            raise ValueError(
+                "This agent learned in a VecNormalize, whose statistics set_env would leave behind. Load it with its "
+                "environment: rlspo.load(path, env=env)."
+            )
+        env = self._wrap_env(env, self.verbose)
+        if self.env is None and env.num_envs != self.n_envs:
+            raise ValueError(
+                f"This agent was trained in {self.n_envs} environments side by side, and these are {env.num_envs}. Load it "
+                "with them: rlspo.load(path, env=env) an exported agent, or load(path, env=env) a saved one."
+            )
+        super().set_env(env, force_reset)
 
     def exported_state(self) -> dict[str, Any]:
         """Plain data that the agent has learned besides its weights."""
@@ -102,6 +126,24 @@ class Exportable(BaseAlgorithm):
 
         :raises ValueError: for values that it does not give
         """
+
+
+def check_exportable(agent: Exportable) -> None:
+    """
+    :raises NotExportableError: for an agent that :meth:`Exportable.export` would refuse
+    """
+    _described(agent, {})
+
+
+def check_environment(said: Mapping[str, Any], where: str) -> None:
+    """Check the form of what an export says about its environment.
+
+    :raises ValueError: naming what is missing, of another type, or too much
+    """
+    kinds = {"id": str, "env_kwargs": dict, "gym_packages": list, "wrapping": dict}
+    wrong = [key for key in {*kinds, *said} if key not in kinds or not isinstance(said.get(key), kinds[key])]
+    if wrong:
+        raise ValueError(f"{where} has no proper {min(wrong)!r}; it has {', '.join(kinds)}.")
 
 
 def _described(
@@ -115,6 +157,9 @@ def _described(
     unknown = sorted(set(replaced) - set(_names(cls)))
     if unknown:
         raise TypeError(f"{cls.__name__}.export has no setting {unknown[0]!r}. {did_you_mean(unknown[0], _names(cls))}")
+    fixed = sorted(set(replaced) & {"policy_kwargs", "use_sde", "normalize_observations"})
+    if fixed:
+        raise TypeError(f"{fixed[0]} cannot be replaced: the weights are those of the agent's own.")
     tensors = {f"policy.{name}": tensor for name, tensor in _own_tensors(agent.policy).items()}
     tensors |= {name: getattr(agent, name) for name in agent._get_torch_save_params()[1]}
     normalize: Any = agent.get_vec_normalize_env()
@@ -201,7 +246,7 @@ def load(path: str | pathlib.Path, env: Any = None, device: Any = "auto", **sett
     ``model.get_vec_normalize_env().normalize_obs(observation)`` normalises as in training.
 
     :param path: a folder, or ``AGENT/ENV``. See :func:`rlspo.common.exports.lookup.find_export`
-    :param env: to go on learning in; None: the agent acts, and ``set_env`` gives it one later
+    :param env: to go on learning in; None: the agent acts
     :param device: of the networks
     :param settings: of the constructor, in place of those in the file
     :return: an agent of the class that was exported
@@ -313,6 +358,9 @@ def _fill(model: Any, tensors: Mapping[str, torch.Tensor], folder: pathlib.Path)
     for name, tensor in others.items():
         with torch.no_grad():
             tensor.copy_(found[name])
+    if getattr(model, "use_sde", False):  # its noise was drawn with the spread of an untrained policy
+        with Randomness.fork(int(model.randomness.numpy.integers(2**31))):
+            model.policy.reset_noise()
 
 
 @contextlib.contextmanager

@@ -16,12 +16,12 @@ from safetensors.torch import save as save_tensors
 from rlspo.common.errors import IncompatibleModelError, shown
 
 FORMAT, VERSION = "rlspo agent", 1
-AGENT, WEIGHTS = "agent.json", "weights.safetensors"
+AGENT, WEIGHTS, ONNX = "agent.json", "weights.safetensors", "policy.onnx"
 #: What the folder of an agent may hold: these two, and what :mod:`rlspo.zoo` writes beside them.
 FILES = (
     AGENT,
     WEIGHTS,
-    "policy.onnx",
+    ONNX,
     "evaluation.json",
     "attacks.json",
     "curve.csv",
@@ -30,6 +30,20 @@ FILES = (
     "seeds.json",
 )
 _MOST_BYTES = 2**24  # of JSON
+#: What ``agent.json`` says.
+_PARTS: dict[str, type | tuple[type, ...]] = {
+    "agent": str,
+    "policy": str,
+    "observation_space": dict,
+    "action_space": dict,
+    "n_envs": int,
+    "num_timesteps": int,
+    "settings": dict,
+    "state": dict,
+    "normalize": (dict, type(None)),
+    "environment": (dict, type(None)),
+    "provenance": dict,
+}
 
 
 def is_export(path: Path) -> bool:
@@ -37,20 +51,32 @@ def is_export(path: Path) -> bool:
     return (path / AGENT).is_file() and (path / WEIGHTS).is_file()
 
 
-def check_place(folder: Path) -> None:
+def check_place(folder: Path, entry: bool = False) -> None:
     """Check that a folder may be written: it does not exist, is empty, or holds an exported agent and nothing else.
 
+    :param entry: the agent there may have its evaluation beside it, which is written anew
     :raises FileExistsError: for anything else, of which nothing is overwritten
     """
-    if folder.is_dir():
-        others = sorted({each.name for each in folder.iterdir()} - {*FILES})
-        known = any(folder.iterdir()) and not is_export(folder)
-        if not others and not known:
-            return
-        what = f"holds {', '.join(others[:3])}" + (" and more" if len(others) > 3 else "") if others else f"has no {AGENT}"
-        raise FileExistsError(f"{folder} {what}: it is not an exported agent, and is not overwritten. Name another folder.")
-    if folder.exists():
-        raise FileExistsError(f"{folder} is a file, and is not overwritten. An agent is exported to a folder: name another.")
+    if not folder.is_dir():
+        if folder.exists():
+            raise FileExistsError(
+                f"{folder} is a file, and is not overwritten. An agent is exported to a folder: name another."
+            )
+        return
+    there = {each.name for each in folder.iterdir()}
+    others = sorted(there - {*FILES} | {each.name for each in folder.iterdir() if not each.is_file()})
+    if others:
+        what = f"holds {', '.join(others[:3])}" + (" and more" if len(others) > 3 else "")
+    elif there and not is_export(folder):
+        what = f"has no {AGENT} and {WEIGHTS}"
+    elif there - {AGENT, WEIGHTS, ONNX} and not entry:
+        raise FileExistsError(
+            f"{folder} holds an agent with its evaluation, which would be lost. Name another folder, or export with "
+            "--evaluate."
+        )
+    else:
+        return
+    raise FileExistsError(f"{folder} {what}: it is not an exported agent, and is not overwritten. Name another folder.")
 
 
 def write_folder(folder: Path, data: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
@@ -102,6 +128,9 @@ def read_description(folder: Path) -> dict[str, Any]:
         unchanged = False
     if not unchanged:
         _changed(file)
+    for name, kinds in _PARTS.items():
+        if name not in data or not isinstance(data[name], kinds):
+            raise IncompatibleModelError(f"{file} has no proper {name!r}. It was not written by model.export().")
     return data
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from rlspo.common.data import data_folders
 from rlspo.common.errors import nearest
 from rlspo.common.exports.folder import is_export
+from rlspo.common.files import is_partial
 
 #: Environment variable with folders of a user's own, separated as in ``PATH``.
 VARIABLE = "RLSPO_AGENTS"
@@ -28,7 +29,7 @@ def trained_agents() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for place in agent_folders():
         for folder in sorted(place.glob("*/*")):
-            if is_export(folder):
+            if is_export(folder) and not is_partial(folder):
                 found.setdefault(f"{folder.parent.name}/{folder.name}", folder)
     return found
 

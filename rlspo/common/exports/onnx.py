@@ -113,12 +113,17 @@ class Acting(nn.Module):
                 f"{type(model.policy).__name__} computes its actions in a way of its own, which is not exported to ONNX. "
                 "Define _distribution(latent) or distribution_of(inputs) in place of SB3's methods."
             )
+        self.space, self.action_space = model.observation_space, model.action_space
+        self.names = list(self.space.spaces) if isinstance(self.space, spaces.Dict) else [OBSERVATION]
+        taken = [name for name in self.names if name in (STATE, START, ACTION, NEXT_STATE)]
+        if taken:
+            raise NotExportableError(
+                f"The observation has the key {taken[0]!r}, which the ONNX file keeps for itself. Rename it."
+            )
         self.policy = model.policy
         self.device = model.device
-        self.space, self.action_space = model.observation_space, model.action_space
         self.remembers = model.policy.memory_size > 0 if hasattr(model.policy, "memory_size") else False
         self.nested = isinstance(self.space, spaces.Dict)
-        self.names = list(self.space.spaces) if isinstance(self.space, spaces.Dict) else [OBSERVATION]
         self.statistics = {name: _Statistics(model, name) for name in self.names if _normalized(model, name)}
         self.register_buffer("start", torch.as_tensor(start_of(self.action_space)), persistent=False)
         if isinstance(self.action_space, spaces.Box):

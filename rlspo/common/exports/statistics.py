@@ -65,6 +65,8 @@ def with_statistics(env: VecEnv, data: Mapping[str, Any], tensors: Mapping[str, 
     if normalize is None:
         env = normalize = VecNormalize(env, **settings)
     else:
+        if not normalize.training:  # for evaluation: what is done to rewards is the user's choice
+            settings["norm_reward"] = normalize.norm_reward
         for name, value in settings.items():
             setattr(normalize, name, value)
     named = {"ret_rms": normalize.ret_rms, **_of_observations(normalize)}
@@ -94,9 +96,7 @@ class Nowhere(VecEnv):
         super().__init__(1, observation_space, action_space)
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise ValueError(
-            "This agent was loaded to act, without an environment. Give it one: set_env(env), or load(..., env=env)."
-        )
+        raise ValueError("This agent was loaded to act, without an environment. Load it with one: rlspo.load(path, env=env).")
 
     reset = step_async = step_wait = set_attr = env_method = _refuse
 
@@ -117,5 +117,5 @@ def statistics_alone(data: Mapping[str, Any], tensors: Mapping[str, torch.Tensor
     space = space_of(data.get("observation_space"), "normalize: observation_space")
     env = with_statistics(Nowhere(space, action_space), data, tensors)
     assert isinstance(env, VecNormalize)
-    env.training = env.norm_reward = False
+    env.training = False
     return env

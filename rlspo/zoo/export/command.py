@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,16 @@ from stable_baselines3.common.vec_env import VecNormalize, unwrap_vec_normalize
 
 from rlspo.attacks import ATTACKS
 from rlspo.common.errors import NotExportableError
-from rlspo.common.exports.agents import Exportable
-from rlspo.common.exports.folder import check_place
-from rlspo.common.exports.onnx import check_installed, export_onnx
+from rlspo.common.exports.agents import Exportable, check_exportable
+from rlspo.common.exports.folder import ONNX, check_place
+from rlspo.common.exports.onnx import Acting, check_installed, export_onnx
 from rlspo.common.files import whole_folder
 from rlspo.zoo.cli import exit_codes, terminal
 from rlspo.zoo.cli.exit_codes import DONE
 from rlspo.zoo.cli.parser import Parser, positive
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.evaluate.evaluation import evaluate
-from rlspo.zoo.export.entry import Judged, check_seeds, median_of, write_entry
+from rlspo.zoo.export.entry import Evaluated, check_seeds, median_of, write_entry
 from rlspo.zoo.export.provenance import environment_of, provenance_of
 from rlspo.zoo.runs.agent_flags import add_agent_flags, agent_from
 from rlspo.zoo.runs.saved_agent import SavedAgent
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _work(arguments: list[str]) -> int:
     args = build_parser().read(arguments)
     try:
-        check_place(args.output)
+        check_place(args.output, args.evaluate)
         if args.onnx:
             check_installed()
     except (FileExistsError, ImportError) as error:
@@ -96,41 +96,74 @@ def _work(arguments: list[str]) -> int:
     paths = [args.path, *args.others]
     agents = [agent_from(argparse.Namespace(**{**vars(args), "path": path})) for path in paths]
     check_seeds(agents)
-    judged, chosen = [], agents[0]
-    with whole_folder(args.output) as partial:
+    for agent in agents:
+        _check(agent, args.onnx)
+    evaluated, chosen = [], agents[0]
+    with _written(args.output, args.evaluate) as partial:
         if args.evaluate:
             n_attacks = len(ATTACKS) * hasattr(chosen.load("cpu"), "epsilon")
             with _progress(args.n_episodes * (len(agents) + n_attacks)) as on_episode:
-                judged = [_judged(agent, args.n_episodes, on_episode) for agent in agents]
-                best = median_of(judged)
+                evaluated = [_evaluated(agent, args.n_episodes, on_episode) for agent in agents]
+                best = median_of(evaluated)
                 chosen = best.agent
                 export_saved(chosen, partial, args.onnx)
-                write_entry(partial, best, judged, args.n_episodes, on_episode)
+                write_entry(partial, best, evaluated, args.n_episodes, on_episode)
         else:
             export_saved(chosen, partial, args.onnx)
-    _show(args.output, chosen, judged)
+    _show(args.output, chosen, evaluated)
     return DONE
 
 
-def _judged(agent: SavedAgent, n_episodes: int, on_episode: Callable[[], None]) -> Judged:
-    return Judged(agent, evaluate(agent, n_episodes, device="cpu", on_episode=on_episode))
+@contextmanager
+def _written(output: Path, entry: bool) -> Iterator[Path]:
+    """:func:`~rlspo.common.files.whole_folder`; what came there in the meantime is not overwritten either."""
+    with ExitStack() as stack:
+        try:
+            partial = stack.enter_context(whole_folder(output))
+        except OSError as error:
+            raise UserError(f"-o: cannot write to {output}: {error.strerror}.") from error
+        yield partial
+        try:
+            check_place(output, entry)
+        except FileExistsError as error:
+            raise UserError(str(error)) from error
+
+
+def _check(agent: SavedAgent, onnx: bool) -> None:
+    """Refuse what cannot be exported before time is spent on it.
+
+    :raises UserError: saying why
+    """
+    model = agent.load("cpu")
+    if not isinstance(model, Exportable):
+        raise UserError(f"{agent.algo} is not an agent of rlspo; {type(model).__name__} has no export.")
+    try:
+        check_exportable(model)
+        if onnx:
+            Acting(model)
+    except NotExportableError as error:
+        raise UserError(str(error)) from error
+
+
+def _evaluated(agent: SavedAgent, n_episodes: int, on_episode: Callable[[], None]) -> Evaluated:
+    return Evaluated(agent, evaluate(agent, n_episodes, device="cpu", on_episode=on_episode))
 
 
 def export_saved(agent: SavedAgent, folder: Path, onnx: bool = False) -> None:
     """Export a saved agent, with where it comes from.
 
+    :param agent: of rlspo
     :param folder: may exist, empty
     :param onnx: write ``policy.onnx`` too
     :raises UserError: for what a file without code cannot hold
     """
     model = agent.load("cpu")
-    if not isinstance(model, Exportable):
-        raise UserError(f"{agent.algo} is not an agent of rlspo; {type(model).__name__} has no export.")
+    assert isinstance(model, Exportable)
     with _normalizer(agent, model):
         try:
             model.export(folder, environment=environment_of(agent), provenance=provenance_of(agent))
             if onnx:
-                export_onnx(model, folder / "policy.onnx")
+                export_onnx(model, folder / ONNX)
         except NotExportableError as error:
             raise UserError(str(error)) from error
 
@@ -162,14 +195,14 @@ def _progress(n_episodes: int) -> Iterator[Callable[[], None]]:
         yield lambda: progress.advance(task)
 
 
-def _show(folder: Path, agent: SavedAgent, judged: Sequence[Judged]) -> None:
+def _show(folder: Path, agent: SavedAgent, evaluated: Sequence[Evaluated]) -> None:
     """Print what was written."""
     terminal.heading(agent.title)
     facts: list[tuple[str, Any]] = [("from", str(agent.model_file))]
-    if len(judged) > 1:
-        means = ", ".join(f"{each.seed}: {terminal.number(each.mean)}" for each in sorted(judged, key=lambda one: one.mean))
+    if len(evaluated) > 1:
+        means = ", ".join(f"{each.seed}: {terminal.number(each.mean)}" for each in sorted(evaluated, key=lambda one: one.mean))
         facts.append(("seeds", f"{means} (the median one is exported)"))
-    elif judged:
-        facts.append(("return", terminal.number(judged[0].mean)))
+    elif evaluated:
+        facts.append(("return", terminal.number(evaluated[0].mean)))
     sizes = ", ".join(f"{file.name} ({file.stat().st_size:,} bytes)" for file in sorted(folder.iterdir()))
     terminal.facts([*facts, ("written", str(folder)), ("files", sizes)])

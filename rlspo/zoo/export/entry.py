@@ -21,7 +21,7 @@ from rlspo.zoo.runs.saved_agent import SavedAgent
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluated:
     """A seed and its evaluation."""
 
     agent: SavedAgent
@@ -52,28 +52,34 @@ def check_seeds(agents: Sequence[SavedAgent]) -> None:
                     f"{getattr(first, what)} and {getattr(other, what)}."
                 )
     seeds = [None if agent.config is None else agent.config.seeds.seed for agent in agents]
-    if len(agents) > 1 and len({*seeds}) < len(seeds):
+    if len(agents) > 1 and None in seeds:
+        raise UserError("The seeds of model files alone are not known; give the folders of the runs.")
+    if len({*seeds}) < len(seeds):
         raise UserError(f"The runs are of the seeds {', '.join(map(str, seeds))}; give each seed once.")
 
 
-def median_of(judged: Sequence[Judged]) -> Judged:
+def median_of(evaluated: Sequence[Evaluated]) -> Evaluated:
     """The seed with the median return; of an even number the lower of the two in the middle, so never the best of several."""
-    return sorted(judged, key=lambda each: each.mean)[(len(judged) - 1) // 2]
+    return sorted(evaluated, key=lambda each: each.mean)[(len(evaluated) - 1) // 2]
 
 
 def write_entry(
-    folder: Path, chosen: Judged, judged: Sequence[Judged], n_episodes: int, on_episode: Callable[[], None] | None = None
+    folder: Path,
+    chosen: Evaluated,
+    evaluated: Sequence[Evaluated],
+    n_episodes: int,
+    on_episode: Callable[[], None] | None = None,
 ) -> None:
     """Write the files beside an exported agent.
 
     :param folder: exists
     :param chosen: the one that is exported
-    :param judged: all seeds
+    :param evaluated: all seeds
     :param n_episodes: of each attack
     """
     agent = chosen.agent
     _write(folder / "evaluation.json", _evaluation(chosen.result))
-    seeds = [{"seed": each.seed, "mean": each.mean} for each in sorted(judged, key=lambda each: each.mean)]
+    seeds = [{"seed": each.seed, "mean": each.mean} for each in sorted(evaluated, key=lambda each: each.mean)]
     _write(folder / "seeds.json", {"chosen": chosen.seed, "rule": "median of the mean returns", "seeds": seeds})
     model = agent.load("cpu")
     if hasattr(model, "epsilon"):

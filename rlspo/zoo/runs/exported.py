@@ -12,7 +12,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from rlspo.common.errors import IncompatibleModelError
-from rlspo.common.exports.agents import load
+from rlspo.common.exports.agents import check_environment, load
 from rlspo.common.exports.folder import is_export, read_description, read_tensors
 from rlspo.common.exports.lookup import find_export, trained_agents
 from rlspo.common.exports.statistics import with_statistics
@@ -56,10 +56,10 @@ class Export:
         where, said = f"{self.folder}: environment", self.data.get("environment")
         if said is None:
             return
-        kinds = {"id": str, "env_kwargs": dict, "gym_packages": list, "wrapping": dict}
-        wrong = [key for key in {*kinds, *said} if not isinstance(said.get(key), kinds.get(key, type(None)))]
-        if wrong:
-            raise UserError(f"{where} has no proper {sorted(wrong)[0]!r}; it has {', '.join(kinds)}.")
+        try:
+            check_environment(said, where)
+        except ValueError as error:
+            raise UserError(str(error)) from error
         check_env(said["id"], where, allowed)
         check_packages(list(map(str, said["gym_packages"])), where, allowed)
         check_settings({"env_kwargs": said["env_kwargs"]}, where, allowed)

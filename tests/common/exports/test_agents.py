@@ -161,6 +161,27 @@ def test_settings_can_be_replaced(tmp_path: Path) -> None:
         model.export(tmp_path / "agent", lerning_rate=1e-4)
 
 
+@pytest.mark.parametrize(("agent", "settings"), [(PPO, ON_POLICY), (SAC, OFF_POLICY)])
+def test_a_loaded_agent_explores_as_widely(agent: Any, settings: dict[str, Any], tmp_path: Path) -> None:
+    model = agent("MlpPolicy", "Pendulum-v1", use_sde=True, **settings)
+    with torch.no_grad():
+        for name, parameter in model.policy.named_parameters():
+            if name.endswith("log_std"):
+                parameter.fill_(-9.0)
+    loaded = rlspo.load(model.export(tmp_path / "agent"))
+    rows = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    noise = loaded.predict(rows)[0] - loaded.predict(rows, deterministic=True)[0]
+    assert np.abs(noise).max() < 0.01
+
+
+def test_other_numbers_of_environments(tmp_path: Path) -> None:
+    loaded = rlspo.load(PPO("MlpPolicy", SpacesEnv(), **ON_POLICY).export(tmp_path / "agent"))
+    with pytest.raises(ValueError, match=r"in 1 environments side by side, and these are 3.*rlspo.load\(path, env=env\)"):
+        loaded.set_env(make_vec_env(SpacesEnv, 3))
+    with pytest.raises(TypeError, match="policy_kwargs cannot be replaced"):
+        loaded.export(tmp_path / "other", policy_kwargs={"net_arch": [7]})
+
+
 def test_environments_with_other_spaces_are_refused(tmp_path: Path) -> None:
     model = PPO("MlpPolicy", SpacesEnv(), **ON_POLICY)
     with pytest.raises(ValueError, match="do not match"):
@@ -208,6 +229,16 @@ def test_statistics_of_vecnormalize(observation: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(one, other)
     with pytest.raises(ValueError, match="loaded to act"):
         loaded.get_vec_normalize_env().reset()
+    with pytest.raises(ValueError, match=r"statistics set_env would leave behind.*rlspo.load\(path, env=env\)"):
+        loaded.set_env(make())
+    with pytest.raises(ValueError, match="no environment to learn in"):
+        loaded.learn(64)
+    loaded.export(tmp_path / "again")
+    texts = [json.loads((tmp_path / name / "agent.json").read_text())["normalize"] for name in ("agent", "again")]
+    assert texts[0] == texts[1] and texts[0]["norm_reward"]
+    for_evaluation = VecNormalize(make(), norm_obs_keys=keys, training=False, norm_reward=False)
+    rlspo.load(tmp_path / "agent", env=for_evaluation)
+    assert not for_evaluation.norm_reward and for_evaluation.clip_obs == 1.5
     again = rlspo.load(tmp_path / "agent", env=make())
     normalize = again.get_vec_normalize_env()
     assert normalize.training and normalize.ret_rms.var == env.ret_rms.var != 1.0
@@ -243,7 +274,7 @@ def rewritten(model: Any, folder: Path, **changes: Any) -> Path:
         ({"agent": "os.system"}, "os.system.*not registered"),
         ({"agent": "stable_baselines3.PPO"}, "not registered"),
         ({"policy": "os.system"}, "not known here"),
-        ({"policy": {"$class": "builtins.eval"}}, "not known here"),
+        ({"policy": {"$class": "builtins.eval"}}, "no proper 'policy'"),
         ({"settings": {"policy_kwargs": {"activation_fn": {"$class": "builtins.print"}}}}, "builtins.print.*not known here"),
         ({"settings": {"policy_kwargs": {"activation_fn": {"$call": "builtins.print"}}}}, "does not know"),
         ({"settings": {"policy_kwargs": {"net_arch": [10**6, 10**6]}}}, "far larger than its weights"),

@@ -10,6 +10,8 @@ import pytest
 import rlspo
 from rlspo.common.errors import IncompatibleModelError
 from rlspo.common.exports import agents
+from rlspo.common.exports.agents import _described
+from rlspo.common.exports.folder import check_place, write_folder
 from rlspo.common.exports.lookup import VARIABLE, find_export, trained_agents
 
 
@@ -18,15 +20,50 @@ def model() -> Any:
     return rlspo.PPO("MlpPolicy", "CartPole-v1", n_steps=32, seed=0, device="cpu")
 
 
-def test_an_export_replaces_another_one_and_what_belongs_to_it(model: Any, tmp_path: Path) -> None:
+def test_an_export_replaces_another_one_and_its_onnx(model: Any, tmp_path: Path) -> None:
     folder = model.export(tmp_path / "new" / "agent")
     assert sorted(os.listdir(folder)) == ["agent.json", "weights.safetensors"]
-    (folder / "evaluation.json").write_text("{}")
+    (folder / "policy.onnx").write_text("")
     before = (folder / "agent.json").read_text()
     model.export(folder, gamma=0.5)
     assert sorted(os.listdir(folder)) == ["agent.json", "weights.safetensors"]
     assert (folder / "agent.json").read_text() != before
     assert os.listdir(folder.parent) == ["agent"]
+
+
+def test_an_evaluation_beside_it_is_not_lost(model: Any, tmp_path: Path) -> None:
+    folder = model.export(tmp_path / "agent")
+    (folder / "evaluation.json").write_text("{}")
+    with pytest.raises(FileExistsError, match="with its evaluation, which would be lost"):
+        model.export(folder)
+    check_place(folder, entry=True)
+    (folder / "curve.csv").mkdir()  # a user's own, of a name that is known
+    with pytest.raises(FileExistsError, match=r"holds curve\.csv: it is not an exported agent"):
+        check_place(folder, entry=True)
+
+
+def test_what_a_killed_export_leaves_is_no_agent(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLSPO_AGENTS", str(tmp_path))
+    model.export(tmp_path / "mine" / "Cart-v0")
+    model.export(tmp_path / "mine" / "partial_77_Cart-v0")
+    assert [name for name in trained_agents() if name.startswith("mine/")] == ["mine/Cart-v0"]
+
+
+@pytest.mark.parametrize("said", [{"env_id": "a"}, {"id": "CartPole-v1", "env_kwargs": None}, {"id": "a", "more": 1}])
+def test_an_environment_of_another_form(said: dict[str, Any], model: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="environment has no proper"):
+        model.export(tmp_path / "agent", environment=said)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("part", ["agent", "normalize", "settings", "environment"])
+def test_parts_that_are_missing_or_something_else(part: str, model: Any, tmp_path: Path) -> None:
+    data, tensors = _described(model, {})
+    for number, changed in enumerate(({**data, part: 5}, {key: value for key, value in data.items() if key != part})):
+        (tmp_path / str(number)).mkdir()
+        write_folder(tmp_path / str(number), changed, tensors)
+        with pytest.raises(IncompatibleModelError, match=f"has no proper '{part}'"):
+            rlspo.load(tmp_path / str(number), verbose=1)
 
 
 def test_exporting_twice_gives_the_same_bytes(model: Any, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 
 from rlspo import BARPO, PDPPO, PPO, SAC, SPO
 from rlspo.common.errors import NotExportableError
-from rlspo.common.exports.onnx import export_onnx
+from rlspo.common.exports.onnx import Acting, export_onnx
 from rlspo.policies import ActorCriticPolicy
 from tests.spaces import ACTIONS, OBSERVATIONS, SpacesEnv, policy_name
 
@@ -151,3 +151,14 @@ def test_actions_that_are_computed_in_another_way(tmp_path: Path) -> None:
     with pytest.raises(NotExportableError, match="OwnActions computes its actions in a way of its own"):
         export_onnx(model, tmp_path / "policy.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["action", "state", "episode_start"])
+def test_keys_that_the_file_keeps_for_itself(key: str) -> None:
+    class Named(SpacesEnv):
+        def __init__(self) -> None:
+            super().__init__("dict")
+            self.observation_space = spaces.Dict({key: spaces.Box(-1, 1, (2,), np.float32)})
+
+    with pytest.raises(NotExportableError, match=f"the key '{key}'"):
+        Acting(PPO("MultiInputPolicy", Named(), n_steps=32, batch_size=32))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from rlspo.zoo.errors import UserError
 from rlspo.zoo.evaluate import command as evaluate
 from rlspo.zoo.evaluate.evaluation import evaluate as evaluated
 from rlspo.zoo.export.command import main
-from rlspo.zoo.export.entry import Judged, median_of
+from rlspo.zoo.export.entry import Evaluated, median_of
 from rlspo.zoo.export.replay import Recorded, play_one
 from rlspo.zoo.runs.saved_agent import find_agent
 from rlspo.zoo.video import enjoy
@@ -98,8 +99,8 @@ def test_names_of_modules_in_a_file_are_refused(train: Call, call: Call) -> None
     ):
         model.export("bad", environment=bad)
         assert call(evaluate.main, "bad", "-n", 1)[0] == 2
-    model.export("bad", environment={"id": "CartPole-v1", "wrapping": 3})
-    assert "no proper 'wrapping'" in call(evaluate.main, "bad", "-n", 1)[2]
+    with pytest.raises(ValueError, match="no proper 'wrapping'"):
+        model.export("bad", environment={"id": "CartPole-v1", "wrapping": 3})
 
 
 def test_mistakes_are_said_in_one_line(train: Call, call: Call, tmp_path: Path) -> None:
@@ -110,6 +111,10 @@ def test_mistakes_are_said_in_one_line(train: Call, call: Call, tmp_path: Path) 
     assert code == 2 and "not overwritten" in errors
     assert call(main, RUN, RUN, "-o", "agent")[2].startswith("error: Of several runs")
     assert "give each seed once" in call(main, RUN, RUN, "-o", "agent", "--evaluate")[2]
+    zips = [shutil.copy(f"{RUN}/last_model.zip", name) for name in ("one.zip", "two.zip")]
+    assert "seeds of model files" in call(main, *zips, "--env", "CartPole-v1", "-o", "agent", "--evaluate")[2]
+    (tmp_path / "file").write_text("")
+    assert "-o: cannot write to file/agent" in call(main, RUN, "-o", "file/agent")[2]
     stable_baselines3.PPO("MlpPolicy", "CartPole-v1", n_steps=16, batch_size=16, device="cpu").save("sb3")
     assert "has no export" in call(main, "sb3.zip", "--env", "CartPole-v1", "-o", "agent")[2]
     assert not Path("agent").exists()
@@ -131,7 +136,7 @@ def test_agents_are_found_by_name(train: Call, call: Call, tmp_path: Path, monke
     assert code == 2 and "Trained agents by name: " in errors and "ppo/Cart-v9" in errors
 
 
-# What an agent is judged by.
+# What an agent is evaluated by.
 
 
 def test_an_entry_of_several_seeds(train: Call, call: Call) -> None:
@@ -195,7 +200,7 @@ def test_a_file_of_onnx_beside_it(train: Call, call: Call) -> None:
 
 
 def test_the_median_is_never_the_best_of_several() -> None:
-    class Of(Judged):
+    class Of(Evaluated):
         mean = 0.0
 
         def __init__(self, mean: float) -> None:
