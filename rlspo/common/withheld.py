@@ -130,14 +130,11 @@ def refusal(withheld: Mapping[str, str]) -> str:
 
 
 def check_may_learn(model: Any) -> None:
-    """Raise if settings for learning were left in the file, or there is nothing to learn in.
+    """Raise if settings for learning were left in the file.
 
     :param model: any agent
     :raises UntrustedFileError: naming each of them
-    :raises ValueError: without an environment
     """
-    if model.env is None:
-        raise ValueError("The agent has no environment to learn in. Load it with one: load(path, env=env), or set_env(env).")
     lacks = still_withheld(model)
     if lacks:
         raise UntrustedFileError(refusal({key: kept.why for key, kept in lacks.items()}))

@@ -117,6 +117,13 @@ class Exportable(BaseAlgorithm):
             )
         super().set_env(env, force_reset)
 
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        if self.env is None:
+            raise ValueError(
+                "The agent has no environment to learn in. Load it with one: load(path, env=env), or set_env(env)."
+            )
+        return super()._setup_learn(*args, **kwargs)
+
     def exported_state(self) -> dict[str, Any]:
         """Plain data that the agent has learned besides its weights."""
         return {}

@@ -108,9 +108,14 @@ def test_planning_agents(tmp_path: Path) -> None:
     check_same(PDPPO("MlpPolicy", "rlspo/LotSizing-v0", **ON_POLICY), tmp_path)
 
 
-@pytest.mark.parametrize("observation", ["box", "dict"])
-@pytest.mark.parametrize("settings", [{"memory": "lstm", "n_lstm_layers": 2}, {"memory": "gru", "enable_critic_lstm": False}])
-@pytest.mark.parametrize("mixture", ["", "Moe"])
+@pytest.mark.parametrize(
+    ("mixture", "settings", "observation"),
+    [
+        ("", {"memory": "lstm", "n_lstm_layers": 2}, "dict"),
+        ("Moe", {"memory": "lstm"}, "box"),
+        ("", {"memory": "gru", "enable_critic_lstm": False}, "box"),
+    ],
+)
 def test_memory(mixture: str, settings: dict[str, Any], observation: str, tmp_path: Path) -> None:
     """Ten steps, episodes that begin in between included."""
     policy = mixture + policy_name(observation).replace("Policy", "LstmPolicy")

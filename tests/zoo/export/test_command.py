@@ -174,11 +174,11 @@ def check_replay(folder: str) -> None:
 def test_an_entry_of_a_robust_agent_with_memory(train: Call, call: Call) -> None:
     params = ["n_steps:16", "batch_size:16", "n_epochs:1", "n_timesteps:64", "policy:MlpLstmPolicy", "epsilon:0.1"]
     assert train(algo="barpo", env="Pendulum-v1", params=params)[0] == 0
-    code, _, errors = call(main, "logs/barpo/Pendulum-v1_1", "-o", "agent", "--evaluate", "-n", 2, *ALLOWED)
+    code, _, errors = call(main, "logs/barpo/Pendulum-v1_1", "-o", "agent", "--evaluate", "-n", 1, *ALLOWED)
     assert code == 0, errors
     attacks = json.loads(Path("agent/attacks.json").read_text())
     assert attacks["epsilon"] == 0.1 and set(attacks["attacks"]) == {"random", "critic", "mad"}
-    assert all(len(found["returns"]) == 2 for found in attacks["attacks"].values())
+    assert all(len(found["returns"]) == 1 for found in attacks["attacks"].values())
     assert load_file("agent/episode.safetensors")["observations/"].shape == (100, 3)
     check_replay("agent")
 
