@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -299,7 +299,6 @@ class OnPolicyAgent(OnPolicyLearner):
             self._last_episode_starts = episode_starts = np.array(dones)
             if self._env_memory is not None:
                 self._env_memory.move_on()
-                self._last_memory = self._env_memory.now  # saved beside _last_obs, for load(force_reset=False)
 
         try:
             self._evaluate_rollout(buffer, time_limits, observations, dones, acted_by_torch=acted_values is not None)
@@ -378,6 +377,10 @@ class OnPolicyAgent(OnPolicyLearner):
         super().adopt_state(state)
         if self.normalize_rewards and "reward_scaler" in state:
             self.reward_scaler = RewardScaler.of_numbers(self.gamma, self.n_envs, **state["reward_scaler"])
+
+    def save(self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
+        self._last_memory = None if self._env_memory is None else self._env_memory.now  # beside _last_obs
+        super().save(path, exclude, include)
 
     def get_parameters(self) -> dict[str, dict[str, Any]]:
         """State dicts of policy and optimiser, in SB3's form."""

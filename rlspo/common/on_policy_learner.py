@@ -49,7 +49,7 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
     _sequences: Sequences | None = None
     #: What is remembered of each environment while acting.
     _env_memory: EnvMemory | None = None
-    #: What was remembered last, ``(n_envs, memory_size)``, in files too.
+    #: What it was when the agent was saved, ``(n_envs, memory_size)``, for ``load(force_reset=False)``.
     _last_memory: np.ndarray | None = None
     #: What acts instead of a policy on a GPU.
     _copy_on_cpu: CopyOnCpu | None = None
@@ -242,7 +242,6 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
     def _stop(self, where: str, found: dict[str, float]) -> NoReturn:
         if self._env_memory is not None:  # what weights that are not finite left there
             self._env_memory.clear()
-            self._last_memory = None
         if self._scaler_before is not None:
             self.reward_scaler = self._scaler_before
         super()._stop(where, found)

@@ -160,8 +160,10 @@ class PostDecisionPolicy(ActorCriticPolicy):
 
     # Of a policy with memory.
 
-    #: Numbers that V^x sees of what is remembered.
-    n_remembered: int = 0
+    @property
+    def n_remembered(self) -> int:
+        """Numbers that V^x sees of what is remembered."""
+        return 0
 
     def remembered_at(self, inputs: Any) -> Tensor:
         """What V^x sees of the memory at each step of inputs of V, ``(B, n_remembered)``."""

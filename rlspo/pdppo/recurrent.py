@@ -37,7 +37,7 @@ class RecurrentPostDecisionPolicy(Recurrent, PostDecisionPolicy):
             )
 
     @property
-    def n_remembered(self) -> int:  # type: ignore[override]
+    def n_remembered(self) -> int:
         return self.lstm_hidden_size if self.lstm_critic is not None or self.shared_lstm else 0
 
     def _critic_parts(self) -> list[nn.Module]:

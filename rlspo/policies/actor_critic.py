@@ -327,10 +327,14 @@ _STOCK = {
     contrib.RecurrentActorCriticCnnPolicy: "CnnLstmPolicy",
     contrib.RecurrentMultiInputActorCriticPolicy: "MultiInputLstmPolicy",
 }
-_OWN = {"MlpPolicy": ActorCriticPolicy, "CnnPolicy": ActorCriticCnnPolicy, "MultiInputPolicy": MultiInputActorCriticPolicy}
+OWN_POLICIES = {
+    "MlpPolicy": ActorCriticPolicy,
+    "CnnPolicy": ActorCriticCnnPolicy,
+    "MultiInputPolicy": MultiInputActorCriticPolicy,
+}
 
 
-def adopted_policy_class(policy_class: Any, aliases: Mapping[str, type] = _OWN) -> Any:
+def adopted_policy_class(policy_class: Any, aliases: Mapping[str, type] = OWN_POLICIES) -> Any:
     """The class to build for an actor-critic policy of SB3 or sb3-contrib, or for a subclass of SB3's; any other as it is.
 
     :param aliases: the agent's policies by name
@@ -354,7 +358,7 @@ def _refuse_contrib(policy_class: type) -> None:
     )
 
 
-def functional_policy_class(policy_class: Any, aliases: Mapping[str, type] = _OWN) -> type[ActorCriticPolicy]:
+def functional_policy_class(policy_class: Any, aliases: Mapping[str, type] = OWN_POLICIES) -> type[ActorCriticPolicy]:
     """As :func:`adopted_policy_class`.
 
     :raises TypeError: for a class without the functional side

@@ -1,6 +1,6 @@
 """Policies with memory, for what a single observation does not show."""
 
-from rlspo.policies.actor_critic import ActorCriticCnnPolicy, ActorCriticPolicy, MultiInputActorCriticPolicy
+from rlspo.policies.actor_critic import OWN_POLICIES, ActorCriticPolicy
 from rlspo.policies.recurrent.moe import (
     MoeRecurrentActorCriticCnnPolicy,
     MoeRecurrentActorCriticPolicy,
@@ -24,9 +24,7 @@ LSTM_POLICIES: dict[str, type[Recurrent]] = {
 }
 #: Those with and without memory, by name: what takes the place of a policy of SB3 or sb3-contrib.
 KNOWN_POLICIES: dict[str, type[ActorCriticPolicy]] = {
-    "MlpPolicy": ActorCriticPolicy,
-    "CnnPolicy": ActorCriticCnnPolicy,
-    "MultiInputPolicy": MultiInputActorCriticPolicy,
+    **OWN_POLICIES,
     **LSTM_POLICIES,
 }
 

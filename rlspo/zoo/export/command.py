@@ -13,7 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize, unwrap_vec_normalize
 
-from rlspo.attacks import ATTACKS
 from rlspo.common.errors import NotExportableError
 from rlspo.common.exports.agents import Exportable, check_exportable
 from rlspo.common.exports.folder import ONNX, check_place
@@ -24,7 +23,7 @@ from rlspo.zoo.cli.exit_codes import DONE
 from rlspo.zoo.cli.parser import Parser, positive
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.evaluate.evaluation import evaluate
-from rlspo.zoo.export.entry import Evaluated, check_seeds, median_of, write_entry
+from rlspo.zoo.export.entry import Evaluated, attacks_on, check_seeds, median_of, write_entry
 from rlspo.zoo.export.provenance import environment_of, provenance_of
 from rlspo.zoo.runs.agent_flags import add_agent_flags, agent_from
 from rlspo.zoo.runs.saved_agent import SavedAgent
@@ -65,7 +64,7 @@ def build_parser() -> Parser:
     group.add_argument(
         "--evaluate",
         action="store_true",
-        help="what an agent is judged by, too: its evaluation, attacks on it if it is a robust one, its learning curve, and a "
+        help="how good the agent is, too: its evaluation, attacks on it if it is a robust one, its learning curve, and a "
         "recorded episode",
     )
     group.add_argument(
@@ -101,7 +100,7 @@ def _work(arguments: list[str]) -> int:
     evaluated, chosen = [], agents[0]
     with _written(args.output, args.evaluate) as partial:
         if args.evaluate:
-            n_attacks = len(ATTACKS) * hasattr(chosen.load("cpu"), "epsilon")
+            n_attacks = len(attacks_on(chosen.load("cpu")))
             with _progress(args.n_episodes * (len(agents) + n_attacks)) as on_episode:
                 evaluated = [_evaluated(agent, args.n_episodes, on_episode) for agent in agents]
                 best = median_of(evaluated)

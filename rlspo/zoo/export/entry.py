@@ -1,4 +1,4 @@
-"""What an exported agent is judged by, as files beside it: evaluation, attacks, learning curve, seeds, a recorded episode."""
+"""Files beside an exported agent that say how good it is: evaluation, attacks, learning curve, seeds, a recorded episode."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
 
 from rlspo.attacks import ATTACKS
 from rlspo.zoo.errors import UserError
@@ -63,6 +64,11 @@ def median_of(evaluated: Sequence[Evaluated]) -> Evaluated:
     return sorted(evaluated, key=lambda each: each.mean)[(len(evaluated) - 1) // 2]
 
 
+def attacks_on(model: BaseAlgorithm) -> Sequence[str]:
+    """The attacks that an agent is evaluated under: all, for one that was trained against some."""
+    return tuple(ATTACKS) if hasattr(model, "epsilon") else ()
+
+
 def write_entry(
     folder: Path,
     chosen: Evaluated,
@@ -82,10 +88,10 @@ def write_entry(
     seeds = [{"seed": each.seed, "mean": each.mean} for each in sorted(evaluated, key=lambda each: each.mean)]
     _write(folder / "seeds.json", {"chosen": chosen.seed, "rule": "median of the mean returns", "seeds": seeds})
     model = agent.load("cpu")
-    if hasattr(model, "epsilon"):
-        attacked = {
-            attack: evaluate(agent, n_episodes, attack=attack, device="cpu", on_episode=on_episode) for attack in ATTACKS
-        }
+    attacked = {
+        attack: evaluate(agent, n_episodes, attack=attack, device="cpu", on_episode=on_episode) for attack in attacks_on(model)
+    }
+    if attacked:
         found = {attack: _evaluation(result) for attack, result in attacked.items()}
         _write(folder / "attacks.json", {"epsilon": next(iter(attacked.values())).epsilon, "attacks": found})
     if agent.folder is not None and RunFolder.existing(agent.folder).evaluations.is_file():
