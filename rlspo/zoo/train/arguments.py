@@ -98,7 +98,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         "--conf-file",
         type=Path,
         metavar="YML",
-        help="a file of hyperparameters to use instead of the agent's; ppo_lstm.yml comes with rlspo",
+        help="a file of hyperparameters to use instead of the agent's; ppo_lstm.yml and ppo_moe.yml come with rlspo",
     )
     group.add_argument(
         "--gym-packages", nargs="+", default=[], metavar="MODULE", help="modules to import: they register environments"

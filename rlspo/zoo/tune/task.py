@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stable_baselines3.common.base_class import BaseAlgorithm
+
 from rlspo.zoo.config import yaml_io
 from rlspo.zoo.config.allowed import Allowed, check_settings
 from rlspo.zoo.config.hyperparams import choose_block, find_file
@@ -48,6 +50,7 @@ class Task:
     :param base: what ``rlspo train`` would have parsed
     :param plan: of one training
     :param space_file: where the search space was read
+    :param space_name: the file that it was written in, for the record
     :param space: what is searched
     :param references: known settings that are trials, too; empty for none
     :param blocks: these as they stand in their file
@@ -61,6 +64,7 @@ class Task:
     base: dict[str, Any]
     plan: Plan
     space_file: Path
+    space_name: str
     space: SearchSpace
     references: dict[str, Reference]
     blocks: dict[str, dict[str, Any]] | None
@@ -75,11 +79,6 @@ class Task:
     def families(self) -> list[str]:
         """Blocks that serve the environment where it has none of its own."""
         return families(find_spec(self.args.env, self.args.gym_packages))
-
-    @property
-    def space_name(self) -> str:
-        """The file that the search space was written in, for the record."""
-        return f"{self.plan.config.algo}.space.yml" if self.args.space is None else self.args.space.name
 
     @contextmanager
     def opened(self) -> Iterator[Study]:
@@ -156,7 +155,9 @@ def make_task(args: argparse.Namespace, folder: Path | None = None) -> Task:
             f"{left.path}: the study has begun, but its trials are gone: {left.journal.name} is missing or empty. Restore "
             "it, such as from a commit (does git ignore *.log?), or remove the folder to begin anew."
         )
-    space_file = left.space if begun else find_space(algo, plan.cls, args.space)
+    kind = _kind(algo, plan.cls, args.conf_file)
+    space_name = f"{kind}.space.yml" if args.space is None else args.space.name
+    space_file = left.space if begun else find_space(kind, plan.cls, args.space)
     in_file = yaml_io.read_mapping(space_file)
     check_settings(in_file, str(space_file), Allowed.of(args))
     space = SearchSpace.read(space_file, choose_block(space_file, in_file, env.id, families(env))).pinned(args.hyperparams)
@@ -168,7 +169,13 @@ def make_task(args: argparse.Namespace, folder: Path | None = None) -> Task:
         blocks = read_references(file, env.id, families(env))
         references = place(blocks, file, base, plan, space)
     base["conf_file"] = left.base  # written before anything is trained
-    return Task(name, args, left, stored, base, plan, space_file, space, references, blocks, folder is not None)
+    return Task(name, args, left, stored, base, plan, space_file, space_name, space, references, blocks, folder is not None)
+
+
+def _kind(algo: str, cls: type[BaseAlgorithm], conf_file: Path | None) -> str:
+    """Whose search space it is: the agent's, or that of ``ppo_lstm`` after ``--conf-file ppo_lstm.yml`` if there is one."""
+    name = "" if conf_file is None else conf_file.stem
+    return name if name and find_file(f"{name}.space", cls) is not None else algo
 
 
 def _stored_block(plan: Plan, conf_file: Path | None) -> dict[str, Any]:

@@ -60,6 +60,18 @@ def test_every_block_with_memory_fits_its_agent_and_cuts_whole_sequences(algo):
         assert Sequences(None, given["n_steps"], found.settings.n_envs, given["batch_size"]).length >= 32
 
 
+@pytest.mark.parametrize("algo", ["ppo", "barpo", "sac"])
+def test_every_block_with_a_mixture_is_the_agents_own_with_experts(algo):
+    file = find_file(algo, agent_class(algo), Path(f"{algo}_moe.yml"))
+    blocks, own = yaml_io.read_mapping(file), blocks_of(algo)
+    assert file.read_text().count("\n  provenance:") == len(blocks)
+    for name, block in blocks.items():
+        assert resolve(agent_class(algo), file, name, (), {}).policy == "MoeMlpPolicy"
+        plain = {key: value for key, value in block.items() if key not in ("provenance", "policy", "policy_kwargs")}
+        assert plain == {key: own[name][key] for key in own[name] if key not in ("provenance", "policy", "policy_kwargs")}
+        assert {**own[name].get("policy_kwargs", {})}.items() <= block.get("policy_kwargs", {}).items()
+
+
 @pytest.mark.parametrize("algo", ["arpo", "barpo"])
 def test_radii_are_those_of_the_papers(algo):
     radii = {name: blocks_of(algo)[name]["epsilon"] for name in ENVS[:5]}

@@ -283,3 +283,12 @@ def test_params_fix_what_the_space_would_search():
     expected = {"net_arch": [4], "ortho_init": False, "activation_fn": "relu"}
     assert (block["learning_rate"], block["n_steps"], block["policy_kwargs"]) == (0.05, 8, expected)
     assert run._pins(task.space) == "learning_rate 0.05, n_steps 8"
+
+
+def test_files_of_settings_that_come_with_an_agent_may_bring_what_is_searched():
+    mixture = make_task(parse(["--algo", "ppo", "--env", "Hopper-v5", "--conf-file", "ppo_moe.yml"]))
+    assert mixture.space_name == "ppo_moe.space.yml"
+    assert "policy_kwargs.n_experts" in mixture.space.parameters
+    Path("mine.yml").write_text("default: {n_timesteps: 1e4, policy: MlpPolicy}")
+    mine = make_task(parse(["--algo", "ppo", "--env", "Hopper-v5", "--conf-file", "mine.yml"]))
+    assert mine.space_name == "ppo.space.yml"

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import optuna
 import pytest
@@ -225,6 +226,17 @@ def test_own_spaces_fit_their_agents_and_all_that_is_searched_trains(algo):
     common = {"Hopper-v5", "Pendulum-v1", "CartPole-v1"}
     expected = {"pdppo": {"rlspo/LotSizing-v0"}, "spo": common}.get(algo, {*common, "atari"})
     assert {*expected, "default"} <= set(blocks)
+    check_space(cls, file, settings_file)
+
+
+@pytest.mark.parametrize("name", ["ppo_lstm", "ppo_moe", "barpo_moe", "sac_moe"])
+def test_own_spaces_of_memory_and_mixtures_fit_too(name):
+    cls = agent_class(name.partition("_")[0])
+    check_space(cls, find_space(name, cls), find_file(name, cls, Path(f"{name}.yml")))
+
+
+def check_space(cls, file: Path, settings_file: Path):
+    blocks = yaml_io.read_mapping(file)
     assert set(blocks) <= set(yaml_io.read_mapping(settings_file)), "a block that no settings go with"
     for block in blocks:
         space = SearchSpace.read(file, block)
