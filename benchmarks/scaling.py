@@ -75,7 +75,7 @@ def measure(library: str, agent: str, point: dict[str, int]) -> dict[str, float]
     settings: dict[str, Any] = {"batch_size": point["batch"], "policy_kwargs": {"net_arch": [point["width"]] * 2}, "seed": 0}
     if agent == "SAC":
         settings |= {"learning_starts": 100, "buffer_size": 100_000, "gradient_steps": -1}
-        steps = 20 * point["environments"]
+        steps = max(50, 2 * point["environments"])
     else:
         # Rollouts of 4096 steps, or of eight steps of each environment.
         settings["n_steps"] = max(4096 // point["environments"], 8)
@@ -138,7 +138,7 @@ def draw(found: dict[str, Any], file: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     agents = [agent for agent in PEERS if agent in found["agents"]]
     figure, panels = pyplot.subplots(
@@ -160,6 +160,8 @@ def draw(found: dict[str, Any], file: Path) -> None:
                     panel.plot(value, both[0], marker="o", markersize=9, fillstyle="none", color="#d55e00")
             panel.set(xscale="log", yscale="log", xticks=values, xticklabels=values)
             panel.minorticks_off()
+            panel.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            panel.yaxis.set_major_formatter(ticker.FuncFormatter(lambda speed, _: f"{speed:,.0f}"))
             panel.grid(alpha=0.3)
         row[0].set_ylabel(f"{agent}: steps/s")
     panels[0, 0].legend(labels=["rlspo", "SB3"], frameon=False)

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NoReturn, Self
 
 import gymnasium as gym
-import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback
@@ -22,22 +21,21 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.common.arguments import complete
 from rlspo.common.checked_env import CheckedDummyVecEnv, look_into
+from rlspo.common.checked_steps import CheckedSteps
 from rlspo.common.checkpoints import check_owner, load_checked, read_settings, seal
-from rlspo.common.collector import stack_observations
 from rlspo.common.compilation import should_compile
 from rlspo.common.env_failures import check_last_step, note_env_failure
-from rlspo.common.errors import DivergedError, InvalidRolloutError, check_finite, check_policy_kwargs, nearest
+from rlspo.common.errors import DivergedError, check_policy_kwargs, nearest
 from rlspo.common.exports.agents import Exportable
 from rlspo.common.files import place_for, whole
 from rlspo.common.flat_parameters import check_float32
 from rlspo.common.given import apply_given, check_given
 from rlspo.common.gradients import refuse_network
-from rlspo.common.normalizers import Kept, bound, keep, put_back
+from rlspo.common.normalizers import bound
 from rlspo.common.randomness import Randomness
-from rlspo.common.rollout_buffer import Field, check_rows, observation_fields
 from rlspo.common.settings import check_compile, check_schedule, check_steps, scheduled, setting, shown_settings
 from rlspo.common.spaces import check_action_space, check_image_sizes, check_observation_space
-from rlspo.common.trees import to_tensor, tree_map
+from rlspo.common.trees import to_tensor
 from rlspo.common.trust import safe_objects
 from rlspo.common.vector_env import GymnasiumVecEnv
 from rlspo.common.withheld import building, check_may_learn, keep_withheld, still_withheld
@@ -47,7 +45,7 @@ from rlspo.common.workers import watched
 TOO_LARGE = 1e19
 
 
-class Agent(Exportable):
+class Agent(CheckedSteps, Exportable):
     """Mixin for SB3's algorithm classes: everything that all agents share.
 
     :param stats_window_size: episodes over which the logged return and length are averaged
@@ -63,8 +61,6 @@ class Agent(Exportable):
     saved_settings: ClassVar[set[str]] = set()
     #: Besides the return, what TensorBoard's HParams tab shows.
     shown_metric: ClassVar[str] = "train/loss"
-    #: Whether agents learn from the last observation of an episode even without a time limit.
-    learns_from_ends: ClassVar[bool] = False
     #: See :func:`~rlspo.common.compilation.should_compile`.
     gain_of_compiling: ClassVar[float] = 1.0
     #: What becomes of the steps before one at which an environment raises, for a note on its exception.
@@ -74,9 +70,6 @@ class Agent(Exportable):
     learning_rate = setting(check_schedule, then="_setup_lr_schedule")
     sde_sample_freq = setting(check_steps)
     compile = setting(check_compile)
-    #: Whether the next step is the first of its source, which is checked closely.
-    _first_step = True
-    _kept_statistics: Kept = []  # noqa: RUF012
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -100,6 +93,25 @@ class Agent(Exportable):
         if isinstance(env, VecEnv):
             look_into(env)
         return BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+
+    def set_env(self, env: Any, force_reset: bool = True) -> None:
+        """As SB3's.
+
+        :raises ValueError: for an agent that was loaded without an environment and needs one that is made for it
+        """
+        normalize: Any = self._vec_normalize_env
+        if self.env is None and normalize is not None:
+            raise ValueError(
+                "This agent learned in a VecNormalize, whose statistics set_env would leave behind. Load it with its "
+                "environment: rlspo.load(path, env=env)."
+            )
+        env = self._wrap_env(env, self.verbose)
+        if self.env is None and env.num_envs != self.n_envs:
+            raise ValueError(
+                f"This agent was trained in {self.n_envs} environments side by side, and these are {env.num_envs}. Load it "
+                "with them: rlspo.load(path, env=env) an exported agent, or load(path, env=env) a saved one."
+            )
+        super().set_env(env, force_reset)
 
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
         if policy_name not in self.policy_aliases:
@@ -222,54 +234,13 @@ class Agent(Exportable):
         if self.compile is False:
             self.update.use_compiled(False)
 
-    # Collecting.
-
-    def check_step(self, new_obs: Any, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]], step: int) -> None:
-        """Check the shapes of the first step of a source, and that all numbers are finite.
-
-        :param step: environment steps that each environment had taken
-        :raises ValueError: for another shape than the spaces say
-        :raises InvalidRolloutError: for NaN or infinity
-        """
-        # Fewer rewards or dones would silently be broadcast to all rows.
-        if self._first_step or not len(rewards) == len(dones) == self.n_envs:
-            self._check_before_normalizing()
-            check_rows("The array of observations", new_obs, observation_fields(self.observation_space), self.n_envs)
-            check_rows("The array of rewards", rewards, Field(), self.n_envs)
-            check_rows("The array of dones", dones, Field(), self.n_envs)
-            self._first_step = False
-        self._check_numbers(new_obs, rewards, step)
-        for index in np.flatnonzero(dones):
-            last = infos[index].get("terminal_observation")
-            if last is None:
-                continue
-            last = stack_observations([last])
-            check_rows(f"terminal_observation of environment {index}", last, observation_fields(self.observation_space), 1)
-            if self.learns_from_ends or infos[index].get("TimeLimit.truncated", False):
-                check_finite(last, np.zeros(1), step, int(index))
-
-    def _check_before_normalizing(self) -> None:
-        """Check for observations that a VecNormalize would broadcast to the shape of its statistics."""
-        normalizer: Any = self._vec_normalize_env
-        if normalizer is not None and len(normalizer.old_obs):  # it was reset or stepped
-            fields = observation_fields(normalizer.venv.observation_space)
-            check_rows("The array of observations", normalizer.old_obs, fields, self.n_envs)
-
-    def keep_statistics(self) -> None:
-        """Save the statistics of a VecNormalize, to restore them if a step gives NaN or infinity."""
-        self._kept_statistics = keep(self._vec_normalize_env)
-
-    def _check_numbers(self, observations: Any, rewards: np.ndarray, step: int) -> None:
-        normalizer: Any = self._vec_normalize_env
-        try:
-            if normalizer is not None:  # first, because one environment's NaN gets into the statistics, and so into all rows
-                check_finite(normalizer.old_obs, normalizer.old_reward, step)
-            check_finite(observations, rewards, step)
-        except InvalidRolloutError:
-            put_back(self._kept_statistics)
-            raise
+    # Learning.
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        if self.env is None:
+            raise ValueError(
+                "The agent has no environment to learn in. Load it with one: load(path, env=env), or set_env(env)."
+            )
         check_may_learn(self)
         check_float32(self.policy)
         if self._vec_normalize_env is not None:
@@ -285,13 +256,6 @@ class Agent(Exportable):
             if isinstance(output, TensorBoardOutputFormat):
                 output.write({"hparams": HParam(self.hyperparameters(), metrics)}, {"hparams": ()}, self.num_timesteps)
         return total_timesteps, callback
-
-    def _own_last_obs(self) -> None:
-        """Copy and check the first observations, because a VecEnv may write its next step into the same array."""
-        self._last_obs = tree_map(np.array, self._last_obs)
-        check_rows("The array of observations", self._last_obs, observation_fields(self.observation_space), self.n_envs)
-        check_rows("The array of episode starts", self._last_episode_starts, Field(), self.n_envs)
-        self._check_numbers(self._last_obs, np.zeros(self.n_envs), self.num_timesteps // self.n_envs)
 
     # Logging.
 

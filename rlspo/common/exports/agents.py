@@ -98,32 +98,6 @@ class Exportable(BaseAlgorithm):
             write_folder(partial, data, tensors)
         return folder
 
-    def set_env(self, env: Any, force_reset: bool = True) -> None:
-        """As SB3's.
-
-        :raises ValueError: for an agent that was loaded without an environment and needs one that is made for it
-        """
-        normalize: Any = self._vec_normalize_env
-        if self.env is None and normalize is not None:
-            raise ValueError(
-                "This agent learned in a VecNormalize, whose statistics set_env would leave behind. Load it with its "
-                "environment: rlspo.load(path, env=env)."
-            )
-        env = self._wrap_env(env, self.verbose)
-        if self.env is None and env.num_envs != self.n_envs:
-            raise ValueError(
-                f"This agent was trained in {self.n_envs} environments side by side, and these are {env.num_envs}. Load it "
-                "with them: rlspo.load(path, env=env) an exported agent, or load(path, env=env) a saved one."
-            )
-        super().set_env(env, force_reset)
-
-    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
-        if self.env is None:
-            raise ValueError(
-                "The agent has no environment to learn in. Load it with one: load(path, env=env), or set_env(env)."
-            )
-        return super()._setup_learn(*args, **kwargs)
-
     def exported_state(self) -> dict[str, Any]:
         """Plain data that the agent has learned besides its weights."""
         return {}

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from rlspo.common.errors import IncompatibleModelError, shown
+from rlspo.common.errors import IncompatibleModelError, NotExportableError, shown
 
 FORMAT, VERSION = "rlspo agent", 1
 AGENT, WEIGHTS, ONNX = "agent.json", "weights.safetensors", "policy.onnx"
@@ -85,7 +85,10 @@ def write_folder(folder: Path, data: Mapping[str, Any], tensors: Mapping[str, to
     :param folder: exists
     :param data: plain data, what the agent is
     :param tensors: by name
+    :raises NotExportableError: for tensors that hold NaN or infinity; nothing is written
     """
+    if broken := _broken(tensors):
+        raise NotExportableError(f"{broken} holds NaN or infinity: the training diverged, and no action follows from it.")
     weights = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     whole = {"format": FORMAT, "version": VERSION, **data, "sha256": {WEIGHTS: hashlib.sha256(weights).hexdigest()}}
     whole["sha256"][AGENT] = _sum_of(whole)
@@ -148,9 +151,17 @@ def read_tensors(folder: Path, data: Mapping[str, Any]) -> dict[str, torch.Tenso
     if hashlib.sha256(content).hexdigest() != data["sha256"].get(WEIGHTS):
         _changed(file)
     try:
-        return load_tensors(content)
+        tensors = load_tensors(content)
     except (SafetensorError, ValueError, KeyError) as error:
         raise IncompatibleModelError(f"{file} cannot be read: {error}.") from error
+    if broken := _broken(tensors):
+        raise IncompatibleModelError(f"{file}: {broken} holds NaN or infinity, from which no action follows.")
+    return tensors
+
+
+def _broken(tensors: Mapping[str, torch.Tensor]) -> str | None:
+    """The name of a tensor that holds what is no number."""
+    return next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
 
 
 def _changed(file: Path) -> NoReturn:

@@ -23,6 +23,7 @@ from rlspo import ARPO, BARPO, PDPPO, PPO, SAC, SPO
 from rlspo.attacks import attacked_evaluation
 from rlspo.common.errors import IncompatibleModelError, NotExportableError
 from rlspo.common.exports import agents, values
+from rlspo.common.exports import folder as folder_of_agents
 from rlspo.common.exports.folder import write_folder
 from rlspo.policies import ActorCriticPolicy
 from tests.spaces import ACTIONS, OBSERVATIONS, SpacesEnv, policy_name
@@ -306,6 +307,21 @@ def test_weights_of_another_agent(tmp_path: Path) -> None:
         write_folder(folder, data, {**tensors, **change})
         with pytest.raises(IncompatibleModelError, match=f"such as '{next(iter(change))}'"):
             rlspo.load(folder)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(number: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = PPO("MlpPolicy", SpacesEnv(), **ON_POLICY)
+    with torch.no_grad():
+        model.policy.value_net.weight[0, 0] = number
+    with pytest.raises(NotExportableError, match=r"policy\.value_net\.weight holds NaN or infinity: the training diverged"):
+        model.export(tmp_path / "agent")
+    assert not (tmp_path / "agent").exists()
+    with monkeypatch.context() as patched:
+        patched.setattr(folder_of_agents, "_broken", lambda tensors: None)
+        model.export(tmp_path / "agent")
+    with pytest.raises(IncompatibleModelError, match="holds NaN or infinity"):
+        rlspo.load(tmp_path / "agent")
 
 
 def test_spaces_come_back(tmp_path: Path) -> None:

@@ -204,3 +204,13 @@ def test_an_agent_without_known_settings_and_a_file_that_is_not_there(capsys, wo
 def test_a_study_without_references_compares_with_those_from_before_there_were_any(open_study):
     plain = open_study().settings.plain()
     assert "references" not in plain
+
+
+def test_what_sb3_is_compared_with_are_the_known_settings():
+    """zoo/grids/rl_zoo3_ppo.yml has them in stable-baselines3's words."""
+    grids = Path(__file__).parents[3] / "zoo" / "grids"
+    known = yaml_io.read_mapping(find_references("ppo", agent_class("ppo"), None))
+    for env, block in yaml_io.read_mapping(grids / "rl_zoo3_ppo.yml").items():
+        assert (block.pop("policy"), block.pop("normalize")) == ("MlpPolicy", True)
+        assert block.pop("provenance").rstrip(".").split()[-1] in known[env]["rl-zoo3"].pop("provenance")
+        assert {**block, "normalize_observations": True, "normalize_rewards": True} == known[env]["rl-zoo3"]
