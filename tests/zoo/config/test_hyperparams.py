@@ -15,7 +15,7 @@ from rlspo.zoo.config import yaml_io
 from rlspo.zoo.config.hyperparams import choose_block, find_file, other_versions, resolve
 from rlspo.zoo.errors import UserError
 
-OWN = ("ppo", "arpo", "barpo", "pdppo", "spo")
+OWN = ("ppo", "arpo", "barpo", "pdppo", "sac", "spo")
 ENVS = ("Hopper-v5", "Walker2d-v5", "HalfCheetah-v5", "Ant-v5", "Humanoid-v5", "Pendulum-v1", "CartPole-v1")
 
 PLANNED = {"CartPole-v1", "Pendulum-v1", "rlspo/RubiksCube-v0", "rlspo/Sokoban-v0", "HalfCheetah-v5", "Hopper-v5"}
@@ -37,7 +37,8 @@ def resolved(block: str | dict, env_id: str = "CartPole-v1", cls=PPO, **override
 def test_every_own_block_fits_its_agent_and_says_where_it_comes_from(algo):
     cls, file = agent_class(algo), find_file(algo, agent_class(algo))
     blocks = blocks_of(algo)
-    expected = {"pdppo": {"rlspo/LotSizing-v0"}, "spo": PLANNED}.get(algo, {*ENVS, "atari"})
+    own = {"pdppo": {"rlspo/LotSizing-v0"}, "sac": {*ENVS} - {"CartPole-v1"}, "spo": PLANNED}
+    expected = own.get(algo, {*ENVS, "atari"})
     assert {*expected, "default"} <= set(blocks)
     assert file.read_text().count("\n  provenance:") == len(blocks), "a provenance was inherited from another block"
     for name in blocks:
