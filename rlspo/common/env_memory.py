@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rlspo.common.processor import tiny_is_zero
 from rlspo.common.sequences import with_memory
 from rlspo.common.trees import to_tensor
 
@@ -61,7 +62,8 @@ class EnvMemory:
         @torch.inference_mode()
         def act(observations: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             inputs = policy.preprocess(to_tensor(self.seen(observations, starts()), policy.device))
-            actions, values, log_probs, after = policy.act(inputs, generator)
+            with tiny_is_zero():
+                actions, values, log_probs, after = policy.act(inputs, generator)
             self.after = after.cpu().numpy()
             return actions.cpu().numpy(), values.cpu().numpy(), log_probs.cpu().numpy()
 

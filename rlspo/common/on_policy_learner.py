@@ -16,6 +16,7 @@ from rlspo.common.acting import CopyOnCpu
 from rlspo.common.agent import Agent
 from rlspo.common.env_memory import EnvMemory
 from rlspo.common.loss_contract import call_loss, warn_of_untrained
+from rlspo.common.processor import tiny_is_zero
 from rlspo.common.reward_scaling import RewardScaler
 from rlspo.common.rollout_buffer import Field, RolloutBuffer
 from rlspo.common.sequences import MEMORY, Sequences
@@ -195,7 +196,7 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
         update.use_size(self.minibatch_size)
         update.begin()
         update.last_good.note()
-        with ExitStack() as after_the_first:
+        with tiny_is_zero(), ExitStack() as after_the_first:
             for epoch in range(self.n_epochs):
                 if epoch and self._sequences is not None and self.recompute_states:
                     self._sequences.recompute(self.policy, data["observations"])

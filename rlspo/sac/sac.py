@@ -20,6 +20,7 @@ from rlspo.common.arguments import AgentSettings
 from rlspo.common.errors import IncompatibleModelError, check_choice, check_count, check_fraction, check_number
 from rlspo.common.off_policy import OffPolicyAgent
 from rlspo.common.precision import PRECISIONS, bfloat16_is_fast
+from rlspo.common.processor import tiny_is_zero
 from rlspo.common.settings import check_flag, check_rows_suffice, check_steps, check_values, fixed_setting, setting
 from rlspo.sac import losses
 from rlspo.sac.moe import MoeSACCnnPolicy, MoeSACMultiInputPolicy, MoeSACPolicy
@@ -291,7 +292,7 @@ class SAC(OffPolicyAgent, SB3SAC):
             self._read_reports()
             self.update.last_good.note()
         before: Any = None
-        with ExitStack() as after_the_first:
+        with tiny_is_zero(), ExitStack() as after_the_first:
             for step in range(gradient_steps):
                 if step == gradient_steps - 1 and now_and_then:
                     before = self.update.before_step()
