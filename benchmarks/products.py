@@ -6,6 +6,9 @@
 One thread, float32. ``forward`` is ``x @ W.T`` of a layer, ``inputs`` and ``weight`` are the products of its backward pass;
 the figures are GFLOP/s, the best of several rounds in turn. Where oneDNN is faster, :mod:`rlspo.common.matrix_products`
 exchanges the products of compiled updates from ``WORTH_IT`` multiplications on.
+
+``subnormal`` says how many times as long torch's product takes where the gradients of half of the units are below 1e-38: as
+they are, and taken for 0, as updates do (:func:`rlspo.common.processor.tiny_is_zero`).
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +61,20 @@ def measure(rows: int, inputs: int, outputs: int, rounds: int) -> dict[str, dict
     return best
 
 
+def subnormal(rows: int, inputs: int, outputs: int, rounds: int) -> dict[str, float]:
+    """The gradient of a weight, relative to the time that it takes without such numbers."""
+    x, plain = torch.randn(rows, inputs), torch.randn(rows, outputs)
+    tiny = plain * torch.tensor([1.0, 1e-40]).repeat(outputs // 2)
+    as_they_are: list[float] = []
+    as_zero: list[float] = []
+    for _ in range(rounds):
+        usual = seconds(by_torch, plain.t(), x)
+        as_they_are.append(seconds(by_torch, tiny.t(), x) / usual)
+        with processor.tiny_is_zero():
+            as_zero.append(seconds(by_torch, tiny.t(), x) / usual)
+    return {"as they are": round(statistics.median(as_they_are), 2), "as zero": round(statistics.median(as_zero), 2)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
@@ -72,7 +90,10 @@ def main() -> None:
             for product, figures in found[name].items():
                 one, other = figures["torch"], figures["onednn"]
                 table.add_row(name, product, f"{one:.0f}", f"{other:.0f}", f"{other / one:.2f}")
+    slower = {"x".join(map(str, size)): subnormal(*size, arguments.rounds) for size in ((128, 256, 1024), (256, 256, 256))}
     Console().print(table)
+    for name, figures in slower.items():
+        print(f"{name} with subnormal numbers: {figures['as they are']} times as long, as zero {figures['as zero']}")
     if arguments.json:
         about = {
             "processor": platform.processor(),
@@ -80,7 +101,7 @@ def main() -> None:
             "exchanged_here": processor.mkl_is_slow(),
             "torch": torch.__version__,
         }
-        arguments.json.write_text(json.dumps({"about": about, "gflops": found}, indent=2) + "\n")
+        arguments.json.write_text(json.dumps({"about": about, "gflops": found, "subnormal": slower}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
