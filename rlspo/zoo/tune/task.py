@@ -175,7 +175,7 @@ def make_task(args: argparse.Namespace, folder: Path | None = None) -> Task:
 def _kind(algo: str, cls: type[BaseAlgorithm], conf_file: Path | None) -> str:
     """Whose search space it is: the agent's, or that of ``ppo_lstm`` after ``--conf-file ppo_lstm.yml`` if there is one."""
     name = "" if conf_file is None else conf_file.stem
-    return name if name and find_file(f"{name}.space", cls) is not None else algo
+    return name if name.startswith(f"{algo}_") and find_file(f"{name}.space", cls) is not None else algo
 
 
 def _stored_block(plan: Plan, conf_file: Path | None) -> dict[str, Any]:
