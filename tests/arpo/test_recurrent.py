@@ -10,9 +10,9 @@ import torch
 from stable_baselines3.common.env_util import make_vec_env
 
 from rlspo import ARPO, BARPO, PPO
-from rlspo.adversary import Power
+from rlspo.adversary import Objective, Power, Solver
 from rlspo.adversary.perturbation import Perturbation
-from rlspo.attacks import attacked_evaluation
+from rlspo.attacks import MADAttack, attacked_evaluation
 from rlspo.common.compilation import compiler_available
 from rlspo.common.sequences import MEMORY as MEMORY_FIELD
 from rlspo.common.sequences import OBSERVATION, with_memory
@@ -118,11 +118,20 @@ def test_an_attacked_agent_keeps_its_memory(trained: PPO, attack: str | None) ->
     assert returns.mean() > 0.95
 
 
+class OtherCue(Solver):
+    """Show the other cue where there is one, and elsewhere what is true."""
+
+    def __call__(self, objective: Objective, clean: Any, ball: Any, noise: Any) -> Any:
+        other = clean[OBSERVATION] * torch.tensor([-1.0, 1.0])
+        return ball.project({**clean, OBSERVATION: other}, clean)
+
+
 def test_a_victim_remembers_what_it_was_shown(trained: PPO) -> None:
-    """Wide enough, the ball around a cue holds the other one, and the lie lasts to the end. The search looks at the action of
-    the same step only, so that it does not always lie."""
-    returns = attacked_evaluation(trained, make_vec_env(Recall, 4, seed=1), "mad", 1.5, n_eval_episodes=40)
-    assert returns.mean() < 0.85
+    """A ball of radius 2 around a cue holds the other one. It is shown at the first step only, and the lie lasts to the end."""
+    env = make_vec_env(Recall, 4, seed=1)
+    natural = attacked_evaluation(trained, env, None, 0.0, n_eval_episodes=40)
+    deceived = attacked_evaluation(trained, env, MADAttack(solver=OtherCue()), 2.0, n_eval_episodes=40)
+    assert (natural.mean(), deceived.mean()) == (1.0, 0.0)
 
 
 def moved(inputs: dict[str, Any]) -> dict[str, Any]:

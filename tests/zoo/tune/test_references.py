@@ -178,8 +178,8 @@ def test_whole_settings_leave_out_what_the_file_and_the_flags_say(task):
 def test_own_references_are_accepted_and_have_a_place_in_the_own_space(algo):
     cls = agent_class(algo)
     for env in yaml_io.read_mapping(find_references(algo, cls, None)):
-        env_id = {"atari": "ALE/Pong-v5", "default": "rlspo/LotSizing-v0" if algo == "pdppo" else "MountainCarContinuous-v0"}
-        env_id = env_id.get(env, env)
+        other = "rlspo/LotSizing-v0" if algo == "pdppo" else "MountainCarContinuous-v0"
+        env_id = {"atari": "ALE/Pong-v5", "stori": "STORI/Pong-v0", "default": other}.get(env, env)
         task = make_task(parse(["--algo", algo, "--env", env_id, "--references", "-n", "1000"]))
         assert len(task.references) > 1 or env == "default", "there stock and the block are the same"
         known = yaml_io.read_mapping(find_space(algo, cls))
