@@ -127,7 +127,7 @@ class OtherCue(Solver):
 
 
 def test_a_victim_remembers_what_it_was_shown(trained: PPO) -> None:
-    """A ball of radius 2 around a cue holds the other one. It is shown at the first step only, and the lie lasts to the end."""
+    """A ball of radius 2 around a cue holds the other one. Shown at the first step only, the lie lasts to the end."""
     env = make_vec_env(Recall, 4, seed=1)
     natural = attacked_evaluation(trained, env, None, 0.0, n_eval_episodes=40)
     deceived = attacked_evaluation(trained, env, MADAttack(solver=OtherCue()), 2.0, n_eval_episodes=40)
