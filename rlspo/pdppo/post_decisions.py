@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
@@ -49,6 +50,7 @@ class PostDecisions:
         self._normalizers = [w for w in wrappers if isinstance(w, VecNormalize)]
         for wrapper in reversed(wrappers):
             self._add(wrapper)
+        self._put_channels_first()
         self._shapes = tree_map(lambda part: tuple(part.shape or ()), _parts(self.raw_space))
         self._many = _look_ahead_of(base, self.raw_space)
         self._foreseen: tuple[Any, Array] = ({}, np.zeros(0))
@@ -80,6 +82,15 @@ class PostDecisions:
                 f"{type(wrapper).__name__} changes observations, and how to change post-decision observations in the same way "
                 "is not known. Change them inside the environment, or around each one: rlspo.envs.TransformPostDecision."
             )
+
+    def _put_channels_first(self) -> None:
+        """In images that no wrapper has turned: SB3 turns them where there are images among the observations."""
+        images = tree_map(lambda part: is_image_space(part) and not is_image_space_channels_first(part), _parts(self.space))
+        if images is True or (isinstance(images, dict) and any(images.values())):
+            turn_space, turn = _where(VecTransposeImage.transpose_space), _where(VecTransposeImage.transpose_image)
+            parts = tree_map(turn_space, _parts(self.space), images)
+            self.space = spaces.Dict(parts) if isinstance(parts, dict) else parts
+            self._observe.append(lambda observations: tree_map(turn, observations, images))
 
     def before_step(self) -> None:
         """Keep what the step will overwrite."""
@@ -257,6 +268,11 @@ def _newest(stack: StackedObservations, before: Array, frame: Array) -> Array:
     axis = stack.stack_dimension
     older = np.split(before, [frame.shape[axis]], axis=axis)[1]
     return np.concatenate([older, frame], axis=axis)
+
+
+def _where(function: Callable[[Any], Any]) -> Callable[[Any, bool], Any]:
+    """``function`` where the second argument is True, and nothing elsewhere."""
+    return lambda part, yes: function(part) if yes else part
 
 
 def _parts(space: spaces.Space) -> Any:

@@ -58,6 +58,27 @@ class Counter(gym.Env[Any, Any]):
         return self.observe(2 * self.t), 5.0 * self.t, False, self.t == 3, info
 
 
+class Beside(Counter):
+    """Observes vectors; the states after decisions are shown as images whose upper left corner counts."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.post_decision_space = self.observation_space
+        self.observation_space, self.kind, self.shown = Counter().observation_space, "vector", kind
+
+    @staticmethod
+    def picture(number: int) -> np.ndarray:
+        image = np.zeros((36, 40, 1), np.uint8)
+        image[:3, :2] = number
+        return image
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = super().step(action)
+        image = self.picture(2 * self.t - 1)
+        info[OBSERVATION_KEY] = image if self.shown == "image" else {"a": observation, "b": image}
+        return observation, reward, terminated, truncated, info
+
+
 def counters(kind: str = "vector", n: int = 2) -> VecEnv:
     return DummyVecEnv([lambda: Counter(kind)] * n)
 
@@ -94,6 +115,22 @@ def test_images_are_transposed() -> None:
     for before, post, _ in steps(VecTransposeImage(counters("image")), 4):
         assert post.shape == before.shape == (2, 1, 36, 40)
         np.testing.assert_array_equal(post, before + 1)
+
+
+@pytest.mark.parametrize("kind", ["image", "dict"])
+def test_images_beside_observations_that_are_none_are_transposed_too(kind: str) -> None:
+    """SB3 wraps environments whose observations are images, and these are vectors."""
+    env: Any = DummyVecEnv([lambda: Beside(kind)])
+    model: Any = PDPPO("MlpPolicy", env, **SMALL)
+    image = spaces.Box(0, 255, (1, 36, 40), np.uint8)
+    assert model.post_decision_space == (image if kind == "image" else spaces.Dict(a=env.observation_space, b=image))
+    [(before, post, _)] = steps(env, 1)
+    seen = post if kind == "image" else post["b"]
+    np.testing.assert_array_equal(seen, Beside.picture(before[0, 0] + 1).transpose(2, 0, 1)[None])
+    model.learn(16)
+    stored = model.rollout_buffer.flat("post_observations")
+    corners = np.asarray(stored if kind == "image" else stored["b"])[:, 0, :3, :2]
+    assert {tuple(np.unique(corner)) for corner in corners} == {(1,), (3,), (5,)}
 
 
 @pytest.mark.parametrize("stacked", ["inside", "outside", "not"])
