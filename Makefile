@@ -46,7 +46,7 @@ $(STAMP): setup.py constraints.txt | $(BIN)/python
 train: $(STAMP) ## train an agent with a progress bar, then attack it and record a video
 	$(BIN)/python -m rlspo.zoo.train --algo $(ALGO) --env $(ENV) -P $(if $(STEPS),-n $(STEPS))
 
-test: $(STAMP) ## every check that CI runs; with COVERAGE=1 coverage too, as there
+test: $(STAMP) ## every check that CI runs
 	@$(MAKE) --no-print-directory -j 2 unit others
 
 others: lint type imports docs
