@@ -40,7 +40,8 @@ def row(folder: Path) -> str:
         name, found = min(attacks["attacks"].items(), key=lambda each: each[1]["summary"]["iqm"])
         worst = f"{interval(found['summary'])}, `{name}` {attacks['epsilon']:g}"
     means = ", ".join(number(each["mean"]) for each in seeds["seeds"])
-    commit = about["provenance"].get("trained_with", {}).get("commit", "")[:7]
+    commit, _, dirty = about["provenance"].get("trained_with", {}).get("commit", "").partition("-")
+    commit = commit[:7] + (f"-{dirty}" if dirty else "")
     name = f"`{folder.parent.name}/{folder.name}`"
     return f"| {name} | {interval(evaluation['summary'])} | {worst} | {means} | {about['num_timesteps']:,} | {commit} |"
 

@@ -221,8 +221,8 @@ def _functional_policy(model: BaseAlgorithm) -> ActorCriticPolicy:
         return policy
     if not isinstance(policy, SB3ActorCriticPolicy):
         raise TypeError(
-            f"The model's policy is a {type(policy).__name__}; these attacks need an actor-critic policy "
-            "(PPO, A2C, ARPO, BARPO)."
+            f"The model's policy is a {type(policy).__name__}; these attacks need an actor-critic policy: "
+            "PPO, ARPO, BARPO, PDPPO and SPO of rlspo, PPO and A2C of SB3."
         )
     try:
         twin_class = functional_policy_class(type(policy), KNOWN_POLICIES)

@@ -58,7 +58,7 @@ class SPO(SearchedRollouts):
     :param n_steps: steps per environment between updates (16 to 256)
     :param batch_size: states in a minibatch (64 to 1024)
     :param gradient_steps: minibatches after each rollout; more learns more from it (``gradient_steps * batch_size`` is 2 to
-        16 times a rollout)
+        32 times a rollout)
     :param replay_rollouts: number of rollouts that minibatches are drawn from; more gives less noise and older data (1 to 8)
     :param gamma: discount factor
     :param gae_lambda: of the critic's returns (0.9 to 1)
