@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from rlspo.common.module_contents import ModuleContents
+
 #: What ``acting_device`` may be.
 ACTING_DEVICES = ("auto", "policy")
 #: Environments times weights up to which NumPy's answer comes first: one CPU core takes 0.4 ms for as many
@@ -31,6 +33,12 @@ class CopyOnCpu:
     def __init__(self, policy: Any) -> None:
         without = {id(policy.generator): None, id(policy.optimizer): None}
         self.policy = copy.deepcopy(policy, without).cpu()
+        self._copied = ModuleContents(policy)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the layers of the policy are still those that were copied."""
+        return self._copied.are_same()
 
     def follow(self, policy: Any) -> Any:
         """The copy, with the weights and statistics that ``policy`` has now."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NoReturn, Self
 
 import gymnasium as gym
+import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback
@@ -154,6 +155,15 @@ class Agent(CheckedSteps, Exportable):
             if self.env is not None:
                 self.env.seed(seed)
 
+    def _go_on_at_random(self, state: dict[str, Any]) -> None:
+        """Continue the generators from a saved state. The environments' own are not saved: they begin with numbers that the
+        steps before have not seen."""
+        self.randomness.restore(state)
+        if "actions" in state:  # files of earlier versions have none
+            self.action_space.np_random.bit_generator.state = state["actions"]
+        if self.seed is not None and self.env is not None and self.num_timesteps:
+            self.env.seed(int(np.random.SeedSequence([self.seed, self.num_timesteps]).generate_state(1)[0] >> 1))
+
     @contextlib.contextmanager
     def learning(self) -> Iterator[None]:
         """Around all of :meth:`learn`: what others draw at random comes from the agent's seed, and an exception of an
@@ -276,7 +286,7 @@ class Agent(CheckedSteps, Exportable):
 
         :param path: a file, ``.zip`` may be left out; or an open file
         """
-        self._random_state = self.randomness.state()
+        self._random_state = self.randomness.state() | {"actions": self.action_space.np_random.bit_generator.state}
         if getattr(self, "_withheld", None):
             keep_withheld(self, still_withheld(self))
         self._agent = type(self).__name__
@@ -303,7 +313,8 @@ class Agent(CheckedSteps, Exportable):
         """As SB3's, from a file that this agent has saved (for :class:`rlspo.PPO` and :class:`rlspo.SAC` also one of SB3's).
 
         Keywords replace settings of the file; they are checked as the constructor checks them. With ``seed`` the generators
-        begin anew, from it; without, they go on from where they were saved.
+        begin anew, from it; without, they go on from where they were saved, and the environments are seeded from its number
+        of steps as well.
 
         :param trust: True: run whatever code is pickled in the file, as SB3's ``load`` does. By default only data is read: an
             agent acts without the schedules and callbacks that its file holds as code, and says so when it is to learn.
@@ -328,7 +339,7 @@ class Agent(CheckedSteps, Exportable):
         if "batch_size" in given:
             model.check_minibatches()
         if hasattr(model, "_random_state") and "seed" not in given:
-            model.randomness.restore(model._random_state)
+            model._go_on_at_random(model._random_state)
         return model
 
     @classmethod

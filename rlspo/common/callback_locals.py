@@ -29,7 +29,7 @@ class RolloutLocals(dict[str, Any]):
     """
 
     def __init__(self, seen: dict[str, Any], policy: Any) -> None:
-        super().__init__(seen)
+        super().__init__(dict.items(seen))  # as they are stored: what is read is computed
         self._policy = policy
 
     def __getitem__(self, name: str) -> Any:
@@ -44,7 +44,7 @@ class RolloutLocals(dict[str, Any]):
 
     def _values(self) -> torch.Tensor:
         if self["rollout_ended"]:  # of the next observations
-            values, _ = evaluate_in_batches(self._policy, self["new_obs"], None)
+            values = self["last_values"]
         else:
             values = self["acted_values"] if self["acted_values"] is not None else self._evaluated()[0]
         return torch.as_tensor(values, device=self._policy.device).reshape(-1, 1)

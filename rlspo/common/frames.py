@@ -165,6 +165,9 @@ class Frames:
         more = len(planes) // 2 + 1
         if planes.device.type == "cpu":
             more = max(more, 2 * rows.numel() + 2 * rows.shape[1] - len(planes))
+        check_room(
+            (len(planes) + more) * planes[0].numel(), planes.device, f"{rows.shape[0]:,} rows of images that share little"
+        )
         self.held.planes = zeros((len(planes) + more, *planes.shape[1:]), np.uint8, planes.device)
         self.held.planes[: len(planes)] = planes
         self._shown = np.append(self._shown, np.zeros(more, np.int64))
@@ -209,6 +212,21 @@ def is_image(shape: tuple[int, ...], dtype: Any) -> bool:
 def places_for(rows: int, channels: int) -> int:
     """Places to begin with: one for each row, three where frames may have colours, and some for the ends of episodes."""
     return (3 if channels % 3 == 0 else 1) * (rows + rows // 8 + 64)
+
+
+def check_room(needed: int, device: torch.device, what: str) -> None:
+    """
+    :param needed: bytes
+    :param what: needs them, in words
+    :raises ValueError: if a GPU has less free
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if needed > free:
+            raise ValueError(
+                f"{what} need {needed / 1e9:.1f} GB, but {device} has {free / 1e9:.1f} GB left. Choose a smaller "
+                "buffer_size or n_steps, or device='cpu'."
+            )
 
 
 def zeros(shape: tuple[int, ...], dtype: Any, device: torch.device) -> Tensor:

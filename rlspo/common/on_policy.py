@@ -33,7 +33,7 @@ from rlspo.common.randomness import Randomness
 from rlspo.common.reward_scaling import RewardScaler
 from rlspo.common.rollout_buffer import Field, RolloutBuffer, observation_fields
 from rlspo.common.sb3_rollouts import adopted_buffer
-from rlspo.common.sequences import MEMORY, Sequences, with_memory
+from rlspo.common.sequences import MEMORY, Sequences, warn_without_memory, with_memory
 from rlspo.common.settings import (
     check_batch_size,
     check_flag,
@@ -155,7 +155,7 @@ class OnPolicyAgent(OnPolicyLearner):
     def _acting_policy(self) -> ActorCriticPolicy:
         if self.acting_device == "policy" or not pays(self.policy, self.n_envs):
             return self.policy
-        if self._copy_on_cpu is None:
+        if self._copy_on_cpu is None or not self._copy_on_cpu.is_current:
             self._copy_on_cpu = CopyOnCpu(self.policy)
         return self._copy_on_cpu.follow(self.policy)
 
@@ -217,8 +217,11 @@ class OnPolicyAgent(OnPolicyLearner):
 
     def _cut_rollouts(self) -> None:
         """Decide on sequences, where there are environments to learn in."""
-        if self._env_memory is not None and self.env is not None:
+        if self._env_memory is None:
+            warn_without_memory(self)
+        elif self.env is not None:
             self._sequences = Sequences(self.sequence_length, self.n_steps, self.n_envs, self.batch_size)
+            self._sequences.check_burn_in(self.burn_in, self.policy)
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """As SB3's.
@@ -301,7 +304,9 @@ class OnPolicyAgent(OnPolicyLearner):
                 self._env_memory.move_on()
 
         try:
-            self._evaluate_rollout(buffer, time_limits, observations, dones, acted_by_torch=acted_values is not None)
+            last_values = self._evaluate_rollout(
+                buffer, time_limits, observations, dones, acted_by_torch=acted_values is not None
+            )
         except Exception:
             self.check_policy()
             raise
@@ -320,8 +325,8 @@ class OnPolicyAgent(OnPolicyLearner):
 
     def _evaluate_rollout(
         self, buffer: RolloutBuffer, time_limits: TimeLimits, last_obs: Any, dones: np.ndarray, acted_by_torch: bool
-    ) -> None:
-        """Values, log-probabilities, reward scaling, time-limit bootstrap and advantages of a full buffer."""
+    ) -> np.ndarray:
+        """Values, log-probabilities, scaled rewards, time limits and advantages of a full buffer; returns V(last_obs)."""
         given = ("values", "log_probs") if acted_by_torch else ()
         missing = [name for name in EVALUATED if name in buffer.data and name not in given]
         if missing:
@@ -336,13 +341,13 @@ class OnPolicyAgent(OnPolicyLearner):
         rewards = buffer.data["rewards"]
         self._scaler_before = copy.deepcopy(self.reward_scaler)
         if self.reward_scaler is not None:
-            ended = np.concatenate([buffer.data["episode_starts"][1:], np.asarray(dones, np.float32)[None]])
-            self.reward_scaler.update(rewards, ended)
+            self.reward_scaler.update(rewards, buffer.data["episode_starts"])
             rewards = self.reward_scaler(rewards)
         rewards = time_limits.bootstrap(rewards, self.gamma, self.policy)
         last = last_obs if self._env_memory is None else self._env_memory.seen(last_obs, dones)
         last_values, _ = evaluate_in_batches(self.policy, last, None)
         self.estimate_advantages(buffer, rewards, last_values, dones, time_limits.mask(rewards.shape))
+        return last_values
 
     def learn(
         self: SelfAgent,

@@ -14,7 +14,7 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples, Repla
 from stable_baselines3.common.vec_env import VecNormalize
 
 from rlspo.common.compilation import mark_static
-from rlspo.common.frames import Frames, ImageRows, is_image, places_for, zeros
+from rlspo.common.frames import Frames, ImageRows, check_room, is_image, places_for, zeros
 from rlspo.common.rollout_buffer import Field, action_field, check_rows, observation_fields
 from rlspo.common.trees import by_key, tree_map
 from rlspo.common.vector_env import only_reset
@@ -96,13 +96,7 @@ class ReplayBuffer(SB3ReplayBuffer):
         images = {key: field.shape for key, field in seen.items() if is_image(field.shape, field.dtype)}
         if not images_once or type(self) is not ReplayBuffer:  # a subclass may read and write the arrays themselves
             images = {}
-        if self.device.type == "cuda":
-            needed, (free, _) = self._bytes_needed(images), torch.cuda.mem_get_info(self.device)
-            if needed > free:
-                raise ValueError(
-                    f"buffer_size is {self.buffer_size:,}: {needed / 1e9:.1f} GB, but {self.device} has "
-                    f"{free / 1e9:.1f} GB left. Choose a smaller one, or device='cpu'."
-                )
+        check_room(self._bytes_needed(images), self.device, f"{self.buffer_size:,} transitions")
         self.frames = {key: Frames(self.buffer_size, shape, self.device) for key, shape in images.items()}
         for name, tree in self.fields.items():
             once = self.frames if name in SEEN else {}
@@ -112,7 +106,7 @@ class ReplayBuffer(SB3ReplayBuffer):
             self.data[name] = leaves if isinstance(tree, dict) else leaves[""]
 
     def _bytes_needed(self, images: Collection[str]) -> int:
-        """Memory of a full buffer.
+        """Memory of a full buffer, where images are stacks of frames; others need more, see :meth:`Frames._grow`.
 
         :param images: the keys of those that are kept once
         """

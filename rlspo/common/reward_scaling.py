@@ -30,11 +30,11 @@ class RewardScaler:
         self.statistics = RunningMeanStd(shape=())
         self.running_return = np.zeros(n_envs)
 
-    def update(self, rewards: np.ndarray, dones: np.ndarray) -> None:
+    def update(self, rewards: np.ndarray, starts: np.ndarray) -> None:
         """Merge the discounted returns of a rollout into the statistics; outliers are left out.
 
         :param rewards: raw, ``(n_steps, n_envs)``
-        :param dones: whether the step ended its episode, same shape
+        :param starts: whether the step is the first of its episode, same shape
         """
         known = self.statistics.count > 1
         spread = self.scale if known else 0.0
@@ -47,10 +47,9 @@ class RewardScaler:
         returns = np.empty(rewards.shape)
         if len(self.running_return) != rewards.shape[1]:
             self.running_return = np.zeros(rewards.shape[1])
-        for step, (reward, done) in enumerate(zip(rewards, dones, strict=True)):
-            self.running_return = self.running_return * self.gamma + reward
+        for step, (reward, start) in enumerate(zip(rewards, starts, strict=True)):
+            self.running_return = self.running_return * (1 - start) * self.gamma + reward
             returns[step] = self.running_return
-            self.running_return = self.running_return * (1 - done)
         self.statistics.update(returns.reshape(-1))
 
     def as_numbers(self) -> dict[str, float]:

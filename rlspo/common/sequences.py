@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from rlspo.common.errors import check_count
 from rlspo.common.trees import by_key
@@ -107,6 +110,22 @@ class Sequences:
             )
         self.length, self.n_steps, self.n_envs = length, n_steps, n_envs
 
+    def check_burn_in(self, burn_in: int, policy: nn.Module) -> None:
+        """
+        :raises ValueError: where no sequence has so many steps before it, or a pass more would change the policy
+        """
+        if burn_in > self.n_steps - self.length:
+            raise ValueError(
+                f"burn_in is {burn_in}, and no sequence of {self.length} steps has so many before it in a rollout of n_steps "
+                f"{self.n_steps}. Choose a smaller burn_in or sequence_length."
+            )
+        layers = [layer for layer in policy.modules() if burn_in and isinstance(layer, _BatchNorm | _DropoutNd)]
+        if layers:
+            raise ValueError(
+                f"burn_in is {burn_in} and the policy has a {type(layers[0]).__name__}, which draws or counts at each pass "
+                "while learning. Use burn_in=0, or recompute_states=True, which goes through the rollout as it was acted."
+            )
+
     def seen(self, observations: Any, memory: Tensor, starts: Tensor, burn_in: int) -> dict[str, Any]:
         """What minibatches of sequences are read from, by the row numbers of :meth:`rows`.
 
@@ -132,6 +151,8 @@ class Sequences:
         :param seen: of :meth:`seen`
         """
         memory = seen[MEMORY].rows
+        training = policy.training
+        policy.set_training_mode(False)  # as while acting
         with torch.no_grad():
             for number in range(self.n_steps // self.length - 1):
                 rows = torch.as_tensor(self.rows(np.arange(self.n_envs) + number * self.n_envs), device=memory.device)
@@ -139,6 +160,7 @@ class Sequences:
                 after = policy.memory_after(policy.preprocess(now))
                 first = (number + 1) * self.length * self.n_envs
                 memory[first : first + self.n_envs] = after
+        policy.set_training_mode(training)
 
     def rows(self, starts: np.ndarray) -> np.ndarray:
         """Row numbers of sequences, ``(length * S,)``, the first step of all sequences first.
@@ -157,6 +179,18 @@ class Sequences:
         order = generator.permutation(self.n_steps // self.length * self.n_envs)
         count = size // self.length
         return [self.rows(order[start : start + count]) for start in range(0, len(order), count)]
+
+
+def warn_without_memory(agent: Any) -> None:
+    """Warn of settings for a memory that the agent's policy has not."""
+    for name, usual in (("sequence_length", None), ("burn_in", 0), ("recompute_states", False)):
+        value = getattr(agent, name, usual)
+        if value != usual:
+            warnings.warn(
+                f"{name} is {value!r}, which does nothing: the policy has no memory. Leave it out, or use one that has, such "
+                "as 'MlpLstmPolicy'.",
+                stacklevel=2,
+            )
 
 
 def check_sequence_length(name: str, value: Any) -> Any:

@@ -133,11 +133,12 @@ class SearchedRollouts(OnPolicyAgent):
 
     def _evaluate_rollout(
         self, buffer: RolloutBuffer, time_limits: TimeLimits, last_obs: Any, dones: np.ndarray, acted_by_torch: bool
-    ) -> None:
-        super()._evaluate_rollout(buffer, time_limits, last_obs, dones, acted_by_torch)
+    ) -> np.ndarray:
+        last_values = super()._evaluate_rollout(buffer, time_limits, last_obs, dones, acted_by_torch)
         self.replay.keep(buffer, Ending(time_limits, tree_map(np.array, last_obs), np.array(dones)))
         self._record_search()
         self._temperature = self.e_step()
+        return last_values
 
     def _record_search(self) -> None:
         assert self.planner is not None

@@ -55,6 +55,15 @@ def test_it_has_the_weights_and_statistics_of_the_last_update(monkeypatch: pytes
     assert all(one.data_ptr() != two.data_ptr() for one, two in zip(followed.values(), now.values(), strict=True))
 
 
+def test_layers_that_are_replaced_act(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied(monkeypatch)
+    model: Any = PPO("MlpPolicy", "CartPole-v1", **SMALL).learn(32)
+    layers = model.policy.mlp_extractor.policy_net
+    layers[1] = torch.nn.ReLU()
+    model.learn(32)
+    assert isinstance(model._copy_on_cpu.policy.mlp_extractor.policy_net[1], torch.nn.ReLU)
+
+
 def test_it_is_not_in_files(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     copied(monkeypatch)
     model: Any = PPO("MlpPolicy", "CartPole-v1", **SMALL).learn(64)

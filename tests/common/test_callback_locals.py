@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import stable_baselines3
@@ -10,6 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList, Every
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from rlspo import PPO, SPO
+from rlspo.common.trees import to_tensor
 from tests.spaces import SpacesEnv, policy_name
 
 SMALL: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "seed": 0, "device": "cpu"}
@@ -106,6 +108,48 @@ def lambda_callback(read: list[Any]) -> BaseCallback:
             return True
 
     return Copies()
+
+
+def test_values_at_the_end_are_those_of_the_memory() -> None:
+    """As sb3-contrib's: V of the last observations with what is remembered there."""
+    found = []
+
+    class Reads(BaseCallback):
+        def _on_step(self) -> bool:
+            return True
+
+        def _on_rollout_end(self) -> None:
+            model = self.model
+            seen = model._env_memory.seen(self.locals["new_obs"], self.locals["dones"])
+            with torch.no_grad():
+                expected = model.policy.values_of(model.policy.preprocess(to_tensor(seen, model.device)))
+            found.append((self.locals["values"].reshape(-1), expected))
+
+    env = DummyVecEnv([lambda: gym.make("Pendulum-v1")] * 2)
+    PPO("MlpLstmPolicy", env, n_steps=16, batch_size=16, seed=0, policy_kwargs={"lstm_hidden_size": 8}).learn(64, Reads())
+    assert len(found) == 2
+    for values, expected in found:
+        torch.testing.assert_close(values, expected)
+
+
+def test_actions_of_the_rollout_before_are_elements_of_the_space() -> None:
+    """Spaces may number actions from 5; what is read before a new rollout begins is what was there."""
+    seen = []
+
+    class Reads(BaseCallback):
+        def _on_rollout_start(self) -> None:
+            seen.extend(self.locals.get("actions", []))
+
+        def _on_step(self) -> bool:
+            return True
+
+    class FromFive(SpacesEnv):
+        def __init__(self) -> None:
+            super().__init__("box", "discrete")
+            self.action_space = gym.spaces.Discrete(3, start=5)
+
+    PPO("MlpPolicy", FromFive(), n_steps=16, batch_size=16, seed=0).learn(48, Reads())
+    assert len(seen) == 2 and set(map(int, seen)) <= {5, 6, 7}
 
 
 def test_a_searching_agent_has_them_too() -> None:

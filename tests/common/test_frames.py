@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
 
 from rlspo import SAC
 from rlspo.common.errors import IncompatibleModelError
+from rlspo.common.frames import check_room
 from rlspo.common.replay_buffer import ReplayBuffer
 
 SIDE = 36
@@ -72,6 +73,15 @@ def test_rows_are_what_was_written(rows: int, n_envs: int, stack: int, channels:
         np.testing.assert_array_equal(buffer.data[name].cpu().numpy(), images)
         np.testing.assert_array_equal(getattr(buffer, name)[:, 0], images)
         np.testing.assert_array_equal(buffer.data[name][drawn].cpu(), images[drawn.cpu()])
+
+
+def test_images_that_are_no_stacks_must_fit_a_gpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They need more room than was planned for, and ask for it while the buffer fills."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1_000_000, 2_000_000))
+    check_room(999_999, torch.device("cuda"), "100 rows")
+    check_room(10**12, torch.device("cpu"), "100 rows")
+    with pytest.raises(ValueError, match=r"100 rows need 0.0 GB, but cuda has 0.0 GB left. Choose a smaller buffer_size"):
+        check_room(1_000_001, torch.device("cuda"), "100 rows")
 
 
 def test_a_frame_is_kept_once_and_as_long_as_it_is_shown() -> None:

@@ -37,6 +37,11 @@ def script(n_steps: int, n_envs: int) -> tuple[np.ndarray, np.ndarray]:
     return rewards, (random.random((n_steps, n_envs)) < 0.1).astype(np.float32)
 
 
+def starts_of(dones: np.ndarray) -> np.ndarray:
+    """Where episodes begin: at the first step, and after each end."""
+    return np.concatenate([np.ones_like(dones[:1]), dones[:-1]])
+
+
 @pytest.mark.parametrize("n_envs", [1, 3])
 def test_statistics_are_those_of_vecnormalize(n_envs: int) -> None:
     """Fed in three rollouts: the discounted return runs on from one to the next, as the environments do."""
@@ -46,13 +51,13 @@ def test_statistics_are_those_of_vecnormalize(n_envs: int) -> None:
     reference.reset()
     for _ in range(120):
         reference.step(np.zeros(n_envs, int))
-    scaler = RewardScaler(0.9, n_envs)
+    scaler, starts = RewardScaler(0.9, n_envs), starts_of(dones)
     for part in (slice(0, 1), slice(1, 50), slice(50, 120)):
-        scaler.update(rewards[part], dones[part])
+        scaler.update(rewards[part], starts[part])
     assert scaler.statistics.count == pytest.approx(reference.ret_rms.count)
     assert scaler.statistics.mean == pytest.approx(reference.ret_rms.mean, rel=1e-6)
     assert scaler.statistics.var == pytest.approx(reference.ret_rms.var, rel=1e-6)
-    np.testing.assert_allclose(scaler.running_return, reference.returns)
+    np.testing.assert_allclose(scaler.running_return * (1 - dones[-1]), reference.returns)
     np.testing.assert_allclose(scaler(rewards), reference.normalize_reward(rewards), rtol=1e-5)
 
 
@@ -65,17 +70,27 @@ def test_scale_is_the_deviation_of_the_discounted_return() -> None:
             goes_on = step > 0 and not dones[step - 1, env]
             returns[step, env] = rewards[step, env] + (0.95 * returns[step - 1, env] if goes_on else 0.0)
     scaler = RewardScaler(0.95, 2)
-    scaler.update(rewards, dones)
+    scaler.update(rewards, starts_of(dones))
     assert scaler.scale == pytest.approx(returns.std(), rel=1e-4)
 
 
 def test_one_scale_holds_for_all_rewards_so_that_sums_stay_sums() -> None:
     rewards, dones = script(50, 2)
     scaler = RewardScaler(0.9, 2, clip=1e9)
-    scaler.update(rewards, dones)
+    scaler.update(rewards, starts_of(dones))
     np.testing.assert_allclose(scaler(rewards), rewards / scaler.scale, rtol=1e-6)
     np.testing.assert_allclose(scaler(rewards) + scaler(2 - rewards), 2 / scaler.scale, rtol=1e-4)
     assert scaler(rewards).dtype == np.float32
+
+
+def test_environments_that_are_reset_between_rollouts_begin_a_new_return() -> None:
+    scaler, alone = RewardScaler(0.9, 1), RewardScaler(0.9, 1)
+    rewards, starts = np.ones((20, 1)), np.eye(20)[0][:, None]
+    alone.update(rewards, starts)
+    for _ in range(2):  # the first rollout ends inside of an episode
+        scaler.update(rewards, starts)
+    assert scaler.statistics.mean == pytest.approx(alone.statistics.mean, rel=1e-4)
+    assert scaler.statistics.var == pytest.approx(alone.statistics.var, rel=1e-4)
 
 
 def test_clips() -> None:
@@ -110,9 +125,9 @@ def test_agent_learns_from_scaled_and_records_raw_rewards() -> None:
     model.collect_rollouts(model.env, callback, model.rollout_buffer, 40)
     buffer = model.rollout_buffer
     np.testing.assert_allclose(buffer.rewards[:, 0], [reward for reward, _, _ in seen], rtol=1e-6)
-    dones = np.append(buffer.episode_starts[1:, 0], model._last_episode_starts)[:, None].astype(np.float32)
     scaler = RewardScaler(model.gamma, 1)
-    scaler.update(buffer.rewards, dones)
+    dones = np.append(buffer.episode_starts[1:, 0], model._last_episode_starts)[:, None].astype(np.float32)
+    scaler.update(buffer.rewards, buffer.episode_starts)
     rewards = scaler(buffer.rewards)
     assert any(cut for _, cut, _ in seen) or any(end is not None for _, _, end in seen)
 

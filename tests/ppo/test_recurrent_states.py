@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 from rlspo import BARPO, PPO
 from rlspo.common.compilation import compiler_available
@@ -148,8 +149,46 @@ class Named(gym.ObservationWrapper):
         return {self.key: observation, "x": observation}
 
 
+class Counted(BaseFeaturesExtractor):
+    """With a layer that counts the passes in which it learns."""
+
+    def __init__(self, space: gym.Space) -> None:
+        super().__init__(space, 4)
+        self.layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(4))
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        return self.layers(observations)
+
+
+def test_recomputing_is_acting_and_not_learning() -> None:
+    counts = []
+    for recompute in (False, True):
+        given: dict[str, Any] = {"n_steps": 32, "batch_size": 32, "sequence_length": 8, "n_epochs": 3, "compile": False}
+        kind = {**KIND, "features_extractor_class": Counted}
+        env = make_vec_env("CartPole-v1", 2, seed=0)
+        model = PPO("MlpLstmPolicy", env, policy_kwargs=kind, recompute_states=recompute, **given).learn(64)
+        counts.append(int(model.policy.features_extractor.layers[1].num_batches_tracked))
+    assert counts[0] == counts[1] == 6
+    with pytest.raises(ValueError, match=r"burn_in is 4 and the policy has a BatchNorm1d.*recompute_states=True"):
+        PPO("MlpLstmPolicy", env, policy_kwargs=kind, burn_in=4, **given)
+
+
+def test_burn_in_that_no_sequence_has_the_steps_for() -> None:
+    given: dict[str, Any] = {"n_steps": 32, "batch_size": 32, "sequence_length": 8}
+    PPO("MlpLstmPolicy", "CartPole-v1", policy_kwargs=KIND, burn_in=24, **given)
+    with pytest.raises(ValueError, match=r"burn_in is 25, and no sequence of 8 steps has so many before it.*n_steps 32"):
+        PPO("MlpLstmPolicy", "CartPole-v1", policy_kwargs=KIND, burn_in=25, **given)
+
+
+@pytest.mark.parametrize("setting", [{"burn_in": 4}, {"recompute_states": True}, {"sequence_length": 8}])
+def test_settings_for_a_memory_that_is_not_there(setting: dict[str, Any]) -> None:
+    with pytest.warns(UserWarning, match=f"{next(iter(setting))} is .* which does nothing: the policy has no memory"):
+        PPO("MlpPolicy", "CartPole-v1", n_steps=32, batch_size=32, **setting)
+
+
 def test_keys_of_an_observation_are_not_taken_for_the_memorys_own() -> None:
-    given: dict[str, Any] = {"n_steps": 32, "batch_size": 32, "burn_in": 4, "recompute_states": True, "seed": 0}
+    given: dict[str, Any] = {"n_steps": 32, "batch_size": 32, "sequence_length": 8, "burn_in": 4}
+    given |= {"recompute_states": True, "seed": 0}
     env = make_vec_env("CartPole-v1", 2, seed=0, wrapper_class=Named)
     model = PPO("MultiInputLstmPolicy", env, policy_kwargs=KIND, compile=False, **given).learn(128)
     assert set(model.policy.preprocess.parts) == {"before", "x"}

@@ -60,6 +60,18 @@ def test_saving_and_loading_changes_nothing_that_follows(tmp_path: Path) -> None
     assert torch.equal(model.log_ent_coef, loaded.log_ent_coef)
 
 
+def test_warm_up_goes_on_where_it_was_saved(tmp_path: Path) -> None:
+    """Neither the random actions nor the environment's episodes begin again."""
+    settings: dict[str, Any] = {**SMALL, "learning_starts": 200}
+    uninterrupted = SAC("MlpPolicy", "Pendulum-v1", **settings).learn(60).learn(60, reset_num_timesteps=False)
+    SAC("MlpPolicy", "Pendulum-v1", **settings).learn(60).save(tmp_path / "model")
+    loaded = SAC.load(tmp_path / "model", env="Pendulum-v1").learn(60, reset_num_timesteps=False)
+    actions = uninterrupted.replay_buffer.data["actions"][:120]
+    np.testing.assert_array_equal(actions[60:], loaded.replay_buffer.data["actions"][:60])
+    first = uninterrupted.replay_buffer.data["observations"][0]
+    assert not torch.equal(first, loaded.replay_buffer.data["observations"][0])
+
+
 def test_a_seed_decides_everything_and_looking_changes_nothing() -> None:
     models = []
     for global_seed, seed in ((1, 5), (2, 5), (2, 6)):

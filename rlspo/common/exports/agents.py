@@ -88,9 +88,13 @@ class Exportable(BaseAlgorithm):
         :raises rlspo.common.errors.NotExportableError: for what a file without code cannot hold, with what to do
         :raises FileExistsError: for a place that holds something else
         :raises ValueError: for an ``environment`` of another form
+        :raises TypeError: for an ``environment`` or ``provenance`` that is no mapping
         """
         folder = pathlib.Path(path)
         check_place(folder)
+        for name, said in (("environment", environment), ("provenance", provenance)):
+            if said is not None and not isinstance(said, Mapping):
+                raise TypeError(f"{name} is {said!r}; it must be a mapping, such as {{'id': 'Hopper-v5'}}.")
         if environment is not None:
             check_environment({**_ENVIRONMENT, **environment}, "environment")
         data, tensors = _described(self, replaced, environment, provenance or {})

@@ -72,7 +72,7 @@ def space_of(data: Any, where: str) -> spaces.Space:
 
 
 def _box(data: dict[str, Any]) -> spaces.Box:
-    dtype, shape = _dtype(data, (*_FLOATS, *_INTEGERS)), _shape(data["shape"])
+    dtype, shape = _dtype(data, (*_FLOATS, *_INTEGERS, "bool")), _shape(data["shape"])
     low, high = (np.broadcast_to(_read(data[name], dtype), shape) for name in ("low", "high"))
     return spaces.Box(low.copy(), high.copy(), shape, dtype.type)
 
@@ -84,6 +84,8 @@ def _read(value: Any, dtype: np.dtype) -> np.ndarray:
         if found.dtype.kind not in "iu":
             raise ValueError("bounds of whole numbers must be whole")
         return found.astype(dtype)
+    if dtype.kind == "b":
+        return found.astype(bool)
     return found.astype(np.float64).astype(dtype)
 
 

@@ -125,10 +125,11 @@ class Acting(nn.Module):
         self.remembers = model.policy.memory_size > 0 if hasattr(model.policy, "memory_size") else False
         self.nested = isinstance(self.space, spaces.Dict)
         self.statistics = {name: _Statistics(model, name) for name in self.names if _normalized(model, name)}
-        self.register_buffer("start", torch.as_tensor(start_of(self.action_space)), persistent=False)
+        self.register_buffer("start", torch.as_tensor(start_of(self.action_space), device=self.device), persistent=False)
         if isinstance(self.action_space, spaces.Box):
             for side in ("low", "high"):
-                self.register_buffer(side, torch.as_tensor(getattr(self.action_space, side)), persistent=False)
+                bound = torch.as_tensor(getattr(self.action_space, side), device=self.device)
+                self.register_buffer(side, bound, persistent=False)
 
     def example_inputs(self) -> dict[str, Tensor]:
         """Inputs for a batch of two, by name."""

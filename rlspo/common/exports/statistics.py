@@ -55,7 +55,7 @@ def with_statistics(env: VecEnv, data: Mapping[str, Any], tensors: Mapping[str, 
 
     :param data: of :func:`described_statistics`
     :param tensors: the same
-    :raises IncompatibleModelError: for statistics of other observations
+    :raises IncompatibleModelError: for statistics of other observations, or of other parts of them
     """
     settings: dict[str, Any] = {name: data.get(name) for name in _SETTINGS}
     for name, kind in _SETTINGS.items():
@@ -65,6 +65,7 @@ def with_statistics(env: VecEnv, data: Mapping[str, Any], tensors: Mapping[str, 
     if normalize is None:
         env = normalize = VecNormalize(env, **settings)
     else:
+        _check_alike(normalize, settings)
         if not normalize.training:  # for evaluation: what is done to rewards is the user's choice
             settings["norm_reward"] = normalize.norm_reward
         for name, value in settings.items():
@@ -75,6 +76,20 @@ def with_statistics(env: VecEnv, data: Mapping[str, Any], tensors: Mapping[str, 
             _fill(statistics, part, tensors, f"{PREFIX}{name}.{part}")
     bound(normalize)
     return env
+
+
+def _check_alike(normalize: VecNormalize, settings: Mapping[str, Any]) -> None:
+    """
+    :raises IncompatibleModelError: for one that normalises other parts of the observation than the exported one
+    """
+    for name in ("norm_obs", "norm_obs_keys"):
+        both = getattr(normalize, name, None), settings[name]
+        given, own = (sorted(one) if isinstance(one, list) else one for one in both)
+        if given != own:
+            raise IncompatibleModelError(
+                f"The environment's VecNormalize has {name}={given!r}, the agent's had {own!r}. Make it with {name}={own!r}, "
+                "or give the environment without one: the agent brings its own."
+            )
 
 
 def _fill(statistics: RunningMeanStd, part: str, tensors: Mapping[str, torch.Tensor], name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -54,6 +55,12 @@ class MixtureOfExperts(HasExperts, ActorCriticPolicy):
     ) -> None:
         self.q_net_arch = check_layers("q_net_arch", q_net_arch)
         super().__init__(observation_space, action_space, lr_schedule, *args, routing=routing, **kwargs)
+        if self.q_net_arch != [64, 64] and not self.has_action_values:
+            warnings.warn(
+                f"q_net_arch is {self.q_net_arch}, which does nothing with routing={routing!r} and {self.n_experts} experts: "
+                "nothing asks what actions are worth. Leave it out, or use another routing.",
+                stacklevel=2,
+            )
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), "q_net_arch": self.q_net_arch}

@@ -59,6 +59,7 @@ def _about(grid: Grid, results: Sequence[Result]) -> dict[str, Any]:
         "n_timesteps": sorted({record["settings"]["settings"]["n_timesteps"] for record in records}),
         "episodes": grid.episodes,
         "model": grid.model,
+        "actions": _actions(grid),
         "seeds": sorted({result.run.seed for result in results}),
         "packages": {
             package: sorted({str(record["versions"]["packages"][package]) for record in records})
@@ -66,6 +67,14 @@ def _about(grid: Grid, results: Sequence[Result]) -> dict[str, Any]:
         },
         "commits": sorted({result.commit for result in results if result.commit}),
     }
+
+
+def _actions(grid: Grid) -> str:
+    """How agents act in the evaluations, in words."""
+    sampled = [name for name, how in grid.evaluations.items() if not how.get("deterministic", True)]
+    if not sampled:
+        return "deterministic"
+    return "actions sampled" if len(sampled) == len(grid.evaluations) else f"deterministic but in {' and '.join(sampled)}"
 
 
 def _head(summary: Mapping[str, Any]) -> list[str]:
@@ -76,7 +85,7 @@ def _head(summary: Mapping[str, Any]) -> list[str]:
     commits = f", commit {' and '.join(map(_short, about['commits']))}" if about["commits"] else ""
     lines = [
         f"Seeds {', '.join(map(str, about['seeds']))}; {steps} steps of training; the {about['model']} agent, "
-        f"deterministic, {about['episodes']} episodes in each evaluation.",
+        f"{about['actions']}, {about['episodes']} episodes in each evaluation.",
         f"Beside each number its {summary['confidence']:.0%} interval: a stratified bootstrap over seeds, "
         f"{summary['resamples']:,} resamples. The best is marked.",
         *_narrow(summary),

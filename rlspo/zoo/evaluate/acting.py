@@ -58,16 +58,17 @@ def own_randomness(model: BaseAlgorithm, seed: int) -> Iterator[None]:
     environments draw from these or from Python's.
     """
     generator = getattr(model.policy, "generator", None)
+    own = generator if isinstance(generator, torch.Generator) else None
+    before, of_actions = None if own is None else own.get_state(), model.action_space.np_random.bit_generator.state
     with generators_seeded(seed):
         torch.manual_seed(seed)
         np.random.seed(seed)
         model.action_space.seed(seed)
-        if not isinstance(generator, torch.Generator):
-            yield
-            return
-        before = generator.get_state()
-        generator.manual_seed(seed)
+        if own is not None:
+            own.manual_seed(seed)
         try:
             yield
         finally:
-            generator.set_state(before)
+            model.action_space.np_random.bit_generator.state = of_actions
+            if own is not None and before is not None:
+                own.set_state(before)

@@ -11,8 +11,6 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from rlspo.zoo.errors import UserError
-
 SAMPLERS = ("tpe", "gp", "cmaes", "random")
 PRUNERS = ("median", "quartile", "hyperband", "wilcoxon", "none")
 
@@ -27,7 +25,6 @@ def make_sampler(name: str, n_startup_trials: int, study_seed: int, position: in
     :param n_startup_trials: random trials before the sampler learns from them
     :param study_seed: of the study
     :param position: how many trials came before
-    :raises UserError: if a package is missing that the sampler needs
     """
     seed = int(np.random.SeedSequence([study_seed, position]).generate_state(1)[0])
     makers: dict[str, Callable[[], BaseSampler]] = {
@@ -48,12 +45,9 @@ def make_sampler(name: str, n_startup_trials: int, study_seed: int, position: in
         ),
         "random": lambda: optuna.samplers.RandomSampler(seed=seed),
     }
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            return makers[name]()
-    except ImportError as error:
-        raise UserError(f"--sampler {name} needs a package that is not installed: {error}") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return makers[name]()
 
 
 class PercentilePruner(BasePruner):

@@ -87,7 +87,10 @@ class Task:
         :raises UserError: if another program is at work on it, or it began with other settings
         """
         folder, args = self.folder, self.args
-        folder.path.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--log-folder: cannot make {folder.path} ({error.strerror}). Choose another folder.") from error
         with only_one(folder):
             storage = open_storage(args.storage, folder)
             shared = args.storage is not None

@@ -240,6 +240,11 @@ def test_statistics_of_vecnormalize(observation: str, tmp_path: Path) -> None:
     for_evaluation = VecNormalize(make(), norm_obs_keys=keys, training=False, norm_reward=False)
     rlspo.load(tmp_path / "agent", env=for_evaluation)
     assert not for_evaluation.norm_reward and for_evaluation.clip_obs == 1.5
+    with pytest.raises(IncompatibleModelError, match=r"VecNormalize has norm_obs=False, the agent's had True"):
+        rlspo.load(tmp_path / "agent", env=VecNormalize(make(), norm_obs=False))
+    if keys:
+        with pytest.raises(IncompatibleModelError, match=r"has norm_obs_keys=.*the agent's had \['vector'\]"):
+            rlspo.load(tmp_path / "agent", env=VecNormalize(make(), norm_obs_keys=[]))
     again = rlspo.load(tmp_path / "agent", env=make())
     normalize = again.get_vec_normalize_env()
     assert normalize.training and normalize.ret_rms.var == env.ret_rms.var != 1.0
@@ -334,10 +339,11 @@ def test_spaces_come_back(tmp_path: Path) -> None:
             ("c", spaces.MultiBinary([2, 2])),
             ("d", spaces.Box(0, 255, (2, 2, 1), np.uint8)),
             ("e", spaces.Box(-1.0, 0.1, (3,), np.float64)),
+            ("f", spaces.Box(0, 1, (3,), bool)),
         ]
     )
     again = agents.space_of(json.loads(json.dumps(agents.described(space))), "space")
     assert again == space
-    assert list(again.keys()) == ["z", "a", "b", "c", "d", "e"]
+    assert list(again.keys()) == ["z", "a", "b", "c", "d", "e", "f"]
     np.testing.assert_array_equal(again["z"].low, space["z"].low)
     np.testing.assert_array_equal(again["e"].high, space["e"].high)

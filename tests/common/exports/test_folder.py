@@ -56,6 +56,12 @@ def test_an_environment_of_another_form(said: dict[str, Any], model: Any, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["environment", "provenance"])
+def test_what_is_said_must_be_a_mapping(name: str, model: Any, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=f"{name} is 'CartPole-v1'; it must be a mapping"):
+        model.export(tmp_path / "agent", **{name: "CartPole-v1"})
+
+
 @pytest.mark.parametrize("part", ["agent", "normalize", "settings", "environment"])
 def test_parts_that_are_missing_or_something_else(part: str, model: Any, tmp_path: Path) -> None:
     data, tensors = _described(model, {})

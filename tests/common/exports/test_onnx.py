@@ -56,9 +56,9 @@ def check_same(model: Any, tmp_path: Path, normalize: Any = None) -> np.ndarray:
     ("observation", "action"),
     [*((each, "box") for each in OBSERVATIONS), *(("box", each) for each in ACTIONS if each != "box")],
 )
-def test_every_space(observation: str, action: str, tmp_path: Path) -> None:
-    env = SpacesEnv(observation, action)
-    model = PPO(policy_name(observation), env, **ON_POLICY, normalize_observations=True, learning_rate=0.01).learn(64)
+def test_every_space(observation: str, action: str, device: str, tmp_path: Path) -> None:
+    env, settings = SpacesEnv(observation, action), {**ON_POLICY, "normalize_observations": True, "device": device}
+    model = PPO(policy_name(observation), env, **settings, learning_rate=0.01).learn(64)
     check_same(model, tmp_path)
 
 

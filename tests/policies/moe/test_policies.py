@@ -269,6 +269,7 @@ def test_bad_settings(options: dict[str, Any], message: str) -> None:
         (SAC, {"primitive_update": "max", "routing": "marginal"}, "primitive_update is 'max', which does nothing"),
         (SAC, {"routing_coef": 2.0, "routing": "gumbel"}, "routing_coef is 2.0, .*use routing='frequency' or 'score'"),
         (PPO, {"routing_coef": 2.0}, "routing_coef is 2.0, which does nothing with routing='marginal'"),
+        (PPO, {"q_net_arch": [32]}, r"q_net_arch is \[32\], which does nothing with routing='marginal'"),
         (PPO, {"gumbel_temperature": 1.0}, "gumbel_temperature is 1.0, .*use routing='gumbel'"),
     ],
 )

@@ -136,6 +136,22 @@ def test_the_clock_of_a_curve_is_that_of_environments_side_by_side(workplace, mo
     assert [line["seconds"] for line in rows(workplace / "out/curves.csv")] == ["5", "10", "20"]
 
 
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"natural": {}}, "the best agent, deterministic, "),
+        ({"sampled": {"deterministic": False}}, "the best agent, actions sampled, "),
+        ({"natural": {}, "sampled": {"deterministic": False}}, "the best agent, deterministic but in sampled, "),
+    ],
+)
+def test_the_head_says_how_agents_act(workplace, how, said):
+    file = write_grid(workplace, agents=AGENTS, evaluations=how)
+    grid, (run, _) = read_grid(file), runs_of(file, workplace / "out")
+    fake(run, {name: [1.0] for name in how})
+    report.write(grid, [run], 1, workplace / "out")
+    assert said in (workplace / "out/tables.md").read_text().replace("the last agent", "the best agent")
+
+
 def test_commits_with_changes_are_told_from_those_without(workplace, monkeypatch):
     commit = "0123456789abcdef0123456789abcdef01234567"
     for dirty, seed in ((False, 0), (True, 1)):

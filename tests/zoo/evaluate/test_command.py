@@ -177,6 +177,18 @@ def test_samples_come_from_the_seed_wherever_an_agent_draws_them(noise):
     assert (first != other).any()
 
 
+def test_looking_at_an_agent_that_still_acts_at_random_changes_nothing():
+    """SAC's first actions are samples of the action space."""
+    drawn = []
+    for look in (False, True):
+        model = rlspo.SAC("MlpPolicy", "Pendulum-v1", learning_starts=50, seed=0).learn(10)
+        if look:
+            with own_randomness(model, 3):
+                model.action_space.sample()
+        drawn.append(np.asarray(model.learn(10, reset_num_timesteps=False).replay_buffer.data["actions"][:20]))
+    np.testing.assert_array_equal(*drawn)
+
+
 def test_agrees_with_sb3():
     agent = saved("CartPole-v1", stable_baselines3.PPO)
     env = make_vec_env("CartPole-v1", 3)

@@ -62,6 +62,12 @@ def tune(*flags, trials=3):
     return main([*FLAGS, *QUICK, *SHORT, "--n-trials", str(trials), *flags])
 
 
+def test_a_log_folder_that_is_a_file(capsys):
+    Path("taken").write_text("mine")
+    assert tune("-f", "taken") == 2
+    assert "--log-folder: cannot make taken/" in capsys.readouterr().err.replace("\n", "")
+
+
 def stored(journal=STUDY / "journal.log"):
     study = optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(journal))))
     return study.get_trials()
