@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from rlspo.adversary import Objective
+from rlspo.adversary import Objective, kl_to_clean
 from rlspo.arpo.arpo import ARPO
 from rlspo.common.update import Minibatch, Parameters
 from rlspo.policies import Distribution
@@ -28,5 +26,4 @@ class BARPO(ARPO):
 
     def adversary_objective(self, parameters: Parameters, batch: Minibatch | None, clean: Distribution) -> Objective:
         """The inner problem maximises the change of the policy, KL(pi(.|s) || pi(.|s')), also while acting."""
-        fixed: Any = clean.detach()
-        return lambda inputs: fixed.kl(self.policy.action_distribution(parameters, inputs))
+        return kl_to_clean(lambda inputs: self.policy.action_distribution(parameters, inputs), clean)

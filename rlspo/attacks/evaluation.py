@@ -23,7 +23,7 @@ from rlspo.adversary import Perturbation
 from rlspo.attacks.attacks import Attack, make_attack
 from rlspo.common.collector import env_actions
 from rlspo.common.env_memory import EnvMemory
-from rlspo.common.errors import check_number
+from rlspo.common.errors import check_count, check_number
 from rlspo.common.randomness import generators_seeded
 from rlspo.common.trees import to_tensor
 from rlspo.policies import ActorCriticPolicy, functional_policy_class
@@ -146,15 +146,6 @@ def frozen_statistics(env: VecEnv) -> Iterator[None]:
         normalize.training, normalize.norm_reward = before
 
 
-def run_episodes(act: Callable[[Any], np.ndarray], env: VecEnv, n_episodes: int) -> np.ndarray:
-    """Returns of ``n_episodes`` episodes, distributed over the copies as by :func:`play`.
-
-    :param act: observations ``(n_envs, *obs_shape)`` to actions
-    :return: ``(n_episodes,)``
-    """
-    return play(lambda observations, starts: act(observations), env, n_episodes).returns
-
-
 def play(
     act: Callable[[Any, np.ndarray], np.ndarray],
     env: VecEnv,
@@ -171,6 +162,7 @@ def play(
     :return: where there is a Monitor, its raw returns and its episodes (wrappers above it may cut these into pieces or
         scale rewards)
     """
+    check_count("n_eval_episodes", n_episodes)
     monitored = env.env_is_wrapped(Monitor)[0]
     quota = np.array([(n_episodes + index) // env.num_envs for index in range(env.num_envs)])
     running, steps = np.zeros(env.num_envs), np.zeros(env.num_envs, dtype=int)

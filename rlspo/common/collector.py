@@ -29,6 +29,7 @@ def torch_actor(policy: Any, generator: torch.Generator) -> Actor:
         tensors = to_tensor(observations, policy.device)
         if policy.use_sde:  # the exploration matrices are in SB3's distribution object
             actions, values, log_probs = policy(tensors)
+            actions = actions.reshape(len(actions), -1)
         else:
             distribution, values = policy.evaluation_of(policy.preprocess(tensors))
             actions = distribution.sample(generator)

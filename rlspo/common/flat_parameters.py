@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -130,8 +131,8 @@ class FlatParameters(FlatVector):
             self.adopt_optimizer_state()
 
     def _in_order(self, module: nn.Module) -> list[tuple[str, nn.Parameter]]:
-        """The parameters to train, by name; those with ``clip_apart`` at the end."""
-        apart = self._by_parameter("clip_apart", False)
+        """The parameters to train, by name; groups with ``clip_apart`` at the end, one after the other."""
+        apart = self._apart()
         named = [(name, p) for name, p in module.named_parameters() if p.requires_grad and id(p) in apart]
         return sorted(named, key=lambda pair: apart[id(pair[1])])
 
@@ -141,9 +142,15 @@ class FlatParameters(FlatVector):
 
     def clip_sizes(self) -> list[int]:
         """Lengths of the parts of the vector whose gradients are clipped separately."""
-        apart = self._by_parameter("clip_apart", False)
-        last = sum(size for p, size in zip(self.parameters, self.sizes, strict=True) if apart.get(id(p)))
-        return [size for size in (sum(self.sizes) - last, last) if size]
+        apart, sizes = self._apart(), Counter[int]()
+        for parameter, size in zip(self.parameters, self.sizes, strict=True):
+            sizes[apart.get(id(parameter), 0)] += size
+        return [sizes[group] for group in sorted(sizes)]
+
+    def _apart(self) -> dict[int, int]:
+        """By the id of each parameter: the number of its group if that has ``clip_apart``, else 0."""
+        groups = enumerate(self.optimizer.param_groups, start=1)
+        return {id(p): number * bool(group.get("clip_apart")) for number, group in groups for p in group["params"]}
 
     def rates(self) -> Tensor | float:
         """Factors of the learning rate for each entry of the vector; 1.0 if all are 1."""

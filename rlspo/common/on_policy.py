@@ -106,6 +106,8 @@ class OnPolicyAgent(OnPolicyLearner):
             "normalize_rewards": normalize_rewards,
         }
         check_values(type(self), {**kwargs, **own})
+        if "extra_fields" in (kwargs.get("rollout_buffer_kwargs") or {}):
+            raise ValueError("rollout_buffer_kwargs has extra_fields, which agents declare: set extra_fields in your class.")
         if normalize_observations:
             policy_kwargs = {**(policy_kwargs or {}), "normalize_observations": True}
         super().__init__(*args, **{**kwargs, "policy_kwargs": policy_kwargs, "_init_setup_model": False})
@@ -304,9 +306,7 @@ class OnPolicyAgent(OnPolicyLearner):
                 self._env_memory.move_on()
 
         try:
-            last_values = self._evaluate_rollout(
-                buffer, time_limits, observations, dones, acted_by_torch=acted_values is not None
-            )
+            last_values = self._evaluate_rollout(buffer, time_limits, observations, dones, acted_values is not None)
         except Exception:
             self.check_policy()
             raise

@@ -37,7 +37,6 @@ class ReplayBuffer(SB3ReplayBuffer):
     :param n_envs: parallel environments
     :param optimize_memory_usage: must be False; SB3's ``ReplayBuffer`` stores observations once (see :class:`rlspo.SAC`)
     :param handle_timeout_termination: a time limit is not a terminal state: do not store it as one
-    :param extra_fields: additional fields that an agent records, by name
     """
 
     def __init__(
@@ -49,7 +48,6 @@ class ReplayBuffer(SB3ReplayBuffer):
         n_envs: int = 1,
         optimize_memory_usage: bool = False,
         handle_timeout_termination: bool = True,
-        extra_fields: dict[str, Field | dict[str, Field]] | None = None,
     ) -> None:
         if optimize_memory_usage:
             raise ValueError("optimize_memory_usage is not for this buffer; use SB3's ReplayBuffer.")
@@ -63,7 +61,6 @@ class ReplayBuffer(SB3ReplayBuffer):
             "actions": action_field(action_space),
             "rewards": Field(),
             "dones": Field(),
-            **(extra_fields or {}),
         }
         #: The fields by name; empty until the first transition, so that an agent that only acts needs no memory.
         self.data: dict[str, Any] = {}

@@ -104,7 +104,7 @@ def _play(env: gym.Env, n_steps: int, seed: int, ask: bool, stir: bool = False) 
         if stir and step == n_steps - 1:
             env.unwrapped.np_random.random(7)
         observation, reward, terminated, truncated, info = env.step(action)
-        _check_info(info, space, float(reward), step)
+        _check_info(info, space, step)
         told = (info[OBSERVATION_KEY], float(info[REWARD_KEY]))
         if said is not None and not (_close(said[0], told[0]) and np.isclose(said[1], told[1], rtol=1e-5, atol=1e-6)):
             raise ValueError(
@@ -132,7 +132,7 @@ def _check_several(env: gym.Env, actions: list[Any], said: list[tuple[Any, float
             )
 
 
-def _check_info(info: dict[str, Any], space: gym.spaces.Space, reward: float, step: int) -> None:
+def _check_info(info: dict[str, Any], space: gym.spaces.Space, step: int) -> None:
     missing = [key for key in (OBSERVATION_KEY, REWARD_KEY) if key not in info]
     if missing:
         raise ValueError(f"Step {step}: the info has no {' and no '.join(map(repr, missing))}. {ADVICE}")

@@ -7,11 +7,29 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.wrappers import ClipAction, RescaleAction
+from gymnasium.wrappers import (
+    ClipAction,
+    DelayObservation,
+    FrameStackObservation,
+    NormalizeObservation,
+    NormalizeReward,
+    RescaleAction,
+    TimeAwareObservation,
+)
 
 from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, LookingAhead
+from rlspo.envs.transforming import OTHER_DECISIONS
 from rlspo.simulators.copies import GlobalGenerators, true_copy
 
+#: Wrappers that remember steps: one that is only tried out would change what they remember, or miss it.
+_REMEMBER = (
+    DelayObservation,
+    FrameStackObservation,
+    NormalizeObservation,
+    NormalizeReward,
+    TimeAwareObservation,
+    *OTHER_DECISIONS,
+)
 #: From environment and action to the step's observation and reward, without changing the environment.
 Peek = Callable[[gym.Env, Any], tuple[Any, float]]
 
@@ -40,7 +58,8 @@ class PeekMujoco:
     """Step a captured state of a MuJoCo environment or, if no simulator has its rules, step the environment itself and undo
     it.
 
-    Wrappers around it that change actions, observations or rewards are applied; those that count steps do not count this one.
+    Wrappers around it that change actions, observations or rewards are applied (:class:`SimulatedPostDecision` refuses those
+    of gymnasium that remember earlier steps); those that count steps do not count this one.
     """
 
     def __init__(self) -> None:
@@ -83,6 +102,8 @@ class SimulatedPostDecision(LookingAhead):
     :param peek: ``(core, action) -> (observation, reward)`` of the noise-free step, without changing ``core``; None:
         :class:`PeekMujoco` for MuJoCo's environments, :func:`peek_copy` for all others. An environment that draws noise itself
         needs a function that leaves it out
+    :raises ValueError: for a ``core`` that is not inside ``env``
+    :raises TypeError: for wrappers inside of ``core`` that remember earlier steps, without a ``peek`` of your own
     """
 
     def __init__(self, env: gym.Env, core: gym.Env | None = None, peek: Peek | None = None) -> None:
@@ -92,6 +113,13 @@ class SimulatedPostDecision(LookingAhead):
         if not any(layer is self.core for layer in layers):
             raise ValueError(
                 f"core is {self.core}, which is not inside env {env}; give the environment that env is wrapped around."
+            )
+        remembers = next((layer for layer in _layers(self.core) if isinstance(layer, _REMEMBER)), None)
+        if peek is None and remembers is not None:
+            raise TypeError(
+                f"{type(remembers).__name__} inside of core remembers earlier steps, and a step that is only tried out "
+                "would change that. Put it around SimulatedPostDecision, with rlspo.envs.TransformPostDecision around it, or "
+                "give a peek."
             )
         between = layers[: next(depth for depth, layer in enumerate(layers) if layer is self.core)]
         self._followed = [layer for layer in between if isinstance(layer, ClipAction | RescaleAction)]

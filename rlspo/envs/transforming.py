@@ -21,7 +21,7 @@ from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, SPACE, Looking
 
 Array = np.ndarray
 #: Wrappers that take several steps as one, or other actions: their infos belong to another decision.
-_OTHER_DECISIONS = (AtariPreprocessing, MaxAndSkipObservation, RepeatAction, StickyAction)
+OTHER_DECISIONS = (AtariPreprocessing, MaxAndSkipObservation, RepeatAction, StickyAction)
 
 
 class TransformPostDecision(LookingAhead):
@@ -64,7 +64,7 @@ class TransformPostDecision(LookingAhead):
 
     def _add(self, wrapper: gym.Wrapper) -> None:
         rewards = isinstance(wrapper, gym.RewardWrapper) and not isinstance(wrapper, NormalizeReward)
-        if isinstance(wrapper, _OTHER_DECISIONS) or rewards:
+        if isinstance(wrapper, OTHER_DECISIONS) or rewards:
             why = (
                 "changes rewards, and a part of a reward not in the same way"
                 if rewards
@@ -133,7 +133,7 @@ def check_wrappers(env: gym.Env) -> None:
                 "For NormalizeReward put rlspo.envs.TransformPostDecision around it; others go inside of what offers the "
                 "post-decision interface. PDPPO scales rewards by itself (normalize_rewards)."
             )
-        if isinstance(env, _OTHER_DECISIONS):
+        if isinstance(env, OTHER_DECISIONS):
             raise TypeError(
                 f"{type(env).__name__} takes other steps than the one given, and its info tells of the last of them; put it "
                 "inside of what offers the post-decision interface."

@@ -34,6 +34,8 @@ class _Unknown(Exception):
 
 def _layers(module: Any) -> list[Layer]:
     """What a module does, one function after the other."""
+    if module._forward_hooks or module._forward_pre_hooks:  # they may change what it does
+        raise _Unknown
     kind = type(module)  # the very class: a subclass may do something else
     if kind is nn.Sequential:
         return [layer for part in module for layer in _layers(part)]

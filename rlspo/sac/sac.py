@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, ClassVar, Unpack
@@ -71,7 +72,8 @@ class SAC(OffPolicyAgent, SB3SAC):
     :param optimize_memory_usage: keep observations once, in SB3's ``ReplayBuffer``
     :param n_steps: of returns before bootstrapping (1 to 10); beyond 1 with SB3's ``NStepReplayBuffer``
     :param ent_coef: weight of the entropy; ``"auto"`` learns it from 1 on, ``"auto_0.1"`` from 0.1 on
-    :param target_update_interval: minibatches between updates of the target critics
+    :param target_update_interval: minibatches between updates of the target critics, counted anew in each training as in SB3,
+        so that more than ``gradient_steps`` is no more
     :param target_entropy: in nats, for the learned weight; ``"auto"``: minus the number of action dimensions
     :param use_sde: state-dependent exploration (gSDE, arXiv 2005.05719)
     :param sde_sample_freq: steps between new exploration matrices; -1: once per collection
@@ -168,6 +170,12 @@ class SAC(OffPolicyAgent, SB3SAC):
         self.set_up_compiling(compile)
         self.precision = check_choice("precision", precision, PRECISIONS)
         own["train_freq"] = tuple(train_freq) if isinstance(train_freq, list) else train_freq
+        if 0 < gradient_steps < target_update_interval:
+            warnings.warn(
+                f"target_update_interval is {target_update_interval} and gradient_steps {gradient_steps}: minibatches are "
+                "counted anew in each training, as in SB3, so the target critics move once in each.",
+                stacklevel=2,
+            )
         super().__init__(policy, env, learning_rate=learning_rate, **own, **settings)
 
     # The paper.

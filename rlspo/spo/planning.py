@@ -33,12 +33,17 @@ def proposals(model: BaseAlgorithm, generator: Callable[[], torch.Generator | No
     """A function that samples the agent's policy (Box actions flat).
 
     :param generator: called at each draw; SB3's agents draw from torch's global generator
-    :raises TypeError: for an agent without a distribution over actions
+    :raises TypeError: for an agent without a distribution over actions, and for one with a memory
     """
     policy: Any = model.policy
+    if getattr(policy, "lstm_actor", None) is not None:
+        raise TypeError(
+            f"{type(model).__name__} cannot be planned with: its {type(policy).__name__} has a memory, and a search judges "
+            "each state by itself. Use a policy without memory."
+        )
     if hasattr(policy, "distribution_of"):
         return lambda seen: policy.distribution_of(policy.preprocess(seen)).sample(generator())
-    if isinstance(policy, sb3.ActorCriticPolicy) and not hasattr(policy, "lstm_actor"):
+    if isinstance(policy, sb3.ActorCriticPolicy):
         return lambda seen: _own_noise(policy, seen, lambda: policy.get_distribution(seen).sample())
     if hasattr(policy, "actor") and hasattr(policy.actor, "action_log_prob") and hasattr(policy.critic, "q1_forward"):
         return lambda seen: _own_noise(policy.actor, seen, lambda: policy.actor(seen, deterministic=False))

@@ -59,10 +59,6 @@ class Replay(RolloutBuffer):
     def _rows(self, slot: int) -> slice:
         return slice(slot * self.size_of_one, (slot + 1) * self.size_of_one)
 
-    def valid_rows(self) -> np.ndarray:
-        """Indices of the rows with a decision (an environment did not only reset)."""
-        return np.flatnonzero(self.flat("valid"))
-
     def form_returns(self, critic: Any, scale_rewards: Any) -> None:
         """Fill ``returns`` with the TD(lambda) targets of ``critic``.
 

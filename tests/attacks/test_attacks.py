@@ -22,6 +22,13 @@ from rlspo.attacks.evaluation import attacked_episodes
 SMALL: dict[str, Any] = {"n_steps": 64, "batch_size": 32, "n_epochs": 2, "seed": 0, "device": "cpu"}
 
 
+@pytest.mark.parametrize("wrong", [0, -1, 10.5])
+def test_the_number_of_episodes_is_checked(wrong: Any) -> None:
+    model = PPO("MlpPolicy", "CartPole-v1", **SMALL)
+    with pytest.raises((TypeError, ValueError), match=f"n_eval_episodes is {wrong}"):
+        attacked_evaluation(model, "CartPole-v1", None, 0.0, n_eval_episodes=wrong)
+
+
 class Tracking(gym.Env[np.ndarray, np.ndarray]):
     """Reward is minus the squared distance of the action to the observation; episodes last one to four steps."""
 

@@ -64,6 +64,16 @@ class WideActions(SpacesEnv):
         self.action_space = spaces.Box(np.array([0.0, -10.0], np.float32), np.array([4.0, 10.0], np.float32))
 
 
+def test_generalised_exploration_of_actions_with_several_axes() -> None:
+    class Square(SpacesEnv):
+        def __init__(self) -> None:
+            super().__init__("box", "box")
+            self.action_space = spaces.Box(-1, 1, (2, 2), np.float32)
+
+    model = PPO("MlpPolicy", Square(), use_sde=True, n_steps=16, batch_size=16, seed=0).learn(32)
+    assert model.predict(np.zeros(model.observation_space.shape, np.float32))[0].shape == (2, 2)
+
+
 def test_squashed_actions_are_stretched_to_the_bounds() -> None:
     model = PPO("MlpPolicy", WideActions(), n_steps=8, use_sde=True, batch_size=8, policy_kwargs={"squash_output": True})
     got = env_actions(np.array([[-1.0, -1.0], [0.0, 0.5], [1.0, 1.0]], np.float32), model.policy, model.action_space)

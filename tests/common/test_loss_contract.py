@@ -156,3 +156,8 @@ def test_assigning_a_field_fills_it() -> None:
     assert "advantages" not in vars(model.rollout_buffer)
     reference = PPO("MlpPolicy", gym.make("CartPole-v1"), **SMALL).learn(16)
     np.testing.assert_allclose(model.rollout_buffer.data["advantages"], reference.rollout_buffer.data["advantages"] + 1)
+
+
+def test_fields_are_declared_by_agents_and_not_handed_to_the_buffer() -> None:
+    with pytest.raises(ValueError, match="rollout_buffer_kwargs has extra_fields, which agents declare"):
+        PPO("MlpPolicy", "CartPole-v1", rollout_buffer_kwargs={"extra_fields": {"goal": Field((2,))}})

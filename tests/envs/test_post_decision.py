@@ -266,6 +266,17 @@ def test_actions_are_rescaled_on_their_way_to_the_simulation(env_id: str, inside
         assert reward == pytest.approx(info[REWARD_KEY])
 
 
+@pytest.mark.parametrize(
+    "remembers", [gym.wrappers.NormalizeReward, gym.wrappers.NormalizeObservation, gym.wrappers.TimeAwareObservation]
+)
+def test_a_core_that_remembers_steps_is_refused(remembers: Any) -> None:
+    """A step that is only tried out would count there, or be missed."""
+    core = remembers(gym.make("Pendulum-v1"))
+    with pytest.raises(TypeError, match=f"{remembers.__name__} inside of core remembers .*TransformPostDecision"):
+        SimulatedPostDecision(core, core=core)
+    SimulatedPostDecision(core, core=core, peek=lambda env, action: (np.zeros(3), 0.0))
+
+
 def test_the_core_must_be_inside() -> None:
     with pytest.raises(ValueError, match="is not inside env"):
         SimulatedPostDecision(Walk(), core=Walk())

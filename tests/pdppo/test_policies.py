@@ -1,5 +1,6 @@
 """The policy with two critics: its networks, their learning rates and statistics."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 
+from rlspo import PDPPO
 from rlspo.common.flat_parameters import FlatParameters
 from rlspo.pdppo.policies import PostDecisionCnnPolicy, PostDecisionMultiInputPolicy, PostDecisionPolicy
 from tests.spaces import OBSERVATIONS
@@ -76,6 +78,17 @@ def test_the_post_critic_is_clipped_apart() -> None:
     own = sum(parameter.numel() for name, parameter in made.named_parameters() if name.startswith("post_"))
     assert vectors.clip_sizes() == [vectors.weights.numel() - own, own]
     assert [name.startswith("post_") for name in vectors.names] == sorted(name.startswith("post_") for name in vectors.names)
+
+
+def test_each_part_that_is_clipped_apart_has_a_norm_of_its_own() -> None:
+    """V^x and, of a mixture, the Q that its routing asks."""
+    made = PDPPO("MoeMlpPolicy", "rlspo/LotSizing-v0", policy_kwargs={"routing": "frequency", "n_experts": 2}).policy
+    vectors = FlatParameters(made, made.optimizer)
+    named = dict(zip(vectors.names, vectors.sizes, strict=True))
+    sizes = [sum(size for name, size in named.items() if name.startswith(start)) for start in ("post_", "action_value_net")]
+    assert sorted(vectors.clip_sizes()[1:]) == sorted(sizes)
+    kinds = [name.partition("_")[0] if name.startswith(("post_", "action_value")) else "" for name in vectors.names]
+    assert len([*itertools.groupby(kinds)]) == 3  # each in one piece
 
 
 def test_layers_of_the_post_critic() -> None:

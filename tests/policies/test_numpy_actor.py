@@ -117,6 +117,16 @@ def test_sees_the_weights_of_the_moment() -> None:
     np.testing.assert_allclose(distribution_at(other, observations).mean, distribution_at(model, observations).mean)
 
 
+def test_hooks_of_layers_are_heard() -> None:
+    """As torch's own forward pass hears them: the agent acts by what it learns."""
+    model = make()
+    model.policy.action_net.register_forward_hook(lambda module, inputs, output: output + 5.0)
+    observations = some_observations(model)
+    actions, _, _ = model.make_actor()(observations)
+    assert np.abs(actions.mean() - float(distribution_at(model, observations).mean.mean())) < 0.5
+    assert actions.mean() > 4
+
+
 def agent_of(agent: type[PPO], policy: str, env: SpacesEnv, **kwargs: Any) -> PPO:
     told: Any = PostDecision(env, lambda seen, taken: (seen, 0.0)) if agent is PDPPO else env
     return agent(policy, told, n_steps=16, batch_size=16, seed=0, device="cpu", **kwargs)

@@ -9,7 +9,7 @@ import pytest
 from stable_baselines3.common.env_util import make_vec_env
 
 from rlspo import PPO
-from rlspo.attacks.evaluation import run_episodes
+from rlspo.attacks.evaluation import play
 from tests.envs_for_memory import Tiger
 
 HORIZON = 4
@@ -21,10 +21,10 @@ def test_values_are_those_of_play() -> None:
     """The figures by which agents are judged below, by play and by hand."""
     best, policy = Tiger.best_without_memory(HORIZON)
 
-    def act(observations: np.ndarray) -> np.ndarray:
+    def act(observations: np.ndarray, starts: np.ndarray) -> np.ndarray:
         return np.array([policy[round(HORIZON * step), round(heard)] for heard, step in observations])
 
-    found = run_episodes(act, make_vec_env(Tiger, 50, seed=5), EPISODES)
+    found = play(act, make_vec_env(Tiger, 50, seed=5), EPISODES).returns
     assert found.mean() == pytest.approx(best, abs=4 * found.std() / EPISODES**0.5)
     assert Tiger.value(1) == -1
     assert Tiger.value(2) == pytest.approx(-1 + 10 * 0.85 - 20 * 0.15)

@@ -72,6 +72,11 @@ def test_warm_up_goes_on_where_it_was_saved(tmp_path: Path) -> None:
     assert not torch.equal(first, loaded.replay_buffer.data["observations"][0])
 
 
+def test_an_interval_that_trainings_are_too_short_for_is_named() -> None:
+    with pytest.warns(UserWarning, match=r"target_update_interval is 10 and gradient_steps 1: .* as in SB3"):
+        SAC("MlpPolicy", "Pendulum-v1", target_update_interval=10)
+
+
 def test_a_seed_decides_everything_and_looking_changes_nothing() -> None:
     models = []
     for global_seed, seed in ((1, 5), (2, 5), (2, 6)):

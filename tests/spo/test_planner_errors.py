@@ -10,6 +10,7 @@ import pytest
 import stable_baselines3 as sb3
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from rlspo import PPO, SAC, SPO
@@ -50,6 +51,24 @@ def test_observations_must_be_one_for_each_environment(shape):
     env.reset()
     with pytest.raises(ValueError, match="3 environment"):
         model.plan(env, np.zeros(shape, np.float32))
+
+
+def test_a_search_has_no_place_for_a_memory():
+    small = {"n_steps": 16, "batch_size": 16, "policy_kwargs": {"lstm_hidden_size": 4}}
+    with pytest.raises(TypeError, match="PPO cannot be planned with: its RecurrentActorCriticPolicy has a memory"):
+        Planner(PPO("MlpLstmPolicy", "CartPole-v1", **small), gym.make("CartPole-v1"))
+    Planner(
+        PPO("MlpLstmPolicy", "CartPole-v1", **{**small, "policy_kwargs": {"lstm_hidden_size": 0}}), gym.make("CartPole-v1")
+    )
+
+
+def test_plants_are_planned_in_more_than_once():
+    env = make_vec_env("rlspo/LotSizing-v0", 2, seed=0)
+    model = SPO("MlpPolicy", env, **SMALL)
+    observations = model.env.reset()
+    for _ in range(2):
+        actions, _ = model.plan(model.env, observations)
+        assert actions.shape == (2, *env.action_space.shape)
 
 
 def test_a_copied_agent_plans_and_learns_with_its_own_policy():

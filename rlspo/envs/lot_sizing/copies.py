@@ -67,6 +67,8 @@ class Copies:
             raise ValueError("demand has numbers that are negative or none; it must be at least 0 everywhere.")
         if path is not None and not mask.all():
             raise ValueError("demand is one path for all copies; it cannot be given to some of them (reset_mask).")
+        if path is None and self.stream.path is not None and not mask.all():
+            raise ValueError("The copies follow one path of demand, and some cannot leave it alone: reset all (reset_mask).")
         inventory, setups = self.plant.initial(self.stream.generator, int(mask.sum()))
         if start == "instance":
             if self.instance.initial_inventory is None or self.instance.initial_setup is None:

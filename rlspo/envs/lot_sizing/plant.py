@@ -7,6 +7,7 @@ demand is lost at a cost, stock above the cap is lost for free, and the remainin
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -61,7 +62,6 @@ class Plant:
         self._n_makeable = np.array([len(items) for items in can])
         self._makeable = np.array([np.resize(items, max(self._n_makeable)) for items in can])
         self._machines = np.arange(instance.n_machines)
-        self._first_item: Array = np.zeros((0, 1), dtype=np.int64)
 
     def checked(self, actions: Array, copies: tuple[int, ...]) -> Array:
         """``actions``, ``(*copies, n_machines)``, as int64.
@@ -105,9 +105,8 @@ class Plant:
         made = self._production.take(where) - self._loss.take(where) * change
         cost = (self._cost.take(where) * change).sum(axis=1)
         copies = len(actions)
-        if len(self._first_item) != copies:
-            self._first_item = np.arange(copies)[:, None] * self.n_actions
-        by_item = np.bincount((actions + self._first_item).ravel(), made.ravel(), copies * self.n_actions)
+        numbered = actions + _first_actions(copies, self.n_actions)
+        by_item = np.bincount(numbered.ravel(), made.ravel(), copies * self.n_actions)
         return Produced(inventory + by_item.reshape(copies, -1)[:, 1:], actions, cost)
 
     def sell(self, inventory: Array, demand: Array) -> Sold:
@@ -116,3 +115,9 @@ class Plant:
         kept = np.minimum(np.maximum(left, 0.0), self.instance.max_inventory_level)
         lost = np.maximum(-left, 0.0) @ self.instance.lost_sales_costs
         return Sold(kept, lost, kept @ self.instance.holding_costs)
+
+
+@functools.lru_cache(maxsize=64)
+def _first_actions(copies: int, n_actions: int) -> Array:
+    """The number of each copy's first action where the actions of all copies are numbered in a row, ``(copies, 1)``."""
+    return np.arange(copies)[:, None] * n_actions

@@ -21,6 +21,8 @@ from rlspo.simulators.whole import OwnChance
 #: Distinguishes this generator from others made from the same seed.
 OWN_STREAM = 2509
 INFO_KEY = "stori"
+#: By environment: what takes the drift of the last wrapper around it from its physics.
+_RESTORED_BY: weakref.WeakKeyDictionary[gym.Env, weakref.finalize[..., Any]] = weakref.WeakKeyDictionary()
 
 
 class Remembered(OwnChance):
@@ -75,6 +77,8 @@ class Stochastic(gym.Wrapper, RecordConstructorArgs):
         gym.Wrapper.__init__(self, env)
         if env.has_wrapper_attr("perturbation"):
             raise ValueError(f"{env} is perturbed already; a drift (type '2.2') is what combines two profiles.")
+        if env.unwrapped in _RESTORED_BY:  # the wrapper that was around it before may not have been collected yet
+            _RESTORED_BY.pop(env.unwrapped)()
         task = Task.of(env)
         self.profile = load_profile(profile, task.name, "continuous", type, **changes)
         self.perturbation = Perturbation(self.profile, task)
@@ -83,7 +87,8 @@ class Stochastic(gym.Wrapper, RecordConstructorArgs):
         drift = self.perturbation.model_drift
         if drift is not None:
             # Restores the wrapped environment for further use.
-            weakref.finalize(self, drift.set_level, task.model, 0.0).atexit = False
+            _RESTORED_BY[env.unwrapped] = weakref.finalize(self, drift.set_level, task.model, 0.0)
+            _RESTORED_BY[env.unwrapped].atexit = False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """A new episode; ``seed`` also seeds the perturbations."""

@@ -34,6 +34,15 @@ def test_make_vec_gives_arrays_of_the_declared_shapes(view: dict[str, Any]) -> N
         assert all(row in envs.unwrapped.post_decision_space for row in info["post_decision_obs"])
 
 
+def test_a_path_of_demand_is_not_taken_from_the_other_copies() -> None:
+    instance = plant()
+    vector = LotSizingVectorEnv(2, instance)
+    vector.reset(seed=0, options={"demand": instance.demand.sample(np.random.default_rng(0), 5)})
+    with pytest.raises(ValueError, match=r"follow one path of demand.*reset all"):
+        vector.reset(options={"reset_mask": np.array([True, False])})
+    vector.reset()
+
+
 @pytest.mark.parametrize("observe_time", [False, True])
 def test_scalar_and_vector_agree_on_the_same_actions_and_demand(observe_time: bool) -> None:
     instance, generator = plant(), np.random.default_rng(0)

@@ -36,6 +36,20 @@ def read(model: Any, field: str) -> np.ndarray:
     return everything(model)[field]
 
 
+def test_wrapping_an_environment_again_does_not_add_up() -> None:
+    """The wrapper before is still there when the next one looks at the physics, and goes later."""
+    base = gym.make("Hopper-v5")
+    drift = {"type": "2.2", "schedule": "always", "effect": "gravity", "scale": 1.5}
+    for seed in range(3):
+        env = wrap(base, profile=drift)
+        env.reset(seed=seed)
+        gc.collect()
+        assert base.unwrapped.model.opt.gravity[2] == pytest.approx(1.5 * -9.81)
+    del env
+    gc.collect()
+    assert base.unwrapped.model.opt.gravity[2] == -9.81
+
+
 @pytest.mark.parametrize("effect", FIELDS)
 def test_only_the_parameter_changes_by_its_factor_and_all_is_restored(effect: str) -> None:
     env = perturbed(type="2.2", effect=effect, scale=1.75, schedule="sudden", period=3)
