@@ -13,7 +13,7 @@ import yaml
 
 from rlspo.common.errors import printable
 from rlspo.zoo.benchmark import report, results
-from rlspo.zoo.benchmark.grid import Grid, read_grid, write_grid
+from rlspo.zoo.benchmark.grid import GRID, Grid, read_grid, write_grid
 from rlspo.zoo.benchmark.grid_runs import GridRun
 from rlspo.zoo.benchmark.live_view import watching
 from rlspo.zoo.benchmark.planning import Planned, plan_runs
@@ -105,6 +105,8 @@ def _benchmark(arguments: list[str]) -> int:
     import_trusted(args)
     grid = read_grid(args.grid, _seeds(args.seeds))
     folder: Path = args.output or Path("logs/benchmark") / grid.name
+    if args.report and args.seeds is None and (folder / GRID).is_file():  # those of the runs that are there
+        grid = read_grid(args.grid, yaml_io.read_mapping(folder / GRID)["seeds"])
     planned = plan_runs(grid, args.grid, folder, args.device, Allowed.of(args))
     chosen = _chosen(planned.runs, args.only)
     if args.dry_run:

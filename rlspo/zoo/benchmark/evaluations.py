@@ -10,16 +10,13 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from annotated_types import Gt
-from gymnasium import spaces
 from pydantic import BaseModel, ConfigDict, Field
 
-from rlspo.policies import functional_policy_class
-from rlspo.policies.recurrent import KNOWN_POLICIES
-from rlspo.zoo.config.hyperparams import policy_class
 from rlspo.zoo.envs.env_kwargs import overlaid
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.evaluate import evaluation
 from rlspo.zoo.runs.saved_agent import SavedAgent
+from rlspo.zoo.train.attackable import check_attack
 from rlspo.zoo.train.plan import Plan
 
 
@@ -87,23 +84,10 @@ class Attack(Evaluation):
     def check(self, plan: Plan) -> None:
         """Attacks need a policy that they can differentiate, and observations that they can shift."""
         super().check(plan)
-        policy = plan.policy if isinstance(plan.policy, type) else policy_class(plan.cls, plan.policy, "")
         try:
-            functional_policy_class(policy, KNOWN_POLICIES)
-        except TypeError as error:
-            raise UserError(
-                f"the {self.attack} attack needs an actor-critic policy that rlspo knows, as PPO and A2C have; "
-                f"{plan.cls.__name__} has {policy.__name__}. Say how this agent is evaluated: evaluations: [natural]"
-            ) from error
-        env = plan.recipe.build(n_envs=1, seed=None, training=False)
-        env.close()
-        space = env.observation_space
-        parts = space.values() if isinstance(space, spaces.Dict) else [space]
-        if not any(isinstance(part, spaces.Box) for part in parts):
-            raise UserError(
-                f"the {self.attack} attack has nothing to shift: observations are {space}. "
-                "Say how agents are evaluated there: evaluations: [natural]"
-            )
+            check_attack(self.attack, plan)
+        except UserError as error:
+            raise UserError(f"{error} Say how agents are evaluated there: evaluations: [natural]") from error
 
 
 #: The key that only this kind has, and the kind. Without any of these keys an evaluation is natural.

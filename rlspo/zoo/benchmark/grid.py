@@ -21,6 +21,8 @@ from rlspo.zoo.errors import UserError
 from rlspo.zoo.evaluate.worst import WORST
 
 #: Names become folders.
+#: The file in a folder of results that holds the grid.
+GRID = "grid.yml"
 _NAME = re.compile(r"\w[\w.+-]*")
 
 
@@ -207,7 +209,7 @@ def settings_file(spec: AgentSpec, name: str, beside: Path) -> Path:
 
 
 def write_grid(grid: Grid, file: Path, folder: Path) -> None:
-    """Write the grid as it was run, seeds of the command line included, to ``grid.yml``.
+    """Write the grid as it was run, seeds of the command line included, to :data:`GRID`.
 
     Files of hyperparameters are copied beside it, so that it can be run from there.
 
@@ -221,7 +223,7 @@ def write_grid(grid: Grid, file: Path, folder: Path) -> None:
             copied = f"hyperparams_{name}.yml"
             write_text(folder / copied, settings_file(spec, name, file.parent).read_text(encoding="utf-8"))
             data["agents"][name] = {**data["agents"][name], "conf_file": copied}
-    with whole(folder / "grid.yml") as partial:
+    with whole(folder / GRID) as partial:
         yaml_io.write(partial, data, "The grid as it was run, seeds of the command line included.")
 
 

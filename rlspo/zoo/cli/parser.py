@@ -145,13 +145,16 @@ def seed(text: str) -> int:
     """A whole number from 0 to 2^31 - 1."""
     number = whole_number(text)
     if not 0 <= number < 2**31:
-        raise argparse.ArgumentTypeError(f"{text!r} must be from 0 to {2**31 - 1}; leave --seed out for a random one")
+        raise argparse.ArgumentTypeError(f"{text!r} must be from 0 to {2**31 - 1}")
     return number
 
 
 def drawn_seed(text: str) -> int | None:
     """As :func:`seed`, and -1 (None) for a random one."""
-    return None if text.strip() == "-1" else seed(text)
+    try:
+        return None if text.strip() == "-1" else seed(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}; leave --seed out for a random one") from error
 
 
 def threads(text: str) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def check_place(flag: str, file: Path | None) -> None:
 
     :param flag: that names the file
     :param file: None for none
-    :raises UserError: for a folder, or a file in a folder that does not exist
+    :raises UserError: for a folder, or a file in a folder that does not exist or cannot be written to
     """
     if file is None:
         return
@@ -44,3 +45,5 @@ def check_place(flag: str, file: Path | None) -> None:
         raise UserError(f"{flag} {file}: is a folder.")
     if not file.absolute().parent.is_dir():
         raise UserError(f"{flag} {file}: there is no folder {file.parent}.")
+    if not os.access(file.absolute().parent, os.W_OK):
+        raise UserError(f"{flag} {file}: the folder {file.absolute().parent} cannot be written to.")

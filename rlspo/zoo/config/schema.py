@@ -35,7 +35,7 @@ class Settings(BaseModel):
     :param provenance: where the values come from
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, ser_json_inf_nan="constants")
 
     n_timesteps: Annotated[int, Gt(0)]
     policy: str
@@ -66,7 +66,7 @@ class Source(BaseModel):
     :param overridden: keys that the command line changed
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
     file: str
     block: str
@@ -85,7 +85,7 @@ class Seeds(BaseModel):
     :param report: of the environments and attacks of the report after training
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
     seed: Annotated[int, Ge(0)]
     evaluation: Annotated[int, Ge(0)]
@@ -112,7 +112,7 @@ class RunConfig(BaseModel):
         brings its own
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
     algo: str
     env: str

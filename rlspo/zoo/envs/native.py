@@ -131,7 +131,7 @@ class EpisodeFile(VecEnvWrapper):
             "env_id": "" if spec is None else spec.id,
             "n_envs": env.num_envs,
         }
-        self._writer = patient(ResultsWriter(str(folder / "0"), header=header))
+        self._writer = patient(ResultsWriter(str(folder / "0"), header=header, extra_keys=("copy",)))
 
     def simulated_layer(self) -> Layer:
         """For a search: this wrapper has no state to copy, it only writes."""
@@ -144,7 +144,7 @@ class EpisodeFile(VecEnvWrapper):
         observations, rewards, dones, infos = self.venv.step_wait()
         for index in np.flatnonzero(dones):
             if "episode" in infos[index]:
-                self._writer.write_row(infos[index]["episode"])
+                self._writer.write_row({**infos[index]["episode"], "copy": int(index)})
         return observations, rewards, dones, infos
 
     def close(self) -> None:

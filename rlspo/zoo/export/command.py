@@ -27,6 +27,7 @@ from rlspo.zoo.export.entry import Evaluated, attacks_on, check_seeds, median_of
 from rlspo.zoo.export.provenance import environment_of, provenance_of
 from rlspo.zoo.runs.agent_flags import add_agent_flags, agent_from
 from rlspo.zoo.runs.saved_agent import SavedAgent
+from rlspo.zoo.runs.saved_statistics import adopt_statistics
 
 _DESCRIPTION = """\
 Export a saved agent to a folder: agent.json and weights.safetensors, from which nothing is executed.
@@ -170,13 +171,18 @@ def export_saved(agent: SavedAgent, folder: Path, onnx: bool = False) -> None:
 @contextmanager
 def _normalizer(agent: SavedAgent, model: BaseAlgorithm) -> Iterator[None]:
     """Lend the agent the ``VecNormalize`` of its run, as it was in training."""
-    if agent.statistics is None:
+    file = agent.statistics or agent.reward_statistics
+    if file is None or not file.is_file():
         yield
         return
     env = agent.build_env(1, 0)
+    if agent.statistics is None:  # of rewards alone
+        env = VecNormalize(env, norm_obs=False)
+        adopt_statistics(env, file, agent.trust)
     normalize = unwrap_vec_normalize(env)
-    assert isinstance(normalize, VecNormalize) and agent.recipe.normalize is not None
-    normalize.norm_reward = bool(agent.recipe.normalize.get("norm_reward", True))
+    assert isinstance(normalize, VecNormalize)
+    normalize.norm_obs = agent.statistics is not None
+    normalize.norm_reward = bool((agent.recipe.normalize or {}).get("norm_reward", True))
     model._vec_normalize_env = normalize
     try:
         yield

@@ -52,11 +52,26 @@ def check_seeds(agents: Sequence[SavedAgent]) -> None:
                     f"{first.model_file} and {other.model_file} are not seeds of one training: {what} is "
                     f"{getattr(first, what)} and {getattr(other, what)}."
                 )
+        for what, one in _settings_of(first).items():
+            if _settings_of(other).get(what) != one:
+                raise UserError(
+                    f"{first.model_file} and {other.model_file} are not seeds of one training: {what} is {one!r} and "
+                    f"{_settings_of(other).get(what)!r}."
+                )
     seeds = [None if agent.config is None else agent.config.seeds.seed for agent in agents]
     if len(agents) > 1 and None in seeds:
         raise UserError("The seeds of model files alone are not known; give the folders of the runs.")
     if len({*seeds}) < len(seeds):
         raise UserError(f"The runs are of the seeds {', '.join(map(str, seeds))}; give each seed once.")
+
+
+def _settings_of(agent: SavedAgent) -> dict[str, Any]:
+    """What all seeds of a training have in common; empty for a file alone."""
+    if agent.config is None:
+        return {}
+    config = agent.config.model_dump()
+    del config["settings"]["provenance"]
+    return {"model": agent.which, "eval_env_kwargs": config["eval_env_kwargs"], **config["agent"], **config["settings"]}
 
 
 def median_of(evaluated: Sequence[Evaluated]) -> Evaluated:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rlspo.zoo.config.convert import plain
 from rlspo.zoo.runs.folder import RunFolder
-from rlspo.zoo.runs.saved_agent import WRAPPING, SavedAgent
+from rlspo.zoo.runs.saved_agent import SavedAgent
 
 #: Flags of ``rlspo train`` that name places.
 _PLACES = {"-f", "--log-folder", "--run-folder", "--tensorboard-log", "-tb"}
@@ -20,12 +20,11 @@ def environment_of(agent: SavedAgent) -> dict[str, Any] | None:
     if agent.export is not None:
         found: dict[str, Any] | None = agent.export.data["environment"]
         return found
-    wrapping = {} if agent.config is None else {key: getattr(agent.config.settings, key) for key in WRAPPING}
     return {
         "id": agent.env,
         "env_kwargs": plain(agent.recipe.env_kwargs),
         "gym_packages": list(agent.recipe.gym_packages),
-        "wrapping": {key: plain(value) for key, value in wrapping.items() if value},
+        "wrapping": {key: plain(value) for key, value in agent.wrapping.items() if value},
     }
 
 

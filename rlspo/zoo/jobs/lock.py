@@ -64,6 +64,8 @@ def _held(file: Path, refusal: str, patience: float) -> Iterator[None]:
         lock.acquire(timeout=patience)
     except Timeout as error:
         raise AtWork(refusal) from error
+    except OSError as error:
+        raise UserError(f"{file.parent} cannot be written to: {error.strerror}.") from error
     try:
         yield
     finally:

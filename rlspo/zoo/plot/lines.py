@@ -109,7 +109,7 @@ def axis_of(curve: LearningCurve, along: Along) -> np.ndarray:
 
 
 def smooth(curve: LearningCurve, window: int) -> LearningCurve:
-    """Each point the mean of the last few; the first ones, which have not as many before them, are left out.
+    """Each point the mean of the last few that are numbers; the first ones, which have not as many before them, are left out.
 
     :param window: how many; a curve that has fewer points becomes one point
     """
@@ -118,7 +118,9 @@ def smooth(curve: LearningCurve, window: int) -> LearningCurve:
         return curve
 
     def moving(values: np.ndarray) -> np.ndarray:
-        return np.convolve(values, np.ones(window) / window, mode="valid")
+        known, ones = ~np.isnan(values), np.ones(window)
+        sums, counts = np.convolve(np.where(known, values, 0.0), ones, "valid"), np.convolve(known, ones, "valid")
+        return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
 
     values = moving(curve.values)
     # The spread of all episodes that are now behind a point.

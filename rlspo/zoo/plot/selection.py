@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +43,12 @@ def choose(runs: Sequence[Run], envs: Sequence[str], agents: Sequence[str], by_r
     chosen = _ordered(runs, envs, [run.env for run in runs], "--env")
     chosen = _ordered(chosen, agents, [run.agent for run in chosen], "--agents")
     if by_run:
-        return [replace(run, agent=f"{run.agent} {run.name}") for run in chosen]
+        shared = Counter((run.agent, run.env, run.name) for run in chosen)
+        several = {key for key, count in shared.items() if count > 1}
+        return [
+            replace(run, agent=f"{run.agent} {run.source if (run.agent, run.env, run.name) in several else run.name}")
+            for run in chosen
+        ]
     return chosen
 
 

@@ -91,14 +91,18 @@ def read_episodes(folder: Path) -> TrainingEpisodes:
     """Read all files of a run.
 
     The environments of a run step together, so at the end of an episode the steps over all of them are those of its own
-    environment times their number.
+    environment times their number. Those that write into one file say which of them an episode is of.
     """
     files = monitor_files(folder)
     tables = []
     for file in files:
-        rows = _each_once(file, np.array(list(_rows(file)), dtype=float).reshape(-1, 4))
-        returns, lengths, seconds, successes = rows.T
+        rows = _each_once(file, np.array(list(_rows(file)), dtype=float).reshape(-1, 5))
+        returns, lengths, seconds, successes, copies = rows.T
         steps = lengths.cumsum() * len(files)
+        if len(rows) and not np.isnan(copies).any():
+            for copy in np.unique(copies):
+                own = copies == copy
+                steps[own] = lengths[own].cumsum() * float(str(_header(file).get("n_envs", 1)))
         tables.append(np.stack([steps, seconds + _began(file), returns, lengths, successes], axis=1))
     before = steps_before(folder)
     if not tables:
@@ -140,8 +144,8 @@ def _began(file: Path) -> float:
     return float(began) if isinstance(began, int | float) else 0.0
 
 
-def _rows(file: Path) -> Iterator[tuple[float, float, float, float]]:
-    """Return, length, time and success of each episode; a line that is still being written is left out."""
+def _rows(file: Path) -> Iterator[tuple[float, ...]]:
+    """Return, length, time, success and copy (NaN: not said) of each episode; a line that is being written is left out."""
     with file.open(newline="", encoding="utf-8", errors="replace") as lines:
         rows = csv.reader(line for line in lines if not line.startswith("#"))
         names = next(rows, [])
@@ -151,7 +155,8 @@ def _rows(file: Path) -> Iterator[tuple[float, float, float, float]]:
             if len(row) == len(names):
                 of = dict(zip(names, row, strict=True))
                 try:
-                    yield float(of["r"]), float(of["l"]), float(of["t"]), _success(of.get("is_success", ""))
+                    copy = float(of.get("copy") or "nan")
+                    yield float(of["r"]), float(of["l"]), float(of["t"]), _success(of.get("is_success", "")), copy
                 except ValueError:
                     continue
 

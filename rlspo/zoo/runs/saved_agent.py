@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ class SavedAgent:
     :param reward_statistics: of ``VecNormalize``, None where there is none; it may leave rewards alone
     :param trust: whether code that is pickled in these files is run; by default they are read as data
     :param export: of an agent that was exported, its file; None for others
+    :param wrapping: the wrappers of its environments, keys as in :data:`WRAPPING`
     """
 
     model_file: Path
@@ -72,6 +73,7 @@ class SavedAgent:
     reward_statistics: Path | None = None
     trust: bool = False
     export: Export | None = None
+    wrapping: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -254,6 +256,7 @@ def find_agent(
         statistics=statistics,
         reward_statistics=statistics or reward_statistics_for(model_file, recipe, certain),
         trust=trust,
+        wrapping={key: getattr(_settings(config, given_or_run["wrapping"]), key) for key in WRAPPING},
     )
 
 
@@ -352,7 +355,7 @@ def _recipe(
     if unknown:
         raise UserError(f"-params: {', '.join(unknown)} cannot change for a saved agent. Allowed: {', '.join(WRAPPING)}.")
     check_env_kwargs(find_spec(env, gym_packages), dict(env_kwargs), "--env-kwargs")
-    settings = _changed(config.settings if config else Settings(n_timesteps=1, policy=""), wrapping)
+    settings = _settings(config, wrapping)
     if config is None:
         return EnvRecipe.from_settings(settings, env, "-params", env_kwargs=dict(env_kwargs), gym_packages=tuple(gym_packages))
     return evaluation_recipe(
@@ -367,8 +370,9 @@ def _recipe(
     )
 
 
-def _changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
-    """Settings with changes, checked."""
+def _settings(config: RunConfig | None, changes: Mapping[str, Any]) -> Settings:
+    """The settings of a run with changes, checked."""
+    settings = config.settings if config else Settings(n_timesteps=1, policy="")
     try:
         return Settings.model_validate({**settings.model_dump(), **changes})
     except ValueError as error:

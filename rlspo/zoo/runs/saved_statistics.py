@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
@@ -48,10 +49,11 @@ def reward_statistics_for(model_file: Path, recipe: EnvRecipe, certain: bool) ->
     return RunFolder.existing(model_file.parent).statistics_of(model_file) if of_rewards else None
 
 
-def adopt_statistics(env: VecEnv, file: Path, trust: bool = False) -> None:
+def adopt_statistics(env: VecEnv, file: Path, trust: bool = False, more: Collection[str] = ()) -> None:
     """Load the statistics of a file into the ``VecNormalize`` around environments.
 
     :param trust: run whatever code is in the file
+    :param more: attributes of the saved one to take over, too
     :raises UserError: if the file holds none for these environments, which are closed then
     """
     try:
@@ -63,7 +65,7 @@ def adopt_statistics(env: VecEnv, file: Path, trust: bool = False) -> None:
         if "norm_obs_keys" not in vars(saved):  # written before there were any: all keys were normalised
             saved.norm_obs_keys = list(saved.obs_rms) if isinstance(saved.obs_rms, dict) else None
         saved.set_venv(normalize.venv)
-        for name in _STATISTICS:
+        for name in (*_STATISTICS, *more):
             if name != "obs_rms" or saved.norm_obs:  # without, there is none
                 setattr(normalize, name, getattr(saved, name))
         bound(normalize)

@@ -27,8 +27,9 @@ from rlspo.zoo.config.schema import RunConfig, Seeds, Settings, Source
 from rlspo.zoo.envs.of_run import evaluation_recipe, recipe_of
 from rlspo.zoo.envs.recipe import EnvRecipe, check_env_kwargs, families, find_spec, layers
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.runs.folder import RunFolder
 from rlspo.zoo.runs.model_files import settings_of
-from rlspo.zoo.runs.models import check_whole
+from rlspo.zoo.runs.models import check_whole, folder_of
 from rlspo.zoo.runs.rl_zoo3 import called_here
 
 
@@ -128,7 +129,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         agent_arguments=found.agent_arguments,
         recipe=recipe,
         callbacks=_callbacks(found.settings, where),
-        warnings=_warnings(file, found.block, spec),
+        warnings=(*_warnings(file, found.block, spec), *_other_environment(config)),
     )
 
 
@@ -156,11 +157,18 @@ def _agent(name: str) -> type[BaseAlgorithm]:
         raise UserError(f"--algo: {error}{called_here(name)}") from error
 
 
+#: Keys of a block that a saved agent brings itself.
+_OF_AGENTS = ("policy", "noise_type", "noise_std")
+
+
 def _overrides(args: argparse.Namespace) -> dict[str, tuple[Any, str]]:
     """Keys that the command line changes, and the flag that does."""
     changes = {key: (value, "-params") for key, value in args.hyperparams.items()}
+    of_params = args.hyperparams.get("env_kwargs") or {}
+    if args.env_kwargs and not isinstance(of_params, dict):
+        raise UserError(f"-params: env_kwargs is {of_params!r}; it must be a mapping.")
     if args.env_kwargs:
-        changes["env_kwargs"] = (merged(args.hyperparams.get("env_kwargs") or {}, args.env_kwargs), "--env-kwargs")
+        changes["env_kwargs"] = (merged(of_params, args.env_kwargs), "--env-kwargs")
     if args.n_timesteps is not None:
         changes["n_timesteps"] = (args.n_timesteps, "-n")
     return changes
@@ -173,11 +181,25 @@ def _check_trained_agent(args: argparse.Namespace) -> None:
     if not args.trained_agent.is_file():
         raise UserError(f"--trained-agent: there is no file {args.trained_agent}.")
     check_whole(args.trained_agent)
-    own = [key for key in args.hyperparams if key == "policy" or key not in Settings.model_fields]
+    own = [key for key in args.hyperparams if key in _OF_AGENTS or key not in Settings.model_fields]
     if own:
         raise UserError(
             f"-params: {', '.join(own)} cannot change with --trained-agent: the saved agent keeps its own settings."
         )
+
+
+def _other_environment(config: RunConfig) -> tuple[tuple[str, str], ...]:
+    """Warn about a saved agent that goes on in other environments than those of its run."""
+    folder = None if config.trained_agent is None else folder_of(Path(config.trained_agent))
+    if folder is None:
+        return ()
+    before = RunConfig.read(RunFolder.existing(folder).config).settings
+    keys = ("env_kwargs", "env_wrapper", "vec_env_wrapper", "frame_stack")
+    differ = [key for key in keys if getattr(before, key) != getattr(config.settings, key)]
+    if not differ:
+        return ()
+    lines = [f"{key}: {plain(getattr(before, key))}, now {plain(getattr(config.settings, key))}" for key in differ]
+    return (("ANOTHER ENVIRONMENT", f"The run of {config.trained_agent} had\n" + "\n".join(lines)),)
 
 
 def _warnings(file: Path | None, block: str, spec: gym.envs.registration.EnvSpec) -> tuple[tuple[str, str], ...]:

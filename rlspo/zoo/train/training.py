@@ -26,7 +26,7 @@ from rlspo.zoo.errors import UserError
 from rlspo.zoo.runs import replay_buffer, rl_zoo3
 from rlspo.zoo.runs.compatibility import fitted_spaces
 from rlspo.zoo.runs.folder import RunFolder, command_line
-from rlspo.zoo.runs.model_files import checked_statistics
+from rlspo.zoo.runs.model_files import checked_statistics, settings_of, was_normalised
 from rlspo.zoo.runs.models import folder_of
 from rlspo.zoo.runs.saved_statistics import adopt_statistics
 from rlspo.zoo.train import summary, tracking
@@ -193,7 +193,7 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
         if args.trained_agent is None:
             return plan.new_agent(env, **common)
         trust = Allowed.of(args).owns(folder_of(args.trained_agent))
-        _adopt_statistics(env, args.trained_agent, trust)
+        _adopt_statistics(env, args.trained_agent, trust, args.hyperparams.get("normalize"))
         fitted = fitted_spaces(args.trained_agent, env)
         model = load_model(plan.cls, args.trained_agent, trust, env=env, custom_objects=fitted, **common)
         check_may_learn(model)
@@ -208,13 +208,20 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
         raise UserError(f"{plan.cls.__name__} refuses its settings. {error}\nSettings: {plan.config.source}") from error
 
 
-def _adopt_statistics(env: VecEnv, model_file: Path, trust: bool) -> None:
+def _adopt_statistics(env: VecEnv, model_file: Path, trust: bool, given: Any) -> None:
     """Where the environments are in ``VecNormalize``, continue with the statistics of the saved agent.
 
     :param trust: run whatever code is in them
-    :raises UserError: if they are not beside the agent
+    :param given: the user's ``normalize`` for this run, whose arguments replace the saved ones; None for none
+    :raises UserError: if they are not beside the agent, or there is no ``VecNormalize`` now
     """
     if unwrap_vec_normalize(env) is None:
+        if given is None and was_normalised(settings_of(model_file)):
+            env.close()
+            raise UserError(
+                f"--trained-agent {model_file}: it was trained in a VecNormalize, and the settings put none around the "
+                "environments. Add what it had: -params normalize:true"
+            )
         return
     folder = folder_of(model_file) or model_file.parent
     file = rl_zoo3.statistics_of(model_file) or RunFolder.existing(folder).statistics_of(model_file)
@@ -225,7 +232,8 @@ def _adopt_statistics(env: VecEnv, model_file: Path, trust: bool) -> None:
             f"--trained-agent {model_file}: the settings put VecNormalize around the environments, and its statistics {file} "
             "are not there. For an agent that was trained without: -params normalize:false"
         )
-    adopt_statistics(env, file, trust)
+    kept = {"gamma", "clip_reward", "norm_reward"} - {*(given if isinstance(given, dict) else {})}
+    adopt_statistics(env, file, trust, kept)
 
 
 def _learn(run: TrainingRun, plan: Plan, stop: StopSignal, status: Status, eval_envs: list[VecEnv]) -> Exception | None:

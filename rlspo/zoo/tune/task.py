@@ -16,6 +16,7 @@ from rlspo.zoo.config.allowed import Allowed, check_settings
 from rlspo.zoo.config.hyperparams import choose_block, find_file
 from rlspo.zoo.envs.recipe import families, find_spec
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.train.attackable import check_attack
 from rlspo.zoo.train.plan import Plan, make_plan
 from rlspo.zoo.tune.references import Reference, find_references, place, read_references
 from rlspo.zoo.tune.settings import StudyFolder, StudySettings
@@ -150,6 +151,11 @@ def make_task(args: argparse.Namespace, folder: Path | None = None) -> Task:
     if left.base.is_file():
         base["conf_file"] = left.base
     plan = make_plan(argparse.Namespace(**base))
+    if args.attack is not None:
+        try:
+            check_attack(args.attack, plan)
+        except UserError as error:
+            raise UserError(f"--attack: {error}") from error
     stored = _stored_block(plan, base["conf_file"])
     env = find_spec(args.env, args.gym_packages)
     begun = folder is not None and left.space.is_file()

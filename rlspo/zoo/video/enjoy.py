@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from gymnasium.wrappers import HumanRendering
@@ -98,6 +101,17 @@ def _work(arguments: list[str]) -> int:
     """Check the command line, show the agent, and print its episodes."""
     args = build_parser().read(arguments)
     _check_flags(args)
+    out = sys.stdout
+    # What environments print must not get into the JSON.
+    with redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
+        return _show(args, out)
+
+
+def _show(args: argparse.Namespace, out: TextIO) -> int:
+    """Show the agent in a window, in a video, or by its returns alone.
+
+    :param out: for the JSON
+    """
     budget = budget_from(args)
     agent = agent_from(args)
     if not args.json:
@@ -118,7 +132,7 @@ def _work(arguments: list[str]) -> int:
             check_mixture(agent.load("cpu"))
         advice = "" if args.experts else "; --no-render gives only the returns"
         terminal.note(f"No window here: {why_not}. Making a video instead{advice}.")
-        return _record(agent, args, budget)
+        return _record(agent, args, budget, out)
     episodes: list[Episode] = []
     try:
         with contextlib.closing(env), own_randomness(model, args.seed):
@@ -129,9 +143,9 @@ def _work(arguments: list[str]) -> int:
                 if not args.json:
                     _print_return(f"episode {len(episodes)}", [episode], args.n_envs)
     except Stopped:
-        _conclude(agent, args, episodes)
+        _conclude(agent, args, episodes, out)
         raise
-    _conclude(agent, args, episodes)
+    _conclude(agent, args, episodes, out)
     return DONE
 
 
@@ -218,7 +232,7 @@ def _ignore(share: float) -> None:
     """In place of a progress bar."""
 
 
-def _record(agent: SavedAgent, args: argparse.Namespace, budget: Budget | None) -> int:
+def _record(agent: SavedAgent, args: argparse.Namespace, budget: Budget | None, out: TextIO) -> int:
     """Make a video in place of a window."""
     spec = VideoSpec(
         (agent,),
@@ -242,7 +256,7 @@ def _record(agent: SavedAgent, args: argparse.Namespace, budget: Budget | None) 
     if not args.json:
         for number, episode in enumerate(episodes, start=1):
             _print_return(f"episode {number}", [episode])
-    _conclude(agent, args, episodes, spec.file)
+    _conclude(agent, args, episodes, out, spec.file)
     return DONE
 
 
@@ -255,7 +269,9 @@ def _print_return(label: str, episodes: Sequence[Episode], n_envs: int = 1) -> N
     print(f"  {label:<16}return {total:>10,.2f}   length {length:>7,.{decimals}f}{where}", flush=True)
 
 
-def _conclude(agent: SavedAgent, args: argparse.Namespace, episodes: Sequence[Episode], video: Path | None = None) -> None:
+def _conclude(
+    agent: SavedAgent, args: argparse.Namespace, episodes: Sequence[Episode], out: TextIO, video: Path | None = None
+) -> None:
     """Print the mean over all episodes, or everything as JSON."""
     if args.json:
         data = {
@@ -268,7 +284,7 @@ def _conclude(agent: SavedAgent, args: argparse.Namespace, episodes: Sequence[Ep
             "episodes": [{"env": episode.env, "return": episode.total, "length": episode.length} for episode in episodes],
             "video": None if video is None else str(video),
         }
-        print(json.dumps(data, indent=2))
+        print(json.dumps(data, indent=2), file=out)
         return
     if len(episodes) > 1:
         _print_return(f"mean of {len(episodes)}", episodes)

@@ -72,7 +72,7 @@ def make_video(spec: VideoSpec) -> Video:
     :raises RecordingFailed: if the environment or the agent failed
     :raises OSError: if the file cannot be written. After an error no file is left behind
     """
-    partial = spec.file.with_name(f"partial_{spec.file.name}")
+    partial = spec.file.with_name(f"partial_{os.getpid()}_{spec.file.name}")
     pickled = pickle.dumps(dataclasses.replace(spec, file=partial))
     tried: list[str] = []
     partial.write_bytes(b"")  # fails at once where the file cannot be written

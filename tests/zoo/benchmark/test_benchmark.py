@@ -185,7 +185,9 @@ def test_the_grid_that_is_kept_is_the_one_that_was_run(done, trainings):
     assert run(done, "--seeds", "[0, 7]", "--report", "--export", "kept") == 0
     for kept in (Path("out/grid.yml"), Path("kept/grid.yml")):
         assert read_grid(kept) == read_grid(Path("tiny.yml"), [0, 7])
-    assert run(done, "--report") == 0
+    assert run(done, "--report") == 0  # of the runs that are there, whatever the file says
+    assert read_grid(Path("out/grid.yml")).seeds == [0, 7]
+    assert run(done, "--report", "--seeds", "[0]") == 0
     assert read_grid(Path("out/grid.yml")).seeds == [0]
     assert main(["out/grid.yml", "-o", "out"]) == 0  # it can be run again, and nothing is left to do
     assert trainings() == []

@@ -255,6 +255,7 @@ def test_a_clone_with_a_folder_of_runs_runs_nothing(trained, workplace, capsys):
     edit(run, settings={"env_wrapper": None})
     assert evaluate.main([str(run), *EVALUATE]) == 0
     words = ["--algo", "ppo", "--env", "CartPole-v1", "-i", str(run / "last_model.zip"), "-n", "16", "--no-report"]
+    words += ["-params", "normalize:true"]
     assert "clip_range as pickled code" in error_of(train.main, capsys, *words)
     for name in ("owner.txt", "config.yml"):  # links to a run of the user's own
         (run / name).unlink(missing_ok=True)

@@ -68,6 +68,32 @@ def test_where_an_agent_comes_from(train: Call, call: Call) -> None:
     assert data["environment"]["id"] == "CartPole-v1"
 
 
+def test_statistics_of_rewards_alone_come_along(train: Call, call: Call) -> None:
+    params = ["n_steps:16", "batch_size:16", "n_epochs:1", "n_timesteps:64", "normalize:{norm_obs: false}"]
+    assert train(env="CartPole-v1", params=params)[0] == 0
+    assert call(main, RUN, "-o", "agent", *ALLOWED)[0] == 0
+    assert described("agent")["normalize"]["norm_obs"] is False
+    of_run, of_export = (find_agent(path, gym_packages=ALLOWED[1:]).reward_scaling() for path in (RUN, "agent"))
+    assert of_run is not None and of_export is not None
+    torch.testing.assert_close(of_run(torch.ones(1)), of_export(torch.ones(1)))
+
+
+def test_wrappers_of_the_command_line_come_along(train: Call, call: Call) -> None:
+    assert train(env="CartPole-v1")[0] == 0
+    wrapper = "env_wrapper:{gymnasium.wrappers.TimeLimit: {max_episode_steps: 5}}"
+    assert call(main, RUN, "-o", "agent", "-params", wrapper, *ALLOWED)[0] == 0
+    _, out, _ = call(evaluate.main, "agent", "-n", 2, "--json", *ALLOWED)
+    assert [episode["length"] for episode in json.loads(out)["episodes"]] == [5, 5]
+
+
+def test_runs_with_other_settings_are_no_seeds_of_one_training(train: Call, call: Call) -> None:
+    assert train("--seed", "0", env="CartPole-v1")[0] == 0
+    params = ["policy:MlpPolicy", "n_steps:16", "batch_size:16", "n_epochs:1", "gamma:0.5"]
+    assert train("--seed", "1", "-n", "128", env="CartPole-v1", params=params)[0] == 0
+    code, _, errors = call(main, RUN, RUN.replace("_1", "_2"), "-o", "agent", "--evaluate", *ALLOWED)
+    assert code == 2 and "are not seeds of one training" in errors and not Path("agent").exists()
+
+
 def test_vecnormalize_and_wrappers_come_along(train: Call, call: Call) -> None:
     params = ["n_steps:16", "batch_size:16", "n_epochs:1", "n_timesteps:64", "normalize:true", "frame_stack:2"]
     assert train(env="CartPole-v1", params=params)[0] == 0

@@ -102,6 +102,12 @@ def test_moving_mean_and_the_spread_of_what_is_behind_it():
     assert both.spread[0] == pytest.approx(episodes.std())
 
 
+def test_what_is_no_number_is_left_out_of_the_mean():
+    values = [1.0, np.nan, 3.0, np.nan, np.nan]
+    assert smooth(curve([1, 2, 3, 4, 5], values), 2).values.tolist()[:3] == [1.0, 3.0, 3.0]
+    assert np.isnan(smooth(curve([1, 2, 3, 4, 5], values), 2).values[3])
+
+
 def test_a_window_longer_than_the_curve_is_its_mean():
     smoothed = smooth(curve([1, 2, 3], [0.0, 3.0, 6.0]), 100)
     assert (smoothed.steps.tolist(), smoothed.values.tolist()) == ([3], [3.0])

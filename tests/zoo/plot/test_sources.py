@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -226,6 +227,12 @@ def test_choosing_orders_too(several):
     assert list(dict.fromkeys(run.agent for run in chosen)) == ["arpo", "ppo"]
     assert [run.env for run in chosen if run.agent == "arpo"] == ["B-v0", "B-v0", "A-v0", "A-v0"]
     assert {run.agent for run in choose(several, ["A-v0"], ["ppo"], by_run=True)} == {"ppo seed 0", "ppo seed 1"}
+
+
+def test_runs_that_share_a_name_are_told_apart_by_their_place(results):
+    scores = {"ppo": {"A-v0": {"natural": [1.0]}}}
+    twice = [replace(run, source=Path(place)) for place in ("here", "there") for run in find([results(scores)], {}).runs]
+    assert {run.agent for run in choose(twice, [], [], by_run=True)} == {"ppo here", "ppo there"}
 
 
 def test_choosing_a_missing_agent_is_reported(several):

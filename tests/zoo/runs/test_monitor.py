@@ -28,6 +28,12 @@ def test_environments_side_by_side_share_the_clock(tmp_path, monitor):
     # Were the lengths added up in the order of the endings, the first 4000 steps would have taken all of the ten seconds.
 
 
+def test_copies_that_share_a_file_step_together(tmp_path):
+    lines = ['#{"t_start": 0.0, "env_id": "A-v0", "n_envs": 2}', "r,l,t,copy", "1.0,10,0.1,0", "2.0,20,0.2,1", "3.0,20,0.3,0"]
+    (tmp_path / "0.monitor.csv").write_text("\n".join(lines))
+    assert read_episodes(tmp_path).steps.tolist() == [20, 40, 60]
+
+
 def test_each_file_has_a_clock_of_its_own(tmp_path, monitor):
     monitor(tmp_path / "0.monitor.csv", [(1.0, 10, 5.0)], t_start=1000.0)
     monitor(tmp_path / "1.monitor.csv", [(2.0, 20, 4.5)], t_start=1002.0)

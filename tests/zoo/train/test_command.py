@@ -232,6 +232,45 @@ def test_environment_that_fails_before_the_first_step_says_so(train):
     assert (status["state"], status["num_timesteps"]) == ("failed", 0)
 
 
+def test_an_agent_that_was_normalised_does_not_go_on_without(train):
+    settings = ["n_steps:16", "batch_size:16", "n_epochs:1", "n_timesteps:32"]
+    assert train("--no-report", params=[*settings, "normalize:{clip_reward: 2.0, gamma: 0.5}"])[0] == 0
+    saved = str(RUN / "last_model.zip")
+    code, _, errors = train("--no-report", "-i", saved, params=["n_timesteps:32"])
+    assert code == 2 and "was trained in a VecNormalize, and the settings put none" in errors and "normalize:true" in errors
+    assert train("--no-report", "-i", saved, params=["n_timesteps:32", "normalize:{clip_obs: 5.0}"])[0] == 0
+    with Path("logs/ppo/Ledger-v0_2/last_model_vecnormalize.pkl").open("rb") as file:
+        after = pickle.load(file)
+    assert (after.clip_reward, after.gamma) == (2.0, 0.5)
+
+
+def test_going_on_in_another_environment_is_said(train):
+    assert train("--no-report", "--eval-freq", "-1", "--env-kwargs", "fail_at:1000")[0] == 0
+    code, output, errors = train("--no-report", "-i", str(RUN / "last_model.zip"), "-n", "32", params=["n_envs:1"])
+    assert code == 0 and "env_kwargs: {'fail_at': 1000}, now {}" in output + errors
+
+
+def test_noise_of_a_saved_agent_is_its_own(train):
+    of_sac = {"algo": "sac", "env": "Pendulum-v1", "params": ["learning_starts:100", "n_timesteps:8"]}
+    assert train("--no-report", "--eval-freq", "-1", **of_sac)[0] == 0
+    of_sac["params"] = ["noise_type:normal", "noise_std:0.9"]
+    code, _, errors = train("-i", "logs/sac/Pendulum-v1_1/last_model.zip", **of_sac)
+    assert code == 2 and "noise_type, noise_std cannot change with --trained-agent" in errors
+
+
+def test_infinite_settings_come_back(train):
+    assert (
+        train(
+            "--no-report",
+            "--eval-freq",
+            "-1",
+            params=["n_steps:16", "batch_size:16", "n_epochs:1", "n_timesteps:32", "normalize:{clip_obs: .inf}"],
+        )[0]
+        == 0
+    )
+    assert RunConfig.read(RUN / "config.yml").settings.normalize["clip_obs"] == float("inf")
+
+
 def test_training_goes_on_from_a_saved_agent(train):
     assert train("--no-report", "--eval-freq", "-1")[0] == 0
     saved = str(RUN / "last_model.zip")

@@ -62,6 +62,12 @@ def tune(*flags, trials=3):
     return main([*FLAGS, *QUICK, *SHORT, "--n-trials", str(trials), *flags])
 
 
+def test_an_attack_that_cannot_be_made_is_refused_before_any_trial(capsys):
+    flags = ["--algo", "sac", "--env", "Pendulum-v1", "--n-trials", "2", "-n", "100", "--attack", "mad"]
+    assert main(flags) == 2
+    assert "--attack: the mad attack needs an actor-critic policy" in capsys.readouterr().err.replace("\n", " ")
+
+
 def test_a_log_folder_that_is_a_file(capsys):
     Path("taken").write_text("mine")
     assert tune("-f", "taken") == 2
