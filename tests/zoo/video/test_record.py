@@ -139,7 +139,7 @@ def test_no_arguments_are_a_mistake(record):
 
 
 def test_a_folder_that_cannot_be_written_is_reported(run, record, workplace):
-    (workplace / "partial_video.mp4").mkdir()
+    (workplace / f"partial_{os.getpid()}_video.mp4").mkdir()
     code, out, err = record(run, "-o", "video.mp4")
     assert (code, out) == (2, "") and "video.mp4: cannot be written" in err
 
@@ -165,7 +165,7 @@ def test_a_signal_from_outside_ends_the_recording_process_too(run, workplace):
     command = [sys.executable, "-m", "rlspo.zoo.record", str(run), "--env-kwargs", "length:1000000", "--steps", "1000000"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     process = subprocess.Popen([*command, "-o", "video.mp4"], env=environment, stderr=subprocess.PIPE, text=True)
-    partial = workplace / "partial_video.mp4"
+    partial = workplace / f"partial_{process.pid}_video.mp4"
     for _ in range(1200):  # until ffmpeg has begun to write
         if partial.is_file() and partial.stat().st_size:
             break
