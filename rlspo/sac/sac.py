@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, ClassVar, Unpack
@@ -33,6 +32,7 @@ from rlspo.sac.settings import (
     check_target_entropy,
     check_train_freq,
     ent_coef_cannot_change,
+    warn_of_interval,
 )
 from rlspo.sac.update import Parameters, SACUpdate, Temperature, Transitions
 
@@ -170,12 +170,7 @@ class SAC(OffPolicyAgent, SB3SAC):
         self.set_up_compiling(compile)
         self.precision = check_choice("precision", precision, PRECISIONS)
         own["train_freq"] = tuple(train_freq) if isinstance(train_freq, list) else train_freq
-        if 0 < gradient_steps < target_update_interval:
-            warnings.warn(
-                f"target_update_interval is {target_update_interval} and gradient_steps {gradient_steps}: minibatches are "
-                "counted anew in each training, as in SB3, so the target critics move once in each.",
-                stacklevel=2,
-            )
+        warn_of_interval(target_update_interval, gradient_steps)
         super().__init__(policy, env, learning_rate=learning_rate, **own, **settings)
 
     # The paper.

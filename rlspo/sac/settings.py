@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from gymnasium import spaces
@@ -19,6 +20,16 @@ def check_actions(space: spaces.Space) -> None:
     if not isinstance(space, spaces.Box):
         others = " PPO takes them." if isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary) else ""
         raise ValueError(f"SAC takes actions of a Box, and the environment's are {space}.{others}")
+
+
+def warn_of_interval(target_update_interval: int, gradient_steps: int) -> None:
+    """Warn of an interval that a training is too short for."""
+    if 0 < gradient_steps < target_update_interval:
+        warnings.warn(
+            f"target_update_interval is {target_update_interval} and gradient_steps {gradient_steps}: minibatches are counted "
+            "anew in each training, as in SB3, so the target critics move once in each.",
+            stacklevel=3,
+        )
 
 
 def check_action_noise(name: str, value: Any) -> None:

@@ -38,8 +38,8 @@ def proposals(model: BaseAlgorithm, generator: Callable[[], torch.Generator | No
     policy: Any = model.policy
     if getattr(policy, "lstm_actor", None) is not None:
         raise TypeError(
-            f"{type(model).__name__} cannot be planned with: its {type(policy).__name__} has a memory, and a search judges "
-            "each state by itself. Use a policy without memory."
+            f"{type(model).__name__} cannot be planned with: its {type(policy).__name__} has a memory, and a search "
+            "evaluates each state by itself. Use a policy without memory."
         )
     if hasattr(policy, "distribution_of"):
         return lambda seen: policy.distribution_of(policy.preprocess(seen)).sample(generator())

@@ -52,11 +52,12 @@ def check_seeds(agents: Sequence[SavedAgent]) -> None:
                     f"{first.model_file} and {other.model_file} are not seeds of one training: {what} is "
                     f"{getattr(first, what)} and {getattr(other, what)}."
                 )
-        for what, one in _settings_of(first).items():
-            if _settings_of(other).get(what) != one:
+        both = _settings_of(first), _settings_of(other)
+        for what, one in both[0].items():
+            if both[1].get(what) != one:
                 raise UserError(
                     f"{first.model_file} and {other.model_file} are not seeds of one training: {what} is {one!r} and "
-                    f"{_settings_of(other).get(what)!r}."
+                    f"{both[1].get(what)!r}."
                 )
     seeds = [None if agent.config is None else agent.config.seeds.seed for agent in agents]
     if len(agents) > 1 and None in seeds:

@@ -241,6 +241,7 @@ def find_agent(
     _check_agent(algo)
     packages = [*of_run["gym_packages"], *gym_packages]
     recipe = _recipe(config, given_or_run["env"], given_or_run["env_kwargs"], packages, given_or_run["wrapping"])
+    settings = _settings(config, given_or_run["wrapping"])
     certain = was_normalised(saved)
     statistics = statistics_for(model_file, recipe, given_or_run.get("vecnormalize"), certain)
     normalize = None if statistics is None else recipe.normalize or {}
@@ -256,7 +257,7 @@ def find_agent(
         statistics=statistics,
         reward_statistics=statistics or reward_statistics_for(model_file, recipe, certain),
         trust=trust,
-        wrapping={key: getattr(_settings(config, given_or_run["wrapping"]), key) for key in WRAPPING},
+        wrapping={key: getattr(settings, key) for key in WRAPPING},
     )
 
 

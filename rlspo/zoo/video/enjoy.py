@@ -7,7 +7,6 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
@@ -103,7 +102,7 @@ def _work(arguments: list[str]) -> int:
     _check_flags(args)
     out = sys.stdout
     # What environments print must not get into the JSON.
-    with redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
+    with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
         return _show(args, out)
 
 
