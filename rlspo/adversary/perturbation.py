@@ -12,7 +12,9 @@ from rlspo.adversary.ball import NORMS, Ball
 from rlspo.adversary.objectives import Objective
 from rlspo.adversary.solvers import SOLVERS, Solver
 from rlspo.common.errors import check_choice, shown
+from rlspo.common.gradients import searching_inputs
 from rlspo.common.sequences import MEMORY
+from rlspo.common.spaces import has_images
 from rlspo.common.trees import Tensor, detach, tree_leaves, tree_map
 from rlspo.policies.preprocessing import Preprocessing
 
@@ -24,7 +26,7 @@ class Perturbation:
     :param observation_space: of the environment
     :param solver: the search
     :param norm: ``"linf"`` or ``"l2"``, see :class:`~rlspo.adversary.Ball`
-    :param clip_to_space: keep perturbed inputs within the bounds of the observation space
+    :param clip_to_space: keep perturbed inputs within the bounds of the observation space; those of images always are
     :param keys: of a Dict observation space, which to perturb; None: all continuous ones
     :param device: of what is perturbed
     :raises TypeError: where the observation space has nothing continuous
@@ -45,13 +47,20 @@ class Perturbation:
         self.solver = solver
         self.ball_class = NORMS[check_choice("norm", norm, tuple(NORMS))]
         self.keys = _chosen_keys(preprocess, observation_space, keys)
-        self._bounds = _space_bounds(observation_space, self.keys, device) if clip_to_space else None
+        nested = isinstance(observation_space, spaces.Dict)
+        parts: dict[str, Any] = dict(observation_space.spaces) if nested else {"observation": observation_space}
+        self._clipped = {key for key in self.keys if clip_to_space or has_images(parts[key])}
+        self._bounds = {key: _bounds_of(parts[key], key in self._clipped, device) for key in self.keys}
 
     def ball(self, radius: Tensor) -> Ball:
         """The ball of this radius, with the bounds in units of the network input where they are asked for."""
-        if self._bounds is None:
+        if not self._clipped:
             return self.ball_class(radius)
-        low, high = ({key: self.preprocess.parts[key](bound) for key, bound in side.items()} for side in self._bounds)
+
+        def of_input(key: str, bound: Tensor) -> Tensor:
+            return self.preprocess.parts[key](bound) if key in self._clipped else bound
+
+        low, high = ({key: of_input(key, pair[side]) for key, pair in self._bounds.items()} for side in (0, 1))
         if not self.preprocess.keyed:
             return self.ball_class(radius, low["observation"], high["observation"])
         return self.ball_class(radius, low, high)
@@ -70,7 +79,7 @@ class Perturbation:
         :param noise: from :meth:`draw`
         """
         ball = self.ball(radius)
-        with torch.no_grad():
+        with torch.no_grad(), searching_inputs():
             if not isinstance(inputs, dict):
                 return detach(self.solver(objective, inputs, ball, noise))
             part = {key: inputs[key] for key in self.keys}
@@ -132,13 +141,9 @@ def _chosen_keys(preprocess: Preprocessing, space: spaces.Space, keys: list[str]
     return keys or continuous
 
 
-def _space_bounds(
-    space: spaces.Space, keys: list[str], device: torch.device | str
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Lower and upper bounds by key, in the space's own units, shaped ``(1, *shape)`` for broadcasting over a batch."""
-    parts = space.spaces if isinstance(space, spaces.Dict) else {"observation": space}
-    low, high = (
-        {key: torch.as_tensor(getattr(parts[key], side).astype(np.float32), device=device)[None] for key in keys}
-        for side in ("low", "high")
-    )
+def _bounds_of(space: Any, bounded: bool, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """Lower and upper bounds in the space's own units, shaped ``(1, *shape)`` for broadcasting over a batch; infinite ones
+    where it is not ``bounded``."""
+    sides = (space.low, space.high) if bounded else (np.full(space.shape, -np.inf), np.full(space.shape, np.inf))
+    low, high = (torch.as_tensor(side.astype(np.float32), device=device)[None] for side in sides)
     return low, high

@@ -177,6 +177,7 @@ class ARPO(PPO):
 
     def _set_up_search(self) -> None:
         """Make what searches the ball, or leave it out where there is no ball."""
+        before = self.perturb
         if self.epsilon == 0 or isinstance(self.solver, Withheld):
             self.perturb = None
         elif self.perturb is None:
@@ -189,6 +190,8 @@ class ARPO(PPO):
             with torch.no_grad():
                 self._example_input = self.policy.preprocess(to_tensor(example, self.device))
                 self.perturb.try_out(self._example_input)
+        if (self.perturb is None) != (before is None) and self.update.stat_names:
+            self.update = self._new_update(self.update.compiled)  # the loss has other statistics from now on
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "perturb", "to_random_corner", "compiled_search", "_example_input"]

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from rlspo.adversary import PGD, Langevin, Objective, RandomPoint, Solver, kl_to_clean, negative
+from rlspo.adversary import PGD, Langevin, Objective, RandomPoint, Solver, kl_to_clean, make_solver, negative
 from rlspo.common.choices import make_kind
+from rlspo.common.spaces import has_images
 from rlspo.policies import ActorCriticPolicy
 
 
@@ -17,11 +18,18 @@ class Attack(ABC):
 
     An attack of your own defines :meth:`objective`; see :doc:`arpo_barpo`.
 
-    :param solver: the search, see :class:`rlspo.adversary.Solver`
+    :param solver: the search: a :class:`rlspo.adversary.Solver`, its class, or its name
     """
 
-    def __init__(self, solver: Solver) -> None:
-        self.solver = solver
+    def __init__(self, solver: str | type[Solver] | Solver) -> None:
+        self.solver = make_solver(solver)
+
+    def solver_for(self, policy: ActorCriticPolicy) -> Solver:
+        """The search against one policy.
+
+        :param policy: under attack
+        """
+        return self.solver
 
     @abstractmethod
     def objective(self, policy: ActorCriticPolicy, inputs: Any) -> Objective:
@@ -46,11 +54,11 @@ class CriticAttack(Attack):
     """``"critic"``: lower V(s'), the agent's own value of what it sees (Zhang et al. 2020, arXiv 2003.08938, appendix D).
 
     :param steps: gradients of the search
-    :param solver: another search; None: :class:`~rlspo.adversary.PGD`
+    :param solver: another search, its class or name; None: :class:`~rlspo.adversary.PGD`
     """
 
-    def __init__(self, steps: int = 10, solver: Solver | None = None) -> None:
-        super().__init__(solver or PGD(steps))
+    def __init__(self, steps: int = 10, solver: str | type[Solver] | Solver | None = None) -> None:
+        super().__init__(make_solver(solver or PGD, steps=steps))
 
     def objective(self, policy: ActorCriticPolicy, inputs: Any) -> Objective:
         return negative(policy.values_of)
@@ -62,11 +70,16 @@ class MADAttack(Attack):
     The change of the policy is weighted by its own covariance, see :func:`~rlspo.adversary.kl_to_clean`.
 
     :param steps: gradients of the search
-    :param solver: another search; None: :class:`~rlspo.adversary.Langevin` of temperature 1
+    :param solver: another search, its class or name; None: :class:`~rlspo.adversary.Langevin` of temperature 1, as published,
+        and :class:`~rlspo.adversary.PGD` for images, where the gradient in a single pixel drowns in that noise
     """
 
-    def __init__(self, steps: int = 10, solver: Solver | None = None) -> None:
-        super().__init__(solver or Langevin(steps, temperature=1.0))
+    def __init__(self, steps: int = 10, solver: str | type[Solver] | Solver | None = None) -> None:
+        super().__init__(make_solver(solver or Langevin, steps=steps, temperature=1.0))
+        self._for_images = PGD(steps) if solver is None else self.solver
+
+    def solver_for(self, policy: ActorCriticPolicy) -> Solver:
+        return self._for_images if has_images(policy.observation_space) else self.solver
 
     def objective(self, policy: ActorCriticPolicy, inputs: Any) -> Objective:
         return kl_to_clean(policy.distribution_of, policy.distribution_of(inputs))

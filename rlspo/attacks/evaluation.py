@@ -63,7 +63,9 @@ def attacked_evaluation(
     steps: int = 10,
     seed: int = 0,
     deterministic: bool = True,
-    norm: str = "linf",
+    norm: str | None = None,
+    clip_to_space: bool | None = None,
+    adversary_keys: list[str] | None = None,
 ) -> np.ndarray:
     """Returns of an actor-critic agent under attack.
 
@@ -77,12 +79,16 @@ def attacked_evaluation(
     :param steps: gradient steps of the attack, each of length ``epsilon / steps``; an object has its own
     :param seed: of the attack and the environments, including those that draw from a global generator
     :param deterministic: act by the mode of the policy, not by samples
-    :param norm: ``"linf"`` or ``"l2"``
+    :param norm: ``"linf"`` or ``"l2"``; None: that of the training where there was an adversary, else ``"linf"``
+    :param clip_to_space: keep what is shown within the bounds of the observation space, as images always are; None: as in
+        such a training, else False
+    :param adversary_keys: of a Dict observation, which are perturbed; None: as in such a training, else all continuous ones
     :return: undiscounted, unscaled returns, ``(n_eval_episodes,)``
     :raises ValueError: for the name of no attack, or a negative radius
     :raises TypeError: for a model whose policy is no actor-critic, and an attack that is none
     """
-    return attacked_episodes(model, env, attack, epsilon, n_eval_episodes, steps, seed, deterministic, norm).returns
+    ball = (norm, clip_to_space, adversary_keys)
+    return attacked_episodes(model, env, attack, epsilon, n_eval_episodes, steps, seed, deterministic, *ball).returns
 
 
 def attacked_episodes(
@@ -94,7 +100,9 @@ def attacked_episodes(
     steps: int = 10,
     seed: int = 0,
     deterministic: bool = True,
-    norm: str = "linf",
+    norm: str | None = None,
+    clip_to_space: bool | None = None,
+    adversary_keys: list[str] | None = None,
     on_episode: Callable[[], None] | None = None,
 ) -> Episodes:
     """Episodes of an actor-critic agent under attack: as :func:`attacked_evaluation`, with lengths and successes too.
@@ -105,7 +113,8 @@ def attacked_episodes(
     adversary = None if attack is None else make_attack(attack, steps)
     policy = _functional_policy(model)
     generator = torch.Generator(device=policy.device).manual_seed(seed)
-    perturb = None if adversary is None else _perturb(policy, adversary, epsilon, norm, generator)
+    ball = ball_of_training(model, norm, clip_to_space, adversary_keys)
+    perturb = None if adversary is None else _perturb(policy, adversary, epsilon, ball, generator)
 
     venv: VecEnv = model._wrap_env(maybe_make_env(env, verbose=0), verbose=0)
     memory = EnvMemory(venv.num_envs, policy.memory_size)
@@ -192,11 +201,27 @@ def play(
     return Episodes(returns, lengths.astype(int), successes, copies)
 
 
+def ball_of_training(
+    model: BaseAlgorithm,
+    norm: str | None = None,
+    clip_to_space: bool | None = None,
+    adversary_keys: list[str] | None = None,
+) -> dict[str, Any]:
+    """The shape of the ball as arguments of :class:`~rlspo.adversary.Perturbation`: what is None is that of the adversary in
+    training, where the agent had one."""
+    return {
+        "norm": norm or getattr(model, "norm", "linf"),
+        "clip_to_space": getattr(model, "clip_to_space", False) if clip_to_space is None else clip_to_space,
+        "keys": adversary_keys or getattr(model, "adversary_keys", None),
+    }
+
+
 def _perturb(
-    policy: ActorCriticPolicy, attack: Attack, epsilon: float, norm: str, generator: torch.Generator
+    policy: ActorCriticPolicy, attack: Attack, epsilon: float, ball: dict[str, Any], generator: torch.Generator
 ) -> Callable[[Any], Any]:
     """A function from clean to perturbed network inputs."""
-    perturbation = Perturbation(policy.preprocess, policy.observation_space, attack.solver, norm)
+    solver = attack.solver_for(policy)
+    perturbation = Perturbation(policy.preprocess, policy.observation_space, solver, **ball, device=policy.device)
     radius = torch.tensor(epsilon, device=policy.device)
 
     def perturb(inputs: Any) -> Any:

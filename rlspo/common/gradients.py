@@ -7,6 +7,7 @@ A network that goes through NumPy, has an ``autograd.Function`` of the old style
 from __future__ import annotations
 
 import itertools
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +35,35 @@ _REASONS = {
 
 
 _strictly_pure: ContextVar[bool] = ContextVar("strictly_pure", default=False)
+
+
+class _Search(threading.local):
+    """Whether this thread searches for inputs. Unlike a ``ContextVar``, a compiled function may set it."""
+
+    on = False
+
+
+_search = _Search()
+
+
+class searching_inputs:
+    """Context in which gradients are wanted in the inputs of networks only, whose weights are held fixed."""
+
+    def __enter__(self) -> None:
+        self.before = _search.on
+        _search.on = True
+
+    def __exit__(self, *error: object) -> None:
+        _search.on = self.before
+
+
+def stop_gradient(values: Tensor) -> Tensor:
+    """``values`` for a part of a network that must not shape what it is computed from.
+
+    That is a matter of learning: what searches for inputs (:class:`searching_inputs`) needs the whole gradient, or the part
+    is hidden from it and looks robust.
+    """
+    return values if _search.on else values.detach()
 
 
 def grad_and_value(function: Callable[[Any], tuple[Tensor, Any]], at: Any) -> tuple[Any, tuple[Tensor, Any]]:

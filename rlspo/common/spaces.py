@@ -13,6 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
+
+
+def has_images(space: spaces.Space) -> bool:
+    """Whether an observation is an image, or a dictionary that holds one."""
+    if isinstance(space, spaces.Dict):
+        return any(has_images(part) for part in space.values())
+    return isinstance(space, spaces.Box) and is_image_space(space)
 
 
 def start_of(space: spaces.Space) -> Any:

@@ -26,6 +26,7 @@ from rlspo.pdppo.recorder import Recorder, post_values, recorded_fields
 from rlspo.pdppo.recurrent import LSTM_POLICIES
 from rlspo.policies import Distribution
 from rlspo.policies.actor_critic import adopted_policy_class
+from rlspo.policies.moe.settings import experts_in
 from rlspo.ppo import PPO, losses
 from rlspo.ppo.settings import PPOSettings
 
@@ -71,8 +72,9 @@ class PDPPO(PPO):
         joint, choice) on its own; ``"joint"``: PPO's, one for the whole action. With many components the joint ratio leaves
         the clip range at once and stops all of them
     :param credit: ``"joint"``: A^x for all components; ``"component"``: A^x_k above, which needs textbook targets, a ratio for
-        each component and an environment that looks ahead; ``"auto"``: the latter for actions of at least two choices
-        (MultiDiscrete, MultiBinary) where all of that is there, else the former. A single component's A^x_k is A^x and noise
+        each component, an environment that looks ahead, and a policy that is no mixture; ``"auto"``: the latter for actions
+        of at least two choices (MultiDiscrete, MultiBinary) where all of that is there, else the former. A single component's
+        A^x_k is A^x and noise
     :raises MissingPostDecisionError: at the first step, where an environment does not tell s^x and r^x
     :raises ValueError: for values out of range
 
@@ -127,6 +129,17 @@ class PDPPO(PPO):
                 "noise that is drawn anew at each step (use_sde=False)."
             )
         super().__init__(policy, env, *args, **settings)
+
+    @property
+    def _credit_fits(self) -> bool:
+        """Whether settings and policy go with credit for each component."""
+        return self._chooses_apart and credit_fits(self.targets, self.advantage, self.ratio, self.use_sde)
+
+    @property
+    def _chooses_apart(self) -> bool:
+        """Whether components of an action are drawn independently of each other. Those of a mixture are not: what is left of
+        an action without one component tells of its expert, so that Q of it is no baseline for that component."""
+        return experts_in(self.policy_class, self.policy_kwargs) == 1
 
     @classmethod
     def as_published(cls, policy: str | type[PostDecisionPolicy], env: Any, **changes: Any) -> PDPPO:
@@ -219,6 +232,11 @@ class PDPPO(PPO):
                 "'CnnPolicy', 'MultiInputPolicy', one of these with 'Moe' before it or with memory ('MlpLstmPolicy'), or a "
                 "subclass of SB3's ActorCriticPolicy or of rlspo.pdppo.PostDecisionPolicy."
             )
+        if self.credit == "component" and not self._chooses_apart:
+            raise ValueError(
+                "credit is 'component' and the policy a mixture of experts, which make the components of an action depend on "
+                "each other, so that none can be drawn again by itself. Use credit='joint', n_experts=1 or a plain policy."
+            )
         if self.env is not None:
             self._record_from(self.env)
         own = {"post_decision_space": self.post_decision_space, "single_critic": self.critics == "single"}
@@ -237,8 +255,7 @@ class PDPPO(PPO):
         super().set_env(env, force_reset)
 
     def _record_from(self, env: VecEnv) -> None:
-        fits = credit_fits(self.targets, self.advantage, self.ratio, self.use_sde)
-        recorder = Recorder(env, self.credit if fits else "joint")
+        recorder = Recorder(env, self.credit if self._credit_fits else "joint")
         space = recorder.post_decisions.space
         expected = getattr(self, "post_decision_space", space)
         if space != expected:

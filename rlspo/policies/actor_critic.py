@@ -25,6 +25,7 @@ from stable_baselines3.common.distributions import (
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 
+from rlspo.common.gradients import stop_gradient
 from rlspo.common.spaces import as_env_numbers, from_env_numbers
 from rlspo.common.trees import ArrayTree
 from rlspo.policies.distributions import (
@@ -100,6 +101,7 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
             **super()._get_constructor_parameters(),
             "normalize_observations": self.normalize_observations,
             "clip_observations": self.clip_observations,
+            "share_features_extractor": self.share_features_extractor,  # SB3 leaves it out
         }
 
     # Construction.
@@ -278,7 +280,7 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
             return Gaussian(head, self.log_std)
         if isinstance(kind, StateDependentNoiseDistribution):
             # gSDE (arXiv 2005.05719): the noise is linear in the latent, which it must not shape.
-            variance = latent.detach() ** 2 @ kind.get_std(self.log_std) ** 2
+            variance = stop_gradient(latent) ** 2 @ kind.get_std(self.log_std) ** 2
             log_std = 0.5 * torch.log(variance + kind.epsilon)
             return Gaussian(head, log_std) if kind.bijector is None else SquashedGaussian(head, log_std)
         if isinstance(kind, MultiCategoricalDistribution):

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from rlspo.common.gradients import stop_gradient
 from rlspo.policies.distributions import (
     Bernoulli,
     Categorical,
@@ -128,7 +129,7 @@ class Mixture:
             return terms
         likely = (self.log_weights + log_prob).detach()
         chosen = (likely == likely.amax(dim=-1, keepdim=True)).reshape(likely.shape + (1,) * (terms.dim() - 2))
-        return torch.where(chosen, terms, terms.detach())
+        return torch.where(chosen, terms, stop_gradient(terms))
 
     def log_probs(self, actions: Tensor) -> Tensor:
         """log p(a_d | a_1, ..., a_{d-1}) for each dimension d in turn; experts make the dimensions depend on each other."""

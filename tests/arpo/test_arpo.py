@@ -334,3 +334,15 @@ def test_barpo_learns_a_policy_that_perturbations_move_less_than_ppos() -> None:
             change[name] = float((model.policy.distribution_of(worst).mean - clean.mean).abs().mean())
     assert max(reward.values()) < 0.3
     assert change["barpo"] < 0.7 * change["ppo"], change
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_statistics_keep_their_names_when_the_ball_opens_and_closes(compile: bool) -> None:
+    model = ARPO("MlpPolicy", "Pendulum-v1", **SMALL, epsilon=0.0, epsilon_ramp=0.0, adversary_steps=1, compile=compile)
+    for epsilon in (0.0, 0.1, 0.0):
+        model.epsilon = epsilon
+        model.learn(64)
+        found = model.logger.name_to_value
+        assert found["train/value_loss"] > 0.01
+        assert found["train/entropy_loss"] < -1
+        assert ("adversary/inner_kl" in found) == (epsilon > 0)

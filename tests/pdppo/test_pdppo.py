@@ -296,6 +296,11 @@ def test_credit_is_each_components_own_where_it_can_be() -> None:
     """By default: for several choices, in an environment that looks ahead, with settings that go with it."""
     knobs, blind = (make_vec_env(cls, n_envs=1) for cls in (Knobs, Blind))
     assert PDPPO("MlpPolicy", knobs, **SMALL).learn(32).recorder.credits_components
+    assert not PDPPO("MoeMlpPolicy", knobs, **SMALL).learn(32).recorder.credits_components, "experts tie components together"
+    one = PDPPO("MoeMlpPolicy", knobs, **SMALL, policy_kwargs={"n_experts": 1}).learn(32)
+    assert one.recorder.credits_components
+    with pytest.raises(ValueError, match="the policy a mixture of experts"):
+        PDPPO("MoeMlpPolicy", knobs, **SMALL, credit="component")
     for env, settings in ((blind, {}), (knobs, {"targets": "split"}), (knobs, {"credit": "joint"}), (world(), {})):
         assert not PDPPO("MlpPolicy", env, **SMALL, **settings).learn(32).recorder.credits_components
 

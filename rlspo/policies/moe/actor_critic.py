@@ -14,6 +14,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
 from rlspo.common.errors import check_layers
+from rlspo.common.gradients import stop_gradient
 from rlspo.common.spaces import as_env_numbers, from_env_numbers
 from rlspo.policies.actor_critic import ActorCriticCnnPolicy, ActorCriticPolicy, MultiInputActorCriticPolicy
 from rlspo.policies.distributions import gumbel
@@ -109,7 +110,7 @@ class MixtureOfExperts(HasExperts, ActorCriticPolicy):
         if self.n_experts == 1:
             return super()._distribution_at(latent, features)
         head = self.action_net(latent).unflatten(-1, (self.n_experts, -1))
-        gate = self.gate_net((latent if self.moe.gate == "latent" else features).detach())
+        gate = self.gate_net(stop_gradient(latent if self.moe.gate == "latent" else features))
         seen = features.detach() if self.has_action_values else None
         return replace(self._mixture(gate, head), one_learns=self.moe.primitive_update == "max", features=seen)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -123,3 +123,8 @@ class HasExperts(nn.Module):
     @property
     def n_experts(self) -> int:
         return self.moe.n_experts
+
+
+def experts_in(policy_class: type, policy_kwargs: Mapping[str, Any]) -> int:
+    """How many experts a policy of this class and these arguments has; 1 for a plain one."""
+    return policy_kwargs.get("n_experts", MoeSettings.n_experts) if issubclass(policy_class, HasExperts) else 1

@@ -21,8 +21,8 @@ Tensor = torch.Tensor
 
 
 def constructor_arguments(policy: Any) -> dict[str, Any]:
-    """What builds a policy of SB3 or sb3-contrib again; the latter leaves the memory out of its own list."""
-    found: dict[str, Any] = policy._get_constructor_parameters()
+    """What builds a policy of SB3 or sb3-contrib again, with what their own lists leave out."""
+    found = {**policy._get_constructor_parameters(), "share_features_extractor": policy.share_features_extractor}
     if isinstance(policy, RecurrentActorCriticPolicy):
         found |= {"lstm_hidden_size": policy.lstm_actor.hidden_size, "n_lstm_layers": policy.lstm_actor.num_layers}
         found |= {name: getattr(policy, name) for name in ("shared_lstm", "enable_critic_lstm", "lstm_kwargs")}

@@ -14,6 +14,7 @@ from torch import nn
 
 from rlspo.common.collector import env_actions
 from rlspo.common.errors import check_choice, check_count
+from rlspo.common.gradients import stop_gradient
 from rlspo.common.sequences import (
     BEFORE,
     EXISTS,
@@ -210,7 +211,7 @@ class Recurrent(AsContrib, ActorCriticPolicy):
         features = self._features(inputs, self.pi_features_extractor)
         actor, actor_memory = self._actor_sees(inputs, features)
         if self.shared_lstm:
-            return actor, actor.detach(), actor_memory
+            return actor, stop_gradient(actor), actor_memory
         critic, critic_memory = self._critic_sees(inputs, features if self.share_features_extractor else None)
         return actor, critic, torch.cat([actor_memory, critic_memory], dim=-1)
 
@@ -225,7 +226,7 @@ class Recurrent(AsContrib, ActorCriticPolicy):
     def _critic_sees(self, inputs: Any, features: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if self.shared_lstm:
             actor, _ = self._actor_sees(inputs)
-            return actor.detach(), _nothing(inputs)
+            return stop_gradient(actor), _nothing(inputs)
         if features is None:
             features = self._features(inputs, self.vf_features_extractor)
         if self.lstm_critic is not None:

@@ -31,10 +31,9 @@ class Actor:
         self.deterministic = deterministic
         self._memory: Any = None
         self._masked = "action_masks" in inspect.signature(model.predict).parameters and env.has_attr("action_masks")
-        if model.use_sde and not deterministic:
-            # The noise is drawn ahead of the steps; without this it would be that of the constructor.
-            noisy: Any = getattr(model, "actor", model.policy)
-            noisy.reset_noise(env.num_envs)
+        # gSDE draws its noise ahead of the steps.
+        self._noisy: Any = getattr(model, "actor", model.policy) if model.use_sde and not deterministic else None
+        self._steps = 0
 
     def __call__(self, observations: Any, starts: np.ndarray) -> np.ndarray:
         """Choose actions.
@@ -43,6 +42,11 @@ class Actor:
         :param starts: which of them begin an episode, ``(n_envs,)``
         :return: ``(n_envs, *action_shape)``
         """
+        if self._noisy is not None:
+            every = self.model.sde_sample_freq
+            if starts.any() or (every > 0 and self._steps % every == 0):
+                self._noisy.reset_noise(self.env.num_envs)
+            self._steps += 1
         masks: dict[str, Any] = {"action_masks": np.stack(self.env.env_method("action_masks"))} if self._masked else {}
         actions, self._memory = self.model.predict(
             observations, state=self._memory, episode_start=starts, deterministic=self.deterministic, **masks

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
 from rlspo.attacks import ATTACKS, attacked_evaluation
+from rlspo.attacks.evaluation import ball_of_training
+from rlspo.common.spaces import has_images
 from rlspo.zoo.config.atomic import write_text
 
 _VECTOR_RADIUS = 0.075
@@ -27,12 +27,14 @@ class Report:
 
     :param epsilon: radius of the attacks
     :param units: of the radius
+    :param norm: of the ball
     :param returns: ``"natural"`` and each attack, to the returns of single episodes ``(n_episodes,)``
     :param skipped: why attacks are missing, or empty
     """
 
     epsilon: float
     units: str
+    norm: str
     returns: dict[str, np.ndarray]
     skipped: str = ""
 
@@ -43,7 +45,7 @@ class Report:
         """
         episodes = {name: [float(value) for value in values] for name, values in self.returns.items()}
         summary = {name: {"mean": float(np.mean(of)), "std": float(np.std(of))} for name, of in episodes.items()}
-        attack = {"epsilon": self.epsilon, "units": self.units, "inner_steps": INNER_STEPS}
+        attack = {"epsilon": self.epsilon, "units": self.units, "norm": self.norm, "inner_steps": INNER_STEPS}
         data = {**about, "attack": attack, "summary": summary, "returns": episodes}
         write_text(file, json.dumps(data, indent=2) + "\n")
 
@@ -58,7 +60,9 @@ def radius(model: BaseAlgorithm, asked: float | None) -> float:
     own = getattr(model, "epsilon", None)
     if isinstance(own, int | float) and own > 0:
         return float(own)
-    return _IMAGE_RADIUS if _has_images(model.observation_space) else _VECTOR_RADIUS
+    if has_images(model.observation_space):
+        return _IMAGE_RADIUS if model.policy.normalize_images else 255 * _IMAGE_RADIUS
+    return _VECTOR_RADIUS
 
 
 def evaluate_attacked(model: BaseAlgorithm, env: VecEnv, n_episodes: int, epsilon: float, seed: int) -> Report:
@@ -72,7 +76,7 @@ def evaluate_attacked(model: BaseAlgorithm, env: VecEnv, n_episodes: int, epsilo
     if trained_in is not None and model.get_vec_normalize_env() is not None:
         sync_envs_normalization(trained_in, env)
     returns: dict[str, np.ndarray] = {}
-    units = _units(model)
+    units, norm = _units(model), ball_of_training(model)["norm"]
     for attack in (None, *ATTACKS):
         env.seed(seed)
         try:
@@ -82,20 +86,14 @@ def evaluate_attacked(model: BaseAlgorithm, env: VecEnv, n_episodes: int, epsilo
         except (ValueError, TypeError) as error:
             if attack is None:
                 raise
-            return Report(epsilon, units, returns, skipped=str(error))
-    return Report(epsilon, units, returns)
+            return Report(epsilon, units, norm, returns, skipped=str(error))
+    return Report(epsilon, units, norm, returns)
 
 
 def _units(model: BaseAlgorithm) -> str:
     """What the radius is measured in: the input of the policy's network."""
-    if _has_images(model.observation_space):
-        return "of the full range of a pixel"
-    normalised = getattr(model, "normalize_observations", False) or model.get_vec_normalize_env() is not None
+    if has_images(model.observation_space):
+        return "of the full range of a pixel" if model.policy.normalize_images else "grey levels of a pixel"
+    outside = model.get_vec_normalize_env()
+    normalised = getattr(model, "normalize_observations", False) or (outside is not None and outside.norm_obs)
     return "standard deviations of the observation" if normalised else "in raw units of the observation"
-
-
-def _has_images(space: spaces.Space) -> bool:
-    """Whether an observation is, or holds, an image."""
-    if isinstance(space, spaces.Dict):
-        return any(_has_images(part) for part in space.values())
-    return is_image_space(space)

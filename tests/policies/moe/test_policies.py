@@ -107,7 +107,7 @@ def test_adversaries_attack_mixtures(agent: type[ARPO]) -> None:
     assert weights(model).isfinite().all()
 
 
-@pytest.mark.parametrize("options", [{}, {"credit": "component"}, {"ratio": "joint"}, {"critics": "single"}])
+@pytest.mark.parametrize("options", [{}, {"credit": "joint"}, {"ratio": "joint"}, {"critics": "single"}])
 def test_pdppo_with_mixtures(options: dict[str, Any]) -> None:
     model = PDPPO("MoeMlpPolicy", "rlspo/LotSizing-v0", **ON_POLICY, **options).learn(64)
     assert weights(model).isfinite().all()

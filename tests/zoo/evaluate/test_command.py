@@ -177,6 +177,17 @@ def test_samples_come_from_the_seed_wherever_an_agent_draws_them(noise):
     assert (first != other).any()
 
 
+def test_each_episode_has_gsde_noise_of_its_own():
+    """One noise matrix for all episodes would make their returns one sample."""
+    env = make_vec_env("Pendulum-v1", 2)
+    model = stable_baselines3.PPO("MlpPolicy", env, **TINY, use_sde=True)
+    observations, act = env.reset(), Actor(model, env, deterministic=False)
+    begins, goes_on = np.ones(2, bool), np.zeros(2, bool)
+    first, within, second = act(observations, begins), act(observations, goes_on), act(observations, begins)
+    np.testing.assert_array_equal(first, within)
+    assert (first != second).any()
+
+
 def test_looking_at_an_agent_that_still_acts_at_random_changes_nothing():
     """SAC's first actions are samples of the action space."""
     drawn = []
