@@ -32,6 +32,7 @@ import rlspo
 from rlspo.envs.lot_sizing import load_instance
 from rlspo.envs.lot_sizing.exact import ExactPlant
 from rlspo.envs.lot_sizing.rules import draw_episodes
+from rlspo.zoo.evaluate.statistics import mean_interval
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "zoo" / "results" / "lot_sizing_exact"
@@ -139,7 +140,8 @@ def perfect_information(instance: str, n_episodes: int = 20) -> str:
     """The mean cost of the best plans with known demand, with its 95 % interval: a lower bound for every policy."""
     episodes = draw_episodes(load_instance(instance), n_episodes, seed=5000)
     costs = -np.array([plant(instance).in_hindsight(episode) for episode in episodes])
-    return f"{costs.mean():.1f} ± {1.96 * costs.std(ddof=1) / n_episodes**0.5:.1f}"
+    mean = mean_interval(costs)
+    return f"{mean.value:.1f} ± {mean.high - mean.value:.1f}"
 
 
 def report() -> None:

@@ -29,6 +29,7 @@ from rlspo.envs.lot_sizing.rules import (
     UniformRandom,
     evaluate_rule,
 )
+from rlspo.zoo.evaluate.statistics import mean_interval
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "zoo" / "results" / "lot_sizing_rules"
@@ -75,7 +76,7 @@ def run(folder: Path) -> None:
 
 
 def report() -> None:
-    """Means with 95 % intervals over episodes."""
+    """Means with Student's 95 % intervals over episodes."""
     lines = [f"| rule | {' | '.join(INSTANCES)} |", "|---|" + "---|" * len(INSTANCES)]
     for name, (title, episodes, _) in RULES.items():
         cells = []
@@ -83,8 +84,8 @@ def report() -> None:
             file = RESULTS / f"{instance}_{name}.json"
             if file.exists():
                 returns = np.array(json.loads(file.read_text())["returns"])
-                half = 1.96 * returns.std(ddof=1) / np.sqrt(len(returns))
-                cells.append(f"{returns.mean():.0f} ± {half:.0f}")
+                mean = mean_interval(returns)
+                cells.append(f"{mean.value:.0f} ± {mean.high - mean.value:.0f}")
             else:
                 cells.append("")
         if any(cells):

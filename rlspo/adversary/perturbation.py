@@ -47,8 +47,8 @@ class Perturbation:
         self.solver = solver
         self.ball_class = NORMS[check_choice("norm", norm, tuple(NORMS))]
         self.keys = _chosen_keys(preprocess, observation_space, keys)
-        nested = isinstance(observation_space, spaces.Dict)
-        parts: dict[str, Any] = dict(observation_space.spaces) if nested else {"observation": observation_space}
+        space = observation_space
+        parts: dict[str, Any] = dict(space.spaces) if isinstance(space, spaces.Dict) else {"observation": space}
         self._clipped = {key for key in self.keys if clip_to_space or has_images(parts[key])}
         self._bounds = {key: _bounds_of(parts[key], key in self._clipped, device) for key in self.keys}
 

@@ -117,6 +117,7 @@ def _benchmark(arguments: list[str]) -> int:
     _make(folder)
     with only_one(folder):
         if args.redo:
+            _refuse_stale([run for run in planned.runs if run not in chosen])  # before anything is removed
             _clear_stale(chosen)
         _refuse_stale(planned.runs)
         write_grid(grid, args.grid, folder)
@@ -168,7 +169,8 @@ def _refuse_stale(runs: Sequence[GridRun]) -> None:
         )
         raise UserError(
             f"{len(stale)} of {len(runs)} runs were done with other settings than the grid asks for now:\n{listed}\n"
-            "Do them again with --redo, which removes what they hold; or name another folder: -o DIR"
+            "Do them again with --redo, which removes what they hold, and without an --only that leaves them out; or name "
+            "another folder: -o DIR"
         )
 
 

@@ -93,7 +93,7 @@ def _grouped(
     left_out = []
     for run in runs:
         curve = (run.evaluated if metric == "eval" else run.trained)(options.measure)
-        if curve is not None and options.least is not None and curve.steps[-1] < options.least:
+        if curve is not None and options.least is not None and _reach(curve) < options.least:
             curve = None
         if curve is not None and options.last is not None:
             curve = curve.until(options.last)
@@ -107,6 +107,11 @@ def _grouped(
             "final scores: --kind bars"
         )
     return groups, left_out
+
+
+def _reach(curve: LearningCurve) -> float:
+    """Steps until the next value would have come: training ends somewhere after the last one."""
+    return float(2 * curve.steps[-1] - (curve.steps[-2] if len(curve.steps) > 1 else 0))
 
 
 def _wanted(metric: str, options: Options) -> str:

@@ -58,12 +58,14 @@ class Run:
     :param env: the environment
     :param name: what distinguishes it from the other runs of its agent and environment, such as ``seed 0``
     :param source: the folder or file it was read from
+    :param compared: the attacks on the runs that it is drawn with
     """
 
     agent: str
     env: str
     name: str
     source: Path
+    compared: frozenset[str] = frozenset()
 
     @property
     def evaluations(self) -> LearningCurve | None:
@@ -94,6 +96,11 @@ class Run:
         return frozenset()
 
     @property
+    def radii(self) -> dict[str, str]:
+        """Of each attack, with its unit; those that are not recorded are missing."""
+        return {}
+
+    @property
     def settings(self) -> dict[str, Any]:
         """All settings that runs of one agent in one environment should share, by path; empty where unknown."""
         return {}
@@ -119,7 +126,7 @@ class TableRun(Run):
     @property
     def scores(self) -> dict[str, float]:
         """As recorded, and the last value of the curve."""
-        return {**with_worst(self.recorded_scores, self.attacked), **last_of(self.recorded)}
+        return {**with_worst(self.recorded_scores, self.attacked | self.compared), **last_of(self.recorded)}
 
     @property
     def attacks(self) -> frozenset[str]:
@@ -170,28 +177,37 @@ class FolderRun(Run):
     @cached_property
     def scores(self) -> dict[str, float]:
         """From the evaluations of a benchmark's run, or the report after training; and the last evaluation during training."""
-        returns_of, attacks = self._evaluated_returns
+        returns_of, attacks, _ = self._evaluated
         means = {name: float(np.mean(returns)) for name, returns in returns_of.items()}
-        return {**with_worst(means, attacks), **last_of(self.evaluations)}
+        return {**with_worst(means, attacks | self.compared), **last_of(self.evaluations)}
 
     @cached_property
     def attacks(self) -> frozenset[str]:
         """Which of these scores were reached under attack."""
-        return self._evaluated_returns[1]
+        return self._evaluated[1]
 
     @cached_property
-    def _evaluated_returns(self) -> tuple[dict[str, list[float]], frozenset[str]]:
-        """Returns of single episodes by evaluation, and which evaluations are attacks."""
+    def radii(self) -> dict[str, str]:
+        """As the evaluations or the report say."""
+        return self._evaluated[2]
+
+    @cached_property
+    def _evaluated(self) -> tuple[dict[str, list[float]], frozenset[str], dict[str, str]]:
+        """Returns of single episodes by evaluation, which evaluations are attacks, and the radii of these."""
         if self.source.name == "run":  # the run folder of a benchmark
             files = sorted(self.source.parent.glob("evaluation_*.json"))
             every = {file.stem.removeprefix("evaluation_"): read_json(file) for file in files}
             evaluated = {name: data for name, data in every.items() if data.get("episodes")}
             if evaluated:
                 returns = {name: [float(each["return"]) for each in data["episodes"]] for name, data in evaluated.items()}
-                return returns, frozenset(name for name, data in evaluated.items() if data.get("attack"))
+                attacks = frozenset(name for name, data in evaluated.items() if data.get("attack"))
+                return returns, attacks, {name: str(evaluated[name]["attack"].get("epsilon")) for name in attacks}
         report = self.source / "report.json"
-        returns = read_json(report).get("returns", {}) if report.is_file() else {}
-        return returns, frozenset(name for name in returns if name != NATURAL)
+        data = read_json(report) if report.is_file() else {}
+        returns, ball = data.get("returns", {}), data.get("attack", {})
+        attacks = frozenset(name for name in returns if name != NATURAL)
+        radius = " ".join(str(ball[key]) for key in ("epsilon", "units", "norm") if key in ball)
+        return returns, attacks, dict.fromkeys(attacks, radius)
 
     @cached_property
     def _episodes(self) -> TrainingEpisodes:

@@ -49,8 +49,10 @@ def find(paths: Sequence[Path], labelled: Mapping[str, Path]) -> Found:
     """
     found = Found()
     seen: set[tuple[Path, str, str, str]] = set()
-    for label, path in [*labelled.items(), *((None, path) for path in paths)]:
-        runs, damaged = _readable(_runs_at(path, found))
+    groups = [*((label, [path]) for label, path in labelled.items()), *((None, group) for group in _grouped(paths))]
+    for label, group in groups:
+        path = group[0]
+        runs, damaged = _readable(_runs_at(path, found, group))
         if damaged and not runs:
             raise UserError("\n".join(damaged))
         found.notes += [f"Left out: {reason}" for reason in damaged]
@@ -63,7 +65,37 @@ def find(paths: Sequence[Path], labelled: Mapping[str, Path]) -> Found:
                 seen.add(key)
                 agent = run.agent if label is None else f"{label} {run.agent}" if several else label
                 found.runs.append(replace(run, agent=agent))
+    _compare_attacks(found)
     return found
+
+
+def _grouped(paths: Sequence[Path]) -> list[list[Path]]:
+    """Each path by itself, and the tables of one folder together, since they tell of the same runs."""
+    groups: dict[tuple[Path, bool], list[Path]] = {}
+    for path in paths:
+        table = path.suffix == ".csv" and path.is_file()
+        groups.setdefault((path.resolve().parent if table else path, table), []).append(path)
+    return [[*dict.fromkeys(group)] for group in groups.values()]
+
+
+def _compare_attacks(found: Found) -> None:
+    """Let the worst attack of each run be that of the same attacks, and say where attacks are not the same."""
+    for env in dict.fromkeys(run.env for run in found.runs):
+        there = [run for run in found.runs if run.env == env]
+        attacks = frozenset[str]().union(*(run.attacks for run in there))
+        fewer = sorted({run.agent for run in there if 1 < len(run.attacks) < len(attacks)})
+        if fewer:
+            found.notes.append(
+                f"{env}: {', '.join(fewer)} without a worst attack, since not all of {', '.join(sorted(attacks))} were played."
+            )
+        for attack in sorted(attacks):
+            radii = {run.radii[attack] for run in there if attack in run.radii}
+            if len(radii) > 1:
+                found.notes.append(
+                    f"{env}: {attack} does not compare, its radii differ: {', '.join(sorted(radii))}. Evaluate all agents "
+                    "with one: rlspo train --attack-epsilon, rlspo benchmark"
+                )
+        found.runs = [replace(run, compared=attacks) if run.env == env else run for run in found.runs]
 
 
 def _readable(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
@@ -78,15 +110,18 @@ def _readable(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
     return good, damaged
 
 
-def _runs_at(path: Path, found: Found) -> Iterator[Run]:
-    """The runs of one path; notes and settings of grids are added to ``found``."""
+def _runs_at(path: Path, found: Found, tables_of_folder: Sequence[Path]) -> Iterator[Run]:
+    """The runs of one path; notes and settings of grids are added to ``found``.
+
+    :param tables_of_folder: where the path is a table, all that were given of its folder: they tell of the same runs
+    """
     if not path.exists():
         raise UserError(f"{path} does not exist. Give a run folder, a folder of runs, a grid folder, or its results.csv.")
     if path.is_file():
         if path.suffix != ".csv":
             raise UserError(f"{path} is not a table. Give a folder, or the results.csv or curves.csv of a grid.")
         _read_grid(path.parent, found)
-        yield from read_tables([path])
+        yield from read_tables(tables_of_folder)
     elif tables := [path / name for name in _TABLES if (path / name).is_file()]:
         _read_grid(path, found)
         newest = max(table.stat().st_mtime for table in tables)
@@ -142,8 +177,8 @@ def _folder_run(folder: Path) -> FolderRun:
         settings = config.get("settings")
         policy = str(settings.get("policy")) if isinstance(settings, dict) else ""
         agent = agent if grid_seed else _agent_label(str(config["algo"]), policy)
-        env = str(config["env"])
-    return FolderRun(agent, env_label(env), name, folder, config)
+        env = env if grid_seed else str(config["env"])
+    return FolderRun(agent, env_label(env), name, folder, config=config)
 
 
 def _env_of(folder: Path) -> str:

@@ -36,7 +36,7 @@ def tune(task: Task, typed: str) -> int:
 
 def _announce(task: Task, study: Study) -> None:
     args, plan = task.args, task.plan
-    for title, text in plan.warnings:
+    for title, text in (*plan.warnings, *task.warnings):
         terminal.warning(title, text)
     settings = study.settings
     done = len(study.trials)
@@ -80,6 +80,13 @@ def _search(task: Task, study: Study) -> None:
         return
     with Bars("trials", n_trials, done) as bars:
         Search(study, task.base, n_trials, TrialBars(bars, best)).run(task.args.workers)
+    under_way = sum(trial.state == TrialState.RUNNING for trial in study.trials)
+    if under_way:
+        terminal.warning(
+            "unfinished",
+            f"{under_way} of {n_trials} trials are under way elsewhere in {task.args.storage}, or were left by a program in "
+            "another folder. What follows is without them; give the command again when they have ended.",
+        )
 
 
 def _validate(task: Task, study: Study, chosen: list[Candidate]) -> list[Validation]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rlspo.zoo.config.atomic import write_text
 from rlspo.zoo.tune.training import EvaluationProtocol
 
 #: Distance between the seeds of the trials and those of the validation.
@@ -71,6 +73,13 @@ class StudyFolder:
     """
 
     path: Path
+
+    def identity(self) -> str:
+        """A name that the folder keeps under another path and on a machine of another name; made at first."""
+        file = self.path / "identity.txt"
+        if not file.is_file():
+            write_text(file, uuid.uuid4().hex + "\n")
+        return file.read_text(encoding="utf-8").strip()
 
     @property
     def journal(self) -> Path:

@@ -6,7 +6,6 @@ One process does all of this; workers only train. So nothing is asked, told or c
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -69,7 +68,7 @@ class Study:
         self.name, self.folder, self.settings, self.space = name, folder, settings, space
         self.references = references or {}
         self.shared = shared
-        self.owner = f"{platform.node()}:{folder.path.resolve()}" if shared else "this folder"
+        self.owner = folder.identity() if shared else "this folder"
         self.code = code_state()
         if not shared:
             check_name(storage, name, folder)

@@ -18,6 +18,7 @@ from rlspo.zoo.envs.recipe import families, find_spec
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.train.attackable import check_attack
 from rlspo.zoo.train.plan import Plan, make_plan
+from rlspo.zoo.tune.budget import warning_of
 from rlspo.zoo.tune.references import Reference, find_references, place, read_references
 from rlspo.zoo.tune.settings import StudyFolder, StudySettings
 from rlspo.zoo.tune.space import SearchSpace, find_space
@@ -70,6 +71,7 @@ class Task:
     references: dict[str, Reference]
     blocks: dict[str, dict[str, Any]] | None
     queued: bool = False
+    warnings: tuple[tuple[str, str], ...] = ()
 
     @property
     def env_id(self) -> str:
@@ -148,7 +150,10 @@ def make_task(args: argparse.Namespace, folder: Path | None = None) -> Task:
     left = StudyFolder(folder or args.log_folder / "tune" / name)
     base = {key: getattr(args, key) for key in _OF_TRAINING}
     base |= {"seed": args.seed, "trained_agent": None}
+    warnings: tuple[tuple[str, str], ...] = ()
     if left.base.is_file():
+        if folder is None and args.conf_file is not None:
+            warnings = _of_another_beginning(base, left.base)
         base["conf_file"] = left.base
     plan = make_plan(argparse.Namespace(**base))
     if args.attack is not None:
@@ -178,7 +183,26 @@ def make_task(args: argparse.Namespace, folder: Path | None = None) -> Task:
         blocks = read_references(file, env.id, families(env))
         references = place(blocks, file, base, plan, space)
     base["conf_file"] = left.base  # written before anything is trained
-    return Task(name, args, left, stored, base, plan, space_file, space_name, space, references, blocks, folder is not None)
+    whole = {**plan.config.agent, "n_envs": plan.config.settings.n_envs}
+    warnings += warning_of(space, whole, plan.config.settings.n_timesteps)
+    queued = folder is not None
+    return Task(name, args, left, stored, base, plan, space_file, space_name, space, references, blocks, queued, warnings)
+
+
+def _of_another_beginning(base: dict[str, Any], began: Path) -> tuple[tuple[str, str], ...]:
+    """A warning where ``--conf-file`` does not say what the study began from, which it goes on with."""
+    given = make_plan(argparse.Namespace(**base))
+    stored = _stored_block(given, base["conf_file"])
+    before = _stored_block(make_plan(argparse.Namespace(**{**base, "conf_file": began})), began)
+    keys = [key for key in {**stored, **before} if key != "provenance" and stored.get(key) != before.get(key)]
+    if not keys:
+        return ()
+    differ = ", ".join(f"{key} {stored.get(key)!r} (in the study {before.get(key)!r})" for key in keys[:5])
+    text = (
+        f"The study goes on with the settings that it began from, {began}, and not with those of {base['conf_file']}: "
+        f"{differ}. For a search that begins from these give another --study-name."
+    )
+    return (("settings", text),)
 
 
 def _kind(algo: str, cls: type[BaseAlgorithm], conf_file: Path | None) -> str:

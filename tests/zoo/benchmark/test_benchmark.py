@@ -137,6 +137,15 @@ def test_other_settings_are_never_mixed_in(done, trainings, capsys):
     assert Path("out/twin/Ledger-v0/seed_0/cell.json").read_bytes() == twin
 
 
+def test_redo_of_some_runs_removes_nothing_where_others_are_stale_too(done, capsys):
+    """What is refused must not have been begun."""
+    changed = {"agents": {name: {"algo": "ppo", "params": {**TINY, "gamma": 0.7}} for name in ("ppo", "twin")}}
+    before = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
+    assert run(done, "--redo", "--only", "ppo/*", **changed) == 2
+    assert "twin/Ledger-v0/0" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_redo_of_an_evaluation_keeps_the_training(done, trainings, capsys):
     assert run(done, episodes=4) == 2
     assert "natural: episodes: 3 -> 4" in capsys.readouterr().err

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from rlspo.zoo.errors import UserError
 from rlspo.zoo.evaluate.statistics import interval, iqm
+from rlspo.zoo.plot.curves import _grouped
 from rlspo.zoo.plot.lines import common_axis, line_of, smooth
+from rlspo.zoo.plot.picture import Options
 from rlspo.zoo.plot.runs import LearningCurve
 
 
@@ -128,3 +131,21 @@ def test_points_that_coincide_count_as_their_mean():
 def test_rows_have_nothing_for_what_is_unknown():
     line = line_of([curve([10, 20], [1.0, 1.0]), curve([10, 20, 40], [3.0, 3.0, 5.0])], "steps", window=1)
     assert list(line.rows())[-1] == {"step": 40.0, "x": 40.0, "value": 5.0, "low": None, "high": None, "runs": 1}
+
+
+@pytest.mark.parametrize(("least", "kept"), [(300, True), (301, False)])
+def test_training_ends_after_the_last_evaluation(least, kept):
+    """Runs of 300 steps and a few more, evaluated every 100."""
+
+    class Trained:
+        source, agent, env, name = "logs/a", "a", "E-v0", "1"
+
+        def evaluated(self, measure):
+            return curve([100, 200], [1.0, 2.0])
+
+    if kept:
+        groups, left_out = _grouped([Trained()], "eval", Options(least=least))
+        assert list(groups) == ["E-v0"] and not left_out
+    else:
+        with pytest.raises(UserError, match="until 301 steps"):
+            _grouped([Trained()], "eval", Options(least=least))

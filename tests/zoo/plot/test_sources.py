@@ -257,3 +257,38 @@ def test_runs_that_differ_in_more_than_their_seeds_are_reported(run_folder, conf
     (note,) = mixtures(runs)
     assert "3 runs of ppo on E-v0" in note and "agent.gamma" in note and "n_steps" not in note
     assert mixtures(choose(runs, [], [], by_run=True)) == []
+
+
+def test_the_worst_attack_is_over_the_same_attacks(run_folder, config, tmp_path):
+    """A run with fewer of them would look better than it is."""
+    for name, attacks in (("a", {"random": [8.0], "critic": [6.0], "mad": [1.0]}), ("b", {"random": [9.0], "critic": [8.0]})):
+        folder = run_folder(f"logs/{name}/E-v0_1", {10: [5.0]})
+        (folder / "report.json").write_text(json.dumps({"returns": {"natural": [9.0], **attacks}}))
+    found = find([tmp_path / "logs"], {})
+    assert [run.scores.get("worst") for run in found.runs] == [1.0, None]
+    assert any("b without a worst attack, since not all of critic, mad, random" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("radius", [0.05, 0.075])
+def test_attacks_of_different_radius_are_not_compared_silently(run_folder, tmp_path, radius):
+    for name, epsilon in (("a", radius), ("b", 0.075)):
+        folder = run_folder(f"logs/{name}/E-v0_1", {10: [5.0]})
+        attack = {"epsilon": epsilon, "units": "raw"}
+        (folder / "report.json").write_text(json.dumps({"attack": attack, "returns": {"natural": [9.0], "mad": [1.0]}}))
+    notes = [note for note in find([tmp_path / "logs"], {}).notes if "its radii differ: 0.05 raw, 0.075 raw" in note]
+    assert len(notes) == (radius == 0.05)
+
+
+def test_environments_of_a_grid_without_tables_keep_their_names(run_folder, config, tmp_path):
+    for noise in ("noise-0.1", "noise-0.3"):
+        run_folder(f"grid/ppo/{noise}/seed_0/run", {10: [1.0]}, config=config("ppo", "STORI/Breakout-v0"))
+    assert names(find([tmp_path / "grid"], {})) == [("ppo", "noise-0.1", "seed 0"), ("ppo", "noise-0.3", "seed 0")]
+
+
+def test_both_tables_of_a_folder_tell_of_the_same_runs(table, tmp_path):
+    results = table("results.csv", [{"agent": "ppo", "env": "E-v0", "seed": 0, "evaluation": "natural", "mean": 3}])
+    curves = table("curves.csv", [{"agent": "ppo", "env": "E-v0", "seed": 0, "step": 5, "seconds": 1, "mean": 2, "std": 0}])
+    for paths in ([results, curves], [curves, results]):
+        (run,) = find(paths, {}).runs
+        assert run.scores == {"natural": 3.0, LAST: 2.0}
+        assert run.evaluations.steps.tolist() == [5.0]

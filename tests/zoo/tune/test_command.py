@@ -282,6 +282,24 @@ def test_mistakes_are_told_before_anything_is_made(capsys, flags, message):
     assert not Path("logs").exists()
 
 
+def test_another_file_of_settings_for_a_study_that_has_begun_is_not_taken_silently():
+    Path("two.yml").write_text(BLOCK.replace("n_epochs: 2", "n_epochs: 5"))
+    with make_task(parse(FLAGS)).opened():
+        pass
+    assert make_task(parse(FLAGS)).warnings == ()
+    ((title, text),) = make_task(parse([*FLAGS, "--conf-file", "two.yml"])).warnings
+    assert title == "settings"
+    assert "n_epochs 5 (in the study 2)" in text and "another --study-name" in text
+
+
+@pytest.mark.parametrize(("steps", "warned"), [(100, "128 steps instead of 100, 28% more"), (640, "")])
+def test_trials_that_train_much_longer_than_others_are_spoken_of(steps, warned):
+    """n_steps of 32 in four environments."""
+    task = make_task(parse([*FLAGS, "-n", str(steps), "-params", "n_envs:4", "n_steps:32", "batch_size:16"]))
+    texts = [text for title, text in task.warnings if title == "budgets"]
+    assert (warned in texts[0]) if warned else not texts
+
+
 def test_params_fix_what_the_space_would_search():
     """As every setting given on a command line, they come before what files say."""
     Path("own.yml").write_text(BLOCK.replace("policy_kwargs: {net_arch: [4]}", "policy_kwargs: 'dict(net_arch=[4])'"))

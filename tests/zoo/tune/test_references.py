@@ -118,6 +118,19 @@ def test_what_belongs_to_the_task_is_taken_over(task, workplace):
     assert block == {"policy": "MlpPolicy", "env_kwargs": {"pay": 5.0}, "frame_stack": 2, "n_epochs": 5}
 
 
+def test_arguments_of_the_command_line_are_added_to_those_of_the_file(workplace):
+    """As where the search begins: known settings are trained in the same environment."""
+    Path("own.space.yml").write_text(SPACE)
+    Path("own.yml").write_text(SETTINGS.replace("n_timesteps: 64", "n_timesteps: 64, env_kwargs: {pay: 5.0}"))
+    Path("own.references.yml").write_text("default: {mine: {n_epochs: 5}}")
+    flags = "--algo ppo --env Ledger-v0 --gym-packages zoo_environments --conf-file own.yml --space own.space.yml"
+    task = make_task(parse([*flags.split(), "--references", "own.references.yml", "--env-kwargs", "number:15"]))
+    expected = {"pay": 5.0, "number": 15}
+    assert task.plan.config.settings.env_kwargs == expected
+    trained = make_plan(argparse.Namespace(**with_block(task.base, task.references["mine"].block, 64)))
+    assert trained.config.settings.env_kwargs == trained.recipe.env_kwargs == expected
+
+
 def test_the_radius_belongs_to_the_task():
     flags = ["--algo", "barpo", "--env", "Pendulum-v1", "--attack", "mad", "-n", "1000", "--references"]
     assert make_task(parse(flags)).references["stock"].block["epsilon"] == 0.05

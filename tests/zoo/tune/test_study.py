@@ -143,6 +143,16 @@ def test_a_trial_of_another_machine_is_left_alone(open_study):
     assert [each.state for each in again.trials] == [TrialState.RUNNING]
 
 
+def test_in_a_shared_storage_a_study_knows_its_trials_on_a_machine_of_another_name(open_study, tmp_path, monkeypatch):
+    """A container has a new name at each start, and its folder perhaps another path."""
+    storage = f"sqlite:///{tmp_path / 'trials.db'}"
+    open_study(storage).ask()
+    monkeypatch.setattr("platform.node", lambda: "another")
+    again = open_study(storage)
+    assert [trial.state for trial in again.optuna.get_trials()] == [TrialState.FAIL, TrialState.WAITING], "queued again"
+    assert again.trials == []
+
+
 def test_a_study_keeps_its_settings(open_study):
     open_study()
     with pytest.raises(UserError, match=r"n_seeds: was 2, is 3.*\n.*another --study-name") as caught:
