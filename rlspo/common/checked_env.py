@@ -53,7 +53,7 @@ class CheckedDummyVecEnv(DummyVecEnv):
             self.buf_rews[env_idx], self.buf_dones[env_idx] = reward, terminated or truncated
             info["TimeLimit.truncated"] = truncated and not terminated
             if terminated or truncated:
-                info["terminal_observation"] = observation
+                info["terminal_observation"] = copy.deepcopy(observation)  # the reset may write into it
                 observation, self.reset_infos[env_idx] = env.reset()
                 if env_idx in self._cuts:
                     self._cuts[env_idx].was_reset(info)

@@ -169,7 +169,9 @@ class GymnasiumVecEnv(VecEnv):
                         "without 'final_obs' in its info. Choose another autoreset_mode for it."
                     )
                 self.reset_infos[i] = dict(info)
-                info.update(final_info, terminal_observation=tree_map(np.array, final_observation))
+                # Of what stands beside the new episode's info, gymnasium's statistics alone are of the old one.
+                kept = {"episode": info["episode"]} if "episode" in info else {}
+                infos[i] = {**kept, **final_info, "terminal_observation": tree_map(np.array, final_observation)}
 
     def _reset_where(self, dones: np.ndarray, observations: Any) -> None:
         """Reset the environments that ended, and write their first observations into ``observations``."""

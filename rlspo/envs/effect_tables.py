@@ -33,6 +33,8 @@ def make_effect(
             hint = f" It is of type {others[0]}."
             if concept.type == "2.2":
                 hint = f" As what it drifts to, write concept: {{type: {others[0]!r}, effect: {concept.effect}, ...}}."
+        elif concept.effect in tables.get("2.2", {}):
+            hint = f" It is of type 2.2 alone: write concept={{'type': '2.2', 'effect': {concept.effect!r}}}."
         raise ValueError(
             f"{profile}: effect is {concept.effect!r}.{hint} Those of type {concept.type} for {where}: {', '.join(known)}."
         )

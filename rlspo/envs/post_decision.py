@@ -27,6 +27,7 @@ environment, :func:`check_post_decision_env` finds missing or wrong parts.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -139,6 +140,6 @@ class PostDecision(LookingAhead):
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """As the environment's, with the two keys in its info."""
-        observation, reward = self.post_decision(action)
+        observation, reward = copy.deepcopy(self.post_decision(action))  # the step may write into what fn passed on
         self._observation, total, terminated, truncated, info = self.env.step(action)
         return self._observation, total, terminated, truncated, {**info, OBSERVATION_KEY: observation, REWARD_KEY: reward}

@@ -268,13 +268,14 @@ def load_profile(
             given = ", ".join([*(["type"] if type is not None else []), *changes])
             raise ValueError(f"{given} cannot change a Profile that is made already; give its name, file or mapping.")
         return _for(profile, env)
+    by_type = profile is None
     if profile is None:
         profile = _name_for("3.1" if type is None else type, env, fallback)
         type = None
     data = read_profile(profile)
     if type is not None and _as_text(type) != _as_text(data.get("type")):
         raise ValueError(f"type is {type!r} and the profile {data.get('name', 'given')!r} has {data.get('type')!r}; give one.")
-    return _for(Profile.from_mapping(_changed(data, changes)), env)
+    return _for(Profile.from_mapping(_changed(data, changes, by_type)), env)
 
 
 def _for(profile: Profile, env: str) -> Profile:
@@ -299,17 +300,24 @@ def _name_for(type: Any, env: str, fallback: str) -> str:
     raise ValueError(f"type is {type!r}. {hint}There are {', '.join(own)} for {env!r} ({_listed()}).")
 
 
-def _changed(data: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``data`` with changes; a changed effect also drops the old effect's settings."""
+def _changed(data: dict[str, Any], changes: Mapping[str, Any], by_type: bool) -> dict[str, Any]:
+    """``data`` with changes; a changed effect also drops the old effect's settings.
+
+    :param by_type: whether nobody named the profile: how often its effect acts then says nothing of another one
+    """
     outer = {key: value for key, value in changes.items() if key in KEYS}
     inner = {key: value for key, value in changes.items() if key not in KEYS}
     changed = {**data, **outer}
+    if "concept" in changes:
+        changed = {key: value for key, value in changed.items() if key in KEYS}
     nested = "concept" in changed
     if nested and not isinstance(changed["concept"], Mapping):
         return changed
     noise = dict(changed["concept"]) if nested else {key: value for key, value in changed.items() if key not in KEYS}
     if "effect" in inner and inner["effect"] != noise.get("effect"):
-        noise = {key: noise[key] for key in ("type", "probability") if key in noise}
+        noise = {key: noise[key] for key in (("type",) if by_type else ("type", "probability")) if key in noise}
+        if by_type and "gate" not in changes:
+            changed.pop("gate", None)
     noise |= inner
     if nested:
         return {**changed, "concept": noise}

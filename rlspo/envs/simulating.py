@@ -13,13 +13,19 @@ from gymnasium.wrappers import (
     FrameStackObservation,
     NormalizeObservation,
     NormalizeReward,
+    OrderEnforcing,
+    PassiveEnvChecker,
+    RecordEpisodeStatistics,
     RescaleAction,
     TimeAwareObservation,
+    TimeLimit,
 )
+from stable_baselines3.common.monitor import Monitor
 
 from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, LookingAhead
 from rlspo.envs.transforming import OTHER_DECISIONS
 from rlspo.simulators.copies import GlobalGenerators, true_copy
+from rlspo.simulators.whole import watches
 
 #: Wrappers that remember steps: one that is only tried out would change what they remember, or miss it.
 _REMEMBER = (
@@ -30,6 +36,9 @@ _REMEMBER = (
     TimeAwareObservation,
     *OTHER_DECISIONS,
 )
+#: Wrappers whose step changes neither actions nor observations nor rewards.
+_COUNT = (Monitor, OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics, TimeLimit)
+_STYLES = (gym.ActionWrapper, gym.ObservationWrapper, gym.RewardWrapper)
 #: From environment and action to the step's observation and reward, without changing the environment.
 Peek = Callable[[gym.Env, Any], tuple[Any, float]]
 
@@ -59,7 +68,8 @@ class PeekMujoco:
     it.
 
     Wrappers around it that change actions, observations or rewards are applied (:class:`SimulatedPostDecision` refuses those
-    of gymnasium that remember earlier steps); those that count steps do not count this one.
+    of gymnasium that remember earlier steps, and those with a step of their own); those that count steps do not count this
+    one.
     """
 
     def __init__(self) -> None:
@@ -103,7 +113,8 @@ class SimulatedPostDecision(LookingAhead):
         :class:`PeekMujoco` for MuJoCo's environments, :func:`peek_copy` for all others. An environment that draws noise itself
         needs a function that leaves it out
     :raises ValueError: for a ``core`` that is not inside ``env``
-    :raises TypeError: for wrappers inside of ``core`` that remember earlier steps, without a ``peek`` of your own
+    :raises TypeError: for wrappers inside of ``core`` that remember earlier steps or, around MuJoCo's environments, have a
+        step of their own, without a ``peek`` of yours
     """
 
     def __init__(self, env: gym.Env, core: gym.Env | None = None, peek: Peek | None = None) -> None:
@@ -121,6 +132,14 @@ class SimulatedPostDecision(LookingAhead):
                 "would change that. Put it around SimulatedPostDecision, with rlspo.envs.TransformPostDecision around it, or "
                 "give a peek."
             )
+        if peek is None and _is_mujoco(self.core):
+            own = next((layer for layer in _layers(self.core)[:-1] if _has_own_step(layer)), None)
+            if own is not None:
+                raise TypeError(
+                    f"{type(own).__name__} inside of core has a step of its own, which a step of the physics that is only "
+                    "tried out would leave out. Make it an ActionWrapper, ObservationWrapper or RewardWrapper, put it around "
+                    "core, or give a peek."
+                )
         between = layers[: next(depth for depth, layer in enumerate(layers) if layer is self.core)]
         self._followed = [layer for layer in between if isinstance(layer, ClipAction | RescaleAction)]
         self.peek = peek or (PeekMujoco() if _is_mujoco(self.core) else peek_copy)
@@ -145,6 +164,14 @@ def _layers(env: gym.Env) -> list[gym.Env]:
         env = env.env
         layers.append(env)
     return layers
+
+
+def _has_own_step(layer: Any) -> bool:
+    """Whether a wrapper does something in its step that looking ahead in the physics would miss."""
+    if isinstance(layer, _COUNT) or watches(layer):
+        return False
+    plain = {gym.Wrapper.step, *(style.step for style in _STYLES)}
+    return type(layer).step not in plain
 
 
 def _is_mujoco(env: gym.Env) -> bool:

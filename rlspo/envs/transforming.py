@@ -8,13 +8,16 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.wrappers import (
+    AddRenderObservation,
     AtariPreprocessing,
+    DelayObservation,
     FrameStackObservation,
     MaxAndSkipObservation,
     NormalizeObservation,
     NormalizeReward,
     RepeatAction,
     StickyAction,
+    TimeAwareObservation,
 )
 
 from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, SPACE, LookingAhead, offered, post_decision_space
@@ -22,6 +25,8 @@ from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, SPACE, Looking
 Array = np.ndarray
 #: Wrappers that take several steps as one, or other actions: their infos belong to another decision.
 OTHER_DECISIONS = (AtariPreprocessing, MaxAndSkipObservation, RepeatAction, StickyAction)
+#: Wrappers whose observation() tells of the moment at which it is asked, so that it is not to be asked of s^x.
+OTHER_MOMENTS = (AddRenderObservation, DelayObservation, TimeAwareObservation)
 
 
 class TransformPostDecision(LookingAhead):
@@ -33,7 +38,9 @@ class TransformPostDecision(LookingAhead):
     updates running statistics, ``post_decision`` is not available: the step itself would change the normalisation.
 
     :param env: the wrapped environment
-    :raises TypeError: for a wrapper that takes several steps or other actions, or changes rewards in another way
+    :raises TypeError: for a wrapper that takes several steps or other actions, changes rewards in another way, or observes the
+        moment (``DelayObservation``); and for observation wrappers around an environment whose post-decision observations are
+        of another kind than its observations
 
     >>> import gymnasium, rlspo
     >>> env = gymnasium.wrappers.FrameStackObservation(gymnasium.make("rlspo/LotSizing-v0", instance="2x1"), 3)
@@ -52,10 +59,17 @@ class TransformPostDecision(LookingAhead):
         for wrapper in wrappers:
             self._add(wrapper)
         space = post_decision_space(core)
+        seen = core.observation_space
+        made_for = self._observers if space.shape != seen.shape else _functions_among(self._observers)
+        if made_for and _kind(space) != _kind(seen):
+            raise TypeError(
+                f"{type(made_for[0]).__name__} is made for observations of {seen}, and post-decision ones are of {space}. Put "
+                "it inside of what offers the post-decision interface, or leave it to the agent's networks."
+            )
         if self._observers:
             example = np.asarray(self._observed(space.sample()))
             low, high = (0, 255) if example.dtype == np.uint8 else (-np.inf, np.inf)
-            dtype = example.dtype if example.dtype == np.uint8 else np.float32
+            dtype: Any = example.dtype if example.dtype.kind in "ui" else np.float32
             space = spaces.Box(low, high, example.shape, dtype)
         self.post_decision_space = space
         moving = any(getattr(wrapper, "update_running_mean", False) for wrapper in (*self._observers, *self._scalers))
@@ -71,6 +85,11 @@ class TransformPostDecision(LookingAhead):
                 else "takes other steps than the one given"
             )
             raise TypeError(f"{type(wrapper).__name__} {why}; put it inside of what offers the post-decision interface.")
+        if isinstance(wrapper, OTHER_MOMENTS):
+            raise TypeError(
+                f"{type(wrapper).__name__} observes the moment at which it is asked, and a post-decision state is of another; "
+                "put it inside of what offers the post-decision interface."
+            )
         if isinstance(wrapper, NormalizeReward):
             self._scalers.append(wrapper)
         elif isinstance(wrapper, gym.ObservationWrapper | NormalizeObservation | FrameStackObservation):
@@ -119,6 +138,16 @@ class TransformPostDecision(LookingAhead):
             }
             info = {**info, **changed}
         return observation, reward, terminated, truncated, info
+
+
+def _functions_among(wrappers: list[gym.Wrapper]) -> list[gym.Wrapper]:
+    """Those that compute something from each observation by itself."""
+    return [one for one in wrappers if isinstance(one, gym.ObservationWrapper)]
+
+
+def _kind(space: spaces.Space) -> Any:
+    """What a function of observations depends on; bounds of boxes do not matter."""
+    return type(space), space.shape, np.asarray(getattr(space, "nvec", getattr(space, "n", 0))).tolist()
 
 
 def check_wrappers(env: gym.Env) -> None:

@@ -394,3 +394,15 @@ def test_split_infos_reads_masks_and_nesting() -> None:
     assert [info["nested"] for info in infos] == [{}, {"depth": 4}]
     assert [info["_private"] for info in infos] == [5, 6]
     assert all(info["table"].shape == (3,) for info in infos)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_last_info_of_an_episode_has_nothing_of_the_next_one(mode: AutoresetMode) -> None:
+    """Its number stands in the info of reset."""
+    env = vectorised(mode, 2)
+    _, steps = roll(env, 2)
+    (info,) = steps[-1][3]
+    assert steps[-1][2].all()
+    assert "begun" not in info
+    assert info["t"] == 2
+    env.close()

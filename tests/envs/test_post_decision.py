@@ -310,3 +310,73 @@ def test_an_environment_that_draws_noise_by_itself_is_not_simulated_by_a_copy() 
         env.step(1)
     quiet = SimulatedPostDecision(Walk(), peek=lambda core, action: (np.array([core.x + action], np.float32), -0.5 * action))
     check_post_decision_env(quiet)
+
+
+@pytest.mark.parametrize("wrapper", [gym.wrappers.TimeAwareObservation, lambda env: gym.wrappers.DelayObservation(env, 2)])
+def test_wrappers_that_observe_the_moment_are_not_asked_again(wrapper: Any) -> None:
+    """Asked of a post-decision observation, they would change what the agent sees."""
+    with pytest.raises(TypeError, match="observes the moment at which it is asked"):
+        TransformPostDecision(wrapper(TimeLimit(Walk(), 5)))
+
+
+def test_functions_of_observations_are_not_applied_to_elements_of_another_space() -> None:
+    for name in ("rlspo/FrozenLakePostDecision-v0", "rlspo/AdmissionControl-v0"):
+        with pytest.raises(TypeError, match="FlattenObservation is made for observations of"):
+            TransformPostDecision(FlattenObservation(gym.make(name)))
+    stacked = TransformPostDecision(FrameStackObservation(gym.make("rlspo/FrozenLakePostDecision-v0"), 3))
+    check_post_decision_env(stacked, n_steps=20)
+
+
+def _pendulum() -> Any:
+    pytest.importorskip("mujoco")
+    from gymnasium.envs.mujoco.inverted_pendulum_v5 import InvertedPendulumEnv
+
+    return InvertedPendulumEnv
+
+
+def test_looking_ahead_in_an_environment_of_ones_own_leaves_its_attributes() -> None:
+    class Limited(_pendulum()):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.t, self.seen, self.where = 0, [], self.data.qpos
+
+        def step(self, action: Any) -> Any:
+            self.t += 1
+            self.seen.append(self.t)
+            observation, reward, *_ = super().step(action)
+            return observation, reward, False, self.t >= 10, {}
+
+    env = SimulatedPostDecision(Limited())
+    env.reset(seed=0)
+    for step in range(10):
+        observation, reward, _, over, info = env.step(np.zeros(1))
+        np.testing.assert_allclose(info[OBSERVATION_KEY], observation)
+        assert reward == info[REWARD_KEY]
+        assert over == (step == 9)
+    assert env.unwrapped.seen == [*range(1, 11)]
+    assert np.shares_memory(env.unwrapped.where, env.unwrapped.data.qpos)
+
+
+def test_an_environment_of_ones_own_that_draws_noise_is_refused() -> None:
+    class Noisy(_pendulum()):  # type: ignore[misc]
+        def step(self, action: Any) -> Any:
+            return super().step(action + self.np_random.normal(0, 0.1, 1))
+
+    env = SimulatedPostDecision(Noisy())
+    env.reset(seed=0)
+    before = env.unwrapped.np_random.bit_generator.state
+    with pytest.raises(ValueError, match="draws random numbers in its own step"):
+        env.step(np.zeros(1))
+    assert env.unwrapped.np_random.bit_generator.state == before
+
+
+def test_a_wrapper_with_a_step_of_its_own_inside_of_a_mujoco_core_is_refused() -> None:
+    class Twice(gym.Wrapper):
+        def step(self, action: Any) -> Any:
+            self.env.step(action)
+            return self.env.step(action)
+
+    core = Twice(_pendulum()())
+    with pytest.raises(TypeError, match="Twice inside of core has a step of its own"):
+        SimulatedPostDecision(core, core=core)
+    SimulatedPostDecision(gym.wrappers.TimeLimit(core, 5), core=core.env)

@@ -92,6 +92,27 @@ def test_another_effect_drops_the_settings_of_the_old(profile: Any) -> None:
     assert load(profile, effect="crop").concept.settings == {"mode": "left"}
 
 
+@pytest.mark.parametrize(
+    ("env", "fallback", "type", "effect"),
+    [
+        ("bankheist", "atari", "2.1", "reward_drop"),
+        ("gopher", "atari", "2.1", "reward_drop"),
+        ("halfcheetah", "continuous", "1", "delay"),
+    ],
+)
+def test_another_effect_than_that_of_a_type_acts_always_unless_told(env: str, fallback: str, type: str, effect: str) -> None:
+    """Nobody named the profile, so its probability, per frame perhaps, says nothing of another effect."""
+    found = load_profile(None, env, fallback, type, effect=effect)
+    assert (found.concept.probability, found.gate) == (1.0, "step")
+    told = load_profile(None, env, fallback, type, effect=effect, probability=0.2, gate="frame")
+    assert (told.concept.probability, told.gate) == (0.2, "frame")
+
+
+def test_a_concept_of_ones_own_replaces_that_of_a_type() -> None:
+    found = load_profile(None, "halfcheetah", "continuous", "2.2", concept={"type": "1", "effect": "replace"})
+    assert (found.concept.type, found.concept.effect) == ("1", "replace")
+
+
 @pytest.mark.parametrize("given", ["4", 4, True, None, [1], "3.2B", float("nan"), "2"])
 def test_types_that_do_not_exist(given: Any) -> None:
     with fails(f"where: type is {given!r}; it must be one of '0': deterministic"):
@@ -141,6 +162,7 @@ def test_what_is_wrong_in_a_profile_is_named(data: Any, message: str) -> None:
     [
         ({**CROP, "effect": "corp"}, "profile: effect is 'corp'. Did you mean 'crop'? Those of type 3.2 for pong:"),
         ({**CROP, "effect": "sticky"}, "It is of type 1."),
+        ({**CROP, "effect": "difficulty"}, "It is of type 2.2 alone: write concept={'type': '2.2', 'effect': 'difficulty'}."),
         ({"type": "2.2", "schedule": "always", "effect": "crop"}, "write concept: {type: '3.2', effect: crop, ...}."),
         ({**CROP, "mod": 1}, "profile: crop takes no 'mod'. Did you mean 'mode'?"),
         ({**CROP, "gates": "step"}, "profile: crop takes no 'gates'. Did you mean 'gate'?"),

@@ -76,9 +76,8 @@ class LotSizingEnv(gym.Env[Array, Array]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Start an episode: random stock and setups, unless ``options`` say otherwise."""
-        fresh = seed is not None or self._np_random is None
         super().reset(seed=seed)
-        if fresh:
+        if seed is not None or self._copies.stream.generator is not self.np_random:
             self._copies.seed(self.np_random)
         self._copies.begin(np.ones(1, bool), options or {})
         self._began, self._last = True, None

@@ -78,9 +78,8 @@ class LotSizingVectorEnv(VectorEnv[Array, Array, Array]):
         if isinstance(seed, list | tuple):
             raise ValueError(f"seed is {seed}; the copies share one generator: give one number.")
         options = options or {}
-        fresh = seed is not None or self._np_random is None
         super().reset(seed=seed)
-        if fresh:
+        if seed is not None or self._copies.stream.generator is not self.np_random:
             self._copies.seed(self.np_random)
         mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, bool)), bool)
         self._copies.begin(mask, options)

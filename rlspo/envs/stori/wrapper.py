@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.utils import RecordConstructorArgs
+from stable_baselines3.common.atari_wrappers import EpisodicLifeEnv
 
 from rlspo.envs.arguments import whole
 from rlspo.envs.profiles import Profile, load_profile
@@ -115,12 +116,19 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """A new episode; ``seed`` also seeds the perturbations."""
         emulator = self.emulator
-        if not emulator.started:
+        started = emulator.started
+        if not started:
             # In a copy, a wrapper below may continue after a life lost in the original instead of starting the new game.
             emulator.reseeded = _generator(seed)
             emulator.reset_game()
+        if seed is not None or not started:
+            # After a lost life these let the game continue, whatever the seed, and in a copy too.
+            layer: Any = self.env
+            while isinstance(layer, gym.Wrapper):
+                if isinstance(layer, EpisodicLifeEnv):
+                    layer.was_real_done = True
+                layer = layer.env
         emulator.begin_step()
-        # From the next start of the game on: after a lost life a wrapper below lets it continue, whatever the seed.
         emulator.reseeded = _generator(seed)
         try:
             observation, info = self.env.reset(seed=seed, options=options)

@@ -38,4 +38,6 @@ def _accepted(spec: EnvSpec) -> set[str]:
     """Arguments of the environment, and of the task inside a perturbed one."""
     creator = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
     names = set() if creator is None else set(signature_of(creator).parameters)
-    return names | _accepted(gym.spec(spec.kwargs["task"])) if "task" in spec.kwargs else names
+    task = spec.kwargs.get("task")  # an argument of this name may also be something else
+    inner = gym.registry.get(task.rpartition(":")[2]) if isinstance(task, str) else None
+    return names | _accepted(inner) if inner is not None else names

@@ -34,7 +34,11 @@ _Wrapper = tuple[Any, dict[str, Any]]
 def plays_atari(spec: EnvSpec, env_kwargs: dict[str, Any], wrappers: Sequence[_Wrapper]) -> bool:
     """Whether :class:`rlspo.envs.atari.AtariGames` plays it: a game of the ALE that skips no frames itself, wrapped in SB3's
     ``AtariWrapper`` alone."""
-    if [cls for cls, _ in wrappers] != [AtariWrapper] or not is_game(spec) or {**spec.kwargs, **env_kwargs}["frameskip"] != 1:
+    if (
+        [cls for cls, _ in wrappers] != [AtariWrapper]
+        or not is_game(spec)
+        or {"frameskip": 4, **spec.kwargs, **env_kwargs}["frameskip"] != 1
+    ):
         return False
     try:
         rules_of(spec.id, wrappers[0][1], env_kwargs)

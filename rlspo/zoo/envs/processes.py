@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import multiprocessing
 import pickle
 import signal
@@ -51,8 +52,10 @@ class ErrorForwarding(gym.Wrapper):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         try:
             answer = super().step(action)
-            self._last = answer[4] if answer[2] or answer[3] else None
-            return answer
+            over = answer[2] or answer[3]
+            self._last = answer[4] if over else None
+            # SB3 resets before it sends what an episode ended with, and the reset may write into it.
+            return (copy.deepcopy(answer[0]), *answer[1:]) if over else answer
         except Exception as error:
             return None, 0.0, False, False, _Failure(error=_portable(error))
 
@@ -61,11 +64,11 @@ def _portable(error: Exception) -> Exception:
     """An exception that another process can unpickle, with its traceback as a note."""
     trace = traceback.format_exc()
     try:
-        copy: Exception = pickle.loads(pickle.dumps(error))
+        portable: Exception = pickle.loads(pickle.dumps(error))
     except Exception:  # a user's exception may not pickle
-        copy = RuntimeError(f"{type(error).__name__}: {error}")
-    copy.add_note(f"In the process of the environment:\n{trace}")
-    return copy
+        portable = RuntimeError(f"{type(error).__name__}: {error}")
+    portable.add_note(f"In the process of the environment:\n{trace}")
+    return portable
 
 
 class _Remote:

@@ -185,3 +185,18 @@ def test_masks_are_what_a_maskable_agent_asks_for() -> None:
     model = contrib.MaskablePPO("MlpPolicy", env, n_steps=8, batch_size=8, n_epochs=1, seed=0, device="cpu").learn(24)
     taken = {tuple(a) for _ in range(60) for a in model.predict(env.reset(), action_masks=masks)[0].tolist()}
     assert len(taken) == 6 and all(action[1] < 2 for action in taken)
+
+
+@pytest.mark.parametrize("first", ["np_random", "np_random_seed"])
+def test_a_generator_that_was_looked_at_first_is_the_one_that_is_drawn_from(first: str) -> None:
+    """Environments that nobody seeds must differ."""
+    starts = []
+    for _ in range(2):
+        env = gym.make("rlspo/LotSizing-v0", instance="2x1").unwrapped
+        getattr(env, first)
+        starts.append(env.reset()[0])
+    assert not np.array_equal(*starts)
+    env.np_random = np.random.default_rng(7)
+    other = gym.make("rlspo/LotSizing-v0", instance="2x1").unwrapped
+    other.np_random = np.random.default_rng(7)
+    np.testing.assert_array_equal(env.reset()[0], other.reset()[0])

@@ -14,7 +14,8 @@ pytest.importorskip("cv2")
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from stable_baselines3.common.atari_wrappers import AtariWrapper
 
-from rlspo.envs.stori import make_game
+from rlspo.envs.stori import make_game, wrap
+from tests.envs.stori.games import raw
 
 SMALL = functools.partial(AtariWrapper, frame_skip=1, noop_max=0, terminal_on_life_loss=False, clip_reward=False)
 NOISE = {"profile": {"type": "2.2", "schedule": "cyclic", "period": 7, "concept": {"type": "1", "effect": "replace"}}}
@@ -105,3 +106,19 @@ def test_processes_end_with_the_environment():
     processes = env.processes
     env.close()
     assert not any(process.is_alive() for process in processes)
+
+
+def test_a_seed_begins_a_new_game_after_a_lost_life_too() -> None:
+    """SB3's EpisodicLifeEnv lets the game continue there."""
+    env = wrap(AtariWrapper(raw(), noop_max=0), type="1")
+    episodes = []
+    for _ in range(2):
+        seen, _ = env.reset(seed=3)
+        env.action_space.seed(0)
+        screens, over = [seen], False
+        while not over:
+            seen, _, terminated, truncated, _ = env.step(env.action_space.sample())
+            screens.append(seen)
+            over = terminated or truncated
+        episodes.append(np.stack(screens))
+    np.testing.assert_array_equal(*episodes)

@@ -87,3 +87,12 @@ def test_mistakes_are_reported_before_anything_is_made(train, workplace, given, 
     code, out, err = train("--env-kwargs", *given, env="STORI/Breakout-v0")
     assert code == 2 and out == "" and message in err and "Traceback" not in err
     assert not (workplace / "logs").exists()
+
+
+def test_a_task_that_is_no_environment_is_an_argument_like_any_other(monkeypatch):
+    def make(task, type=None, profile=None):
+        raise NotImplementedError
+
+    spec = gym.envs.registration.EnvSpec("Walk-v0", make, kwargs={"task": "walk"})
+    monkeypatch.setitem(gym.registry, "Walk-v0", spec)
+    assert over({"type": "a"}, {"type": "b"}, "Walk-v0") == {"type": "b"}

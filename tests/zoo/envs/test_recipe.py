@@ -6,11 +6,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.monitor import Monitor, load_results
 from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize, unwrap_vec_normalize
 
 from rlspo.common.randomness import generators_kept
 from rlspo.zoo.config.schema import Settings
+from rlspo.zoo.envs.native import plays_atari
 from rlspo.zoo.envs.recipe import EnvRecipe, _Worker, check_env_kwargs, families, find_spec, is_atari, layers
 from rlspo.zoo.errors import UserError
 
@@ -274,3 +276,12 @@ def test_workers_seed_the_global_generators_of_their_process():
 
     assert drawn(3) == drawn(3) != drawn(4)
     assert drawn(None) != drawn(None)
+
+
+def test_a_game_registered_without_frameskip_is_played_one_by_one(monkeypatch):
+    """It skips frames itself, as ale_py's games do unless told."""
+    ale_py = pytest.importorskip("ale_py")
+    spec = gym.envs.registration.EnvSpec("MyPong-v0", "ale_py.env:AtariEnv", kwargs={"game": "pong"})
+    monkeypatch.setitem(gym.registry, "MyPong-v0", spec)
+    assert ale_py is not None
+    assert not plays_atari(spec, {}, [(AtariWrapper, {})])
