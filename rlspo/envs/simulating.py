@@ -24,7 +24,8 @@ from stable_baselines3.common.monitor import Monitor
 
 from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY, LookingAhead
 from rlspo.envs.transforming import OTHER_DECISIONS
-from rlspo.simulators.copies import GlobalGenerators, true_copy
+from rlspo.simulators.chance import GlobalGenerators
+from rlspo.simulators.copies import true_copy
 from rlspo.simulators.whole import watches
 
 #: Wrappers that remember steps: one that is only tried out would change what they remember, or miss it.

@@ -93,10 +93,13 @@ class QueueForm:
     stochastic = True
 
     def __init__(self, env: Any) -> None:
-        self._actions = env.action_space
-        self.capacity, self.servers, self.rewards = env.capacity, env.servers, env.rewards
-        self.service_probability, self.holding_cost = env.service_probability, env.holding_cost
-        self._sums = cumulative(env.arrivals)
+        self._env = env
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The rules, as they are now: attributes of the environment may be changed."""
+        names = ("action_space", "capacity", "servers", "rewards", "service_probability", "holding_cost", "arrivals")
+        return {name: getattr(self._env, name) for name in names}
 
     def capture(self, env: Any) -> dict[str, Array]:
         """Customers and door."""
@@ -120,11 +123,13 @@ class QueueForm:
         """
         in_system, door = states["in_system"], states["door"]
         n, generator = len(in_system), needed(generator)
-        enters = (discrete_actions(actions, n, self._actions, QUEUE_ACTIONS) == 1) & (door > 0) & (in_system < self.capacity)
+        env = self._env
+        accepted = discrete_actions(actions, n, env.action_space, QUEUE_ACTIONS) == 1
+        enters = accepted & (door > 0) & (in_system < env.capacity)
         post = in_system + enters
-        left = post - generator.binomial(np.minimum(post, self.servers), self.service_probability)
-        rewards = self.rewards[door] * enters - self.holding_cost * left
-        arrived = chosen(generator, self._sums, n)
+        left = post - generator.binomial(np.minimum(post, env.servers), env.service_probability)
+        rewards = env.rewards[door] * enters - env.holding_cost * left
+        arrived = chosen(generator, cumulative(env.arrivals), n)
         never = np.zeros(n, bool)
         return {"in_system": left, "door": arrived}, np.stack([left, arrived], axis=1), rewards, never, never.copy()
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from rlspo.simulators.whole import Generator
+from rlspo.simulators.chance import Generator
 
 
 def difference(one: Any, other: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -17,8 +17,9 @@ from stable_baselines3.common.monitor import Monitor
 
 from rlspo.common.errors import NotSimulatableError
 from rlspo.simulators.base import Array, Core, Outcome
+from rlspo.simulators.chance import generators_among, refresh
 from rlspo.simulators.rows import detached, stacked
-from rlspo.simulators.whole import FROZEN, SCALERS, check_layers_of, check_reset, emptied, kept, layers_of, refresh
+from rlspo.simulators.whole import FROZEN, SCALERS, check_layers_of, check_reset, emptied, kept, layers_of
 
 #: Wrappers that draw no random numbers in a step; any other wrapper may.
 DETERMINISTIC = (
@@ -58,6 +59,7 @@ class Game:
     :param generator: of the environment and its wrappers; None where a step draws nothing
     :param memory: attributes of each wrapper, from the outermost to the innermost
     :param chance: whether ``machine`` includes the state of the emulator's own generator
+    :param streams: source of new random streams; None for those of the environment itself
     :param last: the last action of this branch, None before the first step
     :param seen: the last observation, None before the first step. It cannot be read from the emulator: after a state is
         restored, the emulator shows the old screen until its next frame
@@ -67,8 +69,22 @@ class Game:
     generator: np.random.Generator | None
     memory: list[dict[str, Any]]
     chance: bool
+    streams: np.random.SeedSequence | None = None
     last: Any = None
     seen: Any = None
+
+    def refresh(self) -> None:
+        """Give all generators new streams, those inside of wrappers too."""
+        assert self.streams is not None
+        own = [] if self.generator is None else [self.generator]
+        refresh([*own, *generators_among(_parts(self.memory))], self.streams)
+
+
+def _parts(memory: Any) -> list[Any]:
+    """All objects in the attributes of wrappers."""
+    memo: dict[int, Any] = {}
+    copy.deepcopy(memory, memo)
+    return [part for key, originals in memo.items() if key == id(memo) for part in originals]
 
 
 def _made_with(base: Any) -> tuple[type, tuple[Any, ...], dict[str, Any]]:
@@ -174,11 +190,19 @@ class AtariCore(Core):
         return [game for part in parts for game in part]
 
     def select(self, states: list[Game], index: Array) -> list[Game]:
-        return [self._branch(states[i]) for i in index]
+        new, seen = [], set[int]()
+        for i in map(int, index):
+            game = self._branch(states[i])
+            if i in seen and game.streams is not None:
+                # Copies of one state would all draw the same random numbers; only the first keeps its stream.
+                game.refresh()
+            seen.add(i)
+            new.append(game)
+        return new
 
     def _branch(self, game: Game) -> Game:
         memory = [_copied(one) for one in game.memory]
-        return Game(game.machine, copy.deepcopy(game.generator), memory, game.chance, game.last, game.seen)
+        return replace(game, generator=copy.deepcopy(game.generator), memory=memory)
 
     def reseed(self, states: list[Game], seed: int) -> list[Game]:
         """The states without the emulator's random generator.
@@ -192,8 +216,8 @@ class AtariCore(Core):
             if game.chance:
                 self._telling.restore_state(game.machine)
                 game.machine, game.chance = self._telling.clone_state(include_rng=False), False
-            if game.generator is not None:
-                refresh([game.generator], own)
+            game.streams = own
+            game.refresh()
         if self._sticky and not self._seeded:
             self._blind.reset(seed=int(sequence.generate_state(1)[0]))
             self._seeded = True
@@ -230,7 +254,7 @@ class AtariCore(Core):
         seen, reward, terminated, truncated, _ = outermost.step(action)
         machine = emulator.ale.reached = emulator.clone_state(include_rng=game.chance)
         memories = [_memory(shadow) for shadow in self._shadows]
-        after = Game(machine, game.generator, memories, game.chance, emulator.ale.last, seen)
+        after = Game(machine, game.generator, memories, game.chance, game.streams, emulator.ale.last, seen)
         return after, float(reward), bool(terminated), bool(truncated)
 
 

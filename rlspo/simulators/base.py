@@ -25,7 +25,7 @@ def where(mask: Array, yes: Array, no: Array) -> Array:
 
     def choose(one: Array, other: Array) -> Array:
         rows = mask.reshape(-1, *[1] * (one.ndim - 1))
-        return torch.where(rows, one, other) if isinstance(one, torch.Tensor) else np.where(rows, one, other)
+        return torch.where(rows, one, other) if isinstance(one, torch.Tensor) else np.where(_numpy(rows), one, other)
 
     return tree_map(choose, yes, no)
 
@@ -210,10 +210,14 @@ class Simulator:
         peeled = self._peel(env)
         core = self.core.join([self.core.capture(inner) for inner in peeled.inner])
         memory = [
-            {name: self.core.array(array) for name, array in joined([layer.capture(one) for one in wrappers]).items()}
+            {name: self._array(array) for name, array in joined([layer.capture(one) for one in wrappers]).items()}
             for layer, wrappers in zip(self.layers, peeled.wrappers, strict=True)
         ]
         return States(core, memory, self.core.array(peeled.ended))
+
+    def _array(self, array: np.ndarray) -> Array:
+        """A wrapper's memory as the core's kind of array; objects stay in NumPy."""
+        return array if array.dtype == object else self.core.array(array)
 
     def restore(self, env: Any, states: States) -> None:
         """Put ``env`` and all its wrappers into the state(s); a vectorised environment needs ``num_envs`` of them."""
@@ -245,7 +249,7 @@ class Simulator:
         index = self.core.array(index)
         return States(
             self.core.select(states.core, index),
-            [{name: array[index] for name, array in memory.items()} for memory in states.memory],
+            [{name: _rows(array, index) for name, array in memory.items()} for memory in states.memory],
             states.ended[index],
             None if states.observations is None else tree_map(lambda array: array[index], states.observations),
         )
@@ -291,6 +295,10 @@ class Simulator:
         new = States(core, memories, states.ended | terminated | truncated, observations)
         # Not a product: a core's results for states that it did not step may be NaN.
         return Outcome(new, observations, where(live, rewards, rewards[:0].sum()), terminated, truncated)
+
+
+def _rows(array: Array, index: Array) -> Array:
+    return array[_numpy(index) if isinstance(array, np.ndarray) else index]
 
 
 def _numpy(array: Array) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import random
 import warnings
 from collections.abc import Sequence
 from types import ModuleType
@@ -11,7 +10,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import EzPickle
@@ -20,18 +18,17 @@ from gymnasium.wrappers.utils import create_zero_array
 from rlspo.common.errors import NotSimulatableError
 from rlspo.simulators.alike import difference
 from rlspo.simulators.base import Array, Core, Outcome
+from rlspo.simulators.chance import Generator, GlobalGenerators, generators_among, refresh
 from rlspo.simulators.rows import stacked
 from rlspo.simulators.views import views_among
 from rlspo.simulators.whole import (
     FROZEN,
     SCALERS,
-    Generator,
     check_layers_of,
     check_reset,
     emptied,
     kept,
     layers_of,
-    refresh,
     watches,
 )
 
@@ -111,7 +108,7 @@ class CopyCore(Core):
     def select(self, states: CopyStates, index: Array) -> CopyStates:
         rows = [int(i) for i in index]
         copies = [_copied(states.envs[i], states.constants) for i in rows]
-        envs, generators = [env for env, _ in copies], [_generators(made) for _, made in copies]
+        envs, generators = [env for env, _ in copies], [generators_among(made) for _, made in copies]
         new = CopyStates(envs, generators, [states.seen[i] for i in rows], states.constants, states.chance)
         if states.chance is not None:
             # Copies of one state would all draw the same random numbers; only the first keeps its stream.
@@ -216,11 +213,7 @@ def true_copy(env: gym.Env) -> tuple[Any, list[Any], dict[int, Any]]:
         if vars(layer).get("render_mode") == "human":
             layer.render_mode = None
     # Finding them takes as long as copying, and copies of the copy share the same ones.
-    return twin, _generators(made), {key: value for key, value in shared.items() if key == id(value)}
-
-
-def _generators(made: list[Any]) -> list[Any]:
-    return [one for one in made if isinstance(one, Generator)]
+    return twin, generators_among(made), {key: value for key, value in shared.items() if key == id(value)}
 
 
 def _shared(env: gym.Env) -> dict[int, Any]:
@@ -270,33 +263,3 @@ def _check_truth(env: gym.Env, made: list[Any]) -> None:
                 f"{type(one).__name__} is an EzPickle, which copy.deepcopy builds anew from its constructor's arguments "
                 "instead of copying its state",
             )
-
-
-class GlobalGenerators:
-    """Detects use of the global generators of NumPy, Python and torch (on the CPU), and restores them.
-
-    :attr:`drawn` names the one that was used; empty for none.
-    """
-
-    drawn = ""
-
-    def __enter__(self) -> GlobalGenerators:
-        self._numpy: Any = np.random.get_state(legacy=False)
-        self._python = random.getstate()
-        self._torch = torch.get_rng_state()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        before: Any = self._numpy
-        after: Any = np.random.get_state(legacy=False)
-        if before["state"]["pos"] != after["state"]["pos"] or not np.array_equal(
-            before["state"]["key"], after["state"]["key"]
-        ):
-            self.drawn = "NumPy"
-            np.random.set_state(before)
-        if random.getstate() != self._python:
-            self.drawn = "Python"
-            random.setstate(self._python)
-        if not torch.equal(torch.get_rng_state(), self._torch):
-            self.drawn = "torch"
-            torch.set_rng_state(self._torch)

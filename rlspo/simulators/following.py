@@ -26,7 +26,7 @@ from rlspo.simulators.normalizing import ObservationScaleLayer, RewardScaleLayer
 from rlspo.simulators.rows import ActionBatch, ActionRows, ObservationBatch, ObservationRows, RewardRows, TimeRows
 from rlspo.simulators.stacks import FramesLayer, VecFramesLayer
 from rlspo.simulators.vectors import VecExtractLayer, VecMonitorLayer, VecTransposeLayer
-from rlspo.simulators.whole import watches
+from rlspo.simulators.whole import check_functions_of, layers_of, watches
 
 #: By exact class: a subclass may do anything.
 LAYERS: dict[type, Callable[[Any], Layer]] = {
@@ -88,10 +88,11 @@ def layer_for(wrapper: gym.Wrapper) -> Layer:
 
     :raises NotSimulatableError: if there is none
     """
-    if type(wrapper) in LAYERS:
-        return LAYERS[type(wrapper)](wrapper)
     if watches(wrapper):
         return Layer(wrapper)
+    check_functions_of(wrapper, layers_of(wrapper))
+    if type(wrapper) in LAYERS:
+        return LAYERS[type(wrapper)](wrapper)
     name = f"The wrapper {type(wrapper).__name__}"
     own = getattr(wrapper, "simulated_layer", None)
     if own is not None:

@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from rlspo.common.errors import NotSimulatableError
 from rlspo.common.trees import tree_map
 from rlspo.simulators.base import Array, Layer, Outcome
+from rlspo.simulators.chance import GlobalGenerators, copied_with_generators, refresh
 
 Memory = dict[str, Array]
+#: Keys of the memory beside attributes: the seed of the branches, -1 before :meth:`RowLayer.reseed`, and steps since.
+SEED, STEPS = "seed of the branches", "steps of the branches"
 
 
 def detached(wrapper: Any) -> Any:
@@ -20,6 +24,29 @@ def detached(wrapper: Any) -> Any:
     twin = object.__new__(type(wrapper))
     twin.__dict__.update(vars(wrapper))
     return twin
+
+
+class Inside:
+    """Stands for what a wrapper is around while it is asked about branches: only what never changes can be seen.
+
+    :param wrapper: of the real environment
+    """
+
+    _SEEN = ("observation_space", "action_space", "spec", "metadata", "render_mode")
+
+    def __init__(self, wrapper: Any) -> None:
+        self._wrapper = wrapper
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._SEEN:
+            return getattr(self._wrapper.env, name)
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise NotSimulatableError(
+            f"The wrapper {type(self._wrapper).__name__}",
+            f"it asks the environment for {name}, and a branch would be told of the real one. Read what never changes in "
+            "__init__, into attributes of the wrapper, and let chance come from a generator among simulated_state",
+        )
 
 
 def numpy_of(tree: Any) -> Any:
@@ -44,28 +71,54 @@ class RowLayer(Layer):
     """
 
     def __init__(self, wrapper: Any, names: tuple[str, ...] = ()) -> None:
-        super().__init__(detached(wrapper))
+        twin = detached(wrapper)
+        twin.env = Inside(wrapper)
+        super().__init__(twin)
         self.names = names
+        self.stochastic = bool(copied_with_generators([getattr(wrapper, name) for name in names])[1])
 
     def capture(self, wrapper: Any) -> dict[str, np.ndarray]:
-        return {name: _one_object(copy.deepcopy(getattr(wrapper, name))) for name in self.names}
+        for name, value in vars(wrapper).items():  # which set_attr may have changed since
+            if name != "env" and name not in self.names:
+                setattr(self.wrapper, name, value)
+        memory = {name: _one_object(copy.deepcopy(getattr(wrapper, name))) for name in self.names}
+        return memory | ({SEED: np.array([-1]), STEPS: np.array([0])} if self.stochastic else {})
 
     def restore(self, wrapper: Any, memory: dict[str, np.ndarray]) -> None:
         for name in self.names:
             setattr(wrapper, name, copy.deepcopy(memory[name][0]))
 
+    def reseed(self, memory: Memory, seed: int) -> Memory:
+        if not self.stochastic:
+            return memory
+        number = int(np.random.SeedSequence(seed).generate_state(1)[0])
+        return {**memory, SEED: 0 * memory[SEED] + number, STEPS: 0 * memory[STEPS]}
+
     def _asked(self, method: Callable[[Any], Any], memory: Memory, values: Any) -> tuple[Memory, Any]:
         """``method`` of each row of ``values``, with that row's memory in the wrapper."""
         host, found = numpy_of(values), []
-        new = {name: array.copy() for name, array in memory.items()}
+        new = {name: memory[name].copy() for name in self.names}
         n = len(next(iter(host.values())) if isinstance(host, dict) else host)
-        for index in range(n):
-            for name in self.names:
+        with GlobalGenerators() as watched:
+            for index in range(n):
                 # Rows selected from the same state share their memory until they change it.
-                setattr(self.wrapper, name, copy.deepcopy(memory[name][index]))
-            found.append(method(tree_map(lambda array, index=index: array[index], host)))
-            for name in self.names:
-                new[name][index] = getattr(self.wrapper, name)
+                own, generators = copied_with_generators({name: memory[name][index] for name in self.names})
+                if self.stochastic and int(memory[SEED][index]) >= 0:
+                    # Each row of each step has a stream of its own, wherever it was selected from.
+                    place = [int(memory[SEED][index]), int(memory[STEPS][index]), index]
+                    refresh(generators, np.random.SeedSequence(place))
+                vars(self.wrapper).update(own)
+                found.append(method(tree_map(lambda array, index=index: array[index], host)))
+                for name in self.names:
+                    new[name][index] = getattr(self.wrapper, name)
+        if watched.drawn:
+            raise NotSimulatableError(
+                f"The wrapper {type(self.wrapper).__name__}",
+                f"it draws from {watched.drawn}'s global generator, which belongs to no environment, so that branches would "
+                "disturb each other; let it draw from a generator of its own, named in simulated_state",
+            )
+        if self.stochastic:
+            new |= {SEED: memory[SEED], STEPS: memory[STEPS] + 1}
         return new, stacked(found, values)
 
 

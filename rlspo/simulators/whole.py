@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import random
-from abc import ABC, abstractmethod
 from collections import deque
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
-import torch
 from gymnasium import wrappers
 from stable_baselines3.common.monitor import Monitor
 
@@ -31,20 +27,6 @@ REFUSED = {
     wrappers.Autoreset: "a step that resets is none of the task; take it off, whoever steps the environment resets it",
     wrappers.AddRenderObservation: "its observations are drawn from the environment itself, which a branch is not",
 }
-
-
-class OwnChance(ABC):
-    """A source of random numbers that is not a generator of NumPy, Python or torch."""
-
-    @abstractmethod
-    def reseed(self, seed: int) -> None:
-        """Continue with a new random stream.
-
-        :param seed: 64 bits
-        """
-
-
-Generator = OwnChance | np.random.Generator | np.random.RandomState | random.Random | torch.Generator
 
 
 def layers_of(env: gym.Env) -> list[Any]:
@@ -88,15 +70,23 @@ def check_layers_of(env: gym.Env) -> None:
         name = f"The wrapper {type(layer).__name__}"
         if type(layer) in REFUSED:
             raise NotSimulatableError(name, REFUSED[type(layer)])
-        for attribute, value in vars(layer).items():
-            if inspect.isfunction(value) and not value.__module__.startswith("gymnasium."):
-                held = [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
-                if any(one is other for one in held for other in layers):
-                    raise NotSimulatableError(
-                        name,
-                        f"its attribute {attribute} is a function that holds on to the environment itself, so that a branch "
-                        "would ask the real one; make it a method",
-                    )
+        check_functions_of(layer, layers)
+
+
+def check_functions_of(layer: Any, layers: list[Any]) -> None:
+    """
+    :param layers: the environment and its wrappers
+    :raises NotSimulatableError: for a wrapper whose attribute is a function that asks one of these
+    """
+    for attribute, value in vars(layer).items():
+        if inspect.isfunction(value) and not value.__module__.startswith("gymnasium."):
+            held = [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
+            if any(one is other for one in held for other in layers):
+                raise NotSimulatableError(
+                    f"The wrapper {type(layer).__name__}",
+                    f"its attribute {attribute} is a function that holds on to the environment itself, so that a branch "
+                    "would ask the real one; make it a method",
+                )
 
 
 def _filled(cell: Any) -> bool:
@@ -112,19 +102,3 @@ def check_reset(env: gym.Env) -> None:
     """
     if any(isinstance(layer, wrappers.OrderEnforcing) and not layer.has_reset for layer in layers_of(env)):
         raise gym.error.ResetNeeded("The environment has no state before reset(); call reset() before capture(env).")
-
-
-def refresh(generators: list[Any], sequence: np.random.SeedSequence) -> None:
-    """Give each generator a new random stream."""
-    for generator in generators:
-        own = sequence.spawn(1)[0]
-        if isinstance(generator, OwnChance):
-            generator.reseed(int(own.generate_state(1, np.uint64)[0]))
-        elif isinstance(generator, np.random.Generator):
-            generator.bit_generator.state = type(generator.bit_generator)(own).state
-        elif isinstance(generator, np.random.RandomState):
-            generator.set_state(np.random.RandomState(np.random.MT19937(own)).get_state())
-        elif isinstance(generator, torch.Generator):
-            generator.manual_seed(int(own.generate_state(1, np.uint64)[0] >> 1))
-        else:
-            generator.seed(int(own.generate_state(1, np.uint64)[0]))

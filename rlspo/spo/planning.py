@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common import policies as sb3
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from rlspo.common.collector import env_actions
-from rlspo.common.errors import InvalidRolloutError, check_number
+from rlspo.common.errors import InvalidRolloutError, check_number, did_you_mean
 from rlspo.common.spaces import as_env_numbers, start_of
 from rlspo.common.trees import tree_leaves, tree_map
 from rlspo.simulators import simulator_for
@@ -99,6 +101,20 @@ def _shape(space: spaces.Space) -> Any:
     return type(space), space.shape, choices
 
 
+def _scaling_of_training(model: BaseAlgorithm, env: Any) -> Callable[[Tensor], Tensor] | None:
+    """From rewards of ``env`` to those of the ``VecNormalize`` that the agent has; None where they are the same."""
+    known = model.get_vec_normalize_env()
+    around = unwrap_vec_normalize(env) if isinstance(env, VecEnv) else None
+    if known is None or not known.norm_reward or (around is not None and around.norm_reward):
+        return None
+
+    def scaled(rewards: Tensor) -> Tensor:
+        spread = float(np.sqrt(known.ret_rms.var + known.epsilon))
+        return (rewards / spread).clamp(-known.clip_reward, known.clip_reward)
+
+    return scaled
+
+
 def check_one_for_each(observations: Any, n_envs: int, space: spaces.Space) -> None:
     """
     :raises ValueError: where there is not one observation for each environment
@@ -120,8 +136,9 @@ class Planner:
     :param search_kl: in nats, below the logarithm of ``n_particles``; None: 0.5. Not together with ``temperature``, which
         fixes it
     :param root_noise: see :class:`~rlspo.spo.exploration.RootNoise`; None for none
-    :param scale_rewards: from rewards of the environment to those that the agent was trained with, where these differ, as
-        after training in a ``VecNormalize``. The agent's own reward scaling is applied in addition
+    :param scale_rewards: from rewards of the environment to those that the agent was trained with, where these differ; None:
+        as the ``VecNormalize`` that the agent has, where ``env`` has none that normalises rewards. The agent's own reward
+        scaling is applied in addition
     :param generator: source of all randomness, on the model's device
     :param settings: see :class:`~rlspo.spo.SearchSettings`; ``gamma`` defaults to the agent's
     :raises NotSimulatableError: for an environment that cannot be simulated
@@ -142,6 +159,9 @@ class Planner:
         generator: torch.Generator | None = None,
         **settings: Any,
     ) -> None:
+        names = [one.name for one in fields(SearchSettings)]
+        for name in settings.keys() - set(names):
+            raise TypeError(f"A search has no setting {name!r}. {did_you_mean(name, names)}")
         settings = {"gamma": getattr(model, "gamma", SearchSettings.gamma), **settings}
         SearchSettings(**settings, temperature=1.0 if temperature is None else temperature)
         if temperature is not None and search_kl is not None:
@@ -154,7 +174,7 @@ class Planner:
         self.model, self.settings = model, settings
         self.temperature, self.search_kl = temperature, search_kl
         self.root_noise, self.generator = root_noise, generator
-        self.scale_rewards = scale_rewards
+        self.scale_rewards = scale_rewards or _scaling_of_training(model, env)
         proposals(model, lambda: generator)
         if root_noise is not None and not hasattr(model.policy, "distribution_of"):
             raise TypeError(f"root_noise needs the probabilities of an rlspo policy; {type(model.policy).__name__} has none.")
@@ -193,7 +213,6 @@ class Planner:
                 found = self._search(states, observations)
         finally:
             policy.set_training_mode(was_training)
-        self.model_steps += float(found.model_steps)
         self.seconds += time.perf_counter() - start
         return found
 
@@ -260,6 +279,7 @@ class Planner:
             device=self.model.device,
             **settings,
         )
+        self.model_steps += float(found.model_steps)
         if not bool(torch.isfinite(found.values).all()):
             raise InvalidRolloutError(
                 "A search met rewards, observations or values that are NaN or infinite in all branches of a state, which the "

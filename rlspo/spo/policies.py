@@ -64,6 +64,11 @@ class SPOPolicy(ActorCriticPolicy):
         self.initial_spread_multiplier = check_number("initial_spread_multiplier", initial_spread_multiplier, positive=True)
         self.dual_lr_scale = check_number("dual_lr_scale", dual_lr_scale, positive=True)
         super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
+        if self.log_std_init != 0.0 and self.bounds_spread and self.state_dependent_std:
+            raise ValueError(
+                f"log_std_init is {self.log_std_init}, and the spread of this policy depends on the state. Give initial_std="
+                f"{math.exp(self.log_std_init):.3g}, which is the same at first, or state_dependent_std=False."
+            )
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         names = (

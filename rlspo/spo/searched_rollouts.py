@@ -105,7 +105,7 @@ class SearchedRollouts(OnPolicyAgent):
     def make_actor(self) -> Actor:
         assert self.planner is not None and self.env is not None
         env, planner = self.env, self.planner
-        planner.settings = self.search_settings()
+        planner.settings, planner.search_kl = self.search_settings(), self.search_kl
         planner.temperature, planner.generator = self.search_temperature(), self.randomness.torch
         planner.model_steps, planner.seconds = 0.0, 0.0
         self._diagnostics: dict[str, Tensor] = {}
@@ -207,6 +207,10 @@ class SearchedRollouts(OnPolicyAgent):
         :return: actions for the environment, ``(n_envs, *action_shape)`` or, for a gymnasium environment, ``action_shape``;
             and the result of the search
         """
+        if isinstance(observation, tuple):
+            raise TypeError("observation is a tuple, as gymnasium's reset() returns it; give its first part: env.reset()[0].")
+        if settings.get("temperature") == "auto":
+            settings["temperature"] = None
         given = {"n_particles": n_particles, "depth": depth}
         settings = {"temperature": None if "search_kl" in settings else self.search_temperature(), **settings}
         if settings["temperature"] is None:

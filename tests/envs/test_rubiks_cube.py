@@ -313,3 +313,9 @@ def test_sb3_learns_one_turn() -> None:
     model = PPO("MlpPolicy", gym.make(ID, scramble_depth=1), n_steps=64, batch_size=32, seed=0, device="cpu").learn(128)
     action, _ = model.predict(gym.make(ID).reset(seed=0)[0])
     assert 0 <= int(action) < 18
+
+
+@pytest.mark.parametrize("options", [{"moves": "R R'"}, {"stickers": np.arange(6).repeat(9)}], ids=["moves", "stickers"])
+def test_a_solved_cube_is_nothing_to_solve(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"option {next(iter(options))} gives a solved cube"):
+        gym.make(ID).reset(options=options)

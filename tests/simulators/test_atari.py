@@ -164,3 +164,35 @@ class Peeping(gym.Wrapper):
 def test_wrappers_that_hold_the_real_game_are_rejected() -> None:
     with pytest.raises(NotSimulatableError, match="Peeping cannot be simulated: its attribute game"):
         simulator_for(Peeping(breakout()))
+
+
+class Chance(gym.RewardWrapper):
+    """Adds noise of its own generator."""
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        self.rng = np.random.default_rng(0)
+
+    def reward(self, reward: Any) -> Any:
+        return reward + self.rng.normal()
+
+
+@pytest.mark.parametrize("kind", ["wrapper", "frame skip"])
+def test_copies_of_a_reseeded_state_draw_apart_and_foretell_nothing(kind: str) -> None:
+    """As a search makes them: reseeded first, then replicated."""
+    env = Chance(breakout(obs_type="ram")) if kind == "wrapper" else breakout(obs_type="ram", frameskip=(2, 6))
+    env.reset(seed=2)
+    simulator = simulator_for(env)
+    for states in (
+        simulator.replicate(simulator.reseed(simulator.capture(env), 5), 6),
+        simulator.reseed(simulator.replicate(simulator.capture(env), 6), 5),
+    ):
+        seen, rewards = [], np.zeros(6)
+        for step in range(12):
+            outcome = simulator.step(states, np.full(6, 1 if step == 0 else 2 + step % 2))
+            states, rewards = outcome.states, rewards + outcome.rewards
+            seen.append(outcome.observations)
+        futures = {(*rewards[row : row + 1], np.stack(seen)[:, row].tobytes()) for row in range(6)}
+        assert len(futures) > 3
+    real = sum(float(env.step(1 if step == 0 else 2 + step % 2)[1]) for step in range(12))
+    assert kind != "wrapper" or not np.isclose(rewards, real).any()

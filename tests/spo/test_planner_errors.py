@@ -11,7 +11,7 @@ import stable_baselines3 as sb3
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from rlspo import PPO, SAC, SPO
 from rlspo.common.vector_env import GymnasiumVecEnv
@@ -276,3 +276,54 @@ def test_an_environment_that_ends_where_it_diverges_says_so_itself():
     found = Planner(model, env, n_particles=64, depth=3, temperature=1.0).search(env, env.reset())
     assert not found.diagnostics["diverged"].any() and found.diagnostics["alive"][1] < 1.0
     assert found.weights.min() > 0.0
+
+
+def test_mistakes_in_a_plan_are_told_in_words():
+    env = gym.make("CartPole-v1")
+    model = SPO("MlpPolicy", env, **SMALL)
+    with pytest.raises(TypeError, match=r"observation is a tuple, .* give its first part: env.reset\(\)\[0\]"):
+        model.plan(env, env.reset())
+    observation, _ = env.reset()
+    with pytest.raises(TypeError, match=r"A search has no setting 'particles'. Did you mean 'n_particles'\?"):
+        model.plan(env, observation, particles=3)
+    _, found = model.plan(env, observation, temperature="auto")
+    assert np.isfinite(float(found.values))
+
+
+def test_settings_of_the_search_count_from_the_next_rollout_on():
+    model = SPO("MlpPolicy", "CartPole-v1", **SMALL, search_kl=0.3)
+    model.search_kl = 0.05
+    model.learn(8)
+    assert model.planner.search_kl == 0.05
+
+
+def test_the_search_that_finds_the_temperature_is_counted():
+    env = gym.make("CartPole-v1")
+    env.reset(seed=0)
+    planner = Planner(PPO("MlpPolicy", env, n_steps=8, batch_size=8), env, n_particles=4, depth=3)
+    steps = []
+    step = planner.simulator.core.step
+    planner.simulator.core.step = lambda states, actions, live: steps.append(int(live.sum())) or step(states, actions, live)
+    planner.search(env, np.zeros((1, 4), np.float32))
+    assert planner.model_steps == sum(steps) == 24
+
+
+def test_rewards_are_in_the_units_of_an_agent_that_was_trained_in_a_vecnormalize():
+    """SB3's usual way to evaluate is without scaled rewards."""
+    trained = VecNormalize(DummyVecEnv([lambda: gym.make("Pendulum-v1")]), gamma=0.9)
+    model = SPO("MlpPolicy", trained, **SMALL, gamma=0.9).learn(32)
+    found = []
+    for norm_reward in (True, False):
+        env = VecNormalize(DummyVecEnv([lambda: gym.make("Pendulum-v1")]), gamma=0.9, training=False, norm_reward=norm_reward)
+        env.obs_rms, env.ret_rms = trained.obs_rms, trained.ret_rms
+        env.seed(3)
+        model.randomness.predict.manual_seed(0)
+        found.append(model.plan(env, env.reset())[1])
+    torch.testing.assert_close(found[0].values, found[1].values, rtol=1e-3, atol=1e-4)
+
+
+def test_a_spread_that_depends_on_the_state_has_an_initial_value_of_its_own():
+    with pytest.raises(ValueError, match=r"log_std_init is -3.0, and the spread .* Give initial_std=0.0498"):
+        SPO("MlpPolicy", "Pendulum-v1", **SMALL, policy_kwargs={"log_std_init": -3.0})
+    SPO("MlpPolicy", "Pendulum-v1", **SMALL, policy_kwargs={"log_std_init": -3.0, "state_dependent_std": False})
+    SPO("MlpPolicy", "CartPole-v1", **SMALL, policy_kwargs={"log_std_init": -3.0})

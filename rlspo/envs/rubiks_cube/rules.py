@@ -52,6 +52,8 @@ class Cube(Puzzle):
         else:
             low, high = depth_range(options.get("scramble_depth", self.scramble_depth))
             stickers, depths = self._random(generator, n, low, high)
+        if self.is_solved(stickers).any():
+            raise ValueError(f"The option {next(iter(options))} gives a solved cube: there is nothing to solve.")
         return {"stickers": stickers}, {"scramble_depth": depths}
 
     def _random(self, generator: np.random.Generator, n: int, low: int, high: int) -> tuple[Tensor, Array]:

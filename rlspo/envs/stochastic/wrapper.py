@@ -16,7 +16,7 @@ from rlspo.envs.stochastic.layer import StochasticLayer
 from rlspo.envs.stochastic.perturbation import Perturbation
 from rlspo.envs.stochastic.task import Task
 from rlspo.simulators.base import Layer
-from rlspo.simulators.whole import OwnChance
+from rlspo.simulators.chance import OwnChance
 
 #: Distinguishes this generator from others made from the same seed.
 OWN_STREAM = 2509
