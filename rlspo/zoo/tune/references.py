@@ -98,7 +98,7 @@ def with_block(base: dict[str, Any], block: dict[str, Any] | None, n_timesteps: 
     if block is None:
         return base
     # Where the block has arguments of the environment, those of the command line are among them.
-    task = {"env_kwargs": {}} if "env_kwargs" in block else {}
+    task: dict[str, Any] = {"env_kwargs": {}} if "env_kwargs" in block else {}
     return {**base, **task, "block": block, "conf_file": None, "hyperparams": {}, "n_timesteps": n_timesteps}
 
 
