@@ -34,11 +34,16 @@ class CopyOnCpu:
         without = {id(policy.generator): None, id(policy.optimizer): None}
         self.policy = copy.deepcopy(policy, without).cpu()
         self._copied = ModuleContents(policy)
+        self._hooks = self._hooks_now()
 
     @property
     def is_current(self) -> bool:
-        """Whether the layers of the policy are still those that were copied."""
-        return self._copied.are_same()
+        """Whether the layers of the policy, and the hooks on them, are still those that were copied."""
+        return self._copied.are_same() and self._hooks == self._hooks_now()
+
+    def _hooks_now(self) -> list[Any]:
+        """Hooks of the policy's layers, which the copy has from the time it was made."""
+        return [[*layer._forward_pre_hooks, *layer._forward_hooks] for _, layer in self._copied.layers]
 
     def follow(self, policy: Any) -> Any:
         """The copy, with the weights and statistics that ``policy`` has now."""

@@ -38,7 +38,7 @@ from rlspo.common.settings import check_compile, check_schedule, check_steps, sc
 from rlspo.common.spaces import check_action_space, check_image_sizes, check_observation_space
 from rlspo.common.trees import to_tensor
 from rlspo.common.trust import safe_objects
-from rlspo.common.vector_env import GymnasiumVecEnv
+from rlspo.common.vector_env import GymnasiumVecEnv, check_around_resets
 from rlspo.common.withheld import building, check_may_learn, keep_withheld, still_withheld
 from rlspo.common.workers import watched
 
@@ -93,6 +93,7 @@ class Agent(CheckedSteps, Exportable):
             env = CheckedDummyVecEnv([lambda: env])
         if isinstance(env, VecEnv):
             look_into(env)
+            check_around_resets(env)
         return BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
@@ -154,6 +155,12 @@ class Agent(CheckedSteps, Exportable):
             self.action_space.seed(seed)
             if self.env is not None:
                 self.env.seed(seed)
+
+    def go_on_from(self, steps: int) -> None:
+        """Where the agent has a seed, let all its generators and its environment draw what the first ``steps`` have not
+        seen."""
+        if self.seed is not None and steps:
+            self.set_random_seed(int(np.random.SeedSequence([self.seed, steps]).generate_state(1)[0] >> 1))
 
     def _go_on_at_random(self, state: dict[str, Any]) -> None:
         """Continue the generators from a saved state. The environments' own are not saved: they begin with numbers that the

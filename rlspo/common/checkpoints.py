@@ -67,7 +67,7 @@ def read_settings(path: str | pathlib.Path | Any) -> dict[str, Any]:
         finally:
             path.seek(place)
     file = pathlib.Path(path)
-    if not file.exists() and file.suffix != ".zip":
+    if not file.is_file() and file.suffix != ".zip":
         file = file.with_name(file.name + ".zip")
     if not file.exists():
         raise FileNotFoundError(f"There is no model file {file}.")

@@ -78,9 +78,15 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
         """As SB3's; the exploration matrices of gSDE come from the agent's own generators."""
         self.keep_statistics()
+        found = self._collected(*args, **kwargs)
+        if not found.continue_training:  # the last step is not stored, so that learning can only go on from a reset
+            self._last_obs = None
+        return found
+
+    def _collected(self, *args: Any, **kwargs: Any) -> RolloutReturn:
         if not self.use_sde:
             return super().collect_rollouts(*args, **kwargs)
-        with Randomness.fork(int(self.randomness.numpy.integers(2**31))):
+        with Randomness.fork(int(self.randomness.numpy.integers(2**31)), self.device):
             try:
                 return super().collect_rollouts(*args, **kwargs)
             except ValueError:  # of torch, which draws no matrices from a spread that is NaN or infinite
@@ -91,17 +97,17 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
         warming_up = self.num_timesteps < learning_starts and not (self.use_sde and self.use_sde_at_warmup)
-        if warming_up or self.use_sde:
+        if warming_up or self.use_sde or getattr(self.policy, "acts_as_written", False):
             with self.randomness.lend_numpy():
                 return super()._sample_action(learning_starts, action_noise, n_envs)
         with torch.inference_mode():
             observations: Any = self._last_obs
             inputs = self.policy.preprocess(to_tensor(observations, self.device))
             actions = self.policy.distribution_of(inputs).sample(self.randomness.torch).cpu().numpy()
+        actions = actions.reshape(n_envs, *(self.action_space.shape or ()))
         if action_noise is not None:
             with self.randomness.lend_numpy():
                 actions = np.clip(actions + action_noise(), -1, 1)
-        actions = actions.reshape(n_envs, *(self.action_space.shape or ()))
         return self.policy.unscale_action(actions), actions
 
     def _store_transition(
@@ -149,7 +155,7 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
     def _minibatch(self, batch_size: int) -> tuple[dict[str, Any], Tensor]:
         """Fields, and the numbers of the rows to learn from."""
         buffer: Any = self.replay_buffer
-        if isinstance(buffer, ReplayBuffer):
+        if isinstance(buffer, ReplayBuffer) and buffer.samples_rows:
             rows = buffer.rows(batch_size, self.randomness.torch)
             if self._vec_normalize_env is None:
                 return buffer.data, rows

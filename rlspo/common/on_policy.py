@@ -17,12 +17,10 @@ from rlspo.common.acting import CopyOnCpu, pays
 from rlspo.common.agent import TOO_LARGE
 from rlspo.common.callback_locals import LATER, show_locals
 from rlspo.common.collector import (
-    EVALUATED,
     Actor,
     TimeLimits,
     env_actions,
     evaluate_in_batches,
-    evaluated_fields,
     torch_actor,
 )
 from rlspo.common.env_memory import EnvMemory
@@ -33,7 +31,7 @@ from rlspo.common.randomness import Randomness
 from rlspo.common.reward_scaling import RewardScaler
 from rlspo.common.rollout_buffer import Field, RolloutBuffer, observation_fields
 from rlspo.common.sb3_rollouts import adopted_buffer
-from rlspo.common.sequences import MEMORY, Sequences, warn_without_memory, with_memory
+from rlspo.common.sequences import MEMORY, Sequences, warn_without_memory
 from rlspo.common.settings import (
     check_batch_size,
     check_flag,
@@ -47,6 +45,7 @@ from rlspo.common.settings import (
 )
 from rlspo.common.trees import tree_map
 from rlspo.common.vector_env import ONLY_RESET, check_resets, only_reset
+from rlspo.common.weights_in_use import WeightsInUse
 
 if TYPE_CHECKING:  # policies stand on this package, not the other way round
     from rlspo.policies import ActorCriticPolicy
@@ -262,7 +261,7 @@ class OnPolicyAgent(OnPolicyLearner):
         self._own_last_obs()  # a callback may have reset the environments
         observations: Any = self._last_obs
         episode_starts: Any = self._last_episode_starts
-        act = self.make_actor()
+        act, weights = self.make_actor(), WeightsInUse(self.policy, callback)
         time_limits = TimeLimits(self._env_memory)
         obs_tensor = values = log_probs = LATER  # for callbacks
         rollout_ended = False
@@ -282,6 +281,8 @@ class OnPolicyAgent(OnPolicyLearner):
                 raise
             callback.update_locals(locals())
             if not callback.on_step():
+                self._update_info_buffer(infos, dones)
+                self._stand_at(new_obs, dones)
                 return False
             self._update_info_buffer(infos, dones)
             time_limits.note(n_steps, dones, infos)
@@ -299,14 +300,14 @@ class OnPolicyAgent(OnPolicyLearner):
             for index, info in enumerate(infos):
                 if ONLY_RESET in info and only_reset(info):
                     buffer.data["valid"][n_steps, index] = False
-            # Copies, because a VecEnv may write its next step into the same arrays.
-            self._last_obs = observations = new_obs.copy() if isinstance(new_obs, np.ndarray) else tree_map(np.array, new_obs)
-            self._last_episode_starts = episode_starts = np.array(dones)
-            if self._env_memory is not None:
-                self._env_memory.move_on()
+            if weights.changed() and acted_values is None:
+                weights.evaluate_until(n_steps + 1, buffer)
+                act = self.make_actor()
+            observations, episode_starts = self._stand_at(new_obs, dones)
 
         try:
-            last_values = self._evaluate_rollout(buffer, time_limits, observations, dones, acted_values is not None)
+            weights.evaluate_until(n_rollout_steps, buffer, () if acted_values is None else ("values", "log_probs"))
+            last_values = self._evaluate_rollout(buffer, time_limits, observations, dones)
         except Exception:
             self.check_policy()
             raise
@@ -315,8 +316,17 @@ class OnPolicyAgent(OnPolicyLearner):
         callback.on_rollout_end()
         return True
 
+    def _stand_at(self, new_obs: Any, dones: np.ndarray) -> tuple[Any, np.ndarray]:
+        """After a step: what to act on, and which environments begin an episode. Copies, because a VecEnv may write its next
+        step into the same arrays."""
+        self._last_obs = new_obs.copy() if isinstance(new_obs, np.ndarray) else tree_map(np.array, new_obs)
+        self._last_episode_starts = np.array(dones)
+        if self._env_memory is not None:
+            self._env_memory.move_on()
+        return self._last_obs, self._last_episode_starts
+
     def _reset_noise(self, n_envs: int) -> None:
-        with Randomness.fork(int(self.randomness.numpy.integers(2**31))):
+        with Randomness.fork(int(self.randomness.numpy.integers(2**31)), self.device):
             try:
                 self.policy.reset_noise(n_envs)
             except ValueError:  # of torch, which draws nothing from a spread that is NaN or infinite
@@ -324,24 +334,15 @@ class OnPolicyAgent(OnPolicyLearner):
                 raise
 
     def _evaluate_rollout(
-        self, buffer: RolloutBuffer, time_limits: TimeLimits, last_obs: Any, dones: np.ndarray, acted_by_torch: bool
+        self, buffer: RolloutBuffer, time_limits: TimeLimits, last_obs: Any, dones: np.ndarray
     ) -> np.ndarray:
-        """Values, log-probabilities, scaled rewards, time limits and advantages of a full buffer; returns V(last_obs)."""
-        given = ("values", "log_probs") if acted_by_torch else ()
-        missing = [name for name in EVALUATED if name in buffer.data and name not in given]
-        if missing:
-            seen = buffer.flat("observations")
-            if self._env_memory is not None:
-                seen = with_memory(seen, buffer.flat(MEMORY), buffer.flat("episode_starts"))
-            found = evaluated_fields(self.policy, seen, buffer.flat("actions"), missing)
-            for name, column in found.items():
-                buffer.flat(name)[:] = column
+        """Scaled rewards, time limits and advantages of a full buffer; returns V(last_obs)."""
         if not np.abs(buffer.data["values"]).max() < TOO_LARGE:
             self._stop(f"at update {self._n_updates}: the policy's values are NaN, infinite or absurd", {})
         rewards = buffer.data["rewards"]
         self._scaler_before = copy.deepcopy(self.reward_scaler)
         if self.reward_scaler is not None:
-            self.reward_scaler.update(rewards, buffer.data["episode_starts"])
+            self.reward_scaler.update(rewards, buffer.data["episode_starts"], buffer.data["valid"])
             rewards = self.reward_scaler(rewards)
         rewards = time_limits.bootstrap(rewards, self.gamma, self.policy)
         last = last_obs if self._env_memory is None else self._env_memory.seen(last_obs, dones)

@@ -160,14 +160,20 @@ class Randomness:
 
     @staticmethod
     @contextlib.contextmanager
-    def fork(seed: int | None) -> Iterator[None]:
-        """Context for code that draws from torch's global generator (network initialisation): it is seeded, and restored
+    def fork(seed: int | None, device: torch.device | str = "cpu") -> Iterator[None]:
+        """Context for code that draws from torch's global generators (network initialisation): they are seeded, and restored
         afterwards.
 
-        :param seed: for the generator inside; None draws fresh entropy
+        :param seed: for the generators inside; None draws fresh entropy
+        :param device: whose generator is drawn from besides the CPU's; those of others are not touched, nor initialised
         """
-        with torch.random.fork_rng():
-            torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        number = int(np.random.SeedSequence(seed).generate_state(1)[0])
+        on_gpu = torch.device(device).type == "cuda"
+        with torch.random.fork_rng(devices=[torch.device(device)] if on_gpu else []):
+            torch.default_generator.manual_seed(number)
+            if on_gpu:
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(number)
             yield
 
     @contextlib.contextmanager

@@ -188,6 +188,11 @@ class ReplayBuffer(SB3ReplayBuffer):
             raise ValueError("The replay buffer is empty; collect at least one step before learning (learning_starts >= 1).")
         return torch.randint(self.size(), (count,), generator=generator, device=self.device)
 
+    @property
+    def samples_rows(self) -> bool:
+        """Whether a sample is nothing else than :meth:`rows` of :attr:`data`, which a subclass may change."""
+        return all(getattr(type(self), name) is getattr(ReplayBuffer, name) for name in ("sample", "_get_samples"))
+
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> Any:
         """SB3's interface: ``batch_size`` rows as tensors.
 

@@ -30,11 +30,13 @@ class RewardScaler:
         self.statistics = RunningMeanStd(shape=())
         self.running_return = np.zeros(n_envs)
 
-    def update(self, rewards: np.ndarray, starts: np.ndarray) -> None:
+    def update(self, rewards: np.ndarray, starts: np.ndarray, valid: np.ndarray | None = None) -> None:
         """Merge the discounted returns of a rollout into the statistics; outliers are left out.
 
         :param rewards: raw, ``(n_steps, n_envs)``
         :param starts: whether the step is the first of its episode, same shape
+        :param valid: False where an environment only reset, which pays nothing and counts for nothing, same shape; None: all
+            count
         """
         known = self.statistics.count > 1
         spread = self.scale if known else 0.0
@@ -50,7 +52,7 @@ class RewardScaler:
         for step, (reward, start) in enumerate(zip(rewards, starts, strict=True)):
             self.running_return = self.running_return * (1 - start) * self.gamma + reward
             returns[step] = self.running_return
-        self.statistics.update(returns.reshape(-1))
+        self.statistics.update(returns.reshape(-1) if valid is None else returns[valid])
 
     def as_numbers(self) -> dict[str, float]:
         """The statistics, for :meth:`of_numbers`."""

@@ -23,8 +23,8 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import VecEnv
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn, VecEnvWrapper
 
 from rlspo.common.trees import tree_leaves, tree_map
 
@@ -45,6 +45,24 @@ def check_resets(env: Any) -> None:
             "The environments reset in a step of their own, which would stand inside the sequences that a policy with memory "
             "learns from. Make them with gymnasium.make_vec(..., vectorization_mode='sync', vector_kwargs={'autoreset_mode': "
             "gymnasium.vector.AutoresetMode.SAME_STEP})."
+        )
+
+
+def check_around_resets(env: Any) -> None:
+    """Check that no wrapper takes the steps in which environments only reset for steps of an episode.
+
+    :raises ValueError: for one that does
+    """
+    around: list[str] = []
+    while isinstance(env, VecEnvWrapper):
+        if isinstance(env, VecFrameStack) or (isinstance(env, VecNormalize) and env.norm_reward):
+            around.append(type(env).__name__)
+        env = env.venv
+    if around and isinstance(env, GymnasiumVecEnv) and env.autoreset_mode is AutoresetMode.NEXT_STEP:
+        raise ValueError(
+            f"The environments reset in a step of their own, which {around[0]} takes for a step of an episode: frames of two "
+            "episodes are stacked, and rewards of 0 are counted. Make them with gymnasium.make_vec(..., vectorization_mode="
+            "'sync', vector_kwargs={'autoreset_mode': gymnasium.vector.AutoresetMode.SAME_STEP})."
         )
 
 

@@ -113,7 +113,8 @@ class PostDecisionPolicy(ActorCriticPolicy):
     def _critic_parts(self) -> list[nn.Module]:
         """The layers of V that the actor has no part in."""
         own = [] if self.share_features_extractor else [self.vf_features_extractor]
-        return [self.value_net, self.mlp_extractor.value_net, *own]
+        hidden = getattr(self.mlp_extractor, "value_net", None)  # a user's own may name its layers otherwise
+        return [self.value_net, *([hidden] if isinstance(hidden, nn.Module) else []), *own]
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """Actor, V and V^x, each with its learning rate; V^x, which PPO has not, does not shrink the others' gradients (but

@@ -113,6 +113,8 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
         """
         super().make_functional()
         self._predicts_as_written = bool(own_methods(type(self), ("get_distribution", "_get_action_dist_from_latent")))
+        #: Whether a user's own methods choose actions, which nothing else than ``predict`` repeats.
+        self.acts_as_written = self._predicts_as_written or bool(own_methods(type(self), ("predict", "_predict")))
         check_consistent(
             type(self),
             FOR_USERS,

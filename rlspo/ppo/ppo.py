@@ -104,7 +104,7 @@ class PPO(OnPolicyAgent):
 
     clip_range = setting(check_positive_schedule, kept_as=as_schedule)
     clip_range_vf = setting(check_limit_schedule, kept_as=as_schedule)
-    normalize_advantage = setting(check_flag)
+    normalize_advantage = setting(check_flag, then="check_minibatches")
     sequence_length = fixed_setting(check_sequence_length)
     burn_in = fixed_setting(check_burn_in)
     recompute_states = setting(check_flag)
@@ -159,8 +159,7 @@ class PPO(OnPolicyAgent):
             **settings,
             supported_action_spaces=(spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary),
         )
-        if normalize_advantage and batch_size < 2:
-            raise ValueError(f"batch_size is {batch_size}; normalize_advantage needs at least 2 samples to a minibatch.")
+        _check_two(batch_size, normalize_advantage)
         if normalize_advantage and self.env is not None and n_steps * self.n_envs < 2:
             raise ValueError(
                 f"`n_steps * n_envs` must be greater than 1. Currently n_steps={n_steps} and n_envs={self.n_envs}. One "
@@ -189,6 +188,10 @@ class PPO(OnPolicyAgent):
         remaining = self._current_progress_remaining
         return {name: scheduled(name, value, remaining) for name, value in schedules.items() if value is not None}
 
+    def check_minibatches(self) -> None:
+        _check_two(self.batch_size, self.normalize_advantage)
+        super().check_minibatches()
+
     def surrogate(self, distribution: Distribution, batch: Minibatch) -> tuple[Tensor, Tensor]:
         """The clipped surrogate of each sample, ``(B,)``, to be maximised; and log r, ``(B,)`` or in K parts, ``(B, K)``."""
         log_ratio = distribution.log_prob(batch.actions) - batch.old_log_prob
@@ -210,3 +213,11 @@ class PPO(OnPolicyAgent):
         entropy_loss = losses.entropy_loss(distribution, batch.actions)
         loss = policy_loss + batch.scalars["ent_coef"] * entropy_loss + batch.scalars["vf_coef"] * value_loss
         return loss, {**stats, "value_loss": value_loss, "entropy_loss": entropy_loss}
+
+
+def _check_two(batch_size: int, normalize_advantage: bool) -> None:
+    """
+    :raises ValueError: for a single advantage, which cannot be normalised
+    """
+    if normalize_advantage and batch_size < 2:
+        raise ValueError(f"batch_size is {batch_size}; normalize_advantage needs at least 2 samples to a minibatch.")

@@ -67,9 +67,12 @@ class SACPolicy(Functional, sb3.SACPolicy):
             "Build networks in make_actor, make_critic or a features extractor, or define distribution_of(inputs), "
             "sample_of((inputs, noise)) and q_values_of((inputs, actions)), see rlspo.sac.policies.SACPolicy."
         )
+        #: Whether a user's own methods choose actions, which nothing else than ``predict`` repeats.
+        self.acts_as_written = bool(own_methods(type(self), ("predict", "_predict")))
         if not own_methods(type(self), functional):
-            check_consistent(type(self.actor), ("forward", "action_log_prob", "get_action_dist_params"), (), remedy)
-            check_consistent(type(self.critic), ("forward", "q1_forward"), (), remedy)
+            of_actor = ("forward", "action_log_prob", "get_action_dist_params", "extract_features")
+            check_consistent(type(self.actor), of_actor, (), remedy)
+            check_consistent(type(self.critic), ("forward", "q1_forward", "extract_features"), (), remedy)
 
     def _statistic_names(self) -> list[str]:
         # The target critics stay in evaluation mode and follow the critics.

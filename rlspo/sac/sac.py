@@ -363,11 +363,9 @@ class SAC(OffPolicyAgent, SB3SAC):
 
     def scalars(self) -> dict[str, Tensor]:
         """Scalars of the update that may change during training."""
-        numbers = {
-            "learning_rate": self.actor.optimizer.param_groups[0]["lr"],
-            "gamma": self.gamma,
-            "tau": self.tau,
-        }
+        optimizers = self.update.optimizers.items()
+        numbers = {f"learning_rate of the {name}": one.param_groups[0]["lr"] for name, one in optimizers}
+        numbers |= {"gamma": self.gamma, "tau": self.tau}
         if self.ent_coef_optimizer is None:
             numbers["ent_coef"] = float(self.ent_coef_tensor)
         else:

@@ -105,6 +105,9 @@ class SACUpdate(Compilable):
         }
         self.rates = {name: part.rates() for name, part in self.parts.items()}
         self.target = FlatVector([*_named("critic_target", policy.critic_target).named_parameters()])
+        #: What does not learn, such as a frozen features extractor, by name: the target critics follow it, too.
+        learned = {name for part in self.parts.values() for name in part.names}
+        self.frozen = {name: each for name, each in policy.named_parameters() if name not in learned and _followed(name)}
         self._target_critics, self._target_contents = policy.critic_target, ModuleContents(policy.critic_target)
         self.statistics = RunningStatistics(policy, policy.statistic_names)
         self.target_statistics = RunningStatistics(
@@ -180,8 +183,8 @@ class SACUpdate(Compilable):
 
         :param data: fields on the device
         :param indices: ``(B,)``, which rows
-        :param scalars: scalars ``learning_rate``, ``gamma``, ``tau`` (0: leave the targets alone) and ``ent_coef`` where that
-            is fixed, ``target_entropy`` (nats) where it is learned
+        :param scalars: scalars ``learning_rate of the actor`` and of each other part, ``gamma``, ``tau`` (0: leave the targets
+            alone) and ``ent_coef`` where that is fixed, ``target_entropy`` (nats) where it is learned
         :param noise: see :class:`Transitions`
         :return: statistics in the order of ``stat_names`` and the sum of all weights, left on the device so that nothing waits
             for them
@@ -224,7 +227,7 @@ class SACUpdate(Compilable):
         scalars: dict[str, Tensor],
         noise: dict[str, Any],
     ) -> tuple[dict[str, State], Tensor, dict[str, Tensor], Parameters]:
-        new, stats, rate = dict(states), {}, scalars["learning_rate"]
+        new, stats = dict(states), {}
         learned = "temperature" in states
         ent_coef = states["temperature"][0].exp().squeeze(0) if learned else scalars["ent_coef"]
         batch = self._gather(data, indices, scalars, noise, ent_coef)
@@ -243,7 +246,7 @@ class SACUpdate(Compilable):
         gradient, (stats["critic_loss"], statistics) = grad_and_value(
             critic_loss, self.parts["critic"].named(states["critic"][0])
         )
-        new["critic"] = self._adam("critic", states, gradient, rate)
+        new["critic"] = self._adam("critic", states, gradient, scalars)
 
         fixed = self.parts["critic"].named(new["critic"][0])
 
@@ -255,25 +258,26 @@ class SACUpdate(Compilable):
         gradient, (stats["actor_loss"], ((log_prob, more), statistics)) = grad_and_value(
             actor_loss, self.parts["actor"].named(states["actor"][0])
         )
-        new["actor"] = self._adam("actor", states, gradient, rate)
+        new["actor"] = self._adam("actor", states, gradient, scalars)
 
         stats["ent_coef"] = ent_coef
         if learned:
             loss, slope = temperature_loss(states["temperature"][0], log_prob, scalars["target_entropy"])
             gradient = {self.parts["temperature"].names[0]: slope}
-            new["temperature"] = self._adam("temperature", states, gradient, rate)
+            new["temperature"] = self._adam("temperature", states, gradient, scalars)
             stats["ent_coef_loss"] = loss
 
-        online = {**self.parts["actor"].named(new["actor"][0]), **self.parts["critic"].named(new["critic"][0])}
-        still = self.target.named(target)  # what does not learn, a frozen features extractor, has nothing to follow
+        learned_now = {**self.parts["actor"].named(new["actor"][0]), **self.parts["critic"].named(new["critic"][0])}
+        online, still = {**self.frozen, **learned_now}, self.target.named(target)
         following = self.target.flatten({name: self._online(online, name, still[name]) for name in self.target.names})
         return new, torch.lerp(target, following, scalars["tau"]), {**stats, **more}, statistics
 
-    def _adam(self, name: str, states: dict[str, State], gradient: Parameters, rate: Tensor) -> State:
+    def _adam(self, name: str, states: dict[str, State], gradient: Parameters, scalars: dict[str, Tensor]) -> State:
         part, (weights, first, second, steps) = self.parts[name], states[name]
         assert part.adam is not None
         if part.hooked and self.stat_names:  # before that, no step is taken
             gradient = part.through_hooks(gradient)
+        rate = scalars[f"learning_rate of the {name}"]
         return part.adam.step(weights, part.flatten(gradient), first, second, steps, rate, self.rates[name])
 
     @staticmethod
@@ -286,9 +290,15 @@ class SACUpdate(Compilable):
     def _gather(
         data: dict[str, Any], indices: Tensor, scalars: dict[str, Tensor], noise: dict[str, Any], ent_coef: Tensor
     ) -> Transitions:
-        rows: dict[str, Any] = {name: tree_map(lambda tensor: tensor[indices], tree) for name, tree in data.items()}
+        known = Transitions.__dataclass_fields__  # a buffer of one's own may have more
+        rows: dict[str, Any] = {name: tree_map(lambda tensor: tensor[indices], data[name]) for name in data if name in known}
         rows.setdefault("discounts", scalars["gamma"].expand_as(rows["rewards"]))
         return Transitions(**rows, ent_coef=ent_coef, noise=noise)
+
+
+def _followed(name: str) -> bool:
+    """Whether target critics follow a parameter of the policy."""
+    return name.startswith(("critic.", "actor."))
 
 
 def _named(name: str, module: nn.Module) -> nn.Module:

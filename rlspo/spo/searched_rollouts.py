@@ -132,9 +132,9 @@ class SearchedRollouts(OnPolicyAgent):
         return {name: tensor.cpu().numpy() for name, tensor in fields.items()}
 
     def _evaluate_rollout(
-        self, buffer: RolloutBuffer, time_limits: TimeLimits, last_obs: Any, dones: np.ndarray, acted_by_torch: bool
+        self, buffer: RolloutBuffer, time_limits: TimeLimits, last_obs: Any, dones: np.ndarray
     ) -> np.ndarray:
-        last_values = super()._evaluate_rollout(buffer, time_limits, last_obs, dones, acted_by_torch)
+        last_values = super()._evaluate_rollout(buffer, time_limits, last_obs, dones)
         self.replay.keep(buffer, Ending(time_limits, tree_map(np.array, last_obs), np.array(dones)))
         self._record_search()
         self._temperature = self.e_step()

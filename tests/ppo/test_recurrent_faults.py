@@ -125,15 +125,15 @@ class StopAt(BaseCallback):
 
 
 def test_a_stopped_rollout_remembers_what_its_last_observation_follows() -> None:
-    model = make()
-    model.learn(64, StopAt(3))
-    before = model._env_memory.now.copy()
-    kept, after = model._last_obs.copy(), model._env_memory.after
-    assert not np.allclose(before, after)
+    """It goes on where the environments stand, and not from an observation that they have left."""
+    model, at_once = make(), make()
+    at_once.learn(64, StopAt(4))
+    callback = StopAt(3)
+    model.learn(64, callback)
+    assert np.array_equal(model._last_obs, callback.locals["new_obs"])
     model.learn(64, StopAt(1), reset_num_timesteps=False)
-    assert np.array_equal(model._last_obs, kept)  # the same observation, seen once more from the same memory
-    assert np.allclose(model._env_memory.now, before)
-    assert np.allclose(model._env_memory.after, after, atol=1e-6)
+    assert np.array_equal(model._last_obs, at_once._last_obs)
+    assert np.allclose(model._env_memory.now, at_once._env_memory.now, atol=1e-6)
 
 
 @pytest.mark.parametrize("width", [None, False, -1, 1.5])

@@ -27,7 +27,8 @@ def take_steps(model: SAC) -> Tensor:
     for step in range(STEPS):
         rows = torch.arange(16, device=model.device) + step
         noise = {when: model.policy.draw_noise(16, generator) for when in ("now", "next")}
-        scalars = {**model.scalars(), "learning_rate": torch.tensor(1e-3 / (1 + step), device=model.device)}
+        rate = torch.tensor(1e-3 / (1 + step), device=model.device)
+        scalars = {name: rate if name.startswith("learning_rate") else one for name, one in model.scalars().items()}
         reports.append(model.update(model.replay_buffer.data, rows, scalars, noise))
     return torch.stack(reports)
 

@@ -279,8 +279,13 @@ def _built(
         check_for_correct_spaces(env, seen, acted)
     model: Any = cls(policy, env, **build)
     _adopt(model, data, folder, seen, acted)
+    if "ent_coef" in given:
+        cls._given({"ent_coef": given["ent_coef"]}, {}, settings, device)  # refuses what the weights do not fit
     model._setup_model()
     _fill(model, tensors, folder)
+    model._apply_given({name: settings[name] for name in ("ent_coef",) if name in settings} | given)
+    if "seed" not in given:
+        model.go_on_from(model.num_timesteps)
     if data["normalize"] is not None and env is None:
         model._vec_normalize_env = statistics_alone(data["normalize"], tensors, acted)
     return model
@@ -344,7 +349,7 @@ def _fill(model: Any, tensors: Mapping[str, torch.Tensor], folder: pathlib.Path)
         with torch.no_grad():
             tensor.copy_(found[name])
     if getattr(model, "use_sde", False):  # its noise was drawn with the spread of an untrained policy
-        with Randomness.fork(int(model.randomness.numpy.integers(2**31))):
+        with Randomness.fork(int(model.randomness.numpy.integers(2**31)), model.device):
             model.policy.reset_noise()
 
 

@@ -108,10 +108,10 @@ class Acting(nn.Module):
 
     def __init__(self, model: Any) -> None:
         super().__init__()
-        if getattr(model.policy, "_predicts_as_written", False) or not hasattr(model.policy, "mode_of"):
+        if getattr(model.policy, "acts_as_written", False) or not hasattr(model.policy, "mode_of"):
             raise NotExportableError(
                 f"{type(model.policy).__name__} computes its actions in a way of its own, which is not exported to ONNX. "
-                "Define _distribution(latent) or distribution_of(inputs) in place of SB3's methods."
+                "Define _distribution(latent) or distribution_of(inputs) in place of SB3's methods and of predict."
             )
         self.space, self.action_space = model.observation_space, model.action_space
         self.names = list(self.space.spaces) if isinstance(self.space, spaces.Dict) else [OBSERVATION]
