@@ -280,7 +280,8 @@ def _built(
     model: Any = cls(policy, env, **build)
     _adopt(model, data, folder, seen, acted)
     if "ent_coef" in given:
-        cls._given({"ent_coef": given["ent_coef"]}, {}, settings, device)  # refuses what the weights do not fit
+        agent: Any = cls
+        agent._given({"ent_coef": given["ent_coef"]}, {}, settings, device)  # refuses what the weights do not fit
     model._setup_model()
     _fill(model, tensors, folder)
     model._apply_given({name: settings[name] for name in ("ent_coef",) if name in settings} | given)

@@ -13,15 +13,14 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import VectorEnv
 from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.monitor import Monitor, ResultsWriter
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from rlspo.common.signatures import signature_of
 from rlspo.common.vector_env import GymnasiumVecEnv
 from rlspo.envs import MujocoVectorEnv
 from rlspo.envs.atari import AtariGames
 from rlspo.envs.atari.rules import is_game, rules_of
-from rlspo.simulators import Layer
 from rlspo.zoo.envs.patient_monitor import patient
 from rlspo.zoo.errors import UserError
 
@@ -113,23 +112,25 @@ def make_native(
         # Monitor innermost, as around single environments: returns and lengths are the environment's own.
         inside: dict[str, Any] = {_WRAPPERS: [Monitor, wrap]} if wrappers else {}
         copies = gym.make_vec(env_id, num_envs=n_envs, vectorization_mode="vector_entry_point", **env_kwargs, **inside)
-    env = GymnasiumVecEnv(copies, monitored=bool(wrappers))
+    monitored = bool(wrappers)
+    env = GymnasiumVecEnv(copies, monitored) if folder is None else EpisodeFile(copies, folder, monitored)
     env.seed(seed)
     env.action_space.seed(seed)
-    return env if folder is None else EpisodeFile(env, folder)
+    return env
 
 
-class EpisodeFile(VecEnvWrapper):
+class EpisodeFile(GymnasiumVecEnv):
     """Writes every finished episode of all copies to ``0.monitor.csv``, as ``Monitor`` does for each environment.
 
-    :param env: whose infos hold return, length and time of each finished episode
+    :param env: the copies
     :param folder: created if needed
+    :param monitored: see :class:`~rlspo.common.vector_env.GymnasiumVecEnv`
     """
 
-    def __init__(self, env: GymnasiumVecEnv, folder: Path) -> None:
-        super().__init__(env)
+    def __init__(self, env: VectorEnv, folder: Path, monitored: bool = False) -> None:
+        super().__init__(env, monitored)
         folder.mkdir(parents=True, exist_ok=True)
-        spec = env.env.spec
+        spec = env.spec
         header: dict[str, float | str] = {
             "t_start": time.time(),
             "env_id": "" if spec is None else spec.id,
@@ -137,15 +138,8 @@ class EpisodeFile(VecEnvWrapper):
         }
         self._writer = patient(ResultsWriter(str(folder / "0"), header=header, extra_keys=("copy",)))
 
-    def simulated_layer(self) -> Layer:
-        """For a search: this wrapper has no state to copy, it only writes."""
-        return Layer(self)
-
-    def reset(self) -> VecEnvObs:
-        return self.venv.reset()
-
     def step_wait(self) -> VecEnvStepReturn:
-        observations, rewards, dones, infos = self.venv.step_wait()
+        observations, rewards, dones, infos = super().step_wait()
         for index in np.flatnonzero(dones):
             if "episode" in infos[index]:
                 self._writer.write_row({**infos[index]["episode"], "copy": int(index)})

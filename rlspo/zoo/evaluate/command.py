@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from rich.table import Table
 from rlspo.attacks import ATTACKS
 from rlspo.zoo.cli import exit_codes, terminal
 from rlspo.zoo.cli.exit_codes import DONE
+from rlspo.zoo.cli.output import only_json
 from rlspo.zoo.cli.parser import Parser, positive, radius, seed
 from rlspo.zoo.cli.terminal import number
 from rlspo.zoo.config.atomic import check_place
@@ -117,7 +117,7 @@ def _work(arguments: list[str]) -> int:
     _check(args)
     budget = budget_from(args)
     # What environments print must not get into the JSON.
-    with redirect_stdout(sys.stderr) if args.json == "-" else nullcontext():
+    with only_json(args.json == "-"):
         agent = agent_from(args)
         with _progress(agent, args.n_episodes * (1 if budget is None else 2)) as on_episode:
             evaluation = evaluate(

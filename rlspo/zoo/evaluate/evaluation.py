@@ -29,9 +29,10 @@ CONFIDENCE = 0.95
 
 
 def success_rate_of(episodes: Episodes) -> float | None:
-    """Share of successful episodes, as reported by the environment; None where it reports nothing."""
-    known = episodes.successes[~np.isnan(episodes.successes)]
-    return float(known.mean()) if known.size else None
+    """Share of successful episodes, as reported by the environment; None where it reports nothing. An episode that reports
+    nothing, where others do, is none: some environments tell of successes only."""
+    silent = np.isnan(episodes.successes)
+    return None if silent.all() else float(np.where(silent, 0.0, episodes.successes).mean())
 
 
 def summary_of(episodes: Episodes) -> dict[str, Any]:

@@ -178,11 +178,10 @@ def _normalizer(agent: SavedAgent, model: BaseAlgorithm) -> Iterator[None]:
     env = agent.build_env(1, 0)
     if agent.statistics is None:  # of rewards alone
         env = VecNormalize(env, norm_obs=False)
-        adopt_statistics(env, file, agent.trust)
+    adopt_statistics(env, file, agent.trust, ("norm_reward", "clip_reward", "gamma"))
     normalize = unwrap_vec_normalize(env)
     assert isinstance(normalize, VecNormalize)
     normalize.norm_obs = agent.statistics is not None
-    normalize.norm_reward = bool((agent.recipe.normalize or {}).get("norm_reward", True))
     model._vec_normalize_env = normalize
     try:
         yield

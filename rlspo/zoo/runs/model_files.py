@@ -115,6 +115,11 @@ def _sum_of_statistics(file: Path) -> str | None:
         return archive.read(_STATISTICS).decode() if _STATISTICS in archive.namelist() else None
 
 
+def saved_with_statistics(file: Path) -> bool:
+    """Whether a model file of rlspo names the statistics of a ``VecNormalize`` that it was saved with."""
+    return file.is_file() and zipfile.is_zipfile(file) and _sum_of_statistics(file) is not None
+
+
 def was_normalised(settings: dict[str, Any]) -> bool:
     """Whether it is certain that the agent was trained in a ``VecNormalize``.
 

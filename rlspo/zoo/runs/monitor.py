@@ -17,6 +17,13 @@ from rlspo.zoo.config import yaml_io
 from rlspo.zoo.errors import UserError
 
 _NAME = re.compile(r"(\d+\.)?monitor\.csv")
+#: Wrappers that play several frames in a step, and how they name the number; 4 by default.
+SKIPS = {
+    "AtariWrapper": "frame_skip",
+    "AtariPreprocessing": "frame_skip",
+    "MaxAndSkipEnv": "skip",
+    "MaxAndSkipObservation": "skip",
+}
 
 
 @dataclass(frozen=True)
@@ -87,22 +94,35 @@ def steps_before(folder: Path) -> int:
     return 0
 
 
+def frames_per_step(folder: Path) -> int:
+    """How many of a Monitor's steps one of the agent's takes: Monitor is innermost, and wrappers for games skip frames."""
+    with contextlib.suppress(UserError, OSError, ValueError, TypeError, KeyError, AttributeError):
+        wrappers = yaml_io.read_mapping(folder / "config.yml")["settings"]["env_wrapper"]
+        for one in wrappers if isinstance(wrappers, list) else [wrappers]:
+            ((path, given),) = one.items() if isinstance(one, dict) else ((one, {}),)
+            name = SKIPS.get(str(path).rpartition(".")[2])
+            if name is not None:
+                return max(int((given or {}).get(name, 4)), 1)
+    return 1
+
+
 def read_episodes(folder: Path) -> TrainingEpisodes:
     """Read all files of a run.
 
     The environments of a run step together, so at the end of an episode the steps over all of them are those of its own
-    environment times their number. Those that write into one file say which of them an episode is of.
+    environment times their number. Those that write into one file say which of them an episode is of. Where the agent
+    decides every few frames, lengths are in frames, and steps in decisions (to a few steps: games begin with idle frames).
     """
     files = monitor_files(folder)
-    tables = []
+    tables, skip = [], frames_per_step(folder)
     for file in files:
         rows = _each_once(file, np.array(list(_rows(file)), dtype=float).reshape(-1, 5))
         returns, lengths, seconds, successes, copies = rows.T
-        steps = lengths.cumsum() * len(files)
+        steps = lengths.cumsum() / skip * len(files)
         if len(rows) and not np.isnan(copies).any():
             for copy in np.unique(copies):
                 own = copies == copy
-                steps[own] = lengths[own].cumsum() * float(str(_header(file).get("n_envs", 1)))
+                steps[own] = lengths[own].cumsum() / skip * float(str(_header(file).get("n_envs", 1)))
         tables.append(np.stack([steps, seconds + _began(file), returns, lengths, successes], axis=1))
     before = steps_before(folder)
     if not tables:

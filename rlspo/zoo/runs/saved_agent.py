@@ -31,7 +31,7 @@ from rlspo.zoo.runs import rl_zoo3
 from rlspo.zoo.runs.compatibility import misfit
 from rlspo.zoo.runs.exported import Export, hint_at_names
 from rlspo.zoo.runs.folder import RunFolder
-from rlspo.zoo.runs.model_files import algo_of, settings_of, steps_of, was_normalised
+from rlspo.zoo.runs.model_files import algo_of, saved_with_statistics, settings_of, steps_of, was_normalised
 from rlspo.zoo.runs.models import checkpoints_of, choose_model, existing_file, folder_of, kind_of
 from rlspo.zoo.runs.rl_zoo3 import called_here
 from rlspo.zoo.runs.saved_statistics import adopt_statistics, reward_statistics_for, statistics_for
@@ -242,7 +242,7 @@ def find_agent(
     packages = [*of_run["gym_packages"], *gym_packages]
     recipe = _recipe(config, given_or_run["env"], given_or_run["env_kwargs"], packages, given_or_run["wrapping"])
     settings = _settings(config, given_or_run["wrapping"])
-    certain = was_normalised(saved)
+    certain = was_normalised(saved) or saved_with_statistics(model_file)
     statistics = statistics_for(model_file, recipe, given_or_run.get("vecnormalize"), certain)
     normalize = None if statistics is None else recipe.normalize or {}
     return SavedAgent(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
@@ -17,6 +18,8 @@ from rlspo.zoo.runs.model_files import checked_statistics
 
 # Attributes of VecNormalize that determine normalised observations and rewards.
 _STATISTICS = ("obs_rms", "ret_rms", "norm_obs", "norm_obs_keys", "clip_obs", "epsilon")
+# Those that say which observations are normalised.
+_WHICH = ("norm_obs", "norm_obs_keys")
 
 
 def statistics_for(model_file: Path, recipe: EnvRecipe, given: str | Path | None, certain: bool) -> Path | None:
@@ -49,11 +52,14 @@ def reward_statistics_for(model_file: Path, recipe: EnvRecipe, certain: bool) ->
     return RunFolder.existing(model_file.parent).statistics_of(model_file) if of_rewards else None
 
 
-def adopt_statistics(env: VecEnv, file: Path, trust: bool = False, more: Collection[str] = ()) -> None:
+def adopt_statistics(
+    env: VecEnv, file: Path, trust: bool = False, more: Collection[str] = (), given: Mapping[str, Any] | None = None
+) -> None:
     """Load the statistics of a file into the ``VecNormalize`` around environments.
 
     :param trust: run whatever code is in the file
     :param more: attributes of the saved one to take over, too
+    :param given: settings that a user gave in place of the saved ones
     :raises UserError: if the file holds none for these environments, which are closed then
     """
     try:
@@ -65,7 +71,15 @@ def adopt_statistics(env: VecEnv, file: Path, trust: bool = False, more: Collect
         if "norm_obs_keys" not in vars(saved):  # written before there were any: all keys were normalised
             saved.norm_obs_keys = list(saved.obs_rms) if isinstance(saved.obs_rms, dict) else None
         saved.set_venv(normalize.venv)
+        for name in given or {}:
+            if name in _WHICH and getattr(normalize, name) != getattr(saved, name):
+                now, then = getattr(normalize, name), getattr(saved, name)
+                raise ValueError(
+                    f"{name} is {now}, and the agent was trained with {then}: it would see other observations. Leave it out"
+                )
         for name in (*_STATISTICS, *more):
+            if name in (given or {}):
+                continue
             if name != "obs_rms" or saved.norm_obs:  # without, there is none
                 setattr(normalize, name, getattr(saved, name))
         bound(normalize)

@@ -230,6 +230,7 @@ class Evaluate(EvalCallback):
         self._effort = BestEffort(str(folder.evaluations))
         self._steps = 0
         self._episodes: tuple[list[float], list[int]] = ([], [])
+        self._successes: list[float] = []
         self.stop = stop
         self.stopwatch = stopwatch or Stopwatch()
         self._evaluated_at: int | None = None
@@ -244,7 +245,7 @@ class Evaluate(EvalCallback):
     def _on_step(self) -> bool:
         if self.n_calls % self.eval_freq != 0:
             return True
-        self._evaluated_at, self._steps = self.num_timesteps, 0
+        self._evaluated_at, self._steps, self._successes = self.num_timesteps, 0, []
         self._best.found, best_before = False, self.best_mean_reward
         try:
             with self.stopwatch.aside("evaluate"):
@@ -273,7 +274,15 @@ class Evaluate(EvalCallback):
             )
             raise _EvaluationCutShort
         self._episodes = locals_["episode_rewards"], locals_["episode_lengths"]
+        if locals_["done"] and self._counts(locals_):  # one for each episode, also of environments that tell of successes only
+            self._successes.append(float(locals_["info"].get("is_success", np.nan)))
         super()._log_success_callback(locals_, globals_)
+
+    @staticmethod
+    def _counts(locals_: dict[str, Any]) -> bool:
+        """Whether SB3's evaluation counts the episode that ended."""
+        monitored = locals_["is_monitor_wrapped"] and "episode" not in locals_["info"]
+        return not monitored
 
     def _save_record(self) -> None:
         """Add an evaluation to the record, as SB3 does, but write the file whole or not at all."""
@@ -287,9 +296,10 @@ class Evaluate(EvalCallback):
             "ep_lengths": self.evaluations_length,
             **self.about,
         }
-        if self._is_success_buffer:
-            self.evaluations_successes.append(self._is_success_buffer)
-            record["successes"] = self.evaluations_successes
+        successes: Any = self.evaluations_successes
+        successes.append([*self._successes[: len(returns)], *[np.nan] * (len(returns) - len(self._successes))])
+        if not np.isnan(successes).all():
+            record["successes"] = np.nan_to_num(successes).tolist()
         with self._effort, whole(self.folder.evaluations) as partial:
             np.savez(partial, **record)
 

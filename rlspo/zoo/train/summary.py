@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 import traceback
 from dataclasses import dataclass, field
 
@@ -97,7 +98,7 @@ def explain_stop(run: TrainingRun, by: str) -> None:
     """Print what is saved after a signal."""
     _draw(run)
     terminal.heading(f"{run.title}: stopped by {by} after {run.model.num_timesteps:,} steps, the agent is saved")
-    terminal.facts([*_files(run), ("go on with", f"-i {run.folder.last_model}")])
+    terminal.facts([*_files(run), ("go on with", f"-i {shlex.quote(str(run.folder.last_model))}")])
 
 
 def conclude(run: TrainingRun) -> None:
@@ -195,7 +196,11 @@ def final_metrics(run: TrainingRun) -> dict[str, float]:
 
 def _log_viewers(run: TrainingRun) -> list[tuple[str, str]]:
     """Where the log can be viewed."""
-    shown = [("TensorBoard", f"tensorboard --logdir {run.folder.tensorboard}")] if "tensorboard" in run.args.log_format else []
+    shown = (
+        [("TensorBoard", f"tensorboard --logdir {shlex.quote(str(run.folder.tensorboard))}")]
+        if "tensorboard" in run.args.log_format
+        else []
+    )
     return [*shown, *([("W&B", run.log.tracker.where)] if run.log.tracker is not None else [])]
 
 

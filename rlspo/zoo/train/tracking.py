@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import shlex
 from numbers import Number
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ class Tracker(KVWriter):
     def where(self) -> str:
         """Its web page, or how to send it there later."""
         if self._run.offline:
-            return f"wandb sync {Path(self._run.dir).parent}"
+            return f"wandb sync {shlex.quote(str(Path(self._run.dir).parent))}"
         return str(self._run.url or "disabled")
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,12 +22,13 @@ from rlspo.zoo.cli.exit_codes import DONE, FAILED, guarded
 from rlspo.zoo.cli.signals import Stopped, StopSignal, TimeIsUp, time_limit
 from rlspo.zoo.config import ownership
 from rlspo.zoo.config.allowed import Allowed
+from rlspo.zoo.config.convert import plain
 from rlspo.zoo.envs.of_run import evaluation_recipe
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.runs import replay_buffer, rl_zoo3
 from rlspo.zoo.runs.compatibility import fitted_spaces
 from rlspo.zoo.runs.folder import RunFolder, command_line
-from rlspo.zoo.runs.model_files import checked_statistics, settings_of, was_normalised
+from rlspo.zoo.runs.model_files import checked_statistics, saved_with_statistics, settings_of, was_normalised
 from rlspo.zoo.runs.models import folder_of
 from rlspo.zoo.runs.saved_statistics import adopt_statistics
 from rlspo.zoo.train import summary, tracking
@@ -77,6 +79,7 @@ def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:
     folder = _folder(args, plan)
     try:
         model = _build(args, plan, folder)
+        plan = _as_normalised(plan, model)
         _record(args, plan, folder, command)
         log = Logbook.open(args, plan.config, folder, model)
     except BaseException:
@@ -208,6 +211,17 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
         raise UserError(f"{plan.cls.__name__} refuses its settings. {error}\nSettings: {plan.config.source}") from error
 
 
+def _as_normalised(plan: Plan, model: BaseAlgorithm) -> Plan:
+    """The plan, with the settings that a saved agent's ``VecNormalize`` has brought along: evaluations have the same."""
+    around = model.get_vec_normalize_env()
+    if plan.config.trained_agent is None or around is None:
+        return plan
+    names = ("norm_obs", "norm_reward", "clip_obs", "clip_reward", "gamma", "epsilon", "norm_obs_keys")
+    found = {name: plain(getattr(around, name)) for name in names if getattr(around, name) is not None}
+    settings = plan.config.settings.model_copy(update={"normalize": found})
+    return dataclasses.replace(plan, config=plan.config.model_copy(update={"settings": settings}))
+
+
 def _adopt_statistics(env: VecEnv, model_file: Path, trust: bool, given: Any) -> None:
     """Where the environments are in ``VecNormalize``, continue with the statistics of the saved agent.
 
@@ -216,7 +230,7 @@ def _adopt_statistics(env: VecEnv, model_file: Path, trust: bool, given: Any) ->
     :raises UserError: if they are not beside the agent, or there is no ``VecNormalize`` now
     """
     if unwrap_vec_normalize(env) is None:
-        if given is None and was_normalised(settings_of(model_file)):
+        if given is None and (was_normalised(settings_of(model_file)) or saved_with_statistics(model_file)):
             env.close()
             raise UserError(
                 f"--trained-agent {model_file}: it was trained in a VecNormalize, and the settings put none around the "
@@ -232,8 +246,8 @@ def _adopt_statistics(env: VecEnv, model_file: Path, trust: bool, given: Any) ->
             f"--trained-agent {model_file}: the settings put VecNormalize around the environments, and its statistics {file} "
             "are not there. For an agent that was trained without: -params normalize:false"
         )
-    kept = {"gamma", "clip_reward", "norm_reward"} - {*(given if isinstance(given, dict) else {})}
-    adopt_statistics(env, file, trust, kept)
+    own = given if isinstance(given, dict) else {}
+    adopt_statistics(env, file, trust, {"gamma", "clip_reward", "norm_reward"} - own.keys(), own)
 
 
 def _learn(run: TrainingRun, plan: Plan, stop: StopSignal, status: Status, eval_envs: list[VecEnv]) -> Exception | None:

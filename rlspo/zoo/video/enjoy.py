@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.zoo.cli import exit_codes, terminal
 from rlspo.zoo.cli.exit_codes import DONE, FAILED
+from rlspo.zoo.cli.output import only_json
 from rlspo.zoo.cli.parser import Parser, positive
 from rlspo.zoo.cli.signals import Stopped
 from rlspo.zoo.envs.recipe import Layers
@@ -100,9 +100,7 @@ def _work(arguments: list[str]) -> int:
     """Check the command line, show the agent, and print its episodes."""
     args = build_parser().read(arguments)
     _check_flags(args)
-    out = sys.stdout
-    # What environments print must not get into the JSON.
-    with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
+    with only_json(args.json) as out:  # what environments print must not get into it
         return _show(args, out)
 
 

@@ -7,12 +7,13 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
 from rlspo.zoo.cli import exit_codes, terminal
 from rlspo.zoo.cli.exit_codes import DONE, FAILED
+from rlspo.zoo.cli.output import only_json
 from rlspo.zoo.cli.parser import Parser, positive
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.evaluate.searching import add_search_flags, budget_from
@@ -101,6 +102,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _work(arguments: list[str]) -> int:
     """Check the command line, record, and print what was recorded."""
     args = build_parser().read(arguments)
+    with only_json(args.json) as out:
+        return _record(args, out)
+
+
+def _record(args: argparse.Namespace, out: TextIO) -> int:
+    """
+    :param out: for the JSON
+    """
     if args.max_agents is not None and not args.checkpoints:
         raise UserError("--max-agents needs --checkpoints.")
     budget = budget_from(args)
@@ -127,7 +136,7 @@ def _work(arguments: list[str]) -> int:
         terminal.error(f"recording {agents[0].env} failed. {error}")
         return FAILED
     if args.json:
-        print(json.dumps(as_data(spec, video), indent=2))
+        print(json.dumps(as_data(spec, video), indent=2), file=out)
     else:
         _print_summary(spec, video)
     return DONE
