@@ -261,7 +261,7 @@ class OnPolicyAgent(OnPolicyLearner):
         self._own_last_obs()  # a callback may have reset the environments
         observations: Any = self._last_obs
         episode_starts: Any = self._last_episode_starts
-        act, weights = self.make_actor(), WeightsInUse(self.policy, callback)
+        act, weights = self.make_actor(), WeightsInUse(self.policy, self.update.vector.weights, callback)
         time_limits = TimeLimits(self._env_memory)
         obs_tensor = values = log_probs = LATER  # for callbacks
         rollout_ended = False
@@ -300,7 +300,7 @@ class OnPolicyAgent(OnPolicyLearner):
             for index, info in enumerate(infos):
                 if ONLY_RESET in info and only_reset(info):
                     buffer.data["valid"][n_steps, index] = False
-            if weights.changed() and acted_values is None:
+            if acted_values is None and weights.changed():
                 weights.evaluate_until(n_steps + 1, buffer)
                 act = self.make_actor()
             observations, episode_starts = self._stand_at(new_obs, dones)

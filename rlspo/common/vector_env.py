@@ -55,7 +55,7 @@ def check_around_resets(env: Any) -> None:
     """
     around: list[str] = []
     while isinstance(env, VecEnvWrapper):
-        if isinstance(env, VecFrameStack) or (isinstance(env, VecNormalize) and env.norm_reward):
+        if isinstance(env, VecFrameStack) or (isinstance(env, VecNormalize) and env.norm_reward and env.training):
             around.append(type(env).__name__)
         env = env.venv
     if around and isinstance(env, GymnasiumVecEnv) and env.autoreset_mode is AutoresetMode.NEXT_STEP:
@@ -179,7 +179,7 @@ class GymnasiumVecEnv(VecEnv):
     def _take_final(self, infos: list[dict[str, Any]], dones: np.ndarray) -> None:
         """Where an episode ended, the info is the new episode's and contains the old one's: swap them."""
         for i, info in enumerate(infos):
-            final_observation, final_info = info.pop("final_obs", None), info.pop("final_info", {})
+            final_observation, final_info = info.pop("final_obs", None), info.pop("final_info", None)
             if dones[i]:
                 if final_observation is None:
                     raise RuntimeError(
@@ -187,9 +187,10 @@ class GymnasiumVecEnv(VecEnv):
                         "without 'final_obs' in its info. Choose another autoreset_mode for it."
                     )
                 self.reset_infos[i] = dict(info)
-                # Of what stands beside the new episode's info, gymnasium's statistics alone are of the old one.
-                kept = {"episode": info["episode"]} if "episode" in info else {}
-                infos[i] = {**kept, **final_info, "terminal_observation": tree_map(np.array, final_observation)}
+                if final_info is not None:
+                    # Of what stands beside the new episode's info, gymnasium's statistics alone are of the old one.
+                    info = {**({"episode": info["episode"]} if "episode" in info else {}), **final_info}
+                infos[i] = {**info, "terminal_observation": tree_map(np.array, final_observation)}
 
     def _reset_where(self, dones: np.ndarray, observations: Any) -> None:
         """Reset the environments that ended, and write their first observations into ``observations``."""

@@ -19,23 +19,19 @@ class WeightsInUse:
     """Evaluates the steps of a rollout, which acting with NumPy leaves for later, in as few passes as there were weights.
 
     :param policy: that acts
+    :param weights: all that it learns, in one vector
     :param callback: of the training; those of SB3 and of this package do not write to a policy
     """
 
-    def __init__(self, policy: Any, callback: BaseCallback) -> None:
-        self.policy = policy
+    def __init__(self, policy: Any, weights: torch.Tensor, callback: BaseCallback) -> None:
+        self.policy, self.weights = policy, weights
         #: The first step that was not evaluated yet.
         self.step = 0
-        self._before = self._copied() if of_users(callback) else None
-
-    def _copied(self) -> list[torch.Tensor]:
-        return [parameter.detach().clone() for parameter in self.policy.parameters()]
+        self._before = weights.detach().clone() if of_users(callback) else None
 
     def changed(self) -> bool:
         """Whether a callback has written to the weights since the last look."""
-        if self._before is None:
-            return False
-        return not all(torch.equal(old, new) for old, new in zip(self._before, self.policy.parameters(), strict=True))
+        return self._before is not None and not torch.equal(self._before, self.weights)
 
     def evaluate_until(self, step: int, buffer: RolloutBuffer, given: tuple[str, ...] = ()) -> None:
         """Fill in the values and log-probabilities of all steps before ``step``, by the weights from before a change.
@@ -47,9 +43,18 @@ class WeightsInUse:
         self.step = step
         if not missing or rows.start == rows.stop:
             return
-        now = None if self._before is None else self._copied()
-        if now is not None:
+        if not self.changed():
+            self._evaluate(rows, buffer, missing)
+            return
+        now = self.weights.detach().clone()
+        try:
             self._write(self._before)
+            self._evaluate(rows, buffer, missing)
+        finally:
+            self._write(now)
+        self._before = now
+
+    def _evaluate(self, rows: slice, buffer: RolloutBuffer, missing: list[str]) -> None:
         seen = buffer.flat("observations")
         if MEMORY in buffer.data:
             seen = with_memory(seen, buffer.flat(MEMORY), buffer.flat("episode_starts"))
@@ -58,14 +63,10 @@ class WeightsInUse:
         found = evaluated_fields(self.policy, seen, buffer.flat("actions")[rows], missing)
         for name, column in found.items():
             buffer.flat(name)[rows] = column
-        if now is not None:
-            self._write(now)
-            self._before = now
 
     @torch.no_grad()
     def _write(self, weights: Any) -> None:
-        for parameter, new in zip(self.policy.parameters(), weights, strict=True):
-            parameter.copy_(new)
+        self.weights.copy_(weights)
 
 
 def of_users(callback: BaseCallback) -> bool:
@@ -74,5 +75,6 @@ def of_users(callback: BaseCallback) -> bool:
         return any(map(of_users, callback.callbacks))
     if isinstance(callback, ConvertCallback):
         return callback.callback is not None
-    inside = callback.callback if isinstance(callback, EventCallback) else None
-    return not type(callback).__module__.startswith(_KNOWN) or (inside is not None and of_users(inside))
+    events = ("callback", "callback_on_new_best", "callback_after_eval") if isinstance(callback, EventCallback) else ()
+    inside = [found for name in events if (found := getattr(callback, name, None)) is not None]
+    return not type(callback).__module__.startswith(_KNOWN) or any(map(of_users, inside))

@@ -68,8 +68,9 @@ class TransformPostDecision(LookingAhead):
             )
         if self._observers:
             example = np.asarray(self._observed(space.sample()))
-            low, high = (0, 255) if example.dtype == np.uint8 else (-np.inf, np.inf)
-            dtype: Any = example.dtype if example.dtype.kind in "ui" else np.float32
+            whole = np.iinfo(example.dtype) if example.dtype.kind in "ui" else None
+            low, high = (-np.inf, np.inf) if whole is None else (whole.min, whole.max)
+            dtype: Any = np.float32 if whole is None else example.dtype
             space = spaces.Box(low, high, example.shape, dtype)
         self.post_decision_space = space
         moving = any(getattr(wrapper, "update_running_mean", False) for wrapper in (*self._observers, *self._scalers))

@@ -216,8 +216,9 @@ class AtariCore(Core):
             if game.chance:
                 self._telling.restore_state(game.machine)
                 game.machine, game.chance = self._telling.clone_state(include_rng=False), False
-            game.streams = own
-            game.refresh()
+            if self._draws:
+                game.streams = own
+                game.refresh()
         if self._sticky and not self._seeded:
             self._blind.reset(seed=int(sequence.generate_state(1)[0]))
             self._seeded = True

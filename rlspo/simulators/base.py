@@ -264,7 +264,9 @@ class Simulator:
     def reseed(self, states: States, seed: int) -> States:
         """The states with their own random streams, so that their steps do not predict what the environment will draw."""
         states.check()
-        memory = [layer.reseed(one, seed) for layer, one in zip(self.layers, states.memory, strict=True)]
+        # One for each, so that no two of them draw alike.
+        own = [int(one.generate_state(1)[0]) for one in np.random.SeedSequence(seed).spawn(len(self.layers))]
+        memory = [layer.reseed(one, each) for layer, one, each in zip(self.layers, states.memory, own, strict=True)]
         return States(self.core.reseed(states.core, seed), memory, states.ended, states.observations)
 
     def step(self, states: States, actions: Array) -> Outcome:

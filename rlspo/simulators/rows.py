@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,8 @@ from rlspo.simulators.chance import GlobalGenerators, copied_with_generators, re
 
 Memory = dict[str, Array]
 #: Keys of the memory beside attributes: the seed of the branches, -1 before :meth:`RowLayer.reseed`, and steps since.
+#: The first calls of a wrapper are watched for draws from global generators, which takes as long as some steps.
+WATCHED_CALLS = 8
 SEED, STEPS = "seed of the branches", "steps of the branches"
 
 
@@ -74,7 +77,7 @@ class RowLayer(Layer):
         twin = detached(wrapper)
         twin.env = Inside(wrapper)
         super().__init__(twin)
-        self.names = names
+        self.names, self._watched = names, WATCHED_CALLS
         self.stochastic = bool(copied_with_generators([getattr(wrapper, name) for name in names])[1])
 
     def capture(self, wrapper: Any) -> dict[str, np.ndarray]:
@@ -88,6 +91,17 @@ class RowLayer(Layer):
         for name in self.names:
             setattr(wrapper, name, copy.deepcopy(memory[name][0]))
 
+    def _own(self, memory: Memory, index: int) -> dict[str, Any]:
+        """The memory of one row. Rows selected from the same state share theirs until they change it."""
+        if not self.stochastic:
+            return {name: copy.deepcopy(memory[name][index]) for name in self.names}
+        own, generators = copied_with_generators({name: memory[name][index] for name in self.names})
+        if int(memory[SEED][index]) >= 0:
+            # Each row of each step has a stream of its own, wherever it was selected from.
+            place = [int(memory[SEED][index]), int(memory[STEPS][index]), index]
+            refresh(generators, np.random.SeedSequence(place))
+        return own
+
     def reseed(self, memory: Memory, seed: int) -> Memory:
         if not self.stochastic:
             return memory
@@ -99,19 +113,16 @@ class RowLayer(Layer):
         host, found = numpy_of(values), []
         new = {name: memory[name].copy() for name in self.names}
         n = len(next(iter(host.values())) if isinstance(host, dict) else host)
-        with GlobalGenerators() as watched:
+        watched = GlobalGenerators() if self._watched > 0 else None
+        self._watched -= 1
+        with watched or contextlib.nullcontext():
             for index in range(n):
-                # Rows selected from the same state share their memory until they change it.
-                own, generators = copied_with_generators({name: memory[name][index] for name in self.names})
-                if self.stochastic and int(memory[SEED][index]) >= 0:
-                    # Each row of each step has a stream of its own, wherever it was selected from.
-                    place = [int(memory[SEED][index]), int(memory[STEPS][index]), index]
-                    refresh(generators, np.random.SeedSequence(place))
-                vars(self.wrapper).update(own)
+                for name, value in self._own(memory, index).items():
+                    setattr(self.wrapper, name, value)
                 found.append(method(tree_map(lambda array, index=index: array[index], host)))
                 for name in self.names:
                     new[name][index] = getattr(self.wrapper, name)
-        if watched.drawn:
+        if watched is not None and watched.drawn:
             raise NotSimulatableError(
                 f"The wrapper {type(self.wrapper).__name__}",
                 f"it draws from {watched.drawn}'s global generator, which belongs to no environment, so that branches would "

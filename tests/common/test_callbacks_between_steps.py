@@ -97,3 +97,15 @@ def test_after_a_stop_a_replay_buffer_gets_no_transition_that_never_was() -> Non
         np.asarray(getattr(model.replay_buffer, name)[:count]).reshape(-1) for name in ("observations", "next_observations")
     )
     assert (after - before).tolist() == [1.0] * count
+
+
+def test_a_layer_may_be_replaced_within_a_rollout() -> None:
+    class Replace(BaseCallback):
+        def _on_step(self) -> bool:
+            if self.n_calls == 5:
+                policy: Any = self.model.policy
+                policy.action_net = torch.nn.Sequential(torch.nn.Linear(64, 8), torch.nn.Linear(8, 1))
+            return True
+
+    model = PPO("MlpPolicy", "Pendulum-v1", **SMALL).learn(64, Replace())
+    assert np.isfinite(model.rollout_buffer.data["log_probs"]).all()

@@ -143,3 +143,12 @@ def test_agent_learns_from_scaled_and_records_raw_rewards() -> None:
     )
     np.testing.assert_allclose(buffer.advantages, expected, rtol=1e-4, atol=1e-4)
     assert scaler.scale > 1.5, "the scale should matter here"
+
+
+def test_steps_that_only_reset_do_not_count() -> None:
+    """One-step episodes of 100 with a reset of 0 between them: the return is always 100."""
+    rewards = np.array([[100.0], [0.0], [102.0], [0.0]])
+    starts, valid = np.array([[1.0], [0.0], [1.0], [0.0]]), np.array([[True], [False], [True], [False]])
+    scaler = RewardScaler(0.99, 1)
+    scaler.update(rewards, starts, valid)
+    assert scaler.scale == pytest.approx(1.0, abs=0.3)

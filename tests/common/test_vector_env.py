@@ -12,8 +12,9 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
+import rlspo
 from rlspo.common.vector_env import GymnasiumVecEnv, autoreset_mode, only_reset, split_infos
 
 MODES = list(AutoresetMode)
@@ -406,3 +407,22 @@ def test_the_last_info_of_an_episode_has_nothing_of_the_next_one(mode: Autoreset
     assert "begun" not in info
     assert info["t"] == 2
     env.close()
+
+
+@pytest.mark.parametrize(
+    ("around", "refused"),
+    [
+        (lambda env: VecFrameStack(env, 2), True),
+        (VecNormalize, True),
+        (lambda env: VecNormalize(env, norm_reward=False), False),
+        (lambda env: VecNormalize(env, training=False), False),
+    ],
+)
+def test_wrappers_that_would_count_steps_that_only_reset_are_refused(around: Any, refused: bool) -> None:
+    for mode in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):
+        env = around(vectorised(mode, 3))
+        if refused and mode is AutoresetMode.NEXT_STEP:
+            with pytest.raises(ValueError, match="reset in a step of their own, which Vec"):
+                rlspo.PPO("MlpPolicy", env, n_steps=8, batch_size=8)
+        else:
+            rlspo.PPO("MlpPolicy", env, n_steps=8, batch_size=8)

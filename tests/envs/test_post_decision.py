@@ -380,3 +380,40 @@ def test_a_wrapper_with_a_step_of_its_own_inside_of_a_mujoco_core_is_refused() -
     with pytest.raises(TypeError, match="Twice inside of core has a step of its own"):
         SimulatedPostDecision(core, core=core)
     SimulatedPostDecision(gym.wrappers.TimeLimit(core, 5), core=core.env)
+
+
+@pytest.mark.parametrize("source", ["own", "global"])
+def test_noise_of_any_generator_is_seen_in_mujoco(source: str) -> None:
+    class Noisy(_pendulum()):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.rng, self.log = np.random.default_rng(0), [0]
+            self.same = self.log
+
+        def step(self, action: Any) -> Any:
+            self.log.append(1)
+            return super().step(action + (self.rng.normal() if source == "own" else np.random.normal()))
+
+    env = SimulatedPostDecision(Noisy())
+    env.reset(seed=0)
+    before = env.unwrapped.rng.bit_generator.state, np.random.get_state()[1].copy()
+    with pytest.raises(ValueError, match="draws random numbers in its own step"):
+        env.step(np.zeros(1))
+    assert env.unwrapped.rng.bit_generator.state == before[0]
+    assert np.array_equal(np.random.get_state()[1], before[1])
+    assert env.unwrapped.log == [0]
+    assert env.unwrapped.same is env.unwrapped.log
+
+
+def test_whole_numbers_stay_whole() -> None:
+    class Words(Walk):
+        def __init__(self) -> None:
+            super().__init__()
+            self.observation_space = spaces.Box(0, 200, (1,), np.uint16)
+
+        def reset(self, **kwargs: Any) -> Any:
+            seen, info = super().reset(**kwargs)
+            return seen.astype(np.uint16), info
+
+    env = TransformPostDecision(FrameStackObservation(Words(), 2))
+    assert env.post_decision_space.dtype == np.uint16

@@ -126,3 +126,42 @@ def test_rules_that_are_changed_later_are_followed() -> None:
     for _ in range(20):
         expected = simulator.step(simulator.capture(env), np.array([1])).rewards[0]
         assert env.step(1)[1] == pytest.approx(expected)
+
+
+def test_two_wrappers_draw_apart() -> None:
+    env = Chance(Chance(gym.make("CartPole-v1")))
+    env.reset(seed=0)
+    simulator = simulator_for(env)
+    drawn = [
+        layer._asked(layer.wrapper.reward, memory, np.zeros(3))[1]  # type: ignore[attr-defined]
+        for layer, memory in zip(
+            simulator.layers,
+            simulator.reseed(simulator.replicate(simulator.capture(env), 3), 5).memory,
+            strict=True,
+        )
+        if layer.stochastic
+    ]
+    assert len(drawn) == 2
+    assert not np.isclose(*drawn).any()
+
+
+class Shown(Count):
+    """Its memory is a property."""
+
+    simulated_state = ("count",)
+
+    @property
+    def count(self) -> int:
+        return self.n
+
+    @count.setter
+    def count(self, value: int) -> None:
+        self.n = value
+
+
+def test_a_memory_may_be_a_property() -> None:
+    env = Shown(gym.make("CartPole-v1"))
+    env.reset(seed=0)
+    simulator = simulator_for(env)
+    states = simulator.replicate(simulator.capture(env), 3)
+    assert simulator.step(states, np.ones(3, int)).rewards.tolist() == [0.99] * 3

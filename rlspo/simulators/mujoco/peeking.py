@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import pickle
+import random
 from typing import Any
 
 import mujoco
 import numpy as np
+import torch
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from rlspo.simulators.alike import difference
+from rlspo.simulators.chance import GlobalGenerators, generators_among
 from rlspo.simulators.mujoco.core import MujocoCore
 
 
@@ -41,16 +46,19 @@ class StepAndUndo:
     def __call__(self, env: Any, action: Any) -> tuple[Any, float]:
         """Observation and reward.
 
-        :raises ValueError: where the step draws from the environment's generator: it would predict the noise
+        :raises ValueError: where the step draws random numbers: it would predict the noise
         """
         mujoco.mj_copyData(self.before, env.model, env.data)
         objects = dict(vars(env))
-        values = {name: found for name, value in objects.items() for found in _copied(value)}
-        drawn = copy.deepcopy(env.np_random.bit_generator.state)
-        observation, reward, *_ = copy.deepcopy(env.step(action))
+        values, originals = _copied(objects)
+        drawn = [pickle.dumps(one) for one in originals]
+        with GlobalGenerators() as watched:
+            observation, reward, *_ = env.step(action)
+        observation = copy.deepcopy(observation)
         mujoco.mj_copyData(env.data, env.model, self.before)
-        moved = env.np_random.bit_generator.state != drawn
-        env.np_random.bit_generator.state = drawn
+        moved = watched.drawn or [pickle.dumps(one) for one in originals] != drawn
+        for one, state in zip(originals, drawn, strict=True):
+            _set_state(one, pickle.loads(state))
         for name in vars(env).keys() - objects.keys():
             delattr(env, name)
         for name, value in objects.items():
@@ -65,12 +73,26 @@ class StepAndUndo:
         return observation, float(reward)
 
 
-def _copied(value: Any) -> list[Any]:
-    """A copy of an attribute that a step may change, or nothing."""
-    fixed = mujoco.MjModel | mujoco.MjData | spaces.Space | EnvSpec | np.random.Generator
-    if isinstance(value, fixed) or type(value).__module__.startswith("gymnasium."):
-        return []
-    try:
-        return [copy.deepcopy(value)]
-    except Exception:  # a window, a file
-        return []
+def _copied(attributes: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+    """Copies of the attributes that a step may change, and the generators in them."""
+    memo: dict[int, Any] = {}
+    values = {}
+    for name, value in attributes.items():
+        fixed = isinstance(value, mujoco.MjModel | mujoco.MjData | spaces.Space | EnvSpec)
+        if fixed or type(value).__module__.startswith("gymnasium."):
+            continue
+        with contextlib.suppress(Exception):  # a window, a file
+            values[name] = copy.deepcopy(value, memo)
+    return values, generators_among(memo.get(id(memo), []))
+
+
+def _set_state(generator: Any, other: Any) -> None:
+    """Put a generator back."""
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = other.bit_generator.state
+    elif isinstance(generator, np.random.RandomState):
+        generator.set_state(other.get_state())
+    elif isinstance(generator, random.Random):
+        generator.setstate(other.getstate())
+    elif isinstance(generator, torch.Generator):
+        generator.set_state(other.get_state())

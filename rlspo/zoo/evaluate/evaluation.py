@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rlspo.attacks.evaluation import Episodes, attacked_episodes, play
+from rlspo.attacks.evaluation import Episodes, attacked_episodes, ball_of_training, play
 from rlspo.zoo.config.atomic import whole, write_text
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.evaluate.acting import Actor, own_randomness
@@ -95,6 +95,7 @@ class EvaluationResult:
     :param seed: of the first copy; the others count up from it
     :param attack: on the observations, None for none
     :param epsilon: radius of the attack in units of the policy's input, None without an attack
+    :param norm: of the attack's ball
     :param searched: the same by search, None where that was not asked for
     """
 
@@ -105,6 +106,7 @@ class EvaluationResult:
     seed: int
     attack: str | None
     epsilon: float | None
+    norm: str | None = None
     searched: Searched | None = None
 
     @property
@@ -163,7 +165,7 @@ class EvaluationResult:
             "seed": self.seed,
             "attack": None
             if self.attack is None
-            else {"name": self.attack, "epsilon": self.epsilon, "inner_steps": INNER_STEPS},
+            else {"name": self.attack, "epsilon": self.epsilon, "norm": self.norm, "inner_steps": INNER_STEPS},
             "summary": self.summary(),
             "search": None if self.searched is None else self.searched.as_dict(),
             "episodes": self.rows(),
@@ -236,7 +238,15 @@ def evaluate(
     finally:
         env.close()
     return EvaluationResult(
-        agent, episodes, n_envs, deterministic, seed, attack, None if attack is None else epsilon, searched
+        agent,
+        episodes,
+        n_envs,
+        deterministic,
+        seed,
+        attack,
+        epsilon=None if attack is None else epsilon,
+        norm=None if attack is None else ball_of_training(model)["norm"],
+        searched=searched,
     )
 
 

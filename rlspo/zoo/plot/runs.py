@@ -201,13 +201,12 @@ class FolderRun(Run):
             if evaluated:
                 returns = {name: [float(each["return"]) for each in data["episodes"]] for name, data in evaluated.items()}
                 attacks = frozenset(name for name, data in evaluated.items() if data.get("attack"))
-                return returns, attacks, {name: str(evaluated[name]["attack"].get("epsilon")) for name in attacks}
+                return returns, attacks, {name: _radius(evaluated[name]["attack"]) for name in attacks}
         report = self.source / "report.json"
         data = read_json(report) if report.is_file() else {}
         returns, ball = data.get("returns", {}), data.get("attack", {})
         attacks = frozenset(name for name in returns if name != NATURAL)
-        radius = " ".join(str(ball[key]) for key in ("epsilon", "units", "norm") if key in ball)
-        return returns, attacks, dict.fromkeys(attacks, radius)
+        return returns, attacks, dict.fromkeys(attacks, _radius(ball))
 
     @cached_property
     def _episodes(self) -> TrainingEpisodes:
@@ -217,6 +216,12 @@ class FolderRun(Run):
     def settings(self) -> dict[str, Any]:
         """Of the agent and its environment, without seeds and devices."""
         return flat({key: self.config[key] for key in ("agent", "settings", "eval_env_kwargs") if key in self.config})
+
+
+def _radius(ball: Mapping[str, Any]) -> str:
+    """A ball in words; of l2, which is another one, with its norm."""
+    words = [str(ball.get("epsilon")), *([ball["units"]] if "units" in ball else [])]
+    return " ".join([*words, "in l2"] if ball.get("norm") == "l2" else words)
 
 
 def last_of(curve: LearningCurve | None) -> dict[str, float]:

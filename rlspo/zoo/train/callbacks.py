@@ -275,7 +275,8 @@ class Evaluate(EvalCallback):
             raise _EvaluationCutShort
         self._episodes = locals_["episode_rewards"], locals_["episode_lengths"]
         if locals_["done"] and self._counts(locals_):  # one for each episode, also of environments that tell of successes only
-            self._successes.append(float(locals_["info"].get("is_success", np.nan)))
+            told = locals_["info"].get("is_success")
+            self._successes.append(np.nan if told is None else float(told))
         super()._log_success_callback(locals_, globals_)
 
     @staticmethod

@@ -194,7 +194,7 @@ def _other_environment(config: RunConfig) -> tuple[tuple[str, str], ...]:
     if folder is None:
         return ()
     before = RunConfig.read(RunFolder.existing(folder).config).settings
-    keys = ("env_kwargs", "env_wrapper", "vec_env_wrapper", "frame_stack", "normalize")
+    keys = ("env_kwargs", "env_wrapper", "vec_env_wrapper", "frame_stack")
     differ = [key for key in keys if getattr(before, key) != getattr(config.settings, key)]
     if not differ:
         return ()

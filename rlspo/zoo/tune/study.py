@@ -6,6 +6,7 @@ One process does all of this; workers only train. So nothing is asked, told or c
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -211,8 +212,10 @@ class Study:
 
     def _recover(self) -> None:
         """Trials of this folder that are still running belong to a program that is gone: we hold its lock."""
+        # Before there were names for folders, machine and path named them.
+        owners = {self.owner, f"{platform.node()}:{self.folder.path.resolve()}"}
         for trial in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if not self.shared or trial.user_attrs.get(_OWNER) == self.owner or _never_begun(trial):
+            if not self.shared or trial.user_attrs.get(_OWNER) in owners or _never_begun(trial):
                 self.stopped(trial.number)
 
 
