@@ -116,19 +116,17 @@ class Stori(gym.Wrapper, RecordConstructorArgs):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """A new episode; ``seed`` also seeds the perturbations."""
         emulator = self.emulator
-        started = emulator.started
-        if not started:
-            # In a copy, a wrapper below may continue after a life lost in the original instead of starting the new game.
+        if not emulator.started:
             emulator.reseeded = _generator(seed)
             emulator.reset_game()
-        if seed is not None or not started:
-            # After a lost life these let the game continue, whatever the seed, and in a copy too.
+            # In a copy these would continue after a life lost in the original instead of starting the new game.
             layer: Any = self.env
             while isinstance(layer, gym.Wrapper):
                 if isinstance(layer, EpisodicLifeEnv):
                     layer.was_real_done = True
                 layer = layer.env
         emulator.begin_step()
+        # From the next start of the game on: after a lost life a wrapper below lets it continue, whatever the seed.
         emulator.reseeded = _generator(seed)
         try:
             observation, info = self.env.reset(seed=seed, options=options)

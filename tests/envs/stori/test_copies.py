@@ -1,5 +1,6 @@
 """Copies of a game in processes play exactly what they play one after the other."""
 
+import copy
 import functools
 
 import gymnasium as gym
@@ -108,17 +109,23 @@ def test_processes_end_with_the_environment():
     assert not any(process.is_alive() for process in processes)
 
 
-def test_a_seed_begins_a_new_game_after_a_lost_life_too() -> None:
-    """SB3's EpisodicLifeEnv lets the game continue there."""
+def test_a_copy_made_in_mid_game_begins_a_new_one() -> None:
+    """SB3's EpisodicLifeEnv, copied too, would continue after a life that was lost in the original."""
     env = wrap(AtariWrapper(raw(), noop_max=0), type="1")
+    env.reset(seed=1)
+    for _ in range(5):
+        env.step(1)
     episodes = []
     for _ in range(2):
-        seen, _ = env.reset(seed=3)
-        env.action_space.seed(0)
+        twin = copy.deepcopy(env)
+        seen, _ = twin.reset(seed=3)
+        twin.action_space.seed(0)
         screens, over = [seen], False
         while not over:
-            seen, _, terminated, truncated, _ = env.step(env.action_space.sample())
+            seen, _, terminated, truncated, _ = twin.step(twin.action_space.sample())
             screens.append(seen)
             over = terminated or truncated
         episodes.append(np.stack(screens))
+    fresh = wrap(AtariWrapper(raw(), noop_max=0), type="1")
     np.testing.assert_array_equal(*episodes)
+    np.testing.assert_array_equal(episodes[0][0], fresh.reset(seed=3)[0])
