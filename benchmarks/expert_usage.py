@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from rlspo.policies.moe.routing import gate_statistics
-from rlspo.zoo.experts.map import play
+from rlspo.zoo.experts.map import act
 from rlspo.zoo.runs.saved_agent import find_agent
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,7 +36,7 @@ def usage(run: Path) -> dict[str, Any] | None:
     policy: Any = agent.load("cpu").policy
     if getattr(policy, "n_experts", 1) < 2:
         return None
-    sampled, deterministic = (play(agent, STEPS, choice, SEED) for choice in (False, True))
+    sampled, deterministic = (act(agent, STEPS, choice, SEED) for choice in (False, True))
     with torch.no_grad():
         found = gate_statistics(policy.distribution_of(torch.as_tensor(sampled.seen, dtype=torch.float32)))
     return {
