@@ -210,9 +210,9 @@ def ball_of_training(
     """The shape of the ball as arguments of :class:`~rlspo.adversary.Perturbation`: what is None is that of the adversary in
     training, where the agent had one."""
     return {
-        "norm": norm or getattr(model, "norm", "linf"),
+        "norm": getattr(model, "norm", "linf") if norm is None else norm,
         "clip_to_space": getattr(model, "clip_to_space", False) if clip_to_space is None else clip_to_space,
-        "keys": adversary_keys or getattr(model, "adversary_keys", None),
+        "keys": getattr(model, "adversary_keys", None) if adversary_keys is None else adversary_keys,
     }
 
 

@@ -63,6 +63,11 @@ def bound(normalizer: VecNormalize) -> None:
             vars(part)["what"] = what
 
 
+def scaled_rewards(rewards: Any, variance: float, epsilon: float, clip: float) -> Any:
+    """Rewards, a tensor, as a ``VecNormalize`` with these numbers shows them to an agent."""
+    return (rewards / (float(variance) + float(epsilon)) ** 0.5).clamp(-float(clip), float(clip))
+
+
 def keep(normalizer: VecNormalize | None) -> Kept:
     """The current statistics; empty without a ``VecNormalize``. An update replaces the arrays, so they are not copied."""
     if normalizer is None:

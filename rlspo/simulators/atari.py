@@ -17,7 +17,7 @@ from stable_baselines3.common.monitor import Monitor
 
 from rlspo.common.errors import NotSimulatableError
 from rlspo.simulators.base import Array, Core, Outcome
-from rlspo.simulators.chance import generators_among, refresh
+from rlspo.simulators.chance import generators_in, refresh
 from rlspo.simulators.rows import detached, stacked
 from rlspo.simulators.whole import FROZEN, SCALERS, check_layers_of, check_reset, emptied, kept, layers_of
 
@@ -77,14 +77,7 @@ class Game:
         """Give all generators new streams, those inside of wrappers too."""
         assert self.streams is not None
         own = [] if self.generator is None else [self.generator]
-        refresh([*own, *generators_among(_parts(self.memory))], self.streams)
-
-
-def _parts(memory: Any) -> list[Any]:
-    """All objects in the attributes of wrappers."""
-    memo: dict[int, Any] = {}
-    copy.deepcopy(memory, memo)
-    return [part for key, originals in memo.items() if key == id(memo) for part in originals]
+        refresh([*own, *generators_in(self.memory)], self.streams)
 
 
 def _made_with(base: Any) -> tuple[type, tuple[Any, ...], dict[str, Any]]:

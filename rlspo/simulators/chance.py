@@ -33,6 +33,13 @@ def copied_with_generators(value: Any) -> tuple[Any, list[Any]]:
     return twin, generators_among([made for key, made in memo.items() if key != id(memo)])
 
 
+def generators_in(value: Any) -> list[Any]:
+    """All generators in an object, themselves and not copies."""
+    memo: dict[int, Any] = {}
+    copy.deepcopy(value, memo)
+    return generators_among(memo.get(id(memo), []))
+
+
 def generators_among(made: list[Any]) -> list[Any]:
     """Those of some objects that are generators."""
     return [one for one in made if isinstance(one, Generator)]
@@ -52,6 +59,18 @@ def refresh(generators: list[Any], sequence: np.random.SeedSequence) -> None:
             generator.manual_seed(int(own.generate_state(1, np.uint64)[0] >> 1))
         else:
             generator.seed(int(own.generate_state(1, np.uint64)[0]))
+
+
+def set_state(generator: Any, other: Any) -> None:
+    """Let a generator of NumPy, Python or torch go on from where another one is."""
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = other.bit_generator.state
+    elif isinstance(generator, np.random.RandomState):
+        generator.set_state(other.get_state())
+    elif isinstance(generator, random.Random):
+        generator.setstate(other.getstate())
+    elif isinstance(generator, torch.Generator):
+        generator.set_state(other.get_state())
 
 
 class GlobalGenerators:

@@ -16,9 +16,9 @@ from rlspo.simulators.base import Array, Layer, Outcome
 from rlspo.simulators.chance import GlobalGenerators, copied_with_generators, refresh
 
 Memory = dict[str, Array]
-#: Keys of the memory beside attributes: the seed of the branches, -1 before :meth:`RowLayer.reseed`, and steps since.
 #: The first calls of a wrapper are watched for draws from global generators, which takes as long as some steps.
 WATCHED_CALLS = 8
+#: Keys of the memory beside attributes: the seed of the branches, -1 before :meth:`RowLayer.reseed`, and steps since.
 SEED, STEPS = "seed of the branches", "steps of the branches"
 
 

@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from rlspo.common.collector import env_actions
 from rlspo.common.errors import InvalidRolloutError, check_number, did_you_mean
+from rlspo.common.normalizers import scaled_rewards
 from rlspo.common.spaces import as_env_numbers, start_of
 from rlspo.common.trees import tree_leaves, tree_map
 from rlspo.simulators import simulator_for
@@ -108,11 +109,7 @@ def _scaling_of_training(model: BaseAlgorithm, env: Any) -> Callable[[Tensor], T
     if known is None or not known.norm_reward or (around is not None and around.norm_reward):
         return None
 
-    def scaled(rewards: Tensor) -> Tensor:
-        spread = float(np.sqrt(known.ret_rms.var + known.epsilon))
-        return (rewards / spread).clamp(-known.clip_reward, known.clip_reward)
-
-    return scaled
+    return lambda rewards: scaled_rewards(rewards, float(known.ret_rms.var), known.epsilon, known.clip_reward)
 
 
 def check_one_for_each(observations: Any, n_envs: int, space: spaces.Space) -> None:

@@ -153,3 +153,11 @@ def test_a_solver_is_a_name_a_class_or_an_object(kind: Any, solver: Any) -> None
     assert attack.solver == PGD(3)
     assert attack.solver_for(PPO("MlpPolicy", "Pendulum-v1", **SMALL).policy) == PGD(3)
     assert MADAttack().solver == Langevin(10, temperature=1.0)
+
+
+def test_an_empty_choice_of_keys_is_refused_and_not_replaced() -> None:
+    plain = PPO("MlpPolicy", "Pendulum-v1", **SMALL)
+    with pytest.raises(ValueError, match=r"adversary_keys is \[\]"):
+        attacked_evaluation(plain, "Pendulum-v1", "critic", 0.1, 1, adversary_keys=[])
+    with pytest.raises(ValueError, match="norm is ''"):
+        attacked_evaluation(plain, "Pendulum-v1", "critic", 0.1, 1, norm="")

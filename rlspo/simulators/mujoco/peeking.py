@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import copy
 import pickle
-import random
 from typing import Any
 
 import mujoco
 import numpy as np
-import torch
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from rlspo.simulators.alike import difference
-from rlspo.simulators.chance import GlobalGenerators, generators_among
+from rlspo.simulators.chance import GlobalGenerators, generators_among, set_state
 from rlspo.simulators.mujoco.core import MujocoCore
 
 
@@ -58,7 +56,7 @@ class StepAndUndo:
         mujoco.mj_copyData(env.data, env.model, self.before)
         moved = watched.drawn or [pickle.dumps(one) for one in originals] != drawn
         for one, state in zip(originals, drawn, strict=True):
-            _set_state(one, pickle.loads(state))
+            set_state(one, pickle.loads(state))
         for name in vars(env).keys() - objects.keys():
             delattr(env, name)
         for name, value in objects.items():
@@ -84,15 +82,3 @@ def _copied(attributes: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
         with contextlib.suppress(Exception):  # a window, a file
             values[name] = copy.deepcopy(value, memo)
     return values, generators_among(memo.get(id(memo), []))
-
-
-def _set_state(generator: Any, other: Any) -> None:
-    """Put a generator back."""
-    if isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = other.bit_generator.state
-    elif isinstance(generator, np.random.RandomState):
-        generator.set_state(other.get_state())
-    elif isinstance(generator, random.Random):
-        generator.setstate(other.getstate())
-    elif isinstance(generator, torch.Generator):
-        generator.set_state(other.get_state())

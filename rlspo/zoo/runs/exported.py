@@ -16,6 +16,7 @@ from rlspo.common.exports.agents import check_environment, load
 from rlspo.common.exports.folder import is_export, read_description, read_tensors
 from rlspo.common.exports.lookup import find_export, trained_agents
 from rlspo.common.exports.statistics import with_statistics
+from rlspo.common.normalizers import scaled_rewards
 from rlspo.common.randomness import generators_kept
 from rlspo.zoo.config.allowed import Allowed, check_env, check_packages, check_settings
 from rlspo.zoo.errors import UserError
@@ -107,8 +108,7 @@ class Export:
         if said is None or not said["norm_reward"]:
             return None
         variance = float(read_tensors(self.folder, self.data)["vecnormalize.ret_rms.var"])
-        spread, clip = (variance + float(said["epsilon"])) ** 0.5, float(said["clip_reward"])
-        return lambda rewards: (rewards / spread).clamp(-clip, clip)
+        return lambda rewards: scaled_rewards(rewards, variance, said["epsilon"], said["clip_reward"])
 
 
 def hint_at_names() -> str:

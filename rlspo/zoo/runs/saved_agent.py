@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.common.agent import load_model
 from rlspo.common.errors import UntrustedFileError
+from rlspo.common.normalizers import scaled_rewards
 from rlspo.common.randomness import generators_kept
 from rlspo.common.registry import agent_class
 from rlspo.common.trust import read_pickle
@@ -160,12 +161,12 @@ class SavedAgent:
             saved = read_pickle(file, self.trust)
             if not saved.norm_reward:
                 return None
-            spread, clip = float((saved.ret_rms.var + saved.epsilon) ** 0.5), float(saved.clip_reward)
+            numbers = float(saved.ret_rms.var), float(saved.epsilon), float(saved.clip_reward)
         except UntrustedFileError as error:
             raise UserError(str(error)) from error
         except Exception as error:  # anything may come out of a pickle
             raise UserError(f"{file} holds no statistics of rewards. {type(error).__name__}: {error}") from error
-        return lambda rewards: (rewards / spread).clamp(-clip, clip)
+        return lambda rewards: scaled_rewards(rewards, *numbers)
 
     def check_fit(self, model: BaseAlgorithm, env: VecEnv) -> None:
         """Refuse an environment with other spaces than the agent knows.
