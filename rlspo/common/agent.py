@@ -34,7 +34,7 @@ from rlspo.common.given import apply_given, check_given
 from rlspo.common.gradients import refuse_network
 from rlspo.common.normalizers import bound
 from rlspo.common.randomness import Randomness
-from rlspo.common.settings import check_compile, check_schedule, check_steps, scheduled, setting, shown_settings
+from rlspo.common.settings import check_compile, check_schedule, check_steps, fixed_setting, scheduled, setting, shown_settings
 from rlspo.common.spaces import check_action_space, check_image_sizes, check_observation_space
 from rlspo.common.trees import to_tensor
 from rlspo.common.trust import safe_objects
@@ -71,6 +71,7 @@ class Agent(CheckedSteps, Exportable):
     learning_rate = setting(check_schedule, then="_setup_lr_schedule")
     sde_sample_freq = setting(check_steps)
     compile = setting(check_compile)
+    policy_kwargs = fixed_setting(in_weights=True)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -53,7 +53,8 @@ def check_given(
         if not setting.in_weights:
             continue
         before = stored[name] if name in stored else vars(build())[name]
-        if value != before:
+        # The constructor adds to a dictionary what else the policy is given.
+        if (own[name] if isinstance(value, dict) else value) != before:
             raise IncompatibleModelError(
                 f"{name} is {before!r} in the file, and cannot be loaded as {value!r}. "
                 + weights_belong(cls.__name__, name, value)

@@ -40,7 +40,8 @@ _strictly_pure: ContextVar[bool] = ContextVar("strictly_pure", default=False)
 class _Search(threading.local):
     """Whether this thread searches for inputs. Unlike a ``ContextVar``, a compiled function may set it."""
 
-    on = False
+    def __init__(self) -> None:  # in each thread; an attribute that appears later would contradict a compiled function's guard
+        self.on = False
 
 
 _search = _Search()

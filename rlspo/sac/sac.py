@@ -284,6 +284,7 @@ class SAC(OffPolicyAgent, SB3SAC):
             self.update.publish_steps()
             self.update = self._new_update(self.update.compiled)
         scalars = self.scalars()
+        never = torch.zeros_like(scalars["follow"])
         self.policy.set_training_mode(True)
         reports = []
         self.update.use_size(batch_size)
@@ -304,7 +305,7 @@ class SAC(OffPolicyAgent, SB3SAC):
                 noise = {when: self.policy.draw_noise(batch_size, self.randomness.torch) for when in ("now", "next")}
                 if self.use_sde:
                     noise["next"] = noise["now"]  # one exploration matrix for both, as in SB3
-                reports.append(self.update(data, rows, scalars if follow else {**scalars, "tau": scalars["tau"] * 0}, noise))
+                reports.append(self.update(data, rows, scalars if follow else {**scalars, "follow": never}, noise))
                 if step == 0 and gradient_steps > 1:
                     after_the_first.enter_context(self.update.skip_guards())
         if before is not None:
@@ -365,7 +366,7 @@ class SAC(OffPolicyAgent, SB3SAC):
         """Scalars of the update that may change during training."""
         optimizers = self.update.optimizers.items()
         numbers = {f"learning_rate of the {name}": one.param_groups[0]["lr"] for name, one in optimizers}
-        numbers |= {"gamma": self.gamma, "tau": self.tau}
+        numbers |= {"gamma": self.gamma, "tau": self.tau, "follow": 1.0}
         if self.ent_coef_optimizer is None:
             numbers["ent_coef"] = float(self.ent_coef_tensor)
         else:

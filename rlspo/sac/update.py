@@ -183,8 +183,8 @@ class SACUpdate(Compilable):
 
         :param data: fields on the device
         :param indices: ``(B,)``, which rows
-        :param scalars: scalars ``learning_rate of the actor`` and of each other part, ``gamma``, ``tau`` (0: leave the targets
-            alone) and ``ent_coef`` where that is fixed, ``target_entropy`` (nats) where it is learned
+        :param scalars: scalars ``learning_rate of the actor`` and of each other part, ``gamma``, ``tau``, ``follow`` (1, or 0:
+            leave the target critics alone) and ``ent_coef`` where that is fixed, ``target_entropy`` (nats) where it is learned
         :param noise: see :class:`Transitions`
         :return: statistics in the order of ``stat_names`` and the sum of all weights, left on the device so that nothing waits
             for them
@@ -213,7 +213,7 @@ class SACUpdate(Compilable):
             self.statistics.write(statistics, where=torch.ones_like(scalars["tau"], dtype=torch.bool))
             still = self.target_statistics.read()
             following = {name: self._online(statistics, name, still[name]) for name in still}
-            self.target_statistics.write(following, where=scalars["tau"] > 0)
+            self.target_statistics.write(following, where=scalars["follow"] > 0)
         # No sum of numbers is finite where one of them is not.
         weights = torch.stack([values.sum() for values, *_ in new_states.values()]).sum()
         return torch.cat([value.detach().reshape(1).to(torch.float32) for value in (*stats.values(), weights)])
@@ -270,7 +270,7 @@ class SACUpdate(Compilable):
         learned_now = {**self.parts["actor"].named(new["actor"][0]), **self.parts["critic"].named(new["critic"][0])}
         online, still = {**self.frozen, **learned_now}, self.target.named(target)
         following = self.target.flatten({name: self._online(online, name, still[name]) for name in self.target.names})
-        return new, torch.lerp(target, following, scalars["tau"]), {**stats, **more}, statistics
+        return new, torch.lerp(target, following, scalars["tau"] * scalars["follow"]), {**stats, **more}, statistics
 
     def _adam(self, name: str, states: dict[str, State], gradient: Parameters, scalars: dict[str, Tensor]) -> State:
         part, (weights, first, second, steps) = self.parts[name], states[name]

@@ -231,7 +231,7 @@ class SPO(SearchedRollouts):
         given = self.policy_kwargs
         self.policy_kwargs = {**given, "dual_lr_scale": self.dual_learning_rate / self._highest_learning_rate()}
         super()._setup_model()
-        self.policy_kwargs = given
+        vars(self)["policy_kwargs"] = given
 
     def _highest_learning_rate(self) -> float:
         """The highest of the whole schedule, because a warm-up begins near 0."""

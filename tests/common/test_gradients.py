@@ -1,11 +1,13 @@
 """Eager gradients are those of ``torch.func``."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import torch
 
-from rlspo.common.gradients import grad, grad_and_value, strictly_pure
+from rlspo.common import gradients
+from rlspo.common.gradients import grad, grad_and_value, searching_inputs, stop_gradient, strictly_pure
 
 AT = {"used": torch.linspace(-1, 1, 4), "unused": torch.ones(2)}
 
@@ -71,3 +73,20 @@ def test_what_is_differentiated_once_more_keeps_its_graph() -> None:
     expected, _ = torch.func.grad_and_value(penalty, has_aux=True)(weights)
     torch.testing.assert_close(found, expected)
     assert expected.any()
+
+
+def test_a_compiled_function_may_be_the_first_that_searches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process, and in each of its threads."""
+    monkeypatch.setattr(gradients, "_search", type(gradients._search)())
+
+    @torch.compile(backend="eager", fullgraph=True)
+    def slopes(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        with searching_inputs():
+            searching = stop_gradient(values)
+        return searching, stop_gradient(values)
+
+    def needing_gradients() -> list[bool]:
+        return [each.requires_grad for each in slopes(torch.ones(2, requires_grad=True))]
+
+    with ThreadPoolExecutor(1) as other:
+        assert needing_gradients() == other.submit(needing_gradients).result() == [True, False]

@@ -68,6 +68,16 @@ def test_sac_equals_sb3(shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_same_statistics(reference, ours)
 
 
+def test_target_critics_that_stand_still_have_the_critics_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference, ours = sac.pair("box", policy_kwargs=NORMED, tau=0.0)
+    sac.train_both(reference, ours, monkeypatch)
+    assert_same_statistics(reference, ours)
+    weights = ours.get_parameters()["policy"]
+    means = [name for name in weights if name.startswith("critic.") and name.endswith("running_mean")]
+    assert means
+    assert all(torch.equal(weights[name], weights[name.replace("critic.", "critic_target.")]) for name in means)
+
+
 AGENTS: dict[str, tuple[type[Any], str, str, dict[str, Any]]] = {
     "PPO": (PPO, "MlpPolicy", "CartPole-v1", {}),
     "ARPO": (rlspo.ARPO, "MlpPolicy", "CartPole-v1", {"adversary_steps": 2, "rollouts": "attacked"}),

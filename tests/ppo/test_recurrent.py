@@ -17,6 +17,7 @@ from rlspo import PPO
 from rlspo.common.sequences import MEMORY as ROWS
 from rlspo.common.sequences import with_memory
 from rlspo.policies import ActorCriticPolicy
+from rlspo.policies.distributions import Gaussian
 from tests.envs_for_memory import Copy, Recall, TMaze
 
 MEMORY: dict[str, Any] = {"lstm_hidden_size": 16, "net_arch": [32]}
@@ -74,6 +75,36 @@ def test_the_update_is_sb3_contribs(both: tuple[PPO, RecurrentPPO]) -> None:
         torch.testing.assert_close(tensor, after[name], rtol=1e-4, atol=1e-5)
         if "critic.weight" not in name:
             assert not torch.equal(tensor, before[name])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_whole_training_is_sb3_contribs(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six rollouts with the same exploration noise and order, in which episodes are cut by a time limit at any step."""
+    settings: dict[str, Any] = {"n_steps": 32, "batch_size": 32, "n_epochs": 2, "seed": 1, "learning_rate": 1e-3}
+    settings["policy_kwargs"] = {**MEMORY, **VARIANTS[variant]}
+
+    def envs() -> Any:
+        return make_vec_env("Pendulum-v1", 4, seed=0, env_kwargs={"max_episode_steps": 13})
+
+    theirs: Any = RecurrentPPO("MlpLstmPolicy", envs(), **settings)
+    mine: Any = PPO("MlpLstmPolicy", envs(), sequence_length=32, compile=False, **settings)
+    mine.policy.load_state_dict(theirs.policy.state_dict())
+    before = {name: tensor.clone() for name, tensor in mine.policy.state_dict().items()}
+    noise = torch.randn(6 * 32, 4, 1, generator=torch.Generator().manual_seed(0))
+    their_noise, my_noise = iter(noise), iter(noise)
+    monkeypatch.setattr(torch.distributions.normal, "_standard_normal", lambda shape, **_: next(their_noise).reshape(shape))
+    monkeypatch.setattr(np.random, "randint", lambda *_: 0)
+    theirs.learn(6 * 32 * 4)
+    monkeypatch.setattr(Gaussian, "sample", lambda self, _: self.from_noise(next(my_noise)))
+    mine.randomness.numpy = InOrder()
+    mine.learn(6 * 32 * 4)
+    for name in ("observations", "returns"):
+        by_env = mine.rollout_buffer.data[name].swapaxes(0, 1)
+        expected = getattr(theirs.rollout_buffer, name).reshape(by_env.shape)
+        np.testing.assert_allclose(by_env, expected, rtol=1e-3, atol=1e-3)
+    for name, tensor in theirs.policy.state_dict().items():
+        torch.testing.assert_close(mine.policy.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+        assert not torch.equal(tensor, before[name])
 
 
 @pytest.mark.parametrize("both", [("separate", 32)], indirect=True)

@@ -209,6 +209,9 @@ def pdppo() -> PDPPO:
     return PDPPO("MlpPolicy", "rlspo/FrozenLakePostDecision-v0", n_steps=16, batch_size=8)
 
 
+IN_WEIGHTS = ("use_sde", "normalize_observations", "policy_kwargs")
+
+
 @pytest.mark.parametrize(
     ("make", "name", "value"),
     [
@@ -216,10 +219,12 @@ def pdppo() -> PDPPO:
         (lambda: PPO("MlpPolicy", SpacesEnv(), **SMALL), "normalize_observations", True),
         (lambda: PPO("MlpPolicy", SpacesEnv(), **SMALL), "normalize_rewards", True),
         (lambda: PPO("MlpPolicy", SpacesEnv(), **SMALL), "use_sde", True),
+        (lambda: PPO("MlpPolicy", SpacesEnv(), **SMALL), "policy_kwargs", {"net_arch": [4]}),
         (lambda: BARPO("MlpPolicy", SpacesEnv(), **SMALL), "adversary_steps", 3),
         (lambda: BARPO("MlpPolicy", SpacesEnv(), **SMALL), "solver", "pgd"),
         (pdppo, "targets", "split"),
         (pdppo, "ratio", "joint"),
+        (spo, "policy_kwargs", {"net_arch": [4]}),
         (spo, "n_particles", 7),
         (spo, "dual_learning_rate", 0.5),
     ],
@@ -228,7 +233,7 @@ def pdppo() -> PDPPO:
 def test_what_an_agent_is_built_for_is_refused(make: Callable[[], Any], name: str, value: Any) -> None:
     model = make()
     before = getattr(model, name)
-    remedy = "make a new agent" if name in ("use_sde", "normalize_observations") else rf"\.load\(path, env=env, {name}="
+    remedy = "make a new agent" if name in IN_WEIGHTS else rf"\.load\(path, env=env, {name}="
     with pytest.raises(ValueError, match=rf"^{name} is .* cannot change to .*{remedy}"):
         setattr(model, name, value)
     assert getattr(model, name) == before
