@@ -16,7 +16,7 @@ from rlspo.arpo.attacked_rollouts import attacked_actor
 from rlspo.common.collector import Actor
 from rlspo.common.compilation import compile_whole
 from rlspo.common.errors import check_choice, check_count, check_fraction, check_number
-from rlspo.common.settings import fixed_setting, setting
+from rlspo.common.settings import check_flag, fixed_setting, setting
 from rlspo.common.trees import detach, to_tensor, tree_map
 from rlspo.common.update import Minibatch, Parameters, Update, gather
 from rlspo.common.withheld import Withheld
@@ -90,7 +90,7 @@ class ARPO(PPO):
     temperature = fixed_setting()
     restarts = fixed_setting(check_count)
     rollouts = fixed_setting()
-    clip_to_space = fixed_setting()
+    clip_to_space = fixed_setting(check_flag)
     adversary_keys = fixed_setting()
 
     def __init__(

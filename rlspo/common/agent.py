@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from rlspo.common.arguments import complete
 from rlspo.common.checked_env import CheckedDummyVecEnv, look_into
 from rlspo.common.checked_steps import CheckedSteps
-from rlspo.common.checkpoints import check_owner, load_checked, read_settings, seal
+from rlspo.common.checkpoints import check_owner, data_of, load_checked, read_settings, seal
 from rlspo.common.compilation import should_compile
 from rlspo.common.env_failures import check_last_step, note_env_failure
 from rlspo.common.errors import DivergedError, check_policy_kwargs, nearest
@@ -37,7 +37,7 @@ from rlspo.common.randomness import Randomness
 from rlspo.common.settings import check_compile, check_schedule, check_steps, fixed_setting, scheduled, setting, shown_settings
 from rlspo.common.spaces import check_action_space, check_image_sizes, check_observation_space
 from rlspo.common.trees import to_tensor
-from rlspo.common.trust import safe_objects
+from rlspo.common.trust import note_own, safe_objects
 from rlspo.common.vector_env import GymnasiumVecEnv, check_around_resets
 from rlspo.common.withheld import building, check_may_learn, keep_withheld, still_withheld
 from rlspo.common.workers import watched
@@ -62,6 +62,8 @@ class Agent(CheckedSteps, Exportable):
     saved_settings: ClassVar[set[str]] = set()
     #: Besides the return, what TensorBoard's HParams tab shows.
     shown_metric: ClassVar[str] = "train/loss"
+    #: Arguments of the policy that come from the agent, and not by way of ``policy_kwargs``.
+    given_to_policy: ClassVar[tuple[str, ...]] = ("use_sde",)
     #: See :func:`~rlspo.common.compilation.should_compile`.
     gain_of_compiling: ClassVar[float] = 1.0
     #: What becomes of the steps before one at which an environment raises, for a note on its exception.
@@ -131,9 +133,12 @@ class Agent(CheckedSteps, Exportable):
                 f"torch's default type is {torch.get_default_dtype()}; rlspo acts and learns in torch.float32. Call "
                 "torch.set_default_dtype(torch.float32) before making the agent."
             )
+        if getattr(self, "action_space", None) is None:
+            kind = type(self).__name__
+            raise ValueError(f"env is None; an agent is made for an environment, such as {kind}('MlpPolicy', 'CartPole-v1').")
         check_action_space(self.action_space)
         check_observation_space(self.observation_space)
-        check_policy_kwargs(self.policy_class, self.policy_kwargs, self.policy_aliases)
+        check_policy_kwargs(self.policy_class, self.policy_kwargs, self.policy_aliases, self.given_to_policy)
         try:
             super()._setup_model()  # type: ignore[safe-super]
         except RuntimeError as error:
@@ -304,6 +309,7 @@ class Agent(CheckedSteps, Exportable):
         with whole(place_for(path, "zip")) as partial:
             super().save(partial, exclude, include)
             seal(partial)
+            note_own(data_of(partial))
 
     @classmethod
     def load(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from rlspo.common.collector import stack_observations
@@ -40,12 +41,17 @@ class CheckedSteps(BaseAlgorithm):
         self._check_numbers(new_obs, rewards, step)
         for index in np.flatnonzero(dones):
             last = infos[index].get("terminal_observation")
-            if last is None:
+            if last is None or not (self.learns_from_ends or infos[index].get("TimeLimit.truncated", False)):
                 continue
+            if isinstance(last, dict) and not isinstance(self.observation_space, spaces.Dict):
+                raise ValueError(
+                    f"terminal_observation of environment {index} is a dictionary; it must be an element of "
+                    f"{self.observation_space}. A wrapper that changes observations has to change those in "
+                    'infos[i]["terminal_observation"] alike.'
+                )
             last = stack_observations([last])
             check_rows(f"terminal_observation of environment {index}", last, observation_fields(self.observation_space), 1)
-            if self.learns_from_ends or infos[index].get("TimeLimit.truncated", False):
-                check_finite(last, np.zeros(1), step, int(index))
+            check_finite(last, np.zeros(1), step, int(index))
 
     def _check_before_normalizing(self) -> None:
         """Check for observations that a VecNormalize would broadcast to the shape of its statistics."""

@@ -35,6 +35,12 @@ def seal(file: pathlib.Path) -> None:
         archive.writestr(_SEAL, json.dumps({member.filename: member.CRC for member in archive.infolist()}))
 
 
+def data_of(file: pathlib.Path) -> Any:
+    """The settings in a model file that was written just now, unchecked; see :func:`read_settings`."""
+    with zipfile.ZipFile(file) as archive:
+        return json.loads(archive.read("data"))
+
+
 def _check_seal(archive: zipfile.ZipFile) -> None:
     """Check that every member that is loaded is the one that was saved; files of SB3 have no checksums.
 

@@ -11,6 +11,8 @@ from rlspo.common.settings import of_class, weights_belong
 
 #: Constructor arguments that are not settings.
 _NO_SETTINGS = {"policy", "env", "device", "_init_setup_model"}
+#: What stands for arguments of SB3's ``load``.
+_ELSEWHERE = {"deserialization_mode": "Files run no code here; for SB3's 'legacy', which runs it, say trust=True."}
 
 
 def check_given(
@@ -31,7 +33,7 @@ def check_given(
     names = (constructor_arguments(cls) or set()) - _NO_SETTINGS
     unknown = sorted(given.keys() - names - stored.keys())
     if unknown:
-        hints = " ".join(did_you_mean(name, names) for name in unknown)
+        hints = " ".join(_ELSEWHERE.get(name) or did_you_mean(name, names) for name in unknown)
         raise TypeError(
             f"{cls.__name__}.load has {' and '.join(map(repr, unknown))}, which is neither a setting of {cls.__name__} nor in "
             f"the file. {hints}"

@@ -22,6 +22,7 @@ from rlspo.common.errors import IncompatibleModelError
 from rlspo.common.files import place_for, whole
 from rlspo.common.randomness import Randomness
 from rlspo.common.replay_buffer import ReplayBuffer
+from rlspo.common.settings import as_steps
 from rlspo.common.trees import to_tensor, tree_map
 from rlspo.common.trust import read_pickle
 from rlspo.common.vector_env import only_reset
@@ -34,6 +35,7 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
     """Act, record, draw minibatches: what is around the update of an agent that learns from a replay buffer."""
 
     learns_from_ends = True
+    given_to_policy: ClassVar[tuple[str, ...]] = ()  # SB3 adds them to policy_kwargs
     left_by_failure: ClassVar[str] = "The replay buffer has the steps before it"
     replay_buffer_class: Any
 
@@ -184,17 +186,18 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
         progress_bar: bool = False,
     ) -> SelfAgent:
         """Train for ``total_timesteps`` environment steps, over all environments. Arguments as in SB3."""
+        total = as_steps(total_timesteps)
         if reset_num_timesteps:
             _check_length(total_timesteps, self.learning_starts)
-        steps = max(int(total_timesteps) - self.learning_starts, 0) // self.n_envs
+        steps = max(total - self.learning_starts, 0) // self.n_envs
         train_freq: Any = self.train_freq
         unit = 1 if train_freq.unit.value == "step" else 1000  # steps; how long episodes are nobody knows yet
         per_training = train_freq.frequency * unit
         taken = self.gradient_steps if self.gradient_steps >= 0 else per_training * self.n_envs
-        self.decide_on_compiling(steps // per_training * taken)
+        self.decide_on_compiling(steps * taken // per_training)
         name = tb_log_name or type(self).__name__
         with self.learning():
-            learned = super().learn(int(total_timesteps), callback, log_interval, name, reset_num_timesteps, progress_bar)
+            learned = super().learn(total, callback, log_interval, name, reset_num_timesteps, progress_bar)
         self.update.publish_steps()
         return learned
 

@@ -33,6 +33,7 @@ from rlspo.common.rollout_buffer import Field, RolloutBuffer, observation_fields
 from rlspo.common.sb3_rollouts import adopted_buffer
 from rlspo.common.sequences import MEMORY, Sequences, warn_without_memory
 from rlspo.common.settings import (
+    as_steps,
     check_batch_size,
     check_flag,
     check_limit,
@@ -359,15 +360,13 @@ class OnPolicyAgent(OnPolicyLearner):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfAgent:
-        """Train for ``total_timesteps`` environment steps, over all environments; whole rollouts are collected.
-
-        Arguments as in SB3; ``total_timesteps`` may be a float (``1e6``).
-        """
+        """Train for ``total_timesteps`` steps, over all environments, in whole rollouts. Arguments as in SB3."""
         rollout = self.n_steps * self.n_envs
-        self.decide_on_compiling(-(-int(total_timesteps) // rollout) * self.updates_per_rollout())
+        steps = as_steps(total_timesteps)
+        self.decide_on_compiling(-(-steps // rollout) * self.updates_per_rollout())
         name = tb_log_name or type(self).__name__
         with self.learning():
-            return super().learn(int(total_timesteps), callback, log_interval, name, reset_num_timesteps, progress_bar)
+            return super().learn(steps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 
     # Saving and loading.
 

@@ -128,6 +128,16 @@ def check_steps(name: str, value: Any) -> None:
         check_count(name, value)
 
 
+def as_steps(total_timesteps: Any) -> int:
+    """The length of a run, for which a float may be given (``1e6``)."""
+    if isinstance(total_timesteps, bool) or not isinstance(total_timesteps, int | float | np.integer | np.floating):
+        raise TypeError(
+            f"total_timesteps is {shown(total_timesteps)} of type {type(total_timesteps).__name__}; it must be a number of "
+            "steps, such as 100_000 or 1e6."
+        )
+    return int(check_number("total_timesteps", total_timesteps))
+
+
 def check_compile(name: str, value: Any) -> None:
     """Check that ``value`` is ``"auto"``, True or False."""
     if value not in ("auto", True, False):
@@ -137,14 +147,14 @@ def check_compile(name: str, value: Any) -> None:
 def check_schedule(name: str, value: Any) -> None:
     """Check that ``value`` is a finite number of at least 0, or a function of the remaining progress."""
     value = _number_or_function(value)
-    if not callable(value):
+    if not callable(value) or isinstance(value, type):
         check_number(name, value)
 
 
 def check_positive_schedule(name: str, value: Any) -> None:
     """Check that ``value`` is a finite number above 0, or a function of the remaining progress."""
     value = _number_or_function(value)
-    if not callable(value):
+    if not callable(value) or isinstance(value, type):
         check_positive(name, value)
 
 

@@ -26,6 +26,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 
 from rlspo.common.gradients import stop_gradient
+from rlspo.common.settings import check_flag
 from rlspo.common.spaces import as_env_numbers, from_env_numbers
 from rlspo.common.trees import ArrayTree
 from rlspo.policies.distributions import (
@@ -82,6 +83,7 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
         clip_observations: float = 10.0,
         **kwargs: Any,
     ) -> None:
+        check_flag("normalize_observations", normalize_observations)
         super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
         if isinstance(observation_space, spaces.Dict) and type(self.features_extractor) is FlattenExtractor:
             raise ValueError(
@@ -97,12 +99,11 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
         self.make_functional()
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {
-            **super()._get_constructor_parameters(),
-            "normalize_observations": self.normalize_observations,
-            "clip_observations": self.clip_observations,
-            "share_features_extractor": self.share_features_extractor,  # SB3 leaves it out
-        }
+        parameters = super()._get_constructor_parameters()
+        parameters["share_features_extractor"] = self.share_features_extractor  # SB3 leaves it out
+        if self.normalize_observations:  # without, SB3's classes read the file too
+            parameters |= {"normalize_observations": True, "clip_observations": self.clip_observations}
+        return parameters
 
     # Construction.
 

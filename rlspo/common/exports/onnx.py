@@ -66,6 +66,7 @@ def export_onnx(model: Any, path: str | Path) -> Path:
                 output_names=[ACTION, NEXT_STATE] if module.remembers else [ACTION],
                 dynamic_shapes={"inputs": tuple({0: batch} for _ in names)},
             )
+            _check_batches(partial, model)
     finally:
         model.policy.convolution_dtype = before
     return file
@@ -78,6 +79,21 @@ def check_installed() -> None:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(f"Writing ONNX needs {' and '.join(missing)}: pip install 'rlspo[onnx]'.")
+
+
+def _check_batches(file: Path, model: Any) -> None:
+    """
+    :raises NotExportableError: where the exporter has fixed the number of observations at that of the example
+    """
+    import onnx
+
+    for given in onnx.load(file).graph.input:
+        size = given.type.tensor_type.shape.dim[0].dim_value
+        if size:
+            raise NotExportableError(
+                f"{type(model.policy).__name__} would be exported for batches of {size} only: a network of it takes the "
+                "number of observations as a number of Python's, such as len(observations). Write observations.shape[0]."
+            )
 
 
 @contextlib.contextmanager

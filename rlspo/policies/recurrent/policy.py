@@ -52,7 +52,7 @@ class PreprocessingWithMemory(Preprocessing):
         if MEMORY in named:
             return {**inputs, MEMORY: named[MEMORY], STARTS: named[STARTS]}
         first = next(iter(inputs.values()))
-        return {**inputs, MEMORY: first.new_zeros(len(first), 0), STARTS: first.new_ones(len(first))}
+        return {**inputs, MEMORY: first.new_zeros(first.shape[0], 0), STARTS: first.new_ones(first.shape[0])}
 
 
 class Recurrent(AsContrib, ActorCriticPolicy):

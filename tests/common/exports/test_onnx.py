@@ -6,8 +6,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 
 from rlspo import BARPO, PDPPO, PPO, SAC, SPO
@@ -106,6 +108,26 @@ def test_sac(policy: str, settings: dict[str, Any], tmp_path: Path) -> None:
 def test_planning_agents(tmp_path: Path) -> None:
     check_same(SPO("MlpPolicy", "Pendulum-v1", n_steps=8, batch_size=8, gradient_steps=1, seed=0, device="cpu"), tmp_path)
     check_same(PDPPO("MlpPolicy", "rlspo/LotSizing-v0", **ON_POLICY), tmp_path)
+
+
+@pytest.mark.parametrize("observation", ["box", "discrete", "dict"])
+def test_a_memory_of_width_zero(observation: str, tmp_path: Path) -> None:
+    policy = policy_name(observation).replace("Policy", "LstmPolicy")
+    check_same(PPO(policy, SpacesEnv(observation), **ON_POLICY, policy_kwargs={"lstm_hidden_size": 0}), tmp_path)
+
+
+def test_a_network_for_batches_of_one_size_is_refused(tmp_path: Path) -> None:
+    class Pairs(BaseFeaturesExtractor):
+        def __init__(self, space: Any) -> None:
+            super().__init__(space, 5)
+
+        def forward(self, observations: Any) -> Any:
+            return observations + torch.zeros(len(observations), 5)
+
+    model = PPO("MlpPolicy", SpacesEnv(), **ON_POLICY, policy_kwargs={"features_extractor_class": Pairs})
+    with pytest.raises(NotExportableError, match=r"batches of 2 only.*shape\[0\]"):
+        export_onnx(model, tmp_path / "policy.onnx")
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize(
