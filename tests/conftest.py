@@ -42,6 +42,12 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture
+def files_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Model files that a test has saved are read as another process reads them."""
+    monkeypatch.setattr("rlspo.common.trust._is_own", lambda text: False)
+
+
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> str:
     """Every device of this machine in turn."""

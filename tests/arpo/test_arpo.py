@@ -273,6 +273,7 @@ def test_a_solver_of_your_own_trains_and_is_saved(solver: Any, tmp_path: Any) ->
     assert torch.equal(parameters(model), parameters(loaded))
 
 
+@pytest.mark.usefixtures("files_of_others")
 def test_a_solver_that_a_file_holds_as_code_is_not_run(tmp_path: Any) -> None:
     """The agent acts; it learns once it is given a solver, or the file is trusted."""
 

@@ -14,6 +14,7 @@ from rlspo.common.replay_buffer import ReplayBuffer
 from rlspo.common.rollout_buffer import Field, RolloutBuffer, check_rows
 from rlspo.common.vector_env import GymnasiumVecEnv, only_reset
 from rlspo.envs.post_decision import OBSERVATION_KEY, REWARD_KEY
+from tests.spaces import SpacesEnv
 
 pytestmark = pytest.mark.filterwarnings("ignore:Nothing is learned")
 ON_POLICY: dict[str, Any] = {"n_steps": 12, "batch_size": 24, "seed": 0, "device": "cpu", "gamma": 0.9}
@@ -219,6 +220,46 @@ def test_a_last_observation_of_another_shape_is_rejected() -> None:
 
     with pytest.raises(ValueError, match="terminal_observation of environment 1"):
         SAC("MlpPolicy", DummyVecEnv([Clock, Short]), **OFF_POLICY).learn(24)
+
+
+class Ends(SpacesEnv):
+    """Dict observations; every episode ends after three steps, by a time limit or not.
+
+    :param limit: by a time limit
+    """
+
+    def __init__(self, limit: bool) -> None:
+        super().__init__("dict")
+        self.limit = limit
+
+    def step(self, action: Any) -> Any:
+        observation, reward, *_ = super().step(action)
+        over = self.steps == 3
+        return observation, reward, over and not self.limit, over and self.limit, {}
+
+
+class OneKey(VecEnvWrapper):
+    """Shows one part of the observations, and leaves infos as they are."""
+
+    def __init__(self, venv: VecEnv) -> None:
+        super().__init__(venv, observation_space=venv.observation_space["vector"])
+
+    def reset(self) -> Any:
+        return self.venv.reset()["vector"]
+
+    def step_wait(self) -> Any:
+        observations, *more = self.venv.step_wait()
+        return observations["vector"], *more
+
+
+def test_a_wrapper_that_leaves_last_observations_as_they_are() -> None:
+    """They count only where they are learned from."""
+    PPO("MlpPolicy", OneKey(DummyVecEnv([lambda: Ends(limit=False)])), **ON_POLICY).learn(24)
+    words = r"terminal_observation of environment 0 is a dictionary.*infos\[i\]"
+    with pytest.raises(ValueError, match=words):
+        PPO("MlpPolicy", OneKey(DummyVecEnv([lambda: Ends(limit=True)])), **ON_POLICY).learn(24)
+    with pytest.raises(ValueError, match=words):
+        SAC("MlpPolicy", OneKey(DummyVecEnv([lambda: Ends(limit=False)])), **OFF_POLICY).learn(24)
 
 
 class Painted(Clock):

@@ -32,6 +32,7 @@ from rlspo.common.withheld import check_may_learn
 from rlspo.envs import PostDecision
 from tests.spaces import SpacesEnv
 
+pytestmark = pytest.mark.usefixtures("files_of_others")
 ON: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "seed": 0}
 OFF: dict[str, Any] = {"buffer_size": 100, "learning_starts": 4, "seed": 0}
 HERE = "tests.common.test_trust"

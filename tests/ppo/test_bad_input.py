@@ -93,7 +93,8 @@ BAD_NUMBERS: list[tuple[str, Any]] = [
     *(("n_steps", value) for value in (0, 64.0)),
     *(("n_epochs", value) for value in (0, 2.5)),
     *((name, value) for name in ("gamma", "gae_lambda") for value in (1.5, -1, "0.9", float("nan"))),
-    *(("clip_range", value) for value in (-0.2, 0.0)),
+    *(("clip_range", value) for value in (-0.2, 0.0, torch.nn.Tanh)),
+    *(("learning_rate", value) for value in (-1e-3, "x", torch.nn.Tanh)),
     *(("clip_range_vf", value) for value in (-0.2, "0.2")),
     *(("target_kl", value) for value in (-1, 0, "0.01")),
     *(("max_grad_norm", value) for value in (None, 0, -0.5)),
@@ -135,6 +136,40 @@ def test_numbers_in_range_are_taken(name: str, value: Any) -> None:
 def test_other_bad_arguments(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=name):
         PPO("MlpPolicy", SpacesEnv(), **{**SMALL, name: value})
+
+
+def test_what_is_no_number_of_steps() -> None:
+    model = PPO("MlpPolicy", SpacesEnv(), **SMALL)
+    for wrong in ("100", None, True):
+        with pytest.raises(TypeError, match=r"total_timesteps is .* number of steps, such as 100_000 or 1e6"):
+            model.learn(wrong)
+    with pytest.raises(ValueError, match="total_timesteps is nan"):
+        model.learn(float("nan"))
+
+
+def test_no_environment() -> None:
+    with pytest.raises(ValueError, match=r"env is None; .* such as BARPO\('MlpPolicy', 'CartPole-v1'\)"):
+        BARPO("MlpPolicy", None)
+
+
+def test_use_sde_is_the_agents() -> None:
+    with pytest.raises(TypeError, match=r"policy_kwargs has 'use_sde'.*Give it to the agent: use_sde="):
+        PPO("MlpPolicy", SpacesEnv(), policy_kwargs={"use_sde": True})
+    with pytest.raises(TypeError, match=r"'use_beta', which ActorCriticPolicy does not take. It takes: (?!.*use_sde)"):
+        PPO("MlpPolicy", SpacesEnv(), policy_kwargs={"use_beta": True})
+
+
+def test_flags_are_true_or_false() -> None:
+    with pytest.raises(TypeError, match="clip_to_space is 'yes'"):
+        BARPO("MlpPolicy", SpacesEnv(), clip_to_space="yes")
+    with pytest.raises(TypeError, match="normalize_observations is 'x'"):
+        PPO("MlpPolicy", SpacesEnv(), policy_kwargs={"normalize_observations": "x"})
+
+
+def test_sb3s_argument_for_code_in_files_has_another_name(tmp_path: Path) -> None:
+    PPO("MlpPolicy", SpacesEnv(), **SMALL).save(tmp_path / "model")
+    with pytest.raises(TypeError, match=r"'deserialization_mode'.*trust=True"):
+        PPO.load(tmp_path / "model", deserialization_mode="legacy")
 
 
 def test_model_files(tmp_path: Path) -> None:

@@ -251,3 +251,13 @@ def test_observation_statistics_travel_with_the_policy(tmp_path: Path, device: s
     model.policy.save(tmp_path / "policy")
     policy = ActorCriticPolicy.load(tmp_path / "policy", device=device)
     assert torch.equal(policy.preprocess.parts["observation"].normalizer.mean, before)
+
+
+@pytest.mark.parametrize("kind", ["MlpPolicy", "MultiInputPolicy"])
+def test_sb3s_class_reads_a_policy_alone(kind: str, tmp_path: Path) -> None:
+    model = PPO(kind, SpacesEnv("dict" if kind == "MultiInputPolicy" else "box"), **SMALL)
+    model.policy.save(tmp_path / "policy")
+    policy = getattr(stable_baselines3.ppo, kind).load(tmp_path / "policy")
+    observation = model.observation_space.sample()
+    theirs, _ = policy.predict(observation, deterministic=True)
+    np.testing.assert_allclose(theirs, model.predict(observation, deterministic=True)[0], atol=1e-6)
