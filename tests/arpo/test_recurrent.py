@@ -64,9 +64,10 @@ def test_learns_with_every_kind_of_memory(agent: type[ARPO], policy: str) -> Non
 
 
 @pytest.mark.skipif(not compiler_available("cpu"), reason="needs a C++ compiler")
-def test_compiled_as_eager() -> None:
+def test_compiled_as_eager(device: str) -> None:
+    given: dict[str, Any] = {**SETTINGS, "adversary_steps": 2, "device": device}
     eager, compiled = (
-        BARPO("MlpLstmPolicy", make_vec_env(Recall, 4, seed=0), adversary_steps=2, compile=compile, **SETTINGS).learn(256)
+        BARPO("MlpLstmPolicy", make_vec_env(Recall, 4, seed=0), compile=compile, **given).learn(256)
         for compile in (False, True)
     )
     other = compiled.policy.state_dict()

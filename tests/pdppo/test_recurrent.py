@@ -211,9 +211,9 @@ def test_one_critic_has_no_memory() -> None:
 
 
 @pytest.mark.skipif(not compiler_available("cpu"), reason="needs a C++ compiler")
-def test_compiled_as_eager() -> None:
+def test_compiled_as_eager(device: str) -> None:
     eager, compiled = (
-        agent(compile=how, sequence_length=8, burn_in=4).learn(256).policy.state_dict() for how in (False, True)
+        agent(device=device, compile=how, sequence_length=8, burn_in=4).learn(256).policy.state_dict() for how in (False, True)
     )
     for name, tensor in eager.items():
         torch.testing.assert_close(tensor, compiled[name], rtol=1e-3, atol=1e-4)

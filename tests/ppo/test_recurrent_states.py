@@ -119,8 +119,16 @@ def test_no_gradient_goes_before_the_sequence(settings: dict[str, Any]) -> None:
 
 
 @pytest.mark.skipif(not compiler_available("cpu"), reason="needs a C++ compiler")
-def test_compiled_as_eager() -> None:
-    given: dict[str, Any] = {"n_steps": 32, "batch_size": 32, "sequence_length": 8, "burn_in": 4, "n_epochs": 2, "seed": 0}
+def test_compiled_as_eager(device: str) -> None:
+    given: dict[str, Any] = {
+        "device": device,
+        "n_steps": 32,
+        "batch_size": 32,
+        "sequence_length": 8,
+        "burn_in": 4,
+        "n_epochs": 2,
+        "seed": 0,
+    }
     given |= {"policy_kwargs": KIND, "adversary_steps": 1, "recompute_states": True}
     eager, compiled = (
         BARPO("MlpLstmPolicy", make_vec_env("CartPole-v1", 2, seed=0), compile=compile, **given).learn(128)
