@@ -45,7 +45,7 @@ def pytest_collection_finish() -> None:
 @pytest.fixture
 def files_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Model files that a test has saved are read as another process reads them."""
-    monkeypatch.setattr("rlspo.common.trust._is_own", lambda text: False)
+    monkeypatch.setattr("rlspo.common.agent.note_own", lambda *_: None)
 
 
 @pytest.fixture(params=DEVICES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NoReturn, Self
@@ -17,6 +18,7 @@ from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.logger import HParam, TensorBoardOutputFormat
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.save_util import open_path
 from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -37,13 +39,14 @@ from rlspo.common.randomness import Randomness
 from rlspo.common.settings import check_compile, check_schedule, check_steps, fixed_setting, scheduled, setting, shown_settings
 from rlspo.common.spaces import check_action_space, check_image_sizes, check_observation_space
 from rlspo.common.trees import to_tensor
-from rlspo.common.trust import note_own, safe_objects
+from rlspo.common.trust import is_own, note_own, safe_objects
 from rlspo.common.vector_env import GymnasiumVecEnv, check_around_resets
 from rlspo.common.withheld import building, check_may_learn, keep_withheld, still_withheld
 from rlspo.common.workers import watched
 
 #: The squares of larger numbers are infinite in float32, and so are losses.
 TOO_LARGE = 1e19
+_NOT_SAVED = ("update", "randomness", "_first_step", "_scaler_before", "_kept_statistics", "_foreign")
 
 
 class Agent(CheckedSteps, Exportable):
@@ -62,12 +65,12 @@ class Agent(CheckedSteps, Exportable):
     saved_settings: ClassVar[set[str]] = set()
     #: Besides the return, what TensorBoard's HParams tab shows.
     shown_metric: ClassVar[str] = "train/loss"
-    #: Arguments of the policy that come from the agent, and not by way of ``policy_kwargs``.
-    given_to_policy: ClassVar[tuple[str, ...]] = ("use_sde",)
     #: See :func:`~rlspo.common.compilation.should_compile`.
     gain_of_compiling: ClassVar[float] = 1.0
     #: What becomes of the steps before one at which an environment raises, for a note on its exception.
     left_by_failure: ClassVar[str] = "The unfinished rollout was dropped"
+    #: Whether anything of the agent came from a file that is not trusted.
+    _foreign = False
     update: Any
     policy: Any
     learning_rate = setting(check_schedule, then="_setup_lr_schedule")
@@ -133,12 +136,9 @@ class Agent(CheckedSteps, Exportable):
                 f"torch's default type is {torch.get_default_dtype()}; rlspo acts and learns in torch.float32. Call "
                 "torch.set_default_dtype(torch.float32) before making the agent."
             )
-        if getattr(self, "action_space", None) is None:
-            kind = type(self).__name__
-            raise ValueError(f"env is None; an agent is made for an environment, such as {kind}('MlpPolicy', 'CartPole-v1').")
         check_action_space(self.action_space)
         check_observation_space(self.observation_space)
-        check_policy_kwargs(self.policy_class, self.policy_kwargs, self.policy_aliases, self.given_to_policy)
+        check_policy_kwargs(self.policy_class, self.policy_kwargs, self.policy_aliases)
         try:
             super()._setup_model()  # type: ignore[safe-super]
         except RuntimeError as error:
@@ -289,7 +289,7 @@ class Agent(CheckedSteps, Exportable):
     # Saving and loading.
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "update", "randomness", "_first_step", "_scaler_before", "_kept_statistics"]
+        return [*super()._excluded_save_params(), *_NOT_SAVED]
 
     def save(self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
         """As SB3's; the state of the random generators and the agent's name are saved too.
@@ -303,13 +303,16 @@ class Agent(CheckedSteps, Exportable):
         if getattr(self, "_withheld", None):
             keep_withheld(self, still_withheld(self))
         self._agent = type(self).__name__
+        content = io.BytesIO()
+        super().save(content, exclude, include)
+        if not self._foreign:
+            note_own(data_of(content), vars(self))
         if not isinstance(path, str | pathlib.Path):
-            super().save(path, exclude, include)
+            open_path(path, "w", suffix="zip").write(content.getbuffer())
             return
+        seal(content)
         with whole(place_for(path, "zip")) as partial:
-            super().save(partial, exclude, include)
-            seal(partial)
-            note_own(data_of(partial))
+            partial.write_bytes(content.getbuffer())
 
     @classmethod
     def load(
@@ -330,9 +333,10 @@ class Agent(CheckedSteps, Exportable):
         begin anew, from it; without, they go on from where they were saved, and the environments are seeded from its number
         of steps as well.
 
-        :param trust: True: run whatever code is pickled in the file, as SB3's ``load`` does. By default only data is read: an
-            agent acts without the schedules and callbacks that its file holds as code, and says so when it is to learn.
-            Classes that the program has imported, such as a features extractor of yours, are found without it
+        :param trust: True: run whatever code is pickled in the file, as SB3's ``load`` does; files that this process has saved
+            are read so in any case. By default only data is read: an agent acts without the schedules and callbacks that its
+            file holds as code, and says so when it is to learn. Classes that the program has imported, such as a features
+            extractor of yours, are found without it
         :raises IncompatibleModelError: for a file that is truncated, no model, or another agent's
         :raises UntrustedFileError: for one with code that the agent needs in order to act
         :raises TypeError: for a keyword that is no setting
@@ -342,9 +346,11 @@ class Agent(CheckedSteps, Exportable):
         check_owner(cls.__name__, cls.saved_settings, path, settings)
         replaced = {name: value for name, value in (custom_objects or {}).items() if name in settings}
         objects, withheld = safe_objects(settings, path, custom_objects, trust)
-        attributes = cls._given(kwargs, replaced, {**settings, **objects}, device)
+        plain = {name: value for name, value in settings.items() if not isinstance(value, dict)}
+        attributes = cls._given(kwargs, replaced, {**settings, **objects, **plain}, device)
         load = functools.partial(super().load, path, env, device, objects, print_system_info, force_reset, **attributes)
         model = load_checked(cls.__name__, path, load, sorted(kwargs))
+        model._foreign = not (trust or is_own(settings))
         still = {key: kept for key, kept in withheld.items() if key not in kwargs}
         if still or "_withheld" in settings:
             keep_withheld(model, still)

@@ -83,9 +83,27 @@ def _by_keyword(name: str, constructor: Any, signature: inspect.Signature) -> An
         except TypeError as error:
             raise TypeError(f"{name}.__init__() was called wrongly: {error}.") from None
         changed = {key: value for key, value in changed_defaults(type(self)).items() if key in signature.parameters}
-        constructor(self, **{**changed, **given})
+        constructor(self, **_checked(type(self).__name__, {**changed, **given}))
 
     return __init__
+
+
+def _checked(agent: str, given: dict[str, Any]) -> dict[str, Any]:
+    """
+    :raises ValueError: where there is no environment
+    :raises TypeError: where the policy is given what is the agent's
+    """
+    if given["env"] is None and given.get("_init_setup_model", True):
+        raise ValueError(f"env is None; an agent is made for an environment, such as {agent}('MlpPolicy', 'CartPole-v1').")
+    kwargs, use_sde = given.get("policy_kwargs"), given.get("use_sde", False)
+    if not isinstance(kwargs, dict):
+        return given
+    own = dict(kwargs)  # SB3 writes into it
+    if own.pop("use_sde", use_sde) != use_sde:
+        raise TypeError(
+            f"policy_kwargs has 'use_sde', which the agent passes on itself. Give it to the agent: {agent}(..., use_sde=...)."
+        )
+    return {**given, "policy_kwargs": own}
 
 
 _FIELD = re.compile(r"^:param (\w+):.*(?:\n[ \t]+\S.*)*\n?", re.MULTILINE)

@@ -43,9 +43,9 @@ class CheckedSteps(BaseAlgorithm):
             last = infos[index].get("terminal_observation")
             if last is None or not (self.learns_from_ends or infos[index].get("TimeLimit.truncated", False)):
                 continue
-            if isinstance(last, dict) and not isinstance(self.observation_space, spaces.Dict):
+            if isinstance(last, dict) != isinstance(self.observation_space, spaces.Dict):
                 raise ValueError(
-                    f"terminal_observation of environment {index} is a dictionary; it must be an element of "
+                    f"terminal_observation of environment {index} is of type {type(last).__name__}; it must be an element of "
                     f"{self.observation_space}. A wrapper that changes observations has to change those in "
                     'infos[i]["terminal_observation"] alike.'
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pathlib
 import zipfile
@@ -26,16 +27,16 @@ _ALWAYS = 16 * 2**20
 _SEAL = "checksums.json"
 
 
-def seal(file: pathlib.Path) -> None:
+def seal(file: io.BytesIO) -> None:
     """Add checksums of its members to a model file, so that a replaced member is detected.
 
-    :param file: written by ``save``
+    :param file: written by SB3's ``save``
     """
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr(_SEAL, json.dumps({member.filename: member.CRC for member in archive.infolist()}))
 
 
-def data_of(file: pathlib.Path) -> Any:
+def data_of(file: io.BytesIO) -> Any:
     """The settings in a model file that was written just now, unchecked; see :func:`read_settings`."""
     with zipfile.ZipFile(file) as archive:
         return json.loads(archive.read("data"))

@@ -201,27 +201,19 @@ def check_layers(name: str, value: Any) -> list[int]:
     return [int(width) for width in value]
 
 
-def check_policy_kwargs(
-    policy_class: type, given: Collection[str], aliases: Mapping[str, type], agents: Collection[str] = ()
-) -> None:
+def check_policy_kwargs(policy_class: type, given: Collection[str], aliases: Mapping[str, type]) -> None:
     """Check that a policy's constructor accepts these names.
 
     :param policy_class: to be built
     :param given: names in ``policy_kwargs``
     :param aliases: the agent's policies by name; the error names those that accept all arguments
-    :param agents: names of arguments that the agent gives the policy itself
     :raises TypeError: naming the unknown ones, the nearest valid ones, and all valid ones
     """
-    twice = sorted(set(given) & set(agents))
-    if twice:
-        raise TypeError(
-            f"policy_kwargs has {twice[0]!r}, which the agent gives its policy. Give it to the agent: {twice[0]}=..."
-        )
     names = constructor_arguments(policy_class)
-    names = None if names is None else names - set(agents)
     unknown = sorted(set(given) - names) if names is not None else []
     if names is None or not unknown:
         return
+    names.discard("use_sde")  # the agent passes it on
     guesses = [guess for name in unknown if (guess := nearest(name, names))]
     hint = f" Did you mean {' and '.join(map(repr, guesses))}?" if guesses else ""
     others = policies_that_take(given, aliases)

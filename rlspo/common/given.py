@@ -11,8 +11,8 @@ from rlspo.common.settings import of_class, weights_belong
 
 #: Constructor arguments that are not settings.
 _NO_SETTINGS = {"policy", "env", "device", "_init_setup_model"}
-#: What stands for arguments of SB3's ``load``.
-_ELSEWHERE = {"deserialization_mode": "Files run no code here; for SB3's 'legacy', which runs it, say trust=True."}
+#: What to say of arguments of SB3's ``load``.
+_ELSEWHERE = {"deserialization_mode": "Files are read as data, like SB3's 'safe'; trust=True is its 'legacy'."}
 
 
 def check_given(
@@ -42,6 +42,8 @@ def check_given(
     if not changed:
         return dict(given)
     kept = {name: stored[name] for name in names & stored.keys()}
+    if isinstance(kept.get("policy_kwargs"), dict):  # SB3 adds one that is the agent's
+        kept["policy_kwargs"] = {name: value for name, value in kept["policy_kwargs"].items() if name != "use_sde"}
     policy = stored.get("policy_class", "MlpPolicy")
     build: Any = functools.partial(cls, policy, None, device=device, _init_setup_model=False)
     # Values that the constructor rejects, alone or together with the file's settings, are rejected here too.
@@ -56,7 +58,7 @@ def check_given(
             continue
         before = stored[name] if name in stored else vars(build())[name]
         # The constructor adds to a dictionary what else the policy is given.
-        if (own[name] if isinstance(value, dict) else value) != before:
+        if (own[name] if isinstance(value, dict | None) else value) != before:
             raise IncompatibleModelError(
                 f"{name} is {before!r} in the file, and cannot be loaded as {value!r}. "
                 + weights_belong(cls.__name__, name, value)

@@ -35,7 +35,6 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
     """Act, record, draw minibatches: what is around the update of an agent that learns from a replay buffer."""
 
     learns_from_ends = True
-    given_to_policy: ClassVar[tuple[str, ...]] = ()  # SB3 adds them to policy_kwargs
     left_by_failure: ClassVar[str] = "The replay buffer has the steps before it"
     replay_buffer_class: Any
 

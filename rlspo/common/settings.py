@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
@@ -130,12 +131,13 @@ def check_steps(name: str, value: Any) -> None:
 
 def as_steps(total_timesteps: Any) -> int:
     """The length of a run, for which a float may be given (``1e6``)."""
-    if isinstance(total_timesteps, bool) or not isinstance(total_timesteps, int | float | np.integer | np.floating):
-        raise TypeError(
-            f"total_timesteps is {shown(total_timesteps)} of type {type(total_timesteps).__name__}; it must be a number of "
-            "steps, such as 100_000 or 1e6."
-        )
-    return int(check_number("total_timesteps", total_timesteps))
+    if not isinstance(total_timesteps, str | bytes | bool):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):  # None, NaN, infinity
+            return int(total_timesteps)
+    raise TypeError(
+        f"total_timesteps is {shown(total_timesteps)} of type {type(total_timesteps).__name__}; it must be a finite number of "
+        "steps, such as 100_000 or 1e6."
+    )
 
 
 def check_compile(name: str, value: Any) -> None:

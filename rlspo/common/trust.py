@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import json
 import pathlib
 import pickle
 from collections.abc import Mapping
 from typing import Any
 
-from stable_baselines3.common.save_util import open_path
+from stable_baselines3.common.save_util import is_json_serializable, open_path
 
 from rlspo.common import safe_pickle
 from rlspo.common.errors import IncompatibleModelError, UntrustedFileError
@@ -35,26 +36,39 @@ _MADE_ANEW = {
     "_vec_normalize_env",
 }
 _PICKLED = ":serialized:"
-#: Digests of what this process has pickled itself: reading it back runs no code but the process's own.
+#: Digests of the settings in files that this process has written.
 _own: set[bytes] = set()
 #: Limit on objects in the arguments of a policy, mostly layers: larger networks would take minutes to build.
 _MOST_ARGUMENTS = 2_000
 
 
-def note_own(settings: Mapping[str, Any]) -> None:
-    """Remember that this process has written these settings, which :func:`safe_objects` then reads without asking.
+def note_own(settings: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
+    """Remember that this process has written a file with these settings; see :func:`is_own`.
 
-    :param settings: of a model file that was saved just now
+    To be called for an agent of which nothing came from a file that is not trusted.
+
+    :param settings: as they stand in the file
+    :param attributes: of the agent, which they were written from
     """
-    _own.update(_digest(value[_PICKLED]) for value in settings.values() if isinstance(value, dict) and _PICKLED in value)
+    pickled = [key for key, value in settings.items() if isinstance(value, dict) and _PICKLED in value]
+    if all(_is_pickled(attributes.get(key)) for key in pickled):
+        _own.add(_digest(settings))
 
 
-def _is_own(text: Any) -> bool:
-    return isinstance(text, str) and _digest(text) in _own
+def is_own(settings: Mapping[str, Any]) -> bool:
+    """Whether this process has written a file with these settings, so that reading it back runs no code but its own."""
+    return _digest(settings) in _own
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()
+def _is_pickled(value: Any) -> bool:
+    """Whether SB3 pickles a value itself: plain dictionaries, and names inside of any value, are written as they are, and
+    could pass for a pickle."""
+    names = value if isinstance(value, dict) else getattr(value, "__dict__", {})
+    return _PICKLED not in names and not is_json_serializable(value)
+
+
+def _digest(settings: Mapping[str, Any]) -> bytes:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).digest()
 
 
 def safe_objects(
@@ -74,6 +88,7 @@ def safe_objects(
     :raises UntrustedFileError: if a value that the agent needs in order to act is code
     :raises IncompatibleModelError: if a value cannot be read although the file is trusted
     """
+    trust = trust or is_own(settings)
     given = dict(custom_objects or {})
     objects: dict[str, Any] = {"env": None} if "env" in settings else {}  # a name in it would be imported
     withheld: dict[str, Kept] = {}
@@ -92,9 +107,9 @@ def safe_objects(
             why, text = before[key].why, before[key].pickled
         except pickle.UnpicklingError as error:
             why = str(error)
-            if key in _NEEDED and not (trust or _is_own(text)):
+            if key in _NEEDED and not trust:
                 raise UntrustedFileError(_needed(path, key, error)) from error
-        if (trust or _is_own(text)) and text is not None:
+        if trust and text is not None:
             try:
                 objects[key] = pickle.loads(base64.b64decode(text))
                 continue

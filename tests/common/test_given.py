@@ -210,3 +210,16 @@ def test_a_seed_that_is_given_counts(agent: str, tmp_path: pathlib.Path) -> None
     first, second = draws(seed=1), draws(seed=2)
     assert first == draws(seed=1) and len({*first, *second, *saved}) == 8
     assert draws(custom_objects={"seed": 1}) == first
+
+
+@pytest.mark.parametrize("agent", ["ppo", "sac"])
+def test_policy_kwargs_of_the_file_may_be_repeated(agent: str, tmp_path: pathlib.Path) -> None:
+    for kwargs in (None, {"net_arch": [4]}):
+        make(agent, policy_kwargs=kwargs).save(tmp_path / "model")
+        MAKERS[agent][0].load(tmp_path / "model", policy_kwargs=kwargs)
+
+
+def test_what_weights_belong_to_is_refused_in_custom_objects_too(tmp_path: pathlib.Path) -> None:
+    make("ppo", normalize_observations=True).save(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"^normalize_observations is True in the file"):
+        PPO.load(tmp_path / "model", custom_objects={"normalize_observations": False})

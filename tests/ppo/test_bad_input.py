@@ -10,7 +10,7 @@ import torch
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from rlspo import BARPO, PPO
+from rlspo import BARPO, PDPPO, PPO, SAC, SPO
 from rlspo.common.env_failures import in_one_line
 from rlspo.common.errors import IncompatibleModelError, InvalidRolloutError
 from tests.spaces import SpacesEnv
@@ -140,21 +140,29 @@ def test_other_bad_arguments(name: str, value: Any) -> None:
 
 def test_what_is_no_number_of_steps() -> None:
     model = PPO("MlpPolicy", SpacesEnv(), **SMALL)
-    for wrong in ("100", None, True):
+    for wrong in ("100", None, True, float("nan"), float("inf")):
         with pytest.raises(TypeError, match=r"total_timesteps is .* number of steps, such as 100_000 or 1e6"):
             model.learn(wrong)
-    with pytest.raises(ValueError, match="total_timesteps is nan"):
-        model.learn(float("nan"))
+    for steps in (-5, np.array(0), torch.tensor(0)):
+        assert model.learn(steps).num_timesteps == 0
+    with pytest.raises(TypeError, match="total_timesteps is '100'"):
+        SAC("MlpPolicy", SpacesEnv()).learn("100")
 
 
-def test_no_environment() -> None:
-    with pytest.raises(ValueError, match=r"env is None; .* such as BARPO\('MlpPolicy', 'CartPole-v1'\)"):
-        BARPO("MlpPolicy", None)
+@pytest.mark.parametrize("agent", [PPO, BARPO, PDPPO, SAC, SPO])
+def test_no_environment(agent: Any) -> None:
+    with pytest.raises(ValueError, match=rf"env is None; .* such as {agent.__name__}\('MlpPolicy', 'CartPole-v1'\)"):
+        agent("MlpPolicy", None)
 
 
 def test_use_sde_is_the_agents() -> None:
-    with pytest.raises(TypeError, match=r"policy_kwargs has 'use_sde'.*Give it to the agent: use_sde="):
-        PPO("MlpPolicy", SpacesEnv(), policy_kwargs={"use_sde": True})
+    for agent in (PPO, SAC):
+        with pytest.raises(TypeError, match=rf"policy_kwargs has 'use_sde'.*: {agent.__name__}\(..., use_sde="):
+            agent("MlpPolicy", SpacesEnv(), policy_kwargs={"use_sde": True})
+    shared = {"net_arch": [4], "use_sde": True}
+    for agent in (PPO, SAC):
+        agent("MlpPolicy", SpacesEnv(), policy_kwargs=shared, use_sde=True)
+    assert shared == {"net_arch": [4], "use_sde": True}
     with pytest.raises(TypeError, match=r"'use_beta', which ActorCriticPolicy does not take. It takes: (?!.*use_sde)"):
         PPO("MlpPolicy", SpacesEnv(), policy_kwargs={"use_beta": True})
 

@@ -278,6 +278,7 @@ def _built(
             env = with_statistics(env, data["normalize"], tensors)
         check_for_correct_spaces(env, seen, acted)
     model: Any = cls(policy, env, **build)
+    model._foreign = True
     _adopt(model, data, folder, seen, acted)
     if "ent_coef" in given:
         agent: Any = cls

@@ -91,8 +91,8 @@ def _check_batches(file: Path, model: Any) -> None:
         size = given.type.tensor_type.shape.dim[0].dim_value
         if size:
             raise NotExportableError(
-                f"{type(model.policy).__name__} would be exported for batches of {size} only: a network of it takes the "
-                "number of observations as a number of Python's, such as len(observations). Write observations.shape[0]."
+                f"The policy would be exported for batches of {size} only: one of its networks turns the number of rows into "
+                "a Python int, by len(x), int(x.shape[0]) or a loop over rows. Use x.shape[0] and operations on whole tensors."
             )
 
 
