@@ -255,7 +255,7 @@ class OneKey(VecEnvWrapper):
 def test_a_wrapper_that_leaves_last_observations_as_they_are() -> None:
     """They count only where they are learned from."""
     PPO("MlpPolicy", OneKey(DummyVecEnv([lambda: Ends(limit=False)])), **ON_POLICY).learn(24)
-    words = r"terminal_observation of environment 0 is a dictionary.*infos\[i\]"
+    words = r"terminal_observation of environment 0 is of type dict.*infos\[i\]"
     with pytest.raises(ValueError, match=words):
         PPO("MlpPolicy", OneKey(DummyVecEnv([lambda: Ends(limit=True)])), **ON_POLICY).learn(24)
     with pytest.raises(ValueError, match=words):
