@@ -343,6 +343,7 @@ class Agent(CheckedSteps, Exportable):
         :raises ValueError: for a setting out of range, or one that the weights in the file do not fit
         """
         settings = read_settings(path)
+        trust = trust or is_own(settings)
         check_owner(cls.__name__, cls.saved_settings, path, settings)
         replaced = {name: value for name, value in (custom_objects or {}).items() if name in settings}
         objects, withheld = safe_objects(settings, path, custom_objects, trust)
@@ -350,7 +351,7 @@ class Agent(CheckedSteps, Exportable):
         attributes = cls._given(kwargs, replaced, {**settings, **objects, **plain}, device)
         load = functools.partial(super().load, path, env, device, objects, print_system_info, force_reset, **attributes)
         model = load_checked(cls.__name__, path, load, sorted(kwargs))
-        model._foreign = not (trust or is_own(settings))
+        model._foreign = not trust
         still = {key: kept for key, kept in withheld.items() if key not in kwargs}
         if still or "_withheld" in settings:
             keep_withheld(model, still)

@@ -149,14 +149,14 @@ def check_compile(name: str, value: Any) -> None:
 def check_schedule(name: str, value: Any) -> None:
     """Check that ``value`` is a finite number of at least 0, or a function of the remaining progress."""
     value = _number_or_function(value)
-    if not callable(value) or isinstance(value, type):
+    if not _is_function(value):
         check_number(name, value)
 
 
 def check_positive_schedule(name: str, value: Any) -> None:
     """Check that ``value`` is a finite number above 0, or a function of the remaining progress."""
     value = _number_or_function(value)
-    if not callable(value) or isinstance(value, type):
+    if not _is_function(value):
         check_positive(name, value)
 
 
@@ -169,6 +169,10 @@ def check_limit_schedule(name: str, value: Any) -> None:
 def as_schedule(value: Any) -> FloatSchedule | None:
     """A number or function as an SB3 schedule, a function of the remaining progress; None for None."""
     return None if value is None else FloatSchedule(value if callable(value) else float(value))
+
+
+def _is_function(value: Any) -> bool:
+    return callable(value) and not isinstance(value, type)
 
 
 def _number_or_function(value: Any) -> Any:

@@ -76,8 +76,7 @@ def safe_objects(
 ) -> tuple[dict[str, Any], dict[str, Kept]]:
     """The pickled values of a model file, read as data, for ``load(..., custom_objects=...)`` of stable-baselines3.
 
-    With these, ``load`` unpickles nothing. Values that cannot be read as data are left out if the agent can act without them;
-    what this process has saved itself is read as it is.
+    With these, ``load`` unpickles nothing. Values that cannot be read as data are left out if the agent can act without them.
 
     :param settings: of the file, from :func:`rlspo.common.checkpoints.read_settings`
     :param path: of the file, for messages
@@ -88,7 +87,6 @@ def safe_objects(
     :raises UntrustedFileError: if a value that the agent needs in order to act is code
     :raises IncompatibleModelError: if a value cannot be read although the file is trusted
     """
-    trust = trust or is_own(settings)
     given = dict(custom_objects or {})
     objects: dict[str, Any] = {"env": None} if "env" in settings else {}  # a name in it would be imported
     withheld: dict[str, Kept] = {}
