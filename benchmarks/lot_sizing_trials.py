@@ -17,10 +17,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from sb3_contrib import MaskablePPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import VecNormalize
 
 import rlspo
+from rlspo.common.vector_env import GymnasiumVecEnv
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, TABLE = ROOT / "zoo" / "results" / "lot_sizing_trials", ROOT / "docs" / "_results" / "lot_sizing_trials.md"
@@ -37,6 +40,19 @@ BASE: dict[str, Any] = {
 }
 PPO: dict[str, Any] = {"agent": "PPO", "ent_coef": 0.001}
 JOINT: dict[str, Any] = {"ratio": "joint", "ent_coef": 0.001}
+#: The same trials for PPO with and without masks.
+OF_BOTH: dict[str, dict[str, Any]] = {
+    "32-envs": {},
+    "8-envs": {"n_envs": 8, "n_steps": 256},
+    "64-envs": {"n_envs": 64, "n_steps": 32},
+    "no-entropy": {"ent_coef": 0.0},
+    "entropy-0.005": {"ent_coef": 0.005},
+    "entropy-0.02-falling": {"ent_coef": [0.02, 0.8]},
+    "10-epochs": {"n_epochs": 10},
+    "rate-3e-4": {"learning_rate": 3e-4},
+    "gamma-0.985": {"gamma": 0.985},
+    "clip-0.1": {"clip_range": 0.1},
+}
 #: What each trial changes of ``BASE``; an entropy of two numbers falls from the first to 0 over the second share of training.
 TRIALS: dict[str, dict[str, Any]] = {
     "pdppo-32-envs": {},
@@ -49,16 +65,8 @@ TRIALS: dict[str, dict[str, Any]] = {
     "pdppo-component-credit-entropy-0.2": {"credit": "component", "ent_coef": [0.2, 0.8]},
     "pdppo-joint-ratio": JOINT,
     "pdppo-joint-ratio-entropy-0.005": {**JOINT, "ent_coef": 0.005},
-    "ppo-32-envs": PPO,
-    "ppo-8-envs": {**PPO, "n_envs": 8, "n_steps": 256},
-    "ppo-64-envs": {**PPO, "n_envs": 64, "n_steps": 32},
-    "ppo-no-entropy": {**PPO, "ent_coef": 0.0},
-    "ppo-entropy-0.005": {**PPO, "ent_coef": 0.005},
-    "ppo-entropy-0.02-falling": {**PPO, "ent_coef": [0.02, 0.8]},
-    "ppo-10-epochs": {**PPO, "n_epochs": 10},
-    "ppo-rate-3e-4": {**PPO, "learning_rate": 3e-4},
-    "ppo-gamma-0.985": {**PPO, "gamma": 0.985},
-    "ppo-clip-0.1": {**PPO, "clip_range": 0.1},
+    **{f"ppo-{name}": {**PPO, **changes} for name, changes in OF_BOTH.items()},
+    **{f"maskable-{name}": {**PPO, "agent": "MaskablePPO", **changes} for name, changes in OF_BOTH.items()},
 }
 
 
@@ -76,11 +84,17 @@ def run(trial: str, instance: str, seed: int, folder: Path) -> dict[str, Any]:
         begin, share = settings["ent_coef"]
         settings["ent_coef"] = LinearSchedule(begin, 0.0, share)
     settings["learning_rate"] = LinearSchedule(settings["learning_rate"], 0.0, 1.0)
-    model = getattr(rlspo, agent)(
-        "MlpPolicy", env, seed=seed, device="cpu", policy_kwargs=policy, normalize_rewards=True, **settings
-    )
     curve = Curve(make)
-    model.learn(STEPS, callback=curve)
+    callbacks: list[BaseCallback] = [curve]
+    if agent == "MaskablePPO":
+        normalized = VecNormalize(GymnasiumVecEnv(env), norm_obs=False, gamma=settings["gamma"])
+        callbacks.append(Entropy(settings.pop("ent_coef")))
+        model: Any = MaskablePPO("MlpPolicy", normalized, seed=seed, device="cpu", policy_kwargs=policy, **settings)
+    else:
+        model = getattr(rlspo, agent)(
+            "MlpPolicy", env, seed=seed, device="cpu", policy_kwargs=policy, normalize_rewards=True, **settings
+        )
+    model.learn(STEPS, callback=callbacks)
     returns = evaluate(model, make)
     return {
         "trial": trial,
@@ -107,13 +121,32 @@ class Curve(BaseCallback):
             self.points.append((self.num_timesteps, round(float(evaluate(self.model, self.make).mean()))))
 
 
+class Entropy(BaseCallback):
+    """Sets the coefficient of the entropy, which sb3-contrib's agents take as a number only."""
+
+    def __init__(self, ent_coef: float | LinearSchedule) -> None:
+        super().__init__()
+        self.ent_coef = ent_coef
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        remaining = 1 - self.num_timesteps / STEPS
+        coefficient = self.ent_coef(remaining) if callable(self.ent_coef) else self.ent_coef
+        vars(self.model)["ent_coef"] = coefficient
+
+
 def evaluate(model: Any, make: dict[str, Any], n_episodes: int = 100) -> np.ndarray:
     """Returns of the deterministic policy."""
     env = gym.make_vec("rlspo/LotSizing-v0", num_envs=n_episodes, **make)
-    observations, _ = env.reset(seed=12345)
+    observations, info = env.reset(seed=12345)
+    masks = (
+        {"action_masks": np.array(info["action_mask"])} if isinstance(model, MaskablePPO) else {}
+    )  # of a plant, always the same
     returns = np.zeros(n_episodes)
     for _ in range(100):
-        actions, _ = model.predict(observations, deterministic=True)
+        actions, _ = model.predict(observations, deterministic=True, **masks)
         observations, rewards, *_ = env.step(actions)
         returns += rewards
     return returns
