@@ -13,6 +13,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.lines import Line2D
 from scipy import stats
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -156,7 +157,8 @@ def draw(runs: Runs) -> None:
         above.set_ylabel("return" if task == "halfcheetah" else "solved, %")
         below.set_xlabel("real environment steps")
         below.set_ylabel("return in training")
-    axes[0, 2].legend(frameon=False, fontsize=8)
+    lines = [Line2D([], [], color=colour, marker="o", markersize=4, label=agent) for agent, colour in COLOURS.items()]
+    axes[0, 0].legend(handles=lines, frameon=False, fontsize=8, loc="upper left")
     figure.suptitle(
         "Above: by search (mean and range over seeds), dotted: by the policy alone. Below: training, SPO acting by search"
     )

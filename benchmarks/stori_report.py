@@ -90,7 +90,7 @@ PROTOCOLS = (
     "what are most likely the least and the greatest of three seeds. They are trained for the same 4e5 frames and "
     "evaluated in 100 episodes, but not in the same way: chance is drawn for each of the four frames there and once "
     "for each decision step here. With replaced actions and p = 0.3, the four frames of a step all go as intended in "
-    "36 % (Breakout) to 24 % (BankHeist) of the cases there, and in 78 % to 72 % here. Both are model-based and "
+    "36 % (Breakout) to 26 % (BankHeist) of the cases there, and in 78 % to 72 % here. Both are model-based and "
     "update far more often for each step. Random and no action: means of 100 episodes with 95 % intervals; where "
     "noise only hides the screen, these policies score what they score in 3.1."
 )

@@ -9,7 +9,7 @@ from rlspo.common.module_contents import ModuleContents
 
 #: What ``acting_device`` may be.
 ACTING_DEVICES = ("auto", "policy")
-#: Environments times weights up to which NumPy's answer comes first: one CPU core takes 0.4 ms for as many
+#: Environments times weights up to which NumPy's answer comes first: one CPU core takes 0.3 ms for as many
 #: (benchmarks/results/acting_cpu.json), and a step on a GPU takes 0.7 ms, however small (throughput_cuda.json).
 MULTIPLICATIONS_THAT_PAY = 10_000_000
 
