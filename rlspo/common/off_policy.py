@@ -203,13 +203,14 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
     # Loading.
 
     def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True, *, trust: bool = False) -> None:
-        """As SB3's, also from another device or for another number of environments.
+        """As SB3's, also from another device; rlspo's own buffer also for another number of environments.
 
         :param path: of the file, or an open one
         :param truncate_last_traj: of a ``HerReplayBuffer``: end the trajectory that was under way
         :param trust: True: run whatever code is in the file, as SB3 does; by default only data is read
         :raises UntrustedFileError: for a file that holds more than data
-        :raises IncompatibleModelError: for a file that is damaged, or holds no replay buffer
+        :raises IncompatibleModelError: for a file that is damaged or holds no replay buffer, and for a buffer of other spaces,
+            of another ``n_steps`` or, but for rlspo's own, for another number of environments
         """
         buffer = read_pickle(path, trust)
         if not isinstance(buffer, SB3ReplayBuffer):
@@ -223,12 +224,35 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
             buffer.set_env(self.env)
             if truncate_last_traj:
                 buffer.truncate_last_trajectory()
+        self._check_fits(buffer)
         self.replay_buffer = buffer
         if isinstance(buffer, ReplayBuffer):
             buffer.to(self.device)
             buffer.n_envs = self.n_envs
         else:
             buffer.device = self.device
+        self._tell_buffer()
+
+    def _check_fits(self, buffer: SB3ReplayBuffer) -> None:
+        """
+        :raises IncompatibleModelError: for a buffer from which this agent would learn something else, or nothing
+        """
+        found = {
+            "observations": (_shapes(buffer.observation_space), _shapes(self.observation_space)),
+            "actions": (_shapes(buffer.action_space), _shapes(self.action_space)),
+            "n_steps": (getattr(buffer, "n_steps", 1), self.n_steps),
+        }
+        if not isinstance(buffer, ReplayBuffer):  # SB3's have a place for each environment
+            found["environments"] = (buffer.n_envs, self.n_envs)
+        for name, (stored, own) in found.items():
+            if stored != own:
+                raise IncompatibleModelError(
+                    f"The replay buffer is for {name} {stored}, and this agent for {name} {own}. Load an agent with the "
+                    "same, or begin with an empty buffer."
+                )
+
+    def _tell_buffer(self) -> None:
+        """Pass on what the buffer needs of the agent's settings."""
 
 
 def _shapes(space: spaces.Space) -> Any:

@@ -38,8 +38,7 @@ class RewardScaler:
         :param valid: False where an environment only reset, which pays nothing and counts for nothing, same shape; None: all
             count
         """
-        known = self.statistics.count > 1
-        spread = self.scale if known else 0.0
+        spread = self.scale if self.known else 0.0
         if not np.abs(rewards).max() <= FAR * max(spread, 1.0):
             kept, count = without_outliers(rewards.reshape(-1), 0.0, spread, self.statistics.count)
             rewards = kept.reshape(rewards.shape)
@@ -75,6 +74,11 @@ class RewardScaler:
         made.statistics.mean, made.statistics.var = np.asarray(mean, np.float64), np.asarray(variance, np.float64)
         made.statistics.count = count
         return made
+
+    @property
+    def known(self) -> bool:
+        """Whether rewards have been seen; until then the scale is 1."""
+        return bool(self.statistics.count > 1)
 
     @property
     def scale(self) -> float:

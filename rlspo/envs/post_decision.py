@@ -63,6 +63,11 @@ def is_number(reward: Any) -> bool:
 class LookingAhead(gym.Wrapper):
     """A wrapper with its own ``post_decision``; ``post_decisions`` calls that and not the wrapped environment's."""
 
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether it says where actions lead; an answer that can be sent from another process."""
+        return self.post_decision is not None
+
     def post_decisions(self, actions: Any) -> tuple[Any, Any]:
         """Post-decision observations and rewards of several actions, along a first axis."""
         found = [self.post_decision(action) for action in actions]

@@ -17,8 +17,10 @@ from gymnasium.wrappers import (
     PassiveEnvChecker,
     RecordEpisodeStatistics,
     RescaleAction,
+    StickyAction,
     TimeAwareObservation,
     TimeLimit,
+    TransformReward,
 )
 from stable_baselines3.common.monitor import Monitor
 
@@ -37,6 +39,8 @@ _REMEMBER = (
     TimeAwareObservation,
     *OTHER_DECISIONS,
 )
+#: Wrappers that give rewards in another unit, or for several steps.
+_OTHER_REWARDS = (NormalizeReward, TransformReward, *(kind for kind in OTHER_DECISIONS if kind is not StickyAction))
 #: Wrappers whose step changes neither actions nor observations nor rewards.
 _COUNT = (Monitor, OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics, TimeLimit)
 _STYLES = (gym.ActionWrapper, gym.ObservationWrapper, gym.RewardWrapper)
@@ -114,8 +118,9 @@ class SimulatedPostDecision(LookingAhead):
         :class:`PeekMujoco` for MuJoCo's environments, :func:`peek_copy` for all others. An environment that draws noise itself
         needs a function that leaves it out
     :raises ValueError: for a ``core`` that is not inside ``env``
-    :raises TypeError: for wrappers inside of ``core`` that remember earlier steps or, around MuJoCo's environments, have a
-        step of their own, without a ``peek`` of yours
+    :raises TypeError: without a ``peek`` of yours: for wrappers between ``core`` and ``env`` that rescale rewards or take
+        several steps as one, and for wrappers inside of ``core`` that remember earlier steps or, around MuJoCo's environments,
+        have a step of their own
     """
 
     def __init__(self, env: gym.Env, core: gym.Env | None = None, peek: Peek | None = None) -> None:
@@ -142,6 +147,13 @@ class SimulatedPostDecision(LookingAhead):
                     "core, or give a peek."
                 )
         between = layers[: next(depth for depth, layer in enumerate(layers) if layer is self.core)]
+        other = next((layer for layer in between if isinstance(layer, _OTHER_REWARDS)), None)
+        if peek is None and other is not None:
+            raise TypeError(
+                f"{type(other).__name__} between core and env changes what a step earns, and the step without noise, taken in "
+                "core, would not follow. Make it a part of core: SimulatedPostDecision(noise(core), core=core), with the "
+                "wrapper around core."
+            )
         self._followed = [layer for layer in between if isinstance(layer, ClipAction | RescaleAction)]
         self.peek = peek or (PeekMujoco() if _is_mujoco(self.core) else peek_copy)
         self.post_decision_space = self.core.observation_space

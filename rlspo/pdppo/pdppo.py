@@ -182,7 +182,8 @@ class PDPPO(PPO):
         data["returns"][:], data["post_returns"][:] = found.returns, found.post_returns
         pre, post = found.pre[..., None], found.post[..., None]
         if self.recorder.credits_components:
-            post = data["credit_rewards"] / (scaler.scale if scaler else 1.0) + data["credit_values"]
+            foreseen = scaler(data["credit_rewards"]) if scaler else data["credit_rewards"]
+            post = foreseen[..., -1:] - foreseen[..., :-1] + data["credit_values"]
         data["component_advantages"][:] = ADVANTAGES[self.advantage](pre, post)
         data["advantages"][:] = data["component_advantages"].mean(axis=-1)
         if self.advantage == "max":

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorRewardWrapper, VectorWrapper
+from gymnasium.wrappers.vector import NormalizeReward
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
-from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize, VecTransposeImage
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
@@ -190,7 +191,16 @@ def _check_wrappers(base: VecEnv) -> None:
 
     :raises TypeError: for such a wrapper
     """
-    inner = base.env.unwrapped if isinstance(base, GymnasiumVecEnv) else base
+    inner: Any = base
+    if isinstance(base, GymnasiumVecEnv):
+        inner = base.env
+        while isinstance(inner, VectorWrapper):
+            if isinstance(inner, VectorRewardWrapper | NormalizeReward):
+                raise TypeError(
+                    f"{type(inner).__name__} changes rewards, and the part of them that the decision fixes stays as it was. "
+                    "Leave it out: PDPPO scales rewards by itself (normalize_rewards)."
+                )
+            inner = inner.env
     for env in getattr(inner, "envs", []):
         check_wrappers(env)
 
@@ -236,7 +246,11 @@ def _blank(space: spaces.Space, count: int) -> tuple[Any, Array]:
 
 def _offers(base: VecEnv, method: str) -> bool:
     """Whether the environments have a method; None in its place takes it away."""
-    return base.has_attr(method) and base.get_attr(method, 0)[0] is not None
+    if not base.has_attr(method):
+        return False
+    if isinstance(base, SubprocVecEnv):  # a method would bring its environment with it, which may not be such as can be sent
+        return not base.has_attr("looks_ahead") or bool(base.get_attr("looks_ahead", 0)[0])
+    return base.get_attr(method, 0)[0] is not None
 
 
 class _Stack:

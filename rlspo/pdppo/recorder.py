@@ -33,7 +33,7 @@ def recorded_fields(
         "post_returns": Field(),
         **({"component_log_probs": Field(components)} if ratio == "component" else {}),
         "component_advantages": Field(components),
-        "credit_rewards": Field(components, for_loss=False),
+        "credit_rewards": Field((components[0] + 1,), for_loss=False),
         "credit_values": Field(components, for_loss=False),
     }
 
@@ -96,7 +96,8 @@ class Recorder:
         return act_and_foresee
 
     def _foresee(self, actions: Array, others: Array, policy: Any, memory: Array | None) -> dict[str, Array]:
-        """Both parts of the difference above, ``(n_envs, K)`` each."""
+        """r^x of the mixed actions, and in the last column of the action itself, ``(n_envs, K + 1)``; and the differences of
+        V^x, ``(n_envs, K)``."""
         count, components = len(actions), int(np.prod(actions.shape[1:]))
         mine, theirs = actions.reshape(count, 1, components), others.reshape(count, 1, components)
         # The action itself, too, in the last row: all is seen alike, whatever statistics the step changes.
@@ -106,7 +107,7 @@ class Recorder:
         memories = None if memory is None else memory.repeat(components + 1, axis=0)
         flat = tree_map(lambda part: part.reshape(-1, *part.shape[2:]), seen)
         values = post_values(policy, flat, memories).reshape(rewards.shape)
-        return {"credit_rewards": rewards[:, -1:] - rewards[:, :-1], "credit_values": values[:, -1:] - values[:, :-1]}
+        return {"credit_rewards": rewards, "credit_values": values[:, -1:] - values[:, :-1]}
 
     def fields(self, infos: list[dict[str, Any]], step: int) -> dict[str, Any]:
         """The rollout fields of the step just taken.

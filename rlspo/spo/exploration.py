@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from gymnasium import spaces
 
+from rlspo.common.errors import check_number
 from rlspo.policies import Categorical, MultiCategorical
 
 Tensor = torch.Tensor
@@ -23,14 +24,20 @@ class RootNoise:
     :param fraction: f, in [0, 1)
     :param alpha: of the Dirichlet distribution; below 1 most of the probability is on few actions (0.03 to 1)
     :param space: of actions
-    :raises ValueError: for an action space without such noise
+    :raises ValueError: for an action space without such noise, and for a fraction or an ``alpha`` out of range
     """
 
     def __init__(self, fraction: float, alpha: float, space: spaces.Space) -> None:
+        check_number("fraction", fraction, maximum=0.99)
+        check_number("alpha", alpha, positive=True)
         self.fraction, self.alpha, self.space = fraction, alpha, space
         bounded = isinstance(space, spaces.Box) and space.is_bounded()
         if not bounded and not isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
             raise ValueError(f"root_noise is {fraction}, but actions of {space} have no noise to draw from. Use root_noise=0.")
+
+    def squashed(self) -> RootNoise:
+        """The same for a policy whose actions lie in [-1, 1], whatever the bounds of the environment's."""
+        return RootNoise(self.fraction, self.alpha, spaces.Box(-1.0, 1.0, self.space.shape))
 
     def __call__(self, distribution: Any, n_particles: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """First actions and their log-probability corrections.
@@ -39,6 +46,8 @@ class RootNoise:
         :return: ``(B * N, *action_shape)`` and ``(B * N,)``
         """
         own = distribution.sample(generator)
+        if self.fraction == 0.0:
+            return own, torch.zeros(len(own), device=own.device)
         noise, log_density = self._noise(own, n_particles, generator)
         rare = torch.rand(len(own), generator=generator, device=own.device) < self.fraction
         actions = torch.where(rare.reshape(-1, *[1] * (own.dim() - 1)), noise, own)

@@ -112,6 +112,14 @@ def _scaling_of_training(model: BaseAlgorithm, env: Any) -> Callable[[Tensor], T
     return lambda rewards: scaled_rewards(rewards, float(known.ret_rms.var), known.epsilon, known.clip_reward)
 
 
+def check_no_pair(observations: Any) -> None:
+    """
+    :raises TypeError: for an observation with its info
+    """
+    if isinstance(observations, tuple):
+        raise TypeError("observation is a tuple, as gymnasium's reset() returns it; give its first part: env.reset()[0].")
+
+
 def check_one_for_each(observations: Any, n_envs: int, space: spaces.Space) -> None:
     """
     :raises ValueError: where there is not one observation for each environment
@@ -171,6 +179,8 @@ class Planner:
         self.model, self.settings = model, settings
         self.temperature, self.search_kl = temperature, search_kl
         self.root_noise, self.generator = root_noise, generator
+        if root_noise is not None and model.policy.squash_output:
+            self.root_noise = root_noise.squashed()
         self.scale_rewards = scale_rewards or _scaling_of_training(model, env)
         proposals(model, lambda: generator)
         if root_noise is not None and not hasattr(model.policy, "distribution_of"):
@@ -196,9 +206,11 @@ class Planner:
         :param env: of the same kind as the planner's environment
         :param observations: the current ones, ``(n_envs, *obs_shape)``: arrays, tensors or lists of numbers, or a dictionary
             of these
+        :raises TypeError: for the pair that gymnasium's ``reset`` returns
         :raises ValueError: for another number of observations than environments
         :raises InvalidRolloutError: where all branches of a state give NaN or infinity
         """
+        check_no_pair(observations)
         start = time.perf_counter()
         was_training, policy = self.model.policy.training, self.model.policy
         policy.set_training_mode(False)
@@ -312,4 +324,6 @@ class Planner:
         if self.scale_rewards is not None:
             rewards = self.scale_rewards(rewards)
         scaler = getattr(self.model, "reward_scaler", None)
-        return rewards if scaler is None else (rewards / scaler.scale).clamp(-scaler.clip, scaler.clip)
+        if scaler is None or not scaler.known:  # in the first rollout, where rewards of any size are to tell branches apart
+            return rewards
+        return (rewards / scaler.scale).clamp(-scaler.clip, scaler.clip)

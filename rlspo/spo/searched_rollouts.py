@@ -17,7 +17,7 @@ from rlspo.common.settings import check_limit
 from rlspo.common.trees import tree_map
 from rlspo.common.update import MINIBATCH_FIELDS
 from rlspo.spo.exploration import RootNoise
-from rlspo.spo.planning import Planner
+from rlspo.spo.planning import Planner, check_no_pair
 from rlspo.spo.policies import SPOPolicy
 from rlspo.spo.replay import Ending, Replay
 from rlspo.spo.search import Search, search_divergence
@@ -134,9 +134,12 @@ class SearchedRollouts(OnPolicyAgent):
     def _evaluate_rollout(
         self, buffer: RolloutBuffer, time_limits: TimeLimits, last_obs: Any, dones: np.ndarray
     ) -> np.ndarray:
+        before = 1.0 if self.reward_scaler is None else self.reward_scaler.scale
         last_values = super()._evaluate_rollout(buffer, time_limits, last_obs, dones)
         self.replay.keep(buffer, Ending(time_limits, tree_map(np.array, last_obs), np.array(dones)))
         self._record_search()
+        if self.reward_scaler is not None:  # the searches to come have rewards in another unit
+            self.replay.data["root_advantages"][:] *= before / self.reward_scaler.scale
         self._temperature = self.e_step()
         return last_values
 
@@ -207,8 +210,7 @@ class SearchedRollouts(OnPolicyAgent):
         :return: actions for the environment, ``(n_envs, *action_shape)`` or, for a gymnasium environment, ``action_shape``;
             and the result of the search
         """
-        if isinstance(observation, tuple):
-            raise TypeError("observation is a tuple, as gymnasium's reset() returns it; give its first part: env.reset()[0].")
+        check_no_pair(observation)
         if settings.get("temperature") == "auto":
             settings["temperature"] = None
         given = {"n_particles": n_particles, "depth": depth}

@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.env_util import make_vec_env
 
 from rlspo import SAC
+from rlspo.common.errors import IncompatibleModelError
 from rlspo.common.replay_buffer import ReplayBuffer
 from rlspo.common.vector_env import ONLY_RESET
 from tests.spaces import OBSERVATIONS, SpacesEnv
@@ -60,3 +62,33 @@ def test_a_buffer_is_saved_as_large_as_it_is_filled(tmp_path: Path, device: str)
 
 def test_acting_needs_no_memory_for_transitions() -> None:
     assert not SAC("MlpPolicy", SpacesEnv(), buffer_size=10**12).replay_buffer.data
+
+
+def test_a_loaded_buffer_goes_by_the_agents_settings(tmp_path: Path) -> None:
+    more: dict[str, Any] = {**SMALL, "n_steps": 3, "gamma": 0.9}
+    SAC("MlpPolicy", SpacesEnv(), **more, device="cpu").learn(20).save_replay_buffer(tmp_path / "buffer")
+    other = SAC("MlpPolicy", SpacesEnv(), **{**more, "gamma": 0.5}, device="cpu")
+    other.load_replay_buffer(tmp_path / "buffer")
+    discounts = other.replay_buffer.sample(200).discounts
+    assert discounts.max() == pytest.approx(0.5)
+    assert discounts.min() == pytest.approx(0.125)
+
+
+@pytest.mark.parametrize(
+    ("settings", "env", "words"),
+    [
+        ({"n_steps": 1}, SpacesEnv, "n_steps 3, and this agent for n_steps 1"),
+        ({"n_steps": 3}, lambda: SpacesEnv("image"), "observations"),
+        ({"n_steps": 3}, lambda: gym.make("Pendulum-v1"), "for observations"),
+        ({"n_steps": 3}, None, "environments 1, and this agent for environments 2"),
+    ],
+)
+def test_a_buffer_that_does_not_fit_the_agent_is_refused(
+    tmp_path: Path, settings: dict[str, Any], env: Any, words: str
+) -> None:
+    SAC("MlpPolicy", SpacesEnv(), **{**SMALL, "n_steps": 3}, device="cpu").learn(20).save_replay_buffer(tmp_path / "buffer")
+    given = make_vec_env(SpacesEnv, 2) if env is None else env()
+    policy = "CnnPolicy" if words == "observations" else "MlpPolicy"
+    other = SAC(policy, given, **{**SMALL, **settings}, device="cpu")
+    with pytest.raises(IncompatibleModelError, match=words):
+        other.load_replay_buffer(tmp_path / "buffer")

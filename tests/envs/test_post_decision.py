@@ -417,3 +417,25 @@ def test_whole_numbers_stay_whole() -> None:
 
     env = TransformPostDecision(FrameStackObservation(Words(), 2))
     assert env.post_decision_space.dtype == np.uint16
+
+
+@pytest.mark.parametrize(
+    ("around", "name"),
+    [
+        (lambda env: gym.wrappers.TransformReward(env, lambda r: 0.01 * r), "TransformReward"),
+        (lambda env: gym.wrappers.ClipReward(env, -1, 1), "ClipReward"),
+        (gym.wrappers.NormalizeReward, "NormalizeReward"),
+        (lambda env: gym.wrappers.RepeatAction(env, 3), "RepeatAction"),
+    ],
+)
+def test_rewards_in_another_unit_between_core_and_noise_are_refused(around: Any, name: str) -> None:
+    noisy = Gust(around(gym.make("Pendulum-v1")))
+    with pytest.raises(TypeError, match=f"{name} between core and env changes what a step earns"):
+        SimulatedPostDecision(noisy)
+    SimulatedPostDecision(noisy, peek=lambda env, action: (np.zeros(3), 0.0))
+    if name in ("TransformReward", "ClipReward"):
+        core = around(gym.make("Pendulum-v1"))
+        env = SimulatedPostDecision(Gust(core), core=core)
+        env.reset(seed=0)
+        _, reward, _, _, info = env.step(np.zeros(1, np.float32))
+        assert reward == pytest.approx(info[REWARD_KEY])

@@ -415,3 +415,72 @@ def test_rewards_that_are_changed_around_the_interface_are_an_error(wrapper: Any
     with pytest.raises(TypeError, match="changes rewards, and the part of them that the decision fixes stays"):
         PDPPO("MlpPolicy", make_vec_env(lambda: wrapper(VectorChainEnv()), n_envs=1), **SMALL)
     PDPPO("MlpPolicy", make_vec_env(lambda: TransformPostDecision(gym.wrappers.NormalizeReward(VectorChainEnv()))), **SMALL)
+
+
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        lambda env: gym.wrappers.vector.TransformReward(env, lambda r: 0.01 * r),
+        gym.wrappers.vector.NormalizeReward,
+        lambda env: gym.wrappers.vector.RecordEpisodeStatistics(gym.wrappers.vector.ClipReward(env, -1, 1)),
+    ],
+)
+@pytest.mark.parametrize("native", [False, True])
+def test_and_so_are_those_that_are_changed_around_vectors_of_environments(wrapper: Any, native: bool) -> None:
+    def env() -> Any:
+        if native:
+            return gym.make_vec("rlspo/LotSizing-v0", num_envs=2, instance="2x1")
+        return SyncVectorEnv([VectorChainEnv] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+
+    with pytest.raises(TypeError, match="changes rewards, and the part of them that the decision fixes stays"):
+        PDPPO("MlpPolicy", wrapper(env()), **SMALL)
+    PDPPO("MlpPolicy", gym.wrappers.vector.RecordEpisodeStatistics(env()), **SMALL)
+
+
+class Pair(Rare):
+    """Two choices, which earn their sum. At one step a choice costs a thousand: the one taken, or the one not taken."""
+
+    action_space: Any = spaces.MultiDiscrete([2, 2])
+
+    def __init__(self) -> None:
+        self.t = 0
+
+    def post_decision(self, action: Any) -> tuple[Any, float]:
+        cost = 1000.0 if self.t == 499 and action[0] == 1 else 0.0
+        return np.zeros(1, np.float32), float(np.sum(action)) - cost
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        seen, reward = self.post_decision(action)
+        self.t += 1
+        return seen, reward, False, self.t == 510, {OBSERVATION_KEY: seen, REWARD_KEY: reward}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rewards_of_actions_that_are_not_taken_are_clipped_as_well(seed: int) -> None:
+    small = {"n_steps": 512, "batch_size": 512, "n_epochs": 1, "seed": seed, "advantage": "post", "credit": "component"}
+    agent = PDPPO("MlpPolicy", make_vec_env(Pair, n_envs=1), **small, gae_lambda=0.0, gamma=0.0).learn(512)
+    data, scaler = agent.rollout_buffer.data, agent.reward_scaler
+    credit = data["component_advantages"]
+    assert np.abs(credit).max() <= 10.0 + 2.0 / scaler.scale + 1e-4
+    np.testing.assert_allclose(data["post_rewards"], data["credit_rewards"][..., -1])
+    foreseen = scaler(data["credit_rewards"])
+    np.testing.assert_allclose(credit, foreseen[..., -1:] - foreseen[..., :-1] + data["credit_values"], atol=1e-5)
+
+
+class Unsendable(VectorChainEnv):
+    """As environments of users are, whose functions no pickle takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cost = lambda action: 0.0
+
+
+def test_environments_in_other_processes_need_not_be_such_as_can_be_sent() -> None:
+    env = SubprocVecEnv([Unsendable] * 2)
+    agent = PDPPO("MlpPolicy", env, **SMALL, credit="component").learn(32)
+    assert agent.recorder.credits_components
+    env.close()
+    moving = SubprocVecEnv([lambda: TransformPostDecision(gym.wrappers.NormalizeReward(Unsendable()))] * 2)
+    with pytest.raises(ValueError, match="does not say where actions lead"):
+        PDPPO("MlpPolicy", moving, **SMALL, credit="component")
+    moving.close()

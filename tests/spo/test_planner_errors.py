@@ -327,3 +327,30 @@ def test_a_spread_that_depends_on_the_state_has_an_initial_value_of_its_own():
         SPO("MlpPolicy", "Pendulum-v1", **SMALL, policy_kwargs={"log_std_init": -3.0})
     SPO("MlpPolicy", "Pendulum-v1", **SMALL, policy_kwargs={"log_std_init": -3.0, "state_dependent_std": False})
     SPO("MlpPolicy", "CartPole-v1", **SMALL, policy_kwargs={"log_std_init": -3.0})
+
+
+def test_root_noise_of_squashed_policies_stays_within_their_bounds():
+    model = SAC("MlpPolicy", Torque(spaces.Box(2, 6, (2,), np.float32)), device="cpu", seed=0)
+    env, noise = model.get_env(), RootNoise(0.5, 0.3, model.action_space)
+    found = Planner(model, env, n_particles=200, depth=1, temperature=5.0, root_noise=noise).search(env, env.reset())
+    assert found.actions.abs().max() <= 1.0
+
+
+@pytest.mark.parametrize(("fraction", "alpha"), [(1.5, 0.3), (1.0, 0.3), (-0.1, 0.3), (0.5, 0.0)])
+def test_root_noise_out_of_range_is_refused(fraction, alpha):
+    with pytest.raises(ValueError, match=r"fraction|alpha"):
+        RootNoise(fraction, alpha, spaces.Discrete(3))
+
+
+def test_no_root_noise_is_the_policy_itself():
+    model = SPO("MlpPolicy", "CartPole-v1", **SMALL)
+    env = model.get_env()
+    noise = RootNoise(0.0, 0.3, model.action_space)
+    found = Planner(model, env, n_particles=8, depth=1, root_noise=noise).search(env, env.reset())
+    assert (found.corrections == 0).all()
+
+
+def test_a_planner_says_what_to_do_with_what_reset_returns():
+    model, env = SPO("MlpPolicy", "CartPole-v1", **SMALL), gym.make("CartPole-v1")
+    with pytest.raises(TypeError, match="give its first part"):
+        Planner(model, env, n_particles=8, depth=1).act(env, env.reset())

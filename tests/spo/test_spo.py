@@ -362,3 +362,35 @@ def test_what_cannot_be_simulated_is_rejected_at_construction():
 def test_bad_settings_are_rejected_at_construction(settings, words):
     with pytest.raises((ValueError, TypeError), match=words):
         tiny(**settings)
+
+
+def test_a_fitted_temperature_is_in_the_units_of_the_coming_rewards():
+    """Rewards of Pendulum reach -16, and their scale is found in the first rollout."""
+    model = tiny(
+        "Pendulum-v1",
+        temperature="auto",
+        search_kl=0.5,
+        normalize_rewards=True,
+        replay_rollouts=4,
+        n_steps=128,
+        n_particles=16,
+        gamma=0.95,
+    )
+    strayed, scales = [], []
+
+    def after(now, _):
+        scales.append(now["self"].reward_scaler.scale)
+        strayed.append(now["self"].logger.name_to_value.get("search/search_kl"))
+        return True
+
+    model.learn(128 * 5, callback=after)
+    found = [value for value in dict.fromkeys(strayed) if value is not None]
+    assert scales[-1] > 5.0
+    assert all(0.1 < value < 2.0 for value in found), found
+
+
+def test_rewards_of_any_size_tell_branches_apart_before_their_scale_is_known():
+    env = make_vec_env(lambda: gym.wrappers.TransformReward(gym.make("Pendulum-v1"), lambda r: 1e4 * r), 1)
+    model = SPO("MlpPolicy", env, n_steps=8, batch_size=8, gradient_steps=1, n_particles=16, seed=0, normalize_rewards=True)
+    found = model.planner.search(env, env.reset())
+    assert found.advantages.std() > 100.0

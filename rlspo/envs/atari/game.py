@@ -47,13 +47,15 @@ class Seen:
         cv2.resize(grey, out.shape[::-1], dst=out, interpolation=cv2.INTER_AREA)
 
 
-def screen_of(rules: Rules) -> tuple[int, int]:
-    """Height and width of a game's screen, in pixels."""
+def screen_and_start(rules: Rules) -> tuple[tuple[int, int], int]:
+    """Height and width of a game's screen, in pixels, and the number of its first frame: of some the emulator plays the
+    beginning."""
     ALEInterface.setLoggerMode(LoggerMode.Error)  # no banner
     ale, rom = ALEInterface(), get_rom_path(rules.game)
     assert rom is not None
     ale.loadROM(rom)
-    return ale.getScreenDims()
+    ale.reset_game()
+    return ale.getScreenDims(), ale.getEpisodeFrameNumber()
 
 
 class Game:
@@ -62,7 +64,7 @@ class Game:
     Follows SB3's ``NoopResetEnv``, ``MaxAndSkipEnv``, ``EpisodicLifeEnv`` and ``FireResetEnv``, one in the other.
 
     :param rules: how it is played
-    :param screen: height and width, see :func:`screen_of`
+    :param screen: height and width, see :func:`screen_and_start`
     :raises ValueError: for a game whose first actions are not what the wrappers take them for
     """
 
@@ -173,7 +175,8 @@ class Game:
             self._ale, self._sent = self._new_interface(), False
         pictures, info = self._ale.reset(np.zeros(1, int), np.array([-1 if seed is None else _emulators(seed)]))
         seen = self._played(pictures, np.zeros(1), np.zeros(1, bool), np.zeros(1, bool), info)
-        self.score, self._lives, self._game_over, self.seen = 0.0, seen.lives, False, seen
+        # The next reset begins anew, too, as SB3's does until a step is taken.
+        self.score, self._lives, self._game_over, self.seen = 0.0, seen.lives, True, seen
         return seen
 
 

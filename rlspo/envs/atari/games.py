@@ -96,7 +96,7 @@ class AtariGames(StepsTogether):
         render_mode: str | None = None,
     ) -> None:
         try:
-            from rlspo.envs.atari.game import Game, screen_of
+            from rlspo.envs.atari.game import Game, screen_and_start
         except ImportError as error:
             raise gym.error.DependencyNotInstalled(
                 "Atari games need ale_py and OpenCV: pip install ale-py opencv-python-headless"
@@ -108,7 +108,7 @@ class AtariGames(StepsTogether):
             raise ValueError(f"render_mode is {shown(render_mode)}; it must be None or 'rgb_array'; there are many screens.")
         rules = rules_of(env_id, wrapper_kwargs or {}, env_kwargs or {})
         self.spec, self.render_mode, self.clip_reward = gym.spec(env_id), render_mode, rules.clip_reward
-        screen = screen_of(rules)
+        screen, self._first_frame = screen_and_start(rules)
         self.games = [Game(rules, screen) for _ in range(num_envs)]
         self.metadata = {"render_modes": ["rgb_array"], "autoreset_mode": AutoresetMode.SAME_STEP}
         shape = (frame_stack, rules.screen_size, rules.screen_size)
@@ -205,7 +205,7 @@ class AtariGames(StepsTogether):
         info: dict[str, Any] = {name: getattr(seen, name) for name in _INFO}
         if seen.game_over:
             seconds = round(time.time() - self._start, 6)
-            info["episode"] = {"r": round(game.score, 6), "l": seen.episode_frame_number, "t": seconds}
+            info["episode"] = {"r": round(game.score, 6), "l": seen.episode_frame_number - self._first_frame, "t": seconds}
         return info
 
     def close_extras(self, **kwargs: Any) -> None:

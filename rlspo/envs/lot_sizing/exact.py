@@ -179,7 +179,7 @@ class ExactPlant:
         """Value iteration. It stops early by the bounds of MacQueen (1966) on the remaining error, and returns their middle.
 
         :param gamma: discount factor, in [0, 1)
-        :param tolerance: largest error of V
+        :param tolerance: largest error of V, or of what rounding leaves of it: iteration ends where values no longer change
         :raises ValueError: for gamma of 1 or more
         """
         if not 0 <= gamma < 1:
@@ -189,7 +189,8 @@ class ExactPlant:
             updated, policy = self.decide(self.post_decision_value(value, gamma))
             missing = gamma / (1 - gamma) * np.array([(updated - value).min(), (updated - value).max()])
             value = updated
-            if missing[1] - missing[0] < 2 * tolerance:
+            rounding = 8 * np.finfo(float).eps * np.abs(value).max() / (1 - gamma)
+            if missing[1] - missing[0] < max(2 * tolerance, rounding):
                 break
         value = value + missing.mean()
         return Discounted(value, self.post_decision_value(value, gamma), policy)

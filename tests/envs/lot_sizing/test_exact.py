@@ -180,3 +180,10 @@ def test_bad_arguments_are_named() -> None:
         exact.evaluate(np.zeros((3, 3), int))
     with pytest.raises(ValueError, match="actions from 0 to 2"):
         exact.evaluate(np.full((*exact.state_shape, 1), 2) * np.array([1, 0, 1])[:, None])
+
+
+def test_discounts_near_one_end_where_rounding_does() -> None:
+    plant = ExactPlant(load_instance("2x1"))
+    found = plant.discounted(0.9999)
+    again, _ = plant.decide(found.post_decision_value)
+    np.testing.assert_allclose(again, found.value, rtol=1e-9)
