@@ -254,4 +254,6 @@ def test_a_game_that_has_not_been_played_is_begun_anew_as_sb3s(env_id: str) -> N
     one, other = ours(env_id), sb3s(env_id)
     for _ in range(3):
         np.testing.assert_array_equal(one.reset(), other.reset())
-    assert [info["frame_number"] for info in one.reset_infos] == [info["frame_number"] for info in other.reset_infos]
+    taken = np.zeros(N, int)
+    for mine, theirs in zip(one.step(taken)[3], other.step(taken)[3], strict=True):
+        assert mine["episode_frame_number"] == theirs["episode_frame_number"]
