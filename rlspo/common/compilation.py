@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import threading
 import warnings
-from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -65,6 +66,18 @@ def mark_static(tensor: torch.Tensor) -> torch.Tensor:
     if tensor.device.type == "cuda":
         torch._dynamo.mark_static_address(tensor)
     return tensor
+
+
+#: That calls may skip their guards is a setting of the whole process: compiled functions of one thread run at a time.
+_IN_TURN = threading.RLock()
+
+
+def _in_turn(compiled: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*arguments: Any) -> Any:
+        with _IN_TURN:
+            return compiled(*arguments)
+
+    return call
 
 
 class CompiledOrEager:
@@ -131,7 +144,7 @@ def compile_whole(
     options["guard_filter_fn"] = lambda guards: [id(guard.value) not in known for guard in guards]
     # Isolated: torch counts compilations per line of code, and many agents may live in one process.
     compiler: Callable[..., Any] = torch.compile
-    compiled = compiler(function, fullgraph=True, dynamic=False, options=options, isolate_recompiles=True)
+    compiled = _in_turn(compiler(function, fullgraph=True, dynamic=False, options=options, isolate_recompiles=True))
     return CompiledOrEager(otherwise, compiled) if otherwise else compiled
 
 
@@ -202,10 +215,16 @@ class Compilable:
         """The result, as a copy where the next call would overwrite it (a CUDA graph)."""
         return report.clone() if self.device.type == "cuda" else report
 
-    def skip_guards(self) -> AbstractContextManager[Any]:
+    @contextmanager
+    def skip_guards(self) -> Iterator[None]:
         """A context in which compiled calls skip their guards: nothing may change in it that the last call was compiled for
         (settings, shapes, modules).
 
-        Guards are a good part of what a small update costs.
+        Guards are a good part of what a small update costs. Other threads' updates wait until it ends, because torch skips the
+        guards of all threads; compiled functions that are not this package's do not wait.
         """
-        return torch.compiler.set_stance(skip_guard_eval_unsafe=True) if self.compiled else nullcontext()
+        if not self.compiled:
+            yield
+            return
+        with _IN_TURN, torch.compiler.set_stance(skip_guard_eval_unsafe=True):
+            yield

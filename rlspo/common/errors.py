@@ -97,8 +97,11 @@ class NotSimulatableError(TypeError):
         )
 
 
-def _finite(array: np.ndarray) -> bool:
-    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+def _finite(array: np.ndarray) -> Any:
+    """Which numbers float32, in which agents learn, can hold."""
+    if array.dtype.kind != "f":
+        return np.True_
+    return np.isfinite(array) if array.itemsize <= 4 else np.abs(array) <= np.finfo(np.float32).max
 
 
 def check_finite(
@@ -117,14 +120,16 @@ def check_finite(
     :param what: names of both, for the message
     :raises InvalidRolloutError: with the environment's index and step
     """
-    if _finite(rewards) and all(map(_finite, tree_leaves(observations))):
+    if all(_finite(array).all() for array in (rewards, *tree_leaves(observations))):
         return
     named = observations.items() if isinstance(observations, dict) else [("", observations)]
     for name, array in [*((f"{what[0]} {key}".rstrip(), value) for key, value in named), (what[1], rewards)]:
-        if not _finite(array):
-            row = int(np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))[0])
+        finite = _finite(array)
+        if not finite.all():
+            row = int(np.flatnonzero(~finite.reshape(len(array), -1).all(axis=1))[0])
+            what_is_wrong = "too large for float32" if np.isfinite(array[row]).all() else "NaN or infinite"
             raise InvalidRolloutError(
-                f"Environment {row if index is None else index} returned {name} that is NaN or infinite at step {step}: "
+                f"Environment {row if index is None else index} returned {name} that is {what_is_wrong} at step {step}: "
                 f"{array[row]}. The weights are as they were after the last update. Fix the environment, or clip its "
                 "output; if the simulation itself diverged, ending the episode there usually helps."
             )

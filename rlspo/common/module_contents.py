@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -19,9 +21,10 @@ class ModuleContents:
     def __init__(self, module: nn.Module) -> None:
         self.layers = [*module.named_modules()]
         self._dicts = [part for _, layer in self.layers for part in (layer._modules, layer._parameters)]
-        self._before = self._now()
+        self._before, self._copies = self._now(), [dict(part) for part in self._dicts]
         parameters = [*module.parameters()]
         self._parameters, self._addresses = parameters, [p.data_ptr() for p in parameters]
+        self._memory = [p.data for p in parameters]
 
     def _now(self) -> list[Any]:
         return [*itertools.chain(*map(dict.values, self._dicts))]
@@ -34,3 +37,22 @@ class ModuleContents:
             and all(map(operator.is_, now, self._before))
             and [p.data_ptr() for p in self._parameters] == self._addresses
         )
+
+    @contextmanager
+    def as_before(self) -> Iterator[None]:
+        """A context in which they are the same again; what is written in the same memory stays."""
+        now = [dict(part) for part in self._dicts]
+        memory = [p.data for p in self._parameters]
+        try:
+            for part, before in zip(self._dicts, self._copies, strict=True):
+                part.clear()
+                part.update(before)
+            for parameter, data in zip(self._parameters, self._memory, strict=True):
+                parameter.data = data
+            yield
+        finally:
+            for part, after in zip(self._dicts, now, strict=True):
+                part.clear()
+                part.update(after)
+            for parameter, data in zip(self._parameters, memory, strict=True):
+                parameter.data = data

@@ -262,6 +262,7 @@ class OnPolicyAgent(OnPolicyLearner):
         self._own_last_obs()  # a callback may have reset the environments
         observations: Any = self._last_obs
         episode_starts: Any = self._last_episode_starts
+        self.hold_parameters()
         act, weights = self.make_actor(), WeightsInUse(self.policy, self.update.vector.weights, callback)
         time_limits = TimeLimits(self._env_memory)
         obs_tensor = values = log_probs = LATER  # for callbacks
@@ -281,18 +282,14 @@ class OnPolicyAgent(OnPolicyLearner):
                 self.check_policy()
                 raise
             callback.update_locals(locals())
-            if not callback.on_step():
-                self._update_info_buffer(infos, dones)
+            goes_on = callback.on_step()
+            self._update_info_buffer(infos, dones)
+            if not goes_on:
+                self._drop(buffer, n_steps, rewards, episode_starts)
                 self._stand_at(new_obs, dones)
                 return False
-            self._update_info_buffer(infos, dones)
             time_limits.note(n_steps, dones, infos)
-            fields = {
-                "observations": observations,
-                "actions": actions,
-                "rewards": rewards,
-                "episode_starts": episode_starts,
-            }
+            fields = {"observations": observations, "actions": actions, "rewards": rewards, "episode_starts": episode_starts}
             if acted_values is not None:
                 fields |= {"values": acted_values, "log_probs": acted_log_probs}
             if self._env_memory is not None:
@@ -303,6 +300,8 @@ class OnPolicyAgent(OnPolicyLearner):
                     buffer.data["valid"][n_steps, index] = False
             if acted_values is None and weights.changed():
                 weights.evaluate_until(n_steps + 1, buffer)
+                self.hold_parameters()
+                weights.look(self.update.vector.weights)
                 act = self.make_actor()
             observations, episode_starts = self._stand_at(new_obs, dones)
 
@@ -317,6 +316,12 @@ class OnPolicyAgent(OnPolicyLearner):
         callback.on_rollout_end()
         return True
 
+    def _drop(self, buffer: RolloutBuffer, n_steps: int, rewards: np.ndarray, episode_starts: np.ndarray) -> None:
+        """Leave a rollout, whose last step is not recorded; returns of the episodes under way go on from there."""
+        if self.reward_scaler is not None:
+            recorded = (buffer.data[name][:n_steps] for name in ("rewards", "episode_starts"))
+            self.reward_scaler.follow(*map(np.vstack, zip(recorded, (rewards, episode_starts), strict=True)))
+
     def _stand_at(self, new_obs: Any, dones: np.ndarray) -> tuple[Any, np.ndarray]:
         """After a step: what to act on, and which environments begin an episode. Copies, because a VecEnv may write its next
         step into the same arrays."""
@@ -325,14 +330,6 @@ class OnPolicyAgent(OnPolicyLearner):
         if self._env_memory is not None:
             self._env_memory.move_on()
         return self._last_obs, self._last_episode_starts
-
-    def _reset_noise(self, n_envs: int) -> None:
-        with Randomness.fork(int(self.randomness.numpy.integers(2**31)), self.device):
-            try:
-                self.policy.reset_noise(n_envs)
-            except ValueError:  # of torch, which draws nothing from a spread that is NaN or infinite
-                self.check_policy()
-                raise
 
     def _evaluate_rollout(
         self, buffer: RolloutBuffer, time_limits: TimeLimits, last_obs: Any, dones: np.ndarray

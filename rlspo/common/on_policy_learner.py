@@ -17,6 +17,7 @@ from rlspo.common.agent import Agent
 from rlspo.common.env_memory import EnvMemory
 from rlspo.common.loss_contract import call_loss, warn_of_untrained
 from rlspo.common.processor import tiny_is_zero
+from rlspo.common.randomness import Randomness
 from rlspo.common.reward_scaling import RewardScaler
 from rlspo.common.rollout_buffer import Field, RolloutBuffer
 from rlspo.common.sequences import MEMORY, Sequences
@@ -177,6 +178,20 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
         """All that followed from the actions, ``(B,)``: what a policy learns that asks what an action is worth."""
         return batch.returns
 
+    def _reset_noise(self, n_envs: int) -> None:
+        with Randomness.fork(int(self.randomness.numpy.integers(2**31)), self.device):
+            try:
+                self.policy.reset_noise(n_envs)
+            except ValueError:  # of torch, which draws nothing from a spread that is NaN or infinite
+                self.check_policy()
+                raise
+
+    def hold_parameters(self) -> None:
+        """Make a new update where the policy's parameters are others than those that the present one writes to."""
+        if not self.update.holds(self.policy, self.policy.optimizer):
+            self.update.vector.publish_steps()
+            self.update = self._new_update(self.update.compiled)
+
     def train(self) -> None:
         """Update the policy from the rollout in the buffer.
 
@@ -185,9 +200,7 @@ class OnPolicyLearner(Agent, OnPolicyAlgorithm):
         if not self.rollout_buffer.data["valid"].any():  # the environments only reset
             return
         self._update_learning_rate(self.policy.optimizer)
-        if not self.update.holds(self.policy, self.policy.optimizer):
-            self.update.vector.publish_steps()
-            self.update = self._new_update(self.update.compiled)
+        self.hold_parameters()
         update = self.update
         scalars = update.tensors_of(self.scalars())
         data = self.learning_data()

@@ -20,6 +20,8 @@ import torch
 #: The global generators belong to the whole process. If agents learn in several threads, the first one seeds them, the others
 #: use that, and the last one restores the state from before. Here: the threads that use them, and the state to restore.
 _LENDING = threading.RLock()
+#: One thread at a time has torch's generators for what it initialises.
+_FORKED = threading.RLock()
 _in_use: list[int] = []
 _before_all: list[dict[str, Any]] = []
 
@@ -169,7 +171,7 @@ class Randomness:
         """
         number = int(np.random.SeedSequence(seed).generate_state(1)[0])
         on_gpu = torch.device(device).type == "cuda"
-        with torch.random.fork_rng(devices=[torch.device(device)] if on_gpu else []):
+        with _FORKED, torch.random.fork_rng(devices=[torch.device(device)] if on_gpu else []):
             torch.default_generator.manual_seed(number)
             if on_gpu:
                 with torch.cuda.device(device):

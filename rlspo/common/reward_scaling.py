@@ -45,13 +45,19 @@ class RewardScaler:
             if count and not self.told:
                 tell("rewards", count)
                 self.told = True
+        returns = self.follow(rewards, starts)
+        self.statistics.update(returns.reshape(-1) if valid is None else returns[valid])
+
+    def follow(self, rewards: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """Discounted returns of steps, ``(n_steps, n_envs)``, from which those of later ones go on; arguments as in
+        :meth:`update`."""
         returns = np.empty(rewards.shape)
         if len(self.running_return) != rewards.shape[1]:
             self.running_return = np.zeros(rewards.shape[1])
         for step, (reward, start) in enumerate(zip(rewards, starts, strict=True)):
             self.running_return = self.running_return * (1 - start) * self.gamma + reward
             returns[step] = self.running_return
-        self.statistics.update(returns.reshape(-1) if valid is None else returns[valid])
+        return returns
 
     def as_numbers(self) -> dict[str, float]:
         """The statistics, for :meth:`of_numbers`."""

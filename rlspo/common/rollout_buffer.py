@@ -177,6 +177,7 @@ class RolloutBuffer(SB3Rollouts):
     def reset(self) -> None:
         """Empty the buffer; its memory is reused."""
         BaseBuffer.reset(self)
+        self._beyond_recorded: Any = 0.0
         self.data["valid"][:] = True
         for leaf in tree_leaves(self.data["observations"]):
             if isinstance(leaf, RolloutImages):
@@ -250,10 +251,14 @@ class RolloutBuffer(SB3Rollouts):
 
         :param last_values: V of the observation after the last step, ``(n_envs,)``, or SB3's tensor ``(n_envs, 1)``
         :param dones: whether the last step ended the episode, ``(n_envs,)``
-        :param rewards: ``(n_steps, n_envs)``, where they differ from the recorded ones (scaled, or bootstrapped)
+        :param rewards: ``(n_steps, n_envs)``, where they differ from the recorded ones (scaled, or bootstrapped). None, in a
+            callback that adds to the recorded ones: they differ as they did before; what it adds is not scaled
         """
+        if rewards is None:
+            rewards = self.data["rewards"] + self._beyond_recorded
+        self._beyond_recorded = rewards - self.data["rewards"]
         self.data["advantages"][:] = generalized_advantages(
-            self.data["rewards"] if rewards is None else rewards,
+            rewards,
             self.data["values"],
             np.asarray(last_values.cpu() if isinstance(last_values, torch.Tensor) else last_values, np.float32).reshape(-1),
             self.continues(dones),

@@ -141,7 +141,7 @@ class Sequences:
             before = {f"{BEFORE}{key}": part for key, part in found.items() if key not in (MEMORY, STARTS)}
             read = {**before, STARTS_BEFORE: starts}
             found |= {key: RowsBefore(part, self.length, steps) for key, part in read.items()}
-            found[MEMORY_BEFORE] = RowsBefore(memory, self.length, steps[:1])
+            found[MEMORY_BEFORE] = RowsBefore(memory, self.length, steps[:1].clone())
             found[EXISTS] = FirstRows(rows >= burn_in * self.n_envs, self.length)
         return found
 

@@ -8,6 +8,7 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback, EventCallback
 
 from rlspo.common.collector import EVALUATED, evaluated_fields
+from rlspo.common.module_contents import ModuleContents
 from rlspo.common.rollout_buffer import RolloutBuffer
 from rlspo.common.sequences import MEMORY, with_memory
 from rlspo.common.trees import tree_map
@@ -24,14 +25,29 @@ class WeightsInUse:
     """
 
     def __init__(self, policy: Any, weights: torch.Tensor, callback: BaseCallback) -> None:
-        self.policy, self.weights = policy, weights
+        self.policy = policy
         #: The first step that was not evaluated yet.
         self.step = 0
-        self._before = weights.detach().clone() if of_users(callback) else None
+        self._looks = of_users(callback)
+        self.look(weights)
+
+    def look(self, weights: torch.Tensor) -> None:
+        """Remember the policy as it is now.
+
+        :param weights: where they are now
+        """
+        self.weights = weights
+        if self._looks:
+            self._contents, self._buffers = ModuleContents(self.policy), [*self.policy.buffers()]
+            self._before = [tensor.detach().clone() for tensor in self._tensors]
+
+    @property
+    def _tensors(self) -> list[torch.Tensor]:
+        return [self.weights, *self._buffers]
 
     def changed(self) -> bool:
-        """Whether a callback has written to the weights since the last look."""
-        return self._before is not None and not torch.equal(self._before, self.weights)
+        """Whether a callback has written to the weights since the last look, moved them, or replaced a layer."""
+        return self._looks and not (self._contents.are_same() and all(map(torch.equal, self._before, self._tensors)))
 
     def evaluate_until(self, step: int, buffer: RolloutBuffer, given: tuple[str, ...] = ()) -> None:
         """Fill in the values and log-probabilities of all steps before ``step``, by the weights from before a change.
@@ -46,13 +62,14 @@ class WeightsInUse:
         if not self.changed():
             self._evaluate(rows, buffer, missing)
             return
-        now = self.weights.detach().clone()
-        try:
-            self._write(self._before)
-            self._evaluate(rows, buffer, missing)
-        finally:
-            self._write(now)
-        self._before = now
+        now = [tensor.detach().clone() for tensor in self._tensors]
+        with self._contents.as_before():
+            try:
+                self._write(self._before)
+                self._evaluate(rows, buffer, missing)
+            finally:
+                self._write(now)
+        self.look(self.weights)
 
     def _evaluate(self, rows: slice, buffer: RolloutBuffer, missing: list[str]) -> None:
         seen = buffer.flat("observations")
@@ -65,16 +82,16 @@ class WeightsInUse:
             buffer.flat(name)[rows] = column
 
     @torch.no_grad()
-    def _write(self, weights: Any) -> None:
-        self.weights.copy_(weights)
+    def _write(self, values: list[torch.Tensor]) -> None:
+        for tensor, value in zip(self._tensors, values, strict=True):
+            tensor.copy_(value)
 
 
 def of_users(callback: BaseCallback) -> bool:
     """Whether a callback, or one inside of it, is neither SB3's nor this package's."""
-    if isinstance(callback, CallbackList):
-        return any(map(of_users, callback.callbacks))
+    inside: list[BaseCallback] = list(callback.callbacks) if isinstance(callback, CallbackList) else []
     if isinstance(callback, ConvertCallback):
         return callback.callback is not None
     events = ("callback", "callback_on_new_best", "callback_after_eval") if isinstance(callback, EventCallback) else ()
-    inside = [found for name in events if (found := getattr(callback, name, None)) is not None]
+    inside += [found for name in events if (found := getattr(callback, name, None)) is not None]
     return not type(callback).__module__.startswith(_KNOWN) or any(map(of_users, inside))

@@ -40,7 +40,7 @@ from rlspo.policies.distributions import (
 from rlspo.policies.functional import Functional, Parameters
 from rlspo.policies.numpy_actor import numpy_actor
 from rlspo.policies.preprocessing import Preprocessing
-from rlspo.policies.written_for_sb3 import adopted, check_consistent, own_methods
+from rlspo.policies.written_for_sb3 import adopted, check_complete, check_consistent, own_methods
 
 Tensor = torch.Tensor
 
@@ -123,6 +123,7 @@ class ActorCriticPolicy(Functional, sb3.ActorCriticPolicy):
             "Build networks in _build_mlp_extractor, _build or a features extractor, or define distribution_of(inputs), "
             "values_of(inputs) and evaluation_of(inputs), see rlspo.policies.ActorCriticPolicy.",
         )
+        check_complete(type(self))
         if type(self.action_dist) not in DISTRIBUTIONS and not own_methods(type(self), FUNCTIONAL):
             raise TypeError(
                 f"{type(self).__name__} has actions of a {type(self.action_dist).__name__}, whose density rlspo's losses "

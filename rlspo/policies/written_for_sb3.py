@@ -52,3 +52,20 @@ def check_consistent(cls: type, for_users: Sequence[str], functional: Sequence[s
             f"{cls.__name__} defines its own {' and '.join(own)}, which rlspo's losses do not call: training would use "
             f"another network than acting. {remedy}"
         )
+
+
+def check_complete(cls: type) -> None:
+    """Refuse a class that says anew what policy or value are, and not what both are at once, or the reverse: acting would use
+    another network than training.
+
+    :raises TypeError: naming what is missing
+    """
+    apart, both = own_methods(cls, ("distribution_of", "values_of")), own_methods(cls, ("evaluation_of",))
+    if bool(apart) != bool(both):
+        raise TypeError(
+            f"{cls.__name__} defines {' and '.join(apart or both)} without "
+            f"{'evaluation_of' if apart else 'distribution_of or values_of'}, which losses use"
+            f"{'' if apart else ' no less than acting uses these'}: training would learn another network than acts. Define "
+            "evaluation_of(inputs), which returns both, beside distribution_of(inputs) and values_of(inputs); or override "
+            "_distribution_at and _values, which all three build on."
+        )

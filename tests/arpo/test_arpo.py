@@ -347,3 +347,26 @@ def test_statistics_keep_their_names_when_the_ball_opens_and_closes(compile: boo
         assert found["train/value_loss"] > 0.01
         assert found["train/entropy_loss"] < -1
         assert ("adversary/inner_kl" in found) == (epsilon > 0)
+
+
+@pytest.mark.parametrize("change", ["loaded", "layer"])
+def test_attacked_rollouts_attack_the_weights_that_act(change: str) -> None:
+    """Also where they were put there from outside."""
+    attacked = []
+
+    class Watched(BARPO):
+        def make_actor(self) -> Any:
+            named = self.update.vector.named(self.update.vector.weights)
+            attacked.append(all(torch.equal(named[name], part) for name, part in self.policy.named_parameters()))
+            return super().make_actor()
+
+    options: dict[str, Any] = {"n_steps": 32, "batch_size": 32, "n_epochs": 1, "seed": 0, "device": "cpu", "compile": False}
+    model = Watched("MlpPolicy", "Pendulum-v1", **options, rollouts="attacked").learn(32)
+    policy = model.policy
+    if change == "layer":
+        policy.action_net = torch.nn.Sequential(torch.nn.Linear(64, 8), torch.nn.Linear(8, 1))
+        policy.optimizer.add_param_group({"params": [*policy.action_net.parameters()]})
+    else:
+        policy.load_from_vector(policy.parameters_to_vector() * 3)
+    model.learn(32, reset_num_timesteps=False)
+    assert attacked == [True, True]

@@ -1,5 +1,6 @@
 """When the update is compiled, and what the user is told."""
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +9,13 @@ import torch
 
 from rlspo import BARPO, PPO
 from rlspo.common import compilation
-from rlspo.common.compilation import GAIN_OF_CONVOLUTIONS, UPDATES_THAT_PAY, compiler_available, should_compile
+from rlspo.common.compilation import (
+    GAIN_OF_CONVOLUTIONS,
+    UPDATES_THAT_PAY,
+    Compilable,
+    compiler_available,
+    should_compile,
+)
 from tests.spaces import SpacesEnv
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -165,3 +172,37 @@ def test_a_compiler_that_fails_costs_speed_and_nothing_else(rollouts: str, monke
     assert torch.equal(fallen_back.update.vector.weights, eager.update.vector.weights)
     with pytest.raises(RuntimeError, match="no working compiler"):
         trained(True)
+
+
+class Sine(Compilable):
+    """A compiled function of its own."""
+
+    device = torch.device("cpu")
+
+    def pure_function(self) -> Any:
+        return torch.sin
+
+
+@pytest.mark.skipif(not compiler_available("cpu"), reason="no working C++ compiler")
+def test_other_threads_wait_while_guards_are_skipped() -> None:
+    """torch skips the guards of all threads: a call would run what was compiled for something else."""
+    one, other, events = Sine(), Sine(), []
+    for each in (one, other):
+        each.use_compiled(True)
+        each._function(torch.zeros(3))
+    begun = threading.Event()
+
+    def call() -> None:
+        begun.set()
+        other._function(torch.zeros(3))
+        events.append("called")
+
+    thread = threading.Thread(target=call)
+    with one.skip_guards():
+        thread.start()
+        begun.wait()
+        thread.join(0.2)
+        events.append("left")
+    thread.join()
+    assert events == ["left", "called"]
+    assert not torch._dynamo.eval_frame._stance.skip_guard_eval_unsafe

@@ -250,3 +250,15 @@ def test_a_policy_that_takes_anything_is_given_anything() -> None:
     check_policy_kwargs(Outer, ["depth", "width"], {})
     with pytest.raises(TypeError, match=r"'widht', which Outer does not take\. Did you mean 'width'"):
         check_policy_kwargs(Outer, ["widht"], {})
+
+
+@pytest.mark.parametrize("number", [1e39, -1e300, np.inf, np.nan])
+def test_numbers_that_float32_cannot_hold_are_refused(number: float) -> None:
+    with pytest.raises(
+        InvalidRolloutError,
+        match=r"Environment 1 returned an observation that is (NaN or infinite|too large for float32) at step 7",
+    ):
+        check_finite(np.array([[0.0], [number]]), np.zeros(2), 7)
+    with pytest.raises(InvalidRolloutError, match="a reward"):
+        check_finite(np.zeros((2, 1)), np.array([0.0, number]), 7)
+    check_finite(np.array([[1e38]]), np.array([-1e38]), 7)

@@ -2,6 +2,7 @@
 
 import random
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import gymnasium as gym
@@ -295,3 +296,16 @@ def test_an_evaluation_repeats_in_a_careless_environment() -> None:
         first = random.random()
     with generators_seeded(1):
         assert random.random() == first
+
+
+def test_agents_made_in_threads_begin_as_those_made_alone() -> None:
+    def weights(seed: int) -> torch.Tensor:
+        model = PPO("MlpPolicy", "Pendulum-v1", seed=seed, device="cpu", policy_kwargs={"net_arch": [256, 256]})
+        return model.update.vector.weights.clone()
+
+    before = torch.random.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(weights, range(8)))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    for seed, found in enumerate(together):
+        assert torch.equal(found, weights(seed))

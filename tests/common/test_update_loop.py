@@ -111,3 +111,14 @@ def test_steps_that_do_more_are_taken_one_by_one(monkeypatch: pytest.MonkeyPatch
     model.learn(16, reset_num_timesteps=False)
     assert model.update.long_run and not model.update.loops
     assert not torch.equal(model.update.target, before)
+
+
+def test_with_a_memory_and_burn_in(every_run_is_long: None) -> None:
+    memory = {"sequence_length": 8, "burn_in": 4, "policy_kwargs": {"lstm_hidden_size": 4, "net_arch": [8]}}
+    models = [
+        PPO("MlpLstmPolicy", SpacesEnv("box"), **{**OPTIONS, "batch_size": 8}, **memory, compile=choice).learn(80)
+        for choice in (False, True)
+    ]
+    assert models[1].update.loops and models[1].update.compiled
+    moved = [model.update.vector.weights for model in models]
+    assert (moved[0] - moved[1]).norm() < 1e-4 * moved[0].norm()

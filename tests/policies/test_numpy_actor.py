@@ -157,6 +157,9 @@ class OtherDistribution(ActorCriticPolicy):
     def distribution_of(self, inputs: Any) -> Distribution:
         return Gaussian(torch.zeros(len(inputs), 2), self.log_std)
 
+    def evaluation_of(self, inputs: Any) -> tuple[Distribution, torch.Tensor]:
+        return self.distribution_of(inputs), self.values_of(inputs)
+
 
 class OtherHead(ActorCriticPolicy):
     def _distribution(self, latent: torch.Tensor) -> Distribution:

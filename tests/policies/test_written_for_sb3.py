@@ -175,12 +175,28 @@ class Consistent(OurOwnForward):
     def evaluation_of(self, inputs: Any) -> Any:
         return super().evaluation_of(inputs)
 
+    def distribution_of(self, inputs: Any) -> Any:
+        return super().distribution_of(inputs)
+
+
+class OnlyApart(rlspo.policies.ActorCriticPolicy):
+    def values_of(self, inputs: Any) -> Any:
+        return 100.0 + super().values_of(inputs)
+
+
+class OnlyBoth(rlspo.policies.ActorCriticPolicy):
+    def evaluation_of(self, inputs: Any) -> Any:
+        distribution, values = super().evaluation_of(inputs)
+        return distribution, 100.0 + values
+
 
 @pytest.mark.parametrize(
     ("agent", "policy", "message"),
     [
         (rlspo.PPO, OwnForward, "OwnForward defines its own forward, .*distribution_of"),
         (rlspo.PPO, OurOwnForward, "OurOwnForward defines its own evaluate_actions"),
+        (rlspo.PPO, OnlyApart, "OnlyApart defines values_of without evaluation_of, which losses use"),
+        (rlspo.PPO, OnlyBoth, "OnlyBoth defines evaluation_of without distribution_of or values_of"),
         (rlspo.PPO, OwnDistribution, "actions of a SquashedDiagGaussianDistribution, whose density"),
         (rlspo.SAC, scaled_sac(), "Scaled defines its own get_action_dist_params, .*sample_of"),
         (rlspo.PPO, SACPolicy, "subclass of SB3's ActorCriticPolicy or of"),
