@@ -224,39 +224,38 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
             buffer.set_env(self.env)
             if truncate_last_traj:
                 buffer.truncate_last_trajectory()
-        self._check_fits(buffer)
+        _check_fits(buffer, self)
         self.replay_buffer = buffer
         if isinstance(buffer, ReplayBuffer):
             buffer.to(self.device)
             buffer.n_envs = self.n_envs
         else:
             buffer.device = self.device
-        self._tell_buffer()
-
-    def _check_fits(self, buffer: SB3ReplayBuffer) -> None:
-        """
-        :raises IncompatibleModelError: for a buffer from which this agent would learn something else, or nothing
-        """
-        found = {
-            "observations": (_shapes(buffer.observation_space), _shapes(self.observation_space)),
-            "actions": (_shapes(buffer.action_space), _shapes(self.action_space)),
-            "n_steps": (getattr(buffer, "n_steps", 1), self.n_steps),
-        }
-        if not isinstance(buffer, ReplayBuffer):  # SB3's have a place for each environment
-            found["environments"] = (buffer.n_envs, self.n_envs)
-        for name, (stored, own) in found.items():
-            if stored != own:
-                raise IncompatibleModelError(
-                    f"The replay buffer is for {name} {stored}, and this agent for {name} {own}. Load an agent with the "
-                    "same, or begin with an empty buffer."
-                )
-
-    def _tell_buffer(self) -> None:
-        """Pass on what the buffer needs of the agent's settings."""
+        if hasattr(buffer, "gamma"):  # one of returns over several steps
+            buffer.gamma = self.gamma
 
 
 def _shapes(space: spaces.Space) -> Any:
     return {key: part.shape for key, part in space.spaces.items()} if isinstance(space, spaces.Dict) else space.shape
+
+
+def _check_fits(buffer: SB3ReplayBuffer, agent: OffPolicyAlgorithm) -> None:
+    """
+    :raises IncompatibleModelError: for a buffer from which the agent would learn something else, or nothing
+    """
+    found: dict[str, tuple[Any, Any]] = {
+        "It is of observations {}": (_shapes(buffer.observation_space), _shapes(agent.observation_space)),
+        "It is of actions {}": (_shapes(buffer.action_space), _shapes(agent.action_space)),
+        "It is of n_steps {}": (getattr(buffer, "n_steps", 1), agent.n_steps),
+    }
+    if not isinstance(buffer, ReplayBuffer):  # SB3's have a place for each environment
+        found["It is of {} environments side by side"] = (buffer.n_envs, agent.n_envs)
+    for text, (stored, own) in found.items():
+        if stored != own:
+            raise IncompatibleModelError(
+                f"The replay buffer does not fit this agent. {text.format(stored)}, not of {own}. Load an agent with the "
+                "same, or begin with an empty buffer."
+            )
 
 
 def _check_length(total_timesteps: float, learning_starts: int) -> None:

@@ -77,10 +77,10 @@ def test_a_loaded_buffer_goes_by_the_agents_settings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "env", "words"),
     [
-        ({"n_steps": 1}, SpacesEnv, "n_steps 3, and this agent for n_steps 1"),
+        ({"n_steps": 1}, SpacesEnv, "It is of n_steps 3, not of 1"),
         ({"n_steps": 3}, lambda: SpacesEnv("image"), "observations"),
-        ({"n_steps": 3}, lambda: gym.make("Pendulum-v1"), "for observations"),
-        ({"n_steps": 3}, None, "environments 1, and this agent for environments 2"),
+        ({"n_steps": 3}, lambda: gym.make("Pendulum-v1"), "It is of observations"),
+        ({"n_steps": 3}, None, "It is of 1 environments side by side, not of 2"),
     ],
 )
 def test_a_buffer_that_does_not_fit_the_agent_is_refused(

@@ -111,6 +111,9 @@ def _benchmark(arguments: list[str]) -> int:
     chosen = _chosen(planned.runs, args.only)
     if args.dry_run:
         return _dry_run(chosen, args.json)
+    for place, flag in ((folder, "-o"), (args.export, "--export")):
+        if place is not None:
+            _refuse_another(place, grid, flag)
     if args.report:
         _refuse_stale(planned.runs)
         return _report(grid, planned.runs, folder, args, {})
@@ -139,6 +142,23 @@ def _seeds(text: str | None) -> Any:
     if not all(type(seed) is int for seed in (seeds if isinstance(seeds, list) else [seeds])):
         raise UserError(f"--seeds: {text!r} is neither how many nor a list, such as 5 or '[3, 4]'.")
     return seeds
+
+
+def _refuse_another(folder: Path, grid: Grid, flag: str) -> None:
+    """Refuse a folder with the results of another grid, which would be replaced.
+
+    :raises UserError: where no agent, or no environment, is the same
+    """
+    if not (folder / GRID).is_file():
+        return
+    before = yaml_io.read_mapping(folder / GRID)
+    for key, now in (("agents", grid.agents), ("envs", grid.envs)):
+        there = [*(before.get(key) or {})]
+        if there and not {*there} & {*now}:
+            raise UserError(
+                f"{folder} holds the results of another grid, whose {key} are {', '.join(map(str, there))}. Nothing is "
+                f"overwritten: name another folder with {flag} DIR, or remove it."
+            )
 
 
 def _chosen(runs: Sequence[GridRun], patterns: Sequence[str]) -> list[GridRun]:

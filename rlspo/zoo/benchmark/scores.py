@@ -50,6 +50,8 @@ def scores_of(grid: Grid, results: Sequence[Result], curves: Sequence[Curve]) ->
         for name, score in with_worst(each, {*grid.attacks}).items():
             scores[name].setdefault(env, {}).setdefault(agent, {})[seed] = score
     for curve in curves:
+        if not np.isfinite(curve.area):  # an evaluation during training was not finite
+            continue
         scores[AREA].setdefault(curve.run.env, {}).setdefault(curve.run.agent, {})[curve.run.seed] = curve.area
     return {name: envs for name, envs in scores.items() if envs}
 

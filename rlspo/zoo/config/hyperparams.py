@@ -26,6 +26,8 @@ BY_FLAG = {"device": "--device", "seed": "--seed", "tensorboard_log": "--tensorb
 #: Source of settings where there is no file.
 COMMAND_LINE = "the command line"
 _NOT_SETTINGS = ("policy", "env", "_init_setup_model", *BY_FLAG)
+#: Lists of classes, which the command line replaces whole.
+_PIECES = ("env_wrapper", "vec_env_wrapper", "callback")
 _GIVEN_BY_AGENT = ("observation_space", "action_space", "lr_schedule", "use_sde")
 
 
@@ -135,7 +137,7 @@ def resolve(
     changes = plain_block(cls, {key: value for key, (value, _) in overrides.items()}, where)
     in_file = plain_block(cls, blocks[block], lambda _: place)
     check_settings(in_file, place, allowed or Allowed())
-    values = merged(in_file, changes)
+    values = {**merged(in_file, changes), **{key: changes[key] for key in _PIECES if key in changes}}
     _check_keys(values, [*setting_types, *agent_signature.parameters], agent_signature.open_ended, cls.policy_aliases, where)
     settings = {
         key: check_value(key, values[key], annotation, where(key))

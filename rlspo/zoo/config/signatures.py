@@ -11,6 +11,7 @@ import typing
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from rlspo.common.errors import did_you_mean
@@ -48,12 +49,20 @@ def check_value(key: str, value: Any, annotation: Any, where: str) -> Any:
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
+        if _takes_arrays(annotation) and np.asarray(value).dtype.kind in "iuf":  # files have no numbers of NumPy's
+            return np.array(value, np.float32) if isinstance(value, list) else value
         if isinstance(value, float) and value.is_integer():  # some files have 50000.0 for a whole number
             return check_value(key, int(value), annotation, where)
         message = f"{where}: {key} is {value!r}, but must be {describe(annotation)}."
         if isinstance(value, str) and value.lstrip().startswith("lambda"):
             message += " Python is not run."
         raise UserError(message) from error
+
+
+def _takes_arrays(annotation: Any) -> bool:
+    """Whether a type contains NumPy's arrays or numbers."""
+    parts = [typing.get_origin(part) or part for part in typing.get_args(annotation) or (annotation,)]
+    return any(isinstance(part, type) and issubclass(part, np.ndarray | np.number) for part in parts)
 
 
 def admits(annotation: Any, kind: Any) -> bool:

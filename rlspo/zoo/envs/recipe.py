@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import functools
 import importlib
 import os
@@ -13,6 +14,7 @@ from typing import Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.wrappers import NormalizeObservation
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
@@ -101,10 +103,11 @@ def families(spec: EnvSpec) -> list[str]:
 
 
 def check_env_kwargs(spec: EnvSpec, env_kwargs: dict[str, Any], where: str) -> None:
-    """Refuse arguments that the environment does not know, where its constructor can be read.
+    """Refuse arguments that the environment does not know, where its constructor can be read, and what a record cannot hold.
 
-    :raises UserError: naming the nearest argument that exists
+    :raises UserError: naming the nearest argument that exists, or what was given
     """
+    _check_plain(env_kwargs, where)
     try:
         creator = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
     except (ImportError, AttributeError, gym.error.Error):
@@ -115,6 +118,20 @@ def check_env_kwargs(spec: EnvSpec, env_kwargs: dict[str, Any], where: str) -> N
     if not known.open_ended:
         of_make = signature_of(gym.make).without(["id"]).parameters
         check_names(env_kwargs, [*known.parameters, *of_make, "render_mode"], functools.partial(_always, where))
+
+
+def _check_plain(value: Any, where: str) -> None:
+    """Refuse what comes back from the record of a run as something else: keys that are no text, and dates."""
+    if isinstance(value, dict):
+        for key, inside in value.items():
+            if not isinstance(key, str):
+                raise UserError(f"{where}: {key!r} is a key and must be text, which the record of a run can hold.")
+            _check_plain(inside, f"{where}: {key}")
+    elif isinstance(value, list | tuple):
+        for inside in value:
+            _check_plain(inside, where)
+    elif isinstance(value, datetime.date | datetime.time):
+        raise UserError(f"{where}: {value} is read as a date. Write text: '\"{value}\"', in quotes of its own.")
 
 
 def layers(pieces: Pieces | None, key: str, around: str, where: str) -> Layers:
@@ -222,6 +239,14 @@ class EnvRecipe:
         if normalize is not None:
             known = signature_of(VecNormalize).without(["venv", "training"])
             normalize = arguments(normalize, known, functools.partial(_always, f"{where}: normalize"))
+        env_wrappers = layers(settings.env_wrapper, "env_wrapper", "env", where)
+        vec_env_wrappers = layers(settings.vec_env_wrapper, "vec_env_wrapper", "venv", where)
+        for one, _ in (*env_wrappers, *vec_env_wrappers):
+            if isinstance(one, type) and issubclass(one, VecNormalize | NormalizeObservation):
+                raise UserError(
+                    f"{where}: {one.__name__} as a wrapper has statistics that are not saved with the agent, and evaluations "
+                    "would go by others. Give normalize: true, or normalize: {norm_obs: true, norm_reward: false}."
+                )
         return cls(
             env_id=env_id,
             monitor_kwargs=arguments(
@@ -229,8 +254,8 @@ class EnvRecipe:
                 signature_of(Monitor).without(["env", "filename"]),
                 functools.partial(_always, f"{where}: monitor_kwargs"),
             ),
-            env_wrappers=layers(settings.env_wrapper, "env_wrapper", "env", where),
-            vec_env_wrappers=layers(settings.vec_env_wrapper, "vec_env_wrapper", "venv", where),
+            env_wrappers=env_wrappers,
+            vec_env_wrappers=vec_env_wrappers,
             normalize=normalize,
             frame_stack=settings.frame_stack,
             **others,

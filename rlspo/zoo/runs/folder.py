@@ -22,6 +22,7 @@ from typing import Any
 import rlspo
 from rlspo.zoo.config import yaml_io
 from rlspo.zoo.config.atomic import read_whole
+from rlspo.zoo.config.ownership import TOKEN
 from rlspo.zoo.config.schema import RunConfig
 from rlspo.zoo.errors import UserError
 
@@ -35,11 +36,13 @@ class RunFolder:
     :param path: the folder
     :param tensorboard: where the TensorBoard log goes, inside the folder unless the user chose otherwise
     :param made: folders above that did not exist before, innermost first
+    :param was_there: an empty folder of the user's
     """
 
     path: Path
     tensorboard: Path
     made: tuple[Path, ...] = ()
+    was_there: bool = False
 
     @classmethod
     def create(
@@ -75,15 +78,19 @@ class RunFolder:
 
         :raises UserError: if it cannot be made, or holds anything already
         """
-        made = tuple(parent for parent in path.parents if not parent.exists())
+        made, was_there = tuple(parent for parent in path.parents if not parent.exists()), path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
             taken = any(path.iterdir())
+            if not taken:
+                (path / TOKEN).open("x").close()  # of two runs that start at the same moment one has it
+        except FileExistsError:
+            taken = True
         except OSError as error:
             raise UserError(f"--run-folder: cannot make {path}: {error.strerror}.") from error
         if taken:
             raise UserError(f"--run-folder: {path} is not empty; nothing is overwritten. Name another, or remove it.")
-        return cls(path, tensorboard if tensorboard is not None else path / "tensorboard", made)
+        return cls(path, tensorboard if tensorboard is not None else path / "tensorboard", made, was_there)
 
     @classmethod
     def existing(cls, path: Path) -> RunFolder:
@@ -92,7 +99,11 @@ class RunFolder:
 
     def discard(self) -> None:
         """Remove the folder of a run that never began to train."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        for inside in self.path.iterdir() if self.was_there else [self.path]:
+            if inside.is_dir():
+                shutil.rmtree(inside, ignore_errors=True)
+            else:
+                inside.unlink(missing_ok=True)
         for folder in self.made:
             with contextlib.suppress(OSError):
                 folder.rmdir()  # succeeds only where empty: other runs stay

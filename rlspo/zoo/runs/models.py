@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from rlspo.common.files import is_partial
@@ -81,6 +82,8 @@ def choose(folder: Path, named: dict[str, Path], checkpoints: list[tuple[int, Pa
         return which, checkpoints[-1][1]
     try:
         asked = float(which)
+        if not math.isfinite(asked):
+            raise ValueError
     except ValueError:
         raise UserError(f"--which {which}: give 'last', 'best', 'checkpoint' or a number of steps. {has}") from None
     near = min(checkpoints, key=lambda checkpoint: abs(checkpoint[0] - asked), default=None)

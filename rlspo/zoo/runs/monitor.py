@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ SKIPS = {
     "AtariPreprocessing": "frame_skip",
     "MaxAndSkipEnv": "skip",
     "MaxAndSkipObservation": "skip",
+    "RepeatAction": "num_repeats",
 }
 
 
@@ -98,11 +100,10 @@ def frames_per_step(folder: Path) -> int:
     """How many of a Monitor's steps one of the agent's takes: Monitor is innermost, and wrappers for games skip frames."""
     with contextlib.suppress(UserError, OSError, ValueError, TypeError, KeyError, AttributeError):
         wrappers = yaml_io.read_mapping(folder / "config.yml")["settings"]["env_wrapper"]
-        for one in wrappers if isinstance(wrappers, list) else [wrappers]:
-            ((path, given),) = one.items() if isinstance(one, dict) else ((one, {}),)
-            name = SKIPS.get(str(path).rpartition(".")[2])
-            if name is not None:
-                return max(int((given or {}).get(name, 4)), 1)
+        listed = wrappers if isinstance(wrappers, list) else [wrappers]
+        pieces = [piece for one in listed for piece in (one.items() if isinstance(one, dict) else [(one, {})])]
+        named = [(SKIPS.get(str(path).rpartition(".")[2]), given or {}) for path, given in pieces]
+        return math.prod(max(int(given.get(name, 4)), 1) for name, given in named if name is not None)
     return 1
 
 

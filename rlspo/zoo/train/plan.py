@@ -27,6 +27,7 @@ from rlspo.zoo.config.schema import RunConfig, Seeds, Settings, Source
 from rlspo.zoo.envs.of_run import evaluation_recipe, recipe_of
 from rlspo.zoo.envs.recipe import EnvRecipe, check_env_kwargs, families, find_spec, layers
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.runs import rl_zoo3
 from rlspo.zoo.runs.folder import RunFolder
 from rlspo.zoo.runs.model_files import settings_of
 from rlspo.zoo.runs.models import check_whole, folder_of
@@ -191,7 +192,7 @@ def _check_trained_agent(args: argparse.Namespace) -> None:
 def _other_environment(config: RunConfig) -> tuple[tuple[str, str], ...]:
     """Warn about a saved agent that goes on in other environments than those of its run."""
     folder = None if config.trained_agent is None else folder_of(Path(config.trained_agent))
-    if folder is None:
+    if folder is None or rl_zoo3.record_in(folder) is not None:
         return ()
     before = RunConfig.read(RunFolder.existing(folder).config).settings
     keys = ("env_kwargs", "env_wrapper", "vec_env_wrapper", "frame_stack")

@@ -210,7 +210,9 @@ def _evaluations(folder: RunFolder) -> tuple[np.ndarray, np.ndarray] | None:
         steps, returns = read_evaluations(folder.evaluations)
     except DamagedFile:
         return None
-    return (steps, returns.mean(axis=1)) if len(steps) else None
+    means = returns.mean(axis=1)
+    finite = np.isfinite(means)  # the best model is the best of these
+    return (steps[finite], means[finite]) if finite.any() else None
 
 
 def _draw(run: TrainingRun) -> None:

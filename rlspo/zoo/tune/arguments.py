@@ -75,6 +75,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     alone = [flag for flag, given in (("--hours", args.hours), ("--only", args.only), ("--dry-run", args.dry_run)) if given]
     if alone:
         parser.error(f"{', '.join(alone)}: goes with --queue only.")
+    if args.attack_epsilon is not None and args.attack is None:
+        parser.error("--attack-epsilon: goes with --attack only.")
     return args
 
 

@@ -299,3 +299,13 @@ def test_a_killed_run_is_told_and_others_go_on(workplace, trainings, capsys):
     assert json.loads(output)["failed"]["ppo/Ledger-v0/0"].startswith("its process was killed by SIGKILL")
     assert "[1/2] ppo/Ledger-v0/0 failed: its process was killed by SIGKILL" in errors
     assert trainings() == ["PPO/0", "PPO/1"]
+
+
+def test_results_of_another_grid_are_not_replaced(done, capsys):
+    before = {file.name: file.read_bytes() for file in Path("out").glob("*.*")}
+    other = write_grid(done, agents={"someone": {"algo": "ppo", "params": TINY}})
+    for flags in (["-o", "out"], ["-o", "new", "--report", "--export", "out"]):
+        assert main([str(other), *flags]) == 2
+        message = capsys.readouterr().err
+        assert "out holds the results of another grid, whose agents are ppo, twin" in " ".join(message.split())
+    assert {file.name: file.read_bytes() for file in Path("out").glob("*.*")} == before

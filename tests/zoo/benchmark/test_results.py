@@ -204,3 +204,12 @@ def test_tables_mark_the_best_and_keep_their_shape():
     table = TextTable("Title", ["agent", "a|b"], [["x", "1 (0 to 2)"], ["y", "3"]], frozenset({(0, 1), (1, 1)}))
     expected = "**Title**\n\n| agent | a\\|b |\n| --- | ---: |\n| x | **1** (0 to 2) |\n| y | **3** |\n"
     assert table.markdown() == expected
+
+
+def test_an_evaluation_that_is_not_finite_costs_its_area_only(workplace):
+    curve = {10: [0.0, 2.0], 20: [float("nan"), 5.0], 40: [4.0, 4.0]}
+    whole = {10: [1.0], 40: [3.0]}
+    returns = {"ppo/Ledger-v0/0": same([1.0]), "twin/Ledger-v0/0": same([2.0])}
+    measures = summed_up(workplace, returns, {"ppo/Ledger-v0/0": curve, "twin/Ledger-v0/0": whole})["envs"]["Ledger-v0"]
+    assert [*measures["area_under_curve"]["agents"]] == ["twin"]
+    assert [*measures["natural"]["agents"]] == ["ppo", "twin"]

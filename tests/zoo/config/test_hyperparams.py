@@ -256,3 +256,11 @@ def test_what_the_zoo_reads_may_be_python_literals_too():
 def test_flags_merge_into_a_mapping_that_was_python():
     found = resolved("policy_kwargs: 'dict(net_arch=[400, 300], ortho_init=False)'", policy_kwargs={"net_arch": [8]})
     assert found.agent["policy_kwargs"] == {"net_arch": [8], "ortho_init": False}
+
+
+def test_wrappers_of_the_command_line_replace_those_of_the_file():
+    entries = "env_wrapper: {gymnasium.wrappers.TimeLimit: {max_episode_steps: 50}}, env_kwargs: {a: 1}"
+    given = {"gymnasium.wrappers.FlattenObservation": {}}
+    settings = resolved(entries, env_wrapper=given, env_kwargs={"b": 2}).settings
+    assert settings.env_wrapper == given
+    assert settings.env_kwargs == {"a": 1, "b": 2}

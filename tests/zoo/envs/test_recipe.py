@@ -1,5 +1,6 @@
 """Environments are found, checked, and built alike for training and evaluation."""
 
+import datetime
 import random
 
 import gymnasium as gym
@@ -285,3 +286,45 @@ def test_a_game_registered_without_frameskip_is_played_one_by_one(monkeypatch):
     monkeypatch.setitem(gym.registry, "MyPong-v0", spec)
     assert ale_py is not None
     assert not plays_atari(spec, {}, [(AtariWrapper, {})])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"vec_env_wrapper": "stable_baselines3.common.vec_env.VecNormalize"},
+        {"env_wrapper": ["gymnasium.wrappers.FlattenObservation", "gymnasium.wrappers.NormalizeObservation"]},
+    ],
+)
+def test_statistics_that_would_not_be_saved_are_refused(settings):
+    with pytest.raises(UserError, match=r"(VecNormalize|NormalizeObservation) as a wrapper has statistics .* Give normalize"):
+        recipe(**settings)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"levels": {0: 1.0}}, "--env-kwargs: levels: 0 is a key and must be text"),
+        ({"start": datetime.date(2015, 1, 2)}, "--env-kwargs: start: 2015-01-02 is read as a date"),
+        ({"starts": [datetime.date(2015, 1, 2)]}, "--env-kwargs: starts: 2015-01-02 is read as a date"),
+    ],
+)
+def test_arguments_that_a_record_would_change_are_refused(value, message):
+    with pytest.raises(UserError, match=message):
+        check_env_kwargs(find_spec("Ledger-v0", ["zoo_environments"]), value, "--env-kwargs")
+
+
+def test_actions_and_observations_are_rescaled_by_plain_numbers():
+    env = EnvRecipe.from_settings(
+        Settings(
+            n_timesteps=1,
+            policy="MlpPolicy",
+            env_wrapper=[
+                {"gymnasium.wrappers.RescaleAction": {"min_action": -1, "max_action": [1.0]}},
+                {"gymnasium.wrappers.RescaleObservation": {"min_obs": -1.0, "max_obs": 1.0}},
+            ],
+        ),
+        "Pendulum-v1",
+        "file F, block B",
+    ).build(1, 0, training=True)
+    assert (env.action_space.low, env.action_space.high) == (-1.0, 1.0)
+    assert np.abs(env.reset()).max() <= 1.0

@@ -347,6 +347,7 @@ def test_env_kwargs_change_the_environment(run, trained):
     [
         ([], "Give a run folder or a model file, such as logs/"),
         (["gone"], "no run folder and no model file gone"),
+        ([RUN, "--which", "nan"], "has: --which last, best, 16, 32, 48"),
         ([RUN, "--which", "99999"], "has: --which last, best, 16, 32, 48"),
         ([RUN, "--wich", "best"], "Did you mean --which?"),
         ([RUN, "--epsilon", "0.1"], "--epsilon is the radius of an attack"),

@@ -100,3 +100,23 @@ def test_commit_and_changes_of_the_working_directory(workplace):
     assert len(state["commit"]) == 40 and state["dirty"] is False
     (workplace / "a.txt").write_text("b")
     assert environment_record()["git"]["working directory"]["dirty"] is True
+
+
+def test_a_named_folder_is_one_runs_only(workplace):
+    def make(_):
+        try:
+            return RunFolder.at(workplace / "runs" / "mine")
+        except UserError as error:
+            assert "is not empty" in str(error)
+
+    with ThreadPoolExecutor(8) as pool:
+        made = [folder for folder in pool.map(make, range(20)) if folder is not None]
+    assert len(made) == 1
+
+
+def test_an_empty_folder_of_the_users_stays(workplace):
+    (workplace / "mine").mkdir()
+    folder = RunFolder.at(workplace / "mine")
+    (folder.path / "checkpoints").mkdir()
+    folder.discard()
+    assert [*(workplace / "mine").iterdir()] == []

@@ -126,3 +126,19 @@ def test_copies_that_step_at_once_may_end_at_once(tmp_path, capsys):
     (tmp_path / "0.monitor.csv").write_text(f"#{header}\nr,l,t\n1.0,5,0.5\n1.0,5,0.5\n")
     assert read_episodes(tmp_path).steps.tolist() == [5, 10]
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("wrappers", "frames"),
+    [
+        ("{a.MaxAndSkipObservation: {skip: 2}, a.FlattenObservation: {}}", 2),
+        ("[{a.RepeatAction: {num_repeats: 3}}, a.FlattenObservation]", 3),
+        ("[{a.RepeatAction: {num_repeats: 3}}, {a.MaxAndSkipEnv: {skip: 2}}]", 6),
+        ("a.AtariWrapper", 4),
+        ("null", 1),
+    ],
+)
+def test_steps_are_those_of_the_agent_where_wrappers_skip_frames(tmp_path, monitor, wrappers, frames):
+    (tmp_path / "config.yml").write_text(f"settings: {{env_wrapper: {wrappers}}}\n")
+    monitor(tmp_path / "0.monitor.csv", [(1.0, 12, 2.0), (1.0, 24, 10.0)])
+    assert read_episodes(tmp_path).steps.tolist() == [12 // frames, 36 // frames]

@@ -272,6 +272,7 @@ def test_two_workers_share_the_trials():
         (["--space", "none.yml"], "none.yml"),
         (["-params", "gama:0.9"], "Did you mean 'gamma'?"),
         (["--n-trails", "3"], "Did you mean --n-trials?"),
+        (["--attack-epsilon", "0.5"], "--attack-epsilon: goes with --attack only"),
         (["--hours", "3"], "--hours: goes with --queue only"),
         (["--dry-run", "--only", "a"], "--only, --dry-run: goes with --queue only"),
     ],
