@@ -231,12 +231,17 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
             buffer.n_envs = self.n_envs
         else:
             buffer.device = self.device
-        if hasattr(buffer, "gamma"):  # one of returns over several steps
-            buffer.gamma = self.gamma
+        tell_discount(buffer, self.gamma)
 
 
 def _shapes(space: spaces.Space) -> Any:
     return {key: part.shape for key, part in space.spaces.items()} if isinstance(space, spaces.Dict) else space.shape
+
+
+def tell_discount(buffer: Any, gamma: float) -> None:
+    """Pass on the agent's discount to a buffer of returns over several steps; others have none."""
+    if hasattr(buffer, "gamma"):
+        buffer.gamma = gamma
 
 
 def _check_fits(buffer: SB3ReplayBuffer, agent: OffPolicyAlgorithm) -> None:

@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rlspo.common.arguments import AgentSettings
 from rlspo.common.errors import IncompatibleModelError, check_choice, check_count, check_fraction, check_number
-from rlspo.common.off_policy import OffPolicyAgent
+from rlspo.common.off_policy import OffPolicyAgent, tell_discount
 from rlspo.common.precision import PRECISIONS, bfloat16_is_fast
 from rlspo.common.processor import tiny_is_zero
 from rlspo.common.settings import check_flag, check_rows_suffice, check_steps, check_values, fixed_setting, setting
@@ -246,9 +246,7 @@ class SAC(OffPolicyAgent, SB3SAC):
         check_rows_suffice(self.policy, self.batch_size, "a minibatch")
 
     def _tell_buffer(self) -> None:
-        buffer: Any = self.replay_buffer
-        if hasattr(buffer, "gamma"):  # one of returns over several steps
-            buffer.gamma = self.gamma
+        tell_discount(self.replay_buffer, self.gamma)
 
     @classmethod
     def _given(

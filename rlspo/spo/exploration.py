@@ -21,7 +21,7 @@ class RootNoise:
     uniform. The search corrects for it by log pi - log((1 - f) pi + f noise), at most -log(1 - f). The paper omits this
     correction.
 
-    :param fraction: f, in [0, 1)
+    :param fraction: f, from 0 to 0.99
     :param alpha: of the Dirichlet distribution; below 1 most of the probability is on few actions (0.03 to 1)
     :param space: of actions
     :raises ValueError: for an action space without such noise, and for a fraction or an ``alpha`` out of range

@@ -70,8 +70,6 @@ def load_into(model: BaseAlgorithm, model_file: Path, trust: bool) -> None:
         assert buffer is not None
         why = misfit(buffer.observation_space, model.observation_space, actions=False)
         why = why or misfit(buffer.action_space, model.action_space, actions=True)
-        if buffer.n_envs != model.n_envs:
-            why = f"It is of {buffer.n_envs} environments side by side, not of {model.n_envs}"
         if why is not None:
             raise ValueError(why)
     except Exception as error:  # anything may come out of a pickle
