@@ -46,8 +46,10 @@ class LimitedLoader(yaml.SafeLoader):
             self._depth -= 1
 
     def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
-        """Limit the length of numbers."""
+        """Limit the length of numbers; ``12:30`` is text, as in YAML 1.2, and not 750."""
         node = super().compose_scalar_node(anchor)
+        if node.tag in _NUMBERS and ":" in node.value:
+            node.tag = "tag:yaml.org,2002:str"
         if node.tag in _NUMBERS and len(node.value) > _LONGEST_NUMBER:
             raise _refused(f"a number has {len(node.value):,} digits", node.start_mark)
         return node

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rlspo.common.errors import did_you_mean
@@ -20,16 +20,15 @@ from rlspo.zoo.config.hyperparams import find_file
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.evaluate.worst import WORST
 
-#: Names become folders.
 #: The file in a folder of results that holds the grid.
 GRID = "grid.yml"
+#: Others beside the folders of agents, while it runs.
+_FILES = {GRID, "lock", "lock.pid"}
+#: Names become folders.
 _NAME = re.compile(r"\w[\w.+-]*")
-
-
 #: The return during training: a measure that every grid may have beside its evaluations, as the worst of the attacks.
 AREA = "area_under_curve"
 RESERVED = {WORST, AREA}
-
 
 VecEnvKind = Literal["auto", "dummy", "subproc", "native"]
 
@@ -99,7 +98,7 @@ class Grid(BaseModel):
     name: str
     agents: dict[str, AgentSpec]
     envs: dict[str, EnvSpec]
-    seeds: list[Annotated[int, Ge(0)]] = [0, 1, 2]
+    seeds: list[Annotated[int, Ge(0), Lt(2**31)]] = [0, 1, 2]
     n_timesteps: Annotated[int, Gt(0)] | None = None
     eval_freq: int = 25_000
     eval_episodes: Annotated[int, Gt(0)] = 5
@@ -260,6 +259,8 @@ def _problems_of_names(grid: Grid) -> Iterator[str]:
     for name in (grid.name, *grid.agents, *map(folder_name, grid.envs), *grid.evaluations):
         if not _NAME.fullmatch(name):
             yield f"{name!r} cannot name a folder; use letters, digits, and . _ + - inside."
+    for name in _FILES & {*grid.agents}:
+        yield f"agents: {name!r} is a file in the folder of a grid; choose another name."
     for name in RESERVED & {*grid.evaluations}:
         yield f"evaluations: {name!r} is the name of a measure of its own; choose another."
     folders = [folder_name(env) for env in grid.envs]

@@ -108,8 +108,8 @@ class RunConfig(BaseModel):
     :param steps_before: environment steps that this agent had been trained for; the run's own count on from there
     :param device: as given on the command line
     :param settings: the block's keys that the zoo reads
-    :param agent: all arguments of the agent, those left at their defaults included; empty where ``trained_agent``
-        brings its own
+    :param agent: all arguments of the agent, those left at their defaults included; with ``trained_agent`` those of its own
+        run, empty where this is not known
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")

@@ -65,6 +65,12 @@ def check_native(
             "--vec-env native: env_wrapper goes around single environments, and there are none. Use vec_env_wrapper, or "
             "--vec-env dummy or subproc."
         )
+    limit = env_kwargs.get("max_episode_steps")
+    if isinstance(limit, int) and limit < 1 and not in_batches(spec):  # gymnasium's CartPole would end episodes at once
+        raise UserError(
+            f"--vec-env native: max_episode_steps is {limit}; the vectorised form of {spec.id} needs at least 1. Give a large "
+            "number, or --vec-env dummy, where -1 means no limit."
+        )
     if monitor_kwargs:
         raise UserError(f"--vec-env native: monitor_kwargs {monitor_kwargs} are for single environments. Leave them out.")
 

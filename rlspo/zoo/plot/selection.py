@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from rlspo.common.errors import did_you_mean
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.plot.runs import Run, env_label
+from rlspo.zoo.plot.runs import Run, TableRun, env_label
 
 _T = TypeVar("_T")
 
@@ -63,7 +63,7 @@ def _ordered(items: Sequence[_T], wanted: Sequence[str], names: Sequence[str], f
 
 
 def mixtures(runs: Iterable[Run]) -> list[str]:
-    """A warning for each line that aggregates runs which differ in more than their seeds."""
+    """A warning for each line that aggregates runs which differ in more than their seeds, or may: tables hold no settings."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.agent, run.env), []).append(run)
@@ -72,10 +72,16 @@ def mixtures(runs: Iterable[Run]) -> list[str]:
         settings = [run.settings for run in members if run.settings]
         keys = sorted({key for each in settings for key in each})
         differing = [key for key in keys if any(each.get(key) != settings[0].get(key) for each in settings)]
+        places = dict.fromkeys(str(run.source if isinstance(run, TableRun) else "run folders") for run in members)
+        of_tables = any(isinstance(run, TableRun) for run in members)
         if differing:
-            named = ", ".join(differing[:4]) + (", ..." if len(differing) > 4 else "")
-            notes.append(
-                f"The {len(members)} runs of {agent} on {env} are aggregated, but differ in {named}. "
-                "To keep them apart: --by run, or --labels NAME=PATH for each."
-            )
+            named = "differ in " + ", ".join(differing[:4]) + (", ..." if len(differing) > 4 else "")
+        elif of_tables and len(places) > 1:
+            named = f"come from {', '.join(places)}, whose settings may differ"
+        else:
+            continue
+        notes.append(
+            f"The {len(members)} runs of {agent} on {env} are aggregated, but {named}. "
+            "To keep them apart: --by run, or --labels NAME=PATH for each."
+        )
     return notes

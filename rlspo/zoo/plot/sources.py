@@ -10,9 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rlspo.zoo.config import yaml_io
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.plot.runs import FolderRun, Run, env_label
+from rlspo.zoo.plot.runs import FolderRun, Run, TableRun, env_label
 from rlspo.zoo.plot.tables import read_tables
 from rlspo.zoo.runs.monitor import env_id, monitor_files
 
@@ -65,8 +67,35 @@ def find(paths: Sequence[Path], labelled: Mapping[str, Path]) -> Found:
                 seen.add(key)
                 agent = run.agent if label is None else f"{label} {run.agent}" if several else label
                 found.runs.append(replace(run, agent=agent))
+    _drop_copies(found)
     _compare_attacks(found)
     return found
+
+
+def _drop_copies(found: Found) -> None:
+    """Count a run once whose rows are in the tables of several folders, as where a grid was copied or exported."""
+    kept: dict[tuple[str, str, str], list[Run]] = {}
+    copies: dict[tuple[Path, Path], int] = {}
+    for run in found.runs:
+        same = kept.setdefault((run.agent, run.env, run.name), [])
+        original = next((each for each in same if _is_copy(run, each)), None)
+        if original is None:
+            same.append(run)
+        else:
+            copies[run.source, original.source] = copies.get((run.source, original.source), 0) + 1
+    found.runs = [run for run in found.runs if any(run is each for each in kept[run.agent, run.env, run.name])]
+    found.notes += [f"{copy} repeats {count} runs of {of}; each is counted once." for (copy, of), count in copies.items()]
+
+
+def _is_copy(run: Run, other: Run) -> bool:
+    """Whether two runs of tables have the same values, all of them."""
+    if not (isinstance(run, TableRun) and isinstance(other, TableRun)) or run.recorded_scores != other.recorded_scores:
+        return False
+    if run.recorded is None or other.recorded is None:
+        return run.recorded is other.recorded
+    return np.array_equal(run.recorded.steps, other.recorded.steps) and np.array_equal(
+        run.recorded.values, other.recorded.values, equal_nan=True
+    )
 
 
 def _grouped(paths: Sequence[Path]) -> list[list[Path]]:

@@ -132,9 +132,9 @@ def entitle(figure: Figure, axes: Sequence[Axes], title: str | None) -> None:
     if title is None:
         return
     if len(axes) == 1:
-        axes[0].set_title(title, loc="left", fontsize=LARGE, color=INK)
+        axes[0].set_title(title, parse_math=False, loc="left", fontsize=LARGE, color=INK)
     else:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=LARGE + 1, color=INK)
+        figure.suptitle(title, parse_math=False, x=0.01, ha="left", fontsize=LARGE + 1, color=INK)
 
 
 def legend(figure: Figure, handles: Sequence[Artist]) -> None:

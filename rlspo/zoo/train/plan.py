@@ -27,11 +27,10 @@ from rlspo.zoo.config.schema import RunConfig, Seeds, Settings, Source
 from rlspo.zoo.envs.of_run import evaluation_recipe, recipe_of
 from rlspo.zoo.envs.recipe import EnvRecipe, check_env_kwargs, families, find_spec, layers
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.runs import rl_zoo3
-from rlspo.zoo.runs.folder import RunFolder
 from rlspo.zoo.runs.model_files import settings_of
-from rlspo.zoo.runs.models import check_whole, folder_of
+from rlspo.zoo.runs.models import check_whole
 from rlspo.zoo.runs.rl_zoo3 import called_here
+from rlspo.zoo.train.continued import other_environment
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         agent_arguments=found.agent_arguments,
         recipe=recipe,
         callbacks=_callbacks(found.settings, where),
-        warnings=(*_warnings(file, found.block, spec), *_other_environment(config)),
+        warnings=(*_warnings(file, found.block, spec), *other_environment(config)),
     )
 
 
@@ -187,20 +186,6 @@ def _check_trained_agent(args: argparse.Namespace) -> None:
         raise UserError(
             f"-params: {', '.join(own)} cannot change with --trained-agent: the saved agent keeps its own settings."
         )
-
-
-def _other_environment(config: RunConfig) -> tuple[tuple[str, str], ...]:
-    """Warn about a saved agent that goes on in other environments than those of its run."""
-    folder = None if config.trained_agent is None else folder_of(Path(config.trained_agent))
-    if folder is None or rl_zoo3.record_in(folder) is not None:
-        return ()
-    before = RunConfig.read(RunFolder.existing(folder).config).settings
-    keys = ("env_kwargs", "env_wrapper", "vec_env_wrapper", "frame_stack")
-    differ = [key for key in keys if getattr(before, key) != getattr(config.settings, key)]
-    if not differ:
-        return ()
-    lines = [f"{key}: {plain(getattr(before, key))}, now {plain(getattr(config.settings, key))}" for key in differ]
-    return (("ANOTHER ENVIRONMENT", f"The run of {config.trained_agent} had\n" + "\n".join(lines)),)
 
 
 def _warnings(file: Path | None, block: str, spec: gym.envs.registration.EnvSpec) -> tuple[tuple[str, str], ...]:

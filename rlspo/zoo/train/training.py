@@ -22,7 +22,6 @@ from rlspo.zoo.cli.exit_codes import DONE, FAILED, guarded
 from rlspo.zoo.cli.signals import Stopped, StopSignal, TimeIsUp, time_limit
 from rlspo.zoo.config import ownership
 from rlspo.zoo.config.allowed import Allowed
-from rlspo.zoo.config.convert import plain
 from rlspo.zoo.envs.of_run import evaluation_recipe
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.runs import replay_buffer, rl_zoo3
@@ -34,6 +33,7 @@ from rlspo.zoo.runs.saved_statistics import adopt_statistics
 from rlspo.zoo.train import summary, tracking
 from rlspo.zoo.train.arguments import parse
 from rlspo.zoo.train.callbacks import Evaluate, SaveBetweenRollouts, Status, StopWhenAsked, save_somewhere
+from rlspo.zoo.train.continued import as_loaded
 from rlspo.zoo.train.logbook import Logbook
 from rlspo.zoo.train.plan import Plan, make_plan, usual_eval_freq
 from rlspo.zoo.train.summary import TrainingRun
@@ -79,7 +79,7 @@ def train(args: argparse.Namespace, command: str, stop: StopSignal) -> int:
     folder = _folder(args, plan)
     try:
         model = _build(args, plan, folder)
-        plan = _as_normalised(plan, model)
+        plan = dataclasses.replace(plan, config=as_loaded(plan.config, model))
         _record(args, plan, folder, command)
         log = Logbook.open(args, plan.config, folder, model)
     except BaseException:
@@ -209,17 +209,6 @@ def _build(args: argparse.Namespace, plan: Plan, folder: RunFolder) -> BaseAlgor
         if args.trained_agent is not None:
             raise UserError(f"--trained-agent {args.trained_agent}: {error}") from error
         raise UserError(f"{plan.cls.__name__} refuses its settings. {error}\nSettings: {plan.config.source}") from error
-
-
-def _as_normalised(plan: Plan, model: BaseAlgorithm) -> Plan:
-    """The plan, with the settings that a saved agent's ``VecNormalize`` has brought along: evaluations have the same."""
-    around = model.get_vec_normalize_env()
-    if plan.config.trained_agent is None or around is None:
-        return plan
-    names = ("norm_obs", "norm_reward", "clip_obs", "clip_reward", "gamma", "epsilon", "norm_obs_keys")
-    found = {name: plain(getattr(around, name)) for name in names if getattr(around, name) is not None}
-    settings = plan.config.settings.model_copy(update={"normalize": found})
-    return dataclasses.replace(plan, config=plan.config.model_copy(update={"settings": settings}))
 
 
 def _adopt_statistics(env: VecEnv, model_file: Path, trust: bool, given: Any) -> None:

@@ -161,6 +161,8 @@ HALLS = {"Halls-v0": {"gym_packages": ["zoo_environments"]}}
         ({"agents": {"ppo": {"params": {"n_step": 8}}}}, "-params: there is no key 'n_step'. Did you mean 'n_steps'"),
         ({"agents": {"ppo": {"evaluations": ["nature"]}}}, r"'nature' is none of the grid's\. Did you mean 'natural'"),
         ({"agents": {"a/b": {"algo": "ppo"}}}, "'a/b' cannot name a folder"),
+        ({"agents": {"lock": {"algo": "ppo"}}}, "agents: 'lock' is a file in the folder of a grid"),
+        ({"seeds": [2**31]}, "seeds: 0 is 2147483648: Input should be less than 2147483648"),
         ({"envs": ["CartPol-v1"]}, "--env: there is no environment 'CartPol-v1'. Did you mean 'CartPole-v1'"),
         ({"envs": ["CartPole-v1", "CartPole-v1"]}, "envs: CartPole-v1 stands twice"),
         ({"envs": ["a:X-v0", "b:X-v0"]}, "two of them would share the folder X-v0"),

@@ -19,7 +19,16 @@ PLAIN = st.recursive(
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("3e-4", 3e-4), ("1e6", 1_000_000), ("-2.5E+1", -25), ("1.5e-1", 0.15), ("2.0", 2.0), ("lin_3e-4", "lin_3e-4")],
+    [
+        ("3e-4", 3e-4),
+        ("1e6", 1_000_000),
+        ("-2.5E+1", -25),
+        ("1.5e-1", 0.15),
+        ("2.0", 2.0),
+        ("lin_3e-4", "lin_3e-4"),
+        ("12:30", "12:30"),  # YAML 1.1 reads it in base 60
+        ("1:30.5", "1:30.5"),
+    ],
 )
 def test_numbers_without_a_point(text, value):
     parsed = yaml_io.parse(text)

@@ -177,6 +177,7 @@ def test_a_single_copy_is_a_single_environment():
         (native("Pendulum-v1"), "Pendulum-v1 has no vectorised form of its own. Use dummy or subproc"),
         (native("CartPole-v1", env_wrapper="gymnasium.wrappers.FlattenObservation"), "env_wrapper goes around single"),
         (native("CartPole-v1", monitor_kwargs={"allow_early_resets": False}), "monitor_kwargs .* are for single"),
+        (native("CartPole-v1", {"max_episode_steps": -1}), "max_episode_steps is -1"),
     ],
 )
 def test_what_copies_that_step_as_one_cannot_have_is_refused(recipe, message):

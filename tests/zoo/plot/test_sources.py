@@ -259,6 +259,24 @@ def test_runs_that_differ_in_more_than_their_seeds_are_reported(run_folder, conf
     assert mixtures(choose(runs, [], [], by_run=True)) == []
 
 
+def test_runs_of_two_grids_are_not_aggregated_silently(results):
+    scores = {"ppo": {"E-v0": {"natural": [1.0, 2.0]}}}
+    one, other = results(scores, "one/results.csv"), results({"ppo": {"E-v0": {"natural": [3.0]}}}, "other/results.csv")
+    (note,) = mixtures(find([one, other], {}).runs)
+    assert f"3 runs of ppo on E-v0 are aggregated, but come from {one.parent}, {other.parent}" in note
+    assert mixtures(find([one], {}).runs) == mixtures(find([], {"a": one, "b": other}).runs) == []
+
+
+def test_a_copy_of_a_grid_is_counted_once(results):
+    """By value: a table of another grid may share names and seeds."""
+    scores = {"ppo": {"E-v0": {"natural": [1.0, 2.0]}}}
+    one, copy = results(scores, "one/results.csv"), results(scores, "copy/results.csv")
+    found = find([one.parent, copy.parent], {})
+    assert [(run.name, run.source) for run in found.runs] == [("seed 0", one.parent), ("seed 1", one.parent)]
+    assert f"{copy.parent} repeats 2 runs of {one.parent}; each is counted once." in found.notes
+    assert len(find([], {"a": one, "b": copy}).runs) == 4  # as asked for
+
+
 def test_the_worst_attack_is_over_the_same_attacks(run_folder, config, tmp_path):
     """A run with fewer of them would look better than it is."""
     for name, attacks in (("a", {"random": [8.0], "critic": [6.0], "mad": [1.0]}), ("b", {"random": [9.0], "critic": [8.0]})):

@@ -11,7 +11,9 @@ import pytest
 
 from rlspo.zoo.cli.output import only_json
 from rlspo.zoo.config import yaml_io
+from rlspo.zoo.config.schema import RunConfig
 from rlspo.zoo.evaluate.evaluation import success_rate_of
+from rlspo.zoo.plot.sources import find
 from rlspo.zoo.runs.evaluation_log import read_evaluations
 from rlspo.zoo.runs.monitor import frames_per_step, read_episodes
 from rlspo.zoo.runs.saved_agent import find_agent
@@ -42,6 +44,22 @@ def test_evaluations_are_normalised_as_the_training_that_goes_on(train):
         assert config["settings"]["normalize"]["clip_obs"] == clip
     code, _, errors = train("--no-report", "-i", saved, params=["normalize:{norm_obs: false}", "n_timesteps:64"])
     assert code == 2 and "norm_obs is False, and the agent was trained with True" in errors
+
+
+def test_a_run_that_goes_on_is_recorded_as_the_agent_that_it_trains(train):
+    """The block has another policy, other settings and another provenance."""
+    first = ["policy:MoeMlpPolicy", "gamma:0.5", "provenance:'of a study'"]
+    assert train("--no-report", params=[*first, "n_timesteps:64"])[0] == 0
+    saved = RUN / "last_model.zip"
+    alone = Path("alone.zip")
+    alone.write_bytes(saved.read_bytes())
+    assert train("--no-report", "-i", str(saved), params=["n_timesteps:64"])[0] == 0
+    assert train("--no-report", "-i", str(alone), params=["n_timesteps:64"])[0] == 0
+    before, after, unknown = (RunConfig.read(Path(f"logs/ppo/Ledger-v0_{number}/config.yml")) for number in (1, 2, 3))
+    assert after.settings.policy == unknown.settings.policy == "MoeMlpPolicy"
+    assert (after.settings.provenance, after.agent) == ("of a study", before.agent)
+    assert (unknown.settings.provenance, unknown.agent) == ("of the saved agent, whose run is not known", {})
+    assert {run.agent for run in find([Path("logs")], {}).runs} == {"moe-ppo"}
 
 
 def test_copies_that_are_stepped_together_are_evaluated_under_normalisation(train):
