@@ -155,7 +155,9 @@ def test_the_zoos_vec_normalize_survives_one_absurd_number(what: str, monkeypatc
     found = []
     for number in (1e25, 0.0):
         settings = Settings(n_timesteps=1, policy="MlpPolicy", normalize=True)
-        recipe = EnvRecipe.from_settings(settings, "Told-v0", "here", env_kwargs={"what": what, "number": number, "at": 2001})
+        recipe = EnvRecipe.from_settings(
+            settings, "Told-v0", lambda _: "here", env_kwargs={"what": what, "number": number, "at": 2001}
+        )
         env = recipe.build(1, 0, training=True)
         env.reset()
         with warnings.catch_warnings(record=True) as told:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,14 +17,14 @@ def evaluation_recipe(config: RunConfig) -> EnvRecipe:
     Each is a single environment with its own seed, so that agents see the same episodes, however they were trained.
     """
     env_kwargs = overlaid(config.env, config.gym_packages, config.settings.env_kwargs, config.eval_env_kwargs)
-    recipe = recipe_of(config, env_kwargs, "config")
+    recipe = recipe_of(config, env_kwargs, lambda _: "config")
     return replace(recipe, vec_env="dummy") if recipe.vec_env == "native" else recipe
 
 
-def recipe_of(config: RunConfig, env_kwargs: Mapping[str, Any], where: str) -> EnvRecipe:
+def recipe_of(config: RunConfig, env_kwargs: Mapping[str, Any], where: Callable[[str], str]) -> EnvRecipe:
     """How the environments of a run are built, with ``env_kwargs`` in place of its own.
 
-    :param where: source of the settings, for messages
+    :param where: from a key of the settings to its source, for messages
     """
     return EnvRecipe.from_settings(
         config.settings,

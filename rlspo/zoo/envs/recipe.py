@@ -227,10 +227,10 @@ class EnvRecipe:
     vec_env: str = "dummy"
 
     @classmethod
-    def from_settings(cls, settings: Settings, env_id: str, where: str, **others: Any) -> EnvRecipe:
+    def from_settings(cls, settings: Settings, env_id: str, where: Callable[[str], str], **others: Any) -> EnvRecipe:
         """Read the settings of environments in a block.
 
-        :param where: source of the block, for messages
+        :param where: from a key to its source, for messages
         :param others: ``gym_packages``, ``env_kwargs`` and ``vec_env``
         :raises UserError: for wrappers or arguments that do not exist
         """
@@ -238,21 +238,22 @@ class EnvRecipe:
         normalize = settings.normalize if isinstance(settings.normalize, dict) else {} if settings.normalize else None
         if normalize is not None:
             known = signature_of(VecNormalize).without(["venv", "training"])
-            normalize = arguments(normalize, known, functools.partial(_always, f"{where}: normalize"))
-        env_wrappers = layers(settings.env_wrapper, "env_wrapper", "env", where)
-        vec_env_wrappers = layers(settings.vec_env_wrapper, "vec_env_wrapper", "venv", where)
-        for one, _ in (*env_wrappers, *vec_env_wrappers):
-            if isinstance(one, type) and issubclass(one, VecNormalize | NormalizeObservation):
-                raise UserError(
-                    f"{where}: {one.__name__} as a wrapper has statistics that are not saved with the agent, and evaluations "
-                    "would go by others. Give normalize: true, or normalize: {norm_obs: true, norm_reward: false}."
-                )
+            normalize = arguments(normalize, known, functools.partial(_always, f"{where('normalize')}: normalize"))
+        env_wrappers = layers(settings.env_wrapper, "env_wrapper", "env", where("env_wrapper"))
+        vec_env_wrappers = layers(settings.vec_env_wrapper, "vec_env_wrapper", "venv", where("vec_env_wrapper"))
+        for key, wrappers in (("env_wrapper", env_wrappers), ("vec_env_wrapper", vec_env_wrappers)):
+            for one, _ in wrappers:
+                if isinstance(one, type) and issubclass(one, VecNormalize | NormalizeObservation):
+                    raise UserError(
+                        f"{where(key)}: {one.__name__} as a wrapper has statistics that are not saved with the agent, and "
+                        "evaluations would go by others. Give normalize: true or normalize: {norm_reward: false}."
+                    )
         return cls(
             env_id=env_id,
             monitor_kwargs=arguments(
                 settings.monitor_kwargs,
                 signature_of(Monitor).without(["env", "filename"]),
-                functools.partial(_always, f"{where}: monitor_kwargs"),
+                functools.partial(_always, f"{where('monitor_kwargs')}: monitor_kwargs"),
             ),
             env_wrappers=env_wrappers,
             vec_env_wrappers=vec_env_wrappers,

@@ -359,7 +359,9 @@ def _recipe(
     check_env_kwargs(find_spec(env, gym_packages), dict(env_kwargs), "--env-kwargs")
     settings = _settings(config, wrapping)
     if config is None:
-        return EnvRecipe.from_settings(settings, env, "-params", env_kwargs=dict(env_kwargs), gym_packages=tuple(gym_packages))
+        return EnvRecipe.from_settings(
+            settings, env, lambda _: "-params", env_kwargs=dict(env_kwargs), gym_packages=tuple(gym_packages)
+        )
     return evaluation_recipe(
         config.model_copy(
             update={

@@ -116,8 +116,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         vec_env="dummy" if args.vec_env == "auto" and issubclass(cls, SPO) else args.vec_env,  # a search copies games
         device=args.device,
     )
-    where = found.where("")
-    recipe = recipe_of(config, found.settings.env_kwargs, where).decided(found.settings.n_envs)
+    recipe = recipe_of(config, found.settings.env_kwargs, found.where).decided(found.settings.n_envs)
     recipe.probe()
     config = config.model_copy(update={"vec_env": recipe.vec_env})
     if args.eval_env_kwargs:
@@ -128,7 +127,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         policy=found.policy,
         agent_arguments=found.agent_arguments,
         recipe=recipe,
-        callbacks=_callbacks(found.settings, where),
+        callbacks=_callbacks(found.settings, found.where("callback")),
         warnings=(*_warnings(file, found.block, spec), *other_environment(config)),
     )
 

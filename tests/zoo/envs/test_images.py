@@ -42,7 +42,7 @@ def test_images_are_transposed_once(env: str, policy: str) -> None:
     wrapper = "stable_baselines3.common.vec_env.VecTransposeImage"
     for wrappers in (None, [wrapper]):
         settings = Settings(n_timesteps=1, policy=policy, vec_env_wrapper=wrappers)
-        built = EnvRecipe.from_settings(settings, env, "here", gym_packages=("image_environments",)).build(
+        built = EnvRecipe.from_settings(settings, env, lambda _: "here", gym_packages=("image_environments",)).build(
             1, 0, training=False
         )
         assert is_vecenv_wrapped(built, VecTransposeImage)

@@ -22,7 +22,7 @@ def recipe(env_kwargs: dict | None = None, **settings) -> EnvRecipe:
     return EnvRecipe.from_settings(
         Settings(n_timesteps=1, policy="MlpPolicy", **settings),
         "Ledger-v0",
-        "file F, block B",
+        lambda _: "file F, block B",
         env_kwargs=env_kwargs or {},
         gym_packages=("zoo_environments",),
     )
@@ -74,7 +74,7 @@ def test_environment_that_cannot_be_made_says_why(monkeypatch):
 
 def native(env_id: str, env_kwargs: dict | None = None, **settings) -> EnvRecipe:
     block = Settings(n_timesteps=1, policy="MlpPolicy", **settings)
-    return EnvRecipe.from_settings(block, env_id, "file F, block B", env_kwargs=env_kwargs or {}, vec_env="native")
+    return EnvRecipe.from_settings(block, env_id, lambda _: "file F, block B", env_kwargs=env_kwargs or {}, vec_env="native")
 
 
 def test_copies_that_step_as_one_are_seeded_and_their_episodes_written(tmp_path):
@@ -111,7 +111,7 @@ WRAPPER = "stable_baselines3.common.atari_wrappers.AtariWrapper"
 def atari(vec_env: str, env_id="BreakoutNoFrameskip-v4", **settings) -> EnvRecipe:
     wrapper = {WRAPPER: {"noop_max": 0}}
     block = Settings(**{"n_timesteps": 1, "policy": "CnnPolicy", "frame_stack": 4, "env_wrapper": wrapper, **settings})
-    return EnvRecipe.from_settings(block, env_id, "F", env_kwargs=block.env_kwargs, vec_env=vec_env)
+    return EnvRecipe.from_settings(block, env_id, lambda _: "F", env_kwargs=block.env_kwargs, vec_env=vec_env)
 
 
 def test_atari_games_are_played_together(tmp_path):
@@ -244,7 +244,9 @@ def test_games_in_processes_are_those_of_single_environments(tmp_path):
     )
     kwargs = {"type": "1", "probability": 0.5, "max_num_frames_per_episode": 500}
     built = [
-        EnvRecipe.from_settings(settings, "STORI/Breakout-v0", "F", env_kwargs=kwargs, vec_env=kind).build(2, 5, True, folder)
+        EnvRecipe.from_settings(settings, "STORI/Breakout-v0", lambda _: "F", env_kwargs=kwargs, vec_env=kind).build(
+            2, 5, True, folder
+        )
         for kind, folder in (("native", tmp_path), ("dummy", None))
     ]
     try:
@@ -325,7 +327,7 @@ def test_actions_and_observations_are_rescaled_by_plain_numbers():
             ],
         ),
         "Pendulum-v1",
-        "file F, block B",
+        lambda _: "file F, block B",
     ).build(1, 0, training=True)
     assert (env.action_space.low, env.action_space.high) == (-1.0, 1.0)
     assert np.abs(env.reset()).max() <= 1.0

@@ -70,6 +70,12 @@ def test_copies_that_are_stepped_together_are_evaluated_under_normalisation(trai
     assert len(read_evaluations(Path("logs/ppo/rlspo-LotSizing-v0_1/evaluations.npz"), None)[0])
 
 
+@pytest.mark.parametrize("key", ["normalize:{clip: 1}", "env_wrapper:gymnasium.wrappers.Nothing", "monitor_kwargs:{a: 1}"])
+def test_a_mistake_after_params_is_not_blamed_on_the_file(train, key):
+    code, _, errors = train(params=[key])
+    assert code == 2 and f"-params: {key.partition(':')[0]}" in " ".join(errors.split()), errors
+
+
 class Quiet(gym.Env):
     """Tells of success only, in every second episode."""
 
