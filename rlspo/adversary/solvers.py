@@ -44,7 +44,8 @@ class Solver(ABC):
     def __call__(self, objective: Objective, clean: Any, ball: Ball, noise: Any) -> Any:
         """The perturbed inputs: of the shape of ``clean``, and within the ball.
 
-        :param objective: to be maximised for each input by itself: from inputs to ``(B,)``
+        :param objective: to be maximised for each input by itself: from inputs to ``(B,)``; of a policy with memory the mean
+            of each sequence, at all of its steps
         :param clean: true inputs, the centre of the ball
         :param ball: feasible set
         :param noise: from :meth:`draw`

@@ -214,8 +214,10 @@ class OnPolicyAgent(OnPolicyLearner):
         if self._env_memory is not None:
             self.rollout_buffer.declare({MEMORY: Field((size,))})
             last = self._last_memory
-            if last is not None and np.shape(last) == self._env_memory.shape:  # else of others, whose episodes begin anew
+            if last is not None and np.shape(last) == self._env_memory.shape:
                 self._env_memory.now = np.asarray(last, np.float32)
+            elif self._last_episode_starts is not None:  # what the episodes under way remembered is not known
+                self._last_episode_starts = np.ones_like(self._last_episode_starts)
 
     def _cut_rollouts(self) -> None:
         """Decide on sequences, where there are environments to learn in."""

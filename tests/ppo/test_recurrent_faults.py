@@ -45,6 +45,10 @@ def test_after_weights_were_not_finite_it_goes_on(tmp_path: Any) -> None:
 
 def test_nothing_is_left_of_a_memory_where_an_episode_begins() -> None:
     model = make()
+    observations, lost = np.zeros((2, 4), np.float32), np.full((1, 2, 16), np.nan, np.float32)
+    fresh, remembered = model.predict(observations, deterministic=True)
+    actions, state = model.predict(observations, (lost, lost), np.ones(2, bool), deterministic=True)
+    assert np.array_equal(actions, fresh) and all(map(np.array_equal, state, remembered))
     memory = model._env_memory
     memory.now = np.full(memory.shape, np.nan, np.float32)
     seen = memory.seen(np.zeros((2, 4), np.float32), [True, False])[MEMORY]
@@ -215,8 +219,32 @@ def test_files_of_recurrent_ppo_that_cannot_be_taken_as_they_are(tmp_path: Any) 
     with pytest.raises(ValueError, match=r"no common divisor above 1.*load\(file, env, n_steps=128, batch_size=64\)"):
         PPO.load(tmp_path / "odd", env="CartPole-v1")
     PPO.load(tmp_path / "odd", env="CartPole-v1", n_steps=32).learn(32)
+    make(policy_kwargs={**KIND, "lstm_kwargs": {"bias": True, "dropout": 0.0}})  # the defaults of torch
     with pytest.raises(ValueError, match=r"lstm_kwargs is \{'bias': False\}"):
         make(policy_kwargs={**KIND, "lstm_kwargs": {"bias": False}})
+
+
+def test_episodes_under_way_of_recurrent_ppo_begin_anew(tmp_path: Any) -> None:
+    """Its file has what it remembers in a form of its own."""
+    env = make_vec_env("Pendulum-v1", 2, seed=0)
+    settings: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "policy_kwargs": KIND, "seed": 0}
+    RecurrentPPO("MlpLstmPolicy", env, **settings).learn(64).save(tmp_path / "theirs")
+    ours = PPO.load(tmp_path / "theirs", env=env, force_reset=False)
+    under_way = ours._last_obs.copy()
+    ours.learn(32, reset_num_timesteps=False)
+    assert np.array_equal(ours.rollout_buffer.data["observations"][0], under_way)
+    assert ours.rollout_buffer.data["episode_starts"][0].all()
+
+
+def test_predict_of_the_policy_is_contribs() -> None:
+    ours = make()
+    theirs = RecurrentPPO("MlpLstmPolicy", make_vec_env("CartPole-v1", 2), n_steps=32, policy_kwargs=KIND)
+    theirs.policy.load_state_dict(ours.policy.state_dict())
+    draws = torch.Generator().manual_seed(0)
+    given = (torch.randn(2, 4, generator=draws), tuple(torch.randn(2, 1, 2, 16, generator=draws)), torch.tensor([0.0, 1.0]))
+    (actions, states), (expected, their_states) = (each.policy._predict(*given, deterministic=True) for each in (ours, theirs))
+    assert torch.equal(actions, expected)
+    torch.testing.assert_close(states, their_states)
 
 
 def test_policies_of_contrib_are_told_what_they_lack() -> None:

@@ -69,6 +69,13 @@ class _AsContrib:
         _, _, values, memory = self._judged(obs, states, episode_starts)
         return _rows(values[:, None], len(memory))
 
+    def _predict(
+        self: Any, observation: Any, lstm_states: tuple[Tensor, ...], episode_starts: Tensor, deterministic: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Actions at ``observation``, a step of each sequence, and the actor's states after it."""
+        actions, _, _, states = self.forward(observation, RNNStates(lstm_states, ()), episode_starts, deterministic)
+        return actions, states.pi
+
     def _judged(self: Any, obs: Any, states: RNNStates, starts: Tensor) -> tuple[Tensor, Any, Tensor, Tensor]:
         """The actor's last hidden layer, pi, V and memory, the first step of all sequences first."""
         like = self.action_net.weight

@@ -34,6 +34,9 @@ from rlspo.policies.recurrent.layers import Memory
 
 Tensor = torch.Tensor
 
+#: Those that a file of sb3-contrib may name, and their values here.
+_OPTIONS_OF_LSTM = {"bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False, "proj_size": 0}
+
 
 class PreprocessingWithMemory(Preprocessing):
     """Preprocesses the observations of :func:`~rlspo.common.sequences.with_memory` and leaves what is beside them.
@@ -71,7 +74,7 @@ class Recurrent(AsContrib, ActorCriticPolicy):
     :param shared_lstm: the critic sees the actor's memory, which it does not shape
     :param enable_critic_lstm: the critic has a memory of its own; without it, and without a shared one, it has none
     :param memory: ``"lstm"``, or ``"gru"``, which has fewer weights
-    :param lstm_kwargs: nothing, as sb3-contrib's files say it
+    :param lstm_kwargs: as in sb3-contrib's files; only the defaults of ``torch.nn.LSTM`` are to be had
     :raises ValueError: for a critic with a shared memory and one of its own, and for options of ``torch.nn.LSTM``
     """
 
@@ -91,10 +94,10 @@ class Recurrent(AsContrib, ActorCriticPolicy):
         lstm_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if lstm_kwargs:
+        if any(_OPTIONS_OF_LSTM.get(name) != value for name, value in (lstm_kwargs or {}).items()):
             raise ValueError(
                 f"lstm_kwargs is {lstm_kwargs}; options of torch.nn.LSTM, such as dropout and bias, are not to be had here. "
-                "Leave it out."
+                "Leave it out. An agent of sb3-contrib that was trained with them cannot be taken over."
             )
         none = lstm_hidden_size == 0 and not isinstance(lstm_hidden_size, bool)
         self.lstm_hidden_size = 0 if none else check_count("lstm_hidden_size", lstm_hidden_size)
@@ -264,10 +267,11 @@ class Recurrent(AsContrib, ActorCriticPolicy):
             raise ValueError(
                 f"episode_start is of {starts.shape}; it must be one truth value for each of {n_envs} observations."
             )
-        starts = np.broadcast_to(starts, n_envs).copy()
         with torch.no_grad():
+            begins = torch.as_tensor(np.broadcast_to(starts, n_envs).copy(), device=self.device)
             memory = self.packed(state, n_envs)
-            inputs = self.preprocess(with_memory(observations, memory, torch.as_tensor(starts, device=self.device)))
+            memory[begins != 0] = 0  # also what is not a number, which the layers would multiply by 0
+            inputs = self.preprocess(with_memory(observations, memory, begins))
             seen, after = self._actor_sees(inputs)
             latent = self.mlp_extractor.forward_actor(seen)
             if self.use_sde and not deterministic:

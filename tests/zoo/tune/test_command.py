@@ -320,6 +320,9 @@ def test_files_of_settings_that_come_with_an_agent_may_bring_what_is_searched():
     mixture = make_task(parse(["--algo", "ppo", "--env", "Hopper-v5", "--conf-file", "ppo_moe.yml"]))
     assert mixture.space_name == "ppo_moe.space.yml"
     assert "policy_kwargs.n_experts" in mixture.space.parameters
+    robust = make_task(parse(["--algo", "barpo", "--env", "STORI/Hopper-v0", "--conf-file", "barpo_lstm.yml"]))
+    assert robust.space_name == "barpo_lstm.space.yml"
+    assert {"policy_kwargs.lstm_hidden_size", "guidance"} < {*robust.space.parameters}
     for name in ("mine.yml", "barpo.yml"):  # a name that another agent's space has
         Path(name).write_text("default: {n_timesteps: 1e4, policy: MlpPolicy}")
         mine = make_task(parse(["--algo", "ppo", "--env", "Hopper-v5", "--conf-file", name]))
