@@ -7,6 +7,7 @@ so equal radii are not equal physical disturbances across policies.
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.policies import ActorCriticPolicy as SB3ActorCriticPolicy
 from stable_baselines3.common.utils import check_for_correct_spaces
-from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
 from rlspo.adversary import Perturbation
 from rlspo.attacks.attacks import Attack, make_attack
@@ -71,8 +72,9 @@ def attacked_evaluation(
 
     :param model: an agent of rlspo, or SB3's A2C or PPO
     :param env: an id, a gymnasium environment, or a VecEnv with as many copies as should run in parallel. Each copy plays the
-        same number of episodes, so that short ones do not count more often. Statistics of a VecNormalize are not updated. An
-        environment that the model trains on is reset at its next ``learn``.
+        same number of episodes, so that short ones do not count more often. Statistics of a VecNormalize are not updated;
+        those that the model was trained with are put around an ``env`` that has none. An environment that the model trains on
+        is reset at its next ``learn``.
     :param attack: one of :data:`ATTACKS`, or an :class:`Attack` of your own, class or object; None for the natural return
     :param epsilon: radius in units of the policy's input: standard deviations where the policy normalises observations
     :param n_eval_episodes: number of episodes
@@ -116,7 +118,7 @@ def attacked_episodes(
     ball = ball_of_training(model, norm, clip_to_space, adversary_keys)
     perturb = None if adversary is None else _perturb(policy, adversary, epsilon, ball, generator)
 
-    venv: VecEnv = model._wrap_env(maybe_make_env(env, verbose=0), verbose=0)
+    venv = _normalised(model._wrap_env(maybe_make_env(env, verbose=0), verbose=0), model)
     memory = EnvMemory(venv.num_envs, policy.memory_size)
 
     @torch.no_grad()
@@ -138,6 +140,26 @@ def attacked_episodes(
     venv.seed(seed)
     with frozen_statistics(venv), generators_seeded(seed):
         return play(act, venv, n_eval_episodes, on_episode)
+
+
+def _normalised(env: VecEnv, model: BaseAlgorithm) -> VecEnv:
+    """``env`` in a copy of the ``VecNormalize`` that the model was trained in, unless it has one.
+
+    :raises ValueError: where the statistics are of other observations, as with frames stacked outside of them
+    """
+    own = model.get_vec_normalize_env()
+    if own is None or unwrap_vec_normalize(env) is not None:
+        return env
+    normalize: VecNormalize = type(own).__new__(type(own))
+    normalize.__setstate__(copy.deepcopy(own.__getstate__()))
+    try:
+        normalize.set_venv(env)
+    except Exception as error:  # an assertion of SB3's, or whatever comes of other spaces
+        raise ValueError(
+            f"The agent was trained in a VecNormalize of {own.observation_space}, and the environment, of "
+            f"{env.observation_space}, is in none. Wrap it as in training: VecNormalize.load(...), then what was around that."
+        ) from error
+    return normalize
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from stable_baselines3.common.atari_wrappers import EpisodicLifeEnv
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 from rlspo import BARPO, PPO
 from rlspo.adversary import Power
@@ -187,6 +187,31 @@ def test_statistics_of_vec_normalize_do_not_move(training: bool) -> None:
     assert env.training == training
     for old, new in zip(before, statistics(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_an_agent_of_vec_normalize_sees_what_it_learned_from() -> None:
+    """Also where it is given an id or a plain environment."""
+    own = VecNormalize(make_vec_env("Pendulum-v1", 2))
+    model = PPO("MlpPolicy", own, **SMALL).learn(256)
+    own.obs_rms.mean, own.obs_rms.var = np.full(3, 3.0), np.full(3, 0.01)
+    for attack in (None, "mad"):
+        expected = attacked_evaluation(model, own, attack, 0.2, 2, seed=1)
+        found = attacked_evaluation(model, make_vec_env("Pendulum-v1", 2), attack, 0.2, 2, seed=1)
+        np.testing.assert_array_equal(found, expected)
+    alone = attacked_evaluation(model, "Pendulum-v1", None, 0.2, 1, seed=1)
+    np.testing.assert_array_equal(alone, expected_of_one(model, own))
+    assert own.training and own.norm_reward
+    stacked = VecFrameStack(VecNormalize(make_vec_env("Pendulum-v1", 2)), 2)
+    model = PPO("MlpPolicy", stacked, **SMALL)
+    with pytest.raises(ValueError, match="is in none"):
+        attacked_evaluation(model, VecFrameStack(make_vec_env("Pendulum-v1", 1), 2), None, 0.2, 1)
+
+
+def expected_of_one(model: Any, own: VecNormalize) -> np.ndarray:
+    """In a single environment with the statistics of ``own``."""
+    env = VecNormalize(make_vec_env("Pendulum-v1", 1))
+    env.obs_rms = own.obs_rms
+    return attacked_evaluation(model, env, None, 0.2, 1, seed=1)
 
 
 def test_statistics_are_freed_again_after_a_failure() -> None:

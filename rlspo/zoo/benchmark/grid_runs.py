@@ -151,7 +151,10 @@ class GridRun:
 
         A setting that did not exist then had the value that is its default now: a new option, left alone, changes nothing.
         """
-        return differences(merged(plain_json(self.defaults), record["settings"]), plain_json(self.settings))
+        before = merged(plain_json(self.defaults), record["settings"])
+        if isinstance(before.get("seeds"), dict):  # earlier versions recorded what they derived from it
+            before["seeds"] = {"seed": before["seeds"].get("seed")}
+        return differences(before, plain_json(self.settings))
 
     def evaluation_changes(self, name: str, done: Mapping[str, Any]) -> list[str]:
         """How the settings of an evaluation that was done differ from the grid's."""

@@ -16,7 +16,7 @@ from rlspo.zoo.benchmark.grid_runs import GridRun, GridRunFolder
 from rlspo.zoo.config.allowed import Allowed, check_agent, check_env, check_packages, check_settings, check_words
 from rlspo.zoo.config.convert import merged, plain
 from rlspo.zoo.config.hyperparams import agent_defaults
-from rlspo.zoo.config.schema import Seeds, Settings
+from rlspo.zoo.config.schema import Settings
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.train.arguments import parse
 from rlspo.zoo.train.plan import Plan, make_plan
@@ -157,9 +157,9 @@ _WORDS = {"yes", "no", "on", "off", "true", "false", "null", "none"}
 
 def _settings(plan: Plan, seed: int, grid: Grid) -> dict[str, Any]:
     """Everything that decides what a training gives."""
-    config = plan.config.model_copy(update={"seeds": Seeds.from_one(seed)})
-    settings = config.model_dump(mode="json", exclude=_NOT_FINGERPRINTED)
+    settings = plan.config.model_dump(mode="json", exclude=_NOT_FINGERPRINTED)
     settings["settings"].pop("provenance")
+    settings["seeds"] = {"seed": seed}  # the others follow from it
     return {**settings, "eval_freq": grid.eval_freq, "eval_episodes": grid.eval_episodes}
 
 

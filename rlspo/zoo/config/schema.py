@@ -6,6 +6,7 @@ import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from annotated_types import Ge, Gt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -93,8 +94,10 @@ class Seeds(BaseModel):
 
     @classmethod
     def from_one(cls, seed: int) -> Seeds:
-        """Seeds far enough apart that no two environments share one."""
-        return cls(seed=seed, evaluation=seed + 100_000, report=seed + 200_000)
+        """The others are drawn from the seed. Copies of an environment count up from theirs, so with seeds that lie side by
+        side the evaluations of neighbouring runs would share most of their episodes."""
+        evaluation, report = (int(draw) >> 2 for draw in np.random.SeedSequence(seed).generate_state(2))
+        return cls(seed=seed, evaluation=evaluation, report=report)
 
 
 class RunConfig(BaseModel):

@@ -99,6 +99,7 @@ def _work(arguments: list[str]) -> int:
     for agent in agents:
         _check(agent, args.onnx)
     evaluated, chosen = [], agents[0]
+    outdated = (args.output / ONNX).is_file() and not args.onnx
     with _written(args.output, args.evaluate) as partial:
         if args.evaluate:
             n_attacks = len(attacks_on(chosen.load("cpu")))
@@ -111,6 +112,8 @@ def _work(arguments: list[str]) -> int:
         else:
             export_saved(chosen, partial, args.onnx)
     _show(args.output, chosen, evaluated)
+    if outdated:
+        terminal.note(f"{ONNX}, of the agent that was there before, is removed. --onnx writes a new one.")
     return DONE
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from rlspo.zoo.cli import terminal
+from rlspo.zoo.errors import UserError
 from rlspo.zoo.tune import pictures, report
 from rlspo.zoo.tune.conclusion import conclude, nothing_trained
 from rlspo.zoo.tune.search import Search
@@ -26,7 +28,13 @@ def tune(task: Task, typed: str) -> int:
     with task.opened() as study:
         if not args.json:
             _announce(task, study)
-        _search(task, study)
+        try:
+            _search(task, study)
+        except UpdateFinishedTrialError as error:
+            raise UserError(
+                f"Another program has ended a trial that was under way here, so two work on this study as one. A copy of "
+                f"{study.folder.path} counts as that folder: in one of them remove identity.txt, then call both again."
+            ) from error
         report.write_trials(study)
         drawn = pictures.save_pictures(study.optuna, study.folder.path, study.trials)
         if not any(trial.state == TrialState.COMPLETE for trial in study.trials):

@@ -138,7 +138,8 @@ class _Watch(BaseCallback):
         self.tell_steps(self.num_timesteps)
         done = len(self.curve)
         if done + 1 < self.protocol.checkpoints and self.num_timesteps >= (done + 1) * self.total / self.protocol.checkpoints:
-            returns = _returns(self.model, self.env, self.protocol, self.protocol.episodes, self.seed + done)
+            seed = self.seed + done * self.env.num_envs  # of episodes that no other evaluation plays
+            returns = _returns(self.model, self.env, self.protocol, self.protocol.episodes, seed)
             self.curve.append((self.num_timesteps, float(returns.mean())))
             self.tell_evaluation(done, self.curve[-1][1])
         return True

@@ -215,6 +215,10 @@ def test_a_file_of_onnx_beside_it(train: Call, call: Call) -> None:
     assert train(env="CartPole-v1", params=params)[0] == 0
     assert call(main, RUN, "-o", "agent", "--onnx", *ALLOWED)[0] == 0
     session = onnxruntime.InferenceSession("agent/policy.onnx")
+    shutil.copytree("agent", "again")
+    code, output, errors = call(main, RUN, "-o", "again", *ALLOWED)
+    assert code == 0 and not Path("again/policy.onnx").exists()
+    assert "policy.onnx, of the agent that was there before, is removed" in " ".join((output + errors).split())
     agent = find_agent("agent", gym_packages=["zoo_environments"])
     model, env = agent.load("cpu"), agent.build_env(4, 0)
     seen = env.reset()

@@ -1,5 +1,6 @@
 """The run folder: numbered without a race, complete, and gone if the run never began."""
 
+import itertools
 import json
 import shlex
 import subprocess
@@ -77,6 +78,15 @@ def test_record_can_be_read_again(workplace):
 def test_seeds_of_one_run_are_apart():
     seeds = Seeds.from_one(5)
     assert len({seeds.seed, seeds.evaluation, seeds.report}) == 3
+    assert seeds == Seeds.from_one(5)
+
+
+def test_evaluations_of_neighbouring_runs_share_no_environments():
+    """Else their episodes would be the same but for one, and intervals over seeds far too narrow."""
+    runs = [Seeds.from_one(seed) for seed in (*range(100), *range(10_000, 10_050), 2**31 - 1)]
+    drawn = sorted(first for run in runs for first in (run.evaluation, run.report))
+    assert min(after - before for before, after in itertools.pairwise(drawn)) > 100
+    assert drawn[-1] < 2**31
 
 
 def test_command_is_quoted_for_a_shell(monkeypatch):

@@ -316,6 +316,17 @@ def test_params_fix_what_the_space_would_search():
     assert run._pins(task.space) == "learning_rate 0.05, n_steps 8"
 
 
+def test_two_programs_at_work_on_one_study_are_told_so(workplace, monkeypatch, capsys):
+    """As where a folder with a storage that others share was copied: both would go on with the same trials."""
+
+    def ended_elsewhere(task, study):
+        raise optuna.exceptions.UpdateFinishedTrialError("Trial#0 has already finished and can not be updated.")
+
+    monkeypatch.setattr(run, "_search", ended_elsewhere)
+    assert tune() == 2
+    assert "Another program has ended a trial that was under way here" in capsys.readouterr().err
+
+
 def test_files_of_settings_that_come_with_an_agent_may_bring_what_is_searched():
     mixture = make_task(parse(["--algo", "ppo", "--env", "Hopper-v5", "--conf-file", "ppo_moe.yml"]))
     assert mixture.space_name == "ppo_moe.space.yml"
