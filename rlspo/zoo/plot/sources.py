@@ -74,16 +74,17 @@ def find(paths: Sequence[Path], labelled: Mapping[str, Path]) -> Found:
 
 def _drop_copies(found: Found) -> None:
     """Count a run once whose rows are in the tables of several folders, as where a grid was copied or exported."""
-    kept: dict[tuple[str, str, str], list[Run]] = {}
+    originals: dict[tuple[str, str, str], list[Run]] = {}
     copies: dict[tuple[Path, Path], int] = {}
-    for run in found.runs:
-        same = kept.setdefault((run.agent, run.env, run.name), [])
+    runs, found.runs = found.runs, []
+    for run in runs:
+        same = originals.setdefault((run.agent, run.env, run.name), [])
         original = next((each for each in same if _is_copy(run, each)), None)
         if original is None:
             same.append(run)
+            found.runs.append(run)
         else:
             copies[run.source, original.source] = copies.get((run.source, original.source), 0) + 1
-    found.runs = [run for run in found.runs if any(run is each for each in kept[run.agent, run.env, run.name])]
     found.notes += [f"{copy} repeats {count} runs of {of}; each is counted once." for (copy, of), count in copies.items()]
 
 
