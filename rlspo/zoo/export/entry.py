@@ -18,7 +18,10 @@ from rlspo.zoo.evaluate.evaluation import EvaluationResult, evaluate
 from rlspo.zoo.export.replay import play_one, write_episode
 from rlspo.zoo.runs.evaluation_log import read_evaluations
 from rlspo.zoo.runs.folder import RunFolder
+from rlspo.zoo.runs.monitor import read_episodes
 from rlspo.zoo.runs.saved_agent import SavedAgent
+
+_PARTS = 40  # of a training, in a curve of its episodes
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,8 @@ def write_entry(
     if attacked:
         found = {attack: _evaluation(result) for attack, result in attacked.items()}
         _write(folder / "attacks.json", {"epsilon": next(iter(attacked.values())).epsilon, "attacks": found})
-    if agent.folder is not None and RunFolder.existing(agent.folder).evaluations.is_file():
-        _write_curve(folder / "curve.csv", RunFolder.existing(agent.folder).evaluations, chosen.seed)
+    if agent.folder is not None:
+        _write_curve(folder / "curve.csv", agent.folder, chosen.seed)
     write_episode(folder, play_one(agent, model))
 
 
@@ -123,12 +126,21 @@ def _evaluation(result: EvaluationResult) -> dict[str, Any]:
     return {**kept, "returns": [float(value) for value in result.returns]}
 
 
-def _write_curve(file: Path, evaluations: Path, seed: int | None) -> None:
-    """The evaluations during training: steps, mean, lowest and highest return."""
-    steps, returns = read_evaluations(evaluations, seed)
+def _write_curve(file: Path, run: Path, seed: int | None) -> None:
+    """Steps, mean, lowest and highest return of the evaluations during training; without any, of parts of its own episodes."""
+    evaluations, training = RunFolder.existing(run).evaluations, read_episodes(run)
+    returns: Sequence[np.ndarray] | np.ndarray
+    if evaluations.is_file():
+        of, (steps, returns) = "", read_evaluations(evaluations, seed)
+    elif len(training.steps):
+        parts = min(_PARTS, len(training.steps))
+        of, returns = "training_", np.array_split(training.returns, parts)
+        steps = np.array([part[-1] for part in np.array_split(training.steps, parts)])
+    else:
+        return
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["steps", "mean", "lowest", "highest"])
+        writer.writerow(["steps", *(of + name for name in ("mean", "lowest", "highest"))])
         for at, found in zip(steps, returns, strict=True):
             writer.writerow([int(at), *(f"{value:.6g}" for value in (np.mean(found), np.min(found), np.max(found)))])
 

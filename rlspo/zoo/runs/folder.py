@@ -226,7 +226,7 @@ def environment_record() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in _PACKAGES},
-        "git": {"rlspo": _git_state(Path(rlspo.__file__)), "working directory": _git_state(Path.cwd())},
+        "git": {"rlspo": _code(), "working directory": _git_state(Path.cwd())},
         "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
     }
 
@@ -239,28 +239,30 @@ def _version(package: str) -> str | None:
         return None
 
 
-@functools.cache  # loaded code does not change with its files
 def code_state() -> str:
-    """The commit of rlspo's code, ``-dirty`` where it has changes since; its version where it is not in git.
-
-    Changes in results and hyperparameters, which are in the same repository, do not count.
-    """
-    package = Path(rlspo.__file__).parent
-    state = _git_state(package)
+    """The commit of rlspo's code, ``-dirty`` where it has changes since; its version where it is not in git."""
+    state = _code()
     if state is None:
         return f"rlspo {version('rlspo')}"
-    dirty = _git(package, "status", "--porcelain", "--", ".", ":(top)envs")
-    return state["commit"][:7] + ("-dirty" if dirty else "")
+    return state["commit"][:7] + ("-dirty" if state["dirty"] else "")
 
 
-def _git_state(path: Path) -> dict[str, Any] | None:
-    """Commit that a file or folder is at, and whether it has changes; None where git does not track it."""
-    folder = path if path.is_dir() else path.parent
-    tracked = _git(folder, "ls-files", "--error-unmatch", "." if path.is_dir() else path.name)
+@functools.cache  # loaded code does not change with its files
+def _code() -> dict[str, Any] | None:
+    """State of rlspo's code. Changes in results, docs and hyperparameters, which are in the same repository, do not count."""
+    return _git_state(Path(rlspo.__file__).parent, ".", ":(top)envs")
+
+
+def _git_state(folder: Path, *counted: str) -> dict[str, Any] | None:
+    """Commit that a folder is at, and whether it has changes; None where git does not track it.
+
+    :param counted: paths whose changes count, as git's pathspecs; none for all
+    """
+    tracked = _git(folder, "ls-files", "--error-unmatch", ".")
     commit = _git(folder, "rev-parse", "HEAD")
     if not tracked or commit is None:
         return None
-    return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain"))}
+    return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--", *counted))}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -20,6 +20,7 @@ from rlspo.zoo.evaluate.evaluation import evaluate as evaluated
 from rlspo.zoo.export.command import main
 from rlspo.zoo.export.entry import Evaluated, median_of
 from rlspo.zoo.export.replay import Recorded, play_one
+from rlspo.zoo.runs.monitor import read_episodes
 from rlspo.zoo.runs.saved_agent import find_agent
 from rlspo.zoo.video import enjoy
 
@@ -184,6 +185,18 @@ def test_an_entry_of_several_seeds(train: Call, call: Call) -> None:
     assert len(Path("agent/curve.csv").read_text().splitlines()) == 5  # every 32 of 128 steps
     assert not Path("agent/attacks.json").exists()
     check_replay("agent")
+
+
+def test_the_curve_of_a_run_without_evaluations_is_that_of_its_episodes(train: Call, call: Call) -> None:
+    assert train("--seed", "4", "--eval-freq", "-1", env="CartPole-v1")[0] == 0
+    assert call(main, "logs/ppo/CartPole-v1_1", "-o", "agent", "--evaluate", "-n", 2, *ALLOWED)[0] == 0
+    header, *rows = (line.split(",") for line in Path("agent/curve.csv").read_text().splitlines())
+    assert header == ["steps", "training_mean", "training_lowest", "training_highest"]
+    episodes = read_episodes(Path("logs/ppo/CartPole-v1_1"))
+    assert 1 < len(episodes.returns) <= 40, "else a row is not an episode"
+    assert [[float(value) for value in row] for row in rows] == [
+        [at, each, each, each] for at, each in zip(episodes.steps, episodes.returns, strict=True)
+    ]
 
 
 def check_replay(folder: str) -> None:

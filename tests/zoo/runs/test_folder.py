@@ -6,12 +6,14 @@ import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from rlspo.zoo.config.schema import RunConfig, Seeds, Settings, Source
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.runs.folder import RunFolder, command_line, environment_record
+from rlspo.zoo.runs import folder
+from rlspo.zoo.runs.folder import RunFolder, code_state, command_line, environment_record
 from rlspo.zoo.runs.models import latest_run
 
 
@@ -96,20 +98,37 @@ def test_command_is_quoted_for_a_shell(monkeypatch):
     assert shlex.split(command_line(arguments)) == ["/usr/bin/python3", "/bin/rlspo", "train", *arguments]
 
 
-def test_commit_and_changes_of_the_working_directory(workplace):
-    def git(*words: str) -> None:
-        identity = ["-c", "user.name=n", "-c", "user.email=e"]
-        subprocess.run(["git", *identity, *words], cwd=workplace, check=True, capture_output=True)
+def git(place: Path, *words: str) -> None:
+    identity = ["-c", "user.name=n", "-c", "user.email=e"]
+    subprocess.run(["git", *identity, *words], cwd=place, check=True, capture_output=True)
 
+
+def test_commit_and_changes_of_the_working_directory(workplace):
     assert environment_record()["git"]["working directory"] is None
-    git("init")
+    git(workplace, "init")
     (workplace / "a.txt").write_text("a")
-    git("add", "a.txt")
-    git("commit", "-m", "a")
+    git(workplace, "add", "a.txt")
+    git(workplace, "commit", "-m", "a")
     state = environment_record()["git"]["working directory"]
     assert len(state["commit"]) == 40 and state["dirty"] is False
     (workplace / "a.txt").write_text("b")
     assert environment_record()["git"]["working directory"]["dirty"] is True
+
+
+def test_results_are_no_change_of_the_code(workplace, monkeypatch):
+    code, result = workplace / "rlspo" / "__init__.py", workplace / "zoo" / "results.csv"
+    for file in (code, result):
+        file.parent.mkdir()
+        file.write_text("a")
+    git(workplace, "init")
+    git(workplace, "add", ".")
+    git(workplace, "commit", "-m", "a")
+    monkeypatch.setattr("rlspo.__file__", str(code))
+    monkeypatch.setattr(folder, "_code", folder._code.__wrapped__)  # uncached
+    for file, dirty in ((result, False), (code, True)):
+        file.write_text("b")
+        assert environment_record()["git"]["rlspo"]["dirty"] is dirty
+        assert code_state().endswith("-dirty") is dirty
 
 
 def test_a_named_folder_is_one_runs_only(workplace):
