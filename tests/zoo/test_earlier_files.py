@@ -10,7 +10,7 @@ import pytest
 
 from rlspo.zoo.benchmark.command import main as benchmark
 from rlspo.zoo.evaluate.evaluation import evaluate
-from rlspo.zoo.jobs.pool import Worker
+from rlspo.zoo.jobs.pool import Pool
 from rlspo.zoo.runs.saved_agent import find_agent
 from rlspo.zoo.tune.command import main as tune
 from rlspo.zoo.tune.training import Outcome
@@ -32,7 +32,7 @@ def files(workplace):
 @pytest.fixture
 def no_training(monkeypatch):
     """Whoever starts a process fails."""
-    monkeypatch.setattr(Worker, "start", lambda *args: 1 / 0)
+    monkeypatch.setattr(Pool, "start", lambda *args: 1 / 0)
 
 
 @pytest.mark.parametrize(

@@ -59,20 +59,21 @@ class Runner:
 
     def run(self, jobs: int) -> None:
         """Run all, ``jobs`` at a time. Whatever ends this ends the runs that are under way too."""
-        with contextlib.closing(Pool(jobs).run(self._next, self._look_at)) as told:
+        pool = Pool(jobs)
+        with contextlib.closing(pool.run(lambda: self._next(pool), self._look_at)) as told:
             for worker, message in told:
                 self._end(worker, message)
 
-    def _next(self) -> Worker | None:
+    def _next(self, pool: Pool) -> Worker | None:
         while self.waiting:
             run = self.waiting.pop(0)
             try:
-                return self._start(run)
+                return self._start(run, pool)
             except (OSError, UserError) as error:  # of a full disk, or a system that gives no more processes
                 self._fail(run, f"it cannot be started: {error}")
         return None
 
-    def _start(self, run: GridRun) -> Worker:
+    def _start(self, run: GridRun, pool: Pool) -> Worker:
         """Begin a run: from scratch, unless its training is whole."""
         standing = run.standing()
         if not standing.trained:
@@ -90,7 +91,7 @@ class Runner:
         )
         state = "evaluating" if standing.trained else "training"
         with _one_thread():
-            worker = Worker.start(_CONTEXT, run, work, job, _SILENCE[state])
+            worker = pool.start(_CONTEXT, run, work, job, _SILENCE[state])
         self._enter(run, state)
         return worker
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import threading
@@ -18,6 +19,8 @@ HAS_ALARM = hasattr(signal, "setitimer")
 
 #: Seconds after which an outer limit fires that expired while an inner one was active.
 _DELAY = 1.0
+#: Seconds that a program has to end, once a signal has stopped it, before another one interrupts that too.
+_ENDING = 5.0
 
 
 class Stopped(BaseException):
@@ -63,7 +66,8 @@ class StopSignal:
     The first signal only sets :attr:`received`, which training checks after every step. A second one raises
     :class:`Stopped` wherever the program is, for when a step hangs; so does the first once :attr:`patient` is False.
     While :attr:`deaf`, as the agent is being saved, signals are only recorded; the second signal of a patient program makes it
-    deaf, so that no third one interrupts the saving. A SIGHUP that is ignored (``nohup``) stays ignored. Outside
+    deaf, so that no third one interrupts the saving. Once one has raised, those of the next seconds are only recorded, so that
+    a key pressed twice, or held down, does not interrupt the ending of what was started. A SIGHUP that is ignored (``nohup``) stays ignored. Outside
     the main thread, where Python allows no handlers, it does nothing.
     """
 
@@ -73,6 +77,7 @@ class StopSignal:
         self.deaf = False
         self._before: dict[int, Any] = {}
         self._reason = ""
+        self._raised = -math.inf  # when
 
     def __enter__(self) -> StopSignal:
         if threading.current_thread() is threading.main_thread():
@@ -108,7 +113,9 @@ class StopSignal:
         if self.deaf:
             return
         if not (first and self.patient):
-            self.deaf = self.patient
+            if time.monotonic() - self._raised < _ENDING:
+                return
+            self._raised, self.deaf = time.monotonic(), self.patient
             raise Stopped(self.name)
         # Not print(): a signal handler must not touch a stream that the interrupted code may be writing to.
         with contextlib.suppress(OSError):  # of a closed terminal

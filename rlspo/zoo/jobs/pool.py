@@ -16,11 +16,13 @@ from multiprocessing.context import BaseContext
 from typing import Any
 
 from rlspo.common.env_failures import in_one_line
+from rlspo.zoo.cli.signals import HANG_UP
 from rlspo.zoo.errors import UserError
 
 _LOOK_EVERY = 0.25  # seconds
 _ENDING = 10.0  # seconds that a process has to end by itself once its work is over
 _STARTS = 3  # attempts to start a process
+_KILLERS = (signal.SIGTERM, *HANG_UP)
 #: What a worker does with its job; the pipe is for telling how far it is, and for answers.
 Work = Callable[[Any, Connection], None]
 
@@ -78,44 +80,25 @@ class Worker:
     heard: float = field(default_factory=time.monotonic)
     started: float = field(default_factory=time.monotonic)
 
-    @classmethod
-    def start(cls, context: BaseContext, key: Any, work: Work, job: Any, patience: float) -> Worker:
-        """Begin a job.
-
-        :param context: how to start a process
-        :param work: called there with the job and a pipe to tell something; what it returns is not looked at
-        :raises UserError: if the system gives no process
-        """
-        for attempt in range(_STARTS):
-            ours, theirs = multiprocessing.Pipe()
-            process = context.Process(target=_live, args=(work, job, theirs))  # type: ignore[attr-defined]
-            try:
-                with _deaf_to_the_terminal():
-                    process.start()
-                return cls(key, process, ours, patience)
-            except (EOFError, OSError) as error:  # a server that forks workers was killed; the next start makes a new one
-                ours.close()
-                if attempt == _STARTS - 1:
-                    raise UserError(
-                        f"Processes for trainings cannot be started: {type(error).__name__}: {error}. Is there memory left? "
-                        "The same command goes on from here."
-                    ) from error
-            finally:
-                theirs.close()
-        raise AssertionError
-
     def answer(self, go_on: bool) -> None:
         """Let a worker go on, or stop it; one that has died meanwhile is noticed at the next message."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.pipe.send(go_on)
 
     def kill(self) -> None:
-        """End it and all that it started; on Windows what it started has to notice."""
-        if hasattr(os, "killpg") and self.process.pid is not None:
+        """End it and all that it started, without waiting; on Windows what it started has to notice."""
+        if self.process.pid is None:
+            return  # it never started
+        if hasattr(os, "killpg"):
             with contextlib.suppress(ProcessLookupError, PermissionError):  # it may not have its own group yet
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
-        self.process.join()
+
+    def bury(self) -> None:
+        """:meth:`kill` it, and wait until it is gone."""
+        self.kill()
+        if self.process.pid is not None:
+            self.process.join()
         self.pipe.close()
 
 
@@ -131,19 +114,46 @@ class Pool:
         self.n_workers = n_workers
         self.workers: list[Worker] = []
 
+    def start(self, context: BaseContext, key: Any, work: Work, job: Any, patience: float) -> Worker:
+        """Begin a job.
+
+        :param context: how to start a process
+        :param work: called there with the job and a pipe to tell something; what it returns is not looked at
+        :raises UserError: if the system gives no process
+        """
+        for attempt in range(_STARTS):
+            ours, theirs = multiprocessing.Pipe()
+            process = context.Process(target=_live, args=(work, job, theirs))  # type: ignore[attr-defined]
+            worker = Worker(key, process, ours, patience)
+            try:
+                with _signals_wait():  # until the worker is known here, where it is ended
+                    process.start()
+                    self.workers.append(worker)
+                return worker
+            except (EOFError, OSError) as error:  # a server that forks workers was killed; the next start makes a new one
+                ours.close()
+                if attempt == _STARTS - 1:
+                    raise UserError(
+                        f"Processes for trainings cannot be started: {type(error).__name__}: {error}. Is there memory left? "
+                        "The same command goes on from here."
+                    ) from error
+            finally:
+                theirs.close()
+        raise AssertionError
+
     def run(
         self, begin: Callable[[], Worker | None], look: Callable[[Worker], None] = lambda worker: None
     ) -> Generator[tuple[Worker, Any]]:
         """Begin jobs until there are none, and pass on what the workers tell; last of all how they ended: as
         :class:`Finished`, :class:`Failed` or :class:`Died`.
 
-        :param begin: gives a worker, or None when there is no job at this moment; asked again whenever a worker ends
+        :param begin: calls :meth:`start`, or gives None when there is no job at this moment; asked again whenever a worker ends
         :param look: called again and again with each worker that tells nothing; it may know of other signs of life
         """
         try:
             while True:
-                while len(self.workers) < self.n_workers and (worker := begin()) is not None:
-                    self.workers.append(worker)
+                while len(self.workers) < self.n_workers and begin() is not None:
+                    pass
                 if not self.workers:
                     return
                 ready = wait([worker.pipe for worker in self.workers], _LOOK_EVERY)
@@ -151,12 +161,14 @@ class Pool:
                     message = _message(worker, worker.pipe in ready, look)
                     if isinstance(message, Finished | Failed | Died):
                         self.workers.remove(worker)
-                        worker.kill()  # with what it may have left behind
+                        worker.bury()  # with what it may have left behind
                     if message is not None:
                         yield worker, message
         finally:
             for worker in self.workers:
-                worker.kill()
+                worker.kill()  # all before the first is waited for
+            for worker in self.workers:
+                worker.bury()
 
 
 def _message(worker: Worker, ready: bool, look: Callable[[Worker], None]) -> Any:
@@ -180,12 +192,12 @@ def _message(worker: Worker, ready: bool, look: Callable[[Worker], None]) -> Any
 
 
 @contextlib.contextmanager
-def _deaf_to_the_terminal() -> Iterator[None]:
-    """A process that is started in here does not hear Ctrl-C, not even while it imports; this one hears it afterwards."""
+def _signals_wait() -> Iterator[None]:
+    """Signals that end a command come after this. A process that is started in here never hears Ctrl-C, not even as it imports."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, *_KILLERS])
     try:
         yield
     finally:
@@ -195,6 +207,8 @@ def _deaf_to_the_terminal() -> Iterator[None]:
 def _live(work: Work, job: Any, pipe: Connection) -> None:
     """The life of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where there are no sessions; the parent decides
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _KILLERS)  # the parent started this with all of them waiting
     if hasattr(os, "setsid"):
         os.setsid()
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -207,7 +221,8 @@ def _live(work: Work, job: Any, pipe: Connection) -> None:
         last = Failed(str(error))
     except Exception as error:  # of somebody's environment or policy
         last = Failed(in_one_line(error), traceback.format_exc())
-    pipe.send(last)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # nobody is left to listen
+        pipe.send(last)
 
 
 def _end_with_parent() -> None:

@@ -98,8 +98,10 @@ def at_work(n_workers: int, next_job: Callable[[], tuple[Any, Job] | None]) -> I
     :param next_job: gives a key and a job, or None when there is none at this moment; asked again whenever a worker ends
     """
 
+    pool = Pool(n_workers)
+
     def begin() -> Worker | None:
         job = next_job()
-        return None if job is None else Worker.start(_CONTEXT, job[0], _work, job[1], SILENCE)
+        return None if job is None else pool.start(_CONTEXT, job[0], _work, job[1], SILENCE)
 
-    return Pool(n_workers).run(begin)
+    return pool.run(begin)

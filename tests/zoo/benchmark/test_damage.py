@@ -108,10 +108,10 @@ def sleep(job, pipe):
     time.sleep(1000)
 
 
-def sleeping(self, run):
+def sleeping(self, run, pool):
     """A process of a run that does nothing."""
     self._enter(run, "training")
-    return Worker.start(multiprocessing.get_context("fork"), run, sleep, None, 60.0)
+    return pool.start(multiprocessing.get_context("fork"), run, sleep, None, 60.0)
 
 
 def test_a_run_that_hangs_is_told_and_ended_and_the_next_one_runs(runs, monkeypatch):
@@ -142,7 +142,7 @@ def test_a_run_that_writes_is_alive(runs):
 def test_a_run_that_cannot_start_is_told_and_the_next_one_runs(runs, monkeypatch):
     tried = []
 
-    def start(self, run):
+    def start(self, run, pool):
         tried.append(run)
         raise OSError(28, "No space left on device")
 

@@ -29,6 +29,18 @@ def test_first_signal_raises_where_nothing_is_to_be_finished():
             signal.raise_signal(signal.SIGTERM)
 
 
+def test_a_key_held_down_stops_once_and_a_later_press_again(monkeypatch):
+    with StopSignal() as stop:
+        stop.patient = False
+        with pytest.raises(Stopped):
+            signal.raise_signal(signal.SIGINT)
+        for _ in range(3):
+            signal.raise_signal(signal.SIGINT)  # would interrupt the ending of workers
+        monkeypatch.setattr("rlspo.zoo.cli.signals._ENDING", 0.0)
+        with pytest.raises(Stopped):
+            signal.raise_signal(signal.SIGINT)  # what hangs as it ends can be stopped
+
+
 def test_nothing_interrupts_saving():
     with StopSignal() as stop:
         stop.deaf = True

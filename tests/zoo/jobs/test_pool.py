@@ -43,11 +43,13 @@ def played(*jobs, n_workers=1, patience=60.0, look=lambda worker: None):
     """Keys with what was told for them."""
     left = list(jobs)
 
+    pool = Pool(n_workers)
+
     def begin():
-        return Worker.start(FORK, left[0], obey, left.pop(0), patience) if left else None
+        return pool.start(FORK, left[0], obey, left.pop(0), patience) if left else None
 
     told = []
-    for worker, message in Pool(n_workers).run(begin, look):
+    for worker, message in pool.run(begin, look):
         told.append((worker.key, message))
         if message == "half":
             worker.answer(True)
@@ -109,16 +111,80 @@ def test_what_a_worker_leaves_behind_ends_with_it(job):
 
 def test_workers_end_with_the_pool_and_hear_no_ctrl_c():
     pool = Pool(1)
-    messages = pool.run(lambda: Worker.start(FORK, "key", obey, "leave", 60.0))
+    messages = pool.run(lambda: pool.start(FORK, "key", obey, "leave", 60.0))
     worker, pid = next(messages)
     assert os.getpgid(pid) == worker.process.pid != os.getpgid(0)
     messages.close()
     assert worker.process.exitcode is not None and gone(pid)
 
 
+class Interrupted(BaseException):
+    """What a signal raises."""
+
+
+class Interrupting:
+    """A context as whose process starts a signal arrives."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def Process(self, **kwargs):
+        process = self.process = FORK.Process(**kwargs)
+        start = process.start
+
+        def interrupted():
+            start()
+            os.kill(os.getpid(), self.number)
+
+        process.start = interrupted
+        return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_as_a_worker_starts_leaves_none_behind(number):
+    def interrupt(number, frame):
+        raise Interrupted
+
+    context, pool, before = Interrupting(number), Pool(1), signal.signal(number, interrupt)
+    try:
+        with pytest.raises(Interrupted):
+            list(pool.run(lambda: pool.start(context, "key", obey, "hang", 60.0)))
+        assert context.process.exitcode == -signal.SIGKILL
+    finally:
+        signal.signal(number, before)
+        context.process.kill()
+
+
+def test_a_worker_can_be_ended_from_outside():
+    pool, jobs = Pool(1), ["hang"]
+
+    def begin():
+        if not jobs:
+            return None
+        worker = pool.start(FORK, "key", obey, jobs.pop(), 60.0)
+        os.kill(worker.process.pid, signal.SIGTERM)
+        return worker
+
+    assert [message for _, message in pool.run(begin)] == [Died(-signal.SIGTERM)]
+
+
+def test_all_workers_are_killed_before_one_is_waited_for(monkeypatch):
+    """A second signal in the middle of this leaves none at work."""
+    killed, buried = [], []
+    monkeypatch.setattr(Worker, "kill", lambda worker: killed.append(worker))
+    monkeypatch.setattr(Worker, "bury", lambda worker: buried.append((worker, len(killed))))
+    pool = Pool(3)
+    pool.workers = [Worker(key, None, None, 1.0) for key in "abc"]
+    messages = pool.run(lambda: None)
+    monkeypatch.setattr("rlspo.zoo.jobs.pool.wait", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        next(messages)
+    assert [before for _, before in buried] == [3, 3, 3]
+
+
 def test_workers_end_with_a_parent_that_is_killed():
     def parent(pipe):
-        worker = Worker.start(FORK, "key", obey, "hang", 60.0)
+        worker = Pool(1).start(FORK, "key", obey, "hang", 60.0)
         pipe.send(worker.process.pid)
         time.sleep(1000)
 
@@ -150,8 +216,8 @@ def test_a_server_of_processes_that_is_killed_is_started_again(failures):
     """What multiprocessing says where its fork server is gone is EOFError or ConnectionRefusedError."""
     context = Fragile(*[EOFError(), ConnectionRefusedError("refused"), BrokenPipeError("broken")][:failures])
     if failures < 3:
-        worker = Worker.start(context, "key", obey, "nothing", 1.0)
+        worker = Pool(1).start(context, "key", obey, "nothing", 1.0)
         assert isinstance(worker.pipe, Connection) and worker.heard <= time.monotonic()
     else:
         with pytest.raises(UserError, match="Processes for trainings cannot be started: BrokenPipeError: broken"):
-            Worker.start(context, "key", obey, "nothing", 1.0)
+            Pool(1).start(context, "key", obey, "nothing", 1.0)

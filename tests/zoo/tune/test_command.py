@@ -207,7 +207,7 @@ def test_a_torn_line_in_the_journal_costs_one_entry(two_trials, capsys):
 def test_called_again_it_trains_nothing_and_says_the_same(capsys, monkeypatch):
     assert tune("--json", trials=2) == 0
     first = json.loads(capsys.readouterr().out)
-    monkeypatch.setattr("rlspo.zoo.jobs.pool.Worker.start", lambda *args: 1 / 0)
+    monkeypatch.setattr("rlspo.zoo.jobs.pool.Pool.start", lambda *args: 1 / 0)
     assert tune("--json", trials=2) == 0
     again = json.loads(capsys.readouterr().out)
     assert again == first

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from rlspo.zoo.config import yaml_io
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.jobs.pool import Worker
+from rlspo.zoo.jobs.pool import Pool
 from rlspo.zoo.tune.command import main
 from rlspo.zoo.tune.queue import read_queue
 from rlspo.zoo.tune.settings import StudyFolder
@@ -98,7 +98,7 @@ def standing(capsys, *flags):
 
 
 def no_training(monkeypatch):
-    monkeypatch.setattr(Worker, "start", lambda *args: 1 / 0)
+    monkeypatch.setattr(Pool, "start", lambda *args: 1 / 0)
 
 
 def test_studies_are_worked_off_in_order_and_then_left_alone(capsys, monkeypatch):
