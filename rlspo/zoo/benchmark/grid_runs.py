@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,10 @@ class GridRun:
         before = merged(plain_json(self.defaults), record["settings"])
         if isinstance(before.get("seeds"), dict):  # earlier versions recorded what they derived from it
             before["seeds"] = {"seed": before["seeds"].get("seed")}
+        if "native" not in before:  # earlier versions had it in the command only, where it was said
+            said = _vec_env(shlex.split(record.get("command", "")))
+            same = said in (None, _vec_env(self.command))
+            before["native"] = self.settings.get("native") if same else said == "native"
         return differences(before, plain_json(self.settings))
 
     def evaluation_changes(self, name: str, done: Mapping[str, Any]) -> list[str]:
@@ -189,6 +194,11 @@ class Standing:
         if self.stale:
             return "stale"
         return "done" if self.complete else "trained" if self.trained else "missing"
+
+
+def _vec_env(words: Sequence[str]) -> str | None:
+    """What a command says of how environments are stepped."""
+    return words[words.index("--vec-env") + 1] if "--vec-env" in words else None
 
 
 def plain_json(data: Any) -> Any:

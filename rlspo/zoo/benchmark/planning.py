@@ -21,7 +21,8 @@ from rlspo.zoo.errors import UserError
 from rlspo.zoo.train.arguments import parse
 from rlspo.zoo.train.plan import Plan, make_plan
 
-#: What of a run's record does not change its result: where values come from, and the machine.
+#: What of a run's record does not change its result: where values come from, the machine, and how environments are stepped, but
+#: for native ones that draw numbers of their own: see :func:`_settings`.
 _NOT_FINGERPRINTED = {"source", "vec_env", "device", "trained_agent", "steps_before"}
 
 
@@ -160,6 +161,7 @@ def _settings(plan: Plan, seed: int, grid: Grid) -> dict[str, Any]:
     settings = plan.config.model_dump(mode="json", exclude=_NOT_FINGERPRINTED)
     settings["settings"].pop("provenance")
     settings["seeds"] = {"seed": seed}  # the others follow from it
+    settings["native"] = plan.recipe.has_its_own_episodes(plan.config.settings.n_envs)
     return {**settings, "eval_freq": grid.eval_freq, "eval_episodes": grid.eval_episodes}
 
 

@@ -67,8 +67,8 @@ class StopSignal:
     :class:`Stopped` wherever the program is, for when a step hangs; so does the first once :attr:`patient` is False.
     While :attr:`deaf`, as the agent is being saved, signals are only recorded; the second signal of a patient program makes it
     deaf, so that no third one interrupts the saving. Once one has raised, those of the next seconds are only recorded, so that
-    a key pressed twice, or held down, does not interrupt the ending of what was started. A SIGHUP that is ignored (``nohup``) stays ignored. Outside
-    the main thread, where Python allows no handlers, it does nothing.
+    a key pressed twice, or held down, does not interrupt the ending of what was started. A SIGHUP that is ignored (``nohup``)
+    stays ignored. Outside the main thread, where Python allows no handlers, it does nothing.
     """
 
     def __init__(self) -> None:

@@ -333,6 +333,12 @@ class EnvRecipe:
             return replace(self, vec_env="native")
         return self
 
+    def has_its_own_episodes(self, n_envs: int) -> bool:
+        """Whether its episodes are not those of single environments with the same seeds."""
+        return (
+            self.vec_env == "native" and n_envs > 1 and replace(self, vec_env="dummy").stepped_together().vec_env != "native"
+        )
+
     def probe(self) -> None:
         """Make a minimal environment and close it, so that errors show before anything is written.
 

@@ -147,7 +147,7 @@ class Pool:
         """Begin jobs until there are none, and pass on what the workers tell; last of all how they ended: as
         :class:`Finished`, :class:`Failed` or :class:`Died`.
 
-        :param begin: calls :meth:`start`, or gives None when there is no job at this moment; asked again whenever a worker ends
+        :param begin: calls :meth:`start`, or gives None when there is no job now; asked again whenever a worker ends
         :param look: called again and again with each worker that tells nothing; it may know of other signs of life
         """
         try:
@@ -193,7 +193,8 @@ def _message(worker: Worker, ready: bool, look: Callable[[Worker], None]) -> Any
 
 @contextlib.contextmanager
 def _signals_wait() -> Iterator[None]:
-    """Signals that end a command come after this. A process that is started in here never hears Ctrl-C, not even as it imports."""
+    """Signals that end a command come after this. A process that is started in here never hears Ctrl-C, not even while it
+    imports."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

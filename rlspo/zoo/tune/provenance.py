@@ -25,7 +25,7 @@ def of_winner(study: Study, best: Validation, validations: Sequence[Validation],
     default = next(each for each in validations if each.candidate.name == DEFAULT)
     own = (best.candidate.block or {}).get("provenance", "")
     return (
-        f"{own} rlspo tune, study {study.name} of {len(study.trials)} trials: {best.candidate.name}. {_search(study, space)}. "
+        f"{own} rlspo tune, study {study.name} of {_ended(study)} trials: {best.candidate.name}. {_search(study, space)}. "
         f"{_measure(study, best.scores)}: {interval_text(best.mean)}; before: {interval_text(default.mean)}"
         f"{_gains(best.gains)}{doubt}. {_made_by(study)}"
     ).strip()
@@ -39,7 +39,7 @@ def of_what_stays(study: Study, validations: Sequence[Validation], space: str) -
     found = "" if best is None else f"; the best other settings, {best.candidate.name}: {interval_text(best.mean)}"
     gains = "" if best is None else _gains(best.gains)
     return (
-        f"rlspo tune, study {study.name} of {len(study.trials)} trials, found nothing shown to be better. "
+        f"rlspo tune, study {study.name} of {_ended(study)} trials, found nothing shown to be better. "
         f"{_search(study, space)}. {_measure(study, stays.scores)}: {interval_text(stays.mean)}{found}{gains}. "
         f"{_made_by(study)}"
     )
@@ -52,6 +52,10 @@ def followed_by(before: str, finding: str) -> str:
     'As in the paper. A study found nothing better.'
     """
     return f"{_NOT_TUNED.sub('', before)} {finding}".strip()
+
+
+def _ended(study: Study) -> int:
+    return sum(trial.state.is_finished() for trial in study.trials)
 
 
 def _search(study: Study, space: str) -> str:

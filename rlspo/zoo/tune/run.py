@@ -6,6 +6,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from rlspo.zoo.cli import terminal
+from rlspo.zoo.cli.exit_codes import FAILED
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.tune import pictures, report
 from rlspo.zoo.tune.conclusion import conclude, nothing_trained
@@ -29,13 +30,15 @@ def tune(task: Task, typed: str) -> int:
         if not args.json:
             _announce(task, study)
         try:
-            _search(task, study)
+            whole = _search(task, study)
         except UpdateFinishedTrialError as error:
             raise UserError(
                 f"Another program has ended a trial that was under way here, so two work on this study as one. A copy of "
                 f"{study.folder.path} counts as that folder: in one of them remove identity.txt, then call both again."
             ) from error
         report.write_trials(study)
+        if not whole:
+            return FAILED
         drawn = pictures.save_pictures(study.optuna, study.folder.path, study.trials)
         if not any(trial.state == TrialState.COMPLETE for trial in study.trials):
             return nothing_trained(task, study, typed)
@@ -74,7 +77,9 @@ def _pins(space: SearchSpace) -> str:
     return ", ".join(f"{'.'.join(path)} {space.fixed[path]}" for path in space.pins)
 
 
-def _search(task: Task, study: Study) -> None:
+def _search(task: Task, study: Study) -> bool:
+    """Run the trials that are missing; False while some are under way elsewhere, one of which may be the best."""
+
     def best() -> str:
         complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
         if not complete:
@@ -85,16 +90,18 @@ def _search(task: Task, study: Study) -> None:
     n_trials = task.args.n_trials
     done = sum(trial.state.is_finished() for trial in study.trials)
     if done >= n_trials:
-        return
+        return True
     with Bars("trials", n_trials, done) as bars:
         Search(study, task.base, n_trials, TrialBars(bars, best)).run(task.args.workers)
     under_way = sum(trial.state == TrialState.RUNNING for trial in study.trials)
     if under_way:
         terminal.warning(
-            "unfinished",
+            "nothing is chosen yet",
             f"{under_way} of {n_trials} trials are under way elsewhere in {task.args.storage}, or were left by a program in "
-            "another folder. What follows is without them; give the command again when they have ended.",
+            "another folder. Give the command again when they have ended; where that program is gone, in its folder. "
+            f"--n-trials {n_trials - under_way} is content with those that have ended.",
         )
+    return not under_way
 
 
 def _validate(task: Task, study: Study, chosen: list[Candidate]) -> list[Validation]:

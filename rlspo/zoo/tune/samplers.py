@@ -68,17 +68,15 @@ class PercentilePruner(BasePruner):
 
     def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
         """Whether to give the trial up."""
-        step = trial.last_step
-        if step is None or step - 1 < self.warm_up:
+        last_two = sorted(trial.intermediate_values)[-2:]
+        if len(last_two) < 2 or last_two[0] < self.warm_up:
             return False
         complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-        return all(self._below(complete, trial, each) for each in (step - 1, step))
+        return all(self._below(complete, trial, step) for step in last_two)
 
     def _below(self, complete: list[optuna.trial.FrozenTrial], trial: optuna.trial.FrozenTrial, step: int) -> bool:
         others = [other.intermediate_values[step] for other in complete if step in other.intermediate_values]
-        if not others or step not in trial.intermediate_values:
-            return False
-        return bool(trial.intermediate_values[step] < np.percentile(others, self.percent))
+        return bool(others) and bool(trial.intermediate_values[step] < np.percentile(others, self.percent))
 
 
 def make_pruner(name: str, checkpoints: int, n_seeds: int) -> BasePruner:

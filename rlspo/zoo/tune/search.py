@@ -32,12 +32,14 @@ class _Running:
     """A trial under way.
 
     :param values: evaluations by seed and checkpoint
+    :param hopeless: what the pruner said of them
     :param pruned: whether its worker was told to stop
     """
 
     trial: Trial
     seeds: tuple[int, ...]
-    values: dict[int, list[float]] = field(default_factory=dict)
+    values: dict[int, dict[int, float]] = field(default_factory=dict)
+    hopeless: bool = False
     pruned: bool = False
 
 
@@ -72,8 +74,8 @@ class Search:
         settings = self.study.settings
         running = _Running(trial, settings.seeds)
         for seed, outcome in done.items():
-            for _, value in outcome.curve:
-                self._report(running, seed, value)
+            for steps, value in outcome.curve:
+                self._report(running, seed, settings.protocol.checkpoint(steps, settings.n_timesteps), value)
             self._report_outcome(running, outcome)
         missing = tuple(seed for seed in settings.seeds if seed not in done)
         self.watcher.began(trial.number)
@@ -87,8 +89,8 @@ class Search:
             case Progress(seed, steps):
                 share = running.seeds.index(seed) + min(steps / self.study.settings.n_timesteps, 1.0)
                 self.watcher.progressed(number, share / len(running.seeds))
-            case Evaluated(seed, _, value):
-                self._report(running, seed, value)
+            case Evaluated(seed, checkpoint, value):
+                self._report(running, seed, checkpoint, value)
                 running.pruned = self._hopeless(running)
                 worker.answer(not running.pruned)
             case Outcome():
@@ -116,30 +118,34 @@ class Search:
             return f"pruned in seed {seeds} of {len(running.seeds)}"
         return f"{self.study.tell_complete(running.trial):,.1f}"
 
-    def _report(self, running: _Running, seed: int, value: float) -> None:
+    def _report(self, running: _Running, seed: int, checkpoint: int, value: float) -> None:
         """Report one evaluation: the mean over the seeds so far at the same checkpoint.
 
         Steps count through the checkpoints of the first seed, then of the second, and so on. More seeds make the value less
         noisy, and every step compares across trials.
         """
-        values = running.values.setdefault(seed, [])
-        values.append(value)
-        checkpoint = len(values) - 1
+        running.values.setdefault(seed, {})[checkpoint] = value
         if self.study.settings.pruner != "wilcoxon":
-            same = [others[checkpoint] for others in running.values.values() if len(others) > checkpoint]
+            same = [others[checkpoint] for others in running.values.values() if checkpoint in others]
             step = running.seeds.index(seed) * self.study.settings.protocol.checkpoints + checkpoint
             running.trial.report(float(np.mean(same)), step)
+            self._ask(running)
 
     def _report_outcome(self, running: _Running, outcome: Outcome) -> None:
         """Report what came of a seed. The Wilcoxon pruner pairs its episodes with those of the best trial: same seed, same
         environment copy, same place in line; evaluations of one learning curve would be no independent samples."""
-        self._report(running, outcome.seed, outcome.score)
+        self._report(running, outcome.seed, self.study.settings.protocol.checkpoints - 1, outcome.score)
         if self.study.settings.pruner == "wilcoxon":
             first = running.seeds.index(outcome.seed) * len(outcome.returns)
             for place, episode in enumerate(outcome.returns):
                 running.trial.report(episode, first + place)
+            self._ask(running)
+
+    def _ask(self, running: _Running) -> None:
+        """Ask the pruner at every step and of every trial: Hyperband keeps for itself what each has shown at its rungs."""
+        running.hopeless = running.trial.should_prune()
 
     def _hopeless(self, running: _Running) -> bool:
         """Whether to give a trial up; the first trials of a study never are."""
         complete = sum(trial.state == TrialState.COMPLETE for trial in self.study.trials)
-        return complete >= self.study.settings.n_startup_trials and running.trial.should_prune()
+        return complete >= self.study.settings.n_startup_trials and running.hopeless

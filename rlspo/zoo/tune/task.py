@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,8 @@ class Task:
             "eval": config.eval_env_kwargs,
         }
         del block["settings"]["provenance"]
-        if args.vec_env not in ("auto", "dummy"):
+        by_itself = replace(self.plan.recipe, vec_env="auto").decided(config.settings.n_envs).vec_env
+        if args.vec_env != "auto" and {args.vec_env, by_itself} != {"dummy"}:
             block["vec_env"] = config.vec_env
         return StudySettings(
             algo=config.algo,

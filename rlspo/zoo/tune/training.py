@@ -48,6 +48,14 @@ class EvaluationProtocol:
     attack: str | None = None
     epsilon: float | None = None
 
+    def checkpoint(self, steps: int, total: int) -> int:
+        """The last checkpoint on the way that a training has come to, counted from 0; -1 before the first.
+
+        >>> [EvaluationProtocol(checkpoints=10).checkpoint(steps, 1000) for steps in (99, 100, 256, 900, 1000)]
+        [-1, 0, 1, 8, 8]
+        """
+        return min(steps * self.checkpoints // total, self.checkpoints - 1) - 1
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -68,10 +76,8 @@ class Outcome:
     code: str = ""
 
     def plain(self) -> dict[str, Any]:
-        """Plain data, with figures as short as they are meaningful."""
-        data = dataclasses.asdict(self)
-        data["returns"] = [round(value, 3) for value in self.returns]
-        return data
+        """Plain data, exact: a study that goes on tells its pruner what it told it before."""
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_plain(cls, data: dict[str, Any]) -> Outcome:
@@ -92,7 +98,8 @@ def train_seed(
     :param base: what ``rlspo train`` would have parsed
     :param overrides: settings on top of it, merged key by key
     :param on_step: called with the steps done, at every step of the environments
-    :param on_evaluation: called with the checkpoint, counted from 0, and the mean return there
+    :param on_evaluation: called with the checkpoint, counted from 0, and the mean return there; one is left out where a
+        single step of many environments passes it and the next
     :raises Abandoned: when a callback raised it
     :raises UserError: for settings that the agent refuses
     """
@@ -133,15 +140,17 @@ class _Watch(BaseCallback):
         self.env, self.total, self.protocol, self.seed = env, total, protocol, seed
         self.tell_steps, self.tell_evaluation = on_step, on_evaluation
         self.curve: list[tuple[int, float]] = []
+        self.last = -1  # checkpoint
 
     def _on_step(self) -> bool:
         self.tell_steps(self.num_timesteps)
-        done = len(self.curve)
-        if done + 1 < self.protocol.checkpoints and self.num_timesteps >= (done + 1) * self.total / self.protocol.checkpoints:
-            seed = self.seed + done * self.env.num_envs  # of episodes that no other evaluation plays
+        checkpoint = self.protocol.checkpoint(self.num_timesteps, self.total)
+        if checkpoint > self.last:  # a step of many environments may pass several, of which it stands at the last
+            self.last = checkpoint
+            seed = self.seed + checkpoint * self.env.num_envs  # of episodes that no other evaluation plays
             returns = _returns(self.model, self.env, self.protocol, self.protocol.episodes, seed)
             self.curve.append((self.num_timesteps, float(returns.mean())))
-            self.tell_evaluation(done, self.curve[-1][1])
+            self.tell_evaluation(checkpoint, self.curve[-1][1])
         return True
 
 

@@ -113,7 +113,25 @@ def test_an_agent_may_be_trained_in_another_way_than_its_environment_says(workpl
     agents = {"fast": {"algo": "ppo", "params": TINY}, "slow": {"algo": "ppo", "params": TINY, "vec_env": "dummy"}}
     found = runs(workplace, agents=agents, envs={"CartPole-v1": {"vec_env": "native"}}, evaluations={"natural": {}}, seeds=1)
     assert [parse(run.command).vec_env for run in found] == ["native", "dummy"]
-    assert found[0].settings == found[1].settings
+
+
+@pytest.mark.parametrize(
+    ("env", "n_envs", "own"), [("CartPole-v1", 2, True), ("CartPole-v1", 1, False), ("Hopper-v5", 2, False)]
+)
+def test_native_environments_count_where_their_episodes_are_others(workplace, env, n_envs, own):
+    """MuJoCo's tasks play the very same episodes, and a single one is not stepped natively."""
+    kinds = ("native", "dummy", "subproc")
+    agents = {kind: {"algo": "ppo", "params": {**TINY, "n_envs": n_envs}, "vec_env": kind} for kind in kinds}
+    native, dummy, subproc = runs(workplace, agents=agents, envs=[env], evaluations={"natural": {}}, seeds=1)
+    assert dummy.settings == subproc.settings
+    assert native.training_changes({"settings": dummy.settings}) == (["native: False -> True"] if own else [])
+    assert dummy.training_changes({"settings": native.settings}) == (["native: True -> False"] if own else [])
+    before = {"settings": {key: value for key, value in dummy.settings.items() if key != "native"}}  # of an earlier version
+    for said in kinds:
+        record = {**before, "command": f"python -m rlspo.zoo.train --env {env} --vec-env {said} --seed 0"}
+        changes = [bool(run.training_changes(record)) for run in (native, dummy)]
+        assert changes == ([said != "native", said == "native"] if own else [False, said == "native"])
+    assert native.training_changes({**before, "command": "python -m rlspo.zoo.train"}) == []
 
 
 def test_a_file_of_hyperparameters_is_found_beside_the_grid(workplace):

@@ -327,6 +327,33 @@ def test_two_programs_at_work_on_one_study_are_told_so(workplace, monkeypatch, c
     assert "Another program has ended a trial that was under way here" in capsys.readouterr().err
 
 
+def test_nothing_is_chosen_while_trials_are_under_way_elsewhere(capsys):
+    """One of them may be the best."""
+    storage = ("--storage", "sqlite:///shared.db")
+    assert tune(*storage, trials=2) == 0
+    study = optuna.load_study(study_name="ppo_Lever-v0", storage=storage[1])
+    study.ask().set_user_attr("owner", "another folder")
+    for file in ("best.yml", "report.json"):
+        (STUDY / file).unlink(missing_ok=True)
+    capsys.readouterr()
+    assert tune(*storage, "--apply", trials=3) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "nothing is chosen yet" in said and "1 of 3 trials are under way elsewhere in sqlite:///shared.db" in said
+    assert not (STUDY / "best.yml").exists() and not (STUDY / "report.json").exists()
+    assert tune(*storage, trials=2) == 0  # as it advises
+    assert "of 2 trials" in json.loads((STUDY / "report.json").read_text())["finding"]
+
+
+@pytest.mark.parametrize(("given", "recorded"), [("auto", None), ("dummy", "dummy"), ("native", "native")])
+def test_games_that_are_stepped_one_by_one_are_another_study(given, recorded):
+    """Where nothing is said they are played together, and draw other numbers."""
+    pytest.importorskip("ale_py")
+    task = make_task(parse(["--algo", "ppo", "--env", "ALE/Pong-v5", "-n", "1000", "--vec-env", given]))
+    assert task.settings().block.get("vec_env") == recorded
+    plain = make_task(parse(["--algo", "ppo", "--env", "CartPole-v1", "-n", "1000", "--vec-env", "dummy"]))
+    assert "vec_env" not in plain.settings().block
+
+
 def test_files_of_settings_that_come_with_an_agent_may_bring_what_is_searched():
     mixture = make_task(parse(["--algo", "ppo", "--env", "Hopper-v5", "--conf-file", "ppo_moe.yml"]))
     assert mixture.space_name == "ppo_moe.space.yml"

@@ -187,6 +187,16 @@ def test_whole_settings_leave_out_what_the_file_and_the_flags_say(task):
     assert found.returns == [20.0, 20.0]
 
 
+def test_checkpoints_that_one_step_passes_together_are_evaluated_once_and_by_their_number(task):
+    """So that evaluations of many environments compare with those of few at the same share of the training."""
+    made, told = task("default: {mine: {n_steps: 32, batch_size: 32}}"), []
+    block = {"policy": "MlpPolicy", "n_steps": 2, "batch_size": 24, "n_envs": 12}
+    args = with_block(made.base, block, 40)
+    found = train_seed(args, {}, 0, EvaluationProtocol(10, 1, 2), lambda steps: None, lambda *each: told.append(each[0]))
+    assert [steps for steps, _ in found.curve] == [12, 24, 36]
+    assert told == [2, 5, 8], "12, 24 and 36 of 40 steps in tenths, counted from 0; the fresh one at the end is the tenth"
+
+
 @pytest.mark.parametrize("algo", OWN)
 def test_own_references_are_accepted_and_have_a_place_in_the_own_space(algo):
     cls = agent_class(algo)

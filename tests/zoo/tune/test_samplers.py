@@ -65,6 +65,22 @@ def test_the_first_third_and_single_bad_evaluations_are_forgiven():
     assert pruned([0.0] * 30)[0] == 4
 
 
+def test_a_training_that_leaves_checkpoints_out_is_compared_at_those_it_has():
+    """A step of many environments passes several at once."""
+    study = optuna.create_study(direction="maximize", pruner=make_pruner("median", 10, 1))
+    trial = study.ask()
+    for step in range(10):
+        trial.report(10.0 * step, step)
+    study.tell(trial, 90.0)
+    for lag, hopeless in ((5.0, True), (-5.0, False)):
+        trial, told = study.ask(), []
+        for step in (1, 4, 6, 9):
+            trial.report(10.0 * step - lag, step)
+            told.append(trial.should_prune())
+        assert told == [False, False, hopeless, hopeless]
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+
+
 def test_the_median_is_that_of_the_same_step():
     climbing = tuple(float(step) for step in range(30))
     assert pruned([step + 1.0 for step in range(30)], others=(climbing,) * 3) == []

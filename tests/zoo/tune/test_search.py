@@ -1,11 +1,13 @@
 """What the search does with what its workers tell, without any worker."""
 
+import itertools
 from dataclasses import dataclass, field
 
 import pytest
 from optuna.trial import TrialState
 
 from rlspo.zoo.tune.search import Search
+from rlspo.zoo.tune.training import EvaluationProtocol, Outcome
 from rlspo.zoo.tune.workers import Died, Evaluated, Failed, Finished
 
 from .conftest import outcome
@@ -44,7 +46,8 @@ def play(search, messages):
     running, job = search._next()
     worker = FakeWorker(running)
     for message in messages:
-        search._handle(worker, message)
+        if False not in worker.answers or isinstance(message, Finished):  # a worker that is told to stop does
+            search._handle(worker, message)
     return worker, job, search.study.frozen(running.trial)
 
 
@@ -87,6 +90,43 @@ def test_the_first_trials_are_never_given_up(open_study, pruner):
     play(search, [*whole(8.0, 8.0), Finished()])
     worker, _, _ = play(search, [*whole(-100.0, -100.0), Finished()])
     assert worker.answers == [True] * 4
+
+
+def test_hyperband_compares_with_the_first_trials_too(open_study):
+    """It keeps what a trial has shown when it is asked about it, and only then."""
+    protocol = EvaluationProtocol(checkpoints=10, episodes=1, final_episodes=4)
+    settings = {"pruner": "hyperband", "n_startup_trials": 9, "n_seeds": 3, "n_timesteps": 100, "protocol": protocol}
+    search = Search(open_study(**settings), base={}, n_trials=20, watcher=Log())
+    for number in range(18):
+        value = 100.0 if number < 9 else -100.0 - number  # each worse than the one before
+        seeds = [[*(Evaluated(seed, place, value) for place in range(9)), outcome(seed, value)] for seed in range(3)]
+        play(search, [*itertools.chain(*seeds), Finished()])
+    states = [trial.state for trial in search.study.trials]
+    assert states == [TrialState.COMPLETE] * 9 + [TrialState.PRUNED] * 9
+
+
+def test_an_evaluation_counts_for_its_checkpoint(open_study):
+    """Not for the next in line: a step of many environments passes several."""
+    protocol = EvaluationProtocol(checkpoints=10, episodes=1, final_episodes=4)
+    study = open_study(n_seeds=2, n_timesteps=100, protocol=protocol)
+    search = Search(study, base={}, n_trials=3, watcher=Log())
+    first = Outcome(0, 9.0, [9.0] * 4, [(32, 2.0), (64, 5.0), (96, 8.0)], seconds=0.1)
+    told = [Evaluated(0, 2, 2.0), Evaluated(0, 5, 5.0), Evaluated(0, 8, 8.0), first]
+    _, _, died = play(search, [*told, Died(-9)])
+    assert died.intermediate_values == {2: 2.0, 5: 5.0, 8: 8.0, 9: 9.0}
+    _, job, again = play(search, [Evaluated(1, 2, 4.0), outcome(1, 11.0), Finished()])
+    assert job.seeds == (1,)
+    assert again.intermediate_values == {2: 2.0, 5: 5.0, 8: 8.0, 9: 9.0, 12: 3.0, 19: 10.0}
+
+
+def test_what_is_told_again_after_an_interruption_is_what_was_told_before(open_study):
+    """Returns of one thousandth, too."""
+    search = Search(open_study(pruner="wilcoxon"), base={}, n_trials=3, watcher=Log())
+    tiny = Outcome(0, 2e-4, [1.23456789e-4, 2.3456789e-4, 1e-4, 3e-4], [(10, 1e-4)], seconds=0.1)
+    _, _, died = play(search, [tiny, Died(-9)])
+    running, _ = search._next()
+    assert search.study.frozen(running.trial).intermediate_values == died.intermediate_values
+    assert [*died.intermediate_values.values()] == tiny.returns
 
 
 def test_a_hopeless_trial_is_stopped_between_seeds(search):
