@@ -101,7 +101,7 @@ class PGD(Solver):
 
         x <- project(x + step_size * radius * steepest(grad f(x)))          (sign gradient in linf)
 
-    from a random point within one step of the centre.
+    from a random point within one step of the centre; so the boundary is reached to within one step.
 
     :param steps: gradients; more finds a stronger perturbation and costs time in proportion
     :param step_size: in units of the radius; None: ``1 / steps``
@@ -120,7 +120,7 @@ class PGD(Solver):
     def __call__(self, objective: Objective, clean: Any, ball: Ball, noise: Any) -> Any:
         gradient = grad(lambda x: objective(x).sum())
         size = self.step_size or 1 / self.steps
-        # Steps of radius / steps that start farther out could not reach the opposite corner any more.
+        # From farther out, steps of radius / steps would end farther from the opposite corner.
         inputs = ball.shift(clean, tree_map(lambda unit: size * unit, noise))
         for _ in range(self.steps):
             direction: Any = ball.steepest(gradient(inputs))
@@ -137,9 +137,10 @@ class Langevin(Solver):
         g_i = grad f(x) + sqrt(2 * step_size * radius * temperature) / (i + 2) * xi,     xi ~ N(0, 1)
         x <- project(x + step_size * radius * steepest(g_i)),                            i = 0, ..., steps - 1
 
-    from a random corner at one step from the centre.
+    from a random corner at one step from the centre. The noise does not know the scale of the gradient: where that is smaller,
+    the search is nearly blind, and more steps make it weaker.
 
-    :param steps: gradients; more finds a stronger perturbation and costs time in proportion
+    :param steps: gradients; at a small temperature more finds a stronger perturbation, and costs time in proportion
     :param step_size: in units of the radius; None: ``1 / steps``
     :param temperature: of the noise; small (1e-5) when training, 1 when attacking, as published
     """

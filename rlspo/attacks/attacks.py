@@ -71,7 +71,8 @@ class MADAttack(Attack):
 
     :param steps: gradients of the search
     :param solver: another search, its class or name; None: :class:`~rlspo.adversary.Langevin` of temperature 1, as published,
-        and :class:`~rlspo.adversary.PGD` for images, where the gradient in a single pixel drowns in that noise
+        and :class:`~rlspo.adversary.PGD` for images, where the gradient in a single pixel drowns in that noise. It drowns
+        too where a robust policy hardly changes: there ``"power"`` finds far more (:doc:`arpo_barpo`).
     """
 
     def __init__(self, steps: int = 10, solver: str | type[Solver] | Solver | None = None) -> None:
@@ -89,12 +90,15 @@ class MADAttack(Attack):
 ATTACKS: dict[str, type[Attack]] = {"random": RandomAttack, "critic": CriticAttack, "mad": MADAttack}
 
 
-def make_attack(attack: str | type[Attack] | Attack, steps: int = 10) -> Attack:
+def make_attack(
+    attack: str | type[Attack] | Attack, steps: int = 10, solver: str | type[Solver] | Solver | None = None
+) -> Attack:
     """The attack of a name or a class; an object unchanged.
 
     :param attack: one of :data:`ATTACKS`, a subclass of :class:`Attack`, or an object of one
     :param steps: gradients of the search, for a constructor that names them
+    :param solver: another search than its own, for a constructor that names it; None for its own
     :raises ValueError: for an unknown name
     :raises TypeError: for anything else
     """
-    return make_kind("attack", attack, ATTACKS, Attack, steps=steps)
+    return make_kind("attack", attack, ATTACKS, Attack, steps=steps, solver=solver)

@@ -115,6 +115,9 @@ def attacked_episodes(
     adversary = None if attack is None else make_attack(attack, steps)
     policy = _functional_policy(model)
     generator = torch.Generator(device=policy.device).manual_seed(seed)
+    # Actions draw from a stream of their own, so that they are the same whatever the attack draws.
+    drawn = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1)
+    samples = torch.Generator(device=policy.device).manual_seed(drawn)
     ball = ball_of_training(model, norm, clip_to_space, adversary_keys)
     perturb = None if adversary is None else _perturb(policy, adversary, epsilon, ball, generator)
 
@@ -127,7 +130,7 @@ def attacked_episodes(
         inputs = policy.preprocess(to_tensor(seen, policy.device))
         shown = inputs if perturb is None else perturb(inputs)
         distribution = policy.distribution_of(shown)
-        actions = distribution.mode() if deterministic else distribution.sample(generator)
+        actions = distribution.mode() if deterministic else distribution.sample(samples)
         if isinstance(policy, Recurrent):
             memory.after = policy.memory_after(shown).cpu().numpy()  # a victim remembers what it was shown
             memory.move_on()

@@ -378,7 +378,7 @@ class OnPolicyAgent(OnPolicyLearner):
         return super().exported_state() | ({} if scaler is None else {"reward_scaler": scaler.as_numbers()})
 
     def adopt_state(self, state: Mapping[str, Any]) -> None:
-        super().adopt_state(state)
+        super().adopt_state({key: value for key, value in state.items() if key != "reward_scaler"})
         if self.normalize_rewards and "reward_scaler" in state:
             self.reward_scaler = RewardScaler.of_numbers(self.gamma, self.n_envs, **state["reward_scaler"])
 

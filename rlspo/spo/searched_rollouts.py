@@ -235,7 +235,7 @@ class SearchedRollouts(OnPolicyAgent):
         return {**super().exported_state(), "temperature": self._temperature}
 
     def adopt_state(self, state: Mapping[str, Any]) -> None:
-        super().adopt_state(state)
+        super().adopt_state({key: value for key, value in state.items() if key != "temperature"})
         check_limit("temperature", state["temperature"])
         self._temperature = state["temperature"]
 

@@ -15,7 +15,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 from rlspo import BARPO, PPO
-from rlspo.adversary import Power
+from rlspo.adversary import Langevin, LinfBall, Power
 from rlspo.attacks import ATTACKS, Attack, MADAttack, attacked_evaluation
 from rlspo.attacks.evaluation import attacked_episodes
 
@@ -69,6 +69,37 @@ def test_natural_return_of_the_perfect_agent_is_zero_and_attacks_cost_what_they_
     assert mean["mad"] == pytest.approx(worst, rel=0.25)
     assert mean["random"] == pytest.approx(worst / 3, rel=0.3), "the mean square of a uniform number is a third"
     assert mean["critic"] < mean["random"]
+
+
+def test_the_published_search_is_nearly_blind_on_a_flat_policy_and_power_is_not() -> None:
+    """Both against the corner that is worst in closed form: the change of a linear mean is the sum of the weights' sizes."""
+    model, ball = perfect_agent(), LinfBall(torch.tensor(0.2))
+    with torch.no_grad():
+        model.policy.action_net.weight.mul_(0.05)
+    inputs = torch.rand(64, 3, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    objective = MADAttack().objective(model.policy, inputs)
+    weights, std = model.policy.action_net.weight.detach(), model.policy.log_std.detach().exp()
+    most = float((((0.2 * weights.abs().sum(dim=1)) / std) ** 2).sum() / 2)
+
+    def reached(solver: Any) -> float:
+        noise = solver.draw(ball, inputs, torch.Generator().manual_seed(0))
+        return float(objective(solver(objective, inputs, ball, noise)).mean()) / most
+
+    assert reached(Power(10)) == pytest.approx(1, abs=1e-3)
+    assert reached(Langevin(10, temperature=1.0)) < 0.5
+    assert reached(Langevin(50, temperature=1.0)) < reached(Langevin(5, temperature=1.0)), "more steps make it weaker"
+    assert reached(Langevin(10, temperature=0.0)) > 0.75
+
+
+def test_samples_of_actions_are_the_same_whatever_the_attack_draws() -> None:
+    """At radius 0 an attack changes nothing."""
+    model, env = perfect_agent(), make_vec_env(Tracking, 4)
+    attacks = (None, *ATTACKS)
+    returns = [attacked_evaluation(model, env, attack, 0.0, 12, seed=1, deterministic=False) for attack in attacks]
+    for each in returns[1:]:
+        np.testing.assert_allclose(each, returns[0], rtol=1e-4)
+    other = attacked_evaluation(model, env, None, 0.0, 12, seed=2, deterministic=False)
+    assert not np.allclose(other, returns[0])
 
 
 class FirstAction(Attack):

@@ -107,10 +107,12 @@ class Exportable(BaseAlgorithm):
         return {}
 
     def adopt_state(self, state: Mapping[str, Any]) -> None:
-        """Take what :meth:`exported_state` gave; called before the policy is built.
+        """Take what :meth:`exported_state` gave; called before the policy is built. Extensions take theirs out of it first.
 
         :raises ValueError: for values that it does not give
         """
+        if state:
+            raise ValueError(f"its state has {shown(next(iter(state)))}, which this agent does not have")
 
 
 def check_exportable(agent: Exportable) -> None:

@@ -115,14 +115,14 @@ def _multi_binary(data: dict[str, Any]) -> spaces.MultiBinary:
 
 
 def _dict(data: dict[str, Any]) -> spaces.Dict:
-    pairs = data["spaces"]
-    found = []
-    for key, part in pairs:
+    found, left = [], _MOST_NUMBERS
+    for key, part in data["spaces"]:
         if not isinstance(key, str) or part["kind"] == "Dict":
             raise ValueError("its keys are text, and its parts no Dict")
+        left -= math.prod(_shape(part.get("shape", [])))  # before it is built: each bound takes memory
+        if left < 0:
+            raise ValueError(f"its elements have more than {_MOST_NUMBERS:,} numbers")
         found.append((key, _KINDS[part["kind"]](part)))
-    if sum(math.prod(part.shape or ()) for _, part in found) > _MOST_NUMBERS:
-        raise ValueError(f"its elements have more than {_MOST_NUMBERS:,} numbers")
     return spaces.Dict(found)
 
 

@@ -257,7 +257,7 @@ class Recurrent(AsContrib, ActorCriticPolicy):
         :param observation: one, or ``(n_envs, *obs_shape)``
         :param state: h and, of an LSTM, c, each ``(n_layers, n_envs, H)``; None at the first step of all
         :param episode_start: where an episode begins, so that its state is left, ``(n_envs,)``; None: nowhere
-        :param deterministic: the most likely action, not a sample
+        :param deterministic: the mode of the policy, not a sample
         """
         self.set_training_mode(False)
         observations, vectorized = self.obs_to_tensor(observation)

@@ -65,10 +65,12 @@ class Attack(Evaluation):
     :param attack: one of :data:`rlspo.attacks.ATTACKS`
     :param epsilon: radius, in units of the network's input. It is the same for all agents of a grid, whatever they were
         trained against
+    :param solver: search of the critic or the mad attack, one of :data:`rlspo.adversary.SOLVERS`; None for its own
     """
 
     attack: Literal["random", "critic", "mad"]
     epsilon: Annotated[float, Gt(0)]
+    solver: Literal["power", "pgd", "langevin", "random"] | None = None
 
     def evaluate(self, agent: SavedAgent, n_episodes: int, device: str) -> evaluation.EvaluationResult:
         """Play with perturbed observations."""
@@ -79,11 +81,14 @@ class Attack(Evaluation):
             attack=self.attack,
             epsilon=self.epsilon,
             device=device,
+            solver=self.solver,
         )
 
     def check(self, plan: Plan) -> None:
         """Attacks need a policy that they can differentiate, and observations that they can shift."""
         super().check(plan)
+        if self.attack == "random" and self.solver is not None:
+            raise UserError("evaluations: solver is the search of an attack that searches: critic or mad.")
         try:
             check_attack(self.attack, plan)
         except UserError as error:

@@ -21,8 +21,8 @@ from rlspo.zoo.errors import UserError
 from rlspo.zoo.train.arguments import parse
 from rlspo.zoo.train.plan import Plan, make_plan
 
-#: What of a run's record does not change its result: where values come from, the machine, and how environments are stepped, but
-#: for native ones that draw numbers of their own: see :func:`_settings`.
+#: What of a run's record does not change its result: where values come from, the machine, and how environments are stepped,
+#: but for native ones that draw numbers of their own: see :func:`_settings`.
 _NOT_FINGERPRINTED = {"source", "vec_env", "device", "trained_agent", "steps_before"}
 
 

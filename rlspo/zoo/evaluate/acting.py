@@ -22,7 +22,7 @@ class Actor:
     ``action_masks`` (sb3-contrib's MaskablePPO) are given those of the environments, where there are any.
 
     :param env: the environments that it will act in
-    :param deterministic: take the most likely action, not a sample
+    :param deterministic: take the mode of the policy, not a sample
     """
 
     def __init__(self, model: BaseAlgorithm, env: VecEnv, deterministic: bool = True) -> None:

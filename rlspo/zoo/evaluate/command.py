@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from rlspo.adversary import SOLVERS
 from rlspo.attacks import ATTACKS
 from rlspo.zoo.cli import exit_codes, terminal
 from rlspo.zoo.cli.exit_codes import DONE
@@ -73,7 +74,7 @@ def build_parser() -> Parser:
         "--n-envs", type=positive, metavar="N", help=f"environments side by side (default: {SIDE_BY_SIDE}, or one per episode)"
     )
     actions = group.add_mutually_exclusive_group()
-    actions.add_argument("--deterministic", action="store_true", help="take the likeliest action (this is the default)")
+    actions.add_argument("--deterministic", action="store_true", help="take the mode of the policy (this is the default)")
     actions.add_argument("--stochastic", action="store_true", help="sample actions, as in training")
     group.add_argument(
         "--seed",
@@ -88,6 +89,11 @@ def build_parser() -> Parser:
         type=radius,
         metavar="EPS",
         help="radius of the attack, in units of the network's input (default: that of training, else 0.075; images: 1/255)",
+    )
+    group.add_argument(
+        "--solver",
+        choices=SOLVERS,
+        help="search of the critic or the mad attack; power is the strongest on robust agents (default: as published)",
     )
     add_search_flags(parser)
     group = parser.add_argument_group("what is written")
@@ -131,6 +137,7 @@ def _work(arguments: list[str]) -> int:
                 device=args.device,
                 on_episode=on_episode,
                 search=budget,
+                solver=args.solver,
             )
     if args.csv is not None:
         evaluation.write_csv(args.csv)
@@ -148,6 +155,8 @@ def _check(args: argparse.Namespace) -> None:
     """Refuse contradictory flags and files that cannot be written, before any time is spent."""
     if args.epsilon is not None and args.attack is None:
         raise UserError(f"--epsilon is the radius of an attack. Name one too: --attack {', '.join(ATTACKS)}")
+    if args.solver is not None and args.attack in (None, "random"):
+        raise UserError("--solver is the search of an attack that searches. Name one too: --attack critic or --attack mad.")
     if args.path is None and args.json not in (None, "-") and args.algo is None:
         raise UserError(f"--json reads {args.json!r} as its file, so that no agent is given. Put the agent first.")
     check_place("--csv", args.csv)
@@ -177,7 +186,8 @@ def show(evaluation: EvaluationResult) -> None:
     if agent.recipe.env_kwargs:
         facts.append(("env_kwargs", str(agent.recipe.env_kwargs)))
     if evaluation.attack is not None:
-        facts.append(("attack", f"{evaluation.attack}, epsilon {evaluation.epsilon:.4g} of the network's input"))
+        by = "" if evaluation.solver is None else f" by {evaluation.solver}"
+        facts.append(("attack", f"{evaluation.attack}{by}, epsilon {evaluation.epsilon:.4g} of the network's input"))
     terminal.heading(f"{agent.algo} on {agent.env}")
     if evaluation.searched is not None:
         facts += _cost(evaluation.searched)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rlspo.attacks.attacks import make_attack
 from rlspo.attacks.evaluation import Episodes, attacked_episodes, ball_of_training, play
 from rlspo.zoo.config.atomic import whole, write_text
 from rlspo.zoo.errors import UserError
@@ -97,6 +98,7 @@ class EvaluationResult:
     :param epsilon: radius of the attack in units of the policy's input, None without an attack
     :param norm: of the attack's ball
     :param searched: the same by search, None where that was not asked for
+    :param solver: search of the attack, None for its own
     """
 
     agent: SavedAgent
@@ -108,6 +110,7 @@ class EvaluationResult:
     epsilon: float | None
     norm: str | None = None
     searched: Searched | None = None
+    solver: str | None = None
 
     @property
     def returns(self) -> np.ndarray:
@@ -163,14 +166,18 @@ class EvaluationResult:
             "n_envs": self.n_envs,
             "deterministic": self.deterministic,
             "seed": self.seed,
-            "attack": None
-            if self.attack is None
-            else {"name": self.attack, "epsilon": self.epsilon, "norm": self.norm, "inner_steps": INNER_STEPS},
+            "attack": self._attack(),
             "summary": self.summary(),
             "search": None if self.searched is None else self.searched.as_dict(),
             "episodes": self.rows(),
             "versions": environment_record()["packages"],
         }
+
+    def _attack(self) -> dict[str, Any] | None:
+        if self.attack is None:
+            return None
+        search = {} if self.solver is None else {"solver": self.solver}
+        return {"name": self.attack, "epsilon": self.epsilon, "norm": self.norm, "inner_steps": INNER_STEPS, **search}
 
     def write_json(self, file: Path) -> None:
         """Write :meth:`as_dict`, whole or not at all."""
@@ -196,19 +203,21 @@ def evaluate(
     device: str = "auto",
     on_episode: Callable[[], None] | None = None,
     search: Budget | None = None,
+    solver: str | None = None,
 ) -> EvaluationResult:
     """Run whole episodes, the same number in each copy of the environment, so that short ones do not count more often.
 
     :param agent: from :func:`rlspo.zoo.runs.saved_agent.find_agent`
     :param n_episodes: how many, at least 1
     :param n_envs: copies of the environment that step side by side (default: 16, or one for each episode)
-    :param deterministic: take the most likely action, not a sample
+    :param deterministic: take the mode of the policy (of a mixture that of its most likely expert), not a sample
     :param seed: of the first copy, the agent's samples and the attack; the other copies count up from it
     :param attack: one of :data:`rlspo.attacks.ATTACKS`
     :param epsilon: radius of the attack (default: that of training, else 0.075, for images 1/255)
     :param device: of the networks
     :param on_episode: called after each episode
     :param search: run the same episodes once more by search, with this budget; None: by the policy alone
+    :param solver: search of the attack, one of :data:`rlspo.adversary.SOLVERS`; None for its own
     :raises UserError: for an agent that cannot be loaded, does not fit the environment, or cannot be attacked; with a search,
         for one that cannot be planned with, or an environment that cannot be simulated
     """
@@ -230,8 +239,9 @@ def evaluate(
                 episodes = play(Actor(model, env, deterministic), env, n_episodes, on_episode)
             else:
                 epsilon = radius(model, epsilon)
+                adversary = make_attack(attack, INNER_STEPS, solver)
                 episodes = _under_attack(
-                    model, env, attack, epsilon, n_episodes, INNER_STEPS, seed, deterministic, on_episode=on_episode
+                    model, env, adversary, epsilon, n_episodes, seed=seed, deterministic=deterministic, on_episode=on_episode
                 )
         if planned is not None:
             searched = _by_search(planned, n_episodes, seed, on_episode)
@@ -247,6 +257,7 @@ def evaluate(
         epsilon=None if attack is None else epsilon,
         norm=None if attack is None else ball_of_training(model)["norm"],
         searched=searched,
+        solver=solver,
     )
 
 

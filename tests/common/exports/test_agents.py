@@ -22,7 +22,7 @@ import rlspo
 from rlspo import ARPO, BARPO, PDPPO, PPO, SAC, SPO
 from rlspo.attacks import attacked_evaluation
 from rlspo.common.errors import IncompatibleModelError, NotExportableError
-from rlspo.common.exports import agents, values
+from rlspo.common.exports import agents, described_spaces, values
 from rlspo.common.exports import folder as folder_of_agents
 from rlspo.common.exports.folder import write_folder
 from rlspo.policies import ActorCriticPolicy
@@ -274,6 +274,10 @@ def rewritten(model: Any, folder: Path, **changes: Any) -> Path:
     return folder
 
 
+#: Of a size that a single space may have.
+HUGE = {"kind": "Box", "shape": [2**22], "dtype": "uint8", "low": 0, "high": 255}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -294,6 +298,8 @@ def rewritten(model: Any, folder: Path, **changes: Any) -> Path:
         ({"observation_space": {"kind": "Box", "shape": [10**5, 10**5], "dtype": "uint8", "low": 0, "high": 255}}, "numbers"),
         ({"observation_space": {"kind": "Sequence"}}, "not the description of a space"),
         ({"action_space": {"kind": "Box", "shape": [2], "dtype": "object", "low": 0, "high": 1}}, "dtype must be"),
+        ({"observation_space": {"kind": "Dict", "spaces": [[f"{key}", HUGE] for key in range(1000)]}}, "more than 16,777,216 n"),
+        ({"state": {"x": 1}}, "its state has 'x', which this agent does not have"),
         ({"state": {"reward_scaler": {"mean": "x"}}, "settings": {"normalize_rewards": True}}, "could not be loaded"),
     ],
 )
@@ -301,6 +307,15 @@ def test_hostile_files(changes: dict[str, Any], message: str, tmp_path: Path) ->
     model = PPO("MlpPolicy", SpacesEnv(), **ON_POLICY)
     with pytest.raises(IncompatibleModelError, match=message):
         rlspo.load(rewritten(model, tmp_path / "agent", **changes))
+
+
+def test_a_space_of_absurd_size_is_refused_before_it_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each bound of each part would take memory."""
+    built: list[Any] = []
+    monkeypatch.setitem(described_spaces._KINDS, "Box", lambda data: built.append(data) or spaces.Box(0, 1))
+    with pytest.raises(IncompatibleModelError, match="more than 16,777,216 numbers"):
+        described_spaces.space_of({"kind": "Dict", "spaces": [[f"{key}", HUGE] for key in range(1000)]}, "it")
+    assert len(built) <= 4
 
 
 def test_weights_of_another_agent(tmp_path: Path) -> None:

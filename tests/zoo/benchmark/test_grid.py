@@ -198,6 +198,8 @@ HALLS = {"Halls-v0": {"gym_packages": ["zoo_environments"]}}
         ({"evaluations": {"mad": {"attack": "mad"}}}, "evaluations: mad: the key 'epsilon' is missing"),
         ({"evaluations": {"mad": {"attack": "mid", "epsilon": 0.1}}}, "attack is 'mid': Input should be 'random', 'cr"),
         ({"evaluations": {"worst": {}}}, "'worst' is the name of a measure of its own"),
+        ({"evaluations": {"x": {"attack": "random", "epsilon": 0.1, "solver": "pgd"}}}, "solver is the search of an attack"),
+        ({"evaluations": {"x": {"attack": "mad", "epsilon": 0.1, "solver": "strong"}}}, "solver is 'strong'"),
         ({"agents": {"sac": SAC}, "envs": ["Pendulum-v1"]}, "sac on Pendulum-v1: the random attack needs an"),
         ({"envs": HALLS}, "ppo on Halls-v0: the random attack has nothing to shift"),
     ],

@@ -243,6 +243,10 @@ def test_attack_hurts_and_is_repeatable():
     np.testing.assert_array_equal(attacked.returns, again.returns)
     assert (natural.epsilon, attacked.epsilon) == (None, 0.2)
     assert attacked.lengths.sum() == attacked.returns.sum(), "CartPole pays one a step"
+    published, own = (evaluate(agent, 12, seed=3, attack="mad", epsilon=0.2, solver=solver) for solver in ("langevin", "power"))
+    np.testing.assert_array_equal(published.returns, attacked.returns, "named, it is the same search")
+    assert list(own.returns) != list(attacked.returns) and own.returns.mean() < natural.returns.mean()
+    assert own.as_dict()["attack"]["solver"] == "power" and "solver" not in attacked.as_dict()["attack"]
     default = evaluate(agent, 2, attack="random")
     assert default.epsilon == radius(agent.load("cpu"), None) == 0.075
 
@@ -281,6 +285,8 @@ def test_table_shows_which_model_was_evaluated_and_how(run, trained):
     code, output, _ = run(trained, "--which", "16", "-n", "5", "--stochastic", "--attack", "random", "--epsilon", "0.3")
     for text in ("rl_model_16_steps.zip (checkpoint)", "16 steps", "5, seeds from 1000000", "sampled", "random, epsilon 0.3"):
         assert text in output
+    code, output, _ = run(trained, "-n", "2", "--attack", "critic", "--solver", "power")
+    assert code == 0 and "critic by power, epsilon 0.075" in output
 
 
 def test_json_is_alone_on_standard_output_and_agrees_with_csv(run):
@@ -351,6 +357,8 @@ def test_env_kwargs_change_the_environment(run, trained):
         ([RUN, "--which", "99999"], "has: --which last, best, 16, 32, 48"),
         ([RUN, "--wich", "best"], "Did you mean --which?"),
         ([RUN, "--epsilon", "0.1"], "--epsilon is the radius of an attack"),
+        ([RUN, "--solver", "power"], "--solver is the search of an attack that searches"),
+        ([RUN, "--attack", "random", "--solver", "power"], "--solver is the search of an attack that searches"),
         ([RUN, "--attack", "fgsm"], "invalid choice: 'fgsm'"),
         ([RUN, "--deterministic", "--stochastic"], "not allowed with"),
         ([RUN, "-n", "0"], "must be at least 1"),
