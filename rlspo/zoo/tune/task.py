@@ -186,6 +186,8 @@ def make_task(args: argparse.Namespace, folder: Path | None = None) -> Task:
     base["conf_file"] = left.base  # written before anything is trained
     whole = {**plan.config.agent, "n_envs": plan.config.settings.n_envs}
     warnings += warning_of(space, whole, plan.config.settings.n_timesteps)
+    if args.pruner == "wilcoxon" and args.n_seeds == 1:
+        warnings += (("pruner", "wilcoxon gives trials up between their seeds. With --n-seeds 1 it gives up none."),)
     queued = folder is not None
     return Task(name, args, left, stored, base, plan, space_file, space_name, space, references, blocks, queued, warnings)
 

@@ -344,6 +344,12 @@ def test_nothing_is_chosen_while_trials_are_under_way_elsewhere(capsys):
     assert "of 2 trials" in json.loads((STUDY / "report.json").read_text())["finding"]
 
 
+def test_a_pruner_that_can_prune_nothing_is_told():
+    for n_seeds, warned in (("1", True), ("2", False)):
+        task = make_task(parse([*FLAGS, *QUICK, *SHORT, "--n-seeds", n_seeds, "--pruner", "wilcoxon"]))
+        assert ("pruner" in dict(task.warnings)) == warned
+
+
 @pytest.mark.parametrize(("given", "recorded"), [("auto", None), ("dummy", "dummy"), ("native", "native")])
 def test_games_that_are_stepped_one_by_one_are_another_study(given, recorded):
     """Where nothing is said they are played together, and draw other numbers."""
