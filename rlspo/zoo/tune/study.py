@@ -287,8 +287,9 @@ def reason_of(trial: FrozenTrial) -> str:
 
 
 def duration_of(trial: FrozenTrial) -> timedelta:
-    """How long a finished trial took."""
-    return trial.duration or timedelta()
+    """How long a finished trial took, seeds that an attempt before an interruption had finished included."""
+    seeds = timedelta(seconds=sum(outcome.seconds for outcome in outcomes_of(trial).values()))
+    return max(trial.duration or timedelta(), seeds)
 
 
 def _never_begun(trial: FrozenTrial) -> bool:

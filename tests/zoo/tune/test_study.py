@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.tune.settings import StudyFolder
 from rlspo.zoo.tune.storage import only_one, open_storage
-from rlspo.zoo.tune.study import codes_of, outcomes_of, reason_of, settings_of
+from rlspo.zoo.tune.study import codes_of, duration_of, outcomes_of, reason_of, settings_of
 
 from .conftest import outcome
 
@@ -151,6 +151,18 @@ def test_in_a_shared_storage_a_study_knows_its_trials_on_a_machine_of_another_na
     again = open_study(storage)
     assert [trial.state for trial in again.optuna.get_trials()] == [TrialState.FAIL, TrialState.WAITING], "queued again"
     assert again.trials == []
+
+
+def test_the_time_of_a_trial_is_that_of_all_its_attempts(open_study):
+    study = open_study()
+    trial, _, _ = study.ask()
+    study.keep(trial, replace(outcome(0, 1.0), seconds=3600.0))
+    again = open_study()  # after an interruption
+    trial, _, done = again.ask()
+    assert set(done) == {0}
+    again.keep(trial, outcome(1, 1.0))
+    again.tell_complete(trial)
+    assert 3600.1 <= duration_of(again.trials[0]).total_seconds() < 3660
 
 
 def test_a_study_keeps_its_settings(open_study):
