@@ -62,7 +62,9 @@ def test_plays_the_recorded_episode_again(name: str) -> None:
         assert again.total == pytest.approx(recorded.played.total, rel=1e-5)
         return
     summary = read(name, "evaluation.json")["summary"]
-    assert summary["min"] - 1 <= again.total <= summary["max"] + 1
+    # One draw in fifty lies beyond the extremes of a hundred others.
+    margin = 1 + summary["std"]
+    assert summary["min"] - margin <= again.total <= summary["max"] + margin
 
 
 @pytest.mark.parametrize("name", AGENTS)
