@@ -78,7 +78,7 @@ def measure(name: str) -> dict[str, Any]:
 def report() -> None:
     """The table of the docs."""
     rows = [
-        "| agent | radius | random | as published | PGD | Power | natural | as published | PGD | Power |",
+        "| agent | radius | share: random | published | PGD | Power | return: natural | published | PGD | Power |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for file in sorted(RESULTS.glob("*.json"), key=lambda file: file.stem.rpartition("_")[::-1]):
