@@ -243,7 +243,7 @@ def test_attack_hurts_and_is_repeatable():
     np.testing.assert_array_equal(attacked.returns, again.returns)
     assert (natural.epsilon, attacked.epsilon) == (None, 0.2)
     assert attacked.lengths.sum() == attacked.returns.sum(), "CartPole pays one a step"
-    published, own = (evaluate(agent, 12, seed=3, attack="mad", epsilon=0.2, solver=solver) for solver in ("langevin", "power"))
+    published, own = (evaluate(agent, 12, seed=3, attack="mad", epsilon=0.2, solver=name) for name in ("langevin", "power"))
     np.testing.assert_array_equal(published.returns, attacked.returns, "named, it is the same search")
     assert list(own.returns) != list(attacked.returns) and own.returns.mean() < natural.returns.mean()
     assert own.as_dict()["attack"]["solver"] == "power" and "solver" not in attacked.as_dict()["attack"]
