@@ -194,22 +194,34 @@ def _message(worker: Worker, ready: bool, look: Callable[[Worker], None]) -> Any
 @contextlib.contextmanager
 def _signals_wait() -> Iterator[None]:
     """Signals that end a command come after this. A process that is started in here never hears Ctrl-C, not even while it
-    imports."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, *_KILLERS])
+    imports.
+
+    Python runs handlers in the main thread whichever thread a signal reaches, so no mask of one thread keeps them away.
+    """
+    came: list[int] = []
+    handlers: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, *_KILLERS):
+            if callable(signal.getsignal(number)):  # not where it is ignored, as nohup leaves it
+                handlers[number] = signal.signal(number, lambda number, frame: came.append(number))
+    masks = hasattr(signal, "pthread_sigmask")
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT]) if masks else set()
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if masks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for caught, handler in handlers.items():
+            signal.signal(caught, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _live(work: Work, job: Any, pipe: Connection) -> None:
     """The life of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where there are no sessions; the parent decides
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _KILLERS)  # the parent started this with all of them waiting
+    for number in _KILLERS:
+        signal.signal(number, signal.SIG_DFL)  # a forked one has its parent's handlers
     if hasattr(os, "setsid"):
         os.setsid()
     threading.Thread(target=_end_with_parent, daemon=True).start()

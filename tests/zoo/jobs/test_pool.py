@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -125,8 +126,16 @@ class Interrupted(BaseException):
 class Interrupting:
     """A context as whose process starts a signal arrives."""
 
-    def __init__(self, number):
-        self.number = number
+    def __init__(self, number, elsewhere):
+        self.number, self.started = number, threading.Event()
+        # It was there before anything was masked, and gets the signal; the main thread runs the handler.
+        self.other = threading.Thread(target=self.wait_and_raise, daemon=True) if elsewhere else None
+        if self.other:
+            self.other.start()
+
+    def wait_and_raise(self):
+        if self.started.wait(60):
+            signal.raise_signal(self.number)
 
     def Process(self, **kwargs):
         process = self.process = FORK.Process(**kwargs)
@@ -134,18 +143,23 @@ class Interrupting:
 
         def interrupted():
             start()
-            os.kill(os.getpid(), self.number)
+            self.started.set()
+            if self.other:
+                self.other.join()
+            else:
+                os.kill(os.getpid(), self.number)
 
         process.start = interrupted
         return process
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_as_a_worker_starts_leaves_none_behind(number):
+def test_a_signal_as_a_worker_starts_leaves_none_behind(number, elsewhere):
     def interrupt(number, frame):
         raise Interrupted
 
-    context, pool, before = Interrupting(number), Pool(1), signal.signal(number, interrupt)
+    context, pool, before = Interrupting(number, elsewhere), Pool(1), signal.signal(number, interrupt)
     try:
         with pytest.raises(Interrupted):
             list(pool.run(lambda: pool.start(context, "key", obey, "hang", 60.0)))
