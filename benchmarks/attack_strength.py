@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from robustness import EPSILON
 from stable_baselines3.common.env_util import make_vec_env
 
 import rlspo
@@ -26,8 +27,6 @@ from rlspo.zoo.evaluate.statistics import iqm
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "zoo" / "results" / "attack_strength"
-#: Radius by environment, as in the SA-MDP family of papers (arXiv 2003.08938).
-EPSILON = {"Hopper-v5": 0.075, "Walker2d-v5": 0.05, "HalfCheetah-v5": 0.15, "Ant-v5": 0.15}
 SEARCHES: dict[str, Solver] = {
     "random": RandomPoint(),
     "published": Langevin(10, temperature=1.0),

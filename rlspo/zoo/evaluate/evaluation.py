@@ -239,10 +239,8 @@ def evaluate(
                 episodes = play(Actor(model, env, deterministic), env, n_episodes, on_episode)
             else:
                 epsilon = radius(model, epsilon)
-                adversary = make_attack(attack, INNER_STEPS, solver)
-                episodes = _under_attack(
-                    model, env, adversary, epsilon, n_episodes, seed=seed, deterministic=deterministic, on_episode=on_episode
-                )
+                others = {"seed": seed, "deterministic": deterministic, "on_episode": on_episode}
+                episodes = _under_attack(attack, solver, model, env, epsilon, n_episodes, **others)
         if planned is not None:
             searched = _by_search(planned, n_episodes, seed, on_episode)
     finally:
@@ -269,9 +267,9 @@ def _by_search(actor: SearchingActor, n_episodes: int, seed: int, on_episode: Ca
     return Searched(episodes, actor.settings(), actor.real_steps, int(planner.model_steps), planner.seconds)
 
 
-def _under_attack(*arguments: Any, **others: Any) -> Episodes:
+def _under_attack(attack: str, solver: str | None, model: Any, env: Any, *arguments: Any, **others: Any) -> Episodes:
     """Attacked episodes, with one clear message for an agent that cannot be attacked."""
     try:
-        return attacked_episodes(*arguments, **others)
+        return attacked_episodes(model, env, make_attack(attack, INNER_STEPS, solver), *arguments, **others)
     except (TypeError, ValueError) as error:
         raise UserError(f"--attack: {error}") from error

@@ -255,6 +255,10 @@ def test_an_agent_that_cannot_be_attacked():
     agent = saved("CartPole-v1", stable_baselines3.DQN, settings={"buffer_size": 100})
     with pytest.raises(UserError, match=r"--attack: .*actor-critic"):
         evaluate(agent, 1, attack="mad")
+    with pytest.raises(UserError, match=r"--attack: attack is 'mid'"):
+        evaluate(saved("CartPole-v1"), 1, attack="mid")
+    with pytest.raises(UserError, match=r"--attack: solver is 'pwr'"):
+        evaluate(saved("CartPole-v1"), 1, attack="mad", solver="pwr")
 
 
 # The command.
