@@ -119,6 +119,16 @@ def _for_products() -> dict[str, Any]:
     return {"post_grad_custom_post_pass": ProductsByOneDNN()}
 
 
+#: Modules as torch names them in guards, whose functions and constants are what they were when they were imported.
+_SETTLED = tuple(f"G['{prefix}" for prefix in ("__builtins", "__import_rlspo_", "__import_torch_"))
+
+
+def _settled(guard: Any) -> bool:
+    """Whether a guard asks for a function or a constant of torch's, Python's or this package's modules, as a quarter of them
+    do. A user's own modules are asked each time."""
+    return guard.is_global and guard.name.startswith(_SETTLED)
+
+
 def compile_whole(
     function: Callable[..., Any],
     device: torch.device,
@@ -141,7 +151,7 @@ def compile_whole(
     if device.type == "cpu":
         options = {"cpp_wrapper": True, "cpp_wrapper_build_separate": True, **_for_products()}
     known = {id(tensor) for tensor in held}
-    options["guard_filter_fn"] = lambda guards: [id(guard.value) not in known for guard in guards]
+    options["guard_filter_fn"] = lambda guards: [id(guard.value) not in known and not _settled(guard) for guard in guards]
     # Isolated: torch counts compilations per line of code, and many agents may live in one process.
     compiler: Callable[..., Any] = torch.compile
     compiled = _in_turn(compiler(function, fullgraph=True, dynamic=False, options=options, isolate_recompiles=True))

@@ -13,6 +13,8 @@ from rlspo.common.signatures import signature_of
 from rlspo.common.trees import ArrayTree, tree_leaves
 
 _SHORT = reprlib.Repr()
+#: The largest number that float32, in which agents learn, can hold.
+_LARGEST = np.finfo(np.float32).max
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 20
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
 
@@ -101,7 +103,7 @@ def _finite(array: np.ndarray) -> Any:
     """Which numbers float32, in which agents learn, can hold."""
     if array.dtype.kind != "f":
         return np.True_
-    return np.isfinite(array) if array.itemsize <= 4 else np.abs(array) <= np.finfo(np.float32).max
+    return np.isfinite(array) if array.itemsize <= 4 else np.abs(array) <= _LARGEST
 
 
 def check_finite(

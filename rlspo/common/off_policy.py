@@ -101,10 +101,14 @@ class OffPolicyAgent(Agent, OffPolicyAlgorithm):
         if warming_up or self.use_sde or getattr(self.policy, "acts_as_written", False):
             with self.randomness.lend_numpy():
                 return super()._sample_action(learning_starts, action_noise, n_envs)
-        with torch.inference_mode():
-            observations: Any = self._last_obs
-            inputs = self.policy.preprocess(to_tensor(observations, self.device))
-            actions = self.policy.distribution_of(inputs).sample(self.randomness.torch).cpu().numpy()
+        observations: Any = self._last_obs
+        fast = self.policy.fast_actor(self.randomness.numpy)
+        if fast is not None:
+            actions = fast(observations)
+        else:
+            with torch.inference_mode():
+                inputs = self.policy.preprocess(to_tensor(observations, self.device))
+                actions = self.policy.distribution_of(inputs).sample(self.randomness.torch).cpu().numpy()
         actions = actions.reshape(n_envs, *(self.action_space.shape or ()))
         if action_noise is not None:
             with self.randomness.lend_numpy():

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-#: Multiplications from which on oneDNN is faster: its way into a product takes 10 us, that of MKL 2.
-WORTH_IT = 700_000
+#: Multiplications from which on oneDNN is as fast or faster: its way into a product takes 10 us, that of MKL 2. (With a
+#: million it is the faster by a tenth on fast processors, and the slower by a third on slow ones.)
+WORTH_IT = 1_500_000
 #: Rows and columns of a result below which MKL is faster, whatever their number.
 NARROW = 8
 

@@ -156,12 +156,13 @@ class ReplayBuffer(SB3ReplayBuffer):
             check_rows(name, value, self.fields[name], len(infos))
         if not self.data:
             self._make_room()
-        kept = np.array([index for index, info in enumerate(infos) if not only_reset(info)], np.int64)
+        kept = [index for index, info in enumerate(infos) if not only_reset(info)]
+        chosen: Any = slice(None) if len(kept) == len(infos) else kept
         for name, value in rows.items():
-            tree_map(lambda store, part: self._write(store, np.asarray(part)[kept]), self.data[name], value)
+            tree_map(lambda store, part: self._write(store, np.asarray(part)[chosen]), self.data[name], value)
         for key, frames in self.frames.items():
             seen, then = (by_key(rows[name])[key] for name in SEEN)
-            for number, env in enumerate(kept.tolist()):
+            for number, env in enumerate(kept):
                 frames.write((self.pos + number) % self.buffer_size, env, seen[env], then[env])
         self.full |= self.pos + len(kept) >= self.buffer_size
         self.pos = (self.pos + len(kept)) % self.buffer_size

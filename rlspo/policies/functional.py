@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from itertools import chain
 from typing import Any, TypeVar
@@ -29,14 +30,20 @@ def switch_mode(module: nn.Module, training: bool) -> None:
 
     Layers with a ``train`` of their own are asked by it.
     """
-    kind = type(module)
-    if kind.train is not nn.Module.train or kind.__setattr__ is not nn.Module.__setattr__:
+    kind: Any = type(module)
+    if _switches_itself(kind):
         module.train(training)
         return
-    vars(module)["training"] = training
-    for child in module._modules.values():
+    state = module.__dict__
+    state["training"] = training
+    for child in state["_modules"].values():
         if child is not None:
             switch_mode(child, training)
+
+
+@functools.cache
+def _switches_itself(kind: Any) -> bool:
+    return kind.train is not nn.Module.train or kind.__setattr__ is not nn.Module.__setattr__
 
 
 class _Methods(nn.Module):
@@ -75,6 +82,11 @@ class Functional(nn.Module):
         :param inputs: what ``preprocess`` returns
         """
         return self.distribution_of(inputs).mode()
+
+    def fast_actor(self, generator: np.random.Generator) -> Callable[[np.ndarray], np.ndarray] | None:
+        """A function from observations to sampled actions that is faster than this module, valid until it is changed; None
+        where there is none."""
+        return None
 
     def set_training_mode(self, mode: bool) -> None:
         """As SB3's: batch normalisation and dropout behave differently while learning."""

@@ -96,8 +96,7 @@ def numpy_actor(
     :param repeated: methods that this arithmetic repeats, as the policy must have them
     :return: None where the policy is not a plain MLP, or a mixture of such, on the CPU; act with torch then
     """
-    own = any(getattr(type(policy), method.__name__) is not method for method in repeated)
-    if own or policy.use_sde or policy.device.type != "cpu":
+    if policy.use_sde or not _repeatable(policy, repeated):
         return None
     widths = (policy.mlp_extractor.latent_dim_pi, policy.pi_features_extractor.features_dim)
     with torch.no_grad():
@@ -115,6 +114,44 @@ def numpy_actor(
         for layer in layers:
             values = layer(values)
         return sample(values, ...)
+
+    return act
+
+
+def _repeatable(policy: Any, repeated: Iterable[Callable[..., Any]]) -> bool:
+    own = any(getattr(type(policy), method.__name__) is not method for method in repeated)
+    return not own and policy.device.type == "cpu"
+
+
+def squashed_numpy_actor(
+    policy: Any, generator: np.random.Generator, repeated: Iterable[Callable[..., Any]], log_std_range: tuple[float, float]
+) -> Callable[[Array], Array] | None:
+    """As :func:`numpy_actor`, for the actors of SAC: a Gaussian whose standard deviation is an output of the network, too,
+    through tanh.
+
+    :param log_std_range: to which the logarithm of the standard deviation is clipped
+    :return: a function to actions in (-1, 1)
+    """
+    actor = policy.actor
+    if actor.use_sde or not _repeatable(policy, repeated):
+        return None
+    try:
+        hidden = [*_layers(policy.preprocess), *_layers(actor.features_extractor), *_layers(actor.latent_pi)]
+        mean_layers, log_std_layers = _layers(actor.mu), _layers(actor.log_std)
+    except _Unknown:
+        return None
+    lowest, highest = map(np.float32, log_std_range)
+
+    def act(values: Array) -> Array:
+        for layer in hidden:
+            values = layer(values)
+        mean = log_std = values
+        for layer in mean_layers:
+            mean = layer(mean)
+        for layer in log_std_layers:
+            log_std = layer(log_std)
+        std = np.exp(np.minimum(np.maximum(log_std, lowest), highest))
+        return np.tanh(mean + std * generator.standard_normal(mean.shape, dtype=np.float32))
 
     return act
 

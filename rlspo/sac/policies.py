@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BaseModel
@@ -15,6 +16,7 @@ from torch import nn
 
 from rlspo.policies.distributions import SquashedGaussian
 from rlspo.policies.functional import Functional, Parameters, switch_mode
+from rlspo.policies.numpy_actor import squashed_numpy_actor
 from rlspo.policies.preprocessing import Preprocessing
 from rlspo.policies.written_for_sb3 import adopted, check_consistent, own_methods
 from rlspo.sac import losses
@@ -98,6 +100,10 @@ class SACPolicy(Functional, sb3.SACPolicy):
         _, mean, log_std = self._heads(inputs)
         return SquashedGaussian(mean, log_std)
 
+    def fast_actor(self, generator: np.random.Generator) -> Callable[[np.ndarray], np.ndarray] | None:
+        """See :func:`~rlspo.policies.numpy_actor.squashed_numpy_actor`."""
+        return squashed_numpy_actor(self, generator, self._repeated_in_numpy, (LOG_STD_MIN, LOG_STD_MAX))
+
     def sample_of(self, seen: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
         """Actions, ``(B, A)``, and their log-probabilities, ``(B,)``; differentiable.
 
@@ -167,6 +173,9 @@ class SACPolicy(Functional, sb3.SACPolicy):
         mean: Any = self.actor.mu[0] if isinstance(self.actor.mu, torch.nn.Sequential) else self.actor.mu
         rows = mean.in_features if self.actor.use_sde else batch_size
         return torch.randn(rows, mean.out_features, generator=generator, device=self.device)
+
+    #: The methods whose arithmetic :meth:`fast_actor` repeats; one who writes another of them acts in torch.
+    _repeated_in_numpy: ClassVar[tuple[Callable[..., Any], ...]] = (distribution_of, _heads, Functional._features)
 
 
 class SACCnnPolicy(SACPolicy):

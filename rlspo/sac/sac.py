@@ -310,7 +310,7 @@ class SAC(OffPolicyAgent, SB3SAC):
             self.update.show_gradients(before)
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self.reports.append((self._n_updates, torch.stack(reports).mean(dim=0)))
+        self.reports.append((self._n_updates, reports[0] if gradient_steps == 1 else torch.stack(reports).mean(dim=0)))
         if len(self.reports) >= self.reports_kept:
             self._read_reports()
 
@@ -323,7 +323,8 @@ class SAC(OffPolicyAgent, SB3SAC):
             return
         numbers, rows = zip(*self.reports, strict=True)
         self.reports.clear()
-        for n_updates, (*means, weights) in zip(numbers, torch.stack(rows).tolist(), strict=True):
+        read = torch.stack(rows).tolist() if len(rows) > 1 else [rows[0].tolist()]
+        for n_updates, (*means, weights) in zip(numbers, read, strict=True):
             found = dict(zip(self.update.stat_names, means, strict=True))
             losses_found = [value for name, value in found.items() if "loss" in name or name == "ent_coef"]
             if not all(map(math.isfinite, [weights, *losses_found])):

@@ -206,3 +206,26 @@ def test_other_threads_wait_while_guards_are_skipped() -> None:
     thread.join()
     assert events == ["left", "called"]
     assert not torch._dynamo.eval_frame._stance.skip_guard_eval_unsafe
+
+
+#: What a user's function takes from its module.
+FACTOR = 2.0
+
+
+def _scaled(values: torch.Tensor) -> torch.Tensor:
+    return values * FACTOR
+
+
+def test_what_a_users_module_says_is_read_at_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of torch's modules and this package's it is not: a quarter of all guards were theirs."""
+    if not compiler_available("cpu"):
+        pytest.skip("there is no C++ compiler")
+    asked: list[str] = []
+    settled = compilation._settled
+    monkeypatch.setattr(compilation, "_settled", lambda guard: settled(guard) or asked.append(guard.name))
+    scaled = compilation.compile_whole(_scaled, CPU)
+    values = torch.ones(3)
+    assert scaled(values).tolist() == [2.0] * 3
+    assert "G['FACTOR']" in asked
+    monkeypatch.setattr("tests.common.test_compilation.FACTOR", 5.0)
+    assert scaled(values).tolist() == [5.0] * 3

@@ -48,8 +48,8 @@ def exchanged(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]
 
 def test_large_products_are_exchanged_and_give_the_same_numbers(exchanged: list[tuple[int, ...]]) -> None:
     torch.manual_seed(0)
-    layers = nn.Sequential(nn.Linear(20, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 1))
-    parameters, inputs = dict(layers.named_parameters()), torch.randn(256, 20)
+    layers = nn.Sequential(nn.Linear(40, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 1))
+    parameters, inputs = dict(layers.named_parameters()), torch.randn(256, 40)
     function = gradient_of(layers)
     with torch.no_grad():
         expected, value = function(parameters, inputs)
@@ -59,7 +59,7 @@ def test_large_products_are_exchanged_and_give_the_same_numbers(exchanged: list[
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
     # Two layers forward, the gradients of both weights, and of the first layer's output; not the last layer's one column.
     large = (256, 256, 256)
-    assert sorted(exchanged) == [(256, 20, 256), (256, 256, 20), large, large, large]
+    assert sorted(exchanged) == [(256, 40, 256), (256, 256, 40), large, large, large]
 
 
 def test_small_products_are_left_alone(exchanged: list[tuple[int, ...]]) -> None:

@@ -8,12 +8,13 @@ import torch
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
-from rlspo import ARPO, BARPO, PDPPO, PPO
+from rlspo import ARPO, BARPO, PDPPO, PPO, SAC
 from rlspo.common.trees import to_tensor
 from rlspo.envs import PostDecision
 from rlspo.policies import ActorCriticPolicy, Bernoulli, Categorical, Distribution, Gaussian, MultiCategorical
 from rlspo.policies.mixtures import Mixture
 from rlspo.policies.moe import MoeActorCriticPolicy
+from rlspo.sac.policies import SACPolicy
 from tests.spaces import ACTIONS, OBSERVATIONS, SpacesEnv, policy_name
 
 
@@ -213,3 +214,67 @@ def test_leaves_to_torch_what_it_does_not_know(observation: str, options: dict[s
 def test_is_for_the_cpu_alone(device: str) -> None:
     model = make(device=device)
     assert (model.policy.fast_actor(np.random.default_rng(0)) is not None) == (device == "cpu")
+
+
+# SAC's, whose standard deviation is an output of the network.
+
+
+class OtherHeads(SACPolicy):
+    def _heads(self, inputs: Any) -> Any:
+        latent, mean, log_std = super()._heads(inputs)
+        return latent, -mean, log_std
+
+
+def make_sac(policy: Any = "MlpPolicy", **kwargs: Any) -> SAC:
+    kwargs = {"learning_starts": 8, "batch_size": 8, "buffer_size": 100, "seed": 0, "device": "cpu", **kwargs}
+    return SAC(policy, "Pendulum-v1", **kwargs)
+
+
+def sac_gap(model: SAC) -> float:
+    """Between the actions of the fast path and the torch policy's distribution with the same noise."""
+    observations = 3 * np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    with torch.no_grad():
+        distribution = model.policy.distribution_of(model.policy.preprocess(torch.as_tensor(observations)))
+        noise = np.random.default_rng(3).standard_normal((50, 1), dtype=np.float32)
+        expected = distribution.from_noise(torch.as_tensor(noise)).numpy()
+    act = model.policy.fast_actor(np.random.default_rng(3))
+    assert act is not None
+    got = act(observations)
+    assert got.dtype == np.float32
+    assert np.ptp(got) > 0.5
+    return float(np.abs(got - expected).max())
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"activation_fn": nn.Tanh}, {"net_arch": []}, {"net_arch": {"pi": [8], "qf": [4]}}], ids=str
+)
+def test_squashed_actions_are_those_of_the_torch_policy(options: dict[str, Any]) -> None:
+    model = make_sac(policy_kwargs=options)
+    assert sac_gap(model) < 1e-5
+    with torch.no_grad():
+        for parameter in model.actor.parameters():
+            parameter.add_(2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    assert sac_gap(model) < 1e-4  # the standard deviation is clipped in both
+    model.learn(20)
+    assert sac_gap(model) < 1e-4
+
+
+def test_sac_acts_by_a_hook_and_a_new_layer_at_once() -> None:
+    model = make_sac().learn(12)
+    model.actor.mu.register_forward_hook(lambda module, inputs, output: output + 20.0)
+    assert model._sample_action(0)[1].item() == pytest.approx(1.0)
+    model = make_sac().learn(12)
+    model.actor.mu = nn.Linear(256, 1)
+    nn.init.constant_(model.actor.mu.bias, -20.0)
+    assert model._sample_action(0)[1].item() == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"use_sde": True}, {"policy": OtherHeads}, {"policy": "MoeMlpPolicy"}, {"policy_kwargs": {"activation_fn": nn.ELU}}],
+    ids=str,
+)
+def test_sac_leaves_to_torch_what_it_does_not_know(options: dict[str, Any]) -> None:
+    model = make_sac(**options)
+    assert model.policy.fast_actor(np.random.default_rng(0)) is None
+    model.learn(12)

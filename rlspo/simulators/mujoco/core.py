@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -54,6 +55,12 @@ class MujocoStates:
     ) -> None:
         self.rows, self.lagging, self.origins, self.origin = rows, lagging, origins, origin
 
+    @cached_property
+    def models(self) -> list[Any]:
+        """One if all states have the same, else one for each."""
+        models = [origin.model for origin in self.origins]
+        return models[:1] if all(model is models[0] for model in models) else [models[index] for index in self.origin.tolist()]
+
 
 class MujocoCore(Core):
     """Steps gymnasium's MuJoCo tasks of version 5 exactly, with all their arguments.
@@ -80,6 +87,7 @@ class MujocoCore(Core):
         model = self.env.model
         self._parts = {name.lower(): component(model, name) for name in ("QPOS", "QVEL", "CTRL")}
         self._row_size = mujoco.mj_stateSize(model, INTEGRATION)
+        self._constants = Constants([], self.env.frame_skip)
         self._alike: weakref.WeakSet[Any] = weakref.WeakSet([self.env])
 
     def capture(self, env: Any) -> MujocoStates:
@@ -188,18 +196,17 @@ class MujocoCore(Core):
     def _step(self, states: MujocoStates, actions: np.ndarray) -> tuple[Outcome, dict[str, np.ndarray]]:
         """One step of states that are all to be stepped."""
         states.rows[:, self._parts["ctrl"]] = actions
-        models = [origin.model for origin in states.origins]
-        if any(model is not models[0] for model in models):
-            models = [models[origin] for origin in states.origin]
-        else:
-            models = models[:1]
+        models = states.models
+        if models is not self._constants.models:
+            self._constants = Constants(models, self.env.frame_skip)
         rows, derived = self.physics.step(states.rows, models, self.env.frame_skip)
         now = self._frame(rows, derived)
         observations = self.task.observe(now)
-        then, model = self._frame(states.rows, states.lagging), Constants(models, self.env.frame_skip)
+        then, model = self._frame(states.rows, states.lagging), self._constants
         score = self.task.score(then, now, actions, model)
         terms = {**self.task.facts(then, now, model), **score.terms} if self.whole_info else score.terms
         new = MujocoStates(rows, {name: derived[name] for name in self.task.before}, states.origins, states.origin)
+        new.models = models
         truncated = np.zeros(len(rows), bool)
         return Outcome(new, observations, score.rewards.astype(np.float64), score.terminated, truncated), terms
 

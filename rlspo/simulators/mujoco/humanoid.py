@@ -69,4 +69,5 @@ class Humanoid(HumanoidStandup):
 
 def centre_of_mass(frame: SimpleNamespace, model: Constants) -> np.ndarray:
     """In m, ``(n, 3)``."""
-    return np.einsum("nb,nbj->nj", model.body_mass, frame.xipos) / model.body_mass.sum(axis=1)[:, None]
+    masses = model.body_mass
+    return np.einsum("nb,nbj->nj", masses, frame.xipos) / masses.sum(axis=1)[:, None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ class Score(NamedTuple):
 
 
 class Constants:
-    """What a task reads of the models; n = 1 if all states have the same.
+    """What a task reads of the models, as they are when it is asked for; n = 1 if all states have the same.
 
     :param models: of MuJoCo, one for all states or one for each
     :param frame_skip: substeps of a step
@@ -32,18 +31,20 @@ class Constants:
 
     def __init__(self, models: Sequence[Any], frame_skip: int) -> None:
         self.models, self.frame_skip = models, frame_skip
+        # Views of the models' own: getting one takes longer than a reward.
+        self._options = [model.opt for model in models]
 
-    @cached_property
+    @property
     def timestep(self) -> np.ndarray:
         """In s, ``(n,)``."""
-        return np.array([model.opt.timestep for model in self.models])
+        return np.array([options.timestep for options in self._options])
 
-    @cached_property
+    @property
     def dt(self) -> np.ndarray:
         """Duration of a step in s, ``(n,)``."""
         return self.timestep * self.frame_skip
 
-    @cached_property
+    @property
     def body_mass(self) -> np.ndarray:
         """In kg, ``(n, n_bodies)``."""
         return np.stack([model.body_mass for model in self.models])
