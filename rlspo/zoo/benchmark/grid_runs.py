@@ -1,8 +1,9 @@
 """Runs of a grid: one training and its evaluations, in a folder of their own; what is done is read from the folder alone.
 
 A run's folder is ``AGENT/ENV/seed_K/``. It holds ``run/``, an ordinary run folder; ``cell.json``, written when the training
-is whole; ``evaluation_NAME.json``, each written when that evaluation is whole; and ``log.txt``. These JSON files appear under
-their names only when complete, so whatever ends a process, a half result is never read.
+is whole, with its learning curve; ``evaluation_NAME.json``, each written when that evaluation is whole; and ``log.txt``. These
+JSON files appear under their names only when complete, so whatever ends a process, a half result is never read. They are all
+that tables need: without ``run/`` they may be kept or sent.
 """
 
 from __future__ import annotations

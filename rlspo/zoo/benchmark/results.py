@@ -6,22 +6,21 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rlspo.zoo.benchmark.curves import Curve
 from rlspo.zoo.benchmark.grid import Grid, write_grid
 from rlspo.zoo.benchmark.grid_runs import GridRun, write_json
 from rlspo.zoo.cli import terminal
 from rlspo.zoo.config.atomic import write_text
 from rlspo.zoo.errors import UserError
-from rlspo.zoo.evaluate.statistics import area_under_curve, iqm
-from rlspo.zoo.runs.evaluation_log import DamagedFile, read_evaluations
-from rlspo.zoo.runs.folder import RunFolder
-from rlspo.zoo.runs.monitor import read_episodes
+from rlspo.zoo.evaluate.statistics import iqm
+from rlspo.zoo.runs.evaluation_log import DamagedFile
 
 #: What is worth keeping beside the grid file: small, without models and logs.
 FILES = ("results.csv", "curves.csv", "episodes.json", "summary.json", "tables.md")
@@ -85,60 +84,13 @@ class Result:
         }
 
 
-@dataclass(frozen=True)
-class Curve:
-    """The evaluations during the training of one run.
-
-    :param run: that was trained
-    :param steps: at which the agent was evaluated, ``(n,)``
-    :param seconds: since training began, ``(n,)``; NaN where unknown
-    :param returns: of the episodes, ``(n, n_episodes)``
-    """
-
-    run: GridRun
-    steps: np.ndarray
-    seconds: np.ndarray
-    returns: np.ndarray
-
-    @classmethod
-    def of(cls, run: GridRun) -> Curve | None:
-        """The curve of a run, None if the grid asks for none.
-
-        :raises DamagedFile: if it cannot be read, or is another run's
-        """
-        file = RunFolder.existing(run.folder.run_folder).evaluations
-        if not file.is_file():
-            return None
-        steps, returns = read_evaluations(file, run.seed)
-        return cls(run, steps, read_episodes(run.folder.run_folder).seconds_at(steps), returns)
-
-    @property
-    def area(self) -> float:
-        """Under the mean returns, divided by the steps: the mean return over the course of training."""
-        return area_under_curve(self.steps, self.returns.mean(axis=1))
-
-    def rows(self) -> Iterable[dict[str, Any]]:
-        """Lines of ``curves.csv``."""
-        for step, seconds, returns in zip(self.steps, self.seconds, self.returns, strict=True):
-            yield {
-                "agent": self.run.agent,
-                "env": self.run.env,
-                "seed": self.run.seed,
-                "step": int(step),
-                "seconds": None if np.isnan(seconds) else round(float(seconds), 1),
-                "mean": returns.mean(),
-                "std": returns.std(),
-                "episodes": len(returns),
-            }
-
-
 def read_results(runs: Sequence[GridRun]) -> tuple[list[Result], list[Curve]]:
     """Everything that complete runs hold."""
     results, curves = [], []
     for run in runs:
         record = run.record()
         try:
-            curve = Curve.of(run)
+            curve = Curve.of(run, record)
         except DamagedFile as error:
             terminal.error(f"{run.key} has no learning curve. {error}")
             curve = None

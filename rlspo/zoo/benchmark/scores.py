@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from rlspo.zoo.benchmark.curves import Curve
 from rlspo.zoo.benchmark.grid import AREA, Grid
-from rlspo.zoo.benchmark.results import Curve, Result
+from rlspo.zoo.benchmark.results import Result
 from rlspo.zoo.evaluate.statistics import (
     Estimate,
     Statistic,

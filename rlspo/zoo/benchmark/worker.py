@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from rlspo.zoo.benchmark.curves import curve_points
 from rlspo.zoo.benchmark.evaluations import kind_of
 from rlspo.zoo.benchmark.grid_runs import GridRunFolder, fingerprint, read_json, write_json
 from rlspo.zoo.cli.exit_codes import DONE, run
@@ -94,6 +95,7 @@ def _record(job: Job, run_folder: RunFolder) -> dict[str, Any]:
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": read_json(run_folder.path / "versions.json"),
         "settings": job.settings,
+        "curve": curve_points(run_folder, job.about["seed"]),
     }
 
 

@@ -191,6 +191,18 @@ def test_what_is_worth_keeping_is_exported(done):
     assert names == {"grid.yml", "results.csv", "curves.csv", "episodes.json", "summary.json", "tables.md"}
 
 
+def test_tables_need_no_run_folders(done):
+    """Kept results are small: what a run's folder holds beside its own is enough, its learning curve included."""
+    assert run(done, "--report") == 0
+    names = ("results.csv", "curves.csv", "episodes.json", "tables.md")
+    before = [Path("out", name).read_text() for name in names]
+    assert before[1].count("\n") > 2
+    for folder in Path("out").glob("*/*/seed_*/run"):
+        shutil.rmtree(folder)
+    assert run(done, "--report") == 0
+    assert [Path("out", name).read_text() for name in names] == before
+
+
 def test_the_grid_that_is_kept_is_the_one_that_was_run(done, trainings):
     assert run(done, "--seeds", "[0, 7]", "--report", "--export", "kept") == 0
     for kept in (Path("out/grid.yml"), Path("kept/grid.yml")):

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rlspo.zoo.benchmark.curves import Curve as GridCurve
 from rlspo.zoo.benchmark.grid_runs import GridRun, GridRunFolder
-from rlspo.zoo.benchmark.results import Curve as GridCurve
 from rlspo.zoo.benchmark.results import Result, write_results
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.plot.runs import LAST
@@ -130,7 +130,7 @@ def test_tables_as_benchmark_writes_them(tmp_path):
     returns = np.array([1.0, 2.0])
     attacked = {"settings": {"attack": "mad", "epsilon": 0.1}, "seed": 0}
     result = Result(run, "under fire", returns, returns, None, record, attacked)
-    curve = GridCurve(run, np.array([50, 100]), np.array([0.5, np.nan]), np.array([[1.0, 3.0], [4.0, 8.0]]))
+    curve = GridCurve(run, np.array([[50, 0.5, 2, 1, 2], [100, np.nan, 6, 2, 2]]))
     write_results([result], [curve], tmp_path)
     (run,) = find([tmp_path], {}).runs
     assert (run.agent, run.env, run.name) == ("ppo", "ALE/Pong-v5", "seed 3")
