@@ -30,6 +30,7 @@ from rlspo.common.trees import to_tensor
 from rlspo.policies import ActorCriticPolicy, functional_policy_class
 from rlspo.policies.recurrent import KNOWN_POLICIES, Recurrent
 from rlspo.policies.recurrent.as_contrib import constructor_arguments
+from rlspo.policies.written_for_sb3 import own_methods
 
 #: Most ends of episodes in a row that a Monitor inside does not see, such as lives lost in a game.
 _MOST_UNSEEN = 1_000
@@ -259,6 +260,14 @@ def _perturb(
 def _functional_policy(model: BaseAlgorithm) -> ActorCriticPolicy:
     """The model's policy, or for an SB3 policy, a copy with the same weights and the functional methods that attacks need."""
     policy = model.policy
+    own = own_methods(type(policy), ("predict", "_predict"))
+    own = [name for name in own if not getattr(type(policy), name).__module__.startswith("sb3_contrib.")]
+    if own or getattr(policy, "acts_as_written", False):
+        raise TypeError(
+            f"{type(policy).__name__} chooses actions in {(own or ['predict'])[0]}, a method of its own, which attacks do not "
+            "know: they would evaluate another agent. Define _distribution(latent) or distribution_of(inputs) in its place; "
+            "the natural return is that of stable_baselines3.common.evaluation.evaluate_policy."
+        )
     if isinstance(policy, ActorCriticPolicy):
         return policy
     if not isinstance(policy, SB3ActorCriticPolicy):

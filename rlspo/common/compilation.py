@@ -120,7 +120,7 @@ def _for_products() -> dict[str, Any]:
 
 
 #: Modules as torch names them in guards, whose functions and constants are what they were when they were imported.
-_SETTLED = tuple(f"G['{prefix}" for prefix in ("__builtins", "__import_rlspo_", "__import_torch_"))
+_SETTLED = ("G['__builtins_", *(f"G['__import_{package}{end}" for package in ("rlspo", "torch") for end in ("'", "_dot_")))
 
 
 def _settled(guard: Any) -> bool:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
 from torch import nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from rlspo.policies.distributions import Bernoulli, Categorical, Gaussian, MultiCategorical
 from rlspo.policies.mixtures import Mixture
@@ -34,7 +35,7 @@ class _Unknown(Exception):
 
 def _layers(module: Any) -> list[Layer]:
     """What a module does, one function after the other."""
-    if module._forward_hooks or module._forward_pre_hooks:  # they may change what it does
+    if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):  # they may change what it does
         raise _Unknown
     kind = type(module)  # the very class: a subclass may do something else
     if kind is nn.Sequential:
@@ -119,8 +120,9 @@ def numpy_actor(
 
 
 def _repeatable(policy: Any, repeated: Iterable[Callable[..., Any]]) -> bool:
-    own = any(getattr(type(policy), method.__name__) is not method for method in repeated)
-    return not own and policy.device.type == "cpu"
+    """Whether nobody has put methods of their own, or hooks for all modules, in place of what is repeated here."""
+    own = any(getattr(getattr(policy, method.__name__), "__func__", None) is not method for method in repeated)
+    return not own and policy.device.type == "cpu" and not _has_any_global_hook()
 
 
 def squashed_numpy_actor(

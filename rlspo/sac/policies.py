@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BaseModel
+from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.sac import policies as sb3
@@ -170,9 +171,9 @@ class SACPolicy(Functional, sb3.SACPolicy):
 
     def draw_noise(self, batch_size: int, generator: torch.Generator) -> Any:
         """Standard normal noise for one sample of each row, ``(B, A)``; with gSDE one exploration matrix for all rows."""
-        mean: Any = self.actor.mu[0] if isinstance(self.actor.mu, torch.nn.Sequential) else self.actor.mu
-        rows = mean.in_features if self.actor.use_sde else batch_size
-        return torch.randn(rows, mean.out_features, generator=generator, device=self.device)
+        log_std: Any = self.actor.log_std  # with gSDE a parameter, a row for each feature
+        rows = len(log_std) if self.actor.use_sde else batch_size
+        return torch.randn(rows, get_action_dim(self.action_space), generator=generator, device=self.device)
 
     #: The methods whose arithmetic :meth:`fast_actor` repeats; one who writes another of them acts in torch.
     _repeated_in_numpy: ClassVar[tuple[Callable[..., Any], ...]] = (distribution_of, _heads, Functional._features)

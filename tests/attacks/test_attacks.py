@@ -12,12 +12,14 @@ from stable_baselines3.common.atari_wrappers import EpisodicLifeEnv
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.policies import ActorCriticPolicy as SB3Policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 from rlspo import BARPO, PPO
 from rlspo.adversary import Langevin, LinfBall, Power
 from rlspo.attacks import ATTACKS, Attack, MADAttack, attacked_evaluation
 from rlspo.attacks.evaluation import attacked_episodes
+from rlspo.policies import ActorCriticPolicy
 
 SMALL: dict[str, Any] = {"n_steps": 64, "batch_size": 32, "n_epochs": 2, "seed": 0, "device": "cpu"}
 
@@ -316,3 +318,22 @@ def test_bad_arguments() -> None:
         attacked_evaluation(model, env, "mad", "0.1")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="actor-critic"):
         attacked_evaluation(stable_baselines3.SAC("MlpPolicy", "Pendulum-v1"), env, "mad", 0.1)
+
+
+class OwnPredict(ActorCriticPolicy):
+    def _predict(self, observation: Any, deterministic: bool = False) -> torch.Tensor:
+        return 0.5 * super()._predict(observation, deterministic)
+
+
+class SB3OwnPredict(SB3Policy):
+    def _predict(self, observation: Any, deterministic: bool = False) -> torch.Tensor:
+        return 0.5 * super()._predict(observation, deterministic)
+
+
+@pytest.mark.parametrize(("library", "policy"), [(PPO, OwnPredict), (stable_baselines3.PPO, SB3OwnPredict)])
+@pytest.mark.parametrize("attack", [None, "mad"])
+def test_a_policy_that_chooses_actions_in_its_own_way_is_refused(library: Any, policy: Any, attack: str | None) -> None:
+    """It was another agent that was evaluated."""
+    model = library(policy, "Pendulum-v1", n_steps=16, batch_size=16, device="cpu")
+    with pytest.raises(TypeError, match="chooses actions in _predict, a method of its own"):
+        attacked_evaluation(model, "Pendulum-v1", attack, 0.1, 1)

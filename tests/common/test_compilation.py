@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -229,3 +230,21 @@ def test_what_a_users_module_says_is_read_at_each_call(monkeypatch: pytest.Monke
     assert "G['FACTOR']" in asked
     monkeypatch.setattr("tests.common.test_compilation.FACTOR", 5.0)
     assert scaled(values).tolist() == [5.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "settled"),
+    [
+        ("G['__import_torch_dot_nn_dot_utils'].stateless", True),
+        ("G['__import_torch'].mean", True),
+        ("G['__import_rlspo_dot_sac_dot_policies'].LOG_STD_MAX", True),
+        ("G['__builtins_dict___0']['map']", True),
+        ("G['__import_rlspo_extension'].SCALE", False),
+        ("G['__import_torch_geometric'].nn", False),
+        ("G['SCALE']", False),
+    ],
+)
+def test_packages_that_are_only_called_alike_are_users_own(name: str, settled: bool) -> None:
+    guard = SimpleNamespace(name=name, is_global=True)
+    assert compilation._settled(guard) == settled
+    assert not compilation._settled(SimpleNamespace(name=name, is_global=False))

@@ -278,3 +278,37 @@ def test_sac_leaves_to_torch_what_it_does_not_know(options: dict[str, Any]) -> N
     model = make_sac(**options)
     assert model.policy.fast_actor(np.random.default_rng(0)) is None
     model.learn(12)
+
+
+@pytest.mark.parametrize("make_any", [make, make_sac])
+def test_what_is_put_in_place_of_a_method_is_left_to_torch(make_any: Any) -> None:
+    """By hand on one object, or by a hook of all modules."""
+
+    def fast(model: Any) -> bool:
+        return model.policy.fast_actor(np.random.default_rng(0)) is not None
+
+    model = make_any()
+    layer = (model.actor.latent_pi if make_any is make_sac else model.policy.mlp_extractor.policy_net)[0]
+    assert fast(model)
+    layer.forward = lambda inputs: torch.zeros(len(inputs), layer.out_features)
+    assert not fast(model)
+    model = make_any()
+    model.policy.distribution_of = lambda inputs: None
+    assert not fast(model)
+    model = make_any()
+    handle = nn.modules.module.register_module_forward_hook(lambda module, inputs, output: output)
+    assert not fast(model)
+    handle.remove()
+    assert fast(model)
+
+
+class DeepMean(SACPolicy):
+    def make_actor(self, features_extractor: Any = None) -> Any:
+        actor: Any = super().make_actor(features_extractor)
+        actor.mu = nn.Sequential(nn.Linear(256, 5), nn.ReLU(), nn.Linear(5, actor.mu.out_features))
+        return actor.to(self.device)
+
+
+def test_the_last_layers_of_an_actor_may_be_others() -> None:
+    model = make_sac(DeepMean).learn(12)
+    assert sac_gap(model) < 1e-4

@@ -217,6 +217,20 @@ def test_each_environments_model_is_its_own_and_followed_as_it_changes(env_id: s
             assert outcome.rewards[row] == pytest.approx(reward, rel=1e-12)
 
 
+def test_substeps_may_change_between_steps() -> None:
+    env: Any = gym.make("Hopper-v5").unwrapped
+    core = MujocoCore(env, threads=1)
+    env.reset(seed=0)
+    states, action = core.capture(env), acting(env, 1)[0]
+    for frame_skip in (4, 8, 2):
+        env.frame_skip = frame_skip
+        outcome = core.step(states, action[None], LIVE)
+        states = outcome.states
+        seen, reward, *_ = env.step(action)
+        np.testing.assert_array_equal(outcome.observations[0], seen)
+        assert outcome.rewards[0] == pytest.approx(reward, rel=1e-12)
+
+
 def test_forces_that_a_wrapper_applies_are_part_of_the_state() -> None:
     env: Any = gym.make("Hopper-v5").unwrapped
     core = MujocoCore(env, threads=1)

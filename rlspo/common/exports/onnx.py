@@ -178,7 +178,8 @@ class Acting(nn.Module):
         if not isinstance(self.action_space, spaces.Box):
             return actions if isinstance(self.action_space, spaces.MultiBinary) else actions + self.start
         if self.policy.squash_output:
-            return self.low + 0.5 * (actions + 1.0) * (self.high - self.low)
+            # Of other programs' tanh, a last bit may be beyond 1.
+            actions = self.low + 0.5 * (actions + 1.0) * (self.high - self.low)
         return torch.minimum(torch.maximum(actions, self.low), self.high)
 
 

@@ -196,10 +196,10 @@ class MujocoCore(Core):
     def _step(self, states: MujocoStates, actions: np.ndarray) -> tuple[Outcome, dict[str, np.ndarray]]:
         """One step of states that are all to be stepped."""
         states.rows[:, self._parts["ctrl"]] = actions
-        models = states.models
-        if models is not self._constants.models:
-            self._constants = Constants(models, self.env.frame_skip)
-        rows, derived = self.physics.step(states.rows, models, self.env.frame_skip)
+        models, frame_skip = states.models, self.env.frame_skip
+        if models is not self._constants.models or frame_skip != self._constants.frame_skip:
+            self._constants = Constants(models, frame_skip)
+        rows, derived = self.physics.step(states.rows, models, frame_skip)
         now = self._frame(rows, derived)
         observations = self.task.observe(now)
         then, model = self._frame(states.rows, states.lagging), self._constants

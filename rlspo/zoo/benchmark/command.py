@@ -295,8 +295,13 @@ def _report(grid: Grid, runs: Sequence[GridRun], folder: Path, args: argparse.Na
             counts = {"complete": 0, "total": len(runs)}
             print(json.dumps({"grid": grid.name, "cells": counts, "envs": {}, "failed": failed}, indent=2))
         return FAILED
-    write_grid(grid, args.grid, folder)
-    summary = report.write(grid, complete, len(runs), folder)
+    try:
+        write_grid(grid, args.grid, folder)
+        summary = report.write(grid, complete, len(runs), folder)
+    except OSError as error:
+        raise UserError(
+            f"cannot write the tables to {folder}: {error.strerror}. Copy the folder, and name the copy: -o DIR"
+        ) from error
     if args.export is not None:
         results.export(grid, args.grid, folder, args.export)
     if args.json:

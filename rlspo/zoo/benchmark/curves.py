@@ -51,11 +51,10 @@ class Curve:
     def of(cls, run: GridRun, record: Mapping[str, Any] | None) -> Curve | None:
         """The curve of a run, None if the grid asks for none.
 
-        :param record: ``cell.json``, where the run folder is no longer beside it
+        :param record: ``cell.json``, for where the run folder is no longer beside it
         :raises DamagedFile: if it cannot be read, or is another run's
         """
-        beside = run.folder.run_folder.is_dir()
-        points = curve_points(RunFolder.existing(run.folder.run_folder), run.seed) if beside else (record or {}).get("curve")
+        points = curve_points(RunFolder.existing(run.folder.run_folder), run.seed) or (record or {}).get("curve")
         if not points:
             return None
         try:

@@ -17,7 +17,7 @@ from rlspo.zoo.benchmark.curves import Curve
 from rlspo.zoo.benchmark.grid import Grid, write_grid
 from rlspo.zoo.benchmark.grid_runs import GridRun, write_json
 from rlspo.zoo.cli import terminal
-from rlspo.zoo.config.atomic import write_text
+from rlspo.zoo.config.atomic import whole, write_text
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.evaluate.statistics import iqm
 from rlspo.zoo.runs.evaluation_log import DamagedFile
@@ -155,7 +155,8 @@ def export(grid: Grid, file: Path, folder: Path, to: Path) -> None:
     try:
         to.mkdir(parents=True, exist_ok=True)
         for name in FILES:
-            shutil.copyfile(folder / name, to / name)
+            with whole(to / name) as partial:
+                shutil.copyfile(folder / name, partial)
         write_grid(grid, file, to)
     except OSError as error:
         raise UserError(f"--export: cannot write to {to}: {error.strerror}.") from error

@@ -18,6 +18,7 @@ import numpy as np
 from rlspo.zoo.benchmark.curves import Curve
 from rlspo.zoo.benchmark.grid import AREA, Grid
 from rlspo.zoo.benchmark.results import Result
+from rlspo.zoo.cli import terminal
 from rlspo.zoo.evaluate.statistics import (
     Estimate,
     Statistic,
@@ -51,7 +52,8 @@ def scores_of(grid: Grid, results: Sequence[Result], curves: Sequence[Curve]) ->
         for name, score in with_worst(each, {*grid.attacks}).items():
             scores[name].setdefault(env, {}).setdefault(agent, {})[seed] = score
     for curve in curves:
-        if not np.isfinite(curve.area):  # an evaluation during training was not finite
+        if not np.isfinite(curve.area):
+            terminal.note(f"{curve.run.key}: an evaluation during training was not finite; it has no score 'during training'.")
             continue
         scores[AREA].setdefault(curve.run.env, {}).setdefault(curve.run.agent, {})[curve.run.seed] = curve.area
     return {name: envs for name, envs in scores.items() if envs}
@@ -97,16 +99,21 @@ def _describe(grid: Grid, env: str, seeds: Mapping[int, float]) -> dict[str, Any
 
 
 def _overall(grid: Grid, envs: dict[str, dict[str, dict[int, float]]]) -> dict[str, Any]:
-    """Statistics of normalised scores over all environments, for the agents that have some in each."""
+    """Statistics of normalised scores over all environments, of the seeds that an agent has in each: more of an easy one would
+    make an agent look better."""
     agents = {}
     for agent in grid.agents:
-        if all(agent in envs.get(env, {}) for env in grid.envs):
-            agents[agent] = {env: _normalised(grid, env, _array(envs[env][agent])) for env in grid.envs}
+        scores = {env: envs.get(env, {}).get(agent, {}) for env in grid.envs}
+        common = [seed for seed in next(iter(scores.values())) if all(seed in each for each in scores.values())]
+        if common:
+            agents[agent] = {
+                env: _normalised(grid, env, np.array([each[seed] for seed in common])) for env, each in scores.items()
+            }
     statistics = {**STATISTICS, "optimality_gap": _gap(grid)}
     return {
         "agents": {
             agent: {
-                "seeds": min(len(values) for values in each.values()),
+                "seeds": len(next(iter(each.values()))),
                 # As rliable has it: the IQM is that of all runs, mean and median are those of the environments' means.
                 **{name: _interval(each, statistic, name in ("mean", "median")) for name, statistic in statistics.items()},
             }

@@ -104,6 +104,11 @@ def _evaluate(job: Job, folder: GridRunFolder, own: tuple[Path, ...]) -> int:
 
     :param own: folders of runs that this process has trained
     """
+    if not folder.run_folder.is_dir():
+        raise UserError(
+            f"{folder.run_folder} is not there, and with it the agent: what was evaluated is kept, and nothing more can be. "
+            f"To train it again, remove {folder.path} and give the same command."
+        )
     allowed = replace(Allowed.of(parse(job.command)), own=own)
     for name, settings in job.evaluations.items():
         started = time.monotonic()

@@ -139,14 +139,17 @@ def _work(arguments: list[str]) -> int:
                 search=budget,
                 solver=args.solver,
             )
+    # Shown first: a disk may be full, and the episodes are played.
+    if args.json == "-":
+        print(json.dumps(evaluation.as_dict(), indent=2), flush=True)
+    else:
+        show(evaluation)
     if args.csv is not None:
         evaluation.write_csv(args.csv)
     if args.json == "-":
-        print(json.dumps(evaluation.as_dict(), indent=2))
         return DONE
     if args.json is not None:
         evaluation.write_json(Path(args.json))
-    show(evaluation)
     terminal.facts([("written", str(file)) for file in (args.csv, args.json) if file is not None])
     return DONE
 

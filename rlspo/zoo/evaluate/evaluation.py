@@ -40,8 +40,16 @@ def summary_of(episodes: Episodes) -> dict[str, Any]:
     """The statistics, as plain data.
 
     The interval is over episodes of this one agent, not over agents trained anew; it is None for a single episode.
+
+    :raises UserError: for returns that are NaN or infinite
     """
     returns = episodes.returns
+    wrong = np.flatnonzero(~np.isfinite(returns))
+    if len(wrong):
+        raise UserError(
+            f"{len(wrong)} of {len(returns)} returns are NaN or infinite, that of episode {wrong[0]} first, so there are no "
+            "statistics of them. The environment gave such a reward: mend it there."
+        )
     middle = interval(returns, iqm, confidence=CONFIDENCE)
     return {
         "mean": float(returns.mean()),

@@ -174,9 +174,8 @@ def _work(arguments: list[str]) -> int:
             if args.csv is not None:
                 write_csv(picture.rows, args.csv)
         except OSError as error:
-            raise UserError(
-                f"cannot write {error.filename}: {error.strerror}. Name another place: -o FILE, --csv FILE"
-            ) from error
+            place = error.filename or ", ".join(map(str, files))  # of a full disk there is no name
+            raise UserError(f"cannot write {place}: {error.strerror}. Name another place: -o FILE, --csv FILE") from error
     notes = [*found.notes, *mixtures(runs), *picture.notes]
     for note in notes:
         terminal.note(note)

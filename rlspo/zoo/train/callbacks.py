@@ -251,12 +251,13 @@ class Evaluate(EvalCallback):
             with self.stopwatch.aside("evaluate"):
                 with generators_seeded([self.about.get("seed", 0), self.num_timesteps]):
                     go_on = super()._on_step()
-                if self._best.found:
+                finite = bool(np.isfinite(self.last_mean_reward))  # nothing could ever beat an infinite return
+                if self._best.found and finite:
                     with self._best_effort:
                         save_model(self.model, self.folder.best_model, self.folder)
         except _EvaluationCutShort:
             return self.stop.received is None
-        if self._best_effort.failing:
+        if self._best_effort.failing or not finite:
             self.best_mean_reward = best_before  # so that the next model that beats the saved one is saved
         self._save_record()
         return go_on

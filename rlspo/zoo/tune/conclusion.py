@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,11 @@ def _tell_doubt(best: Validation) -> None:
     """Say that nothing is shown to be better."""
     if best.candidate.name == DEFAULT:
         terminal.note("Nothing beats the settings that the search began from on fresh seeds.")
+        return
+    if any(math.isnan(gain.low) for gain in best.gains.values()):
+        terminal.note(
+            f"{best.candidate.name} was trained with one fresh seed, which shows nothing; give more --validation-seeds."
+        )
         return
     names = {name: "what the search began from" if name == DEFAULT else name for name in best.gains}
     reached = " and ".join(names[name] for name, gain in best.gains.items() if not gain.low > 0)

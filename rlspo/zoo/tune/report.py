@@ -173,7 +173,11 @@ def interval_text(estimate: Estimate) -> str:
 
     >>> interval_text(Estimate(-151.234, -160.06, -140.0))
     '-151.2 [-160.1, -140.0]'
+    >>> interval_text(Estimate(-151.234, math.nan, math.nan))
+    '-151.2 [one seed]'
     """
+    if math.isnan(estimate.low):
+        return f"{terminal.number(estimate.value)} [one seed]"
     return f"{terminal.number(estimate.value)} [{terminal.number(estimate.low)}, {terminal.number(estimate.high)}]"
 
 

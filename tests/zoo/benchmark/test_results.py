@@ -110,6 +110,19 @@ def test_scores_of_several_environments_are_normalised(workplace):
     assert "**All environments, normalised: interquartile mean" in (workplace / "out/tables.md").read_text()
 
 
+def test_what_an_agent_has_more_of_in_one_environment_counts_no_more(workplace):
+    """An unfinished grid: equal agents, one of which lacks seeds where both are bad."""
+    env = {"id": "Ledger-v0", "gym_packages": ["zoo_environments"]}
+    returns = {f"{agent}/easy/{seed}": same([100.0]) for agent in ("ppo", "twin") for seed in range(3)}
+    returns |= {f"twin/hard/{seed}": same([-10.0]) for seed in range(3)} | {"ppo/hard/1": same([-10.0])}
+    ranges = {"easy": [0, 100], "hard": [-10, 0]}
+    summary = summed_up(workplace, returns, envs={"easy": env, "hard": env}, normalize=ranges, seeds=3)
+    overall = summary["overall"]["natural"]["agents"]
+    assert [overall[agent]["seeds"] for agent in ("ppo", "twin")] == [1, 3]
+    for statistic in ("mean", "median", "iqm", "optimality_gap"):
+        assert overall["ppo"][statistic]["value"] == overall["twin"][statistic]["value"] == 0.5
+
+
 def test_rows_carry_what_it_takes_to_get_them_again(workplace):
     summed_up(workplace, {"ppo/Ledger-v0/0": {"natural": [1.0, 2.0, 6.0], "random": [1.0], "mad": [1.0]}})
     first, second, _ = rows(workplace / "out/results.csv")

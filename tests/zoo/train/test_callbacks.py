@@ -50,6 +50,16 @@ def test_evaluations_come_at_their_steps_and_once_more_at_the_end(folder):
     assert folder.best_model.is_file()
 
 
+def test_an_infinite_return_is_never_the_best(folder, monkeypatch):
+    """Nothing could beat it."""
+    returns = iter([float("inf"), 5.0, 3.0])
+    monkeypatch.setattr("stable_baselines3.common.callbacks.evaluate_policy", lambda *args, **kwargs: ([next(returns)], [1]))
+    callback = Evaluate(RECIPE.build(1, 9, training=False), 64, 1, folder, StopSignal(), verbose=0)
+    agent().learn(192, callback=callback)
+    assert callback.best_mean_reward == 5.0
+    assert PPO.load(folder.best_model, device="cpu").num_timesteps == 128
+
+
 def test_last_evaluation_is_not_made_twice(folder):
     callback = Evaluate(RECIPE.build(1, 9, training=False), 64, 1, folder, StopSignal(), verbose=0)
     agent().learn(128, callback=callback)
