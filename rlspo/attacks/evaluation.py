@@ -26,6 +26,7 @@ from rlspo.common.collector import env_actions
 from rlspo.common.env_memory import EnvMemory
 from rlspo.common.errors import check_count, check_number
 from rlspo.common.randomness import generators_seeded
+from rlspo.common.settings import check_flag
 from rlspo.common.trees import to_tensor
 from rlspo.policies import ActorCriticPolicy, functional_policy_class
 from rlspo.policies.recurrent import KNOWN_POLICIES, Recurrent
@@ -113,6 +114,10 @@ def attacked_episodes(
     :param on_episode: called after each one
     """
     epsilon = check_number("epsilon", epsilon)
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"seed is {seed!r}; it must be a whole number of at least 0, such as seed=0.")
+    if clip_to_space is not None:
+        check_flag("clip_to_space", clip_to_space)
     adversary = None if attack is None else make_attack(attack, steps)
     policy = _functional_policy(model)
     generator = torch.Generator(device=policy.device).manual_seed(seed)

@@ -144,6 +144,7 @@ def squashed_numpy_actor(
         return None
     lowest, highest = map(np.float32, log_std_range)
 
+    @np.errstate(all="ignore")  # what is not finite the agent looks for in the actions
     def act(values: Array) -> Array:
         for layer in hidden:
             values = layer(values)

@@ -316,6 +316,11 @@ def test_bad_arguments() -> None:
         attacked_evaluation(model, env, "mad", 0.1, steps=0)
     with pytest.raises(TypeError, match=r"epsilon is '0.1'"):
         attacked_evaluation(model, env, "mad", "0.1")  # type: ignore[arg-type]
+    for seed in (-1, None, 0.5):
+        with pytest.raises(ValueError, match=r"seed is .*; it must be a whole number of at least 0"):
+            attacked_evaluation(model, env, "mad", 0.1, seed=seed)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="clip_to_space is 'yes' of type str"):
+        attacked_evaluation(model, env, "mad", 0.1, clip_to_space="yes")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="actor-critic"):
         attacked_evaluation(stable_baselines3.SAC("MlpPolicy", "Pendulum-v1"), env, "mad", 0.1)
 
