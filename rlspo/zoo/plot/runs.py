@@ -214,8 +214,10 @@ class FolderRun(Run):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Of the agent and its environment, without seeds and devices."""
-        return flat({key: self.config[key] for key in ("agent", "settings", "eval_env_kwargs") if key in self.config})
+        """Of the agent and its environment, without seeds and devices; and whether it went on from a trained agent, whose run
+        is then the first part of this one."""
+        known = flat({key: self.config[key] for key in ("agent", "settings", "eval_env_kwargs") if key in self.config})
+        return known and {**known, "trained_agent": self.config.get("trained_agent") is not None}
 
 
 def _radius(ball: Mapping[str, Any]) -> str:

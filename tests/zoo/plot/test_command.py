@@ -94,6 +94,13 @@ def test_the_grid_file_says_how_scores_are_compared(plot, grid, tmp_path):
     assert max(scores) == pytest.approx(1.0 + 0.03 * 0.9)  # 10 of 10 is the highest, 1 of 10 the lowest
 
 
+def test_a_run_that_went_on_from_another_is_not_counted_silently_as_one_more(plot, run_folder, config):
+    first = config("ppo", "E-v0", gamma=0.9)
+    run_folder("logs/ppo/E-v0_1", {10: [1.0]}, config=first)
+    run_folder("logs/ppo/E-v0_2", {10: [1.0]}, config=first[:-1] + ', "trained_agent": "logs/ppo/E-v0_1/last_model.zip"}')
+    assert "differ in trained_agent" in plot("logs")[2]
+
+
 def test_notes_are_printed_on_standard_error(plot, run_folder, config):
     for number, gamma in enumerate((0.9, 0.99)):
         run_folder(f"logs/ppo/E-v0_{number}", {10: [1.0]}, config=config("ppo", "E-v0", gamma=gamma))
