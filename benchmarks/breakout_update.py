@@ -2,16 +2,19 @@
 
     python benchmarks/breakout_update.py              # plain gradient descent, one minibatch of the whole rollout
     python benchmarks/breakout_update.py --model logs/ppo/BreakoutNoFrameskip-v4_1/last_model.zip    # of a trained agent
+    python benchmarks/breakout_update.py --adam                      # four epochs of minibatches with Adam, as in training
 
 The games are played by :func:`rlspo.envs.atari.make_atari_vec_env` with lost lives as ends, the rollout is read from the
 buffer that keeps each frame once, and the update is compiled. Prints the cosine between both changes and the ratio of their
-lengths.
+lengths. With ``--adam`` both take the minibatches in the same order, and since sixteen such steps magnify the last bits of a
+number, SB3 is compared with itself as well, from weights that are a millionth off.
 """
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import stable_baselines3
@@ -38,6 +41,9 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+ADAM: dict[str, Any] = {**SETTINGS, "batch_size": 256, "n_epochs": 4, "learning_rate": 2.5e-4, "policy_kwargs": None}
+
+
 class Steps(BaseCallback):
     """What the agent saw, did and got, as the callback's locals tell it."""
 
@@ -52,8 +58,13 @@ class Steps(BaseCallback):
         return True
 
 
-def reference(steps: Steps, weights: dict[str, torch.Tensor], peer: stable_baselines3.PPO) -> dict[str, torch.Tensor]:
-    """Weights after SB3's update on what the agent has just played."""
+def reference(
+    steps: Steps, weights: dict[str, torch.Tensor], peer: stable_baselines3.PPO, orders: list[np.ndarray]
+) -> dict[str, torch.Tensor]:
+    """Weights after SB3's update on what the agent has just played.
+
+    :param orders: of the rows in each epoch, step by step; SB3 has them environment by environment
+    """
     peer.policy.load_state_dict({name: weights[name] for name in peer.policy.state_dict()})
     buffer = peer.rollout_buffer
     buffer.reset()
@@ -62,45 +73,67 @@ def reference(steps: Steps, weights: dict[str, torch.Tensor], peer: stable_basel
             values, log_probs, _ = peer.policy.evaluate_actions(torch.as_tensor(seen), torch.as_tensor(actions[:, 0]))
             buffer.add(seen, actions, rewards, starts, values, log_probs)
         buffer.compute_returns_and_advantage(peer.policy.predict_values(torch.as_tensor(steps.seen)), steps.starts)
-    peer.train()
+    turns = iter(orders)
+    with mock.patch("numpy.random.permutation", lambda size: (rows := next(turns)) % COPIES * STEPS + rows // COPIES):
+        peer.train()
     return {name: tensor.detach().clone() for name, tensor in peer.policy.named_parameters()}
 
 
-def compare(precision: str, rollouts: int, trained: str | None) -> None:
+def agreement(changed: torch.Tensor, before: torch.Tensor, reached: torch.Tensor, start: torch.Tensor) -> str:
+    """Of two changes, in words."""
+    one, other = ((after - was).flatten().double() for after, was in ((changed, before), (reached, start)))
+    return f"cosine {float(cosine_similarity(one, other, 0)):.5f}, lengths {float(one.norm() / other.norm()):.4f}"
+
+
+def compare(precision: str, rollouts: int, trained: str | None, settings: dict[str, Any]) -> None:
     """Print the agreement after each rollout.
 
     :param trained: file of an agent to begin from
+    :param settings: :data:`SETTINGS` or :data:`ADAM`
     """
-    model = rlspo.PPO("CnnPolicy", make_atari_vec_env(GAME, COPIES, seed=3), precision=precision, compile=True, **SETTINGS)
+    model = rlspo.PPO("CnnPolicy", make_atari_vec_env(GAME, COPIES, seed=3), precision=precision, compile=True, **settings)
     if trained is not None:
         model.policy.load_state_dict(rlspo.PPO.load(trained, device="cpu").policy.state_dict())
-    peer = stable_baselines3.PPO("CnnPolicy", VecFrameStack(make_atari_env(GAME, COPIES, seed=3), 4), **SETTINGS)
-    peer.learn(0)  # gives it a logger
-    steps, own = Steps(), model.train
+    peers = [
+        stable_baselines3.PPO("CnnPolicy", VecFrameStack(make_atari_env(GAME, COPIES, seed=3), 4), **settings)
+        for _ in range(2)
+    ]
+    for peer in peers:
+        peer.learn(0)  # gives it a logger
+    steps, own, drawn = Steps(), model.train, model.minibatches
+    orders: list[np.ndarray] = []
+
+    def minibatches() -> list[np.ndarray]:
+        found = drawn()
+        orders.append(np.concatenate(found))
+        return found
 
     def train() -> None:
         before = {name: tensor.detach().clone() for name, tensor in model.policy.state_dict().items()}
-        expected = reference(steps, before, peer)
+        orders.clear()
         own()
+        expected, now = reference(steps, before, peers[0], orders), model.policy.state_dict()
+        if settings is ADAM:
+            off = {name: tensor * (1 + 1e-6 * torch.randn(tensor.shape)) for name, tensor in before.items()}
+            reached = reference(steps, off, peers[1], orders)
         for name, tensor in expected.items():
             if name.endswith("weight"):
-                ours = (model.policy.state_dict()[name] - before[name]).flatten().double()
-                theirs = (tensor - before[name]).flatten().double()
-                ratio = float(ours.norm() / theirs.norm())
-                print(f"{precision:8} {name:34} cosine {float(cosine_similarity(ours, theirs, 0)):.5f}, lengths {ratio:.4f}")
+                print(f"{precision:8} {name:34} {agreement(now[name], before[name], tensor, before[name])}", end="")
+                print(f"; SB3 itself: {agreement(reached[name], off[name], tensor, before[name])}" if settings is ADAM else "")
 
-    model.train = train  # type: ignore[method-assign]
+    model.train, model.minibatches = train, minibatches  # type: ignore[method-assign]
     model.learn(rollouts * COPIES * STEPS, callback=steps)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rollouts", type=int, default=3)
+    parser.add_argument("--adam", action="store_true", help="as in training")
     parser.add_argument("--model", help="weights to begin from (default: new ones)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     for precision in ("float32", "auto"):
-        compare(precision, args.rollouts, args.model)
+        compare(precision, args.rollouts, args.model, ADAM if args.adam else SETTINGS)
 
 
 if __name__ == "__main__":
