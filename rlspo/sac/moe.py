@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 
 from rlspo.common.errors import check_choice
 from rlspo.policies.distributions import SquashedGaussian, gumbel
-from rlspo.policies.functional import Parameters
+from rlspo.policies.functional import Functional, Parameters
 from rlspo.policies.mixtures import SquashedGaussianMixture, of_expert
 from rlspo.policies.moe import routing
 from rlspo.policies.moe.settings import HasExperts
@@ -83,6 +84,12 @@ class MoeSACPolicy(HasExperts, SACPolicy):
             features = self._features(inputs, actor.features_extractor)
             latent = actor.latent_pi(features)
         return actor.mixture_of(latent.float(), features.float())
+
+    def fast_actor(self, generator: np.random.Generator) -> Callable[[np.ndarray], np.ndarray] | None:
+        """Of one expert, who is the plain policy."""
+        return super().fast_actor(generator) if self.n_experts == 1 else None
+
+    _repeated_in_numpy: ClassVar = (distribution_of, SACPolicy._heads, Functional._features)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         if self.n_experts == 1:

@@ -259,6 +259,13 @@ def test_squashed_actions_are_those_of_the_torch_policy(options: dict[str, Any])
     assert sac_gap(model) < 1e-4
 
 
+def test_a_single_expert_acts_as_the_plain_policy() -> None:
+    plain, single = make_sac(), make_sac("MoeMlpPolicy", policy_kwargs={"n_experts": 1})
+    acts = [model.policy.fast_actor(np.random.default_rng(0)) for model in (plain, single)]
+    assert all(act is not None for act in acts)
+    np.testing.assert_array_equal(*(act(np.ones((5, 3), np.float32)) for act in acts if act is not None))
+
+
 def test_sac_acts_by_a_hook_and_a_new_layer_at_once() -> None:
     model = make_sac().learn(12)
     model.actor.mu.register_forward_hook(lambda module, inputs, output: output + 20.0)
