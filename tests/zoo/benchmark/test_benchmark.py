@@ -203,6 +203,27 @@ def test_tables_need_no_run_folders(done):
     assert [Path("out", name).read_text() for name in names] == before
 
 
+def test_an_agent_that_was_not_kept_cannot_be_evaluated_again(done, capsys):
+    for folder in Path("out").glob("*/*/seed_*/run"):
+        shutil.rmtree(folder)
+    assert run(done, evaluations={**NATURAL, "sampled": {"deterministic": False}}) == 1
+    assert "is not there, and with it the agent" in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_export_that_fails_leaves_the_kept_tables(done, monkeypatch, capsys):
+    assert run(done, "--report", "--export", "kept") == 0
+    before = {path.name: path.read_bytes() for path in Path("kept").iterdir()}
+
+    def fill_the_disk(source, to):
+        Path(to).write_bytes(Path(source).read_bytes()[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("rlspo.zoo.benchmark.results.shutil.copyfile", fill_the_disk)
+    assert run(done, "--report", "--export", "kept") == 2
+    assert "No space left" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in Path("kept").iterdir()} == before
+
+
 def test_the_grid_that_is_kept_is_the_one_that_was_run(done, trainings):
     assert run(done, "--seeds", "[0, 7]", "--report", "--export", "kept") == 0
     for kept in (Path("out/grid.yml"), Path("kept/grid.yml")):

@@ -17,10 +17,12 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 import rlspo
+from rlspo.attacks.evaluation import Episodes
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.evaluate.acting import Actor, own_randomness
 from rlspo.zoo.evaluate.attack_report import radius
 from rlspo.zoo.evaluate.command import evaluate, main
+from rlspo.zoo.evaluate.evaluation import summary_of
 from rlspo.zoo.runs.saved_agent import find_agent
 
 RUN = "logs/ppo/Ledger-v0_1"
@@ -338,6 +340,13 @@ def test_success_is_left_empty_in_csv_where_nothing_is_known(run, trained):
         "0,0,1000000,30.0,10,",
         "1,1,1000001,30.0,10,",
     ]
+
+
+def test_returns_that_are_not_finite_have_no_statistics():
+    returns = np.array([1.0, np.inf, np.nan])
+    episodes = Episodes(returns, np.ones(3, int), np.full(3, np.nan), np.zeros(3, int))
+    with pytest.raises(UserError, match=r"2 of 3 returns are NaN or infinite, that of episode 1 first"):
+        summary_of(episodes)
 
 
 def test_one_episode_has_no_interval(run, trained):
