@@ -12,9 +12,9 @@ import numpy as np
 from rlspo.common.signatures import signature_of
 from rlspo.common.trees import ArrayTree, tree_leaves
 
-_SHORT = reprlib.Repr()
 #: The largest number that float32, in which agents learn, can hold.
 _LARGEST = np.finfo(np.float32).max
+_SHORT = reprlib.Repr()
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 20
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
 

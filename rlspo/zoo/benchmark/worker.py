@@ -11,13 +11,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from rlspo.zoo.benchmark.curves import curve_points
+from rlspo.zoo.benchmark.curves import Points, curve_points
 from rlspo.zoo.benchmark.evaluations import kind_of
 from rlspo.zoo.benchmark.grid_runs import GridRunFolder, fingerprint, read_json, write_json
 from rlspo.zoo.cli.exit_codes import DONE, run
 from rlspo.zoo.config.allowed import Allowed
 from rlspo.zoo.errors import UserError
 from rlspo.zoo.jobs.lock import as_worker
+from rlspo.zoo.runs.evaluation_log import DamagedFile
 from rlspo.zoo.runs.folder import RunFolder, command_line
 from rlspo.zoo.runs.saved_agent import find_agent
 from rlspo.zoo.train import training
@@ -95,8 +96,17 @@ def _record(job: Job, run_folder: RunFolder) -> dict[str, Any]:
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": read_json(run_folder.path / "versions.json"),
         "settings": job.settings,
-        "curve": curve_points(run_folder, job.about["seed"]),
+        "curve": _curve(run_folder, job.about["seed"]),
     }
+
+
+def _curve(run_folder: RunFolder, seed: int) -> Points:
+    """The learning curve; one that cannot be read does not cost the training."""
+    try:
+        return curve_points(run_folder, seed)
+    except DamagedFile as error:
+        print(error, flush=True)
+        return []
 
 
 def _evaluate(job: Job, folder: GridRunFolder, own: tuple[Path, ...]) -> int:

@@ -12,6 +12,7 @@ from rlspo.zoo.benchmark import runner
 from rlspo.zoo.benchmark.command import _clear_stale, main
 from rlspo.zoo.benchmark.progress import Progress
 from rlspo.zoo.benchmark.runner import Runner
+from rlspo.zoo.benchmark.worker import _curve
 from rlspo.zoo.jobs.pool import Worker
 from rlspo.zoo.runs.folder import RunFolder
 from tests.zoo.benchmark.tiny_grids import TINY, fake, read, runs_of, write_grid
@@ -94,6 +95,14 @@ def test_a_learning_curve_that_cannot_be_read_or_is_another_runs_is_left_out(run
     assert "ppo/Ledger-v0/1 has no learning curve" in capsys.readouterr().err
     summary = read(file.parents[5] / "out/summary.json")
     assert summary["cells"]["complete"] == 3
+
+
+def test_a_curve_that_cannot_be_read_does_not_cost_the_training(runs, capsys):
+    folder = RunFolder.existing(runs[0].folder.run_folder)
+    assert _curve(folder, runs[0].seed) != []
+    folder.evaluations.write_bytes(folder.evaluations.read_bytes()[:100])
+    assert _curve(folder, runs[0].seed) == []
+    assert str(folder.evaluations) in capsys.readouterr().out
 
 
 class Silent:
