@@ -80,7 +80,9 @@ def build_parser() -> Parser:
     parser.add_argument("--seeds", metavar="SEEDS", help="instead of the file's: how many, or a list, such as '[3, 4]'")
     parser.add_argument("--redo", action="store_true", help="do again what was done with other settings than the file's")
     parser.add_argument("--dry-run", action="store_true", help="show what would be done, start nothing")
-    parser.add_argument("--report", action="store_true", help="make the tables from what is there, start nothing")
+    parser.add_argument(
+        "--report", action="store_true", help="make the tables from what is there (--only: of these runs), start nothing"
+    )
     parser.add_argument("--export", type=Path, metavar="DIR", help="copy the tables to another folder, to be kept")
     parser.add_argument("--json", action="store_true", help="the summary as JSON on standard output")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: %(default)s)")
@@ -116,7 +118,7 @@ def _benchmark(arguments: list[str]) -> int:
             _refuse_another(place, grid, flag)
     if args.report:
         _refuse_stale(planned.runs)
-        return _report(grid, planned.runs, folder, args, {})
+        return _report(grid, chosen, folder, args, {})
     _make(folder)
     with only_one(folder):
         if args.redo:

@@ -185,6 +185,17 @@ def test_standard_output_is_one_document(done, capsys):
     assert "[1/1] ppo/Ledger-v0/1 done: natural 20.0" in captured.err
 
 
+def test_a_report_of_some_runs_has_no_others(done, capsys):
+    assert run(done, "--report", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["cells"] == {"complete": 2, "total": 2}
+    assert run(done, "--report", "--json", "--only", "ppo/*") == 0
+    captured = json.loads(capsys.readouterr().out)
+    assert captured["cells"] == {"complete": 1, "total": 1}
+    assert [*captured["envs"]["Ledger-v0"]["natural"]["agents"]] == ["ppo"]
+    assert run(done, "--report", "--json") == 0  # nothing is lost
+    assert json.loads(capsys.readouterr().out)["cells"] == {"complete": 2, "total": 2}
+
+
 def test_what_is_worth_keeping_is_exported(done):
     assert run(done, "--report", "--export", "kept") == 0
     names = {path.name for path in Path("kept").iterdir()}
