@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import operator
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NoReturn, Self
@@ -158,6 +159,7 @@ class Agent(CheckedSteps, Exportable):
         if getattr(self, "policy", None) is not None:
             self.policy.generator = self.randomness.predict
         if seed is not None:
+            seed = operator.index(seed)  # environments take Python's numbers only
             self.action_space.seed(seed)
             if self.env is not None:
                 self.env.seed(seed)

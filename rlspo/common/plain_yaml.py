@@ -58,12 +58,12 @@ class LimitedLoader(yaml.SafeLoader):
         """Reject duplicate keys, of which PyYAML would silently keep the last, and overlong keys."""
         node = super().compose_mapping_node(anchor)
         seen = set()
-        for key in (key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if len(key) > _LONGEST_KEY:
-                raise _refused(f"a key has {len(key):,} characters", node.start_mark)
-            if key in seen:
-                raise _refused(f"the key {key!r} stands twice", node.start_mark)
-            seen.add(key)
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if len(key.value) > _LONGEST_KEY:
+                raise _refused(f"a key has {len(key.value):,} characters", key.start_mark)
+            if key.value in seen:
+                raise _refused(f"the key {key.value!r} stands twice", key.start_mark)
+            seen.add(key.value)
         return node
 
     def compose_document(self) -> yaml.Node | None:

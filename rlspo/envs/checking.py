@@ -98,8 +98,8 @@ def _play(env: gym.Env, n_steps: int, seed: int, ask: bool, stir: bool = False) 
         if ask:
             method = offered(env, "post_decision")
             assert method is not None
-            other = method(actions[step - 1])
-            said = method(action)
+            other, said = method(actions[step - 1]), method(action)
+            _check_pair(said, space, f"Step {step}: post_decision({action})")
             _check_several(env, [actions[step - 1], action], [other, said])
         if stir and step == n_steps - 1:
             env.unwrapped.np_random.random(7)
@@ -123,6 +123,8 @@ def _check_several(env: gym.Env, actions: list[Any], said: list[tuple[Any, float
     if at_once is None:
         return
     observations, rewards = at_once(np.stack(actions))
+    if np.shape(rewards) != (len(actions),):
+        raise ValueError(f"post_decisions({actions}) says rewards of shape {np.shape(rewards)}; it must be ({len(actions)},).")
     for row, (observation, reward) in enumerate(said):
         mine = {key: part[row] for key, part in observations.items()} if isinstance(observations, dict) else observations[row]
         if not (_close(mine, observation) and np.isclose(rewards[row], reward, rtol=1e-5, atol=1e-6)):
@@ -130,6 +132,12 @@ def _check_several(env: gym.Env, actions: list[Any], said: list[tuple[Any, float
                 f"post_decisions({actions}) says {(mine, rewards[row])} of action {row}, but post_decision says "
                 f"{(observation, reward)} of it alone. Both must be the same; leave out post_decisions if it is not needed."
             )
+
+
+def _check_pair(said: Any, space: gym.spaces.Space, name: str) -> None:
+    """Check that ``post_decision`` says s^x and r^x."""
+    if not isinstance(said, tuple | list) or len(said) != 2 or not space.contains(said[0]) or not is_number(said[1]):
+        raise ValueError(f"{name} said {said!r}; it must be an element of {space} (attribute {SPACE!r}), and a number, r^x.")
 
 
 def _check_info(info: dict[str, Any], space: gym.spaces.Space, step: int) -> None:
@@ -150,7 +158,7 @@ def _check_info(info: dict[str, Any], space: gym.spaces.Space, step: int) -> Non
 def _close(one: Any, other: Any) -> bool:
     if isinstance(one, dict):
         return set(one) == set(other) and all(_close(one[key], other[key]) for key in one)
-    return bool(np.allclose(one, other, rtol=1e-5, atol=1e-6))
+    return np.shape(one) == np.shape(other) and bool(np.allclose(one, other, rtol=1e-5, atol=1e-6))
 
 
 def _compare(first: list[tuple[Any, ...]], second: list[tuple[Any, ...]], words: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from rlspo.simulators.classic_control import classic_form
 from rlspo.simulators.copies import CopyCore
 from rlspo.simulators.following import COMMON, layer_for, vec_layer_for
 from rlspo.simulators.vectors import GymnasiumVecEnvLayer, VecEnvLayer, VectorEnvLayer, ended_in
+from rlspo.simulators.whole import speaks_for
 
 
 @dataclass
@@ -77,6 +79,8 @@ def simulator_for(env: Any, device: torch.device | str | None = None) -> Simulat
     roots = _roots(env)
     _check_steps(roots.envs)
     core = _core(roots.envs[0], device)
+    if not core.takes_wrappers:
+        _check_methods(roots.envs)
     layers = [] if core.takes_wrappers else [layer_for(one) for one in _wrappers(roots.envs[0])]
     layers += [_layer_around(one) for one in roots.around]
     peel = Peel(core.takes_wrappers)
@@ -183,7 +187,7 @@ def _core(env: Any, device: torch.device | str | None) -> Core:
     :param env: of gymnasium, with its wrappers, or vectorised with an array form
     """
     base = env.unwrapped
-    if callable(getattr(base, "array_form", None)):
+    if callable(getattr(base, "array_form", None)) and speaks_for(base, "array_form"):
         form = base.array_form()
         in_torch = form.device is not None
         return ArrayCore(base.array_form(device) if in_torch and device is not None else form, base)
@@ -263,6 +267,20 @@ def _check_steps(envs: Sequence[Any]) -> None:
                     type(one).__name__,
                     "its step() was replaced in the object itself; write a subclass or a wrapper with the new one",
                 )
+
+
+def _check_methods(envs: Sequence[Any]) -> None:
+    """
+    :raises NotSimulatableError: for a method assigned to the object itself, which a core with the rules of the class ignores
+    """
+    for env in envs:
+        for one in [env.unwrapped, *_wrappers(env)]:
+            for name in vars(one):
+                if inspect.isfunction(getattr(type(one), name, None)):
+                    raise NotSimulatableError(
+                        type(one).__name__,
+                        f"its {name}() was replaced in the object itself; write a subclass or a wrapper with the new one",
+                    )
 
 
 def _check_alike(envs: Sequence[Any], core: Core) -> None:

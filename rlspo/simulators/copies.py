@@ -19,6 +19,7 @@ from rlspo.common.errors import NotSimulatableError
 from rlspo.simulators.alike import difference
 from rlspo.simulators.base import Array, Core, Outcome
 from rlspo.simulators.chance import Generator, GlobalGenerators, generators_among, refresh
+from rlspo.simulators.holding import check_functions, held_by_functions
 from rlspo.simulators.rows import stacked
 from rlspo.simulators.views import views_among
 from rlspo.simulators.whole import (
@@ -32,7 +33,7 @@ from rlspo.simulators.whole import (
     watches,
 )
 
-#: The first steps of a core check class attributes for changes, which takes as long as copying them.
+#: The first steps of a core check what copies share for changes, which takes as long as copying; captures before look for it.
 WATCHED_STEPS = 8
 
 
@@ -79,7 +80,7 @@ class CopyCore(Core):
 
     def capture(self, env: Any) -> CopyStates:
         check_reset(env)
-        twin, generators, constants = true_copy(env)
+        twin, generators, constants = true_copy(env, check=self._watched > 0)
         return CopyStates([twin], [generators], [None], constants)
 
     def restore(self, env: Any, states: CopyStates) -> None:
@@ -127,7 +128,7 @@ class CopyCore(Core):
         return new
 
     def step(self, states: CopyStates, actions: Array, live: Array) -> Outcome:
-        before = on_classes(states.envs[0]) if self._watched > 0 else None
+        before = shared_by_copies(states.envs[0]) if self._watched > 0 else None
         with GlobalGenerators() as watched:
             results = [self._step(*row) for row in zip(states.envs, states.seen, actions, live, strict=True)]
         if before is not None:
@@ -150,11 +151,11 @@ class CopyCore(Core):
     def _watch(self, env: Any, before: dict[str, Any]) -> None:
         """Warn once of class attributes that a step changed."""
         self._watched -= 1
-        where = difference(before, on_classes(env))
+        where = difference(before, shared_by_copies(env))
         if where:
             self._watched = 0
             warnings.warn(
-                f"A step of {env} changes {where}, an attribute of a class, which all copies share with the environment: "
+                f"A step of {env} changes {where}, which all copies share with the environment: "
                 "branches disturb it, and each other. If steps depend on it, keep it in self (in __init__ or reset()).",
                 stacklevel=2,
             )
@@ -167,9 +168,10 @@ class CopyCore(Core):
         return copy.deepcopy(observation), float(reward), bool(terminated), bool(truncated)
 
 
-def on_classes(env: gym.Env) -> dict[str, Any]:
-    """Class attributes of an environment and its wrappers, except methods, spaces and gymnasium's own."""
-    found = {}
+def shared_by_copies(env: gym.Env) -> dict[str, Any]:
+    """What all copies of an environment share and its steps may change: class attributes of its own and its wrappers', except
+    methods, spaces and gymnasium's own; and what functions in its attributes hold on to."""
+    found = held_by_functions(layers_of(env))
     for kind in {kind for layer in layers_of(env) for kind in type(layer).__mro__}:
         if kind.__module__.partition(".")[0] in ("builtins", "abc", "typing", "gymnasium", "stable_baselines3"):
             continue
@@ -195,9 +197,10 @@ def _copied(env: gym.Env, shared: dict[int, Any]) -> tuple[Any, list[Any]]:
     return twin, [*memo.values()]
 
 
-def true_copy(env: gym.Env) -> tuple[Any, list[Any], dict[int, Any]]:
+def true_copy(env: gym.Env, check: bool = True) -> tuple[Any, list[Any], dict[int, Any]]:
     """A deep copy, checked for parts that cannot be copied; its generators; and the objects that it shares with the original.
 
+    :param check: look for functions that lead back to the original, which takes half as long as copying
     :raises NotSimulatableError: naming what prevents it
     """
     try:
@@ -205,6 +208,9 @@ def true_copy(env: gym.Env) -> tuple[Any, list[Any], dict[int, Any]]:
         twin, made = _copied(env, shared)
     except Exception as error:
         raise NotSimulatableError(str(env), f"copy.deepcopy raises {type(error).__name__}: {error}") from error
+    layers = layers_of(env)
+    for layer in layers if check else ():
+        check_functions(layer, layers)
     _check_truth(env, made)
     for layer in layers_of(twin):
         if isinstance(layer, SCALERS):

@@ -21,12 +21,13 @@ from stable_baselines3.common.vec_env import (
 
 from rlspo.common.errors import NotSimulatableError
 from rlspo.simulators.base import Layer
+from rlspo.simulators.holding import check_functions
 from rlspo.simulators.layers import EpisodeLayer, MonitorLayer, OrderLayer, TimeLimitLayer
 from rlspo.simulators.normalizing import ObservationScaleLayer, RewardScaleLayer, VecNormalizeLayer
 from rlspo.simulators.rows import ActionBatch, ActionRows, ObservationBatch, ObservationRows, RewardRows, TimeRows
 from rlspo.simulators.stacks import FramesLayer, VecFramesLayer
 from rlspo.simulators.vectors import VecExtractLayer, VecMonitorLayer, VecTransposeLayer
-from rlspo.simulators.whole import check_functions_of, layers_of, watches
+from rlspo.simulators.whole import layers_of, speaks_for, watches
 
 #: By exact class: a subclass may do anything.
 LAYERS: dict[type, Callable[[Any], Layer]] = {
@@ -90,12 +91,14 @@ def layer_for(wrapper: gym.Wrapper) -> Layer:
     """
     if watches(wrapper):
         return Layer(wrapper)
-    check_functions_of(wrapper, layers_of(wrapper))
+    check_functions(wrapper, layers_of(wrapper))
     if type(wrapper) in LAYERS:
         return LAYERS[type(wrapper)](wrapper)
     name = f"The wrapper {type(wrapper).__name__}"
     own = getattr(wrapper, "simulated_layer", None)
     if own is not None:
+        if not speaks_for(wrapper, "simulated_layer"):
+            raise NotSimulatableError(name, "it overrides methods of a class whose simulated_layer() does not know of that")
         return own()
     if type(wrapper) in REASONS:
         raise NotSimulatableError(name, REASONS[type(wrapper)])

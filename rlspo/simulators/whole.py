@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import functools
 from collections import deque
 from typing import Any
 
@@ -39,7 +39,29 @@ def layers_of(env: gym.Env) -> list[Any]:
 
 def watches(layer: Any) -> bool:
     """Whether a wrapper only monitors."""
-    return isinstance(layer, WATCHERS) or getattr(type(layer), "only_watches", False)
+    return isinstance(layer, WATCHERS) or (getattr(type(layer), "only_watches", False) and speaks_for(layer, "only_watches"))
+
+
+#: Methods that a subclass may override without changing what a step does.
+_NO_RULES = {"reset", "render", "close", "set_wrapper_attr", "array_form", "simulated_layer"}
+
+
+def speaks_for(one: Any, name: str) -> bool:
+    """Whether what a class declares about its steps holds for an object, whose class may be a subclass with other steps.
+
+    :param name: of the class attribute or method that declares it, such as ``array_form``
+    :return: False where a class below the one that has ``name`` overrides methods or properties that it has or inherits
+    """
+    kinds = type(one).__mro__
+    owner = next((place for place, kind in enumerate(kinds) if name in vars(kind)), 0)
+    return not any(
+        callable(value) or isinstance(value, property | functools.cached_property | staticmethod | classmethod)
+        for kind in kinds[:owner]
+        for method, value in vars(kind).items()
+        if hasattr(kinds[owner], method)
+        and method not in _NO_RULES
+        and not (method.startswith("__") and method.endswith("__"))
+    )
 
 
 def kept(layer: Any) -> set[str]:
@@ -65,35 +87,10 @@ def check_layers_of(env: gym.Env) -> None:
 
     :raises NotSimulatableError: naming the first
     """
-    layers = layers_of(env)
-    for layer in layers:
+    for layer in layers_of(env):
         name = f"The wrapper {type(layer).__name__}"
         if type(layer) in REFUSED:
             raise NotSimulatableError(name, REFUSED[type(layer)])
-        check_functions_of(layer, layers)
-
-
-def check_functions_of(layer: Any, layers: list[Any]) -> None:
-    """
-    :param layers: the environment and its wrappers
-    :raises NotSimulatableError: for a wrapper whose attribute is a function that asks one of these
-    """
-    for attribute, value in vars(layer).items():
-        if inspect.isfunction(value) and not value.__module__.startswith("gymnasium."):
-            held = [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
-            if any(one is other for one in held for other in layers):
-                raise NotSimulatableError(
-                    f"The wrapper {type(layer).__name__}",
-                    f"its attribute {attribute} is a function that holds on to the environment itself, so that a branch "
-                    "would ask the real one; make it a method",
-                )
-
-
-def _filled(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is not None
-    except ValueError:
-        return False
 
 
 def check_reset(env: gym.Env) -> None:

@@ -124,6 +124,11 @@ def test_a_seed_decides_everything_and_global_generators_nothing(case: str, devi
     assert not torch.equal(weights[0], weights[2])
 
 
+def test_a_seed_of_numpy_is_the_same_number() -> None:
+    first, second = (train("gaussian", "cpu", seed=seed, steps=16) for seed in (5, np.int64(5)))
+    assert torch.equal(first.update.vector.weights, second.update.vector.weights)
+
+
 def test_agents_without_a_seed_differ() -> None:
     first, second = (train("gaussian", "cpu", seed=None, steps=16) for _ in range(2))
     assert not torch.equal(first.update.vector.weights, second.update.vector.weights)

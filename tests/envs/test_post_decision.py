@@ -54,11 +54,18 @@ class Walk(gym.Env[Any, Any]):
         if self.flaw == "draws":
             self.np_random.random()
         after = np.array([self.x + action], np.float32)
+        if self.flaw == "alone":
+            return after  # type: ignore[return-value]
+        if self.flaw == "array of a reward":
+            return after, np.array([-0.5 * action])  # type: ignore[return-value]
+        if self.flaw == "another shape":
+            return after[None], -0.5 * action
         return (after + 1 if self.flaw == "differs" else after), -0.5 * action
 
     def post_decisions(self, actions: Any) -> tuple[Any, Any]:
         after = (self.x + actions[:, None]).astype(np.float32)
-        return (after[::-1] if self.flaw == "mixed up" else after), -0.5 * actions
+        rewards = -0.5 * actions
+        return (after[::-1] if self.flaw == "mixed up" else after), rewards[:, None] if self.flaw == "columns" else rewards
 
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         info: dict[str, Any] = {
@@ -99,6 +106,10 @@ def test_the_checker_passes_our_environments(env_id: str) -> None:
         ("nan", r"'post_decision_reward'\] is nan; it must be a finite number"),
         ("dtype", r"is no element of Box.*give arrays its dtype"),
         ("space", r"is no element of Box\(0.0, 200.0, \(2,\)"),
+        ("alone", r"post_decision\(\d\) said .*; it must be an element of Box.*, and a number, r\^x"),
+        ("array of a reward", r"post_decision\(\d\) said .*and a number, r\^x"),
+        ("another shape", r"post_decision\(\d\) said .*it must be an element of Box"),
+        ("columns", r"says rewards of shape \(2, 1\); it must be \(2,\)"),
         ("differs", r"post_decision\(\d\) said .* but step\(\d\) reports|says .* of it alone"),
         ("late", r"Step \d: with other random numbers in the step, info\['post_decision_obs'\] was"),
         ("mixed up", r"says .* of action 0, but post_decision says"),

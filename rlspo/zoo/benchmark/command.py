@@ -301,9 +301,11 @@ def _report(grid: Grid, runs: Sequence[GridRun], folder: Path, args: argparse.Na
         write_grid(grid, args.grid, folder)
         summary = report.write(grid, complete, len(runs), folder)
     except OSError as error:
-        raise UserError(
-            f"cannot write the tables to {folder}: {error.strerror}. Copy the folder, and name the copy: -o DIR"
-        ) from error
+        why = f"cannot write the tables to {folder}: {error.strerror}."
+        if not args.report:  # the runs are there
+            terminal.error(f"{why} Make them later: --report")
+            return FAILED
+        raise UserError(f"{why} Copy the folder, and name the copy: -o DIR") from error
     if args.export is not None:
         results.export(grid, args.grid, folder, args.export)
     if args.json:

@@ -62,8 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: rlspo has no {what} {given[0]!r}. {hint} See: rlspo --help", file=sys.stderr)
         return 2
     _search_current_folder()
-    # Imported only now, so that no command loads what only another needs.
-    command: Callable[[Sequence[str]], int] = importlib.import_module(COMMANDS[given[0]][0]).main
+    try:
+        # Imported only now, so that no command loads what only another needs.
+        command: Callable[[Sequence[str]], int] = importlib.import_module(COMMANDS[given[0]][0]).main
+    except KeyboardInterrupt:
+        print("Stopped by Ctrl-C; nothing was begun.", file=sys.stderr)
+        return 130
     return command(given[1:])
 
 

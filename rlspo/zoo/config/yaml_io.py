@@ -42,10 +42,14 @@ def read_mapping(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"Cannot read {file}: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not plain YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"{file} is not plain YAML: {_in_one_line(error)}") from error
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise UserError(f"{file} must hold a mapping from names to settings, such as `CartPole-v1: {{n_timesteps: 1e5}}`.")
     return data
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).replace('in "<unicode string>", ', "at ").split())
 
 
 def write(file: Path, data: Any, comment: str = "") -> None:

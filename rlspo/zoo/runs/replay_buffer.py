@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from rlspo.common.files import whole
+from rlspo.common.files import partials_of, whole
 from rlspo.common.off_policy import OffPolicyAgent
 from rlspo.zoo.cli import terminal
 from rlspo.zoo.errors import UserError
@@ -26,19 +27,15 @@ def check_has_buffer(cls: type[BaseAlgorithm]) -> None:
         raise UserError(f"--save-replay-buffer: {cls.__name__} learns from each rollout once and has no replay buffer.")
 
 
-def save(model: BaseAlgorithm, folder: RunFolder) -> bool:
-    """Write the buffer beside the last model, whole or not at all.
+def save(model: BaseAlgorithm, file: Path) -> None:
+    """Write the buffer, whole or not at all.
 
-    :return: False if it could not be written, which is reported
+    :raises OSError: if it cannot be written
     """
     assert isinstance(model, OffPolicyAlgorithm)
-    try:
-        with whole(folder.replay_buffer) as partial:
-            model.save_replay_buffer(str(partial))
-    except OSError as error:
-        terminal.error(f"cannot save {folder.replay_buffer}: {error.strerror}")
-        return False
-    return True
+    own = isinstance(model, OffPolicyAgent)  # writes it whole by itself
+    with nullcontext(file) if own else whole(file) as place:
+        model.save_replay_buffer(str(place))
 
 
 def buffer_file(model_file: Path) -> Path:
@@ -56,11 +53,16 @@ def load_into(model: BaseAlgorithm, model_file: Path, trust: bool) -> None:
         return
     file = buffer_file(model_file)
     if not file.is_file():
+        torn = [str(each) for each in partials_of(file)]
         terminal.warning(
             "EMPTY REPLAY BUFFER",
             f"There is no {file}, so {type(model).__name__} continues with an empty buffer: its first updates sample the few "
-            "newest transitions again and again, and may undo what it has learned. Next time, keep the buffer: "
-            "--save-replay-buffer",
+            "newest transitions again and again, and may undo what it has learned. "
+            + (
+                f"The run before was ended while it wrote the buffer; remove {', '.join(torn)}."
+                if torn
+                else "Next time, keep the buffer: --save-replay-buffer"
+            ),
         )
         return
     try:

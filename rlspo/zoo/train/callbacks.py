@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,19 @@ def save_somewhere(model: BaseAlgorithm, file: Path, folder: RunFolder) -> Path:
     :return: the file
     :raises OSError: if it cannot be written to any of the folders
     """
+    return somewhere(lambda place: save_model(model, place, folder), file)
+
+
+def somewhere(write: Callable[[Path], None], file: Path) -> Path:
+    """Write a file that must not be lost: try again for some seconds, then in other folders.
+
+    :param write: writes it to a path, whole or not at all
+    :return: the file
+    :raises OSError: if it cannot be written to any of the folders
+    """
     for pause in (*_PAUSES, None):
         try:
-            save_model(model, file, folder)
+            write(file)
             return file
         except OSError as error:
             failure = error
@@ -69,7 +80,7 @@ def save_somewhere(model: BaseAlgorithm, file: Path, folder: RunFolder) -> Path:
         with contextlib.suppress(OSError, RuntimeError):
             rescued = Path(tempfile.mkdtemp(prefix="rlspo_rescued_", dir=place)) / file.name
             try:
-                save_model(model, rescued, folder)
+                write(rescued)
                 return rescued
             except OSError:
                 rescued.parent.rmdir()

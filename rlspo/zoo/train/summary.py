@@ -82,15 +82,19 @@ def announce(run: TrainingRun) -> None:
     terminal.out().print()
 
 
-def explain_failure(run: TrainingRun, failure: Exception) -> None:
-    """Print why training failed and what is saved."""
-    trace = "".join(traceback.format_exception(failure))
+def explain_failure(run: TrainingRun, failure: Exception | None, unsaved: Exception | None) -> None:
+    """Print why training failed, or why its agent could not be saved, and what is saved."""
+    error = failure or unsaved
+    trace = "".join(traceback.format_exception(error))
     try:
         write_text(run.folder.traceback, trace)
     except OSError as error:
         terminal.note(f"{run.folder.traceback} cannot be written ({error}). It would hold:\n{trace}")
     _draw(run)
-    terminal.error(f"training failed after {run.model.num_timesteps:,} steps: {type(failure).__name__}: {failure}")
+    after = f"training failed after {run.model.num_timesteps:,} steps"
+    for what, each in ((after, failure), ("the agent could not be saved anywhere", unsaved)):
+        if each is not None:
+            terminal.error(f"{what}: {type(each).__name__}: {each}")
     terminal.facts(_files(run))
 
 

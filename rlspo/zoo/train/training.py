@@ -32,7 +32,7 @@ from rlspo.zoo.runs.models import folder_of
 from rlspo.zoo.runs.saved_statistics import adopt_statistics
 from rlspo.zoo.train import summary, tracking
 from rlspo.zoo.train.arguments import parse
-from rlspo.zoo.train.callbacks import Evaluate, SaveBetweenRollouts, Status, StopWhenAsked, save_somewhere
+from rlspo.zoo.train.callbacks import Evaluate, SaveBetweenRollouts, Status, StopWhenAsked, save_somewhere, somewhere
 from rlspo.zoo.train.continued import as_loaded
 from rlspo.zoo.train.logbook import Logbook
 from rlspo.zoo.train.plan import Plan, make_plan, usual_eval_freq
@@ -41,6 +41,7 @@ from rlspo.zoo.train.summary import TrainingRun
 #: Steps of a single episode that an evaluation during training waits for, on average over its episodes.
 _LONGEST_EPISODE = 100_000
 _CLOSING = 30.0  # seconds
+_ELSEWHERE = "{} could not be written. The {} is saved in {}; {}."
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -114,31 +115,48 @@ def _train_and_evaluate(run: TrainingRun, plan: Plan, stop: StopSignal, command:
         stop.deaf = True
     except Stopped:
         pass  # the second signal: the current step is abandoned, the weights are saved
-    try:
-        # First of all: closing environments, for instance, may hang.
-        saved = save_somewhere(model, folder.last_model, folder)
-        status.finish("failed" if failure else "stopped" if stop.received is not None else "done")
-    except Exception as error:  # OSError, or any error of a user's policy while it is pickled
-        status.finish("failed")
-        terminal.error(f"the agent could not be saved anywhere: {type(error).__name__}: {error}")
-        failure = failure or error
-        saved = folder.last_model
-    if not folder.config.is_file():
-        recorded = _record_again(run, plan, command)
-        failure = failure or recorded
-    buffer_kept = not run.args.save_replay_buffer or replay_buffer.save(model, folder)
+    unsaved, elsewhere = _save(run, plan, command)  # first of all: closing environments, for instance, may hang
+    complete = unsaved is None and not elsewhere
+    status.finish("failed" if failure or unsaved else "stopped" if stop.received else "done" if complete else "failed")
     stop.deaf, stop.patient = False, False  # the agent is on disk: from here on a signal may stop at once
     close_envs([env for env in (model.get_env(), *eval_env) if env is not None])
-    if saved != folder.last_model:
-        terminal.error(f"{folder.last_model} could not be written. The agent is saved in {saved}; copy it to a safe place.")
-    if failure is not None:
-        summary.explain_failure(run, failure)
+    for line in elsewhere:
+        terminal.error(line)
+    if failure is not None or unsaved is not None:
+        summary.explain_failure(run, failure, unsaved)
         return FAILED
     if stop.received is not None:
         summary.explain_stop(run, stop.name)
         return stop.exit_code
     summary.conclude(run)
-    return DONE if saved == folder.last_model and buffer_kept else FAILED
+    return DONE if complete else FAILED
+
+
+def _save(run: TrainingRun, plan: Plan, command: str) -> tuple[Exception | None, list[str]]:
+    """Save the agent, its records where they are gone, and its replay buffer where that is asked for.
+
+    :param command: as typed
+    :return: what kept the agent from being saved, and in words what else does not lie in the run folder
+    """
+    model, folder, elsewhere = run.model, run.folder, []
+    saved, unsaved = folder.last_model, None
+    try:
+        saved = save_somewhere(model, folder.last_model, folder)
+        if saved != folder.last_model:
+            elsewhere.append(_ELSEWHERE.format(folder.last_model, "agent", saved, "copy it to a safe place"))
+    except Exception as error:  # OSError, or any error of a user's policy while it is pickled
+        unsaved = error
+    if not folder.config.is_file() and (why := _record_again(run, plan, command)) is not None:
+        elsewhere.append(f"the records of the run could not be written to {folder.path}: {why}")
+    if run.args.save_replay_buffer:
+        file = replay_buffer.buffer_file(saved)
+        try:
+            kept = somewhere(lambda place: replay_buffer.save(model, place), file)
+            if kept != file:
+                elsewhere.append(_ELSEWHERE.format(file, "replay buffer", kept, "put it beside the agent"))
+        except OSError as error:
+            elsewhere.append(f"the replay buffer could not be saved anywhere: {error}")
+    return unsaved, elsewhere
 
 
 def _record(args: argparse.Namespace, plan: Plan, folder: RunFolder, command: str) -> None:

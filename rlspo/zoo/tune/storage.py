@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 import warnings
 from pathlib import Path
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalFileSymlinkLock
+from sqlalchemy.exc import DBAPIError
 
 from rlspo.zoo.cli import terminal
 from rlspo.zoo.errors import UserError
@@ -20,6 +22,9 @@ from rlspo.zoo.runs.evaluation_log import DamagedFile
 from rlspo.zoo.tune.settings import StudyFolder
 
 _TAIL = 1_000_000  # bytes at the end of a journal that its last entry is looked for in
+#: Seconds to wait before each further attempt, while another program makes the tables of the same new database.
+_PAUSES = (0.5, 1.0, 2.0, 4.0)
+_BUSY = ("already exists", "locked", "UNIQUE constraint failed", "duplicate key")
 
 
 def only_one(folder: StudyFolder) -> contextlib.AbstractContextManager[None]:
@@ -46,27 +51,44 @@ def open_storage(where: str | None, folder: StudyFolder) -> BaseStorage:
         return open_journal(folder.journal)
     try:
         if "://" in where:
-            return RDBStorage(where)
+            return _database(where)
         # Whole paths: Optuna's lock is a link to the file, and one that leads nowhere is waited for without an end.
         path = Path(where).absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            return JournalStorage(JournalFileBackend(str(path)))
+        lock = _SharedLock(str(path))
+        lock.acquire()  # drops a torn last line
+        lock.release()
+        return open_journal(path, lock)
+    except UserError:
+        raise
     except Exception as error:  # of many kinds: drivers, servers, paths
         text = str(error).strip().splitlines()
         raise UserError(f"--storage {where}: cannot be opened: {text[0] if text else type(error).__name__}") from error
 
 
-def open_journal(journal: Path) -> JournalStorage:
-    """The journal of a study's own folder, which :func:`only_one` keeps other writers out of.
+def _database(url: str) -> RDBStorage:
+    """A database, whose tables another program may be making at this moment."""
+    for pause in _PAUSES:
+        try:
+            return RDBStorage(url)
+        except DBAPIError as error:
+            if not any(word in str(error) for word in _BUSY):
+                raise
+            time.sleep(pause)
+    return RDBStorage(url)
 
+
+def open_journal(journal: Path, lock: JournalFileSymlinkLock | None = None) -> JournalStorage:
+    """A journal.
+
+    :param lock: by which programs take turns; None for the journal of a study's own folder, which :func:`only_one` keeps
+        other writers out of
     :raises UserError: if it cannot be opened, :class:`~rlspo.zoo.runs.evaluation_log.DamagedFile` if it is damaged
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            return JournalStorage(JournalFileBackend(str(journal), _NoLock(journal)))
+            return JournalStorage(JournalFileBackend(str(journal), lock or _NoLock(journal)))
     except OSError as error:
         raise UserError(f"{journal}: cannot be opened: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # what Optuna makes of lines that are none of its own
@@ -93,6 +115,20 @@ class _NoLock(JournalFileOpenLock):
 
     def release(self) -> None:
         """Does nothing: nothing was locked."""
+
+
+class _SharedLock(JournalFileSymlinkLock):
+    """Optuna's lock for a journal of several programs; an entry that one of them did not write whole is dropped."""
+
+    def acquire(self) -> bool:
+        """Wait for the others, then drop a torn last line."""
+        super().acquire()
+        try:
+            _cut_torn_line(Path(self._lock_target_file))
+        except BaseException:
+            self.release()
+            raise
+        return True
 
 
 def _cut_torn_line(journal: Path) -> None:

@@ -148,7 +148,10 @@ def _writer(file: Path, size: tuple[int, int], fps: float) -> Iterator[Callable[
 
         def write(picture: np.ndarray) -> None:
             nonlocal written
-            pictures.send(picture)
+            try:
+                pictures.send(picture)
+            except OSError as error:  # its text is the whole command of ffmpeg, which has ended
+                raise OSError(f"ffmpeg has stopped after {written} pictures of {file.name}; is the disk full?") from error
             written += 1
 
         yield write

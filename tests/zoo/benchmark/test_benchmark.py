@@ -235,6 +235,18 @@ def test_an_export_that_fails_leaves_the_kept_tables(done, monkeypatch, capsys):
     assert {path.name: path.read_bytes() for path in Path("kept").iterdir()} == before
 
 
+def test_a_disk_too_full_for_tables_is_no_mistake_of_the_user(done, monkeypatch, capsys):
+    """The runs are done: exit code 1, as for runs that failed; 2 where the tables alone were asked for."""
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("rlspo.zoo.benchmark.command.report.write", full)
+    assert run(done) == 1
+    assert "cannot write the tables to out: No space left on device. Make them later: --report" in capsys.readouterr().err
+    assert run(done, "--report") == 2
+
+
 def test_the_grid_that_is_kept_is_the_one_that_was_run(done, trainings):
     assert run(done, "--seeds", "[0, 7]", "--report", "--export", "kept") == 0
     for kept in (Path("out/grid.yml"), Path("kept/grid.yml")):

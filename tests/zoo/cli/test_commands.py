@@ -31,6 +31,15 @@ def test_unknown_command_gets_the_nearest(capsys):
     assert "no flag '--algo'. Commands: train, evaluate, " in capsys.readouterr().err
 
 
+def test_an_interrupt_while_a_command_is_loaded_is_one_line(capsys, monkeypatch):
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands.importlib, "import_module", interrupted)
+    assert commands.main(["train"]) == 130
+    assert capsys.readouterr().err == "Stopped by Ctrl-C; nothing was begun.\n"
+
+
 def test_version(capsys):
     assert commands.main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("rlspo ")

@@ -62,6 +62,13 @@ def test_key_that_stands_twice_is_refused():
         yaml_io.parse("{gamma: 0.9, gamma: 0.99}")
 
 
+def test_a_duplicate_key_is_found_where_it_stands(tmp_path):
+    file = tmp_path / "settings.yml"
+    file.write_text("CartPole-v1:\n  policy: MlpPolicy\n  n_steps: 8\n  n_steps: 16\n")
+    with pytest.raises(UserError, match=r"settings\.yml is not plain YAML: the key 'n_steps' stands twice at line 4, column"):
+        yaml_io.read_mapping(file)
+
+
 def test_merged_blocks_may_override():
     blocks = yaml_io.parse("a: &a {x: 1, y: 1}\nb: &b\n  <<: *a\n  x: 2\nc:\n  <<: *b\n  x: 3\n")
     assert blocks["b"] == {"x": 2, "y": 1}

@@ -1,12 +1,15 @@
 """Replay memories are kept when asked to, taken up by a run that goes on, and missed aloud."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import stable_baselines3
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 
+from rlspo.common import files
+from rlspo.zoo.train import callbacks
 from rlspo.zoo.train.command import main
 
 DQN = "stable_baselines3.DQN"
@@ -45,10 +48,73 @@ def test_a_buffer_that_cannot_be_written_is_no_success(train, monkeypatch):
     def full(self, path):
         raise OSError(28, "No space left on device")
 
+    monkeypatch.setattr(callbacks, "_PAUSES", (0.0,))
     monkeypatch.setattr(stable_baselines3.DQN, "save_replay_buffer", full)
     code, _, errors = train(*QUICK, "--save-replay-buffer", algo=DQN, params=SMALL)
-    assert code == 1 and "replay_buffer.pkl: No space left" in errors
+    assert code == 1 and "the replay buffer could not be saved anywhere: [Errno 28] No space left" in errors
     assert (RUN / "last_model.zip").is_file()
+    assert json.loads((RUN / "status.json").read_text())["state"] == "failed"
+
+
+def test_a_buffer_that_does_not_fit_beside_its_agent_is_saved_elsewhere(train, monkeypatch):
+    save = stable_baselines3.DQN.save_replay_buffer
+
+    def full_there(self, path):
+        if "rescued" not in str(path):
+            raise OSError(28, "No space left on device")
+        save(self, path)
+
+    monkeypatch.setattr(callbacks, "_PAUSES", (0.0,))
+    monkeypatch.setattr(stable_baselines3.DQN, "save_replay_buffer", full_there)
+    code, _, errors = train(*QUICK, "--save-replay-buffer", algo=DQN, params=SMALL)
+    (kept,) = Path.cwd().glob("rlspo_rescued_*/replay_buffer.pkl")
+    assert code == 1 and f"The replay buffer is saved in {kept}; put it beside the agent." in " ".join(errors.split())
+    kept.rename(RUN / kept.name)
+    code, _, errors = train(*QUICK, "-i", f"{RUN}/last_model.zip", algo=DQN, params=["n_timesteps:8"])
+    assert code == 0 and "replay_buffer.pkl, 32 transitions" in errors
+
+
+def test_a_rescued_agent_has_its_buffer_beside_it(train, monkeypatch):
+    save = callbacks.save_model
+
+    def full_there(model, file, folder):
+        if "rescued" not in str(file):
+            raise OSError(28, "No space left on device")
+        save(model, file, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks, "_PAUSES", (0.0,))
+        patch.setattr(callbacks, "save_model", full_there)
+        assert train(*QUICK, "--save-replay-buffer", algo=DQN, params=SMALL)[0] == 1
+    (agent,) = Path.cwd().glob("rlspo_rescued_*/last_model.zip")
+    code, _, errors = train(*QUICK, "-i", str(agent), algo=DQN, params=["n_timesteps:8"])
+    assert code == 0 and "replay_buffer.pkl, 32 transitions" in errors
+
+
+def test_a_buffer_whose_writing_was_killed_is_named(capsys, monkeypatch):
+    """A kill leaves the torn file under one temporary name, and the run is not told to be done."""
+    words = ("--algo", "sac", "--env", "Pendulum-v1", *QUICK, "--verbose", "0", "-n", "8")
+    small = ("-params", "learning_starts:4", "batch_size:4", "buffer_size:64", "train_freq:1")
+
+    def killed(path):
+        if path.name.endswith("replay_buffer.pkl"):
+            raise SystemExit  # nothing after it, but that the temporary file stays
+        sync(path)
+
+    sync, unlink = files._sync, Path.unlink
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_sync", killed)
+        patch.setattr(Path, "unlink", lambda self, **_: None if self.name.startswith("partial_") else unlink(self, **_))
+        with pytest.raises(SystemExit):
+            main([*words, "--save-replay-buffer", *small])
+    run = Path("logs/sac/Pendulum-v1_1")
+    (torn,) = run.glob("*replay_buffer.pkl")
+    assert torn.name == f"partial_{os.getpid()}_replay_buffer.pkl"
+    assert json.loads((run / "status.json").read_text())["state"] == "running"
+    capsys.readouterr()
+    assert main([*words, "-i", f"{run}/last_model.zip", *small]) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert torn.name in told and "keep the buffer" not in told
 
 
 @pytest.mark.parametrize(

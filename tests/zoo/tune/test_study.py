@@ -2,10 +2,14 @@
 
 from dataclasses import replace
 
+import optuna
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
 
 from rlspo.zoo.errors import UserError
+from rlspo.zoo.runs.evaluation_log import DamagedFile
+from rlspo.zoo.tune import storage
 from rlspo.zoo.tune.settings import StudyFolder
 from rlspo.zoo.tune.storage import only_one, open_storage
 from rlspo.zoo.tune.study import codes_of, duration_of, outcomes_of, reason_of, settings_of
@@ -185,6 +189,44 @@ def test_one_program_at_a_time(tmp_path):
         pass
     with only_one(folder):
         pass
+
+
+def test_a_torn_line_in_a_shared_journal_costs_one_entry(tmp_path, capsys):
+    """As where the disk was full, or the power went: of any of the programs that share the journal."""
+    journal, folder = tmp_path / "shared.log", StudyFolder(tmp_path)
+    there = open_storage(str(journal), folder)
+    study = optuna.create_study(storage=there, study_name="one")
+    study.tell(study.ask(), 1.0)
+    whole = journal.read_bytes()
+    with journal.open("ab") as file:
+        file.write(b'{"op_code":4,"worker_id":"b88')
+    study.tell(study.ask(), 2.0)  # of a program that was at work meanwhile
+    with journal.open("ab") as file:
+        file.write(b'{"op_code":4,"worker_id":"b88')
+    again = optuna.load_study(storage=open_storage(str(journal), folder), study_name="one")
+    assert [trial.value for trial in again.trials] == [1.0, 2.0]
+    again.tell(again.ask(), 3.0)
+    assert [trial.value for trial in study.trials] == [1.0, 2.0, 3.0]
+    assert capsys.readouterr().err.count("the last entry was cut off and is dropped") == 2
+    journal.write_bytes(b"no entry\n" + whole)
+    with pytest.raises(DamagedFile, match="is damaged, at a line that is not an entry"):
+        open_storage(str(journal), folder)
+
+
+def test_a_database_that_another_program_is_making_is_waited_for(tmp_path, monkeypatch):
+    attempts = []
+    really = storage.RDBStorage
+
+    def busy(url):
+        attempts.append(url)
+        if len(attempts) < 3:
+            raise OperationalError("CREATE TABLE trials", {}, Exception("table trials already exists"))
+        return really(url)
+
+    monkeypatch.setattr(storage, "RDBStorage", busy)
+    monkeypatch.setattr(storage, "_PAUSES", (0.0,) * 4)
+    assert isinstance(open_storage(f"sqlite:///{tmp_path}/one.db", StudyFolder(tmp_path)), really)
+    assert len(attempts) == 3
 
 
 @pytest.mark.parametrize("where", ["nodatabase://x", "sqlite:////no/such/folder/x.db"])

@@ -242,6 +242,17 @@ def test_the_camera_follows_a_mujoco_body():
     recorded_agent._use_tracking_camera(make_vec_env("CartPole-v1", 1))
 
 
+def test_an_ffmpeg_that_ends_early_is_asked_about_the_disk(lamp, workplace, monkeypatch):
+    def ended(*args, **kwargs):
+        yield
+        raise OSError(32, "Broken pipe\n\nFFMPEG COMMAND:\nffmpeg -y -f rawvideo")
+
+    monkeypatch.setattr("imageio_ffmpeg.write_frames", ended)
+    with pytest.raises(OSError, match=r"^ffmpeg has stopped after 0 pictures of whole\.mp4; is the disk full\?$"):
+        worker.record_agents(VideoSpec((lamp(),), workplace / "whole.mp4", seed=0, steps=5, captions=False), nothing)
+    assert not (workplace / "whole.mp4").exists()
+
+
 @pytest.mark.parametrize("size", [0, 10, 1000])
 def test_a_video_with_missing_pictures_is_an_error(lamp, workplace, size):
     """As where the disk was full: ffmpeg does not say so."""

@@ -1,0 +1,218 @@
+"""Functions, which no deep copy copies: what they hold on to is the original's."""
+
+import random
+import warnings
+import weakref
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.wrappers import TransformReward
+
+from rlspo.envs import PostDecision, SimulatedPostDecision
+from rlspo.simulators import NotSimulatableError, simulator_for
+
+
+class Helper:
+    pass
+
+
+class Walk(gym.Env[Any, Any]):
+    """x' = x + 1 or x - 1, and counts its steps; the rule is kept in ``rule`` in one of many ways.
+
+    :param how: a key of :data:`LEADING_BACK` or :data:`ALRIGHT`
+    """
+
+    def __init__(self, how: str) -> None:
+        self.observation_space: Any = spaces.Box(-1e9, 1e9, (2,), np.float64)
+        self.action_space: Any = spaces.Discrete(2)
+        self.table, self.log = np.array([-1.0, 1.0]), [0.0]
+        self.helper = Helper()
+        self.rule: Any = {**LEADING_BACK, **ALRIGHT}[how](self)
+
+    def move(self, action: int) -> None:
+        self.x += self.table[action]
+        self.n += 1
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.x, self.n = 0.0, 0
+        return np.zeros(2), {}
+
+    def step(self, action: Any) -> Any:
+        self.x += self.table[action]
+        self.n += 1
+        return np.array([self.x, self.n]), self.x, False, False, {}
+
+
+def on_helper(env: Walk) -> Any:
+    env.helper.f = lambda: env.move(1)  # type: ignore[attr-defined]
+
+
+def through_another(env: Walk) -> Any:
+    move = env.move
+    inner = lambda: move(1)  # noqa: E731
+    return lambda: inner()
+
+
+LEADING_BACK: dict[str, Any] = {
+    "attribute": lambda env: lambda: env.move(1),
+    "dispatch table": lambda env: {0: lambda: env.move(0), 1: lambda: env.move(1)},
+    "list": lambda env: [lambda: env.move(0)],
+    "tuple in a dict": lambda env: {"rules": (lambda: env.move(0),)},
+    "partial": lambda env: partial(lambda action: env.move(action), 1),
+    "helper": on_helper,
+    "another function": through_another,
+    "default": lambda env: lambda action, of=env: of.move(action),
+    "weak reference": weakref.ref,
+    "method of a list": lambda env: env.log.append,
+    "generator": lambda env: random.Random(3).random,
+    "generator in a function": lambda env: (lambda rng: lambda: rng.normal())(np.random.default_rng(3)),
+}
+ALRIGHT: dict[str, Any] = {
+    "nothing": lambda env: None,
+    "methods": lambda env: {0: env.move, 1: env.move},
+    "partial of a method": lambda env: partial(env.move, 1),
+    "reads a table": lambda env: (lambda table: lambda action: table[action])(np.array([1.0, 2.0])),
+    "reads a dict": lambda env: {1: 2}.get,
+    "global function": lambda env: np.sum,
+}
+
+
+def branched(env: gym.Env) -> np.ndarray:
+    env.reset(seed=0)
+    simulator = simulator_for(env)
+    return simulator.step(simulator.replicate(simulator.capture(env), 3), np.array([1, 1, 0])).observations  # type: ignore
+
+
+@pytest.mark.parametrize("how", LEADING_BACK)
+def test_a_function_that_leads_back_to_the_original_is_refused(how: str) -> None:
+    env = Walk(how)
+    with pytest.raises(NotSimulatableError, match=r"Walk cannot be simulated: its attribute (rule|helper) .* holds on to"):
+        branched(env)
+    assert (env.x, env.n, env.log) == (0.0, 0, [0.0])
+    with pytest.raises(NotSimulatableError, match="holds on to"):
+        SimulatedPostDecision(Walk(how)).step(1)
+
+
+@pytest.mark.parametrize("how", ALRIGHT)
+def test_other_functions_are_fine(how: str) -> None:
+    env = Walk(how)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(branched(env), [[1, 1], [1, 1], [-1, 1]])
+    assert (env.x, env.n) == (0.0, 0)
+
+
+def test_an_environment_that_copies_itself_knows_how() -> None:
+    class Own(Walk):
+        def __deepcopy__(self, memo: Any) -> Any:
+            twin = Own("attribute")
+            twin.x, twin.n = self.x, self.n
+            return twin
+
+    np.testing.assert_array_equal(branched(Own("attribute")), [[1, 1], [1, 1], [-1, 1]])
+
+
+def test_a_wrapper_s_functions_are_looked_at_too() -> None:
+    class Listed(gym.RewardWrapper):
+        simulated_state = ()
+
+        def __init__(self, env: gym.Env) -> None:
+            super().__init__(env)
+            self.rules = [lambda reward: reward - env.unwrapped.state[0]]  # type: ignore[attr-defined]
+
+        def reward(self, reward: Any) -> Any:
+            return self.rules[0](reward)
+
+    for env in (Listed(gym.make("CartPole-v1")), Listed(gym.make("Acrobot-v1"))):
+        env.reset(seed=0)
+        with pytest.raises(NotSimulatableError, match="Listed cannot be simulated: its attribute rules contains a function"):
+            simulator_for(env)
+
+
+def test_a_variable_of_a_function_that_a_step_changes_is_told() -> None:
+    class Counting(Walk):
+        def __init__(self) -> None:
+            super().__init__("nothing")
+            counts = {"steps": 0}
+
+            def count() -> None:
+                counts["steps"] += 1
+
+            self.count = count
+
+        def step(self, action: Any) -> Any:
+            self.count()
+            return super().step(action)
+
+    with pytest.warns(UserWarning, match=r"changes .*variable counts of Counting\.count.*steps.*, which all copies"):
+        branched(Counting())
+
+
+def less(env_id: str) -> gym.Env:
+    """An environment with an array form, in a subclass with other rewards."""
+    base: Any = type(gym.make(env_id).unwrapped)
+
+    class Less(base):  # type: ignore[misc]
+        def step(self, action: Any) -> Any:
+            observation, reward, *rest = super().step(action)
+            return observation, reward - 7, *rest
+
+    made: gym.Env = Less()
+    return made
+
+
+@pytest.mark.parametrize("env_id", ["Sokoban", "RubiksCube", "FrozenLakePostDecision", "AdmissionControl", "LotSizing"])
+def test_a_subclass_with_other_rules_is_not_stepped_by_those_of_its_parent(env_id: str) -> None:
+    env = less(f"rlspo/{env_id}-v0")
+    env.reset(seed=0)
+    simulator = simulator_for(env)
+    action: Any = env.action_space.sample()
+    expected = simulator.step(simulator.capture(env), np.array([action])).rewards
+    assert float(env.step(action)[1]) == pytest.approx(float(expected[0]))
+
+
+def test_a_subclass_of_a_wrapper_with_other_rules_is_refused() -> None:
+    class Less(PostDecision):
+        def step(self, action: Any) -> Any:
+            observation, reward, *rest = super().step(action)
+            return observation, reward - 7, *rest
+
+    class Drawn(gym.Wrapper):
+        only_watches = True
+
+    class Harder(Drawn):
+        def step(self, action: Any) -> Any:
+            observation, reward, *rest = super().step(action)
+            return observation, reward - 7, *rest
+
+    simulator_for(Drawn(gym.make("CartPole-v1")))
+    for env in (Less(gym.make("CartPole-v1"), lambda state, action: (state, 0.0)), Harder(gym.make("CartPole-v1"))):
+        with pytest.raises(NotSimulatableError, match=type(env).__name__):
+            simulator_for(env)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "name"), [("Hopper-v5", "_get_obs"), ("rlspo/Sokoban-v0", "step"), ("Pendulum-v1", "_get_obs")]
+)
+def test_methods_that_were_replaced_in_the_object_are_refused(env_id: str, name: str) -> None:
+    if env_id.startswith("Hopper"):
+        pytest.importorskip("mujoco")
+    env = gym.make(env_id)
+    env.reset(seed=0)
+    old = getattr(env.unwrapped, name)
+    setattr(env.unwrapped, name, lambda *given: old(*given))
+    with pytest.raises(NotSimulatableError, match=rf"its {name}\(\) was replaced in the object itself"):
+        simulator_for(env)
+
+
+def test_a_reward_function_of_a_wrapper_of_gymnasium_is_fine() -> None:
+    scale = 0.1
+    env = TransformReward(gym.make("CartPole-v1"), lambda reward: float(reward) * scale)
+    env.reset(seed=0)
+    simulator = simulator_for(env)
+    assert float(simulator.step(simulator.capture(env), np.array([1])).rewards[0]) == pytest.approx(0.1)
