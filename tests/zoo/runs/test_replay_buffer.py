@@ -112,7 +112,7 @@ def test_a_buffer_whose_writing_was_killed_is_named(capsys, monkeypatch):
     assert torn.name == f"partial_{os.getpid()}_replay_buffer.pkl"
     assert json.loads((run / "status.json").read_text())["state"] == "running"
     capsys.readouterr()
-    assert main([*words, "-i", f"{run}/last_model.zip", *small]) == 0
+    assert main([*words, "-i", f"{run}/last_model.zip"]) == 0
     told = " ".join(capsys.readouterr().err.split())
     assert torn.name in told and "keep the buffer" not in told
 
