@@ -117,7 +117,8 @@ def _train_and_evaluate(run: TrainingRun, plan: Plan, stop: StopSignal, command:
         pass  # the second signal: the current step is abandoned, the weights are saved
     unsaved, elsewhere = _save(run, plan, command)  # first of all: closing environments, for instance, may hang
     complete = unsaved is None and not elsewhere
-    status.finish("failed" if failure or unsaved else "stopped" if stop.received else "done" if complete else "failed")
+    ended = "stopped" if stop.received is not None else "done" if complete else "failed"
+    status.finish(ended if failure is None and unsaved is None else "failed")
     stop.deaf, stop.patient = False, False  # the agent is on disk: from here on a signal may stop at once
     close_envs([env for env in (model.get_env(), *eval_env) if env is not None])
     for line in elsewhere:
