@@ -136,8 +136,8 @@ def _check_several(env: gym.Env, actions: list[Any], said: list[tuple[Any, float
 
 def _check_pair(said: Any, space: gym.spaces.Space, name: str) -> None:
     """Check that ``post_decision`` says s^x and r^x."""
-    if not isinstance(said, tuple | list) or len(said) != 2 or not space.contains(said[0]) or not is_number(said[1]):
-        raise ValueError(f"{name} said {said!r}; it must be an element of {space} (attribute {SPACE!r}), and a number, r^x.")
+    if not isinstance(said, tuple | list) or len(said) != 2 or not is_number(said[1]):
+        raise ValueError(f"{name} said {said!r}; it must be an observation, an element of {space}, and a number, r^x.")
 
 
 def _check_info(info: dict[str, Any], space: gym.spaces.Space, step: int) -> None:

@@ -27,7 +27,7 @@ from rlspo.simulators.classic_control import classic_form
 from rlspo.simulators.copies import CopyCore
 from rlspo.simulators.following import COMMON, layer_for, vec_layer_for
 from rlspo.simulators.vectors import GymnasiumVecEnvLayer, VecEnvLayer, VectorEnvLayer, ended_in
-from rlspo.simulators.whole import speaks_for
+from rlspo.simulators.whole import RULES, may_be_rule, speaks_for
 
 
 @dataclass
@@ -191,6 +191,10 @@ def _core(env: Any, device: torch.device | str | None) -> Core:
         form = base.array_form()
         in_torch = form.device is not None
         return ArrayCore(base.array_form(device) if in_torch and device is not None else form, base)
+    if isinstance(base, VectorEnv):
+        raise NotSimulatableError(
+            type(base).__name__, "it overrides methods of a class whose array_form() does not know of that"
+        )
     classic = classic_form(base)
     if classic is not None:
         return ArrayCore(classic, base)
@@ -275,8 +279,9 @@ def _check_methods(envs: Sequence[Any]) -> None:
     """
     for env in envs:
         for one in [env.unwrapped, *_wrappers(env)]:
-            for name in vars(one):
-                if inspect.isfunction(getattr(type(one), name, None)):
+            for name, value in vars(one).items():
+                rule = name in RULES if isinstance(one, gym.Wrapper) else may_be_rule(name)
+                if rule and callable(value) and inspect.isfunction(getattr(type(one), name, None)):
                     raise NotSimulatableError(
                         type(one).__name__,
                         f"its {name}() was replaced in the object itself; write a subclass or a wrapper with the new one",

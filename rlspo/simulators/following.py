@@ -136,7 +136,7 @@ def vec_layer_for(wrapper: Any) -> Layer:
     """
     if type(wrapper) in VEC_LAYERS:
         return VEC_LAYERS[type(wrapper)](wrapper)
-    if hasattr(wrapper, "simulated_layer"):
+    if hasattr(wrapper, "simulated_layer") and speaks_for(wrapper, "simulated_layer"):
         return wrapper.simulated_layer()
     known = ", ".join(one.__name__ for one in VEC_LAYERS)
     raise NotSimulatableError(f"The wrapper {type(wrapper).__name__}", f"of those around a VecEnv only {known} are known")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import re
+import functools
 import weakref
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from logging import Logger
 from types import BuiltinMethodType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -20,92 +20,127 @@ from gymnasium.envs.registration import EnvSpec
 from rlspo.common.errors import NotSimulatableError
 from rlspo.simulators.chance import Generator
 
-_FUNCTIONS = FunctionType | BuiltinMethodType | weakref.ref
-_KINDS = {FunctionType: "function", BuiltinMethodType: "method in C", weakref.ref: "weak reference"}
+#: Methods that a subclass, or an object for itself, may replace without changing what a step does.
+NO_RULES = {
+    *("reset", "reset_model", "render", "close", "np_random", "unwrapped", "action_masks", "post_decision", "post_decisions"),
+    *("array_form", "simulated_layer", "get_wrapper_attr", "set_wrapper_attr", "has_wrapper_attr"),
+}
+_Cached = functools._lru_cache_wrapper
+_KINDS = {FunctionType: "function", BuiltinMethodType: "method in C", weakref.ref: "weak reference", _Cached: "cache"}
 #: Without parts that could be functions, or shared on purpose.
-_WHOLE = type | ModuleType | Logger | EnvSpec | spaces.Space | torch.Tensor | Generator | FunctionType | BuiltinMethodType
-_IMMUTABLE = bool | int | float | complex | str | bytes | tuple | frozenset | range | re.Pattern | type | ModuleType | None
+_WHOLE = type | ModuleType | Logger | EnvSpec | spaces.Space | torch.Tensor | Generator | str | bytes | int | float | None
 _CONTAINERS = list | dict | set | deque | np.ndarray
 #: Methods of containers that change them.
 _CHANGING = {
     *("append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse", "popitem", "update", "setdefault", "add"),
     *("discard", "appendleft", "popleft", "extendleft", "rotate", "fill", "put", "resize", "partition", "__setitem__"),
 }
+#: Objects that are looked at, so that large tables cost little, and numbers of a variable that is watched.
+_MOST, _MOST_WATCHED = 10_000, 1_000
 
 
 def check_functions(layer: Any, layers: Sequence[Any]) -> None:
     """Check that no function inside an environment or a wrapper leads back to the original.
 
+    Of functions their variables and defaults are looked at, and other functions, methods and containers among these.
+
     :param layer: the environment or wrapper
     :param layers: the environment and all its wrappers
     :raises NotSimulatableError: naming the attribute, for a function that asks one of ``layers``, draws from a random
-        generator of its own, or is a method of a list or another object in C that changes it
+        generator of its own, or is a method of a list or another container that changes it
     """
-    inside = {id(one) for one in layers}
-    for attribute, function in functions_of(layer):
-        for one in _reached(function):
+    inside, seen = {id(one) for one in layers}, set[int]()
+    for attribute, function in functions_of(layer, inside):
+        for one in _reached(function, seen):
             if id(one) in inside:
                 what = "the environment itself"
             elif isinstance(one, Generator):
                 what = f"a {type(one).__name__}"
-            elif isinstance(one, BuiltinMethodType) and _changes(one):
+            elif isinstance(one, BuiltinMethodType) and isinstance(one.__self__, _CONTAINERS) and one.__name__ in _CHANGING:
                 what = f"a {type(one.__self__).__name__}"
             else:
                 continue
-            kind = _KINDS.get(type(function), "function")
             verb = "is" if vars(layer)[attribute] is function else "contains"
             raise NotSimulatableError(
                 type(layer).__name__,
-                f"its attribute {attribute} {verb} a {kind} that holds on to {what}, so that a branch would ask the "
-                "real one; make it a method",
+                f"its attribute {attribute} {verb} a {_KINDS[type(function)]} that holds on to {what}, so that a branch "
+                "would ask the real one; make it a method",
             )
 
 
-def _changes(method: BuiltinMethodType) -> bool:
-    """Whether a method in C may change what it is a method of."""
-    if isinstance(method.__self__, _CONTAINERS):
-        return method.__name__ in _CHANGING
-    return not isinstance(method.__self__, _IMMUTABLE)
-
-
-def held_by_functions(layers: Iterable[Any]) -> dict[str, Any]:
-    """Copies of the variables that functions inside of environments or wrappers hold on to, by a description."""
-    found = {}
+def held_by_functions(layers: Sequence[Any]) -> dict[str, Any]:
+    """Copies of the plain data that functions inside of environments or wrappers have as variables, by a description."""
+    found, seen, inside = {}, set[int](), {id(one) for one in layers}
     for layer in layers:
-        for attribute, function in functions_of(layer):
+        for attribute, function in functions_of(layer, inside):
             if isinstance(function, FunctionType):
-                names = function.__code__.co_freevars
-                for name, value in zip(names, _cells(function), strict=False):
-                    try:
+                for name, value in zip(function.__code__.co_freevars, _cells(function), strict=False):
+                    if id(value) not in seen and _plain(value):
+                        seen.add(id(value))
                         found[f"variable {name} of {type(layer).__name__}.{attribute}"] = copy.deepcopy(value)
-                    except Exception:  # of a class that cannot be copied
-                        continue
     return found
 
 
-def functions_of(layer: Any) -> Iterator[tuple[str, Any]]:
-    """The functions, methods in C and weak references in an environment's or wrapper's attributes, those in containers and
-    helper objects included; and the attributes' names."""
+def functions_of(layer: Any, inside: set[int]) -> Iterator[tuple[str, Any]]:
+    """The functions, methods in C, caches and weak references in an environment's or wrapper's attributes, those in containers
+    and helper objects included; and the attributes' names.
+
+    :param inside: ids of the environment and all its wrappers
+    """
     if hasattr(layer, "__deepcopy__"):  # it knows how to copy itself
         return
-    seen = {id(layer)}
+    seen, own = {*inside}, not type(layer).__module__.startswith("gymnasium.")
     for attribute, value in vars(layer).items():
-        waiting = [] if attribute in ("env", "_saved_kwargs") else [value]
-        while waiting:
+        waiting = [] if attribute in {"env", "_saved_kwargs", *NO_RULES} else [value]
+        while waiting and len(seen) < _MOST:
             one = waiting.pop()
-            if isinstance(one, FunctionType) and one.__module__.startswith("gymnasium."):
+            if isinstance(one, FunctionType) and (one.__module__ or "").startswith("gymnasium."):
                 continue  # its wrappers' hold on to environments whose spaces they ask
-            if isinstance(one, _FUNCTIONS):
+            if type(one) in _KINDS:
                 yield attribute, one
-            elif id(one) not in seen:
+            elif own and id(one) not in seen and not isinstance(one, _WHOLE):
                 seen.add(id(one))
                 waiting += _parts(one)
 
 
-def _reached(function: Any) -> Iterator[Any]:
-    """All that a function can ask without a global name, itself first."""
-    waiting, seen = [function], set[int]()
-    while waiting:
+def _parts(value: Any) -> list[Any]:
+    """What :func:`copy.deepcopy` copies of an object, as far as functions may be in it."""
+    found = _contents(value)
+    if isinstance(value, defaultdict):
+        found.append(value.default_factory)
+    if not hasattr(value, "__deepcopy__"):
+        found += getattr(value, "__dict__", {}).values()
+        slots = {name for kind in type(value).__mro__ for name in _names(getattr(kind, "__slots__", ()))}
+        found += [getattr(value, name, None) for name in slots - {"__dict__", "__weakref__"}]
+    return found
+
+
+def _names(slots: Any) -> tuple[str, ...]:
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _contents(value: Any) -> list[Any]:
+    """The items of a container, and what methods and partial functions consist of."""
+    if isinstance(value, Mapping):
+        return [*islice(value.values(), _MOST)]
+    if isinstance(value, list | tuple | set | frozenset | deque):
+        return [*islice(value, _MOST)]
+    if isinstance(value, np.ndarray):
+        return [*islice(value.flat, _MOST)] if value.dtype == object else []
+    if isinstance(value, MethodType):
+        return [value.__self__, value.__func__]
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    return []
+
+
+def _reached(function: Any, seen: set[int]) -> Iterator[Any]:
+    """What a function can ask without a global name and without an attribute, itself first.
+
+    :param seen: ids of what is left out, because other functions reach it; more are added
+    """
+    waiting = [function]
+    while waiting and len(seen) < _MOST:
         one = waiting.pop()
         if id(one) in seen:
             continue
@@ -117,8 +152,10 @@ def _reached(function: Any) -> Iterator[Any]:
             waiting.append(one())
         elif isinstance(one, BuiltinMethodType):
             waiting.append(one.__self__)
-        else:
-            waiting += _parts(one)
+        elif isinstance(one, _Cached):
+            waiting.append(one.__wrapped__)
+        elif not isinstance(one, _WHOLE):
+            waiting += _contents(one)
 
 
 def _cells(function: FunctionType) -> list[Any]:
@@ -131,18 +168,17 @@ def _cells(function: FunctionType) -> list[Any]:
     return found
 
 
-def _parts(value: Any) -> list[Any]:
-    """What an object consists of, as far as functions may be in it."""
-    if isinstance(value, _WHOLE):
-        return []
-    if isinstance(value, Mapping):
-        return [*value.values()]
-    if isinstance(value, list | tuple | set | frozenset | deque):
-        return [*value]
-    if isinstance(value, np.ndarray):
-        return [*value.flat] if value.dtype == object else []
-    if isinstance(value, MethodType):
-        return [value.__self__]
-    if isinstance(value, partial):
-        return [value.func, *value.args, *value.keywords.values()]
-    return [*vars(value).values()] if hasattr(value, "__dict__") and not hasattr(value, "__deepcopy__") else []
+def _plain(value: Any) -> bool:
+    """Whether a value is a number, a text or an array, or a small container of these."""
+    waiting, seen = [value], 0
+    while waiting:
+        one, seen = waiting.pop(), seen + 1
+        if type(one) is dict:
+            waiting += one.values()
+        elif type(one) in (list, tuple, set, deque):
+            waiting += one
+        elif not isinstance(one, bool | int | float | str | None) and type(one) is not np.ndarray:
+            return False
+        if seen + len(waiting) > _MOST_WATCHED or (isinstance(one, np.ndarray) and (one.dtype == object or one.size > 10**6)):
+            return False
+    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -11,7 +12,10 @@ from gymnasium import wrappers
 from stable_baselines3.common.monitor import Monitor
 
 from rlspo.common.errors import NotSimulatableError
+from rlspo.simulators.holding import NO_RULES
 
+#: Methods by which a wrapper changes a step.
+RULES = ("step", "action", "observation", "reward")
 #: Wrappers that only monitor; a simulation leaves them out. Your own wrapper declares this with only_watches = True.
 WATCHERS = (wrappers.RecordVideo, wrappers.HumanRendering, wrappers.RenderCollection)
 #: Records of past episodes and files of other wrappers. A simulation has none; a restored environment keeps its own.
@@ -39,29 +43,31 @@ def layers_of(env: gym.Env) -> list[Any]:
 
 def watches(layer: Any) -> bool:
     """Whether a wrapper only monitors."""
-    return isinstance(layer, WATCHERS) or (getattr(type(layer), "only_watches", False) and speaks_for(layer, "only_watches"))
+    declared = getattr(type(layer), "only_watches", False) and speaks_for(layer, "only_watches", RULES)
+    return isinstance(layer, WATCHERS) or declared
 
 
-#: Methods that a subclass may override without changing what a step does.
-_NO_RULES = {"reset", "render", "close", "set_wrapper_attr", "array_form", "simulated_layer"}
-
-
-def speaks_for(one: Any, name: str) -> bool:
+def speaks_for(one: Any, name: str, rules: Sequence[str] = ()) -> bool:
     """Whether what a class declares about its steps holds for an object, whose class may be a subclass with other steps.
 
     :param name: of the class attribute or method that declares it, such as ``array_form``
-    :return: False where a class below the one that has ``name`` overrides methods or properties that it has or inherits
+    :param rules: names of the methods that decide what a step does; empty for all that may
+    :return: False where a user's class below the one that has ``name`` overrides such methods or properties
     """
     kinds = type(one).__mro__
     owner = next((place for place, kind in enumerate(kinds) if name in vars(kind)), 0)
     return not any(
         callable(value) or isinstance(value, property | functools.cached_property | staticmethod | classmethod)
         for kind in kinds[:owner]
+        if not kind.__module__.startswith("rlspo.")
         for method, value in vars(kind).items()
-        if hasattr(kinds[owner], method)
-        and method not in _NO_RULES
-        and not (method.startswith("__") and method.endswith("__"))
+        if hasattr(kinds[owner], method) and (method in rules if rules else may_be_rule(method))
     )
+
+
+def may_be_rule(method: str) -> bool:
+    """Whether a method may decide what a step does, by its name."""
+    return method not in NO_RULES and not (method.startswith("__") and method.endswith("__"))
 
 
 def kept(layer: Any) -> set[str]:

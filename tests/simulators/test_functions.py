@@ -1,23 +1,34 @@
 """Functions, which no deep copy copies: what they hold on to is the original's."""
 
+import functools
+import logging
 import random
 import warnings
 import weakref
+from collections import defaultdict
 from functools import partial
+from types import FunctionType, MethodType
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.wrappers import TransformReward
+from gymnasium.wrappers import FrameStackObservation, TransformReward
 
-from rlspo.envs import PostDecision, SimulatedPostDecision
+from rlspo.envs import PostDecision, SimulatedPostDecision, TransformPostDecision
 from rlspo.simulators import NotSimulatableError, simulator_for
 
 
 class Helper:
     pass
+
+
+class Slotted:
+    __slots__ = ("f",)
+
+    def __init__(self, f: Any) -> None:
+        self.f = f
 
 
 class Walk(gym.Env[Any, Any]):
@@ -58,6 +69,19 @@ def through_another(env: Walk) -> Any:
     return lambda: inner()
 
 
+def cyclic(env: Walk) -> Any:
+    found: list[Any] = [lambda: found]
+    found.append(found)
+    return found
+
+
+class Run:
+    """An experiment, of which a reward function asks a number."""
+
+    def __init__(self, env: Any) -> None:
+        self.env, self.scale, self.rng, self.log = env, 1.0, np.random.default_rng(0), [].append
+
+
 LEADING_BACK: dict[str, Any] = {
     "attribute": lambda env: lambda: env.move(1),
     "dispatch table": lambda env: {0: lambda: env.move(0), 1: lambda: env.move(1)},
@@ -68,6 +92,10 @@ LEADING_BACK: dict[str, Any] = {
     "another function": through_another,
     "default": lambda env: lambda action, of=env: of.move(action),
     "weak reference": weakref.ref,
+    "cache": lambda env: functools.cache(env.move),
+    "slots": lambda env: Slotted(lambda: env.move(1)),
+    "default of a dict": lambda env: defaultdict(lambda: env.x),
+    "method around another": lambda env: MethodType((lambda old: lambda self, action: old(action))(env.move), env),
     "method of a list": lambda env: env.log.append,
     "generator": lambda env: random.Random(3).random,
     "generator in a function": lambda env: (lambda rng: lambda: rng.normal())(np.random.default_rng(3)),
@@ -79,6 +107,11 @@ ALRIGHT: dict[str, Any] = {
     "reads a table": lambda env: (lambda table: lambda action: table[action])(np.array([1.0, 2.0])),
     "reads a dict": lambda env: {1: 2}.get,
     "global function": lambda env: np.sum,
+    "logger": lambda env: logging.getLogger("walk").info,
+    "holds on to what holds on to it": lambda env: (lambda run: lambda: run.scale)(Run(env)),
+    "without a module": lambda env: FunctionType((lambda: 1).__code__, {"__name__": None}),
+    "large table": lambda env: (lambda table: lambda: table)([(place,) for place in range(30_000)]),
+    "itself": cyclic,
 }
 
 
@@ -190,7 +223,14 @@ def test_a_subclass_of_a_wrapper_with_other_rules_is_refused() -> None:
             observation, reward, *rest = super().step(action)
             return observation, reward - 7, *rest
 
-    simulator_for(Drawn(gym.make("CartPole-v1")))
+    class Hooked(Drawn):
+        """What it does beside a step is its own."""
+
+        def write(self) -> None:
+            pass
+
+    for fine in (Drawn, Hooked):
+        simulator_for(fine(gym.make("CartPole-v1")))
     for env in (Less(gym.make("CartPole-v1"), lambda state, action: (state, 0.0)), Harder(gym.make("CartPole-v1"))):
         with pytest.raises(NotSimulatableError, match=type(env).__name__):
             simulator_for(env)
@@ -208,6 +248,37 @@ def test_methods_that_were_replaced_in_the_object_are_refused(env_id: str, name:
     setattr(env.unwrapped, name, lambda *given: old(*given))
     with pytest.raises(NotSimulatableError, match=rf"its {name}\(\) was replaced in the object itself"):
         simulator_for(env)
+
+
+@pytest.mark.parametrize("name", ["render", "close", "reset"])
+def test_methods_without_rules_may_be_replaced(name: str) -> None:
+    for env_id in ("CartPole-v1", "Acrobot-v1", "rlspo/Sokoban-v0"):
+        env = gym.make(env_id)
+        env.reset(seed=0)
+        for one in (env, env.unwrapped):
+            old = getattr(one, name)
+            setattr(one, name, lambda *given, old=old, **named: old(*given, **named))
+        simulator_for(env)
+
+
+def test_post_decision_wrappers_of_rlspo_are_followed() -> None:
+    for env in (
+        SimulatedPostDecision(gym.make("Pendulum-v1")),
+        TransformPostDecision(FrameStackObservation(gym.make("rlspo/LotSizing-v0"), 3)),
+    ):
+        assert simulator_for(env) is not None
+
+
+def test_a_vectorised_subclass_with_other_rules_is_refused() -> None:
+    base: Any = type(gym.make_vec("rlspo/LotSizing-v0", num_envs=2).unwrapped)
+
+    class Less(base):  # type: ignore[misc]
+        def step(self, actions: Any) -> Any:
+            observations, rewards, *rest = super().step(actions)
+            return observations, rewards - 7, *rest
+
+    with pytest.raises(NotSimulatableError, match="Less cannot be simulated: it overrides methods of a class"):
+        simulator_for(Less(num_envs=2))
 
 
 def test_a_reward_function_of_a_wrapper_of_gymnasium_is_fine() -> None:
