@@ -99,14 +99,11 @@ class Pairs(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        pairs, here = dict(getattr(namespace, self.dest)), set()
+        pairs = dict(getattr(namespace, self.dest))
         for word in values or ():
             key, colon, text = str(word).partition(":")
             if not colon or not key.strip():
                 raise UserError(f"{option_string}: {word!r} is not of the form key:value, such as learning_rate:3e-4.")
-            if key.strip() in here:
-                raise UserError(f"{option_string}: {key.strip()!r} stands twice. Give it once.")
-            here.add(key.strip())
             try:
                 pairs[key.strip()] = _value(text)
             except yaml.YAMLError as error:

@@ -165,7 +165,6 @@ def test_evaluation_may_differ_on_request(train):
         (["-params", "gama:0.9"], "-params: there is no key 'gama'. Did you mean 'gamma'"),
         (["-params", "gamma:high"], "gamma is 'high', but must be a number"),
         (["-params", "gamma"], "'gamma' is not of the form key:value"),
-        (["-params", "gamma:0.9", "gamma:0.8"], "-params: 'gamma' stands twice. Give it once."),
         (["-params", "gamma:["], "the value of 'gamma' is not YAML"),
         (["-params", "batch_size:1"], "PPO refuses its settings. batch_size is 1"),
         (["-params", "callback:rlspo.PPO"], "callback: rlspo.PPO is not a BaseCallback"),
