@@ -143,8 +143,7 @@ def check_owner(agent: str, needs: set[str], path: Any, settings: Mapping[str, A
     """
     owner = settings.get("_agent")
     if owner is not None and owner != agent:
-        load = f" Load it with {owner}.load({str(path)!r}), on the command line with --algo {str(owner).lower()}."
-        how = load if str(owner).isidentifier() else ""
+        how = f" Load it with {owner}.load({str(path)!r})." if str(owner).isidentifier() else ""
         name = owner if how else shown(owner)  # a file may contain any name
         raise IncompatibleModelError(f"{path} was saved by {name}, not by {agent}.{how}")
     if not needs <= settings.keys():

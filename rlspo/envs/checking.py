@@ -99,7 +99,8 @@ def _play(env: gym.Env, n_steps: int, seed: int, ask: bool, stir: bool = False) 
             method = offered(env, "post_decision")
             assert method is not None
             other, said = method(actions[step - 1]), method(action)
-            _check_pair(said, space, f"Step {step}: post_decision({action})")
+            for asked, answer in ((actions[step - 1], other), (action, said)):
+                _check_pair(answer, space, f"Step {step}: post_decision({asked})")
             _check_several(env, [actions[step - 1], action], [other, said])
         if stir and step == n_steps - 1:
             env.unwrapped.np_random.random(7)
@@ -122,7 +123,10 @@ def _check_several(env: gym.Env, actions: list[Any], said: list[tuple[Any, float
     at_once = offered(env, "post_decisions")
     if at_once is None:
         return
-    observations, rewards = at_once(np.stack(actions))
+    answer = at_once(np.stack(actions))
+    if not isinstance(answer, tuple | list) or len(answer) != 2:
+        raise ValueError(f"post_decisions({actions}) says {answer!r}; it must be a pair: observations and rewards.")
+    observations, rewards = answer
     if np.shape(rewards) != (len(actions),):
         raise ValueError(f"post_decisions({actions}) says rewards of shape {np.shape(rewards)}; it must be ({len(actions)},).")
     for row, (observation, reward) in enumerate(said):
@@ -137,7 +141,7 @@ def _check_several(env: gym.Env, actions: list[Any], said: list[tuple[Any, float
 def _check_pair(said: Any, space: gym.spaces.Space, name: str) -> None:
     """Check that ``post_decision`` says s^x and r^x."""
     if not isinstance(said, tuple | list) or len(said) != 2 or not is_number(said[1]):
-        raise ValueError(f"{name} said {said!r}; it must be an observation, an element of {space}, and a number, r^x.")
+        raise ValueError(f"{name} said {said!r}; it must be a pair: an element of {space}, and a number, r^x.")
 
 
 def _check_info(info: dict[str, Any], space: gym.spaces.Space, step: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from rlspo.simulators.classic_control import classic_form
 from rlspo.simulators.copies import CopyCore
 from rlspo.simulators.following import COMMON, layer_for, vec_layer_for
 from rlspo.simulators.vectors import GymnasiumVecEnvLayer, VecEnvLayer, VectorEnvLayer, ended_in
-from rlspo.simulators.whole import RULES, may_be_rule, speaks_for
+from rlspo.simulators.whole import RULES, UNKNOWN, may_be_rule, speaks_for
 
 
 @dataclass
@@ -77,10 +77,10 @@ def simulator_for(env: Any, device: torch.device | str | None = None) -> Simulat
     array([1., 1., 1.])
     """
     roots = _roots(env)
-    _check_steps(roots.envs)
+    _check_methods(roots.envs, lambda _, method: method == "step")
     core = _core(roots.envs[0], device)
     if not core.takes_wrappers:
-        _check_methods(roots.envs)
+        _check_methods(roots.envs, _is_rule)  # a core with the rules of the class ignores them
     layers = [] if core.takes_wrappers else [layer_for(one) for one in _wrappers(roots.envs[0])]
     layers += [_layer_around(one) for one in roots.around]
     peel = Peel(core.takes_wrappers)
@@ -192,9 +192,7 @@ def _core(env: Any, device: torch.device | str | None) -> Core:
         in_torch = form.device is not None
         return ArrayCore(base.array_form(device) if in_torch and device is not None else form, base)
     if isinstance(base, VectorEnv):
-        raise NotSimulatableError(
-            type(base).__name__, "it overrides methods of a class whose array_form() does not know of that"
-        )
+        raise NotSimulatableError(type(base).__name__, UNKNOWN.format("array_form"))
     classic = classic_form(base)
     if classic is not None:
         return ArrayCore(classic, base)
@@ -260,32 +258,23 @@ def _wrapper_settings(env: Any) -> dict[str, Any]:
     return found
 
 
-def _check_steps(envs: Sequence[Any]) -> None:
+def _check_methods(envs: Sequence[Any], replaced: Callable[[Any, str], bool]) -> None:
     """
-    :raises NotSimulatableError: for a ``step`` assigned to the object itself, which branches would not call
-    """
-    for env in envs:
-        for one in [env.unwrapped, *_wrappers(env)]:
-            if "step" in vars(one):
-                raise NotSimulatableError(
-                    type(one).__name__,
-                    "its step() was replaced in the object itself; write a subclass or a wrapper with the new one",
-                )
-
-
-def _check_methods(envs: Sequence[Any]) -> None:
-    """
-    :raises NotSimulatableError: for a method assigned to the object itself, which a core with the rules of the class ignores
+    :param replaced: whether a branch would miss a method, by its name, that is assigned to an object
+    :raises NotSimulatableError: for such a method
     """
     for env in envs:
         for one in [env.unwrapped, *_wrappers(env)]:
             for name, value in vars(one).items():
-                rule = name in RULES if isinstance(one, gym.Wrapper) else may_be_rule(name)
-                if rule and callable(value) and inspect.isfunction(getattr(type(one), name, None)):
+                if callable(value) and replaced(one, name) and inspect.isfunction(getattr(type(one), name, None)):
                     raise NotSimulatableError(
                         type(one).__name__,
                         f"its {name}() was replaced in the object itself; write a subclass or a wrapper with the new one",
                     )
+
+
+def _is_rule(one: Any, method: str) -> bool:
+    return method in RULES if isinstance(one, gym.Wrapper) else may_be_rule(method)
 
 
 def _check_alike(envs: Sequence[Any], core: Core) -> None:

@@ -19,7 +19,7 @@ from rlspo.common.errors import NotSimulatableError
 from rlspo.simulators.alike import difference
 from rlspo.simulators.base import Array, Core, Outcome
 from rlspo.simulators.chance import Generator, GlobalGenerators, generators_among, refresh
-from rlspo.simulators.holding import check_functions, held_by_functions
+from rlspo.simulators.holding import Held, check_functions, held_by_functions
 from rlspo.simulators.rows import stacked
 from rlspo.simulators.views import views_among
 from rlspo.simulators.whole import (
@@ -33,7 +33,8 @@ from rlspo.simulators.whole import (
     watches,
 )
 
-#: The first steps of a core check what copies share for changes, which takes as long as copying; captures before look for it.
+#: Steps that a core looks what they change of what copies share, which takes as long as copying. Until then each capture looks
+#: for functions that lead back.
 WATCHED_STEPS = 8
 
 
@@ -75,7 +76,7 @@ class CopyCore(Core):
     def __init__(self, env: gym.Env) -> None:
         check_layers_of(env)
         self._space = env.observation_space
-        self._watched = WATCHED_STEPS
+        self._watched, self._told = WATCHED_STEPS, False
         true_copy(env)
 
     def capture(self, env: Any) -> CopyStates:
@@ -128,11 +129,12 @@ class CopyCore(Core):
         return new
 
     def step(self, states: CopyStates, actions: Array, live: Array) -> Outcome:
-        before = shared_by_copies(states.envs[0]) if self._watched > 0 else None
+        first = states.envs[0]
+        before = (on_classes(first), held_by_functions(layers_of(first))) if self._watched > 0 else None
         with GlobalGenerators() as watched:
             results = [self._step(*row) for row in zip(states.envs, states.seen, actions, live, strict=True)]
         if before is not None:
-            self._watch(states.envs[0], before)
+            self._watch(first, *before)
         if watched.drawn:
             raise NotSimulatableError(
                 str(states.envs[0]),
@@ -148,12 +150,17 @@ class CopyCore(Core):
             np.array(truncated, bool),
         )
 
-    def _watch(self, env: Any, before: dict[str, Any]) -> None:
-        """Warn once of class attributes that a step changed."""
+    def _watch(self, env: Any, classes: dict[str, Any], held: list[Held]) -> None:
+        """Warn once of what a step changed that all copies share.
+
+        :param classes: attributes of classes before the step
+        :param held: variables of functions before the step
+        """
         self._watched -= 1
-        where = difference(before, shared_by_copies(env))
-        if where:
-            self._watched = 0
+        changed = [one.name for one in held if one.changed()]
+        where = difference(classes, on_classes(env)) or (changed[0] if changed else "")
+        if where and not self._told:
+            self._told = True
             warnings.warn(
                 f"A step of {env} changes {where}, which all copies share with the environment: "
                 "branches disturb it, and each other. If steps depend on it, keep it in self (in __init__ or reset()).",
@@ -168,10 +175,9 @@ class CopyCore(Core):
         return copy.deepcopy(observation), float(reward), bool(terminated), bool(truncated)
 
 
-def shared_by_copies(env: gym.Env) -> dict[str, Any]:
-    """What all copies of an environment share and its steps may change: class attributes of its own and its wrappers', except
-    methods, spaces and gymnasium's own; and what functions in its attributes hold on to."""
-    found = held_by_functions(layers_of(env))
+def on_classes(env: gym.Env) -> dict[str, Any]:
+    """Class attributes of an environment and its wrappers, except methods, spaces and gymnasium's own."""
+    found = {}
     for kind in {kind for layer in layers_of(env) for kind in type(layer).__mro__}:
         if kind.__module__.partition(".")[0] in ("builtins", "abc", "typing", "gymnasium", "stable_baselines3"):
             continue

@@ -27,7 +27,7 @@ from rlspo.simulators.normalizing import ObservationScaleLayer, RewardScaleLayer
 from rlspo.simulators.rows import ActionBatch, ActionRows, ObservationBatch, ObservationRows, RewardRows, TimeRows
 from rlspo.simulators.stacks import FramesLayer, VecFramesLayer
 from rlspo.simulators.vectors import VecExtractLayer, VecMonitorLayer, VecTransposeLayer
-from rlspo.simulators.whole import layers_of, speaks_for, watches
+from rlspo.simulators.whole import UNKNOWN, layers_of, speaks_for, watches
 
 #: By exact class: a subclass may do anything.
 LAYERS: dict[type, Callable[[Any], Layer]] = {
@@ -91,14 +91,14 @@ def layer_for(wrapper: gym.Wrapper) -> Layer:
     """
     if watches(wrapper):
         return Layer(wrapper)
-    check_functions(wrapper, layers_of(wrapper))
+    check_functions(wrapper, layers_of(wrapper), copied=False)
     if type(wrapper) in LAYERS:
         return LAYERS[type(wrapper)](wrapper)
     name = f"The wrapper {type(wrapper).__name__}"
     own = getattr(wrapper, "simulated_layer", None)
     if own is not None:
         if not speaks_for(wrapper, "simulated_layer"):
-            raise NotSimulatableError(name, "it overrides methods of a class whose simulated_layer() does not know of that")
+            raise NotSimulatableError(name, UNKNOWN.format("simulated_layer"))
         return own()
     if type(wrapper) in REASONS:
         raise NotSimulatableError(name, REASONS[type(wrapper)])
@@ -136,7 +136,9 @@ def vec_layer_for(wrapper: Any) -> Layer:
     """
     if type(wrapper) in VEC_LAYERS:
         return VEC_LAYERS[type(wrapper)](wrapper)
-    if hasattr(wrapper, "simulated_layer") and speaks_for(wrapper, "simulated_layer"):
+    if hasattr(wrapper, "simulated_layer"):
+        if not speaks_for(wrapper, "simulated_layer"):
+            raise NotSimulatableError(f"The wrapper {type(wrapper).__name__}", UNKNOWN.format("simulated_layer"))
         return wrapper.simulated_layer()
     known = ", ".join(one.__name__ for one in VEC_LAYERS)
     raise NotSimulatableError(f"The wrapper {type(wrapper).__name__}", f"of those around a VecEnv only {known} are known")

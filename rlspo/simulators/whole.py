@@ -14,6 +14,8 @@ from stable_baselines3.common.monitor import Monitor
 from rlspo.common.errors import NotSimulatableError
 from rlspo.simulators.holding import NO_RULES
 
+#: Why a subclass is not taken for its parent.
+UNKNOWN = "it overrides methods of a class whose {0}() does not know of that; define {0}() in the subclass, too"
 #: Methods by which a wrapper changes a step.
 RULES = ("step", "action", "observation", "reward")
 #: Wrappers that only monitor; a simulation leaves them out. Your own wrapper declares this with only_watches = True.

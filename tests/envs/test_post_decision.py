@@ -65,6 +65,8 @@ class Walk(gym.Env[Any, Any]):
     def post_decisions(self, actions: Any) -> tuple[Any, Any]:
         after = (self.x + actions[:, None]).astype(np.float32)
         rewards = -0.5 * actions
+        if self.flaw == "array":
+            return after  # type: ignore[return-value]
         return (after[::-1] if self.flaw == "mixed up" else after), rewards[:, None] if self.flaw == "columns" else rewards
 
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -106,9 +108,10 @@ def test_the_checker_passes_our_environments(env_id: str) -> None:
         ("nan", r"'post_decision_reward'\] is nan; it must be a finite number"),
         ("dtype", r"is no element of Box.*give arrays its dtype"),
         ("space", r"is no element of Box\(0.0, 200.0, \(2,\)"),
-        ("alone", r"post_decision\(\d\) said .*; it must be an observation, an element of Box.*, and a number, r\^x"),
+        ("alone", r"post_decision\(\d\) said .*; it must be a pair: an element of Box.*, and a number, r\^x"),
         ("array of a reward", r"post_decision\(\d\) said .*and a number, r\^x"),
         ("another shape", r"post_decision\(\d\) said .* but step\(\d\) reports|says .* of it alone"),
+        ("array", r"(?s)post_decisions\(.*\) says .*; it must be a pair: observations and rewards"),
         ("columns", r"says rewards of shape \(2, 1\); it must be \(2,\)"),
         ("differs", r"post_decision\(\d\) said .* but step\(\d\) reports|says .* of it alone"),
         ("late", r"Step \d: with other random numbers in the step, info\['post_decision_obs'\] was"),

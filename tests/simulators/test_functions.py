@@ -167,23 +167,81 @@ def test_a_wrapper_s_functions_are_looked_at_too() -> None:
             simulator_for(env)
 
 
-def test_a_variable_of_a_function_that_a_step_changes_is_told() -> None:
-    class Counting(Walk):
-        def __init__(self) -> None:
-            super().__init__("nothing")
-            counts = {"steps": 0}
+def counter() -> Any:
+    counts = {"steps": 0}
 
-            def count() -> None:
-                counts["steps"] += 1
+    def count(really: bool) -> None:
+        counts["steps"] += really
 
-            self.count = count
+    return count
 
+
+class Counting(Walk):
+    """Counts steps in variables of functions.
+
+    :param which: of the functions counts
+    """
+
+    def __init__(self, which: int) -> None:
+        super().__init__("nothing")
+        self.which, self.counters = which, [counter(), counter()]
+
+    def step(self, action: Any) -> Any:
+        for place, count in enumerate(self.counters):
+            count(place == self.which)
+        return super().step(action)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_variable_of_a_function_that_a_step_changes_is_told(which: int) -> None:
+    env = Counting(which)
+    with pytest.warns(UserWarning, match=r"changes variable counts of Counting\.counters, which all copies share"):
+        branched(env)
+    simulator = simulator_for(env)
+    with pytest.warns(UserWarning, match="changes variable counts"):
+        simulator.step(simulator.capture(env), np.array([1]))
+    env.rule = lambda: env.move(1)
+    with pytest.raises(NotSimulatableError, match="its attribute rule is a function"):  # also after the warning
+        simulator.capture(env)
+
+
+def test_a_function_that_a_step_makes_anew_changes_nothing() -> None:
+    class Remaking(Walk):
         def step(self, action: Any) -> Any:
-            self.count()
+            self.rule = (lambda n: lambda: n)(self.n)
             return super().step(action)
 
-    with pytest.warns(UserWarning, match=r"changes .*variable counts of Counting\.count.*steps.*, which all copies"):
-        branched(Counting())
+    env = Remaking("reads a table")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        branched(env)
+
+
+def test_large_tables_hide_no_function() -> None:
+    class Large(Walk):
+        def __init__(self) -> None:
+            super().__init__("nothing")
+            self.nodes = [[place] for place in range(20_000)]
+            self.other = (lambda table: lambda: table)([[place] for place in range(20_000)])
+            self.last = lambda: self.move(1)
+
+    with pytest.raises(NotSimulatableError, match="its attribute last is a function"):
+        branched(Large())
+
+
+def test_a_bound_method_leads_back_where_the_environment_is_not_copied() -> None:
+    for env_id, refused in (("CartPole-v1", True), ("Acrobot-v1", False)):
+        env = gym.make(env_id)
+        base: Any = env.unwrapped
+        env = TransformReward(env, partial(lambda of, reward: reward - of.state[0], base))
+        env.reset(seed=0)
+        if refused:
+            with pytest.raises(
+                NotSimulatableError, match="TransformReward cannot be simulated: its attribute func is a method"
+            ):
+                simulator_for(env)
+        else:
+            simulator_for(env)
 
 
 def less(env_id: str) -> gym.Env:

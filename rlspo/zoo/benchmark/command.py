@@ -65,7 +65,8 @@ a grid file looks like this:
     natural:
     mad: {attack: mad, epsilon: 0.075}
 
-Exit code: 0 all done, 1 some runs failed, 2 a mistake in what was given, 130 stopped by Ctrl-C, 143 by SIGTERM."""
+Exit code: 0 all done, 1 some runs failed or the disk is full, 2 a mistake in what was given, 130 stopped by Ctrl-C, 143 by
+SIGTERM."""
 
 
 def build_parser() -> Parser:
@@ -117,7 +118,7 @@ def _benchmark(arguments: list[str]) -> int:
         if place is not None:
             _refuse_another(place, grid, flag)
     if args.report:
-        _refuse_stale(planned.runs)
+        _refuse_stale(chosen)
         return _report(grid, chosen, folder, args, {})
     _make(folder)
     with only_one(folder):

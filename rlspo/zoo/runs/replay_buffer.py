@@ -59,7 +59,7 @@ def load_into(model: BaseAlgorithm, model_file: Path, trust: bool) -> None:
             f"There is no {file}, so {type(model).__name__} continues with an empty buffer: its first updates sample the few "
             "newest transitions again and again, and may undo what it has learned. "
             + (
-                f"The run before was ended while it wrote the buffer; remove {', '.join(torn)}."
+                f"There is an unfinished one, {', '.join(torn)}: remove it, if no run is writing it now."
                 if torn
                 else "Next time, keep the buffer: --save-replay-buffer"
             ),

@@ -83,7 +83,11 @@ def announce(run: TrainingRun) -> None:
 
 
 def explain_failure(run: TrainingRun, failure: Exception | None, unsaved: Exception | None) -> None:
-    """Print why training failed, or why its agent could not be saved, and what is saved."""
+    """Print what is saved, and why not more.
+
+    :param failure: what ended the training; None where it was not cut short
+    :param unsaved: what kept the agent from being saved; None where it is
+    """
     error = failure or unsaved
     trace = "".join(traceback.format_exception(error))
     try:

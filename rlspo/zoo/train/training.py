@@ -41,14 +41,13 @@ from rlspo.zoo.train.summary import TrainingRun
 #: Steps of a single episode that an evaluation during training waits for, on average over its episodes.
 _LONGEST_EPISODE = 100_000
 _CLOSING = 30.0  # seconds
-_ELSEWHERE = "{} could not be written. The {} is saved in {}; {}."
 
 
 def run(arguments: Sequence[str]) -> int:
     """Train as a command line says.
 
     :param arguments: see :func:`rlspo.zoo.train.arguments.parse`
-    :return: exit code: 0 done, 1 training failed or the agent was not saved in the run folder, 2 a mistake in the arguments,
+    :return: exit code: 0 done, 1 training failed or not all was saved in the run folder, 2 a mistake in the arguments,
         129 stopped by SIGHUP, 130 by Ctrl-C, 143 by SIGTERM
     """
     given = list(arguments)
@@ -117,8 +116,12 @@ def _train_and_evaluate(run: TrainingRun, plan: Plan, stop: StopSignal, command:
         pass  # the second signal: the current step is abandoned, the weights are saved
     unsaved, elsewhere = _save(run, plan, command)  # first of all: closing environments, for instance, may hang
     complete = unsaved is None and not elsewhere
-    ended = "stopped" if stop.received is not None else "done" if complete else "failed"
-    status.finish(ended if failure is None and unsaved is None else "failed")
+    if failure is not None or unsaved is not None:
+        status.finish("failed")
+    elif stop.received is not None:
+        status.finish("stopped")
+    else:
+        status.finish("done" if complete else "failed")
     stop.deaf, stop.patient = False, False  # the agent is on disk: from here on a signal may stop at once
     close_envs([env for env in (model.get_env(), *eval_env) if env is not None])
     for line in elsewhere:
@@ -144,7 +147,7 @@ def _save(run: TrainingRun, plan: Plan, command: str) -> tuple[Exception | None,
     try:
         saved = save_somewhere(model, folder.last_model, folder)
         if saved != folder.last_model:
-            elsewhere.append(_ELSEWHERE.format(folder.last_model, "agent", saved, "copy it to a safe place"))
+            elsewhere.append(f"{folder.last_model} could not be written. The agent is saved in {saved}; copy its folder.")
     except Exception as error:  # OSError, or any error of a user's policy while it is pickled
         unsaved = error
     if not folder.config.is_file() and (why := _record_again(run, plan, command)) is not None:
@@ -154,8 +157,8 @@ def _save(run: TrainingRun, plan: Plan, command: str) -> tuple[Exception | None,
         try:
             kept = somewhere(lambda place: replay_buffer.save(model, place), file)
             if kept != file:
-                elsewhere.append(_ELSEWHERE.format(file, "replay buffer", kept, "put it beside the agent"))
-        except OSError as error:
+                elsewhere.append(f"{file} could not be written. The buffer is saved in {kept}; put it beside the agent.")
+        except Exception as error:  # OSError, or any error of a user's buffer while it is pickled
             elsewhere.append(f"the replay buffer could not be saved anywhere: {error}")
     return unsaved, elsewhere
 

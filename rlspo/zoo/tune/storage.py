@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalFileSymlinkLock
 from sqlalchemy.exc import DBAPIError
@@ -24,7 +24,7 @@ from rlspo.zoo.tune.settings import StudyFolder
 _TAIL = 1_000_000  # bytes at the end of a journal that its last entry is looked for in
 #: Seconds to wait before each further attempt, while another program makes the tables of the same new database.
 _PAUSES = (0.5, 1.0, 2.0, 4.0)
-_BUSY = ("already exists", "locked", "UNIQUE constraint failed", "duplicate key")
+_BUSY = ("already exists", "locked", "UNIQUE constraint failed", "duplicate key", "Duplicate entry")
 
 
 def only_one(folder: StudyFolder) -> contextlib.AbstractContextManager[None]:
@@ -55,10 +55,9 @@ def open_storage(where: str | None, folder: StudyFolder) -> BaseStorage:
         # Whole paths: Optuna's lock is a link to the file, and one that leads nowhere is waited for without an end.
         path = Path(where).absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _SharedLock(str(path))
-        lock.acquire()  # drops a torn last line
-        lock.release()
-        return open_journal(path, lock)
+        if path.is_file() and path.open("rb").read(1) not in (b"", b"{"):
+            raise UserError(f"--storage {where} is no journal of Optuna. For a database: --storage sqlite:///{where}")
+        return open_journal(path, _SharedLock(str(path)))
     except UserError:
         raise
     except Exception as error:  # of many kinds: drivers, servers, paths
@@ -71,7 +70,7 @@ def _database(url: str) -> RDBStorage:
     for pause in _PAUSES:
         try:
             return RDBStorage(url)
-        except DBAPIError as error:
+        except (DBAPIError, StorageInternalError) as error:
             if not any(word in str(error) for word in _BUSY):
                 raise
             time.sleep(pause)
@@ -132,16 +131,20 @@ class _SharedLock(JournalFileSymlinkLock):
 
 
 def _cut_torn_line(journal: Path) -> None:
-    """A full disk or a loss of power can cut off the last line of a journal; what follows it would then be lost, too."""
+    """A full disk or a loss of power can cut off the last line of a journal; what follows it would then be lost, too.
+
+    :raises DamagedFile: where more than the last line is no entry; then nothing is changed
+    """
     if not journal.is_file() or _ends_whole(journal):
         return
     content = journal.read_bytes()
-    lines = content.splitlines(keepends=True)
-    while lines and not (lines[-1].endswith(b"\n") and _is_entry(lines[-1])):
-        lines.pop()
-    terminal.note(f"{journal}: the last entry was cut off and is dropped.")
+    *before, last = content.splitlines(keepends=True)
+    if not last.startswith(b"{") or not all(map(_is_entry, before[-1:])):
+        raise DamagedFile(f"{journal}: is damaged, or no journal: its last lines are no entries. Restore it from a copy.")
     with journal.open("r+b") as file:
-        file.truncate(sum(map(len, lines)))
+        if file.seek(0, os.SEEK_END) == len(content):  # else another program has gone on
+            file.truncate(len(content) - len(last))
+            terminal.note(f"{journal}: the last entry was cut off and is dropped.")
 
 
 def _ends_whole(journal: Path) -> bool:

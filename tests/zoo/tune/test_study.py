@@ -1,6 +1,7 @@
 """Studies that are resumed, interrupted and protected."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import optuna
 import pytest
@@ -208,9 +209,38 @@ def test_a_torn_line_in_a_shared_journal_costs_one_entry(tmp_path, capsys):
     again.tell(again.ask(), 3.0)
     assert [trial.value for trial in study.trials] == [1.0, 2.0, 3.0]
     assert capsys.readouterr().err.count("the last entry was cut off and is dropped") == 2
-    journal.write_bytes(b"no entry\n" + whole)
-    with pytest.raises(DamagedFile, match="is damaged, at a line that is not an entry"):
-        open_storage(str(journal), folder)
+    for damaged in (whole + b"{no entry\n" + whole, whole + b"no entry\nnor this"):
+        journal.write_bytes(damaged)
+        with pytest.raises(DamagedFile, match=r"is damaged"):
+            study = optuna.load_study(storage=open_storage(str(journal), folder), study_name="one")
+            study.tell(study.ask(), 4.0)
+        assert journal.read_bytes() == damaged
+
+
+@pytest.mark.parametrize("content", [b"SQLite format 3\0", b"a user's notes\nin two lines"])
+def test_a_file_that_is_no_journal_is_left_alone(tmp_path, content):
+    file = tmp_path / "study.db"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"is no journal of Optuna\. For a database: --storage sqlite:///"):
+        open_storage(str(file), StudyFolder(tmp_path))
+    assert file.read_bytes() == content
+
+
+def test_an_entry_that_came_meanwhile_is_not_cut_off(tmp_path, monkeypatch):
+    """Of a program that has taken the lock from one that stood still."""
+    journal = tmp_path / "shared.log"
+    journal.write_bytes(b'{"a":1}\n{"torn')
+    read = Path.read_bytes
+
+    def slow(self):
+        found = read(self)
+        self.write_bytes(b'{"a":1}\n{"b":2}\n')
+        return found
+
+    monkeypatch.setattr(Path, "read_bytes", slow)
+    storage._cut_torn_line(journal)
+    monkeypatch.undo()
+    assert journal.read_bytes() == b'{"a":1}\n{"b":2}\n'
 
 
 def test_a_database_that_another_program_is_making_is_waited_for(tmp_path, monkeypatch):
