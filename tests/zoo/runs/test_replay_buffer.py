@@ -68,7 +68,7 @@ def test_a_buffer_that_does_not_fit_beside_its_agent_is_saved_elsewhere(train, m
     monkeypatch.setattr(stable_baselines3.DQN, "save_replay_buffer", full_there)
     code, _, errors = train(*QUICK, "--save-replay-buffer", algo=DQN, params=SMALL)
     (kept,) = Path.cwd().glob("rlspo_rescued_*/replay_buffer.pkl")
-    assert code == 1 and f"The replay buffer is saved in {kept}; put it beside the agent." in " ".join(errors.split())
+    assert code == 1 and f"The buffer is saved in {kept}; put it beside the agent." in " ".join(errors.split())
     kept.rename(RUN / kept.name)
     code, _, errors = train(*QUICK, "-i", f"{RUN}/last_model.zip", algo=DQN, params=["n_timesteps:8"])
     assert code == 0 and "replay_buffer.pkl, 32 transitions" in errors
