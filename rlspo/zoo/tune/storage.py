@@ -139,7 +139,7 @@ def _cut_torn_line(journal: Path) -> None:
         return
     content = journal.read_bytes()
     *before, last = content.splitlines(keepends=True)
-    if not last.startswith(b"{") or not all(map(_is_entry, before[-1:])):
+    if not (_is_entry(before[-1]) if before else last.startswith(b"{")):
         raise DamagedFile(f"{journal}: is damaged, or no journal: its last lines are no entries. Restore it from a copy.")
     with journal.open("r+b") as file:
         if file.seek(0, os.SEEK_END) == len(content):  # else another program has gone on
