@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -266,7 +265,7 @@ def _check_methods(envs: Sequence[Any], replaced: Callable[[Any, str], bool]) ->
     for env in envs:
         for one in [env.unwrapped, *_wrappers(env)]:
             for name, value in vars(one).items():
-                if callable(value) and replaced(one, name) and inspect.isfunction(getattr(type(one), name, None)):
+                if callable(value) and replaced(one, name) and callable(getattr(type(one), name, None)):
                     raise NotSimulatableError(
                         type(one).__name__,
                         f"its {name}() was replaced in the object itself; write a subclass or a wrapper with the new one",

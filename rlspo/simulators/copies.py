@@ -33,8 +33,8 @@ from rlspo.simulators.whole import (
     watches,
 )
 
-#: Steps that a core looks what they change of what copies share, which takes as long as copying. Until then each capture looks
-#: for functions that lead back.
+#: Steps after which a core is trusted. Until then it looks for changes of what copies share, which takes as long as copying,
+#: and at each capture for functions that lead back to the original.
 WATCHED_STEPS = 8
 
 

@@ -308,6 +308,20 @@ def test_methods_that_were_replaced_in_the_object_are_refused(env_id: str, name:
         simulator_for(env)
 
 
+def test_a_step_is_refused_where_the_class_has_another_kind_of_callable() -> None:
+    class Timed:
+        def __call__(self, *given: Any) -> Any:
+            raise AssertionError
+
+    class Odd(Walk):
+        step = Timed()  # type: ignore[assignment]
+
+    env = Odd("nothing")
+    env.step = lambda action: (np.zeros(2), 0.0, False, False, {})  # type: ignore[assignment]
+    with pytest.raises(NotSimulatableError, match=r"its step\(\) was replaced in the object itself"):
+        simulator_for(env)
+
+
 @pytest.mark.parametrize("name", ["render", "close", "reset"])
 def test_methods_without_rules_may_be_replaced(name: str) -> None:
     for env_id in ("CartPole-v1", "Acrobot-v1", "rlspo/Sokoban-v0"):

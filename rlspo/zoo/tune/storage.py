@@ -55,8 +55,11 @@ def open_storage(where: str | None, folder: StudyFolder) -> BaseStorage:
         # Whole paths: Optuna's lock is a link to the file, and one that leads nowhere is waited for without an end.
         path = Path(where).absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_file() and path.open("rb").read(1) not in (b"", b"{"):
-            raise UserError(f"--storage {where} is no journal of Optuna. For a database: --storage sqlite:///{where}")
+        if path.is_file():
+            with path.open("rb") as file:
+                begins = file.read(1)
+            if begins not in (b"", b"{"):
+                raise UserError(f"--storage {where} is no journal of Optuna. For a database: --storage sqlite:///{where}")
         return open_journal(path, _SharedLock(str(path)))
     except UserError:
         raise
